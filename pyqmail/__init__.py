@@ -1,0 +1,1 @@
+"""qmail, ucspi-tcp and daemontools again: small executables that talk over pipes and descriptors."""

@@ -1,0 +1,1 @@
+"""Values, words and declarations: what every layer above may use."""

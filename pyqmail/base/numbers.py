@@ -1,0 +1,24 @@
+"""Numbers as the originals read them: the longest run of ASCII digits at the start, the rest ignored."""
+
+ULONG = 1 << 64
+UINT32 = 1 << 32
+
+
+def leading_number(text: str | bytes, wrap: int = ULONG) -> int:
+    """Return the number at the start of text, modulo wrap; 0 when no digit stands there.
+
+    No sign, no blank, no hexadecimal.  Source: scan_ulong() of the originals
+    """
+    count = count_digits(text)
+    return int(text[:count]) % wrap if count else 0
+
+
+def count_digits(text: str | bytes) -> int:
+    """Return how many ASCII digits text starts with."""
+    digits = b"0123456789" if isinstance(text, bytes) else "0123456789"
+    return len(text) - len(text.lstrip(digits))
+
+
+def is_number(text: str | bytes) -> bool:
+    """Return whether text is nothing but ASCII digits, at least one (int() would take blanks and signs)."""
+    return bool(text) and count_digits(text) == len(text)

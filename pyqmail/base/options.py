@@ -1,0 +1,231 @@
+"""What a program accepts, declared once: option parsing, usage line, --help and the manual page come from it.
+
+Parsing is the originals': scanning stops at the first word without `-`, at a lone `-` (kept) and after
+`--` (removed).  Letters cluster; a value is the rest of its word or, if that is empty, the whole next word.
+The last one wins.  Options that no original has are long: `--name`, `--name VALUE` or `--name=VALUE`.
+"""
+
+import os
+
+from pyqmail.base.failure import Failure, Usage
+
+
+class Flag:
+    """A letter (or a long name) without a value: sets `field` to `value`.  `field` None: does nothing else than parse."""
+
+    def __init__(self, letter, field, meaning="", value=True, long=None):
+        self.letter, self.field, self.meaning, self.value, self.long = letter, field, meaning, value, long
+
+
+class Value:
+    """A letter (or a long name) with a value: sets `field` to convert(text).
+
+    convert takes the text as str (surrogateescape for foreign bytes) and raises ValueError for what it refuses.
+    """
+
+    def __init__(self, letter, field, metavar, meaning="", convert=str, long=None):
+        self.letter, self.field, self.metavar, self.meaning = letter, field, metavar, meaning
+        self.convert, self.long = convert, long
+
+
+class Act:
+    """A letter that acts at its place in the line: calls act(call), or act(call, text) when metavar is given."""
+
+    def __init__(self, letter, act, meaning="", metavar=None, long=None):
+        self.letter, self.act, self.meaning, self.metavar, self.long = letter, act, meaning, metavar, long
+
+
+class Argument:
+    """One operand, set as `field`.  An optional one that is missing becomes `default`."""
+
+    def __init__(self, field, meaning="", optional=False, default=None, metavar=None):
+        self.field, self.meaning, self.optional, self.default = field, meaning, optional, default
+        self.metavar = metavar or field
+
+
+class Rest:
+    """All operands that are left, as a list: a program with its arguments, say.  `required`: at least one."""
+
+    def __init__(self, field, meaning="", required=False, metavar=None):
+        self.field, self.meaning, self.required = field, meaning, required
+        self.metavar = metavar or field
+
+
+class Call:
+    """One run of a program: every option's and operand's value under its field name.
+
+    argv0 is the name it was called by, environ a mutable mapping of bytes to bytes (the process's own).
+    """
+
+    def __init__(self, argv0, environ, values):
+        self.argv0 = argv0
+        self.environ = environ
+        self.__dict__.update(values)
+
+
+class Program:
+    """A program's declaration.
+
+    name        `pytcpserver`; also the name of its module, starter, manual page
+    summary     one line
+    original    `tcpserver`: the name at the head of usage, error and log lines; default: name
+    usage       the original's usage text after `usage: `, where it differs from the generated one
+    options     Flag, Value, Act;  defaults: field -> value when no option sets it
+    arguments   Argument ..., at most one Rest, last
+    exits       exit code -> meaning
+    controls    names of the control files it reads (base/controls.py)
+    environment names of the variables it reads or sets (base/environment.py)
+    usage_code  exit code of a wrong command line
+    quiet_usage True if the original says nothing about a wrong command line
+    notes       paragraphs for the manual after the description: a list of (heading, text)
+    """
+
+    def __init__(
+        self,
+        name,
+        summary,
+        original=None,
+        usage=None,
+        options=(),
+        arguments=(),
+        defaults=None,
+        exits=None,
+        controls=(),
+        environment=(),
+        section=8,
+        usage_code=100,
+        quiet_usage=False,
+        notes=(),
+        see=(),
+    ):
+        self.name, self.summary, self.label = name, summary, original or name
+        self.options, self.arguments, self.defaults = options, arguments, defaults or {}
+        self.exits, self.controls, self.environment = exits or {}, controls, environment
+        self.section, self.usage_code, self.quiet_usage = section, usage_code, quiet_usage
+        self.notes, self.see = notes, see
+        self.usage = usage or self._usage()
+
+    def run(self, argv, work):
+        """Parse argv, return work(call); a Failure becomes its line on descriptor 2 and its exit code.
+
+        Anything else that is raised is our own bug: a traceback on descriptor 2 and 111.
+        """
+        if "--help" in argv[1:2]:
+            from pyqmail.base.manual import help_text
+
+            os.write(1, help_text(self).encode())
+            return 0
+        try:
+            return work(self.parse(argv))
+        except Usage as failure:
+            if not self.quiet_usage:
+                os.write(2, os.fsencode(f"{failure}\n"))
+            return self.usage_code
+        except Failure as failure:
+            os.write(2, os.fsencode(f"{self.label}: fatal: {failure}\n"))
+            return failure.code
+        except Exception:
+            import traceback
+
+            os.write(2, os.fsencode(traceback.format_exc()))
+            return 111
+
+    def parse(self, argv, environ=None):
+        """Return the Call that argv means.  Raises Usage, whose text is complete."""
+        call = Call(argv[0] if argv else self.name, os.environb if environ is None else environ, self.defaults)
+        rest = self._parse_options(call, list(argv[1:]))
+        for argument in self.arguments:
+            if isinstance(argument, Rest):
+                if argument.required and not rest:
+                    raise self.wrong()
+                setattr(call, argument.field, rest)
+                rest = []
+            elif rest:
+                setattr(call, argument.field, rest.pop(0))
+            elif argument.optional:
+                setattr(call, argument.field, argument.default)
+            else:
+                raise self.wrong()
+        return call
+
+    def wrong(self, complaint=None):
+        """Return the Usage to raise: the complaint's line if any, then the usage line."""
+        line = f"{self.label}: usage: {self.usage}"
+        return Usage(f"{complaint}\n{line}" if complaint else line)
+
+    def _parse_options(self, call, words):
+        letters = {option.letter: option for option in self.options if option.letter}
+        name = call.argv0.rpartition("/")[2]
+        while words and words[0].startswith("-") and words[0] != "-":
+            word = words.pop(0)
+            if word == "--":
+                break
+            if word.startswith("--"):
+                self._parse_long(call, name, word[2:], words)
+                continue
+            at = 1
+            while at < len(word):
+                letter, at = word[at], at + 1
+                option = letters.get(letter)
+                if option is None:
+                    raise self.wrong(f"{name}: illegal option -- {letter}")
+                if not _takes_value(option):
+                    self._set(call, option)
+                    continue
+                if at < len(word):
+                    text = word[at:]
+                elif words:
+                    text = words.pop(0)
+                else:
+                    raise self.wrong(f"{name}: option requires an argument -- {letter}")
+                self._set(call, option, text)
+                break
+        return words
+
+    def _parse_long(self, call, name, word, words):
+        long, equals, text = word.partition("=")
+        option = next((o for o in self.options if o.long == long), None)
+        if option is None or (equals and not _takes_value(option)):
+            raise self.wrong(f"{name}: illegal option -- -{long}")
+        if not _takes_value(option):
+            self._set(call, option)
+            return
+        if not equals:
+            if not words:
+                raise self.wrong(f"{name}: option requires an argument -- -{long}")
+            text = words.pop(0)
+        self._set(call, option, text)
+
+    def _set(self, call, option, text=None):
+        try:
+            if isinstance(option, Act):
+                option.act(call) if text is None else option.act(call, text)
+            elif isinstance(option, Value):
+                setattr(call, option.field, option.convert(text))
+            elif option.field:
+                setattr(call, option.field, option.value)
+        except ValueError as problem:
+            raise self.wrong(f"{self.label}: {problem}") from None
+
+    def _usage(self):
+        words = [self.label]
+        flags = "".join(o.letter for o in self.options if o.letter and not _takes_value(o))
+        if flags:
+            words.append(f"[ -{flags} ]")
+        words += [f"[ -{o.letter} {o.metavar} ]" for o in self.options if o.letter and _takes_value(o)]
+        words += [f"[ {long_form(o)} ]" for o in self.options if not o.letter]
+        for argument in self.arguments:
+            if isinstance(argument, Rest):
+                words.append(f"{argument.metavar} ..." if argument.required else f"[ {argument.metavar} ... ]")
+            else:
+                words.append(f"[ {argument.metavar} ]" if argument.optional else argument.metavar)
+        return " ".join(words)
+
+
+def long_form(option):
+    """Return `--name` or `--name VALUE`."""
+    return f"--{option.long} {option.metavar}" if _takes_value(option) else f"--{option.long}"
+
+
+def _takes_value(option):
+    return isinstance(option, Value) or (isinstance(option, Act) and option.metavar is not None)

@@ -1,0 +1,1 @@
+"""One module for each executable, named exactly like it."""

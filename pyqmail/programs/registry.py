@@ -1,0 +1,26 @@
+"""The one place that imports by name: which programs there are, and how a parent gets hold of one.
+
+Parents that fork or host a program are handed `load`; nothing else imports dynamically.
+"""
+
+import importlib
+import os
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def names() -> list[str]:
+    """Return the names of all executables, sorted."""
+    modules = (name[:-3] for name in os.listdir(_HERE) if name.startswith("py") and name.endswith(".py"))
+    return sorted(module.replace("_at", "@") if module.endswith("_at") else module for module in modules)
+
+
+def load(name: str):
+    """Return the module of the executable called name; it has PROGRAM and main, a session program also session.
+
+    Raises LookupError if there is no such program.
+    """
+    module = name.replace("-", "_").replace("@", "_at")
+    if not name.startswith("py") or not module.isidentifier() or not os.path.exists(f"{_HERE}/{module}.py"):
+        raise LookupError(name)
+    return importlib.import_module(f"pyqmail.programs.{module}")

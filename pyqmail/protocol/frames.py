@@ -1,0 +1,74 @@
+"""The frame all of our own wires share: queue, hand-over, native dialect, resolver, status.
+
+    length   4 bytes, big-endian: how many bytes follow it
+    version  1 byte: 1
+    kind     1 byte: what the frame is; each wire has its own
+    number   4 bytes, big-endian: session, delivery or request it is about
+    body     length - 6 bytes
+
+A frame is at most LIMIT bytes long; a wire may set less.  Another version, a length below 6 or above the limit
+raises Malformed, and the connection is of no use any more.  Descriptors passed with a frame travel with its
+first byte.
+"""
+
+import struct
+
+VERSION = 1
+LIMIT = 4 << 20
+_HEAD = struct.Struct(">IBBI")
+HEAD_BYTES = _HEAD.size
+
+
+class Malformed(ValueError):
+    """The bytes are not what this wire carries."""
+
+
+def pack(kind: int, number: int, body: bytes = b"") -> bytes:
+    """Return one frame.  Raises Malformed if the body is too long."""
+    if len(body) + 6 > LIMIT:
+        raise Malformed("frame too long")
+    return _HEAD.pack(len(body) + 6, VERSION, kind, number) + body
+
+
+class Unpacker:
+    """Takes bytes in any pieces; receive() returns the complete frames as (kind, number, body)."""
+
+    def __init__(self, limit_bytes: int = LIMIT) -> None:
+        self._limit = limit_bytes
+        self._held = b""
+
+    def receive(self, data: bytes) -> list[tuple[int, int, bytes]]:
+        """Raises Malformed; frames before the bad one are lost with the connection."""
+        data = self._held + data if self._held else data
+        at, size, frames = 0, len(data), []
+        while size - at >= HEAD_BYTES:
+            length, version, kind, number = _HEAD.unpack_from(data, at)
+            if version != VERSION or not 6 <= length <= self._limit:
+                raise Malformed("not a frame of this wire")
+            if size - at < length + 4:
+                break
+            frames.append((kind, number, data[at + HEAD_BYTES : at + 4 + length]))
+            at += 4 + length
+        self._held = data[at:]
+        return frames
+
+    @property
+    def is_empty(self) -> bool:
+        """True between frames."""
+        return not self._held
+
+
+def strings(*texts: bytes) -> bytes:
+    """Return texts as a body: each ended by NUL.  Raises Malformed for a NUL inside."""
+    if any(b"\0" in text for text in texts):
+        raise Malformed("NUL in a string")
+    return b"".join(text + b"\0" for text in texts)
+
+
+def split_strings(body: bytes) -> list[bytes]:
+    """Return the NUL-ended texts of a body.  Raises Malformed if the last is not ended."""
+    if not body:
+        return []
+    if not body.endswith(b"\0"):
+        raise Malformed("unterminated string")
+    return body[:-1].split(b"\0")

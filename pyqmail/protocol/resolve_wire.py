@@ -1,0 +1,39 @@
+"""The wire to pyresolve: frames (protocol/frames.py), questions and answers under one number, over a stream.
+
+Bodies are NUL-ended strings (frames.strings); numbers in them are decimal.
+
+    kind         who      body
+    EXCHANGERS 1 client   domain: its mail exchangers with their addresses
+    ADDRESSES  2 client   host: its addresses
+    NAME       3 client   address: the name its PTR record gives
+    TEXT       4 client   name: its TXT records
+    FOUND     16 server   EXCHANGERS: for each address: preference, host, address, in the order to try
+                          ADDRESSES: address ...;  NAME: name, or nothing if there is no record;  TEXT: one string
+    SOFT      17 server   reason: a server failed or did not answer; ask again later
+    NO_HOST   18 server   empty: there is no such name (NXDOMAIN)
+    NO_RECORD 19 server   empty: the name is there, what was asked for is not
+
+EXCHANGERS falls back to the domain's own addresses with preference 0 when it has no MX record.  NO_RECORD there
+means that no exchanger has an address.  A malformed frame ends the connection.
+"""
+
+from pyqmail.protocol import frames
+from pyqmail.protocol.frames import Malformed, split_strings, strings
+
+EXCHANGERS, ADDRESSES, NAME, TEXT = 1, 2, 3, 4
+FOUND, SOFT, NO_HOST, NO_RECORD = 16, 17, 18, 19
+
+pack, Unpacker = frames.pack, frames.Unpacker
+
+
+def exchangers_body(found: list[tuple[int, bytes, bytes]]) -> bytes:
+    """Return the body of FOUND for EXCHANGERS; found are (preference, host, address)."""
+    return strings(*[text for preference, host, address in found for text in (b"%d" % preference, host, address)])
+
+
+def split_exchangers(body: bytes) -> list[tuple[int, bytes, bytes]]:
+    """Return [(preference, host, address)].  Raises Malformed."""
+    texts = split_strings(body)
+    if len(texts) % 3 or not all(texts[i].isdigit() for i in range(0, len(texts), 3)):
+        raise Malformed("not triples of preference, host, address")
+    return [(int(texts[i]), texts[i + 1], texts[i + 2]) for i in range(0, len(texts), 3)]

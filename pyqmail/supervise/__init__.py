@@ -1,0 +1,1 @@
+"""The three subjects, three: services.  Supervision, logging and the chain loaders."""

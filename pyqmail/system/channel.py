@@ -1,0 +1,210 @@
+"""Questions and answers over one UNIX stream connection: many at once in the loop, one at a time without it.
+
+The wire's framing is given as codec (protocol/frames.py): pack(kind, number, body) and Unpacker().receive().
+An answer carries the number of its question.  A connection that breaks fails all that is open with Gone: the
+asker does not know whether it was done.  One that cannot be made raises Unavailable: nothing was done.
+"""
+
+import array
+import collections
+import os
+import select
+import socket
+import time
+
+from pyqmail.system.loop import READ, WRITE, Promise, TimedOut
+
+_PIECE = 262144
+
+
+class Gone(Exception):
+    """The other end has gone; what it did with the last words is not known."""
+
+
+class Unavailable(Exception):
+    """Nobody listens there; `error` is the OSError."""
+
+    def __init__(self, error):
+        super().__init__(str(error))
+        self.error = error
+
+
+def connect(path: str) -> socket.socket:
+    """Return a blocking stream connection to the UNIX socket at path.  Raises Unavailable."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        sock.connect(path)
+    except OSError as error:
+        sock.close()
+        raise Unavailable(error) from None
+    return sock
+
+
+def send_with(sock: socket.socket, data: bytes, descriptors=()) -> int:
+    """Send data, the descriptors with its first byte; returns how many bytes went.  Raises OSError."""
+    if not descriptors:
+        return sock.send(data)
+    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors).tobytes())
+    return sock.sendmsg([data], [rights])
+
+
+def receive_with(sock: socket.socket, size: int, most_descriptors: int) -> tuple[bytes, list[int]]:
+    """Receive at most size bytes and the descriptors that came with them, close-on-exec.  Raises OSError."""
+    data, ancillary, _, _ = sock.recvmsg(size, socket.CMSG_SPACE(4 * most_descriptors), socket.MSG_CMSG_CLOEXEC)
+    descriptors = array.array("i")
+    for level, kind, content in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            descriptors.frombytes(content[: len(content) - len(content) % descriptors.itemsize])
+    return data, list(descriptors)
+
+
+class BlockingChannel:
+    """Asks and waits.  Connects at the first question; open() gives an already connected socket instead of a path."""
+
+    def __init__(self, path, codec, sock=None):
+        self._path, self._codec, self._sock, self._number = path, codec, sock, 0
+
+    async def ask(self, kind, body, descriptors=(), seconds=None):
+        """Return (kind, body) of the answer.  Raises Unavailable, Gone, TimedOut."""
+        if self._sock is None:
+            self._sock = connect(self._path)
+        self._number += 1
+        until = None if seconds is None else time.monotonic() + seconds
+        try:
+            data = memoryview(self._codec.pack(kind, self._number, body))
+            data = data[send_with(self._sock, data, descriptors) :]
+            self._sock.sendall(data)
+            return self._answer(until)
+        except OSError as error:
+            self.close()
+            raise Gone(str(error)) from None
+        except (TimedOut, Gone):
+            self.close()
+            raise
+
+    def close(self):
+        if self._sock is not None:
+            self._sock.close()
+            self._sock = None
+
+    def _answer(self, until):
+        unpacker = self._codec.Unpacker()
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        while True:
+            if until is not None and not poll.poll(max(0, until - time.monotonic()) * 1000):
+                raise TimedOut
+            data = self._sock.recv(_PIECE)
+            if not data:
+                raise Gone("connection closed")
+            for kind, number, body in unpacker.receive(data):
+                if number == self._number:
+                    return kind, body
+
+
+class EventChannel:
+    """The same for the thousands of one loop: one connection, made when first needed and again after it broke."""
+
+    def __init__(self, loop, path, codec, sock=None):
+        self._loop, self._path, self._codec = loop, path, codec
+        self._sock, self._unpacker = None, None
+        self._number, self._open = 0, {}
+        self._pieces, self._flushing = collections.deque(), False
+        if sock is not None:
+            self._use(sock)
+
+    async def ask(self, kind, body, descriptors=(), seconds=None):
+        """Return (kind, body) of the answer.  Raises Unavailable, Gone, TimedOut.
+
+        The descriptors are duplicated; the caller's may be closed as soon as this waits.
+        """
+        if self._sock is None:
+            self._use(connect(self._path))
+        self._number = self._number % 0xFFFFFFFF + 1
+        number, promise = self._number, Promise()
+        self._open[number] = promise
+        self._pieces.append((self._codec.pack(kind, number, body), [os.dup(fd) for fd in descriptors]))
+        if not self._flushing:
+            self._flushing = True
+            self._loop.soon(self._flush)
+        try:
+            return await (promise if seconds is None else promise.within(self._loop, seconds))
+        finally:
+            self._open.pop(number, None)
+
+    def close(self):
+        """Fail what is open and close the connection."""
+        sock, self._sock = self._sock, None
+        if sock is not None:
+            self._loop.forget(sock.fileno())
+            sock.close()
+        for _, descriptors in self._pieces:
+            _close_all(descriptors)
+        self._pieces.clear()
+        self._flushing = False
+        for promise in list(self._open.values()):
+            promise.break_(Gone("connection closed"))
+
+    def _use(self, sock):
+        sock.setblocking(False)
+        self._sock, self._unpacker = sock, self._codec.Unpacker()
+        self._loop.watch(sock.fileno(), READ, self._ready)
+
+    def _ready(self, events):
+        if events & READ:
+            self._receive()
+        if events & WRITE and self._sock is not None:
+            self._flush()
+
+    def _receive(self):
+        try:
+            data = self._sock.recv(_PIECE)
+            answers = self._unpacker.receive(data)
+        except BlockingIOError:
+            return
+        except (OSError, ValueError):
+            data, answers = b"", []
+        if not data:
+            self.close()
+            return
+        for kind, number, body in answers:
+            promise = self._open.get(number)
+            if promise is not None:
+                promise.keep((kind, body))
+
+    def _flush(self):
+        self._flushing = False
+        if self._sock is None:
+            return
+        try:
+            while self._pieces:
+                self._send_some()
+        except BlockingIOError:
+            self._loop.watch(self._sock.fileno(), READ | WRITE, self._ready)
+            return
+        except OSError:
+            self.close()
+            return
+        self._loop.watch(self._sock.fileno(), READ, self._ready)
+
+    def _send_some(self):
+        """Send the front pieces in one call, as far as none but the first carries descriptors."""
+        data, descriptors = self._pieces.popleft()
+        while self._pieces and not self._pieces[0][1] and len(data) < _PIECE:
+            data += self._pieces.popleft()[0]
+        try:
+            sent = send_with(self._sock, data, descriptors)
+        except BlockingIOError:
+            self._pieces.appendleft((data, descriptors))
+            raise
+        except OSError:
+            _close_all(descriptors)
+            raise
+        _close_all(descriptors)
+        if sent < len(data):
+            self._pieces.appendleft((data[sent:], []))
+
+
+def _close_all(descriptors):
+    for fd in descriptors:
+        os.close(fd)

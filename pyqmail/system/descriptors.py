@@ -1,0 +1,63 @@
+"""Descriptors: whole writes, reads with a bound, standard ones that are missing."""
+
+import os
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write all of data to a blocking descriptor.  Raises OSError."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def read_all(fd: int, limit_bytes: int | None = None) -> bytes:
+    """Read to end of file, or until limit_bytes have been read.  Raises OSError."""
+    pieces, have = [], 0
+    while limit_bytes is None or have < limit_bytes:
+        piece = os.read(fd, 65536 if limit_bytes is None else min(65536, limit_bytes - have))
+        if not piece:
+            break
+        pieces.append(piece)
+        have += len(piece)
+    return b"".join(pieces)
+
+
+def read_file(path: str | bytes) -> bytes:
+    """Return a file's content; opened non-blocking, so that a FIFO cannot hold us.  Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        return read_all(fd)
+    finally:
+        os.close(fd)
+
+
+def log(line: str | bytes) -> None:
+    """Write one whole line to descriptor 2 with one write; a log that is gone is no reason to stop."""
+    try:
+        os.write(2, (line if isinstance(line, bytes) else os.fsencode(line)) + b"\n")
+    except OSError:
+        pass
+
+
+def open_standard_descriptors() -> None:
+    """Put /dev/null on each of 0, 1 and 2 that is closed, so that nothing else lands there."""
+    while True:
+        fd = os.open("/dev/null", os.O_RDWR)
+        if fd > 2:
+            os.close(fd)
+            return
+        os.set_inheritable(fd, True)
+
+
+def move(source: int, target: int) -> None:
+    """Make target what source was, inheritable, and close source.  Raises OSError."""
+    if source == target:
+        os.set_inheritable(target, True)
+        return
+    os.dup2(source, target)
+    os.close(source)
+
+
+def close_from(lowest: int) -> None:
+    """Close every descriptor from lowest up."""
+    os.closerange(lowest, max(map(int, os.listdir("/proc/self/fd"))) + 1)

@@ -1,0 +1,258 @@
+"""The two drivers of a session: blocking (alone and warm) and event (resident).
+
+A session is a coroutine `session(driver, peer, environ)` that returns an exit code.  It asks its peer to read and
+write and its driver for everything else that waits; it cannot tell which driver it has.  The blocking driver
+never suspends; drive() runs such a coroutine to its end.
+
+    peer    timeout_seconds; put(data); await flush(); await read() -> bytes, b"" at the end; close()
+    driver  await run(argv, environ, descriptors, collect=None) -> (wait status, what the child wrote on `collect`)
+            await sleep(seconds); await connect(address, seconds, source=None) -> peer
+            channel(path, codec) -> object with await ask(kind, body, descriptors=(), seconds=None)
+
+read() and flush() raise TimedOut when timeout_seconds pass without a byte moving, and Gone when the connection
+failed.  flush() is a loop over writes: a peer that takes a byte now and then is not timed out.
+"""
+
+import errno
+import os
+import select
+import socket
+
+from pyqmail.system import channel as channels
+from pyqmail.system.channel import Gone
+from pyqmail.system.loop import Promise, TimedOut
+from pyqmail.system.processes import spawn
+
+READ_BYTES = 65536
+
+
+def drive(coroutine):
+    """Run a coroutine over the blocking driver to its end and return what it returns."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value
+    raise RuntimeError("a session over the blocking driver tried to wait")
+
+
+class BlockingPeer:
+    """Reads one descriptor and writes another, which may be the same.  Does not own them unless it connected."""
+
+    def __init__(self, read_fd=0, write_fd=1, timeout_seconds=1200.0):
+        self._in, self._out, self.timeout_seconds = read_fd, write_fd, timeout_seconds
+        self._pieces = []
+
+    def put(self, data):
+        self._pieces.append(data)
+
+    async def flush(self):
+        data, self._pieces = memoryview(b"".join(self._pieces)), []
+        while data:
+            self._wait(self._out, select.POLLOUT)
+            try:
+                data = data[os.write(self._out, data[:READ_BYTES]) :]
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise Gone(str(error)) from None
+
+    async def read(self):
+        while True:
+            self._wait(self._in, select.POLLIN)
+            try:
+                return os.read(self._in, READ_BYTES)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise Gone(str(error)) from None
+
+    def close(self):
+        for fd in {self._in, self._out}:
+            os.close(fd)
+
+    def fileno(self):
+        return self._in
+
+    def _wait(self, fd, events):
+        poll = select.poll()
+        poll.register(fd, events)
+        if not poll.poll(self.timeout_seconds * 1000):
+            raise TimedOut
+
+
+class BlockingDriver:
+    """For one session in a process of its own."""
+
+    def peer(self, read_fd=0, write_fd=1, timeout_seconds=1200.0):
+        return BlockingPeer(read_fd, write_fd, timeout_seconds)
+
+    def channel(self, path, codec):
+        return channels.BlockingChannel(path, codec)
+
+    async def run(self, argv, environ, descriptors, collect=None, path=None):
+        """Raises OSError if the program cannot be started."""
+        if collect is None:
+            return os.waitpid(spawn(argv, environ, path, descriptors), 0)[1], b""
+        ours, theirs = os.pipe()
+        try:
+            pid = spawn(argv, environ, path, {**descriptors, collect: theirs})
+        except OSError:
+            os.close(ours)
+            raise
+        finally:
+            os.close(theirs)
+        said = b""
+        while piece := os.read(ours, 4096):
+            said = (said + piece)[:65536]
+        os.close(ours)
+        return os.waitpid(pid, 0)[1], said
+
+    async def sleep(self, seconds):
+        select.select([], [], [], seconds)
+
+    async def connect(self, address, seconds, source=None):
+        """Return a peer connected to address, (host, port) or a path.  Raises OSError; TimedOut after seconds."""
+        sock = _socket_for(address, source)
+        number = sock.connect_ex(address)
+        if number == errno.EINPROGRESS:
+            poll = select.poll()
+            poll.register(sock, select.POLLOUT)
+            if not poll.poll(seconds * 1000):
+                sock.close()
+                raise TimedOut
+            number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        _check(sock, number)
+        fd = sock.detach()
+        return BlockingPeer(fd, fd)
+
+
+class EventPeer:
+    """One of the thousands: a non-blocking socket in the loop.  Owns the socket."""
+
+    __slots__ = ("_loop", "_sock", "_fd", "timeout_seconds", "_pieces", "closed")
+
+    def __init__(self, loop, sock, timeout_seconds=1200.0):
+        self._loop, self._sock, self._fd = loop, sock, sock.fileno()
+        self.timeout_seconds, self._pieces, self.closed = timeout_seconds, [], False
+
+    def put(self, data):
+        self._pieces.append(data)
+
+    async def flush(self):
+        if not self._pieces:
+            return
+        data = b"".join(self._pieces)
+        self._pieces.clear()
+        while True:
+            try:
+                sent = self._sock.send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError as error:
+                raise Gone(str(error)) from None
+            if sent == len(data):
+                return
+            data = data[sent:]
+            await self._loop.writable(self._fd, self.timeout_seconds)
+
+    async def read(self):
+        while True:
+            await self._loop.readable(self._fd, self.timeout_seconds)
+            try:
+                return self._sock.recv(READ_BYTES)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise Gone(str(error)) from None
+
+    def close(self):
+        if not self.closed:
+            self.closed = True
+            self._loop.forget(self._fd)
+            self._sock.close()
+
+    def fileno(self):
+        return self._fd
+
+
+class EventDriver:
+    """For all sessions of one loop.  Channels are shared: one connection for each path."""
+
+    def __init__(self, loop):
+        self.loop = loop
+        self._channels = {}
+
+    def peer(self, sock, timeout_seconds=1200.0):
+        sock.setblocking(False)
+        return EventPeer(self.loop, sock, timeout_seconds)
+
+    def channel(self, path, codec):
+        if path not in self._channels:
+            self._channels[path] = channels.EventChannel(self.loop, path, codec)
+        return self._channels[path]
+
+    async def run(self, argv, environ, descriptors, collect=None, path=None):
+        """Raises OSError if the program cannot be started."""
+        ours, theirs = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(ours, False)
+        try:
+            pid = spawn(argv, environ, path, descriptors if collect is None else {**descriptors, collect: theirs})
+        except OSError:
+            os.close(ours)
+            raise
+        finally:
+            os.close(theirs)
+        ended, said, open_ = Promise(), b"", collect is not None
+        self.loop.on_exit(pid, ended.keep)
+        try:
+            while open_:
+                await self.loop.readable(ours)
+                try:
+                    piece = os.read(ours, 4096)
+                except BlockingIOError:
+                    continue
+                said, open_ = (said + piece)[:65536], bool(piece)
+            return await ended, said
+        finally:
+            self.loop.forget(ours)
+            os.close(ours)
+
+    async def sleep(self, seconds):
+        await self.loop.sleep(seconds)
+
+    async def connect(self, address, seconds, source=None):
+        """Return a peer connected to address, (host, port) or a path.  Raises OSError; TimedOut after seconds."""
+        sock = _socket_for(address, source)
+        fd = sock.fileno()
+        try:
+            number = sock.connect_ex(address)
+            if number == errno.EINPROGRESS:
+                await self.loop.writable(fd, seconds)
+                number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            _check(sock, number)
+        except BaseException:
+            self.loop.forget(fd)
+            sock.close()
+            raise
+        return EventPeer(self.loop, sock)
+
+
+def _socket_for(address, source):
+    if isinstance(address, (str, bytes)):
+        family = socket.AF_UNIX
+    else:
+        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    if source is not None:
+        try:
+            sock.bind((source, 0))
+        except OSError:
+            sock.close()
+            raise
+    return sock
+
+
+def _check(sock, number):
+    if number:
+        sock.close()
+        raise OSError(number, os.strerror(number))

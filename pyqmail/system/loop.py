@@ -1,0 +1,368 @@
+"""One loop for parents and residents: readiness, timers, child exits, signals, and coroutines.
+
+Over selectors.EpollSelector; no asyncio.  Callbacks are called from run() and must not wait.  A coroutine
+waits with `await loop.readable(fd, seconds)`, `await loop.writable(fd, seconds)`, `await loop.sleep(seconds)`
+or `await promise`; a time limit raises TimedOut inside it.
+
+A descriptor that was given to the loop must be given back with forget() before it is closed.  A forked child
+that does not go on with the loop calls abandon() first.
+"""
+
+import collections
+import heapq
+import os
+import selectors
+import signal
+import time
+import types
+
+READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+
+
+class TimedOut(Exception):
+    """The time limit passed before what was waited for happened."""
+
+
+class Timer:
+    """A call at a time to come.  cancel() at any moment; move(when) to a later or earlier one."""
+
+    __slots__ = ("_loop", "_work", "when", "_entry")
+
+    def __init__(self, loop, when, work):
+        self._loop, self._work, self.when, self._entry = loop, work, when, None
+        loop._schedule(self)
+
+    def cancel(self):
+        self.when = None
+
+    def move(self, when):
+        """Fire at `when` (time.monotonic seconds) instead; costs nothing if that is later than before."""
+        self.when = when
+        self._loop._schedule(self)
+
+    def fire(self):
+        self._work()
+
+
+class Promise:
+    """A value to come.  keep() or break_() once; coroutines await it, callbacks ask with then()."""
+
+    __slots__ = ("done", "value", "error", "_waiters")
+
+    def __init__(self):
+        self.done, self.value, self.error, self._waiters = False, None, None, []
+
+    def keep(self, value=None):
+        if not self.done:
+            self.done, self.value = True, value
+            self._wake()
+
+    def break_(self, error):
+        """Raise error in whoever awaits."""
+        if not self.done:
+            self.done, self.error = True, error
+            self._wake()
+
+    def then(self, work):
+        """Call work(promise) once done; at once if it is."""
+        if self.done:
+            work(self)
+        else:
+            self._waiters.append(work)
+
+    def within(self, loop, seconds):
+        """Return an awaitable that raises TimedOut if the promise is not kept in time."""
+        return _await_promise(self, time.monotonic() + seconds)
+
+    def __await__(self):
+        return _promised(self, None)
+
+    def _wake(self):
+        waiters, self._waiters = self._waiters, []
+        for work in waiters:
+            work(self)
+
+
+class Task:
+    """A running coroutine.  `promise` is kept with what it returns; what it raises breaks the promise.
+
+    cancel() closes it where it waits.  An exception nobody asks for goes to loop.on_error.
+    """
+
+    __slots__ = ("_loop", "_coroutine", "promise", "when", "_entry", "_watch")
+
+    def __init__(self, loop, coroutine):
+        self._loop, self._coroutine, self.promise = loop, coroutine, Promise()
+        self.when = self._entry = self._watch = None
+
+    def step(self, value=None, error=None):
+        self.when = None
+        watch, self._watch = self._watch, None
+        if type(watch) is _Watch:
+            watch.task = None
+        try:
+            if error is None:
+                request = self._coroutine.send(value)
+            else:
+                request = self._coroutine.throw(error)
+        except StopIteration as stop:
+            self._loop.tasks.discard(self)
+            self.promise.keep(stop.value)
+            return
+        except Exception as failure:
+            self._loop.tasks.discard(self)
+            if not self.promise._waiters:
+                self._loop.on_error(failure)
+            self.promise.break_(failure)
+            return
+        self._loop._park(self, request)
+
+    def cancel(self):
+        watch, self._watch, self.when = self._watch, None, None
+        if type(watch) is _Watch:
+            watch.task = None
+        self._loop.tasks.discard(self)
+        self._coroutine.close()
+
+    def fire(self):
+        if not self.promise.done:
+            self.step(error=TimedOut())
+
+    def wake(self, promise):
+        """Go on in this turn of the loop with what the promise holds; a promise that came too late is ignored."""
+        self._loop.soon(lambda: self._resume(promise))
+
+    def _resume(self, promise):
+        if self._watch is promise:
+            self._watch = None
+            self.step(promise.value, promise.error)
+
+
+class Loop:
+    """See the module.  One for each process; turn() is one wait and what it brought, run() turns until stop()."""
+
+    def __init__(self):
+        self._selector = selectors.EpollSelector()
+        self._timers = []
+        self._count = 0
+        self._soon = collections.deque()
+        self._running = False
+        self._signals = {}
+        self._pending_signals = collections.deque()
+        self._wakeup = None
+        self.tasks = set()
+
+    # readiness
+
+    def watch(self, fd, events, work):
+        """Call work(events) whenever fd is ready for one of them, from now until forget(); again to change."""
+        key = self._selector.get_map().get(fd)
+        if key is None:
+            self._selector.register(fd, events, work)
+        else:
+            self._selector.modify(fd, events, work)
+
+    def forget(self, fd):
+        """Stop watching fd, whoever waits; nothing happens if it is not watched."""
+        try:
+            self._selector.unregister(fd)
+        except (KeyError, ValueError):
+            pass
+
+    # time
+
+    def after(self, seconds, work):
+        """Call work() once in so many seconds; returns the Timer."""
+        return Timer(self, time.monotonic() + seconds, work)
+
+    def at(self, when, work):
+        """Call work() once at `when` of time.monotonic(); returns the Timer."""
+        return Timer(self, when, work)
+
+    def soon(self, work):
+        """Call work() in this turn, after what runs now."""
+        self._soon.append(work)
+
+    # processes and signals
+
+    def on_exit(self, pid, work):
+        """Call work(wait_status) when the child pid has ended.  Raises OSError if no descriptor can be had."""
+        fd = os.pidfd_open(pid)
+
+        def ended(_):
+            self.forget(fd)
+            os.close(fd)
+            work(os.waitpid(pid, 0)[1])
+
+        self.watch(fd, READ, ended)
+
+    def on_signal(self, number, work):
+        """Call work() in a turn of the loop after each such signal (several may become one)."""
+        if self._wakeup is None:
+            self._wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+            signal.set_wakeup_fd(self._wakeup[1], warn_on_full_buffer=False)
+            self.watch(self._wakeup[0], READ, self._signalled)
+        self._signals[number] = work
+        signal.signal(number, lambda got, _: self._pending_signals.append(got))
+
+    # coroutines
+
+    def start(self, coroutine):
+        """Run a coroutine as far as it goes now, and on from there; returns its Task."""
+        task = Task(self, coroutine)
+        self.tasks.add(task)
+        task.step()
+        return task
+
+    def readable(self, fd, seconds=None):
+        """Await until fd can be read (or has ended).  Raises TimedOut."""
+        return _await_descriptor(fd, READ, seconds)
+
+    def writable(self, fd, seconds=None):
+        """Await until fd can be written.  Raises TimedOut."""
+        return _await_descriptor(fd, WRITE, seconds)
+
+    async def sleep(self, seconds):
+        """Await so many seconds."""
+        try:
+            await _await_promise(Promise(), time.monotonic() + seconds)
+        except TimedOut:
+            pass
+
+    def on_error(self, failure):
+        """What a coroutine raised and nobody asked for: a traceback on descriptor 2."""
+        import traceback
+
+        os.write(2, os.fsencode("".join(traceback.format_exception(failure))))
+
+    # the turn
+
+    def run(self):
+        """Turn until stop(); what remains to be called then is called first."""
+        self._running = True
+        while self._running:
+            self.turn(None)
+        self._run_soon()
+
+    def stop(self):
+        self._running = False
+
+    def turn(self, longest_seconds):
+        """Wait at most so long (None: until something happens) and handle all that is ready."""
+        self._run_soon()
+        if not self._running and longest_seconds is None:
+            return
+        ready = self._selector.select(self._patience(longest_seconds))
+        for key, events in ready:
+            key.data(events)
+        self._fire_timers()
+        self._run_soon()
+
+    def abandon(self):
+        """In a forked child: let go of everything without touching what the parent goes on with."""
+        self._selector.close()
+        for number in self._signals:
+            signal.signal(number, signal.SIG_DFL)
+        if self._wakeup is not None:
+            signal.set_wakeup_fd(-1)
+            for fd in self._wakeup:
+                os.close(fd)
+
+    def _run_soon(self):
+        soon = self._soon
+        while soon:
+            soon.popleft()()
+
+    def _patience(self, longest):
+        timers = self._timers
+        while timers and timers[0][2].when is None:
+            heapq.heappop(timers)[2]._entry = None
+        if not timers:
+            return longest
+        until = max(0.0, timers[0][0] - time.monotonic())
+        return until if longest is None else min(until, longest)
+
+    def _schedule(self, item):
+        if item._entry is None or item.when < item._entry:
+            self._count += 1
+            item._entry = item.when
+            heapq.heappush(self._timers, (item.when, self._count, item))
+
+    def _fire_timers(self):
+        timers, now = self._timers, time.monotonic()
+        while timers and timers[0][0] <= now:
+            when, _, item = heapq.heappop(timers)
+            if item._entry != when:
+                continue  # a later entry than the one that counts
+            item._entry = None
+            if item.when is None:
+                continue
+            if item.when > now:
+                self._schedule(item)
+                continue
+            item.when = None
+            item.fire()
+
+    def _signalled(self, _):
+        try:
+            while os.read(self._wakeup[0], 4096):
+                pass
+        except BlockingIOError:
+            pass
+        while self._pending_signals:
+            self._signals[self._pending_signals.popleft()]()
+
+    def _park(self, task, request):
+        target, events, when = request
+        if when is not None:
+            task.when = when
+            self._schedule(task)
+        if events is None:
+            task._watch = target
+            target.then(task.wake)
+            return
+        key = self._selector.get_map().get(target)
+        if key is None:
+            watch = _Watch(self, target)
+            self._selector.register(target, events, watch)
+        else:
+            watch = key.data
+            if key.events != events:
+                self._selector.modify(target, events, watch)
+        watch.task = task
+        task._watch = watch
+
+
+class _Watch:
+    """What a descriptor's readiness leads to: the task that waits for it.  Stays registered between waits."""
+
+    __slots__ = ("_loop", "_fd", "task")
+
+    def __init__(self, loop, fd):
+        self._loop, self._fd, self.task = loop, fd, None
+
+    def __call__(self, events):
+        task = self.task
+        if task is None:
+            self._loop.forget(self._fd)  # ready while nobody waits: register again at the next wait
+        else:
+            task.step()
+
+
+@types.coroutine
+def _await_descriptor(fd, events, seconds):
+    yield fd, events, None if seconds is None else time.monotonic() + seconds
+
+
+def _promised(promise, when):
+    if not promise.done:
+        value = yield promise, None, when
+        return value
+    if promise.error is not None:
+        raise promise.error
+    return promise.value
+
+
+@types.coroutine
+def _await_promise(promise, when):
+    return (yield from _promised(promise, when))

@@ -1,0 +1,153 @@
+"""Processes: finding and running a program as the originals do, forking ourselves, and what a child starts with."""
+
+import errno
+import os
+import signal
+import sys
+
+DEFAULT_PATH = b"/bin:/usr/bin"
+_REMEMBERED = (errno.EACCES, errno.EPERM, errno.EISDIR)
+
+
+def candidates(name: bytes, path: bytes | None) -> list[bytes]:
+    """Return the file names to try for a program: itself if it has a slash, else one for each element of path.
+
+    path None (PATH unset) means /bin:/usr/bin; an empty element the working directory.
+    """
+    if b"/" in name:
+        return [name]
+    return [(element or b".") + b"/" + name for element in (DEFAULT_PATH if path is None else path).split(b":")]
+
+
+def execute(argv: list, environ, path: bytes | None = None) -> OSError:
+    """Become the program argv[0], found in path; returns the error to report only if that failed.
+
+    ENOENT goes on with the next element; EACCES, EPERM and EISDIR are remembered; anything else ends the
+    search.  No shell is tried for a file without #!.  Source: ucspi-tcp's pathexec
+    """
+    return _try_each(argv, path, lambda name: os.execve(name, argv, environ))
+
+
+def spawn(argv: list, environ, path: bytes | None = None, descriptors: dict[int, int] | None = None, close=()) -> int:
+    """Start the program argv[0], found in path as execute() does; returns its pid.  Raises OSError.
+
+    descriptors: number in the child -> our descriptor, which may be close-on-exec.  close: numbers the child
+    must not have.  The child starts with an empty signal mask and default PIPE, CHLD, TERM and XFSZ.
+    """
+    actions = _file_actions(descriptors or {}, close)
+    started = []
+
+    def start(name):
+        started.append(os.posix_spawn(name, argv, environ, file_actions=actions, setsigmask=(), setsigdef=_DEFAULTED))
+
+    error = _try_each(argv, path, start, started)
+    if error is not None:
+        raise error
+    return started[0]
+
+
+_DEFAULTED = (signal.SIGPIPE, signal.SIGCHLD, signal.SIGTERM, signal.SIGXFSZ)
+
+
+def reset_signals() -> None:
+    """Give the next program what it expects: default PIPE, CHLD, TERM, XFSZ and an empty mask."""
+    for number in _DEFAULTED:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def fork(work) -> int:
+    """Fork; the child ends with work()'s exit code, whatever happens in it.  Returns the child's pid.
+
+    Only while single-threaded.  The child shares every descriptor; it must give up a loop it inherited
+    (Loop.abandon).  An exception in it is a traceback on descriptor 2 and exit code 111.
+    """
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 111
+    try:
+        code = work()
+    except SystemExit as ending:
+        code = ending.code if isinstance(ending.code, int) else 111
+    except BaseException:
+        import traceback
+
+        os.write(2, os.fsencode(traceback.format_exc()))
+    finally:
+        os._exit(code or 0)
+
+
+def exit_code(wait_status: int) -> int | None:
+    """Return the exit code in a wait status; None if the process was killed by a signal."""
+    return os.WEXITSTATUS(wait_status) if os.WIFEXITED(wait_status) else None
+
+
+def own_directories() -> list[bytes]:
+    """Return the real paths of the directories our starters stand in: the installation's and the checkout's bin."""
+    beside = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "bin")
+    return [os.fsencode(os.path.realpath(place)) for place in (os.path.join(sys.prefix, "bin"), beside)]
+
+
+def find_ours(name: bytes, path: bytes | None) -> str | None:
+    """Return our program's name if that is what name, searched in path, leads to; else None.
+
+    The search is the one exec would make: the first candidate that could be executed decides, and it is
+    ours if its real path lies in our own bin directory.
+    """
+    for candidate in candidates(name, path):
+        if os.path.isfile(candidate) and os.access(candidate, os.X_OK):
+            directory, _, found = os.path.realpath(candidate).rpartition(b"/")
+            return os.fsdecode(found) if directory in own_directories() and found.startswith(b"py") else None
+    return None
+
+
+def become(argv: list[str], environ, load, path: bytes | None = None) -> int:
+    """Go on as the program argv: called in this process if it is ours, else by exec.
+
+    environ replaces the process's environment.  load is the registry's.  Returns the exit code of ours;
+    raises the OSError if exec failed.  path: where to search, as the originals the PATH we were started with.
+    """
+    ours = find_ours(os.fsencode(argv[0]), path)
+    if ours is not None:
+        try:
+            main = load(ours).main
+        except LookupError:
+            main = None
+        if main is not None:
+            fresh = dict(environ)
+            os.environb.clear()
+            os.environb.update(fresh)
+            return main(argv)
+    reset_signals()
+    raise execute([os.fsencode(word) for word in argv], dict(environ), path)
+
+
+def _try_each(argv, path, attempt, done=()) -> OSError | None:
+    remembered = None
+    for name in candidates(os.fsencode(argv[0]), path):
+        try:
+            attempt(name)
+        except OSError as error:
+            if error.errno in _REMEMBERED:
+                remembered = error
+            elif error.errno != errno.ENOENT:
+                return error
+        if done:
+            return None
+    return remembered or OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+
+def _file_actions(descriptors, close):
+    """Duplicate without one target overwriting another's source: first all to high numbers if they cross."""
+    actions = []
+    crossing = any(ours in descriptors and ours != theirs for theirs, ours in descriptors.items())
+    if crossing:
+        base = max(max(descriptors), max(descriptors.values())) + 1
+        high = {theirs: base + index for index, theirs in enumerate(descriptors)}
+        actions += [(os.POSIX_SPAWN_DUP2, ours, high[theirs]) for theirs, ours in descriptors.items()]
+        actions += [(os.POSIX_SPAWN_DUP2, high[theirs], theirs) for theirs in descriptors]
+        actions += [(os.POSIX_SPAWN_CLOSE, number) for number in high.values()]
+    else:
+        actions += [(os.POSIX_SPAWN_DUP2, ours, theirs) for theirs, ours in descriptors.items()]
+    return actions + [(os.POSIX_SPAWN_CLOSE, number) for number in close]

@@ -1,0 +1,1 @@
+"""The three subjects, two: connections.  Rules, look-ups, the listener and its workers."""
