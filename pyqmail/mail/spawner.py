@@ -1,0 +1,239 @@
+"""What both spawners share: orders from the queue manager, their validation, the message file, reports.
+
+The queue manager writes orders on one descriptor and reads reports on another; the dialect (one byte, two
+bytes, native) is an object with hello(limit), receive(data) and report(number, text).  A report is one of K, Z, D
+and a text.  Source: spawn.c of qmail; reference qmail-core.md section 5.3
+"""
+
+import os
+import stat
+
+from pyqmail.base.numbers import is_number
+from pyqmail.protocol import native
+from pyqmail.system.loop import READ, WRITE
+
+PATH_LIMIT = 100  # its NUL included
+REPORT_LIMIT, REPORT_KEPT, REPORT_CUT = 3000, 2966, b"\nError report too long, sorry.\n"
+
+TOO_BIG = b"ZInternal error: delnum too big. (#4.3.5)\n"
+IN_USE = b"ZInternal error: delnum in use. (#4.3.5)\n"
+NONNUMERICS = b"DInternal error: messid has nonnumerics. (#5.3.5)\n"
+TOO_LONG = b"DInternal error: messid too long. (#5.3.5)\n"
+TOO_SHORT = b"DInternal error: messid too short. (#5.3.5)\n"
+NO_HOST = b"DSorry, address must include host name. (#5.1.3)\n"
+NO_MESSAGE = b"Zqmail-spawn unable to open message. (#4.3.0)\n"
+WRONG_TYPE = b"ZSorry, message has wrong type. (#4.3.5)\n"
+WRONG_OWNER = b"ZSorry, message has wrong owner. (#4.3.5)\n"
+NO_PIPE = b"Zqmail-spawn unable to create pipe. (#4.3.0)\n"
+NO_FORK = b"Zqmail-spawn unable to fork. (#4.3.0)\n"
+
+
+class Refused(Exception):
+    """A delivery that ends before it begins; `report` is what to report."""
+
+    def __init__(self, report: bytes) -> None:
+        super().__init__(report)
+        self.report = report
+
+
+class Order:
+    """One delivery to make: its number, the message's path below queue/mess, sender and recipient.
+
+    message is the open message file at offset 0; whoever is given the order closes it.
+    """
+
+    __slots__ = ("number", "path", "sender", "recipient", "message")
+
+    def __init__(self, number: int, path: bytes, sender: bytes, recipient: bytes) -> None:
+        self.number, self.path, self.sender, self.recipient = number, path, sender, recipient
+        self.message = None
+
+
+def check_path(path: bytes) -> None:
+    """Raise Refused unless path is digits and slashes, no slash first, 1 to 99 bytes."""
+    if not is_number(path.replace(b"/", b"")) and path or path.startswith(b"/"):
+        raise Refused(NONNUMERICS)
+    if len(path) >= PATH_LIMIT:
+        raise Refused(TOO_LONG)
+    if not path:
+        raise Refused(TOO_SHORT)
+
+
+def check_recipient(recipient: bytes) -> None:
+    """Raise Refused unless there is an @ in recipient."""
+    if b"@" not in recipient:
+        raise Refused(NO_HOST)
+
+
+class Messages:
+    """The message files of a queue: regular, owned by the queue's user.  Raises OSError if there is no queue/mess."""
+
+    def __init__(self, queue: str, owner: int) -> None:
+        self._directory = os.open(f"{queue}/mess", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._owner = owner
+
+    def open(self, path: bytes) -> int:
+        """Return a descriptor of the message, for reading, close-on-exec.  Raises Refused."""
+        try:
+            # not held up by a FIFO that somebody put there
+            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._directory)
+        except OSError:
+            raise Refused(NO_MESSAGE) from None
+        seen = os.fstat(fd)
+        if stat.S_ISREG(seen.st_mode) and seen.st_uid == self._owner:
+            return fd
+        os.close(fd)
+        raise Refused(WRONG_OWNER if stat.S_ISREG(seen.st_mode) else WRONG_TYPE)
+
+
+class Native:
+    """The native dialect's local half: DELIVER with one recipient, RESULT.  protocol/native.py"""
+
+    most = 1 << 20
+
+    def __init__(self) -> None:
+        self._unpacker = native.Unpacker()
+
+    def hello(self, limit: int) -> bytes:
+        return native.pack(native.HELLO, limit)
+
+    def receive(self, data: bytes) -> list[tuple[int, bytes, bytes, bytes]]:
+        """Return the complete orders as (number, path, sender, recipient).  Raises Malformed."""
+        orders = []
+        for kind, _, body in self._unpacker.receive(data):
+            if kind != native.DELIVER:
+                raise native.Malformed("not for a local spawner")
+            path, sender, recipients = native.split_deliver(body)
+            orders += [(delivery, path, sender, recipient) for delivery, recipient in recipients]
+        return orders
+
+    def report(self, number: int, text: bytes) -> bytes:
+        return native.result(number, number, text)
+
+
+class Spawner:
+    """The end that faces the queue manager: takes orders, hands them to deliver(order), writes report()s.
+
+    deliver must not raise.  After the end of the orders, stops the loop as soon as every delivery is reported.
+    A malformed stream of orders (native) counts as its end; `malformed` then says so.
+    """
+
+    def __init__(self, loop, dialect, limit, messages, deliver, orders_fd=0, reports_fd=1) -> None:
+        self._loop, self._dialect, self._limit, self._messages = loop, dialect, limit, messages
+        self._deliver, self._orders_fd = deliver, orders_fd
+        self._reports = Reports(loop, reports_fd)
+        self._running, self._ended, self.malformed = set(), False, False
+
+    def start(self) -> None:
+        """Say how many deliveries may run, and begin to listen."""
+        self._reports.put(self._dialect.hello(self._limit))
+        try:
+            self._loop.watch(self._orders_fd, READ, lambda _: self._read())
+        except PermissionError:  # a file or /dev/null, which epoll does not take
+            self._loop.soon(self._read_whole)
+
+    def report(self, number: int, text: bytes) -> None:
+        """Report how a delivery ended; its number may be used again."""
+        self._running.discard(number)
+        self._reports.put(self._dialect.report(number, text))
+        self._stop_if_done()
+
+    def _read_whole(self):
+        while not self._ended:
+            self._read()
+
+    def _read(self):
+        try:
+            data = os.read(self._orders_fd, 262144)
+            orders = self._dialect.receive(data)
+        except BlockingIOError:
+            return
+        except (OSError, ValueError) as trouble:
+            self.malformed = isinstance(trouble, ValueError)
+            data, orders = b"", []
+        for order in orders:
+            self._take(Order(*order))
+        if not data:
+            self._loop.forget(self._orders_fd)
+            self._ended = True
+            self._stop_if_done()
+
+    def _take(self, order):
+        try:
+            if order.number >= self._limit:
+                raise Refused(TOO_BIG)
+            if order.number in self._running:
+                raise Refused(IN_USE)
+            check_path(order.path)
+            check_recipient(order.recipient)
+            order.message = self._messages.open(order.path)
+        except Refused as refused:
+            self._reports.put(self._dialect.report(order.number, refused.report))
+            return
+        self._running.add(order.number)
+        self._deliver(order)
+
+    def _stop_if_done(self):
+        if self._ended and not self._running:
+            self._reports.finish()
+            self._loop.stop()
+
+
+class Reports:
+    """Writes reports, all of one turn at once, without ever holding up the loop.  A reader that has gone is ignored."""
+
+    def __init__(self, loop, fd) -> None:
+        self._loop, self._fd = loop, fd
+        self._pieces, self._waiting, self._gone = [], False, False
+        os.set_blocking(fd, False)
+
+    def put(self, data: bytes) -> None:
+        if self._gone:
+            return
+        self._pieces.append(data)
+        if not self._waiting:
+            self._waiting = True
+            self._loop.soon(self._flush)
+
+    def finish(self) -> None:
+        """Write what is left, however long the reader takes."""
+        os.set_blocking(self._fd, True)
+        self._loop.forget(self._fd)
+        while self._pieces:
+            self._flush()
+
+    def _flush(self):
+        self._waiting = False
+        data, self._pieces = b"".join(self._pieces), []
+        try:
+            while data:
+                data = data[os.write(self._fd, data) :]
+        except BlockingIOError:
+            self._pieces, self._waiting = [data], True
+            self._loop.watch(self._fd, WRITE, lambda _: self._flush())
+            return
+        except OSError:
+            self._gone = True
+        self._loop.forget(self._fd)
+
+
+class Collected:
+    """What a delivery wrote, cut to what a report may hold."""
+
+    __slots__ = ("text", "_full")
+
+    def __init__(self) -> None:
+        self.text, self._full = b"", False
+
+    def add(self, data: bytes) -> None:
+        """Take more; once there is too much, the cut text stays as it is."""
+        if self._full:
+            return
+        self.text += data
+        if len(self.text) > REPORT_LIMIT:
+            self.text, self._full = self.text[:REPORT_KEPT] + REPORT_CUT, True
+
+
+def report_text(letter: bytes, output: bytes) -> bytes:
+    """Return a report: letter, then output up to its first NUL."""
+    return letter + output.partition(b"\0")[0]
