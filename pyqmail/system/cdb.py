@@ -1,0 +1,120 @@
+"""cdb: constant databases of 32-bit offsets, compiled whole and read by key.
+
+Compiling is pure-cdb's, whose files are byte for byte those of the originals; it is imported only for that.
+Reading is our own: one read for a small file, three for each key of a large one, an end to every search
+in a damaged file, and nothing mapped, so that a file truncated under us is an error and not a signal.
+"""
+
+import errno
+import os
+import struct
+
+_PAIR = struct.Struct("<II")
+_HEAD_BYTES = 2048
+_WHOLE_BYTES = 65536  # a file up to this size is read at once
+
+
+def write_cdb(path: str | bytes, path_tmp: str | bytes, records) -> None:
+    """Compile records, pairs of (key, data), into path; path_tmp is written, synced and then renamed to it.
+
+    Equal keys are all kept; readers find the first.  Raises NotWritten; path_tmp stays if it could be made.
+    """
+    from cdblib import Writer
+
+    try:
+        file = open(path_tmp, "wb")
+    except OSError as error:
+        raise NotWritten("create", error) from None
+    try:
+        with file:
+            writer = Writer(file)
+            for key, data in records:
+                writer.put(key, data)
+            writer.finalize()
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise NotWritten("write", error) from None
+    try:
+        os.rename(path_tmp, path)
+    except OSError as error:
+        raise NotWritten("move", error) from None
+
+
+class NotWritten(Exception):
+    """The database was not put in place: `step` is create, write or move, `error` the OSError."""
+
+    def __init__(self, step, error):
+        super().__init__(f"{step}: {error}")
+        self.step, self.error = step, error
+
+
+class Reader:
+    """One open database.  get(key) returns the data of the first record under key, None if there is none.
+
+    Raises OSError when it cannot be opened or read, with EPROTO (`protocol error`) when it is damaged.
+    `seen` is what os.stat said of the file when it was opened.
+    """
+
+    def __init__(self, path: str | bytes) -> None:
+        self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._whole = None
+        try:
+            self.seen = os.fstat(self._fd)
+            if self.seen.st_size <= _WHOLE_BYTES:
+                self._whole = os.read(self._fd, _WHOLE_BYTES)
+        except OSError:
+            self.close()
+            raise
+
+    def get(self, key: bytes) -> bytes | None:
+        wanted = hash_of(key)
+        table, slots = _PAIR.unpack(self._at((wanted & 255) * 8, 8))
+        if not slots:
+            return None
+        first = (wanted >> 8) % slots
+        for found, record in self._slots(table, slots, first):
+            if not record:
+                return None
+            if found == wanted:
+                key_bytes, data_bytes = _PAIR.unpack(self._at(record, 8))
+                if key_bytes == len(key) and self._at(record + 8, key_bytes) == key:
+                    return self._at(record + 8 + key_bytes, data_bytes)
+        return None
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def _slots(self, table, slots, first):
+        """Yield each slot once, from first on and round: a few at a time, as most searches end at once."""
+        at, left = first, slots
+        while left:
+            count = min(16, left, slots - at)
+            yield from _PAIR.iter_unpack(self._at(table + 8 * at, 8 * count))
+            at, left = (at + count) % slots, left - count
+
+    def _at(self, position, size):
+        if self._whole is not None:
+            piece = self._whole[position : position + size]
+        else:
+            # checked first: a damaged length must not make us reserve gigabytes
+            piece = os.pread(self._fd, size, position) if position + size <= self.seen.st_size else b""
+        if len(piece) != size:
+            raise OSError(errno.EPROTO, os.strerror(errno.EPROTO))
+        return piece
+
+
+def hash_of(key: bytes) -> int:
+    """Return cdb's hash of a key, 32 bits."""
+    value = 5381
+    for byte in key:
+        value = value * 33 & 0xFFFFFFFF ^ byte
+    return value
