@@ -13,8 +13,9 @@ Bodies are NUL-ended strings (frames.strings); numbers in them are decimal.
     NO_HOST   18 server   empty: there is no such name (NXDOMAIN)
     NO_RECORD 19 server   empty: the name is there, what was asked for is not
 
-EXCHANGERS falls back to the domain's own addresses with preference 0 when it has no MX record.  NO_RECORD there
-means that no exchanger has an address.  A malformed frame ends the connection.
+EXCHANGERS falls back to the domain's own addresses with preference 0 when it has no MX record; NO_HOST there
+means that there are none either, NO_RECORD that there are exchangers but none of them has an address.
+A malformed frame ends the connection.
 """
 
 from pyqmail.protocol import frames

@@ -1,0 +1,123 @@
+"""Which hosts to try for a domain: smtproutes, what DNS must be asked, the check that we do not mail ourselves.
+
+    plan = plan_for(domain, routes)                          # nothing waits
+    if plan.question: ask plan.question (a kind of resolve_wire) about plan.name
+    hosts = settle(plan, kind, body, own)                    # or settle_literal(plan, own) without a question
+
+Pure: DNS is asked by whoever can wait.  Source: qmail-remote; reference qmail-smtp.md 3.4 and 3.5
+"""
+
+from pyqmail.base.addresses import printable, suffixes
+from pyqmail.base.literals import literal_address
+from pyqmail.base.numbers import count_digits
+from pyqmail.protocol import resolve_wire
+from pyqmail.protocol.frames import split_strings
+
+SMTP_PORT = 25
+
+SOFT_DNS = b"ZSorry, I couldn't find any host by that name. (#4.1.2)\n"
+NO_EXCHANGER = b"DSorry, I couldn't find a mail exchanger or IP address. (#5.4.4)\n"
+BEST_IS_ME = (
+    b"DSorry. Although I'm listed as a best-preference MX or A for that host,\n"
+    b"it isn't in my control/locals file, so I don't treat it as local. (#5.4.6)\n"
+)
+NO_CONNECTION = b"ZSorry, I wasn't able to establish an SMTP connection. (#4.4.1)\n"
+
+
+class Unroutable(Exception):
+    """There is nowhere to send: `report` says why, as a spawner reports it (letter Z or D, then text)."""
+
+    def __init__(self, report: bytes) -> None:
+        super().__init__(report)
+        self.report = report
+
+
+class Plan:
+    """How to find a domain's hosts.
+
+    question   EXCHANGERS or ADDRESSES of resolve_wire, or None if the address is already known: `name` itself
+    name       what the question is about: the domain, or the relay of a route
+    port       where all of its hosts listen
+    is_routed  True if smtproutes named a relay: then nothing is checked against our own addresses
+    """
+
+    __slots__ = ("question", "name", "port", "is_routed")
+
+    def __init__(self, question, name, port, is_routed):
+        self.question, self.name, self.port, self.is_routed = question, name, port, is_routed
+
+
+def route_for(domain: bytes, routes: dict[bytes, bytes]) -> tuple[bytes, int] | None:
+    """Return (relay, port) from control/smtproutes for a domain, None to use its mail exchangers.
+
+    Tried: the domain, its ends that start with a dot, the empty key; the first one found decides, and nothing
+    behind its colon means None.  A relay in brackets may be an IPv6 address.
+    """
+    if not routes:
+        return None
+    for key in (*suffixes(domain.lower()), b""):
+        route = routes.get(key)
+        if route is not None:
+            break
+    if not route:
+        return None
+    if route.startswith(b"[") and b"]" in route:
+        inner, _, port = route.partition(b"]")
+        relay, port = inner + b"]", port.removeprefix(b":")
+    else:
+        relay, _, port = route.partition(b":")
+    digits = port[: count_digits(port)]
+    return relay, int(digits) % 65536 if digits else SMTP_PORT
+
+
+def plan_for(domain: bytes, routes: dict[bytes, bytes]) -> Plan:
+    """Return the Plan for a recipient's domain part; routes is control/smtproutes as a map."""
+    route = route_for(domain, routes)
+    if route is None:
+        literal = literal_address(domain)
+        return Plan(resolve_wire.EXCHANGERS if literal is None else None, literal or domain, SMTP_PORT, False)
+    relay, port = route
+    literal = literal_address(relay)
+    return Plan(resolve_wire.ADDRESSES if literal is None else None, literal or relay, port, True)
+
+
+def settle_literal(plan: Plan, own: set[bytes]) -> list[tuple[bytes, bytes, int]]:
+    """Return the one host of a plan without question as [(host, address, port)].  Raises Unroutable."""
+    return choose(plan, [(0, plan.name, plan.name)], own)
+
+
+def settle(plan: Plan, kind: int, body: bytes, own: set[bytes]) -> list[tuple[bytes, bytes, int]]:
+    """Return [(host, address, port)] in the order to try from the answer (resolve_wire) to a plan's question.
+
+    own are the addresses of this machine's interfaces that are up.  Raises Unroutable.
+    """
+    if kind == resolve_wire.NO_HOST or (kind == resolve_wire.NO_RECORD and plan.question == resolve_wire.ADDRESSES):
+        raise Unroutable(no_host(plan.name))
+    if kind == resolve_wire.NO_RECORD:
+        raise Unroutable(NO_EXCHANGER)
+    if kind != resolve_wire.FOUND:
+        raise Unroutable(SOFT_DNS)
+    if plan.question == resolve_wire.EXCHANGERS:
+        return choose(plan, resolve_wire.split_exchangers(body), own)
+    return choose(plan, [(0, plan.name, address) for address in split_strings(body)], own)
+
+
+def choose(plan: Plan, found: list[tuple[int, bytes, bytes]], own: set[bytes]) -> list[tuple[bytes, bytes, int]]:
+    """Return [(host, address, port)] of found, [(preference, host, address)], that may be tried.  Raises Unroutable.
+
+    Unless routed, only what is preferred to the best of our own addresses: else mail would come back to us.
+    """
+    if not found:
+        raise Unroutable(NO_EXCHANGER)
+    if not plan.is_routed:
+        ours = [preference for preference, _, address in found if address in own or address == b"0.0.0.0"]
+        if ours:
+            found = [exchanger for exchanger in found if exchanger[0] < min(ours)]
+        if not found:
+            raise Unroutable(BEST_IS_ME)
+    return [(host, address, plan.port) for _, host, address in found]
+
+
+def no_host(name: bytes) -> bytes:
+    """Return the report for a name that DNS does not have."""
+    return b"DSorry, I couldn't find any host named " + printable(name) + b". (#5.1.2)\n"
