@@ -1,5 +1,6 @@
 """Descriptors: whole writes, reads with a bound, standard ones that are missing."""
 
+import fcntl
 import os
 
 
@@ -61,3 +62,20 @@ def move(source: int, target: int) -> None:
 def close_from(lowest: int) -> None:
     """Close every descriptor from lowest up."""
     os.closerange(lowest, max(map(int, os.listdir("/proc/self/fd"))) + 1)
+
+
+def arrange(wanted: dict[int, int]) -> None:
+    """Make wanted (number -> descriptor of ours) the only descriptors there are, each inheritable.
+
+    Numbers below the highest that are not wanted are closed too.  Raises OSError.
+    """
+    beyond = max(wanted) + 1
+    copies = {number: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, beyond) for number, fd in wanted.items()}
+    for number, copy in copies.items():
+        os.dup2(copy, number)
+    close_from(beyond)
+    for number in set(range(beyond)) - set(wanted):
+        try:
+            os.close(number)
+        except OSError:
+            pass

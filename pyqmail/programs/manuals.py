@@ -1,0 +1,38 @@
+"""The manual pages in man/: one for each program, rendered from its declaration and its docstring."""
+
+import os
+
+from pyqmail.base.manual import page_of
+from pyqmail.programs import registry
+
+HERE = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "man")
+
+
+def render(check: bool) -> int:
+    """Write each page that differs, remove pages of no program; with check only name them and return 1."""
+    stale = [path for path, text in pages().items() if _read(path) != text]
+    orphans = [os.path.join(HERE, name) for name in os.listdir(HERE) if os.path.join(HERE, name) not in pages() and name.startswith("py") and not name.startswith("pyqmail-")]
+    for path in stale + orphans:
+        os.write(2, f"pyqmail: {'not up to date' if check else 'written'}: man/{os.path.basename(path)}\n".encode())
+    if check:
+        return 1 if stale + orphans else 0
+    for path in orphans:
+        os.unlink(path)
+    for path in stale:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(pages()[path])
+    return 0
+
+
+def pages() -> dict[str, str]:
+    """Return path -> text of every page."""
+    programs = [registry.load(name).PROGRAM for name in registry.names()]
+    return {os.path.join(HERE, f"{program.name}.{program.section}"): page_of(program) for program in programs}
+
+
+def _read(path: str) -> str | None:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None

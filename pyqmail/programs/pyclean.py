@@ -1,0 +1,81 @@
+"""Remove files from the queue for pysend.
+
+Reads commands from descriptor 0 and answers each with one byte on descriptor 1: `foop/ID` removes a message
+and what is left of its envelope, `todo/ID` an envelope that has been preprocessed.  Commands that arrive
+together are answered together.  Every now and then it removes files that were left below queue/pid more than
+36 hours ago.  End of input ends it.
+"""
+
+import os
+import time
+
+from pyqmail.base.options import Program
+from pyqmail.protocol.clean_wire import BAD, DONE, FAILED, Commands
+from pyqmail.system.descriptors import write_all
+from pyqmail.system.home import count_split, find_home
+
+PROGRAM = Program(
+    name="pyclean",
+    summary="remove files from the queue",
+    original="qmail-clean",
+    exits={0: "end of input", 100: "the answer could not be written", 111: "the queue cannot be entered"},
+    environment=["PYQMAIL_HOME"],
+    see=["pysend(8)", "pystart(8)"],
+)
+
+OLD_SECONDS = 129600  # nothing that lives holds a file this long
+SWEEP_EVERY = 31  # commands
+
+
+def main(argv: list[str]) -> int:
+    return PROGRAM.run(argv, clean)
+
+
+def clean(call) -> int:
+    queue = find_home(call.environ).queue
+    try:
+        os.chdir(queue)
+        split = count_split(".")
+    except OSError:
+        return 111
+    commands, until_sweep = Commands(), 0
+    while data := os.read(0, 65536):
+        answers = []
+        for command in commands.receive(data):
+            if until_sweep == 0:
+                sweep_pid()
+            until_sweep = (until_sweep or SWEEP_EVERY) - 1
+            answers.append(obey(command, split))
+        try:
+            write_all(1, b"".join(answers))
+        except OSError:
+            return 100
+    return 0
+
+
+def obey(command, split: int) -> bytes:
+    """Do what a parsed command says; returns the answer."""
+    if command is None:
+        return BAD
+    kind, number = command
+    last = f"todo/{number}" if kind == b"todo" else f"mess/{number % split}/{number}"
+    try:
+        for path in (f"intd/{number}", last):  # intd first: mess or todo is what vouches for it
+            try:
+                os.unlink(path)
+            except FileNotFoundError:
+                pass
+    except OSError:
+        return FAILED
+    return DONE
+
+
+def sweep_pid() -> None:
+    """Remove what stands in pid/ and has not been touched for 36 hours; trouble is left for the next time."""
+    now = time.time()
+    try:
+        for entry in os.scandir("pid"):
+            if not entry.name.startswith(".") and now >= entry.stat(follow_symlinks=False).st_atime + OLD_SECONDS:
+                os.unlink(entry.path)
+    except OSError:
+        pass

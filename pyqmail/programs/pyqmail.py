@@ -1,0 +1,56 @@
+"""The command for people: run a complete system of one's own, and render the manual pages.
+
+`pyqmail run` makes a private home if there is none, starts every service under pysvscan, sends one message to
+the local user over SMTP, shows what became of it and stays in the foreground until Ctrl-C.
+"""
+
+import sys
+
+import click
+
+from pyqmail.base.options import Program
+
+PROGRAM = Program(
+    name="pyqmail",
+    summary="run a complete mail system of one's own; render the manual pages",
+    usage="pyqmail run [ --once ] | pyqmail man [ --check ]",
+    environment=["PYQMAIL_HOME"],
+    exits={0: "done", 1: "the message did not arrive, or a page is not up to date", 2: "wrong usage", 111: "it could not be started"},
+    section=8,
+)
+
+
+def main(argv: list[str]) -> int:
+    try:
+        return command.main(argv[1:], prog_name="pyqmail", standalone_mode=False) or 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.exceptions.Abort:
+        return 130
+
+
+@click.group(help=__doc__)
+def command() -> None:
+    pass
+
+
+@command.command(help="Render man/ from the programs' declarations.")
+@click.option("--check", is_flag=True, help="Write nothing; exit 1 if a page is not up to date.")
+def man(check: bool) -> int:
+    from pyqmail.programs import manuals
+
+    return manuals.render(check)
+
+
+@command.command(help="Run everything in a private home, $PYQMAIL_HOME or ./var, in the foreground.")
+@click.option("--once", is_flag=True, help="Stop after the first message has arrived.")
+@click.option("--port", envvar="SMTP_PORT", default=2525, type=click.IntRange(0, 65535), help="SMTP port on 127.0.0.1.")
+def run(once: bool, port: int) -> int:
+    from pyqmail.programs import quickstart
+
+    return quickstart.run(once, port)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

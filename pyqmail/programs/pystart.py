@@ -1,0 +1,140 @@
+"""Start the queue manager and what it talks to, each as its own user, and become the queue manager.
+
+DEFAULTDELIVERY is what a user without a .qmail file gets, `./Mailbox` if it is not given.  With a logger, its
+input is the log; without, the log goes to descriptor 1.
+
+By default every part is ours and shares this interpreter: it is forked, not started, and all of them speak the
+native dialect: as many remote session processes as --sessions says, and a resolver.  With --classic each part
+is executed through PATH, `pylspawn`, `pyrspawn`, `pyclean`, `pysend`, on the pipes of the original and with one
+byte for a delivery.
+"""
+
+import gc
+import os
+
+from pyqmail.base.failure import Temporary
+from pyqmail.base.numbers import is_number
+from pyqmail.base.options import Argument, Flag, Program, Rest, Value
+from pyqmail.programs import registry
+from pyqmail.system.descriptors import arrange
+from pyqmail.system.home import find_home
+from pyqmail.system.privileges import drop_to, supplementary_groups
+from pyqmail.system.processes import become, execute, fork, reset_signals
+
+
+def _count(text: str) -> int:
+    if not is_number(text) or not 1 <= int(text) <= 64:
+        raise ValueError(f"not a number from 1 to 64: {text}")
+    return int(text)
+
+
+PROGRAM = Program(
+    name="pystart",
+    summary="start the queue manager, the spawners, the cleaner and the resolver",
+    original="qmail-start",
+    options=[
+        Flag(None, "classic", "execute each part, with the original's pipes and its one-byte dialect", long="classic"),
+        Value(None, "sessions", "N", "remote session processes in the native dialect, 1 to 64", _count, long="sessions"),
+    ],
+    defaults={"classic": False, "sessions": 1},
+    arguments=[
+        Argument("delivery", "what a user without a .qmail file gets", optional=True, default="./Mailbox", metavar="defaultdelivery"),
+        Rest("logger", "a program that reads the log, with its arguments"),
+    ],
+    exits={0: "the queue manager ended as it was told to", 111: "something could not be started"},
+    environment=["PYQMAIL_HOME", "PATH", "QMAILREMOTE"],
+    see=["pysend(8)", "pylspawn(8)", "pyrspawn(8)", "pyclean(8)", "pyresolve(8)"],
+)
+
+LOG, COMMANDS, REPORTS = 0, 0, 1  # pysend writes its log to 0; its peers read 0 and write 1
+
+
+def main(argv: list[str]) -> int:
+    return PROGRAM.run(argv, start)
+
+
+def start(call) -> int:
+    home = find_home(call.environ)
+    call.environ[b"PYQMAIL_HOME"] = os.fsencode(os.path.abspath(home.path))
+    home = find_home(call.environ)
+    try:
+        identities = Identities(home)
+    except LookupError as unknown:
+        raise Temporary(f"unable to find user or group {unknown}") from None
+    os.chdir("/")
+    os.umask(0o077)
+    parts = classic_parts(call) if call.classic else native_parts(call)
+    if not call.classic:
+        for name in {words[0] for words, _ in parts} | {"pysend"}:
+            registry.load(name)  # before the forks, so that all share it
+        gc.collect()
+        gc.freeze()
+    try:
+        return launch(call, parts, identities)
+    except OSError as error:
+        raise Temporary("unable to start", error) from None
+
+
+def native_parts(call):
+    """Return (command line, user) of each part, in the order of pysend's pairs of descriptors."""
+    sessions = [(["pyrspawn", "--native"], "qmailr")] * call.sessions
+    local = (["pylspawn", "--native", call.delivery], "root")
+    return [local, sessions[0], (["pyclean"], "qmailq"), (["pyresolve"], "qmailr"), *sessions[1:]]
+
+
+def classic_parts(call):
+    return [(["pylspawn", "--exec", call.delivery], "root"), (["pyrspawn"], "qmailr"), (["pyclean"], "qmailq")]
+
+
+class Identities:
+    """Who runs what: looked up once, before anything is started.  A private home has one user for all."""
+
+    def __init__(self, home) -> None:
+        self._one = home.owner() is not None or os.getuid() != 0
+        if self._one:
+            return
+        self._uids = {user: home.uid(user) for user in ("qmaill", "qmailq", "qmailr", "qmails")}
+        self._qmail, self._nofiles = home.gid("qmail"), home.gid("nofiles")
+
+    def assume(self, user: str) -> None:
+        """Become user; for `root` only the groups change.  Raises OSError."""
+        if self._one:
+            return
+        if user == "root":
+            os.setgroups([self._qmail])
+            os.setgid(self._qmail)
+            return
+        gid = self._nofiles if user == "qmaill" else self._qmail
+        drop_to(self._uids[user], gid, supplementary_groups(user, gid) if user == "qmailr" else [gid])
+
+
+def launch(call, parts, identities) -> int:
+    """Make the pipes, start each part on its own, and become pysend on all of them."""
+    log = 1
+    if call.logger:
+        read_end, log = os.pipe()
+        fork(lambda: run_part(call.logger, {0: read_end, 1: 1, 2: 2}, "qmaill", identities, True))
+        os.close(read_end)
+    ours = {LOG: log}
+    for index, (words, user) in enumerate(parts):
+        commands, reports = os.pipe(), os.pipe()
+        theirs = {COMMANDS: commands[0], REPORTS: reports[1], 2: log}
+        fork(lambda words=words, theirs=theirs, user=user: run_part(words, theirs, user, identities, call.classic))
+        os.close(commands[0])
+        os.close(reports[1])
+        ours[2 * index + 1], ours[2 * index + 2] = commands[1], reports[0]
+    sender = ["pysend"] if call.classic else ["pysend", "--native", "--sessions", str(call.sessions)]
+    return run_part(sender, ours, "qmails", identities, call.classic)
+
+
+def run_part(words, descriptors, user, identities, foreign) -> int:
+    """In the process that becomes it: arrange descriptors, change user, go on as the program."""
+    path = os.environb.get(b"PATH")
+    arrange(descriptors)
+    identities.assume(user)
+    if not foreign:
+        return registry.load(words[0]).main(words)
+    if user == "qmaill":
+        return become(words, os.environb, registry.load, path)
+    reset_signals()
+    raise execute([os.fsencode(word) for word in words], os.environb, path)

@@ -1,0 +1,111 @@
+"""The layers of the house: imports point down, strangers stay strangers, one importer for each package."""
+
+import ast
+import os
+import sys
+
+import pytest
+
+from pyqmail.programs import registry
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BELOW = {
+    "base": set(),
+    "system": {"base"},
+    "protocol": {"base"},
+    "mail": {"protocol", "system", "base"},
+    "tcp": {"protocol", "system", "base"},
+    "supervise": {"protocol", "system", "base"},
+    "programs": {"mail", "tcp", "supervise", "protocol", "system", "base"},
+}
+
+
+def modules():
+    for folder, _, files in os.walk(os.path.join(ROOT, "pyqmail")):
+        for file in files:
+            if file.endswith(".py"):
+                yield os.path.relpath(os.path.join(folder, file), ROOT)
+
+
+def imports(path):
+    """Return (module imported, line) of every import, wherever it stands, and calls of __import__ and import_module."""
+    with open(os.path.join(ROOT, path), encoding="utf-8") as file:
+        tree = ast.parse(file.read())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            yield node.module, node.lineno
+            yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in ("import_module", "__import__"):
+            yield "*dynamic*", node.lineno
+
+
+ALL = sorted(modules())
+
+
+@pytest.mark.parametrize("path", [path for path in ALL if path.count("/") > 1])
+def test_imports_point_down(path):
+    layer = path.split("/")[1]
+    for name, line in imports(path):
+        parts = name.split(".")
+        if parts[0] == "pyqmail" and len(parts) > 1:
+            assert parts[1] == layer or parts[1] in BELOW[layer], f"{path}:{line} imports {name}"
+
+
+def test_only_the_registry_imports_by_name():
+    dynamic = {path for path in ALL for name, _ in imports(path) if name == "*dynamic*"}
+    assert dynamic == {"pyqmail/programs/registry.py"}
+
+
+def test_each_package_has_one_importer():
+    importers = {}
+    for path in ALL:
+        for name, _ in imports(path):
+            package = name.split(".")[0]
+            if package not in sys.stdlib_module_names and package not in ("pyqmail", "*dynamic*"):
+                importers.setdefault(package, set()).add(path)
+    assert {package: len(paths) for package, paths in importers.items() if len(paths) > 1} == {}
+
+
+def test_no_asyncio_but_in_the_resolver():
+    users = {path for path in ALL for name, _ in imports(path) if name.split(".")[0] == "asyncio"}
+    assert users <= {"pyqmail/system/resolver.py"}
+
+
+def test_names_say_something():
+    vague = {"utils.py", "util.py", "helpers.py", "common.py", "misc.py"}
+    assert [path for path in ALL if os.path.basename(path) in vague] == []
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_every_program_has_its_four_places(name):
+    program = registry.load(name).PROGRAM
+    module = name.replace("-", "_").replace("@", "_at")
+    assert program.name == name
+    assert os.access(os.path.join(ROOT, "bin", name), os.X_OK)
+    assert os.path.exists(os.path.join(ROOT, "man", f"{name}.{program.section}"))
+    assert os.path.exists(os.path.join(ROOT, "tests/programs", f"test_{module}.py"))
+
+
+def test_every_starter_only_starts():
+    for name in os.listdir(os.path.join(ROOT, "bin")):
+        module = name.replace("-", "_").replace("@", "_at")
+        with open(os.path.join(ROOT, "bin", name), encoding="utf-8") as file:
+            assert file.read() == (
+                f"#!/usr/bin/env python3\nimport sys\n\nfrom pyqmail.programs.{module} import main\n\nsys.exit(main(sys.argv))\n"
+            )
+        assert name in registry.names()
+
+
+def test_every_service_is_a_program_of_ours():
+    for name in os.listdir(os.path.join(ROOT, "services")):
+        assert name in registry.names()
+        assert os.access(os.path.join(ROOT, "services", name, "run"), os.X_OK)
+
+
+def test_manual_pages_are_up_to_date():
+    from pyqmail.programs import manuals
+
+    assert manuals.render(check=True) == 0

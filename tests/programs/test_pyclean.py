@@ -1,0 +1,34 @@
+"""pyclean as a program: commands in, answers out, files gone.  Untested: an unlink that fails (root may always)."""
+
+import os
+
+
+def test_removes_and_answers(run, home):
+    queue = home.queue
+    for path in ("intd/30", "mess/7/30", "intd/31", "todo/31", "mess/8/31"):
+        open(f"{queue}/{path}", "w").close()
+    done = run("pyclean", input=b"foop/30\0todo/31\0foop/99\0nonsense\0foop/12/999\0", env={"PYQMAIL_HOME": home.path})
+    assert done == (0, b"+++xx", b"")
+    left = [path for path in ("intd/30", "mess/7/30", "intd/31", "todo/31", "mess/8/31") if os.path.exists(f"{queue}/{path}")]
+    assert left == ["mess/8/31"]
+
+
+def test_an_unlink_that_fails_is_answered(run, home):
+    os.mkdir(f"{home.queue}/intd/30")
+    open(f"{home.queue}/mess/7/30", "w").close()
+    assert run("pyclean", input=b"foop/30\0", env={"PYQMAIL_HOME": home.path}) == (0, b"!", b"")
+    assert os.path.exists(f"{home.queue}/mess/7/30")
+
+
+def test_sweeps_old_files_from_pid(run, home):
+    for name, age in (("1.2.3", 129700), ("4.5.6", 60)):
+        path = f"{home.queue}/pid/{name}"
+        open(path, "w").close()
+        seen = os.stat(path).st_atime - age
+        os.utime(path, (seen, seen))
+    assert run("pyclean", input=b"foop/1\0", env={"PYQMAIL_HOME": home.path}).out == b"+"
+    assert os.listdir(f"{home.queue}/pid") == ["4.5.6"]
+
+
+def test_no_queue(run, tmp_path):
+    assert run("pyclean", env={"PYQMAIL_HOME": str(tmp_path)}) == (111, b"", b"")

@@ -1,0 +1,119 @@
+"""Questions and answers over a UNIX socket, over both drivers, against a server in a thread."""
+
+import os
+import socket
+import threading
+
+import pytest
+
+from pyqmail.protocol import frames
+from pyqmail.system.channel import BlockingChannel, EventChannel, Gone, Unavailable, receive_with
+from pyqmail.system.driver import drive
+from pyqmail.system.loop import Loop, TimedOut
+
+
+@pytest.fixture
+def server(tmp_path):
+    """serve(answer) -> path: each connection's frames are answered by answer(kind, number, body, descriptors)."""
+    listener = socket.socket(socket.AF_UNIX)
+    path = str(tmp_path / "socket")
+    listener.bind(path)
+    listener.listen()
+    threads = []
+
+    def serve(answer):
+        def connection():
+            sock, _ = listener.accept()
+            unpacker = frames.Unpacker()
+            with sock:
+                while True:
+                    data, descriptors = receive_with(sock, 65536, 10)
+                    if not data:
+                        return
+                    for kind, number, body in unpacker.receive(data):
+                        reply = answer(kind, number, body, descriptors)
+                        if reply is None:
+                            return
+                        sock.sendall(reply)
+
+        threads.append(threading.Thread(target=connection, daemon=True))
+        threads[-1].start()
+        return path
+
+    yield serve
+    listener.close()
+
+
+def ask(kind, path, questions, seconds=None):
+    """Ask all questions (kind, body, descriptors), at once in the loop; returns the answers in order."""
+    if kind == "blocking":
+        channel = BlockingChannel(path, frames)
+
+        async def one_by_one():
+            return [await channel.ask(*question, seconds=seconds) for question in questions]
+
+        try:
+            return drive(one_by_one())
+        finally:
+            channel.close()
+    loop = Loop()
+    channel = EventChannel(loop, path, frames)
+    tasks = [loop.start(channel.ask(*question, seconds=seconds)) for question in questions]
+    while loop.tasks:
+        loop.turn(10)
+    channel.close()
+    loop.abandon()
+    for task in tasks:
+        if task.promise.error:
+            raise task.promise.error
+    return [task.promise.value for task in tasks]
+
+
+@pytest.fixture(params=["blocking", "event"])
+def kind(request):
+    return request.param
+
+
+def test_many_questions(server, kind):
+    path = server(lambda asked, number, body, _: frames.pack(asked + 1, number, body[::-1]))
+    questions = [(5, b"%d-" % n + bytes(n * 100), ()) for n in range(100)]
+    assert ask(kind, path, questions) == [(6, body[::-1]) for _, body, _ in questions]
+
+
+def test_descriptors_travel_with_their_frame(server, kind):
+    def answer(asked, number, body, descriptors):
+        text = b"".join(os.read(fd, 100) for fd in descriptors)
+        for fd in descriptors:
+            os.close(fd)
+        return frames.pack(1, number, body + text)
+
+    path = server(answer)
+    pipes = [os.pipe() for _ in range(2)]
+    for index, (_, write_end) in enumerate(pipes):
+        os.write(write_end, b"text%d" % index)
+    assert ask(kind, path, [(1, b"both:", [read_end for read_end, _ in pipes])]) == [(1, b"both:text0text1")]
+    assert all(os.fstat(fd) for pair in pipes for fd in pair)  # the asker's own stay open
+
+
+def test_a_server_that_goes(server, kind):
+    path = server(lambda *_: None)
+    with pytest.raises(Gone):
+        ask(kind, path, [(1, b"", ())])
+
+
+def test_a_server_that_says_rubbish(server, kind):
+    path = server(lambda *_: b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    with pytest.raises((Gone, frames.Malformed)):
+        ask(kind, path, [(1, b"", ())])
+
+
+def test_a_server_that_says_nothing(server, kind):
+    path = server(lambda *_: b"")
+    with pytest.raises(TimedOut):
+        ask(kind, path, [(1, b"", ())], seconds=0.05)
+
+
+def test_nobody_listens(tmp_path, kind):
+    with pytest.raises(Unavailable) as nobody:
+        ask(kind, str(tmp_path / "nothing"), [(1, b"", ())])
+    assert nobody.value.error.errno == 2

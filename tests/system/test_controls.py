@@ -1,0 +1,74 @@
+"""Control files: defaults, changes, and what cannot be read."""
+
+import os
+
+import pytest
+
+from pyqmail.system.controls import Controls
+
+
+@pytest.fixture
+def control(tmp_path):
+    def write(name, data):
+        (tmp_path / name).write_bytes(data)
+
+    write.controls = Controls(str(tmp_path))
+    write.path = tmp_path
+    return write
+
+
+def test_defaults_without_me(control):
+    get = control.controls.get
+    assert [get(name) for name in ("me", "locals", "bouncehost", "bouncefrom", "rcpthosts", "databytes", "virtualdomains")] == [
+        None, None, b"bouncehost", b"MAILER-DAEMON", None, 0, {},
+    ]  # fmt: skip
+
+
+def test_defaults_from_me(control):
+    control("me", b"h.example\n")
+    get = control.controls.get
+    assert (get("locals"), get("bouncehost"), get("helohost"), get("bouncefrom")) == ([b"h.example"], b"h.example", b"h.example", b"MAILER-DAEMON")
+
+
+def test_present_but_empty_is_not_absent(control):
+    control("me", b"h.example\n")
+    control("locals", b"")
+    control("helohost", b"")
+    assert (control.controls.get("locals"), control.controls.get("helohost")) == ([], b"")
+
+
+def test_an_integer_without_digits_is_absent(control):
+    control("databytes", b"none\n")
+    assert control.controls.get("databytes") == 0
+
+
+def test_a_change_is_seen_at_once(control):
+    for number in range(50):
+        control("me", b"%d.example" % (number % 10))
+        assert control.controls.get("me") == b"%d.example" % (number % 10)
+    os.unlink(control.path / "me")
+    assert control.controls.get("me") is None
+
+
+def test_an_unchanged_old_file_is_not_read_again(control):
+    control("me", b"a\n")
+    assert control.controls.get("me") == b"a"
+    control.controls._known["me"] = (control.controls._stamp("me"), b"kept")
+    assert control.controls.get("me") == b"kept"
+
+
+def test_what_cannot_be_read_is_no_default(control):
+    os.mkdir(control.path / "me")
+    with pytest.raises(IsADirectoryError):
+        control.controls.get("me")
+    os.symlink("loop", control.path / "loop")
+    os.symlink(control.path / "loop", control.path / "rcpthosts")
+    with pytest.raises(OSError):
+        control.controls.get("rcpthosts")
+
+
+def test_stamp_differs_after_a_change(control):
+    before = control.controls.stamp(["me", "rcpthosts"])
+    assert control.controls.stamp(["me", "rcpthosts"]) == before == (None, None)
+    control("rcpthosts", b"x")
+    assert control.controls.stamp(["me", "rcpthosts"]) != before

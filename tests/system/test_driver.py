@@ -1,0 +1,166 @@
+"""One session over both drivers, and what a driver does beside reading and writing."""
+
+import os
+import socket
+import threading
+
+import pytest
+
+from pyqmail.system.channel import Gone
+from pyqmail.system.driver import BlockingDriver, BlockingPeer, EventDriver, EventPeer, drive
+from pyqmail.system.loop import Loop, TimedOut
+
+
+async def echo(driver, peer, environ):
+    """A session: say each piece again with the environment's mark, until the end."""
+    count = 0
+    while data := await peer.read():
+        peer.put(environ[b"MARK"])
+        peer.put(data)
+        await peer.flush()
+        count += len(data)
+    return count
+
+
+def over(kind, session, ours):
+    """Run session(driver, peer) over a driver on the socket `ours`; returns what it returns."""
+    if kind == "blocking":
+        return drive(session(BlockingDriver(), BlockingPeer(ours.fileno(), ours.fileno())))
+    loop = Loop()
+    driver = EventDriver(loop)
+    task = loop.start(session(driver, driver.peer(ours)))
+    while not task.promise.done:
+        loop.turn(10)
+    loop.abandon()
+    if task.promise.error:
+        raise task.promise.error
+    return task.promise.value
+
+
+@pytest.fixture(params=["blocking", "event"])
+def kind(request):
+    return request.param
+
+
+def test_the_same_session_over_both(kind):
+    ours, theirs = socket.socketpair()
+    said = []
+
+    def client():
+        for piece in (b"one", b"two" * 10000):
+            theirs.sendall(piece)
+            want = len(piece)
+            while want > 0:
+                got = theirs.recv(1 << 20)
+                said.append(got)
+                want -= len(got.replace(b"\1", b""))
+        theirs.shutdown(socket.SHUT_WR)
+
+    thread = threading.Thread(target=client)
+    thread.start()
+    assert over(kind, lambda driver, peer: echo(driver, peer, {b"MARK": b"\1"}), ours) == 30003
+    thread.join()
+    assert b"".join(said).replace(b"\1", b"") == b"one" + b"two" * 10000
+
+
+def test_a_client_that_says_nothing(kind):
+    ours, theirs = socket.socketpair()
+
+    async def session(driver, peer):
+        peer.timeout_seconds = 0.01
+        await peer.read()
+
+    with pytest.raises(TimedOut):
+        over(kind, session, ours)
+
+
+def test_a_client_that_does_not_listen(kind):
+    ours, theirs = socket.socketpair()
+
+    async def session(driver, peer):
+        peer.timeout_seconds = 0.05
+        for _ in range(100):
+            peer.put(bytes(1 << 20))
+            await peer.flush()
+
+    if kind == "blocking":
+        os.set_blocking(ours.fileno(), False)
+    with pytest.raises(TimedOut):
+        over(kind, session, ours)
+
+
+def test_a_client_that_vanished(kind):
+    ours, theirs = socket.socketpair()
+    theirs.close()
+
+    async def session(driver, peer):
+        assert await peer.read() == b""
+        peer.put(b"x")
+        await peer.flush()
+
+    with pytest.raises(Gone):
+        over(kind, session, ours)
+
+
+def test_run_a_program(kind):
+    ours, _ = socket.socketpair()
+
+    async def session(driver, peer):
+        said = await driver.run([b"sh", b"-c", b"echo $A >&6; cat >&6; exit 3"], {b"A": b"b"}, {0: os.open("/dev/null", 0)}, collect=6, path=b"/bin:/usr/bin")
+        killed = await driver.run([b"sh", b"-c", b"kill -9 $$"], {}, {}, path=b"/bin:/usr/bin")
+        return said, killed
+
+    assert over(kind, session, ours) == ((768, b"b\n"), (9, b""))
+
+
+def test_run_what_is_not_there(kind):
+    ours, _ = socket.socketpair()
+
+    async def session(driver, peer):
+        await driver.run([b"/nowhere/program"], {}, {}, collect=6)
+
+    with pytest.raises(FileNotFoundError):
+        over(kind, session, ours)
+
+
+def test_connect(kind):
+    ours, _ = socket.socketpair()
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    async def session(driver, peer):
+        other = await driver.connect(listener.getsockname(), 5)
+        accepted, _ = listener.accept()
+        accepted.sendall(b"hello")
+        got = await other.read()
+        other.close()
+        return got
+
+    assert over(kind, session, ours) == b"hello"
+
+
+def test_connect_refused(kind):
+    ours, _ = socket.socketpair()
+    closed = socket.socket()
+    closed.bind(("127.0.0.1", 0))
+
+    async def session(driver, peer):
+        await driver.connect(closed.getsockname(), 5)
+
+    with pytest.raises(ConnectionRefusedError):
+        over(kind, session, ours)
+
+
+def test_a_blocking_session_that_waits_is_a_bug():
+    async def session():
+        await Loop().sleep(1)
+
+    with pytest.raises(RuntimeError):
+        drive(session())
+
+
+def test_closing_a_peer_twice_is_harmless():
+    loop = Loop()
+    peer = EventPeer(loop, socket.socketpair()[0])
+    peer.close()
+    peer.close()
+    loop.abandon()
