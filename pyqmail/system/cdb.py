@@ -56,6 +56,8 @@ class Reader:
     `seen` is what os.stat said of the file when it was opened.
     """
 
+    _fd = -1
+
     def __init__(self, path: str | bytes) -> None:
         self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         self._whole = None
@@ -86,6 +88,8 @@ class Reader:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    __del__ = close
 
     def __enter__(self):
         return self

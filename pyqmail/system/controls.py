@@ -39,6 +39,11 @@ class Controls:
         """Return something that differs once any of the files has changed.  Raises OSError."""
         return tuple(self._stamp(name) for name in names)
 
+    def is_settled(self, stamp) -> bool:
+        """Return whether any change from now on would give another stamp than this one."""
+        oldest = time.time_ns() - _TICK
+        return all(seen is None or max(seen[0], seen[1]) < oldest for seen in stamp)
+
     def _default(self, control, _, literal):
         me = self._value(ME, declared.read_line)
         if me is None:

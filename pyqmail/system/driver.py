@@ -6,6 +6,7 @@ never suspends; drive() runs such a coroutine to its end.
 
     peer    timeout_seconds; put(data); await flush(); await read() -> bytes, b"" at the end; close()
     driver  await run(argv, environ, descriptors, collect=None) -> (wait status, what the child wrote on `collect`)
+            started(pid), if given, is called once the program runs
             await sleep(seconds); await connect(address, seconds, source=None) -> peer
             channel(path, codec) -> object with await ask(kind, body, descriptors=(), seconds=None)
 
@@ -89,10 +90,12 @@ class BlockingDriver:
     def channel(self, path, codec):
         return channels.BlockingChannel(path, codec)
 
-    async def run(self, argv, environ, descriptors, collect=None, path=None):
+    async def run(self, argv, environ, descriptors, collect=None, path=None, started=lambda pid: None):
         """Raises OSError if the program cannot be started."""
         if collect is None:
-            return os.waitpid(spawn(argv, environ, path, descriptors), 0)[1], b""
+            pid = spawn(argv, environ, path, descriptors)
+            started(pid)
+            return os.waitpid(pid, 0)[1], b""
         ours, theirs = os.pipe()
         try:
             pid = spawn(argv, environ, path, {**descriptors, collect: theirs})
@@ -101,6 +104,7 @@ class BlockingDriver:
             raise
         finally:
             os.close(theirs)
+        started(pid)
         said = b""
         while piece := os.read(ours, 4096):
             said = (said + piece)[:65536]
@@ -191,7 +195,7 @@ class EventDriver:
             self._channels[path] = channels.EventChannel(self.loop, path, codec)
         return self._channels[path]
 
-    async def run(self, argv, environ, descriptors, collect=None, path=None):
+    async def run(self, argv, environ, descriptors, collect=None, path=None, started=lambda pid: None):
         """Raises OSError if the program cannot be started."""
         ours, theirs = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(ours, False)
@@ -202,6 +206,7 @@ class EventDriver:
             raise
         finally:
             os.close(theirs)
+        started(pid)
         ended, said, open_ = Promise(), b"", collect is not None
         self.loop.on_exit(pid, ended.keep)
         try:

@@ -1,0 +1,58 @@
+"""When a message is tried again, and the order in which messages become due.
+
+The retry time depends on the age alone; there is no counter of attempts.  Source: nextretry() of qmail-send
+"""
+
+import heapq
+import math
+
+LOCAL_CONSTANT, REMOTE_CONSTANT = 10, 20
+TROUBLE_SECONDS = 123  # after a system error on one message
+_NUMBER_BITS = 64
+_NUMBER_MASK = (1 << _NUMBER_BITS) - 1
+
+
+def retry_time(birth: int, now: int, constant: int) -> int:
+    """Return when a pass that starts now is followed by the next; all in Unix seconds.
+
+    The square root has 16 bits, as the original's; a birth in the future counts as age 0.
+    """
+    root = min(math.isqrt(max(0, now - birth)), 65535)
+    return birth + (root + constant) ** 2
+
+
+class DueHeap:
+    """Message numbers by due time (Unix seconds), earliest first.  40 bytes and a pointer for each: no tuples."""
+
+    __slots__ = ("_entries",)
+
+    def __init__(self) -> None:
+        self._entries = []
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def push(self, due: int, number: int) -> None:
+        heapq.heappush(self._entries, max(0, due) << _NUMBER_BITS | number)
+
+    def next_due(self) -> int | None:
+        """Return the earliest due time, None if there is no message."""
+        return self._entries[0] >> _NUMBER_BITS if self._entries else None
+
+    def pop_due(self, now: int) -> int | None:
+        """Remove and return the number of the earliest message if it is due."""
+        if self._entries and self._entries[0] >> _NUMBER_BITS <= now:
+            return heapq.heappop(self._entries) & _NUMBER_MASK
+        return None
+
+    def make_due(self, now: int) -> None:
+        """Make every message due now that is not yet."""
+        latest = now << _NUMBER_BITS
+        self._entries = [
+            entry if entry >> _NUMBER_BITS <= now else latest | entry & _NUMBER_MASK for entry in self._entries
+        ]
+        heapq.heapify(self._entries)
+
+    def items(self):
+        """Yield (due, number) in no particular order."""
+        return ((entry >> _NUMBER_BITS, entry & _NUMBER_MASK) for entry in self._entries)

@@ -1,0 +1,49 @@
+"""Receive mail by SMTP.
+
+Speaks SMTP with the client on descriptors 0 and 1, as a server such as pytcpserver starts it, and queues each
+message it accepts.  A message is refused if it is larger than databytes, or if it has been through 100 hosts;
+nothing of it is kept.
+
+A message is collected first and queued when its last line has come.  The client reads
+`250 ok TIME qp NUMBER` only when message and envelope are safely on disk.
+
+If control/rcpthosts does not exist, mail is accepted for everybody and relayed: always make one.
+
+A line that ends with LF without CR is refused and ends the connection.  Control files are looked at for each
+connection; one that cannot be read is a 421 and never its default.
+"""
+
+from pyqmail.base.options import Program, Rest
+from pyqmail.mail.acceptance import CONTROLS
+from pyqmail.mail.reception import Reception
+from pyqmail.system.driver import BlockingDriver, drive
+from pyqmail.system.home import find_home
+
+PROGRAM = Program(
+    name="pysmtpd",
+    summary="receive mail by SMTP",
+    original="qmail-smtpd",
+    arguments=[Rest("ignored", "not looked at")],
+    exits={0: "the client said QUIT", 1: "any other end", 111: "a fault of our own"},
+    controls=CONTROLS,
+    environment=(
+        "DATABYTES", "PYQMAIL_HOME", "QMAILQUEUE", "RELAYCLIENT", "TCPLOCALHOST", "TCPLOCALIP", "TCPREMOTEHOST",
+        "TCPREMOTEINFO", "TCPREMOTEIP",
+    ),
+    see=["pytcpserver(1)", "pyqueue(8)", "pyqueued(8)", "pysend(8)"],
+)  # fmt: skip
+
+
+def main(argv: list[str]) -> int:
+    return PROGRAM.run(argv, serve)
+
+
+def serve(call) -> int:
+    driver = BlockingDriver()
+    receive = session([call.argv0], driver, call.environ)
+    return drive(receive(driver.peer(0, 1), call.environ))
+
+
+def session(argv, driver, environ) -> Reception:
+    """Return the handler of this process's connections: await handler(peer, environ) is the exit code of one."""
+    return Reception(driver, find_home(environ))

@@ -1,0 +1,38 @@
+"""Check whether a supervisor is running in a directory.
+
+Silent if so, and if not.
+"""
+
+import os
+
+from pyqmail.base.failure import Temporary
+from pyqmail.base.options import Argument, Program, Rest
+from pyqmail.supervise.control import NOT_RUNNING, knock
+
+PROGRAM = Program(
+    name="pysvok",
+    summary="check whether a supervisor is running",
+    original="svok",
+    usage="svok dir",
+    arguments=[Argument("dir", "the directory of the service"), Rest("ignored")],
+    exits={0: "it is running", 100: "it is not running, or wrong usage", 111: "cannot tell"},
+    see=("pysupervise(8)", "pysvstat(8)"),
+)
+
+
+def main(argv):
+    return PROGRAM.run(argv, work)
+
+
+def work(call):
+    try:
+        os.chdir(call.dir)
+    except OSError as error:
+        raise Temporary(f"unable to chdir to {call.dir}", error) from None
+    try:
+        knock()
+    except OSError as error:
+        if error.errno in NOT_RUNNING:
+            return 100
+        raise Temporary(f"unable to open {call.dir}/supervise/ok", error) from None
+    return 0
