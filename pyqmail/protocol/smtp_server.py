@@ -1,0 +1,188 @@
+"""The server's side of an SMTP conversation, as qmail-smtpd speaks it.  RFC 5321
+
+The engine knows the order of commands and every reply that needs no policy.  MAIL, RCPT, DATA and the message
+itself are events; the caller answers each of them before it asks for the next.  Replies gather in the engine
+until the caller takes them, so that a pipelining client gets many in one piece.  RFC 2920
+"""
+
+from pyqmail.protocol.smtp_content import Content, StrayNewline
+
+FREE, SENDER, RECIPIENTS, CONTENT = "free", "sender", "recipients", "content"
+HELO, EHLO, MAIL, RCPT, DATA = b"HELO", b"EHLO", b"MAIL", b"RCPT", b"DATA"
+RSET, NOOP, HELP, VRFY, QUIT = b"RSET", b"NOOP", b"HELP", b"VRFY", b"QUIT"
+
+# (state, command) -> state once we have said yes
+NEXT = {
+    (FREE, MAIL): SENDER,
+    (SENDER, MAIL): SENDER,  # a second MAIL starts again
+    (RECIPIENTS, MAIL): SENDER,
+    (SENDER, RCPT): RECIPIENTS,
+    (RECIPIENTS, RCPT): RECIPIENTS,
+    (RECIPIENTS, DATA): CONTENT,
+    **{(state, command): FREE for state in (FREE, SENDER, RECIPIENTS) for command in (HELO, EHLO, RSET)},
+    **{(state, command): state for state in (FREE, SENDER, RECIPIENTS) for command in (NOOP, HELP, VRFY, QUIT)},
+}
+
+MAIL_FIRST = b"503 MAIL first (#5.5.1)\r\n"
+RCPT_FIRST = b"503 RCPT first (#5.5.1)\r\n"
+UNIMPLEMENTED = b"502 unimplemented (#5.5.1)\r\n"
+
+# (state, command) -> why not
+REFUSED = {
+    (FREE, RCPT): MAIL_FIRST,
+    (FREE, DATA): MAIL_FIRST,
+    (SENDER, DATA): RCPT_FIRST,
+}
+
+OK = b"250 ok\r\n"
+GO_AHEAD = b"354 go ahead\r\n"
+STRAY_NEWLINE = b"451 See https://cr.yp.to/docs/smtplf.html.\r\n"
+TIMEOUT = b"451 timeout (#4.4.2)\r\n"
+OUT_OF_MEMORY = b"421 out of memory (#4.3.0)\r\n"
+
+_FIXED = {
+    RSET: b"250 flushed\r\n",
+    NOOP: OK,
+    HELP: b"214 notqmail home page: https://notqmail.org\r\n",
+    VRFY: b"252 send some mail, i'll try my best\r\n",
+}
+_ASKED = frozenset((MAIL, RCPT, DATA))
+
+LINE_LIMIT = 65536
+_FULL = 16384
+
+
+class Command:
+    """A client's command that policy decides: verb in upper case, argument without the blanks before it."""
+
+    __slots__ = ("verb", "argument")
+
+    def __init__(self, verb: bytes, argument: bytes) -> None:
+        self.verb, self.argument = verb, argument
+
+
+class Piece:
+    """Some of the message, as Unix text, possibly empty.  is_last: the client waits for a reply."""
+
+    __slots__ = ("text", "is_last", "content")
+    verb = None
+
+    def __init__(self, text: bytes, content: Content) -> None:
+        self.text, self.is_last, self.content = text, content.ended, content
+
+
+class Server:
+    """One conversation.
+
+    greeting is the text after 220; limit_bytes, 0 for none, is announced as SIZE and holds for each message's text.
+    The conversation is over when `closed`; exit_code is 0 only after QUIT.  `helo` is the last HELO or EHLO
+    argument, None before.  A command line above LINE_LIMIT ends the conversation, as lack of memory.
+    """
+
+    __slots__ = (
+        "closed", "exit_code", "helo", "limit_bytes", "_greeting", "_state", "_input", "_at", "_content", "_said", "_size",
+    )  # fmt: skip
+
+    def __init__(self, greeting: bytes, limit_bytes: int = 0) -> None:
+        self.closed, self.exit_code, self.helo = False, 1, None
+        self._greeting, self.limit_bytes = greeting, limit_bytes
+        self._state, self._content = FREE, None
+        self._input, self._at = b"", 0
+        self._said, self._size = [], 0
+        self._say(b"220 %b ESMTP\r\n" % greeting)
+
+    def receive(self, data: bytes) -> None:
+        """Take what the client sent; b"" means it has gone."""
+        if data:
+            self._input = self._input[self._at :] + data if self._at < len(self._input) else data
+            self._at = 0
+        else:
+            self.closed = True
+
+    def next_event(self) -> Command | Piece | None:
+        """Return what to decide next; None when more must be received first, or the conversation is over."""
+        while not self.closed:
+            if self._content is not None:
+                return self._next_piece()
+            line = self._take_line()
+            if line is None:
+                return None
+            verb, _, argument = line.partition(b" ")
+            verb, argument = verb.upper(), argument.lstrip(b" ")
+            if (self._state, verb) not in NEXT:
+                self._say(REFUSED.get((self._state, verb), UNIMPLEMENTED))
+            elif verb in _ASKED:
+                return Command(verb, argument)
+            else:
+                self._state = NEXT[self._state, verb]
+                self._obey(verb, argument)
+        return None
+
+    def answer(self, event: Command | Piece, reply: bytes) -> None:
+        """Say reply, whole with CR LF, to the event.  A command's is a yes if it starts with 2 or 3.
+
+        A piece is answered only if it is the last; whatever the reply, the transaction is over.
+        """
+        if type(event) is Piece:
+            self._state, self._input, self._at = FREE, self._content.rest, 0
+            self._content = None
+            self._size += _FULL
+        elif reply[0] in b"23":
+            self._state = NEXT[self._state, event.verb]
+            if self._state is CONTENT:
+                self._content = Content(self.limit_bytes)
+        self._say(reply)
+
+    def close(self, reply: bytes) -> None:
+        """Say reply and end the conversation as a failure."""
+        self._say(reply)
+        self.closed = True
+
+    @property
+    def must_speak(self) -> bool:
+        """True when replies should be sent before going on: there are many, or one is about a whole message."""
+        return self._size >= _FULL
+
+    def take_replies(self) -> bytes:
+        """Return what is to be sent, and forget it."""
+        said = b"".join(self._said)
+        self._said.clear()
+        self._size = 0
+        return said
+
+    def _take_line(self):
+        end = self._input.find(b"\n", self._at)
+        if end < 0:
+            if len(self._input) - self._at > LINE_LIMIT:
+                self.close(OUT_OF_MEMORY)
+            return None
+        line, self._at = self._input[self._at : end].removesuffix(b"\r"), end + 1
+        return line.partition(b"\0")[0] if b"\0" in line else line  # a NUL ends the original's strings
+
+    def _next_piece(self):
+        data, self._input, self._at = self._input[self._at :] if self._at else self._input, b"", 0
+        if not data:
+            return None
+        try:
+            return Piece(self._content.receive(data), self._content)
+        except StrayNewline:
+            self.close(STRAY_NEWLINE)
+            return None
+
+    def _obey(self, verb, argument):
+        if verb == QUIT:
+            self._say(b"221 %b\r\n" % self._greeting)
+            self.closed, self.exit_code = True, 0
+        elif verb == HELO:
+            self.helo = argument
+            self._say(b"250 %b\r\n" % self._greeting)
+        elif verb == EHLO:
+            self.helo = argument
+            lines = b"250-%b\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE %d\r\n"
+            self._say(lines % (self._greeting, self.limit_bytes))
+        else:
+            self._say(_FIXED[verb])
+
+    def _say(self, reply):
+        self._said.append(reply)
+        self._size += len(reply)
