@@ -1,0 +1,141 @@
+"""Queue one message: descriptor 0 is the message, descriptor 1 the envelope, both read.
+
+The envelope is `F` sender NUL, then `T` recipient NUL any number of times, then NUL.  The message is read to its
+end first.  Nothing is printed; the exit code says what happened: 11 to 40 is permanent, anything else but 0
+temporary.
+
+The message is handed to pyqueued.  If that does not run, it is written into the queue here, provided that this
+is the queue's user, or root; otherwise the failure is temporary.  A bad envelope leaves nothing behind.
+QMAILQUEUE is for those who call this program; it does not look at it.
+"""
+
+import os
+import signal
+import stat
+import time
+
+from pyqmail.base.options import Program
+from pyqmail.mail.queueing import CRASHED, INLINE_LIMIT, Queueing, Spool
+from pyqmail.protocol.envelope import BadEnvelope, EnvelopeReader
+from pyqmail.system.channel import Unavailable
+from pyqmail.system.driver import BlockingDriver, drive
+from pyqmail.system.home import find_home
+
+PROGRAM = Program(
+    name="pyqueue",
+    summary="queue one message",
+    original="qmail-queue",
+    environment=["PYQMAIL_HOME"],
+    exits={
+        0: "queued: safely on disk, names included",
+        11: "an envelope address has more than 1002 bytes",
+        51: "out of memory",
+        52: "24 hours have passed",
+        53: "write error, disk full",
+        54: "read error, or the envelope is cut short",
+        61: "no qmail home",
+        62: "the queue cannot be used: no pyqueued listens, and this is not the queue's user",
+        63: "no new file in queue/pid",
+        64: "no new name in queue/mess",
+        65: "no new file in queue/intd",
+        66: "no new name in queue/todo",
+        71: "pyqueued refuses for now, or runs but does not listen",
+        81: "pyqueued went away, or an internal bug",
+        91: "the envelope is not one",
+        111: "one of qmail's users is missing",
+    },
+    see=["pyqueued(8)"],
+)
+_LIFE_SECONDS = 86400
+_PIECE = 65536
+_IGNORED = ("SIGPIPE", "SIGVTALRM", "SIGPROF", "SIGQUIT", "SIGINT", "SIGHUP", "SIGXCPU", "SIGXFSZ")
+
+
+def main(argv: list[str]) -> int:
+    # The original takes no notice of its arguments.
+    return PROGRAM.run(argv[:2] if "--help" in argv[1:2] else argv[:1], queue)
+
+
+def queue(call) -> int:
+    start_clock()
+    seconds = int(time.time())
+    home = find_home(call.environ)
+    message = Spool()
+    try:
+        whole_file = is_large_file(0)
+        if not whole_file:
+            read_message(message, 0)
+        envelope = read_envelope(1)
+    except OSError:
+        return 54
+    except BadEnvelope as bad:
+        return bad.exit_code
+    except MemoryError:
+        return 51
+    if message.failed:
+        return 53
+    queueing = Queueing(BlockingDriver(), home)
+    try:
+        outcome = drive(hand_over(queueing, whole_file, message, envelope))
+    except Unavailable:
+        return write_ourselves(home, whole_file, message, envelope, seconds)
+    return 81 if outcome.exit_code == CRASHED else outcome.exit_code
+
+
+def start_clock() -> None:
+    """Live at most a day, and through what a terminal or a user sends."""
+    for name in _IGNORED:
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
+    signal.signal(signal.SIGALRM, lambda *_: os._exit(52))
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    signal.alarm(_LIFE_SECONDS)
+
+
+def is_large_file(fd: int) -> bool:
+    """Return whether fd is a file that goes as it is, unread.  Raises OSError."""
+    seen = os.fstat(fd)
+    return stat.S_ISREG(seen.st_mode) and seen.st_size - os.lseek(fd, 0, os.SEEK_CUR) > INLINE_LIMIT
+
+
+def read_message(message: Spool, fd: int) -> None:
+    while piece := os.read(fd, _PIECE):
+        message.write(piece)
+
+
+def read_envelope(fd: int) -> bytes:
+    """Return the envelope stream, its last NUL included.  Raises OSError, BadEnvelope."""
+    reader, pieces = EnvelopeReader(), []
+    while not reader.ended:
+        piece = os.read(fd, _PIECE)
+        if not piece:
+            reader.close()
+        pieces.append(reader.receive(piece))
+    return b"".join(pieces) + b"\0"
+
+
+async def hand_over(queueing, whole_file, message, envelope):
+    if not whole_file:
+        return await queueing.hand_over(message, envelope)
+    return await queueing.pass_file(0, envelope)
+
+
+def write_ourselves(home, whole_file, message, envelope, seconds):
+    """Write the queue as its user; only root can become it."""
+    from pyqmail.mail.admission import Origin, admit_alone
+
+    uid = os.getuid()
+    if os.geteuid() == 0:
+        become_queue_user(home)
+    origin = Origin(uid, os.getpid(), seconds)
+    return admit_alone(home, origin, 0 if whole_file else message.descriptor(), envelope)
+
+
+def become_queue_user(home) -> None:
+    try:
+        uid, gid = home.uid("qmailq"), home.gid("qmail")
+    except (LookupError, OSError):
+        return  # who is missing is said later
+    if uid:
+        os.setgroups([])
+        os.setgid(gid)
+        os.setuid(uid)

@@ -1,0 +1,131 @@
+"""Queue messages for everybody: the one process that writes new mail into the queue.
+
+Runs as the queue's user and listens on run/pyqueued below the qmail home.  A client sends message and envelope
+inline, or passes two descriptors as qmail-queue has them, and is answered with qmail-queue's exit code and the
+qp.  Whoever is there at the same time shares the waiting for the disk.  A message is acknowledged only once it
+and its names are on disk.
+
+Linux ignores setuid on scripts; this is why there is a service where the original has a setuid program.  The
+Received line and the queue tell the uid that the kernel reports of the client.
+
+TERM: what has been taken is finished and answered, then it exits.  Only one pyqueued runs for a queue: it holds
+queue/lock/pyqueued, where the next qp stands too.
+"""
+
+import os
+import signal
+import socket
+
+from pyqmail.base.failure import Temporary
+from pyqmail.base.options import Program
+from pyqmail.mail.admission import Admission, invokers
+from pyqmail.mail.queue_files import find_queue, hold_writer_lock
+from pyqmail.mail.queue_server import QueueNumbers, QueueServer, most_connections
+from pyqmail.system.descriptors import log, open_standard_descriptors
+from pyqmail.system.home import USERS, find_home
+from pyqmail.system.loop import Loop
+
+PROGRAM = Program(
+    name="pyqueued",
+    summary="write new mail into the queue, for all who have some",
+    environment=["PYQMAIL_HOME"],
+    exits={0: "asked to stop", 111: "could not start"},
+    see=["pyqueue(8)"],
+)
+_LONGEST_PATH = 107  # bytes of a UNIX socket's path
+_BACKLOG = 4096
+
+
+def main(argv: list[str]) -> int:
+    return PROGRAM.run(argv, serve)
+
+
+def serve(call) -> int:
+    open_standard_descriptors()
+    home = find_home(call.environ)
+    names = find_queue(home.queue)
+    become_queue_user(home)
+    known = invokers(home)
+    os.umask(0o033)
+    try:
+        lock = hold_writer_lock(names, alone=True)
+    except OSError as error:
+        raise Temporary(f"unable to open {names.writer_lock}", error) from None
+    if lock is None:
+        raise Temporary(f"unable to lock {names.writer_lock}: somebody else writes this queue")
+    try:
+        admission, numbers = Admission(names, known), QueueNumbers(lock)
+    except OSError as error:
+        raise Temporary(f"unable to use {names.queue}", error) from None
+    listener = listen(home.queue_socket)
+    loop = Loop()
+    server = QueueServer(loop, listener, admission, numbers, trusted_uids(home), most_connections(raise_limit()))
+    loop.on_signal(signal.SIGTERM, server.stop)
+    log("pyqueued: status: listening")
+    loop.run()
+    try:
+        os.unlink(home.queue_socket)
+    except OSError:
+        pass
+    return 0
+
+
+def become_queue_user(home) -> None:
+    """Run as the queue's user; only root can change to it.  Raises Temporary."""
+    try:
+        uid, gid = home.uid("qmailq"), home.gid("qmail")
+    except LookupError as missing:
+        raise Temporary(f"unable to find user or group {missing}") from None
+    if os.geteuid() == uid:
+        return
+    try:
+        os.setgroups([])
+        os.setgid(gid)
+        os.setuid(uid)
+    except OSError as error:
+        raise Temporary(f"unable to run as uid {uid}, whose queue this is", error) from None
+
+
+def listen(path: str) -> socket.socket:
+    """Return the listening socket at path, for everybody.  Raises Temporary.
+
+    Only with the writer's lock held: what stands there is then nobody's any more.
+    """
+    if len(os.fsencode(path)) > _LONGEST_PATH:
+        raise Temporary(f"unable to listen on {path}: a socket's path has at most {_LONGEST_PATH} bytes")
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    mask = os.umask(0o111)
+    try:
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
+        listener.bind(path)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise Temporary(f"unable to listen on {path}", error) from None
+    finally:
+        os.umask(mask)
+    return listener
+
+
+def trusted_uids(home) -> set[int]:
+    """Return the uids whose connections are not counted: root, ourselves, and qmail's users."""
+    trusted = {0, os.geteuid()}
+    for user in USERS:
+        try:
+            trusted.add(home.uid(user))
+        except LookupError:
+            pass
+    return trusted
+
+
+def raise_limit() -> int:
+    """Take as many descriptors as we may; returns how many."""
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return most
