@@ -3,6 +3,8 @@
 Parsing is the originals': scanning stops at the first word without `-`, at a lone `-` (kept) and after
 `--` (removed).  Letters cluster; a value is the rest of its word or, if that is empty, the whole next word.
 The last one wins.  Options that no original has are long: `--name`, `--name VALUE` or `--name=VALUE`.
+A program that declares no letters takes `-x` as an operand, one that declares nothing `--` too: its original has no
+option parsing, and `-x` is an account or a directory.
 """
 
 import os
@@ -154,9 +156,12 @@ class Program:
         return Usage(f"{complaint}\n{line}" if complaint else line)
 
     def _parse_options(self, call, words):
+        if not self.options:
+            return words
         letters = {option.letter: option for option in self.options if option.letter}
         name = call.argv0.rpartition("/")[2]
-        while words and words[0].startswith("-") and words[0] != "-":
+        mark = "-" if letters else "--"
+        while words and words[0].startswith(mark) and words[0] != "-":
             word = words.pop(0)
             if word == "--":
                 break
