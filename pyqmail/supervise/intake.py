@@ -1,0 +1,66 @@
+"""Reading a logger's input, with the two signals that may come meanwhile."""
+
+import os
+import select
+import signal
+
+BLOCK_BYTES = 65536
+
+
+class Intake:
+    """Descriptor 0, TERM and ALRM.
+
+    A signal that arrives just before we wait must end the wait too: it writes to a pipe that we wait for as well.
+    """
+
+    def __init__(self, fd: int = 0) -> None:
+        self.wants_rotation = False  # ALRM came; whoever rotates sets it back
+        self._fd = fd
+        self._ending = False
+        self._at_line_start = True
+        self._wake, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLIN)
+        self._poll.register(self._wake, select.POLLIN)
+        signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
+        signal.signal(signal.SIGTERM, self._end)
+        signal.signal(signal.SIGALRM, self._alarm)
+
+    def _end(self, *_):
+        self._ending = True
+
+    def _alarm(self, *_):
+        self.wants_rotation = True
+
+    def read(self) -> bytes | None:
+        """Return the next bytes; b"" at the end; None if ALRM came first.
+
+        After TERM what was read up to then is the end if it ended with a line; else the end is where that line ends.
+        The rest stays unread for the next logger.  An error of reading is an end too, as in the original.
+        """
+        while True:
+            if self._ending and self._at_line_start:
+                return b""
+            if self.wants_rotation and not self._ending:
+                return None
+            ready = [descriptor for descriptor, _ in self._poll.poll()]
+            if self._wake in ready:
+                os.read(self._wake, 1024)
+                continue
+            try:
+                block = os.read(self._fd, 1 if self._ending else BLOCK_BYTES)
+            except BlockingIOError:
+                continue
+            except OSError:
+                return b""
+            if block:
+                self._at_line_start = block.endswith(b"\n")
+            return block
+
+    def close(self) -> None:
+        """Give the signals back and close the pipe; descriptor 0 stays."""
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.set_wakeup_fd(-1)
+        os.close(self._wake)
+        os.close(self._waker)

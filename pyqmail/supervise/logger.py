@@ -1,0 +1,236 @@
+"""multilog's script, carried out on blocks of input: select lines, write them to logs.
+
+A line is everything up to LF.  Its first 1000 bytes, label included, are what patterns see, what `e` shows and what
+a status file holds; logs get all of it.  A line is decided upon once its LF or its 1000th byte is there; what
+comes after goes to the logs that took its start.
+
+Where log files end depends on the pieces they are written in, and the original's pieces on its small buffers.  So
+far from a full file a whole block goes out at once, and near to one it is cut into the original's pieces.
+"""
+
+import os
+from itertools import compress
+
+from pyqmail.base.failure import Temporary
+from pyqmail.base.numbers import leading_number
+from pyqmail.base.tai import TEXT_BYTES, now_text_label
+from pyqmail.supervise.logdir import LEAST_BYTES, LEAST_FILES, MOST_BYTES, USUAL_BYTES, USUAL_FILES, LogDirectory
+from pyqmail.supervise.selection import Choice
+from pyqmail.supervise.stamps import stamp_lines
+from pyqmail.system.descriptors import write_all
+
+HEAD_BYTES = 1000
+SHOWN_BYTES = 200
+SMALL_BYTES = 1024  # the original reads this much at once
+UINT32 = 1 << 32
+
+
+class Echo:
+    """The action e: the start of each line to descriptor 2."""
+
+    def take(self, heads) -> None:
+        shown = [head if len(head) <= SHOWN_BYTES else head[:SHOWN_BYTES] + b"..." for head in heads]
+        try:
+            write_all(2, b"".join(line + b"\n" for line in shown))
+        except OSError:
+            pass  # nobody reads it; the logs matter more
+
+
+class StatusFile:
+    """The action =FILE: the last line, filled up with LF to 1001 bytes.  An older, longer file keeps its tail."""
+
+    def __init__(self, name: str, patience) -> None:
+        self.name, self._insist = name, patience.insist
+
+    def open(self) -> None:
+        """Raises Temporary."""
+        try:
+            self._file = os.open(self.name, os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK, 0o600)
+        except OSError as error:
+            raise Temporary(f"unable to create {self.name}", error) from None
+
+    def take(self, heads) -> None:
+        last = None
+        for last in heads:
+            pass  # each would overwrite the one before it
+        if last is None:
+            return
+        self._insist(f"unable to move to beginning of {self.name}", os.lseek, self._file, 0, os.SEEK_SET)
+        rest = last.ljust(HEAD_BYTES + 1, b"\n")
+        while rest:
+            rest = rest[self._insist(f"unable to write {self.name}", os.write, self._file, rest) :]
+
+
+class Logger:
+    """A script and its open outputs.
+
+    words: the actions, as they stand on the command line.  clock returns the text label of this moment.
+    take() is given the input, finish() ends it; rotate() starts new files.
+    """
+
+    def __init__(self, words: list[str], patience, clock=now_text_label) -> None:
+        self._clock = clock
+        self._stamping = bool(words) and words[0].startswith("t")
+        self._steps = []
+        self._logs = []
+        self._pending = b""  # the start of a line, not yet decided upon
+        self._following = False  # in a line whose start was decided upon
+        self._compile(words, patience)
+        self._choosing = any(isinstance(step, Choice) for step in self._steps)
+
+    def _compile(self, words, patience):
+        size_bytes, files, processor = USUAL_BYTES, USUAL_FILES, None
+        for word in words:
+            kind, rest = word[:1], word[1:]
+            if kind and kind in "+-":
+                self._steps.append(Choice(os.fsencode(rest), kind == "+"))
+            elif kind == "e":
+                self._steps.append(Echo())
+            elif kind == "=":
+                self._steps.append(StatusFile(rest, patience))
+            elif kind == "s":
+                size_bytes = min(max(leading_number(rest), LEAST_BYTES), MOST_BYTES)
+            elif kind == "n":
+                files = max(leading_number(rest), LEAST_FILES)
+            elif kind == "!":
+                processor = rest
+            elif kind and kind in "./":
+                self._logs.append(LogDirectory(word, size_bytes, files, processor, patience))
+                self._steps.append(self._logs[-1])
+
+    def open(self) -> None:
+        """Open the status files, then the logs.  Raises Temporary; no input has been touched then."""
+        try:
+            start = os.open(".", os.O_RDONLY | os.O_NONBLOCK)
+        except OSError as error:
+            raise Temporary("unable to switch to current directory", error) from None
+        for step in self._steps:
+            if isinstance(step, StatusFile):
+                step.open()
+        for log in self._logs:
+            log.open(start)
+        os.close(start)
+
+    def take(self, block: bytes) -> None:
+        """Take the next bytes of input; all that can be decided upon is with the kernel when it returns."""
+        self._take(block, self._clock() + b" " if self._stamping else b"")
+
+    def finish(self) -> None:
+        """The input has ended: complete its last line, close the logs."""
+        if self._pending or self._following:
+            self._take_small(b"\n", b"")
+        for log in self._logs:
+            log.close()
+
+    def rotate(self) -> None:
+        """Start a new file in every log that is not empty."""
+        for log in self._logs:
+            log.rotate_now()
+
+    def _take(self, block, stamp):
+        longest = len(self._pending) + len(block) + len(stamp) * (block.count(b"\n") + 1)
+        if all(longest < log.room_bytes for log in self._logs):
+            self._take_large(block, stamp)
+        elif len(block) <= SMALL_BYTES:
+            self._take_small(block, stamp)
+        else:
+            half = (len(block) // 2 + SMALL_BYTES - 1) // SMALL_BYTES * SMALL_BYTES
+            self._take(block[:half], stamp)
+            self._take(block[half:], stamp)
+
+    def _take_large(self, block, stamp):
+        """No log can become full by block: how it is cut into pieces cannot be seen."""
+        if self._following:
+            rest, block = self._split_following(block)
+            for log in self._logs:
+                if log.follows:
+                    log.append(rest)
+            if not block:
+                return
+        lines = self._collect(block, stamp)
+        if lines:
+            self._carry_out(lines)
+        if len(self._pending) >= HEAD_BYTES:
+            self._decide_long(LogDirectory.append, LogDirectory.append)
+
+    def _carry_out(self, text):
+        """Carry out the script on whole lines."""
+        lines = heads = chosen = None
+        for step in self._steps:
+            if isinstance(step, LogDirectory):
+                if chosen is None:
+                    step.append(text)
+                elif any(chosen):
+                    step.append(b"\n".join(compress(lines, chosen)) + b"\n")
+                continue
+            if lines is None:
+                lines = text[:-1].split(b"\n")
+                heads = _heads(lines)
+            if isinstance(step, Choice):
+                chosen = step.choose(heads, chosen)
+            else:
+                step.take(heads if chosen is None else list(compress(heads, chosen)))
+
+    def _take_small(self, block, stamp):
+        """Some log may become full: hand it the original's pieces, line by line."""
+        if self._following:
+            rest, block = self._split_following(block)
+            for log in self._logs:
+                if log.follows:
+                    log.add(rest)
+        if block:
+            text = self._collect(block, stamp)
+            for line in text[:-1].split(b"\n") if text else ():
+                self._decide(line[:HEAD_BYTES], LogDirectory.put)
+                for log in self._logs:
+                    if log.follows:
+                        log.add(line[HEAD_BYTES:] + b"\n")
+            if len(self._pending) >= HEAD_BYTES:
+                self._decide_long(LogDirectory.put, LogDirectory.add)
+        for log in self._logs:
+            log.flush()
+
+    def _collect(self, block, stamp):
+        """Add block, stamped, to what is pending; return the whole lines of it."""
+        if stamp:
+            block = stamp_lines(block, stamp, not self._pending)
+        text = self._pending + block
+        cut = text.rfind(b"\n") + 1
+        self._pending = text[cut:]
+        return text[:cut]
+
+    def _split_following(self, block):
+        cut = block.find(b"\n") + 1
+        if not cut:
+            return block, b""
+        self._following = False
+        return block[:cut], block[cut:]
+
+    def _decide_long(self, put, add):
+        """Decide upon a line by its start; the logs that take it follow its rest."""
+        head, rest, self._pending = self._pending[:HEAD_BYTES], self._pending[HEAD_BYTES:], b""
+        self._decide(head, put)
+        self._following = True
+        for log in self._logs:
+            if log.follows:
+                add(log, rest)
+
+    def _decide(self, head, put):
+        chosen = None
+        for step in self._steps:
+            if isinstance(step, Choice):
+                chosen = step.choose([head], chosen)
+                continue
+            selected = chosen is None or chosen[0]
+            if isinstance(step, LogDirectory):
+                step.follows = selected
+                if selected:
+                    put(step, head)
+            elif selected:
+                step.take([head])
+
+
+def _heads(lines):
+    if max(map(len, lines)) <= HEAD_BYTES:
+        return lines
+    return [line[:HEAD_BYTES] for line in lines]

@@ -1,0 +1,129 @@
+"""Starting a supervisor for a service or its log: ours in a forked copy of this process, or a program by exec.
+
+The forked copy has what exec would have left it: descriptors 0, 1 and 2, those we were started with, and none of our own
+(another service's pipe held open there would hide its end from its log).
+"""
+
+import os
+
+from pyqmail.base.failure import reason
+from pyqmail.system import processes
+from pyqmail.system.descriptors import log
+
+
+class DescriptorLimit:
+    """How many descriptors we may open, raised when many services need them; what we start keeps the old limit."""
+
+    def __init__(self) -> None:
+        self._before = None
+
+    def allow_more(self) -> bool:
+        """Raise the soft limit to the hard one; return whether that is more than before."""
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft == hard:
+            return False
+        self._before = self._before or (soft, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        return True
+
+    def restore(self) -> None:
+        """In a forked child: back to what we were started with."""
+        if self._before is not None:
+            import resource
+
+            resource.setrlimit(resource.RLIMIT_NOFILE, self._before)
+
+
+class Starter:
+    """Starts supervisors.
+
+    main        the main of our own supervisor's module, or None to exec program
+    program     what to look for in PATH
+    loop        the loop that a forked copy gives up
+    kept        descriptors above 2 that what we start inherits, see inherited_descriptors()
+    is_apart    give each supervisor and its service a process group of their own
+    """
+
+    def __init__(self, main, program, loop, descriptor_limit, kept=(), is_apart=False):
+        self._main, self._program, self._loop = main, program, loop
+        self._limit, self._kept, self._is_apart = descriptor_limit, kept, is_apart
+
+    def __call__(self, name: bytes, is_log: bool, theirs: tuple[int, int] | None) -> int:
+        """Start a supervisor of the directory name, or of log in it; return its pid.  Raises OSError.
+
+        theirs: our end of the log's pipe and the descriptor it becomes, or None.
+        """
+        pid = processes.fork(lambda: self._child(name, is_log, theirs))
+        if self._is_apart:
+            _set_group(pid)  # here too: whoever comes first, before we might signal the group
+        return pid
+
+    def _child(self, name, is_log, theirs):
+        if self._is_apart:
+            _set_group(0)
+        self._loop.abandon()
+        shown = os.fsdecode(name)
+        if theirs is not None:
+            try:
+                os.dup2(*theirs)
+            except OSError as error:
+                return _failed(f"unable to set up descriptors for {shown}", error)
+        if is_log:
+            try:
+                os.chdir(name)
+            except OSError as error:
+                return _failed(f"unable to switch to {shown}", error)
+        argv = [self._program, "log" if is_log else shown]
+        if self._main is not None:
+            close_others(self._kept)
+            self._limit.restore()
+            _show_name()
+            return self._main(argv)
+        self._limit.restore()
+        processes.reset_signals()
+        error = processes.execute([os.fsencode(word) for word in argv], dict(os.environb), os.environb.get(b"PATH"))
+        return _failed(f"unable to start supervise {shown}" + ("/log" if is_log else ""), error)
+
+
+def inherited_descriptors() -> list[int]:
+    """Return the descriptors above 2, sorted, that a program we exec would inherit."""
+    kept = []
+    for fd in sorted(map(int, os.listdir("/proc/self/fd"))):
+        try:
+            if fd > 2 and os.get_inheritable(fd):
+                kept.append(fd)
+        except OSError:
+            pass  # the one that read the list
+    return kept
+
+
+def close_others(kept) -> None:
+    """Close every descriptor above 2 that is not in kept, a sorted list."""
+    low = 3
+    for fd in kept:
+        os.closerange(low, fd)
+        low = fd + 1
+    os.closerange(low, os.sysconf("SC_OPEN_MAX"))
+
+
+def _failed(text, error):
+    log(f"svscan: warning: {text}: {reason(error)}")
+    return 111
+
+
+def _set_group(pid):
+    try:
+        os.setpgid(pid, pid)
+    except OSError:
+        pass  # the other side was first
+
+
+def _show_name():
+    """Let ps say what this process is."""
+    try:
+        with open("/proc/self/comm", "wb") as comm:
+            comm.write(b"pysupervise")
+    except OSError:
+        pass

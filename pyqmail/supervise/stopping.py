@@ -1,0 +1,111 @@
+"""Bringing all services down: services first, each log after its service, what will not end killed.
+
+    at once     `dx` to each service.  When its supervisor has ended: our ends of the pipe are closed and its log
+                gets `x`, so that it reads to the end of file and leaves
+    3 s         `k` to the services still there
+    3.5 s       `dx` to the logs still there
+    4 s         SIGKILL to every supervisor of ours, with its process group
+
+Processes that lost their parents are ours if we adopt orphans: SIGTERM once no service is left, SIGKILL at 3.5 s.
+"""
+
+import os
+import signal
+import time
+
+from pyqmail.supervise.control import command, is_supervised
+from pyqmail.supervise.scanner import LOG, SERVICE
+from pyqmail.system.loop import Promise, TimedOut
+
+KILL_SERVICES, END_LOGS, KILL_ALL, GIVE_UP = 3.0, 3.5, 4.0, 5.0
+_TICK_SECONDS = 0.1
+
+
+class Stopping:
+    """Brings down the services of a scanner; await run().
+
+    children() lists the pids of our children, adopted ones included.
+    """
+
+    def __init__(self, loop, scanner, children) -> None:
+        self._loop, self._scanner, self._children = loop, scanner, children
+        self._slots = list(scanner.slots.values())
+        self._sent = set()  # (slot, part, commands): each is sent once
+        self._told = set()  # pids of orphans that got SIGTERM
+        self._ended = Promise()
+
+    async def run(self) -> None:
+        """Return when every supervisor and every child has ended, or at last after 5 s."""
+        begun = time.monotonic()
+        self._loop.on_signal(signal.SIGCHLD, self._child_ended)
+        while True:
+            self._ended = Promise()
+            self._scanner.reap()
+            passed = time.monotonic() - begun
+            if not self._press(passed) or passed >= GIVE_UP:
+                return
+            try:
+                await self._ended.within(self._loop, _TICK_SECONDS)
+            except TimedOut:
+                pass
+
+    def _child_ended(self):
+        self._ended.keep()
+
+    def _press(self, passed):
+        """Do what is due after so many seconds; return whether anybody is left."""
+        services = logs = False
+        for slot in self._slots:
+            if _is_there(slot, SERVICE):
+                services = True
+                self._command(slot, SERVICE, b"dx")
+                if passed >= KILL_SERVICES:
+                    self._command(slot, SERVICE, b"k")
+                continue
+            slot.close_pipe()
+            if _is_there(slot, LOG):
+                logs = True
+                self._command(slot, LOG, b"x")
+                if passed >= END_LOGS:
+                    self._command(slot, LOG, b"dx")
+        if passed >= KILL_ALL:
+            self._kill_supervisors()
+        orphans = not services and self._end_orphans(passed)
+        return services or logs or orphans
+
+    def _command(self, slot, part, commands):
+        """Send commands once.  A supervisor that just starts cannot be reached yet: the next turn tries again."""
+        if (slot, part, commands) not in self._sent and command(os.fsdecode(slot.folder(part)), commands):
+            self._sent.add((slot, part, commands))
+
+    def _kill_supervisors(self):
+        for slot in self._slots:
+            for pid in slot.pids:
+                if pid:
+                    _tell(os.killpg, pid, signal.SIGKILL)
+                    _tell(os.kill, pid, signal.SIGKILL)
+
+    def _end_orphans(self, passed):
+        """Tell adopted children to end; return whether there are any."""
+        ours = {pid for slot in self._slots for pid in slot.pids}
+        orphans = [pid for pid in self._children() if pid not in ours]
+        for pid in orphans:
+            if passed >= END_LOGS:
+                _tell(os.kill, pid, signal.SIGKILL)
+            elif pid not in self._told:
+                self._told.add(pid)
+                _tell(os.kill, pid, signal.SIGTERM)
+                _tell(os.kill, pid, signal.SIGCONT)
+        return bool(orphans)
+
+
+def _is_there(slot, part):
+    """Return whether a supervisor is there: ours, or one that somebody started before us."""
+    return slot.pids[part] != 0 or is_supervised(os.fsdecode(slot.folder(part)))
+
+
+def _tell(send, pid, number):
+    try:
+        send(pid, number)
+    except (ProcessLookupError, PermissionError):
+        pass  # ended meanwhile
