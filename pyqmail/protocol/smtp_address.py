@@ -34,7 +34,7 @@ def split_parameters(rest: bytes) -> dict[bytes, bytes]:
 
 
 def address_literal(address: bytes) -> bytes | None:
-    """Return the IPv4 address, as four bytes, if the domain part is `[d.d.d.d]`; None for any other.
+    """Return the IPv4 address `d.d.d.d` if the domain part is `[d.d.d.d]`; None for any other.
 
     Each number is cut to eight bits, as the original cuts it.  Source: ip_scanbracket() of qmail
     """
@@ -44,7 +44,7 @@ def address_literal(address: bytes) -> bytes | None:
     numbers = address[at + 2 : -1].split(b".")
     if len(numbers) != 4 or not all(number.isdigit() and len(number) <= LIMIT_BYTES for number in numbers):
         return None
-    return bytes(int(number) & 255 for number in numbers)
+    return b".".join(b"%d" % (int(number) & 255) for number in numbers)
 
 
 def _unquote(text: bytes, end: bytes) -> tuple[bytes, bytes]:

@@ -1,0 +1,83 @@
+"""The engine alone: order of commands, its own replies, lines in any pieces.  Whole conversations: test_reception."""
+
+import pytest
+
+from pyqmail.protocol import smtp_server
+from pyqmail.protocol.smtp_server import LINE_LIMIT, OK, Command, Server
+
+
+def talk(sent, size=1 << 20, decide=None):
+    """Return the engine, all it says, and the commands it asked about; pieces of the message are answered 250."""
+    engine, said, asked = Server(b"here"), [], []
+    for at in range(0, len(sent), size):
+        engine.receive(sent[at : at + size])
+        while (event := engine.next_event()) is not None:
+            if type(event) is Command:
+                asked.append((event.verb, event.argument))
+                engine.answer(event, decide(event) if decide else OK)
+            elif event.is_last:
+                engine.answer(event, OK)
+        said.append(engine.take_replies())
+    return engine, b"".join(said).removeprefix(b"220 here ESMTP\r\n"), asked
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 4096])
+def test_commands_are_the_same_in_any_pieces(size):
+    sent = b"mail  FROM:<a>\r\nrCPT TO:<b>\nDATA x\r\n.\r\nRSET\r\n"
+    engine, said, asked = talk(sent, size)
+    assert asked == [(b"MAIL", b"FROM:<a>"), (b"RCPT", b"TO:<b>"), (b"DATA", b"x")]
+    assert said == OK * 4 + b"250 flushed\r\n"
+    assert not engine.closed
+
+
+def test_a_refused_command_changes_nothing():
+    refuse_second = {b"<a>": OK, b"<b>": b"553 no\r\n"}
+    _, said, _ = talk(b"MAIL <a>\r\nRCPT <a>\r\nMAIL <b>\r\nDATA\r\n", decide=lambda c: refuse_second.get(c.argument, OK))
+    assert said == OK * 2 + b"553 no\r\n" + OK
+    _, said, _ = talk(b"MAIL <a>\r\nRCPT <b>\r\nDATA\r\n", decide=lambda c: refuse_second[c.argument])
+    assert said == OK + b"553 no\r\n" + smtp_server.RCPT_FIRST
+
+
+def test_data_refused_keeps_the_transaction():
+    _, said, asked = talk(b"MAIL <a>\r\nRCPT <b>\r\nDATA\r\nDATA\r\n", decide=lambda c: b"451 no\r\n" if c.verb == b"DATA" else OK)
+    assert said == OK * 2 + b"451 no\r\n" * 2 and len(asked) == 4
+
+
+@pytest.mark.parametrize("size", [1000, 1 << 20])
+def test_a_line_without_end_ends_the_conversation(size):
+    engine, said, _ = talk(b"x" * (LINE_LIMIT + 2000), size)
+    assert (engine.closed, engine.exit_code, said) == (True, 1, smtp_server.OUT_OF_MEMORY)
+
+
+def test_a_long_line_with_an_end_is_a_line():
+    engine, said, _ = talk(b"x" * LINE_LIMIT + b"\r\nNOOP\r\n", 5000)
+    assert said == smtp_server.UNIMPLEMENTED + OK
+
+
+def test_the_end_of_the_client_is_a_failure_without_words():
+    engine = Server(b"here")
+    engine.take_replies()
+    engine.receive(b"")
+    assert (engine.next_event(), engine.closed, engine.exit_code, engine.take_replies()) == (None, True, 1, b"")
+
+
+def test_nothing_is_heard_after_quit():
+    engine, said, _ = talk(b"QUIT\r\nNOOP\r\n")
+    assert (said, engine.exit_code, engine.closed) == (b"221 here\r\n", 0, True)
+
+
+def test_many_replies_must_be_sent_before_going_on():
+    engine = Server(b"here")
+    engine.receive(b"MAIL\r\n" * 3000)
+    while not engine.must_speak:
+        engine.answer(engine.next_event(), OK)
+    assert 16384 <= len(engine.take_replies()) < 17000 and not engine.must_speak
+
+
+def test_the_answer_to_a_message_is_not_held_back():
+    engine = Server(b"here")
+    engine.receive(b"MAIL\r\nRCPT\r\nDATA\r\n.\r\nNOOP\r\n")
+    for _ in range(4):
+        assert not engine.must_speak
+        engine.answer(engine.next_event(), OK)
+    assert engine.must_speak
