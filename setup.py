@@ -1,7 +1,18 @@
-"""Only what pyproject.toml cannot say: every file in bin/ is a starter, installed as it is named."""
+"""Only what pyproject.toml cannot say: every file in bin/ is a starter, and the services and pages come along."""
 
 import glob
+import os
 
 from setuptools import setup
 
-setup(scripts=sorted(glob.glob("bin/py*")))
+
+def files(pattern):
+    return [path for path in sorted(glob.glob(pattern)) if os.path.isfile(path)]
+
+
+services = [f"services/{name}{part}" for name in sorted(os.listdir("services")) for part in ("", "/log")]
+setup(
+    scripts=files("bin/py*"),
+    data_files=[(f"share/pyqmail/{folder}", files(f"{folder}/run")) for folder in services]
+    + [(f"share/man/man{section}", files(f"man/*.{section}")) for section in (1, 5, 7, 8)],
+)

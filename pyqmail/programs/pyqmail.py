@@ -2,6 +2,7 @@
 
 `pyqmail run` makes a private home if there is none, starts every service under pysvscan, sends one message to
 the local user over SMTP, shows what became of it and stays in the foreground until Ctrl-C.
+`pyqmail send` hands it another message, from standard input.
 """
 
 import sys
@@ -13,7 +14,7 @@ from pyqmail.base.options import Program
 PROGRAM = Program(
     name="pyqmail",
     summary="run a complete mail system of one's own; render the manual pages",
-    usage="pyqmail run [ --once ] | pyqmail man [ --check ]",
+    usage="pyqmail run [ --once ] [ --port N ] | pyqmail send [ --port N ] [ --sender S ] recipient ... | pyqmail man [ --check ]",
     environment=["PYQMAIL_HOME"],
     exits={0: "done", 1: "the message did not arrive, or a page is not up to date", 2: "wrong usage", 111: "it could not be started"},
     section=8,
@@ -50,6 +51,16 @@ def run(once: bool, port: int) -> int:
     from pyqmail.programs import quickstart
 
     return quickstart.run(once, port)
+
+
+@command.command(help="Send the message on standard input to each RECIPIENT through the SMTP port of `pyqmail run`.")
+@click.option("--port", envvar="SMTP_PORT", default=2525, type=click.IntRange(1, 65535), help="SMTP port on 127.0.0.1.")
+@click.option("--sender", default="", help="Envelope sender; empty is the null sender.")
+@click.argument("recipients", nargs=-1, required=True)
+def send(port: int, sender: str, recipients: tuple[str, ...]) -> int:
+    from pyqmail.programs import quickstart
+
+    return quickstart.send(port, sender, recipients, sys.stdin.buffer.read())
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from pyqmail.programs import registry
 from pyqmail.system.descriptors import arrange
 from pyqmail.system.home import find_home
 from pyqmail.system.privileges import drop_to, supplementary_groups
-from pyqmail.system.processes import become, execute, fork, reset_signals
+from pyqmail.system.processes import become, execute, fork, name_process, reset_signals
 
 
 def _count(text: str) -> int:
@@ -133,6 +133,7 @@ def run_part(words, descriptors, user, identities, foreign) -> int:
     arrange(descriptors)
     identities.assume(user)
     if not foreign:
+        name_process(words[0])
         return registry.load(words[0]).main(words)
     if user == "qmaill":
         return become(words, os.environb, registry.load, path)

@@ -78,6 +78,15 @@ def fork(work) -> int:
         os._exit(code or 0)
 
 
+def name_process(name: str) -> None:
+    """Show name, its first 15 bytes, in ps and top: a forked program is not what its parent was started as."""
+    try:
+        with open("/proc/self/comm", "wb", buffering=0) as file:
+            file.write(os.fsencode(name))
+    except OSError:
+        pass
+
+
 def exit_code(wait_status: int) -> int | None:
     """Return the exit code in a wait status; None if the process was killed by a signal."""
     return os.WEXITSTATUS(wait_status) if os.WIFEXITED(wait_status) else None

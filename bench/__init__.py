@@ -1,0 +1,1 @@
+"""Benchmarks of whole programs, ours beside their peers, interleaved in one run: `make bench`."""

@@ -1,0 +1,218 @@
+"""One function for each row of the table: run(folder, scale) -> {peer: figure}, higher is better unless it says so."""
+
+import os
+import resource
+import shutil
+import socket
+import subprocess
+import time
+
+from bench import machine
+from bench.machine import BIN, build, free_port, send, start, stop, tool, until
+from bench.systems import Ours, Postfix
+
+SYSTEMS = (Ours, Postfix)
+
+
+def connections(folder, scale, clients=20):
+    """Connections a second, a tiny C program behind the server."""
+    tiny, storm = build("tiny", folder), build("storm", folder)
+    figures = {}
+    for name, server in (("pyqmail", "pytcpserver"), ("tcpserver", tool("tcpserver", "ucspi-tcp"))):
+        figures[name] = _storm(folder, [server, "-RHl0", "-c", "250", "-b", "500"], [tiny], storm, clients, int(3000 * scale))
+    return figures
+
+
+def greetings(folder, scale, clients=20):
+    """Sessions a second: greeting and QUIT by pysmtpd; beside a C program that only greets behind tcpserver."""
+    tiny, storm = build("tiny", folder), build("storm", folder)
+    ours = Ours(folder)
+    log, count = os.path.join(folder, "server.log"), int(3000 * scale)
+    port = free_port()
+    server = start(["pytcpserver", "-RHl0", "-c", "20000", "-b", "500", "127.0.0.1", str(port), "pysmtpd"], log, PYQMAIL_HOME=ours.home)
+    try:
+        until(lambda: machine.accepts(port))
+        figure = _rate([storm, "127.0.0.1", str(port), str(clients), str(count), "quit"], count)
+    finally:
+        stop(server)
+    peer = _storm(folder, [tool("tcpserver", "ucspi-tcp"), "-RHl0", "-c", "250", "-b", "500"], [tiny], storm, clients, count)
+    return {"pyqmail": figure, "tcpserver": peer}
+
+
+def _storm(folder, server, program, storm, clients, count):
+    port = free_port()
+    process = start([*server, "127.0.0.1", str(port), *program], os.path.join(folder, "server.log"))
+    try:
+        until(lambda: machine.accepts(port))
+        return _rate([storm, "127.0.0.1", str(port), str(clients), str(count)], count)
+    finally:
+        stop(process)
+
+
+def _rate(argv, count):
+    seconds, greeted = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.split()
+    if int(greeted) != count:
+        raise SystemExit(f"bench: {count - int(greeted)} of {count} connections were not greeted")
+    return count / float(seconds)
+
+
+def accept_one(folder, scale):
+    """Messages accepted a second, one for each session, 20 clients, mail left in the queue."""
+    return _accept(folder, int(3000 * scale), keep_open=False)
+
+
+def accept_hundred(folder, scale):
+    """Messages accepted a second, a hundred for each session, 20 clients, mail left in the queue."""
+    return _accept(folder, int(6000 * scale), keep_open=True)
+
+
+def _accept(folder, count, keep_open):
+    figures = {}
+    for make in SYSTEMS:
+        system = make(folder)
+        try:
+            system.accept()
+            send(system.port, 50, 5, "warm@remote.example")
+            before = system.queued()
+            figures[system.name] = count / send(system.port, count, 20, "to@remote.example", keep_open)
+            if system.queued() - before != count:
+                raise SystemExit(f"bench: {system.name} has {system.queued() - before} messages of {count}")
+        finally:
+            system.stop()
+    return figures
+
+
+class Sink:
+    """smtp-sink on a port of its own."""
+
+    def __init__(self, folder, *options):
+        self.port = free_port()
+        argv = [tool("smtp-sink", "postfix"), "-u", "nobody", *options, f"127.0.0.1:{self.port}", "1000"]
+        self._process = start(argv if os.getuid() == 0 else argv[:1] + argv[3:], os.path.join(folder, "sink.log"))
+        until(lambda: machine.accepts(self.port))
+
+    def stop(self):
+        stop(self._process)
+
+
+def relay(folder, scale):
+    """Messages a second end to end: SMTP in, queue, SMTP out, 20 clients, one message for each session."""
+    figures, count, sink = {}, int(3000 * scale), Sink(folder)
+    try:
+        for make in SYSTEMS:
+            system = make(folder, sink.port)
+            try:
+                system.accept()
+                system.deliver() if make is Ours else system.pass_through()
+                send(system.port, 50, 5, "warm@remote.example")
+                until(lambda: system.queued() == 0)
+                began = time.monotonic()
+                send(system.port, count, 20, "to@remote.example")
+                until(lambda: system.queued() == 0)
+                figures[system.name] = count / (time.monotonic() - began)
+            finally:
+                system.stop()
+    finally:
+        sink.stop()
+    return figures
+
+
+def drain(folder, scale):
+    """Messages a second out of a full queue to an instant remote peer."""
+    sink = Sink(folder)
+    try:
+        return _drain(folder, int(3000 * scale), sink.port, "to@remote.example", None)
+    finally:
+        sink.stop()
+
+
+def local(folder, scale):
+    """Messages a second out of a full queue into one Maildir."""
+    return _drain(folder, int(3000 * scale), 0, None, "delivered_locally")
+
+
+def _drain(folder, count, sink_port, recipient, counter):
+    figures = {}
+    for make in SYSTEMS:
+        system = make(folder, sink_port)
+        try:
+            system.accept()
+            send(system.port, count, 20, recipient or system.local_recipient, keep_open=True)
+            began = time.monotonic()
+            system.deliver()
+            until(lambda: system.queued() == 0)
+            figures[system.name] = count / (time.monotonic() - began)
+            if counter and getattr(system, counter)() != count:
+                raise SystemExit(f"bench: {system.name} delivered {getattr(system, counter)()} of {count}")
+        finally:
+            system.stop()
+    return figures
+
+
+def idle_sessions(folder, scale):
+    """KB for one idle SMTP session, all cost counted (fall of MemAvailable, both sockets); lower is better."""
+    count = int(2000 * scale)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    system = Ours(folder)
+    socks = []
+    try:
+        system.accept()
+        _greeted(system.port).close()
+        before, before_pss = _available_kb(), machine.memory_kb(machine.session_pids(system.server.pid))
+        socks = [_greeted(system.port) for _ in range(count)]
+        after, after_pss = _available_kb(), machine.memory_kb(machine.session_pids(system.server.pid))
+        return {"pyqmail": (before - after) / count, "pyqmail's processes alone": (after_pss - before_pss) / count}
+    finally:
+        for sock in socks:
+            sock.close()
+        system.stop()
+
+
+def _greeted(port):
+    sock = socket.create_connection(("127.0.0.1", port), 30)
+    if not sock.recv(200).startswith(b"220 "):
+        raise SystemExit("bench: a session was not greeted")
+    return sock
+
+
+def _available_kb():
+    with open("/proc/meminfo", encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("MemAvailable:"))
+
+
+def cold_start(folder, scale):
+    """Milliseconds from start to greeting, pysmtpd alone; beside the bare interpreter; lower is better."""
+    ours = Ours(folder)
+    rounds = max(5, int(20 * scale))
+
+    def once(argv, expect):
+        began = time.monotonic()
+        process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={"PATH": machine.PATH, "PYQMAIL_HOME": ours.home})
+        got = process.stdout.read(len(expect)) if expect else process.wait()
+        taken = time.monotonic() - began
+        if expect and got != expect:
+            raise SystemExit("bench: pysmtpd did not greet")
+        process.communicate(b"QUIT\r\n" if expect else b"")
+        return taken * 1000
+
+    pairs = [(once([f"{BIN}/pysmtpd"], b"220 "), once([f"{BIN}/python", "-c", "pass"], b"")) for _ in range(rounds)]
+    middle = sorted(pairs)[len(pairs) // 2]
+    return {"pyqmail": middle[0], "bare python": sorted(p for _, p in pairs)[len(pairs) // 2]}
+
+
+ROWS = {
+    "connections": (connections, ">= 1.0 x tcpserver"),
+    "greetings": (greetings, ">= 3 x tcpserver (a later issue's bar)"),
+    "accept-one": (accept_one, ">= 1.2 x Postfix (by file)"),
+    "accept-hundred": (accept_hundred, ">= 1.2 x Postfix (by file)"),
+    "relay": (relay, ">= 2 x Postfix"),
+    "drain": (drain, ">= 1.5 x Postfix"),
+    "local": (local, ">= 2 x Postfix"),
+    "idle-sessions": (idle_sessions, "<= 20 KB"),
+    "cold-start": (cold_start, "bare python + 8 ms"),
+}
+
+
+def remove(folder):
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,140 @@
+"""Making a private home: folders, control files, rules, queue, services, and a user to show it with.
+
+What is there already stays as it is: mail, queue, and what its owner has changed.
+"""
+
+import os
+import socket
+import sys
+
+from pyqmail.base.failure import Permanent, Temporary
+from pyqmail.programs import registry
+from pyqmail.system.descriptors import read_file
+from pyqmail.system.home import MARKER, Home
+from pyqmail.system.processes import fork
+
+USER = "demo"
+SPLIT = 23
+_SOCKET_PATH_LIMIT = 107  # bytes of sun_path without its NUL
+
+
+def make(home: Home) -> None:
+    """Make whatever is missing below home.  Raises Failure with one clear line."""
+    if len(os.fsencode(home.queue_socket)) > _SOCKET_PATH_LIMIT:
+        raise Permanent(f"the path of the home is too long for a UNIX socket: {home.queue_socket}")
+    if any(mark in home.path for mark in ":\n"):
+        raise Permanent("the path of the home must not have a colon or a newline: users/assign could not name it")
+    if os.path.isdir(home.path) and os.listdir(home.path) and home.owner() is None:
+        raise Permanent(f"{home.path} is not empty and has no file `{MARKER}`: it is not a private home")
+    try:
+        _make_folders(home)
+        _make_controls(home)
+        _make_queue(home.queue)
+        _make_user(home)
+        _make_services(home)
+    except OSError as error:
+        raise Temporary(f"unable to create {error.filename or home.path}", error) from None
+
+
+def user_home(home: Home) -> str:
+    return f"{home.path}/home/{USER}"
+
+
+def service_folder(home: Home) -> str:
+    return f"{home.path}/service"
+
+
+def _make_folders(home):
+    os.makedirs(home.path, exist_ok=True)
+    _write_new(f"{home.path}/{MARKER}", b"")
+    for folder in (home.control, home.users, home.alias, home.run):
+        os.makedirs(folder, exist_ok=True)
+
+
+def _make_controls(home):
+    me = os.fsencode(socket.gethostname() or "localhost")
+    names = me if me == b"localhost" else me + b"\nlocalhost"
+    _write_new(f"{home.control}/me", me + b"\n")
+    _write_new(f"{home.control}/locals", names + b"\n")
+    _write_new(f"{home.control}/rcpthosts", names + b"\n")
+    _write_new(f"{home.control}/defaultdelivery", b"./Maildir/\n")
+    _write_new(f"{home.control}/smtp-rules", b'# who may relay: see pytcprules(8)\n127.:allow,RELAYCLIENT=""\n:allow\n')
+    compiled = f"{home.control}/smtp-rules.cdb"
+    if _is_older(compiled, f"{home.control}/smtp-rules"):
+        source = os.open(f"{home.control}/smtp-rules", os.O_RDONLY)
+        _call(["pytcprules", compiled, f"{home.control}/smtp-rules.tmp"], source)
+        os.close(source)
+    for name in ("postmaster", "mailer-daemon", "root"):
+        _write_new(f"{home.alias}/.qmail-{name}", f"&{USER}\n".encode())
+
+
+def _make_queue(queue):
+    for folder in ("pid", "intd", "todo", "bounce", "lock"):
+        os.makedirs(f"{queue}/{folder}", 0o700, exist_ok=True)
+    for folder in ("mess", "info", "local", "remote"):
+        if not os.path.isdir(f"{queue}/{folder}"):
+            for part in range(SPLIT):
+                os.makedirs(f"{queue}/{folder}/{part}", 0o700)
+    _write_new(f"{queue}/lock/sendmutex", b"")
+    _write_new(f"{queue}/lock/tcpto", bytes(1024))
+    if not os.path.exists(f"{queue}/lock/trigger"):
+        os.mkfifo(f"{queue}/lock/trigger", 0o622)
+
+
+def _make_user(home):
+    place = user_home(home)
+    for folder in ("tmp", "new", "cur"):
+        os.makedirs(f"{place}/Maildir/{folder}", 0o700, exist_ok=True)
+    ids = f"{os.getuid()}:{os.getgid()}"
+    entries = f"={USER}:{USER}:{ids}:{place}:::\n+{USER}-:{USER}:{ids}:{place}:-::\n"
+    others = f"+:alias:{ids}:{home.alias}:-::\n.\n"
+    _write_new(f"{home.users}/assign", (entries + others).encode())
+    if _is_older(f"{home.users}/cdb", f"{home.users}/assign"):
+        os.environb[b"PYQMAIL_HOME"] = os.fsencode(home.path)
+        _call(["pynewu"])
+
+
+def _make_services(home):
+    source = services_source()
+    for name in sorted(os.listdir(source)):
+        for script in (f"{name}/run", f"{name}/log/run"):
+            target = f"{service_folder(home)}/{script}"
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            _write_new(target, read_file(f"{source}/{script}"), 0o755)
+
+
+def services_source() -> str:
+    """Return where the ready service directories are: in the checkout, else where they were installed."""
+    checkout = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    for place in (os.path.join(checkout, "services"), os.path.join(sys.prefix, "share/pyqmail/services")):
+        if os.path.isdir(place):
+            return place
+    raise Permanent("the service directories are not installed")
+
+
+def _write_new(path, data, mode=0o644):
+    """Make a file, whole and then visible, unless it is there."""
+    if os.path.lexists(path):
+        return
+    fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    os.write(fd, data)
+    os.fchmod(fd, mode)
+    os.fsync(fd)
+    os.close(fd)
+    os.rename(f"{path}.new", path)
+
+
+def _is_older(made, source):
+    return not os.path.exists(made) or os.stat(made).st_mtime_ns < os.stat(source).st_mtime_ns
+
+
+def _call(argv, standard_input=None):
+    """Call one of our programs in a child; it says itself what is wrong.  Raises Temporary if it fails."""
+
+    def work():
+        if standard_input is not None:
+            os.dup2(standard_input, 0)
+        return registry.load(argv[0]).main(argv)
+
+    if os.waitpid(fork(work), 0)[1]:
+        raise Temporary(f"{argv[0]} failed")
