@@ -9,7 +9,7 @@ import os
 import stat
 
 from pyqmail.base.numbers import is_number
-from pyqmail.protocol import native
+from pyqmail.protocol import native, spawn_stock
 from pyqmail.system.loop import READ, WRITE
 
 PATH_LIMIT = 100  # its NUL included
@@ -86,10 +86,28 @@ class Messages:
         raise Refused(WRONG_OWNER if stat.S_ISREG(seen.st_mode) else WRONG_TYPE)
 
 
+class Stock:
+    """The stock dialect; width 2 is its wide form.  protocol/spawn_stock.py"""
+
+    def __init__(self, width: int = spawn_stock.NARROW) -> None:
+        self._width, self.most = width, spawn_stock.most_slots(width)
+        self._commands = spawn_stock.Commands(width)
+
+    def hello(self, limit: int) -> bytes:
+        return spawn_stock.hello(limit, self._width)
+
+    def receive(self, data: bytes) -> list[tuple[int, bytes, bytes, bytes]]:
+        """Return the complete orders as (number, path, sender, recipient).  Raises Malformed."""
+        return self._commands.receive(data)
+
+    def report(self, number: int, text: bytes) -> bytes:
+        return spawn_stock.report(number, text, self._width)
+
+
 class Native:
     """The native dialect's local half: DELIVER with one recipient, RESULT.  protocol/native.py"""
 
-    most = 1 << 20
+    most = 65535  # the largest limit worth telling
 
     def __init__(self) -> None:
         self._unpacker = native.Unpacker()

@@ -1,0 +1,513 @@
+"""The local spawner: for each order find the user, have a worker of that user deliver, report how it ended.
+
+Workers (mail/local_worker.py) are forked when there is work for a user and end when there has been none for
+a few seconds.  A few are started as soon as all are busy, more only after an order has waited a moment: quick
+deliveries share workers, slow ones do not wait for each other.  With `execute` each delivery is a process that
+becomes pylocal, as with the original.
+"""
+
+import collections
+import os
+import signal
+import socket
+import time
+
+from pyqmail.base.failure import is_temporary
+from pyqmail.mail import local_worker, users
+from pyqmail.mail.spawner import NO_FORK, NO_PIPE, Collected, Refused, report_text
+from pyqmail.protocol import local_wire
+from pyqmail.protocol.frames import Malformed
+from pyqmail.system.cdb import Reader
+from pyqmail.system.channel import send_with
+from pyqmail.system.descriptors import arrange
+from pyqmail.system.loop import READ
+from pyqmail.system.processes import execute, exit_code, fork, reset_signals
+
+IDLE_SECONDS = 3.0
+PATIENCE_SECONDS = 0.02  # how long an order waits for a busy worker before more are started
+AT_ONCE = 2 * (os.cpu_count() or 1)  # workers of one user that are started without waiting: their fsyncs overlap
+CRASHED = b"Zqmail-local crashed.\n"
+OUT_OF_MEMORY = b"Zqmail-spawn out of memory. (#4.3.0)\n"
+DEFERRALS = (111, 71, 74, 75)
+
+# exit code of qmail-local or of what stands before it -> report, whatever was written.  qmail-local.md section 1.3
+REPORTS = {
+    users.BUG: b"ZInternal qmail-lspawn bug.\n",
+    users.ROOT: b"ZNot allowed to perform deliveries as root.\n",
+    users.NFS: b"ZNFS failure in qmail-local.\n",
+    users.NO_ALIAS: b"ZUnable to find alias user!\n",
+    users.CDB: b"ZTrouble reading users/cdb in qmail-lspawn.\n",
+    users.SYSTEM: b"ZTemporary failure in qmail-lspawn.\n",
+    119: b"ZOut of memory in qmail-lspawn.\n",
+    120: b"ZUnable to run qmail-local.\n",
+    users.NO_GETPW: b"ZUnable to run qmail-getpw.\n",
+    126: b"DUnable to run qmail-local.\n",
+}
+
+
+def report_for(code: int | None, output: bytes) -> bytes:
+    """Return the report for an exit code of qmail-local, None if a signal killed it, and what it wrote."""
+    if code is None:
+        return CRASHED
+    if code in REPORTS:
+        return REPORTS[code]
+    return report_text(b"K" if code == 0 else b"Z" if code in DEFERRALS else b"D", output)
+
+
+class LocalDeliveries:
+    """Makes the deliveries of a spawner.  deliver(order) must be followed by one report(number, text).
+
+    most is how many there can be at once; open_files the limit that programs get.
+    """
+
+    def __init__(self, loop, home, default, environ, execute_each, most, open_files) -> None:
+        self.loop, self.home, self.default, self.environ = loop, home, default, environ
+        self.most, self.open_files = most, open_files
+        self.report = None  # set by whoever has the spawner
+        self._execute_each = execute_each
+        self._owner = home.owner()
+        self._owner_gid = None if self._owner is None else home.gid("nofiles")
+        self._assigned = Assigned(f"{home.users}/cdb")
+        self._crews = {}
+
+    def deliver(self, order) -> None:
+        local, _, domain = order.recipient.rpartition(b"@")
+        try:
+            if not local:
+                raise Refused(b"K")
+            account = self._assigned.find(local)
+            if account is None and self._owner is not None:
+                account = users.find_in_private_home(self.home, local)
+        except users.Unknown as unknown:
+            self._refuse(order, report_for(unknown.code, b""))
+        except Refused as refused:
+            self._refuse(order, refused.report)
+        except OSError:
+            self._refuse(order, REPORTS[users.SYSTEM])
+        else:
+            if account is None:
+                self._crew(None, self._look_up).submit(Lookup(self, order, local, domain))
+            else:
+                self.start(order, account, local, domain)
+
+    def start(self, order, account, local, domain) -> None:
+        """Go on with an order whose user is known."""
+        uid, gid = (account.uid, account.gid) if self._owner is None else (self._owner, self._owner_gid)
+        if self._execute_each:
+            Executed(self, order, account, uid, gid, local, domain).start()
+            return
+        fields = account.user, account.home, local, account.dash, account.ext, domain, order.sender
+        try:
+            packet = local_wire.deliver(*fields)
+        except Malformed:
+            self._refuse(order, OUT_OF_MEMORY)
+            return
+        self._crew((uid, gid), lambda: self._work_for(uid, gid)).submit(Handed(self, order, packet))
+
+    def finish(self, order, report) -> None:
+        self.report(order.number, report)
+
+    def close(self) -> None:
+        """End all workers; none has anything to do."""
+        for crew in self._crews.values():
+            crew.close()
+
+    def is_root_allowed(self) -> bool:
+        return self._owner == 0
+
+    def forget_crew(self, key) -> None:
+        self._crews.pop(key, None)
+
+    def _refuse(self, order, report):
+        os.close(order.message)
+        self.report(order.number, report)
+
+    def _crew(self, key, work):
+        crew = self._crews.get(key)
+        if crew is None:
+            crew = self._crews[key] = Crew(self, key, work)
+        return crew
+
+    def _work_for(self, uid, gid):
+        """What a worker of one user does, in its process."""
+        code = local_worker.give_up_to(uid, gid, self.is_root_allowed())
+        return code or local_worker.serve_deliveries(self.home, self.default, self.environ)
+
+    def _look_up(self):
+        """What a worker that reads the password database does, in its process."""
+        if os.getuid() == 0:
+            try:
+                uid, gid = self.home.uid("qmailp"), self.home.gid("nofiles")
+            except LookupError:
+                return users.NO_GETPW
+            code = local_worker.give_up_to(uid, gid, False)
+            if code:
+                return code
+        return local_worker.serve_lookups("pygetpw" if self._execute_each else None, self.environ)
+
+
+class Assigned:
+    """users/cdb, opened again whenever another file stands there."""
+
+    def __init__(self, path: str) -> None:
+        self._path, self._reader, self._stamp = path, None, None
+
+    def find(self, local: bytes):
+        """Return the account of a local part; None if it has none or there is no users/cdb.  Raises Unknown."""
+        try:
+            seen = os.stat(self._path)
+            stamp = seen.st_ino, seen.st_dev, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_size
+            if stamp != self._stamp:
+                self.close()
+                self._reader, self._stamp = Reader(self._path), stamp
+            return users.find_assigned(self._reader.get, local)
+        except FileNotFoundError:
+            self.close()
+            return None
+        except OSError:
+            self.close()
+            raise users.Unknown(users.CDB) from None
+
+    def close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+        self._reader = self._stamp = None
+
+
+class Crew:
+    """The workers of one user and what waits for them.
+
+    A task has begin(worker), receive(worker, kind, body) -> whether the worker is done with it, and lost(code).
+    """
+
+    def __init__(self, deliveries, key, work) -> None:
+        self._deliveries, self._loop, self._key, self._work = deliveries, deliveries.loop, key, work
+        self._workers, self._idle, self._waiting, self._timer = set(), [], collections.deque(), None
+        self._sweeper = None
+
+    def submit(self, task) -> None:
+        self._waiting.append(task)
+        self._assign()
+
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.kill()
+        for worker in self._workers:
+            os.waitpid(worker.pid, 0)
+
+    def idle(self, worker) -> None:
+        """A worker has nothing to do any more."""
+        if self._waiting:
+            self._give(worker)
+            return
+        worker.idle_since = time.monotonic()
+        self._idle.append(worker)
+        if self._sweeper is None:
+            self._sweeper = self._loop.after(IDLE_SECONDS, self._sweep)
+
+    def gone(self, worker) -> None:
+        """A worker has ended."""
+        self._workers.discard(worker)
+        if worker in self._idle:
+            self._idle.remove(worker)
+        if self._waiting:
+            self._assign()
+        elif not self._workers and self._sweeper is None:
+            self._deliveries.forget_crew(self._key)
+
+    def _assign(self):
+        while self._waiting and self._idle:
+            self._give(self._idle.pop())
+        while self._waiting and len(self._workers) < min(AT_ONCE, self._deliveries.most):
+            if not self._enlarge():
+                return
+        if self._waiting and self._timer is None and len(self._workers) < self._deliveries.most:
+            self._timer = self._loop.after(PATIENCE_SECONDS, self._reinforce)
+
+    def _give(self, worker):
+        task = self._waiting.popleft()
+        if not worker.take(task):
+            self._waiting.appendleft(task)  # the worker has just died; the next to come takes it
+
+    def _reinforce(self):
+        """Orders have waited: start as many workers again as there are, if so many are needed."""
+        self._timer = None
+        for _ in range(min(len(self._waiting), len(self._workers) or 1, self._deliveries.most - len(self._workers))):
+            if not self._waiting or not self._enlarge():
+                return
+        self._assign()
+
+    def _enlarge(self):
+        """Start a worker and give it the first task; False if that cannot be had now."""
+        try:
+            worker = Worker(self._deliveries, self, self._work)
+        except OSError:
+            if not self._workers:
+                while self._waiting:
+                    self._waiting.popleft().refuse(NO_FORK)
+            return False
+        self._workers.add(worker)
+        self._give(worker)
+        return True
+
+    def _sweep(self):
+        """Dismiss workers that have been idle for long; the longest idle stand first."""
+        self._sweeper = None
+        now = time.monotonic()
+        while self._idle and self._idle[0].idle_since + IDLE_SECONDS <= now:
+            self._idle.pop(0).dismiss()
+        if self._idle:
+            self._sweeper = self._loop.at(self._idle[0].idle_since + IDLE_SECONDS, self._sweep)
+        elif not self._workers:
+            self._deliveries.forget_crew(self._key)
+
+
+class Worker:
+    """One worker process and our end of its socket.  Raises OSError if it cannot be had."""
+
+    def __init__(self, deliveries, crew, work) -> None:
+        self._loop, self._crew, self._task, self.idle_since = deliveries.loop, crew, None, 0.0
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            self.pid = fork_watched(
+                self._loop, lambda: self._become(deliveries, theirs.fileno(), work), self._exited
+            )
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        ours.setblocking(False)
+        self._sock = ours
+        self._loop.watch(ours.fileno(), READ, lambda _: self._receive())
+
+    def take(self, task) -> bool:
+        """Begin a task; False if the worker is no longer there."""
+        self._task = task
+        try:
+            task.begin(self)
+        except OSError:
+            self._task = None
+            self.kill()
+            return False
+        return True
+
+    def send(self, packet, descriptors=()) -> None:
+        """Raises OSError."""
+        if self._sock is None:
+            raise BrokenPipeError
+        send_with(self._sock, packet, descriptors)
+
+    def dismiss(self) -> None:
+        """Let it end: it reads the end of its socket."""
+        if self._sock is not None:
+            self._loop.forget(self._sock.fileno())
+            self._sock.close()
+            self._sock = None
+
+    def kill(self) -> None:
+        self.dismiss()
+        os.kill(self.pid, signal.SIGKILL)
+
+    def _become(self, deliveries, socket_fd, work):
+        deliveries.loop.abandon()
+        local_worker.settle(socket_fd, deliveries.home, deliveries.open_files)
+        return work()
+
+    def _receive(self):
+        while self._sock is not None:
+            try:
+                packet = self._sock.recv(local_wire.PACKET_LIMIT)
+                if not packet:
+                    self.dismiss()
+                    return
+                kind, body = local_wire.unpack(packet)
+                if self._task is None:
+                    raise Malformed("nothing was asked")
+                if self._task.receive(self, kind, body):
+                    self._task = None
+                    self._crew.idle(self)
+            except BlockingIOError:
+                return
+            except (OSError, Malformed, users.Unknown):
+                self.kill()
+
+    def _exited(self, status):
+        if self._sock is not None:
+            self._receive()  # it may have answered before it ended
+        self.dismiss()
+        task, self._task = self._task, None
+        if task is not None:
+            task.lost(exit_code(status))
+        self._crew.gone(self)
+
+
+def fork_watched(loop, work, ended) -> int:
+    """Fork a child that does work(); ended(wait status) is called when it has ended.  Raises OSError: there is no child."""
+    pid = fork(work)
+    try:
+        loop.on_exit(pid, ended)
+    except OSError:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
+    return pid
+
+
+class Lookup:
+    """The task of finding an order's user in the password database."""
+
+    def __init__(self, deliveries, order, local, domain) -> None:
+        self._deliveries, self._order, self._local, self._domain = deliveries, order, local, domain
+
+    def begin(self, worker) -> None:
+        worker.send(local_wire.pack(local_wire.LOOKUP, self._local))
+
+    def receive(self, worker, kind, body) -> bool:
+        if kind != local_wire.ACCOUNT:
+            raise Malformed("not an account")
+        code, fields = local_wire.split_code(body)
+        try:
+            if code:
+                raise users.Unknown(code)
+            account = users.unpack(fields)
+        except users.Unknown as unknown:
+            self.refuse(report_for(unknown.code, b""))
+        else:
+            self._deliveries.start(self._order, account, self._local, self._domain)
+        return True
+
+    def lost(self, code) -> None:
+        self.refuse(report_for(users.SYSTEM if code in (None, 0, 111) else code, b""))
+
+    def refuse(self, report) -> None:
+        os.close(self._order.message)
+        self._deliveries.finish(self._order, report)
+
+
+class Delivering:
+    """What a delivery in any process has: output that is read to its end, an exit code, one report when both are there."""
+
+    def __init__(self, deliveries, order) -> None:
+        self._deliveries, self._order = deliveries, order
+        self._collected, self._pipe, self._code, self._has_ended = Collected(), None, None, False
+
+    def refuse(self, report) -> None:
+        if self._order.message is not None:
+            self._close_message()
+        self._deliveries.finish(self._order, report)
+
+    def _make_pipe(self):
+        """Return the end to write to.  Raises OSError."""
+        self._pipe, theirs = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self._pipe, False)
+        os.set_blocking(theirs, True)
+        self._deliveries.loop.watch(self._pipe, READ, lambda _: self._read())
+        return theirs
+
+    def _close_message(self):
+        os.close(self._order.message)
+        self._order.message = None
+
+    def _ended(self, code):
+        self._code, self._has_ended = code, True
+        if self._pipe is None:
+            self._deliveries.finish(self._order, report_for(self._code, self._collected.text))
+
+    def _read(self):
+        try:
+            data = os.read(self._pipe, 65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        self._collected.add(data)
+        if not data:
+            self._close_pipe()
+            if self._has_ended:
+                self._ended(self._code)
+
+    def _close_pipe(self):
+        self._deliveries.loop.forget(self._pipe)
+        os.close(self._pipe)
+        self._pipe = None
+
+
+class Handed(Delivering):
+    """The task of a delivery in a warm worker."""
+
+    def __init__(self, deliveries, order, packet) -> None:
+        super().__init__(deliveries, order)
+        self._packet = packet
+
+    def begin(self, worker) -> None:
+        worker.send(self._packet, (self._order.message,))
+        self._close_message()
+
+    def receive(self, worker, kind, body) -> bool:
+        if kind == local_wire.NEED and self._pipe is None:
+            self._give_pipe(worker)
+            return False
+        if kind != local_wire.DONE:
+            raise Malformed("not the end of a delivery")
+        code, text = local_wire.split_code(body)
+        self._collected.add(text)
+        self._ended(code)
+        return True
+
+    def lost(self, code) -> None:
+        self._ended(code)
+
+    def _give_pipe(self, worker):
+        try:
+            theirs = self._make_pipe()
+        except OSError:
+            worker.send(local_wire.pack(local_wire.OUTPUT))
+            return
+        try:
+            worker.send(local_wire.pack(local_wire.OUTPUT), (theirs,))
+        finally:
+            os.close(theirs)
+
+
+class Executed(Delivering):
+    """A delivery in a process of its own that becomes pylocal, found in PATH."""
+
+    def __init__(self, deliveries, order, account, uid, gid, local, domain) -> None:
+        super().__init__(deliveries, order)
+        self._account, self._identity = account, (uid, gid)
+        self._local, self._domain = local, domain
+
+    def start(self) -> None:
+        try:
+            theirs = self._make_pipe()
+        except OSError:
+            self.refuse(NO_PIPE)
+            return
+        try:
+            fork_watched(
+                self._deliveries.loop, lambda: self._become(theirs), lambda status: self._ended(exit_code(status))
+            )
+        except OSError:
+            self._close_pipe()
+            self.refuse(NO_FORK)
+        else:
+            self._close_message()
+        finally:
+            os.close(theirs)
+
+    def _become(self, output):
+        deliveries, account = self._deliveries, self._account
+        deliveries.loop.abandon()
+        local_worker.limit_open_files(deliveries.open_files)
+        arrange({0: self._order.message, 1: output, 2: output})
+        os.umask(0o077)
+        os.chdir(deliveries.home.path)
+        code = local_worker.give_up_to(*self._identity, deliveries.is_root_allowed())
+        if code:
+            return code
+        words = [b"pylocal", b"--", account.user, account.home, self._local, account.dash, account.ext]
+        words += [self._domain, self._order.sender, deliveries.default]
+        reset_signals()
+        error = execute(words, deliveries.environ, deliveries.environ.get(b"PATH"))
+        return 120 if is_temporary(error) else 126

@@ -1,0 +1,51 @@
+"""Print whose mail a local part is: user, uid, gid, home, dash and extension, each ended by NUL.
+
+Looks at the password database only.  The whole local part counts as a user's name, then what precedes each dash,
+longest first.  Root, and users whose home is missing or not their own, do not count.  What belongs to
+nobody goes to the user alias.  In a private home everything does.
+"""
+
+import os
+
+from pyqmail.base.options import Argument, Program, Rest
+from pyqmail.mail import users
+from pyqmail.system.home import find_home
+
+PROGRAM = Program(
+    name="pygetpw",
+    summary="print whose mail a local part is",
+    original="qmail-getpw",
+    arguments=[Argument("local", "a local part"), Rest("more")],
+    exits={
+        0: "printed",
+        100: "no LOCAL",
+        111: "trouble",
+        users.NFS: "a home directory is out of reach for now",
+        users.NO_ALIAS: "there is no user alias",
+        users.SYSTEM: "the password database is busy",
+    },
+    environment=["PYQMAIL_HOME"],
+    quiet_usage=True,
+    see=["pylspawn(8)"],
+)
+
+
+def main(argv: list[str]) -> int:
+    return PROGRAM.run(argv, look_up)
+
+
+def look_up(call) -> int:
+    home, local = find_home(call.environ), os.fsencode(call.local)
+    try:
+        if home.owner() is not None:
+            account = users.find_in_private_home(home, local)
+        else:
+            import pwd
+
+            account = users.find_in_passwd(local, pwd.getpwnam)
+        os.write(1, account.pack())
+    except users.Unknown as unknown:
+        return unknown.code
+    except OSError:
+        return 111
+    return 0

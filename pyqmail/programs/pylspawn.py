@@ -1,0 +1,81 @@
+"""Make local deliveries for the queue manager.
+
+Reads orders from descriptor 0: a delivery number, a message, a sender, a recipient.  Finds the recipient's user in
+users/cdb, else in the password database, has the delivery made under that user's uid, and reports on descriptor 1
+how it ended.  DEFAULTDELIVERY is what a user without a .qmail file gets, lines as in such a file.
+
+Deliveries are made by workers: forked, not executed, given up to the user before they touch anything of the user, and
+kept a few seconds for more mail to the same uid.  With --exec every delivery executes pylocal, found in PATH, and
+users are looked up by pygetpw.  uid 0 gets no mail, except in a private home that it owns.
+
+Ends once descriptor 0 has ended and every delivery is reported.
+"""
+
+import gc
+import os
+import signal
+
+from pyqmail.base.failure import Temporary
+from pyqmail.base.options import Argument, Flag, Program
+from pyqmail.mail.local_spawner import LocalDeliveries
+from pyqmail.mail.local_worker import limit_open_files
+from pyqmail.mail.spawner import Messages, Native, Spawner, Stock
+from pyqmail.protocol.spawn_stock import NARROW, WIDE
+from pyqmail.system.descriptors import keep_from_children
+from pyqmail.system.home import Home, find_home
+from pyqmail.system.loop import Loop
+
+PROGRAM = Program(
+    name="pylspawn",
+    summary="make local deliveries",
+    original="qmail-lspawn",
+    options=[
+        Flag(None, "dialect", "delivery numbers of two bytes, as with the big-concurrency patch", WIDE, long="wide"),
+        Flag(None, "dialect", "our own dialect, as pysend --native speaks it", None, long="native"),
+        Flag(None, "exec", "execute pylocal for each delivery", long="exec"),
+    ],
+    defaults={"dialect": NARROW, "exec": False},
+    arguments=[Argument("default", "what a user without a .qmail file gets", metavar="defaultdelivery")],
+    exits={0: "descriptor 0 has ended", 100: "no DEFAULTDELIVERY", 111: "no queue, or nonsense on descriptor 0"},
+    environment=["PYQMAIL_HOME", "PATH"],
+    quiet_usage=True,
+    see=["pylocal(8)", "pygetpw(8)", "pynewu(8)", "pysend(8)"],
+)
+
+MOST = 2000  # deliveries at once, where the dialect can tell so many
+FILES_FOR_ONE, FILES_BESIDE = 4, 40
+OPEN_FILES = 65536
+
+
+def main(argv: list[str]) -> int:
+    return PROGRAM.run(argv, spawn_deliveries)
+
+
+def spawn_deliveries(call) -> int:
+    environ = dict(call.environ)
+    home = Home(os.path.abspath(find_home(environ).path))
+    if b"PYQMAIL_HOME" in environ:
+        environ[b"PYQMAIL_HOME"] = os.fsencode(home.path)  # programs run elsewhere
+    dialect = Native() if call.dialect is None else Stock(call.dialect)
+    try:
+        messages = Messages(home.queue, home.uid("qmailq"))
+        os.chdir(home.path)
+    except (OSError, LookupError):
+        return 111  # as silent as the original
+    os.umask(0o077)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    keep_from_children(3)
+    before = limit_open_files(OPEN_FILES)
+    most = min(dialect.most, MOST, (limit_open_files(OPEN_FILES) - FILES_BESIDE) // FILES_FOR_ONE)
+    loop = Loop()
+    deliveries = LocalDeliveries(loop, home, os.fsencode(call.default), environ, call.exec, most, before)
+    spawner = Spawner(loop, dialect, most, messages, deliveries.deliver)
+    deliveries.report = spawner.report
+    gc.collect()
+    gc.freeze()
+    spawner.start()
+    loop.run()
+    deliveries.close()
+    if spawner.malformed:
+        raise Temporary("nonsense on descriptor 0")
+    return 0

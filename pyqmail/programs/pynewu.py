@@ -1,0 +1,62 @@
+"""Compile users/assign into users/cdb, which pylspawn reads.
+
+users/assign has a line for each address: `=local:user:uid:gid:home:dash:ext:` for one, `+prefix:user:uid:gid:home:dash:ext:`
+for all that begin with a prefix.  It ends with a line that begins with a dot.  The first of equal lines counts.
+The new file is on disk before it takes the place of the old one.
+"""
+
+import os
+
+from pyqmail.base.failure import Temporary
+from pyqmail.base.options import Program
+from pyqmail.mail.users import BadFormat, compile_assign
+from pyqmail.system.cdb import NotWritten, write_cdb
+from pyqmail.system.descriptors import read_all
+from pyqmail.system.home import find_home
+
+PROGRAM = Program(
+    name="pynewu",
+    summary="compile users/assign into users/cdb",
+    original="qmail-newu",
+    exits={0: "done", 111: "users/cdb is as it was"},
+    environment=["PYQMAIL_HOME"],
+    see=["pylspawn(8)"],
+)
+
+TEXTS = {
+    "create": "unable to open users/cdb.tmp",
+    "write": "unable to write users/cdb.tmp",
+    "move": "unable to move users/cdb.tmp to users/cdb",
+}
+
+
+def main(argv: list[str]) -> int:
+    return PROGRAM.run(argv, compile_users)
+
+
+def compile_users(call) -> int:
+    home = find_home(call.environ)
+    if not os.path.isdir(home.path):
+        raise Temporary("unable to chdir")
+    os.umask(0o033)
+    try:
+        records = compile_assign(_read_assign(f"{home.users}/assign"))
+        write_cdb(f"{home.users}/cdb", f"{home.users}/cdb.tmp", records)
+    except BadFormat:
+        raise Temporary("bad format in users/assign") from None
+    except NotWritten as trouble:
+        raise Temporary(TEXTS[trouble.step]) from None
+    return 0
+
+
+def _read_assign(path):
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        raise Temporary("unable to open users/assign") from None
+    try:
+        return read_all(fd)
+    except OSError:
+        raise Temporary("unable to read users/assign") from None
+    finally:
+        os.close(fd)
