@@ -248,6 +248,9 @@ def _socket_for(address, source):
     else:
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    if family != socket.AF_UNIX:
+        # the end of a message must not wait for the acknowledgement of what went before
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if source is not None:
         try:
             sock.bind((source, 0))

@@ -1,0 +1,63 @@
+"""A remote delivery by another program: qmail-remote's interface, one process for each recipient."""
+
+import os
+
+from pyqmail.base.addresses import domain_part
+from pyqmail.base.failure import is_temporary
+from pyqmail.mail.spawner import NO_FORK, NO_PIPE
+from pyqmail.protocol.smtp_report import NOT_RUN, NOT_RUN_NOW, compose
+from pyqmail.system.loop import Promise
+from pyqmail.system.processes import exit_code, spawn
+
+DEFAULT_AGENT = b"pyremote"
+OUTPUT_LIMIT = 65536
+
+
+async def run_agent(loop, program: bytes, environ, sender: bytes, recipient: bytes, message: int) -> bytes:
+    """Run `program host sender recipient` on an open message file; return the report.
+
+    Found in PATH; descriptors 1 and 2 are what is reported.  The report waits until the program has ended and
+    everybody who inherited those has closed them.
+    """
+    try:
+        ours, theirs = os.pipe2(os.O_CLOEXEC)
+    except OSError:
+        return NO_PIPE
+    argv = [program, domain_part(recipient), sender, recipient]
+    try:
+        pid = spawn(argv, environ, environ.get(b"PATH"), {0: message, 1: theirs, 2: theirs})
+    except BlockingIOError:
+        os.close(ours)
+        return NO_FORK
+    except OSError as error:
+        os.close(ours)
+        return NOT_RUN_NOW if is_temporary(error) else NOT_RUN
+    finally:
+        os.close(theirs)
+    ended = Promise()
+    try:
+        loop.on_exit(pid, ended.keep)
+    except OSError:  # no descriptor left to wait with: it is asked for below
+        ended = None
+    try:
+        output = await _read_all(loop, ours)
+    finally:
+        loop.forget(ours)
+        os.close(ours)
+    status = os.waitpid(pid, 0)[1] if ended is None else await ended
+    return compose(exit_code(status), output)
+
+
+async def _read_all(loop, fd):
+    """Return what comes until the end of file, no more than OUTPUT_LIMIT bytes of it."""
+    os.set_blocking(fd, False)
+    output = b""
+    while True:
+        await loop.readable(fd)
+        try:
+            data = os.read(fd, 65536)
+        except BlockingIOError:
+            continue
+        if not data:
+            return output
+        output = (output + data)[:OUTPUT_LIMIT]

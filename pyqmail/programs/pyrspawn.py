@@ -1,0 +1,96 @@
+"""Make remote deliveries for the queue manager.
+
+Reads orders from descriptor 0: a delivery number, a message, a sender, a recipient.  Has each delivery made by
+pyremote, or the program $QMAILREMOTE names, found in PATH and run as `PROGRAM HOST SENDER RECIPIENT` with the message
+on descriptor 0; merges what that says into one report on descriptor 1.  At its start it forgets in queue/lock/tcpto
+which addresses timed out.
+
+With --native it speaks our own dialect with pysend and makes the deliveries itself: thousands of SMTP sessions
+in one process, several messages over each.  A program named by $QMAILREMOTE is then run behind those sessions.
+
+Ends once descriptor 0 has ended and everything is reported.
+"""
+
+import os
+
+from pyqmail.base.failure import Temporary
+from pyqmail.base.options import Flag, Program
+from pyqmail.mail.remote_agent import DEFAULT_AGENT
+from pyqmail.mail.remote_spawner import AgentDeliveries, Sessions
+from pyqmail.mail.spawner import Messages, Spawner, Stock
+from pyqmail.mail.tcpto import clear
+from pyqmail.protocol.spawn_stock import NARROW, WIDE
+from pyqmail.system.controls import Controls
+from pyqmail.system.driver import EventDriver
+from pyqmail.system.home import Home, find_home
+from pyqmail.system.loop import Loop
+from pyqmail.system.processes import find_ours
+
+PROGRAM = Program(
+    name="pyrspawn",
+    summary="make remote deliveries",
+    original="qmail-rspawn",
+    options=[
+        Flag(None, "dialect", "delivery numbers of two bytes, as with the big-concurrency patch", WIDE, long="wide"),
+        Flag(None, "dialect", "our own dialect, as pysend --native speaks it", None, long="native"),
+    ],
+    defaults={"dialect": NARROW},
+    exits={0: "descriptor 0 has ended", 111: "no queue, or nonsense on descriptor 0"},
+    controls=["me", "helohost", "timeoutconnect", "timeoutremote"],
+    environment=["PYQMAIL_HOME", "PATH", "QMAILREMOTE"],
+    see=["pyremote(8)", "pysend(8)", "pystart(8)"],
+)
+
+MOST_SESSIONS, MOST_AGENTS = 20_000, 2_000
+OPEN_FILES, FILES_FOR_SESSION, FILES_FOR_AGENT, FILES_BESIDE = 65536, 2, 4, 40
+
+
+def main(argv: list[str]) -> int:
+    return PROGRAM.run(argv, spawn_deliveries)
+
+
+def spawn_deliveries(call) -> int:
+    environ = dict(call.environ)
+    home = Home(os.path.abspath(find_home(environ).path))
+    environ[b"PYQMAIL_HOME"] = os.fsencode(home.path)
+    try:
+        messages = Messages(home.queue, home.uid("qmailq"))
+        os.chdir(f"{home.queue}/mess")
+    except (OSError, LookupError):
+        return 111  # as silent as the original
+    clear(f"{home.queue}/lock/tcpto")
+    files = raise_open_files()
+    agent = environ.get(b"QMAILREMOTE")
+    loop = Loop()
+    if call.dialect is None:
+        if not agent or find_ours(agent, environ.get(b"PATH")) == "pyremote":
+            agent = None
+        most = min(MOST_SESSIONS, (files - FILES_BESIDE) // (FILES_FOR_AGENT if agent else FILES_FOR_SESSION))
+        controls = Controls(home.control)
+        spawner = Sessions(loop, EventDriver(loop), messages, controls, most, agent, environ)
+    else:
+        dialect = Stock(call.dialect)
+        most = min(dialect.most, MOST_AGENTS, (files - FILES_BESIDE) // FILES_FOR_AGENT)
+        deliveries = AgentDeliveries(loop, agent or DEFAULT_AGENT, environ)
+        spawner = Spawner(loop, dialect, most, messages, deliveries.deliver)
+        deliveries.report = spawner.report
+    spawner.start()
+    loop.run()
+    if spawner.malformed:
+        raise Temporary("nonsense on descriptor 0")
+    return 0
+
+
+def raise_open_files() -> int:
+    """Allow ourselves as many open files as OPEN_FILES or the hard limit; return how many that are."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return OPEN_FILES if soft == resource.RLIM_INFINITY else soft
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except (OSError, ValueError):
+        return soft
+    return wanted
