@@ -1,0 +1,383 @@
+"""pysmtpd as a program: on pipes, behind C tcpserver, with the real queue and with foreign queue programs; and its
+session resident in a loop.
+
+Untested: a real qmail-smtpd beside it (none is installed).
+"""
+
+import glob
+import os
+import pathlib
+import re
+import resource
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from pyqmail.programs import pysmtpd
+from pyqmail.system.driver import EventDriver
+from pyqmail.system.loop import Loop
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+NAMES = sorted(os.path.basename(path) for path in glob.glob(f"{ROOT}/tests/transcripts/smtp-*.txt"))
+PROGRAM = [sys.executable, f"{ROOT}/bin/pysmtpd"]
+SEND = b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n"
+MESSAGE = b"Subject: x\r\n\r\nbody\r\n.\r\n"
+QUIT = b"QUIT\r\n"
+
+
+def environment(home, more=None):
+    return {b"PATH": os.environb[b"PATH"], b"PYTHONPATH": os.fsencode(ROOT), b"PYQMAIL_HOME": os.fsencode(home.path), **(more or {})}
+
+
+@pytest.fixture
+def smtpd(home):
+    """smtpd(sent, environ={}) -> (exit code, all it said) of one run."""
+
+    def run(sent, environ=None):
+        done = subprocess.run(PROGRAM, input=sent, stdout=subprocess.PIPE, env=environment(home, environ), timeout=60)
+        return done.returncode, done.stdout
+
+    return run
+
+
+@pytest.fixture
+def smtpd_open(home):
+    """smtpd_open(environ={}) -> running Popen with pipes."""
+    started = []
+
+    def start(environ=None):
+        child = subprocess.Popen(
+            PROGRAM, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment(home, environ), bufsize=0
+        )
+        started.append(child)
+        return child
+
+    yield start
+    for child in started:
+        child.kill()
+        child.wait()
+        child.stdin.close()
+        child.stdout.close()
+
+
+def set_controls(home, controls):
+    for name, content in controls.items():
+        (pathlib.Path(home.control) / name).write_bytes(content)
+
+
+def in_queue(home):
+    """Return [envelope, message without Received lines] of all that is queued, in the order of the qp."""
+    found = []
+    for todo in pathlib.Path(home.queue, "todo").iterdir():
+        uid, qp, *records = todo.read_bytes().split(b"\0")
+        message = next(pathlib.Path(home.queue, "mess").glob(f"*/{todo.name}")).read_bytes()
+        ours, theirs, by, text = message.split(b"\n", 3)
+        assert ours.startswith(b"Received: (qmail ") and theirs.startswith(b"Received: from ") and by.startswith(b"  by ")
+        found.append((int(qp[1:]), [b"\0".join(records) + b"\0", text]))
+    return [message for _, message in sorted(found)]
+
+
+def is_empty(home):
+    queue = pathlib.Path(home.queue)
+    return not any(queue.glob("todo/*")) and not any(queue.glob("mess/*/*")) and not any(queue.glob("intd/*"))
+
+
+def read_until(fd, mark, seconds=30):
+    said, until = b"", time.monotonic() + seconds
+    while not said.endswith(mark):
+        assert select.select([fd], [], [], until - time.monotonic())[0], said
+        piece = os.read(fd, 65536)
+        if not piece:
+            break
+        said += piece
+    return said
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_transcript_at_once(name, home, smtpd, transcript):
+    told = transcript(name)
+    set_controls(home, told.controls)
+    code, said = smtpd(told.client(), told.environ)
+    assert transcript.matches(said, told.server()), said
+    assert (code, in_queue(home)) == (told.code, told.queued)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_transcript_step_by_step(name, home, smtpd_open, transcript):
+    told = transcript(name)
+    set_controls(home, told.controls)
+    child = smtpd_open(told.environ)
+    said = wanted = b""
+    for who, text in told.steps:
+        if who == b"C":
+            child.stdin.write(text)
+            continue
+        wanted += text
+        while not transcript.matches(said, wanted):
+            piece = read_until(child.stdout.fileno(), b"\r\n")
+            assert piece, said
+            said += piece
+    child.stdin.close()
+    assert (child.wait(30), child.stdout.read(), in_queue(home)) == (told.code, b"", told.queued)
+
+
+QUEUE_CODES = [
+    # what the queue program does at its end            reply
+    ("exit 0", b"250 ok TIME qp NUMBER"),
+    ("printf Dwhat >&6; exit 0", b"250 ok TIME qp NUMBER"),
+    ("exit 11", b"554 envelope address too long for qq (#5.1.3)"),
+    ("exit 115", b"554 envelope address too long for qq (#5.1.3)"),
+    ("exit 31", b"554 mail server permanently rejected message (#5.3.0)"),
+    ("exit 32", b"554 qq permanent problem (#5.3.0)"),
+    ("exit 40", b"554 qq permanent problem (#5.3.0)"),
+    ("exit 41", b"451 qq temporary problem (#4.3.0)"),
+    ("exit 51", b"451 qq out of memory (#4.3.0)"),
+    ("exit 52", b"451 qq timeout (#4.3.0)"),
+    ("exit 53", b"451 qq write error or disk full (#4.3.0)"),
+    ("exit 54", b"451 qq read error (#4.3.0)"),
+    ("exit 55", b"451 qq unable to read configuration (#4.3.0)"),
+    ("exit 56", b"451 qq trouble making network connection (#4.3.0)"),
+    ("exit 61", b"451 qq trouble in home directory (#4.3.0)"),
+    *((f"exit {code}", b"451 qq trouble creating files in queue (#4.3.0)") for code in (62, 63, 64, 65, 66)),
+    ("exit 71", b"451 mail server temporarily rejected message (#4.3.0)"),
+    ("exit 72", b"451 connection to mail server timed out (#4.4.1)"),
+    ("exit 73", b"451 connection to mail server rejected (#4.4.1)"),
+    ("exit 74", b"451 communication with mail server failed (#4.4.2)"),
+    ("exit 81", b"451 qq internal bug (#4.3.0)"),
+    ("exit 91", b"451 qq internal bug (#4.3.0)"),
+    ("exit 120", b"451 unable to exec qq (#4.3.0)"),
+    ("exit 1", b"451 qq temporary problem (#4.3.0)"),
+    ("exit 111", b"451 qq temporary problem (#4.3.0)"),
+    ("exit 82", b"451 qq temporary problem (#4.3.0)"),
+    ("printf Dx >&6; exit 82", b"451 qq temporary problem (#4.3.0)"),
+    ("printf 'Dnot here (#5.1.1)' >&6; exit 82", b"554 not here (#5.1.1)"),
+    ("printf 'Zlater' >&6; exit 82", b"451 later"),
+    ("printf 'D%0300d' 0 >&6; exit 82", b"554 " + b"0" * 254),
+    ("printf 'Dignored' >&6; exit 31", b"554 mail server permanently rejected message (#5.3.0)"),
+    ("kill -9 $$", b"451 qq crashed (#4.3.0)"),
+]
+
+
+@pytest.mark.parametrize("end, reply", QUEUE_CODES)
+def test_a_queue_programs_end_is_the_reply(end, reply, home, smtpd, transcript):
+    make_queue_program(home, f"cat >/dev/null\ncat <&1 >/dev/null\n{end}\n")
+    code, said = smtpd(SEND + MESSAGE + QUIT, {b"QMAILQUEUE": b"./queue-program"})
+    assert transcript.matches(said.split(b"354 go ahead\r\n")[1], reply + b"\r\n221 here.example\r\n"), said
+    assert code == 0 and is_empty(home)
+
+
+def test_what_a_queue_program_is_given(home, smtpd):
+    make_queue_program(home, 'cat >message\ncat <&1 >envelope\necho "$0 $# $SOMETHING $$" >seen\n')
+    _, said = smtpd(SEND + MESSAGE, {b"QMAILQUEUE": b"./queue-program", b"SOMETHING": b"else"})
+    place = pathlib.Path(home.path)
+    name, count, something, pid = (place / "seen").read_text().split()
+    assert (count, something) == ("0", "else") and name.endswith("queue-program")
+    assert said.endswith(b" qp %s\r\n" % pid.encode())
+    assert (place / "envelope").read_bytes() == b"Fa@b\0Tc@d\0\0"
+    assert (place / "message").read_bytes().split(b"\n", 2)[2] == b"Subject: x\n\nbody\n"
+
+
+def test_a_queue_program_that_is_not_there(smtpd):
+    assert b"451 unable to exec qq (#4.3.0)\r\n" in smtpd(SEND + MESSAGE, {b"QMAILQUEUE": b"./none"})[1]
+
+
+def make_queue_program(home, script):
+    path = pathlib.Path(home.path) / "queue-program"
+    path.write_text("#!/bin/sh\n" + script)
+    path.chmod(0o755)
+
+
+def test_a_refused_message_never_reaches_the_queue_program(home, smtpd):
+    make_queue_program(home, "touch was-run\n")
+    set_controls(home, {"databytes": b"3"})
+    assert b"552 sorry" in smtpd(SEND + MESSAGE, {b"QMAILQUEUE": b"./queue-program"})[1]
+    assert not os.path.exists(f"{home.path}/was-run")
+
+
+@pytest.mark.parametrize("at", [0, 5, len(SEND) - 1, len(SEND), len(SEND) + 5, len(SEND + MESSAGE) - 1])
+def test_a_client_that_vanishes_leaves_nothing(at, home, smtpd):
+    code, said = smtpd((SEND + MESSAGE)[:at])
+    assert code == 1 and said.startswith(b"220 ") and is_empty(home)
+
+
+def test_a_client_that_vanishes_before_the_reply_has_its_message_queued(home, smtpd_open):
+    child = smtpd_open()
+    read_until(child.stdout.fileno(), b"\r\n")
+    child.stdout.close()
+    child.stdin.write(SEND.replace(b"DATA\r\n", b""))
+    assert child.wait(30) == 1 and is_empty(home)
+
+
+def test_a_silent_client_is_told(home, smtpd_open):
+    set_controls(home, {"timeoutsmtpd": b"1"})
+    child = smtpd_open()
+    child.stdin.write(SEND + b"half")
+    assert read_until(child.stdout.fileno(), b"(#4.4.2)\r\n").endswith(b"354 go ahead\r\n451 timeout (#4.4.2)\r\n")
+    assert child.wait(30) == 1 and is_empty(home)
+
+
+@pytest.mark.parametrize("broken", ["me", "rcpthosts", "home"])
+def test_controls_that_cannot_be_read(broken, home, smtpd):
+    if broken == "home":
+        os.rename(home.path, f"{home.path}.away")
+    else:
+        pathlib.Path(home.control, broken).unlink(missing_ok=True)
+        os.mkdir(f"{home.control}/{broken}")
+    assert smtpd(QUIT) == (1, b"421 unable to read controls (#4.3.0)\r\n")
+
+
+def test_a_relative_home(home):
+    done = subprocess.run(
+        PROGRAM, input=SEND + MESSAGE, stdout=subprocess.PIPE, cwd=os.path.dirname(home.path), timeout=60,
+        env=environment(home, {b"PYQMAIL_HOME": os.path.basename(home.path).encode()}),
+    )  # fmt: skip
+    assert b"250 ok 1" in done.stdout and len(in_queue(home)) == 1
+
+
+def test_fifty_megabytes(home):
+    line = b"x" * 76 + b"\r\n"
+    size = 50_000_000 // len(line)
+    child = subprocess.Popen(PROGRAM, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment(home))
+    child.stdin.write(SEND)
+    for _ in range(size // 1000):
+        child.stdin.write(line * 1000)
+    child.stdin.write(b".\r\nQUIT\r\n")
+    child.stdin.close()
+    said = child.stdout.read()
+    child.stdout.close()
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = status
+    assert status == 0 and b"250 ok 1" in said
+    assert usage.ru_maxrss < 40_000  # kilobytes
+    message = next(pathlib.Path(home.queue, "mess").glob("*/*"))
+    assert 0 < message.stat().st_size - size // 1000 * 1000 * 77 < 400
+
+
+def test_start_up_imports():
+    code = "import sys; import pyqmail.programs.pysmtpd; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    dear = {"asyncio", "click", "dns", "cdblib", "dataclasses", "subprocess", "typing", "re", "logging", "argparse",
+            "tempfile", "random", "shutil", "threading", "contextlib", "pwd", "traceback"}  # fmt: skip
+    assert not dear & set(done.stdout.split())
+
+
+@pytest.fixture
+def tcpserver(home):
+    """tcpserver(*options) -> port of a C tcpserver with pysmtpd behind it."""
+    path = shutil.which("tcpserver")
+    if path is None:
+        pytest.skip("no tcpserver")
+    started = []
+
+    def start(*options):
+        argv = [path, "-1", "-HRl0", *options, "127.0.0.1", "0", *PROGRAM]
+        started.append(subprocess.Popen(argv, stdout=subprocess.PIPE, env=environment(home), start_new_session=True))
+        return int(started[-1].stdout.readline())
+
+    yield start
+    for server in started:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
+        server.stdout.close()
+
+
+def test_behind_tcpserver(home, tcpserver, transcript):
+    told = transcript("smtp-plain.txt")
+    with socket.create_connection(("127.0.0.1", tcpserver()), timeout=30) as sock:
+        sock.sendall(told.client())
+        assert transcript.matches(read_until(sock.fileno(), b"221 here.example\r\n"), told.server())
+    assert in_queue(home) == told.queued
+    message = next(pathlib.Path(home.queue, "mess").glob("*/*")).read_bytes()
+    assert re.search(
+        rb"\nReceived: from unknown \(HELO client\.example\) \(127\.0\.0\.1\)\n  by 0 with SMTP; "
+        rb"[1-9][0-9]? [A-Z][a-z][a-z] [0-9]{4} [0-9:]{8} -0000\nSubject: x\n",
+        message,
+    )
+
+
+def test_a_bare_newline_behind_tcpserver(home, tcpserver):
+    with socket.create_connection(("127.0.0.1", tcpserver()), timeout=30) as sock:
+        sock.sendall(SEND + b"a\n.\r\n")
+        assert read_until(sock.fileno(), b"never").endswith(b"354 go ahead\r\n451 See https://cr.yp.to/docs/smtplf.html.\r\n")
+    assert is_empty(home)
+
+
+@pytest.mark.skipif(shutil.which("swaks") is None, reason="no swaks")
+def test_swaks(home, tcpserver):
+    done = subprocess.run(
+        ["swaks", "--server", f"127.0.0.1:{tcpserver()}", "--from", "a@b.example", "--to", "c@here.example,d@here.example",
+         "--helo", "client", "--pipeline", "--body", "..hello\n"],
+        capture_output=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert in_queue(home)[0][0] == b"Fa@b.example\0Tc@here.example\0Td@here.example\0\0"
+
+
+def converse(loop, sock, code_promise, sent):
+    """Say all to a session of the loop and return what it says until it is over."""
+    sock.sendall(sent)
+    while not code_promise.done:
+        loop.turn(10)
+    return read_until(sock.fileno(), b"221 here.example\r\n", 5)
+
+
+def test_resident_sessions_see_a_changed_control_file(home, monkeypatch):
+    monkeypatch.chdir(home.path)
+    loop = Loop()
+    driver = EventDriver(loop)
+    handler = pysmtpd.session(["pysmtpd"], driver, environment(home))
+    words = b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nQUIT\r\n"
+
+    def visit(environ):
+        ours, theirs = socket.socketpair()
+        peer = driver.peer(ours)
+        with theirs:
+            task = loop.start(handler(peer, environ))
+            said = converse(loop, theirs, task.promise, words)
+            peer.close()
+        return task.promise.value, said.split(b"\r\n")[2][:3]
+
+    assert visit({}) == (0, b"250")
+    set_controls(home, {"rcpthosts": b"elsewhere"})
+    assert visit({}) == (0, b"553")
+    assert visit({b"RELAYCLIENT": b""}) == (0, b"250")
+    os.unlink(f"{home.control}/rcpthosts")
+    assert visit({}) == (0, b"250")
+    loop.abandon()
+
+
+def test_a_thousand_resident_sessions_at_once(home, monkeypatch):
+    monkeypatch.chdir(home.path)
+    count = 1000
+    wanted = 2 * count + 200
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        pytest.skip("too few descriptors")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    loop = Loop()
+    driver = EventDriver(loop)
+    handler = pysmtpd.session(["pysmtpd"], driver, environment(home))
+    make_queue_program(home, "exit 31\n")
+    pairs = [socket.socketpair() for _ in range(count)]
+    tasks = [loop.start(handler(driver.peer(ours), {})) for ours, _ in pairs]
+    for _, theirs in pairs:
+        theirs.sendall(b"EHLO c\r\nMAIL FROM:<a@b>\r\n")
+    for _, theirs in reversed(pairs):
+        theirs.sendall(b"RCPT TO:<c@d>\r\nQUIT\r\n")
+    until = time.monotonic() + 60
+    while not all(task.promise.done for task in tasks) and time.monotonic() < until:
+        loop.turn(1)
+    assert [task.promise.value for task in tasks] == [0] * count
+    for ours, theirs in pairs:
+        assert theirs.recv(4096).endswith(b"250 ok\r\n250 ok\r\n221 here.example\r\n")
+        theirs.close()
+        loop.forget(ours.fileno())
+        ours.close()
+    loop.abandon()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
