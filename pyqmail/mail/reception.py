@@ -34,7 +34,8 @@ RECIPIENTS_LIMIT_BYTES = 16 << 20  # the original takes what memory holds, but h
 class Reception:
     """The handler of a session program: call it with (peer, environ) for each connection.
 
-    It lives as long as its process, whose working directory becomes the home.  Control files are looked at for each connection, and read if one has changed.
+    It lives as long as its process, whose working directory becomes the home.  Control files are looked at for
+    each connection, and read if one has changed.
     """
 
     def __init__(self, driver, home: Home, queueing=None) -> None:
@@ -108,9 +109,10 @@ async def converse(engine: Server, transaction, peer) -> None:
         event = engine.next_event()
         if event is not None:
             await transaction.decide(event)
-        if engine.must_speak or event is None:
+        must_speak = engine.must_speak
+        if must_speak or event is None:
             await speak(engine, peer)  # say all we have before we listen
-        if event is None and not engine.closed:
+        if event is None and not must_speak and not engine.closed:
             try:
                 engine.receive(await peer.read())
             except TimedOut:

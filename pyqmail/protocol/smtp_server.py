@@ -80,7 +80,8 @@ class Server:
     """
 
     __slots__ = (
-        "closed", "exit_code", "helo", "limit_bytes", "_greeting", "_state", "_input", "_at", "_content", "_said", "_size",
+        "closed", "exit_code", "helo", "limit_bytes",
+        "_greeting", "_state", "_input", "_at", "_content", "_said", "_size",
     )  # fmt: skip
 
     def __init__(self, greeting: bytes, limit_bytes: int = 0) -> None:
@@ -100,8 +101,8 @@ class Server:
             self.closed = True
 
     def next_event(self) -> Command | Piece | None:
-        """Return what to decide next; None when more must be received first, or the conversation is over."""
-        while not self.closed:
+        """Return what to decide next; None at the end, when must_speak, or when more must be received first."""
+        while not self.closed and not self.must_speak:
             if self._content is not None:
                 return self._next_piece()
             line = self._take_line()
@@ -126,7 +127,7 @@ class Server:
         if type(event) is Piece:
             self._state, self._input, self._at = FREE, self._content.rest, 0
             self._content = None
-            self._size += _FULL
+            self._size += _FULL  # must_speak: the reply about a message is not held back for what follows it
         elif reply[0] in b"23":
             self._state = NEXT[self._state, event.verb]
             if self._state is CONTENT:

@@ -115,7 +115,14 @@ def test_limit(databytes, variable, limit):
 
 @pytest.mark.parametrize(
     "declared, limit, does",
-    [(b"10", 10, False), (b"11", 10, True), (b"11", 0, False), (b"", 10, False), (b"x", 1, False), (b"9" * 9000, 1, True)],
+    [
+        (b"10", 10, False),
+        (b"11", 10, True),
+        (b"11", 0, False),
+        (b"", 10, False),
+        (b"x", 1, False),
+        (b"9" * 9000, 1, True),
+    ],
 )
 def test_declared_size(declared, limit, does):
     assert exceeds(declared, limit) is does
@@ -136,7 +143,8 @@ def test_the_files_as_they_are_read(home):
     (control / "rcpthosts").write_bytes(b"# none\n")
     policy = read_acceptance(Controls(home.control))
     assert not policy.is_our_recipient(b"a@anywhere.example")
-    write_cdb(str(control / "morercpthosts.cdb"), str(control / "tmp"), [(b"more.example", b""), (b".dot.example", b"")])
+    records = [(b"more.example", b""), (b".dot.example", b"")]
+    write_cdb(str(control / "morercpthosts.cdb"), str(control / "tmp"), records)
     policy = read_acceptance(Controls(home.control))
     assert [policy.is_our_recipient(b"a@" + host) for host in (b"More.example", b"x.dot.example", b"dot.example")] == [
         True, True, False,
@@ -156,7 +164,9 @@ def test_a_damaged_cdb_is_an_error(home):
         read_acceptance(Controls(home.control)).is_our_recipient(b"a@b")
 
 
-@pytest.mark.parametrize("name", ["me", "smtpgreeting", "localiphost", "timeoutsmtpd", "rcpthosts", "badmailfrom", "databytes"])
+@pytest.mark.parametrize(
+    "name", ["me", "smtpgreeting", "localiphost", "timeoutsmtpd", "rcpthosts", "badmailfrom", "databytes"]
+)
 def test_what_cannot_be_read_is_an_error(home, name):
     control = home_path(home) / "control"
     if name == "me":

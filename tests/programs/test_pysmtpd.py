@@ -32,7 +32,8 @@ QUIT = b"QUIT\r\n"
 
 
 def environment(home, more=None):
-    return {b"PATH": os.environb[b"PATH"], b"PYTHONPATH": os.fsencode(ROOT), b"PYQMAIL_HOME": os.fsencode(home.path), **(more or {})}
+    ours = {b"PYTHONPATH": os.fsencode(ROOT), b"PYQMAIL_HOME": os.fsencode(home.path)}
+    return {b"PATH": os.environb[b"PATH"], **ours, **(more or {})}
 
 
 @pytest.fixture
@@ -78,7 +79,8 @@ def in_queue(home):
         uid, qp, *records = todo.read_bytes().split(b"\0")
         message = next(pathlib.Path(home.queue, "mess").glob(f"*/{todo.name}")).read_bytes()
         ours, theirs, by, text = message.split(b"\n", 3)
-        assert ours.startswith(b"Received: (qmail ") and theirs.startswith(b"Received: from ") and by.startswith(b"  by ")
+        assert ours.startswith(b"Received: (qmail ")
+        assert theirs.startswith(b"Received: from ") and by.startswith(b"  by ")
         found.append((int(qp[1:]), [b"\0".join(records) + b"\0", text]))
     return [message for _, message in sorted(found)]
 
@@ -304,15 +306,16 @@ def test_behind_tcpserver(home, tcpserver, transcript):
 def test_a_bare_newline_behind_tcpserver(home, tcpserver):
     with socket.create_connection(("127.0.0.1", tcpserver()), timeout=30) as sock:
         sock.sendall(SEND + b"a\n.\r\n")
-        assert read_until(sock.fileno(), b"never").endswith(b"354 go ahead\r\n451 See https://cr.yp.to/docs/smtplf.html.\r\n")
+        said = read_until(sock.fileno(), b"never")
+        assert said.endswith(b"354 go ahead\r\n451 See https://cr.yp.to/docs/smtplf.html.\r\n")
     assert is_empty(home)
 
 
 @pytest.mark.skipif(shutil.which("swaks") is None, reason="no swaks")
 def test_swaks(home, tcpserver):
     done = subprocess.run(
-        ["swaks", "--server", f"127.0.0.1:{tcpserver()}", "--from", "a@b.example", "--to", "c@here.example,d@here.example",
-         "--helo", "client", "--pipeline", "--body", "..hello\n"],
+        ["swaks", "--server", f"127.0.0.1:{tcpserver()}", "--helo", "client", "--pipeline", "--body", "..hello\n",
+         "--from", "a@b.example", "--to", "c@here.example,d@here.example"],
         capture_output=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout

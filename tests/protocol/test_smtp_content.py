@@ -65,7 +65,8 @@ def same(size):
 @pytest.mark.parametrize("sent, content", CONTENT)
 def test_content_is_the_same_in_any_pieces(sent, content, size):
     engine, got, stray = feed(sent + b"QUIT\r\n.\r\n", same(size))
-    assert (got, engine.ended, engine.rest, stray, engine.size) == (content, True, b"QUIT\r\n.\r\n", False, len(content))
+    assert (got, engine.ended, stray, engine.size) == (content, True, False, len(content))
+    assert engine.rest == b"QUIT\r\n.\r\n"
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4096])
@@ -130,7 +131,8 @@ def machine(sent):
 
 def test_random_input_is_read_as_the_state_machine_reads_it():
     dice = random.Random(4)
-    words = [b"\r\n"] * 6 + [b".", b".", b"..", b"\r", b"x", b"abc", b"received", b"Delivered", b"\0", b"\r\n.", b"\r\n.\r"]
+    words = [b"\r\n"] * 6 + [b".", b".", b"..", b"\r", b"\r\n.", b"\r\n.\r"]
+    words += [b"x", b"abc", b"received", b"Delivered", b"\0"]
     for turn in range(4000):
         pool = words + [b"\n"] * (turn % 3 == 0)
         sent = b"".join(dice.choices(pool, k=dice.randrange(1, 40)))

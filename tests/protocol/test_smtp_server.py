@@ -5,14 +5,18 @@ import pytest
 from pyqmail.protocol import smtp_server
 from pyqmail.protocol.smtp_server import LINE_LIMIT, OK, Command, Server
 
+QUIT = b"QUIT\r\n"
+
 
 def talk(sent, size=1 << 20, decide=None):
     """Return the engine, all it says, and the commands it asked about; pieces of the message are answered 250."""
     engine, said, asked = Server(b"here"), [], []
     for at in range(0, len(sent), size):
         engine.receive(sent[at : at + size])
-        while (event := engine.next_event()) is not None:
-            if type(event) is Command:
+        while (event := engine.next_event()) is not None or engine.must_speak:
+            if event is None:
+                said.append(engine.take_replies())
+            elif type(event) is Command:
                 asked.append((event.verb, event.argument))
                 engine.answer(event, decide(event) if decide else OK)
             elif event.is_last:
@@ -31,15 +35,18 @@ def test_commands_are_the_same_in_any_pieces(size):
 
 
 def test_a_refused_command_changes_nothing():
-    refuse_second = {b"<a>": OK, b"<b>": b"553 no\r\n"}
-    _, said, _ = talk(b"MAIL <a>\r\nRCPT <a>\r\nMAIL <b>\r\nDATA\r\n", decide=lambda c: refuse_second.get(c.argument, OK))
+    def decide(command):
+        return b"553 no\r\n" if command.argument == b"<b>" else OK
+
+    _, said, _ = talk(b"MAIL <a>\r\nRCPT <a>\r\nMAIL <b>\r\nDATA\r\n", decide=decide)
     assert said == OK * 2 + b"553 no\r\n" + OK
-    _, said, _ = talk(b"MAIL <a>\r\nRCPT <b>\r\nDATA\r\n", decide=lambda c: refuse_second[c.argument])
+    _, said, _ = talk(b"MAIL <a>\r\nRCPT <b>\r\nDATA\r\n", decide=decide)
     assert said == OK + b"553 no\r\n" + smtp_server.RCPT_FIRST
 
 
 def test_data_refused_keeps_the_transaction():
-    _, said, asked = talk(b"MAIL <a>\r\nRCPT <b>\r\nDATA\r\nDATA\r\n", decide=lambda c: b"451 no\r\n" if c.verb == b"DATA" else OK)
+    sent = b"MAIL <a>\r\nRCPT <b>\r\nDATA\r\nDATA\r\n"
+    _, said, asked = talk(sent, decide=lambda command: b"451 no\r\n" if command.verb == b"DATA" else OK)
     assert said == OK * 2 + b"451 no\r\n" * 2 and len(asked) == 4
 
 
@@ -64,6 +71,16 @@ def test_the_end_of_the_client_is_a_failure_without_words():
 def test_nothing_is_heard_after_quit():
     engine, said, _ = talk(b"QUIT\r\nNOOP\r\n")
     assert (said, engine.exit_code, engine.closed) == (b"221 here\r\n", 0, True)
+
+
+@pytest.mark.parametrize("command", [b"NOOP\r\n", b"\n", b"EHLO\n"])
+def test_its_own_replies_do_not_grow_without_bound(command):
+    engine, longest = Server(b"here"), 0
+    engine.receive(command * 10000 + QUIT)
+    while not engine.closed:
+        assert engine.next_event() is None
+        longest = max(longest, len(engine.take_replies()))
+    assert longest < 17000 and engine.exit_code == 0
 
 
 def test_many_replies_must_be_sent_before_going_on():
