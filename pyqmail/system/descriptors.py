@@ -79,3 +79,13 @@ def arrange(wanted: dict[int, int]) -> None:
             os.close(number)
         except OSError:
             pass
+
+
+def keep_from_children(lowest: int) -> None:
+    """Make every descriptor from lowest up close-on-exec: what we inherited is not for the programs we start."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) >= lowest:
+            try:
+                os.set_inheritable(int(name), False)
+            except OSError:
+                pass  # the one that listed them
