@@ -6,7 +6,7 @@ byte is `#`; MAP is LINES split at the first colon, keys in lower case, the last
 CR is not a blank, and leading blanks count.
 """
 
-from pyqmail.base.numbers import UINT32, count_digits
+from pyqmail.base.numbers import UINT32, count_digits, leading_number
 
 LINE, INTEGER, LINES, MAP, CDB = "line", "integer", "lines", "map", "cdb"
 ME = "me"
@@ -63,8 +63,7 @@ def read_line(data: bytes) -> bytes:
 def read_integer(data: bytes) -> int | None:
     """Return the number a control file starts with, modulo 2^32; None (absent) if no digit stands there."""
     line = read_line(data)
-    count = count_digits(line)
-    return int(line[:count]) % UINT32 if count else None
+    return leading_number(line, UINT32) if count_digits(line) else None
 
 
 def read_lines(data: bytes) -> list[bytes]:

@@ -28,6 +28,7 @@ VARIABLES = {
     "TCPREMOTEINFO": "what the client's ident server says; unset when there is none",
     "TCPREMOTEIP": "address of the client",
     "TCPREMOTEPORT": "port of the client",
+    "TZ": "the time zone of local times, as the C library reads it",
     "UFLINE": "the From_ line of this delivery, its newline included",
     "UID": "user id, decimal",
     "USER": "name of the user delivered to",

@@ -5,12 +5,12 @@ UINT32 = 1 << 32
 
 
 def leading_number(text: str | bytes, wrap: int = ULONG) -> int:
-    """Return the number at the start of text, modulo wrap; 0 when no digit stands there.
+    """Return the number at the start of text, modulo wrap, a power of 2 up to 2^64; 0 when no digit stands there.
 
     No sign, no blank, no hexadecimal.  Source: scan_ulong() of the originals
     """
     count = count_digits(text)
-    return int(text[:count]) % wrap if count else 0
+    return int(text[:count][-64:]) % wrap if count else 0  # 10^64 is a multiple of 2^64: earlier digits do not matter
 
 
 def count_digits(text: str | bytes) -> int:

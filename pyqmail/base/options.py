@@ -12,6 +12,20 @@ import os
 from pyqmail.base.failure import Failure, Usage
 
 
+def _forget_coerced_locale():
+    """Remove the LC_CTYPE that the interpreter itself added where the locale is C: the programs we run must not see it."""
+    if b"LC_CTYPE" in os.environb:
+        try:
+            with open("/proc/self/environ", "rb") as initial:  # what we were started with
+                if b"\0LC_CTYPE=" not in b"\0" + initial.read():
+                    del os.environb[b"LC_CTYPE"]
+        except OSError:
+            pass
+
+
+_forget_coerced_locale()  # once for each process: later on, LC_CTYPE is somebody's wish
+
+
 class Flag:
     """A letter (or a long name) without a value: sets `field` to `value`.  `field` None: does nothing else than parse."""
 

@@ -7,7 +7,7 @@ import pytest
 from pyqmail.base import addresses, controls, dates, numbers
 from pyqmail.base.failure import is_temporary, reason
 
-LEADING = [("3x", 3), ("abc", 0), ("", 0), ("-1", 0), ("+1", 0), (" 1", 0), ("0x10", 0), ("٣", 0), (b"12:3", 12), (b"x", 0), ("18446744073709551617", 1)]
+LEADING = [("3x", 3), ("abc", 0), ("", 0), ("-1", 0), ("+1", 0), (" 1", 0), ("0x10", 0), ("٣", 0), (b"12:3", 12), (b"x", 0), ("18446744073709551617", 1), ("1" + "0" * 9000, 0), ("1" + "0" * 9000 + "7", 7)]
 
 
 @pytest.mark.parametrize("text, number", LEADING)
