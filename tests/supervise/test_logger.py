@@ -1,0 +1,242 @@
+"""The script on lines in any pieces; trouble with a log directory, with the pauses taken by the test."""
+
+import os
+import resource
+
+import pytest
+
+from pyqmail.base.failure import Temporary
+from pyqmail.supervise.logger import Logger
+from pyqmail.supervise.patience import Patience
+
+LABEL = b"@4000000037c219bf2ef02e94"
+
+
+class Nurse:
+    """Stands in for sleeping: repairs what is broken, a given number of pauses later."""
+
+    def __init__(self, repair=None, pauses=1):
+        self.repair, self.pauses, self.slept = repair, pauses, []
+
+    def __call__(self, seconds):
+        self.slept.append(seconds)
+        assert self.repair and len(self.slept) <= self.pauses
+        if len(self.slept) == self.pauses:
+            self.repair()
+
+
+@pytest.fixture(autouse=True)
+def in_its_own_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    yield
+    os.chdir("/")
+
+
+def opened(*words, sleep=None):
+    logger = Logger(list(words), Patience("multilog", sleep or Nurse()), clock=lambda: LABEL)
+    start = os.getcwd()
+    logger.open()
+    os.chdir(start)  # a logger ends up in one of its logs
+    return logger
+
+
+def feed(logger, data, size=1 << 30):
+    for at in range(0, len(data), size):
+        logger.take(data[at : at + size])
+
+
+def kept(log):
+    """Return everything in a log, oldest first, and the names of its files without their times."""
+    names = sorted(path.name for path in log.iterdir() if path.name.startswith("@"))
+    text = b"".join((log / name).read_bytes() for name in [*names, "current"])
+    return text, [name[25:] for name in names]
+
+
+LONG = b"y" * 999 + b"a" + b"z" * 5000
+SCRIPTS = [
+    # script                     input                       what ./log gets
+    (["./log"], b"a\n\nb", b"a\n\nb\n"),
+    (["./log"], b"\n", b"\n"),
+    (["./log"], b"", b""),
+    (["t", "./log"], b"a\n\nb", LABEL + b" a\n" + LABEL + b" \n" + LABEL + b" b\n"),
+    (["./log", "t"], b"a\n", b"a\n"),
+    (["-*", "+a*", "./log"], b"ab\nba\naa\n", b"ab\naa\n"),
+    (["-*a", "./log"], LONG + b"\nb\n" + LONG, b"b\n"),
+    (["-*z", "./log"], LONG + b"\nb\n" + LONG, LONG + b"\nb\n" + LONG + b"\n"),
+    (["-x*", "./other", "-*", "+b", "./log"], b"a\nb\nx\nb", b"b\nb\n"),
+    (["", "foo", "n5", "./log"], b"\0\xff\n", b"\0\xff\n"),
+    (["t", "-*", "+@* a", "./log"], b"a\nb\n", LABEL + b" a\n"),
+]
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000, 1024, 100000])
+@pytest.mark.parametrize("script, given, logged", SCRIPTS)
+def test_script(script, given, logged, size, tmp_path):
+    logger = opened(*script)
+    feed(logger, given, size)
+    logger.finish()
+    assert kept(tmp_path / "log") == (logged, [])
+    assert (tmp_path / "log/current").stat().st_mode & 0o777 == 0o744
+
+
+@pytest.mark.parametrize("size", [1, 100, 1024, 65536])
+def test_nothing_is_lost_by_rotation(tmp_path, size):
+    given = b"".join(b"line %d of many\n" % number for number in range(2000)) + b"x" * 9000 + b"\nend"
+    logger = opened("s4096", "n100", "./log")
+    feed(logger, given, size)
+    logger.finish()
+    text, files = kept(tmp_path / "log")
+    assert text == given + b"\n"
+    assert set(files) == {".s"} and len(files) > 10
+
+
+def test_what_is_read_is_written_before_more_is_read(tmp_path):
+    logger = opened("./log")
+    feed(logger, b"a\nb")
+    assert (tmp_path / "log/current").read_bytes() == b"a\n"
+    feed(logger, b"c" * 998)
+    assert (tmp_path / "log/current").read_bytes() == b"a\n"
+    feed(logger, b"c")
+    assert (tmp_path / "log/current").read_bytes() == b"a\nb" + b"c" * 999
+    feed(logger, b"d")
+    assert (tmp_path / "log/current").read_bytes() == b"a\nb" + b"c" * 999 + b"d"
+    logger.finish()
+
+
+def test_status_file_has_the_last_line(tmp_path):
+    (tmp_path / "status").write_bytes(b"o" * 1200)
+    logger = opened("-b*", "=status")
+    feed(logger, b"a1\nb2\n")
+    assert (tmp_path / "status").read_bytes() == b"a1".ljust(1001, b"\n") + b"o" * 199
+    feed(logger, b"c" * 1500)
+    assert (tmp_path / "status").read_bytes() == b"c" * 1000 + b"\n" + b"o" * 199
+
+
+def test_only_so_many_files_are_kept(tmp_path):
+    logger = opened("n3", "s4096", "./log")
+    (tmp_path / "log/@short").touch()
+    feed(logger, (b"x" * 99 + b"\n") * 1000)
+    logger.finish()
+    assert len([name for name in os.listdir(tmp_path / "log") if len(name) >= 25]) == 2
+    assert (tmp_path / "log/@short").exists()
+
+
+def test_processor_gets_file_and_state(tmp_path):
+    logger = opened("s4096", "n100", "!echo seen >&5; cat <&4; tr a-z A-Z", "./log")
+    feed(logger, (b"x" * 99 + b"\n") * 50)
+    logger.finish()
+    text, files = kept(tmp_path / "log")
+    assert files == [".s", ".s"] and text.count(b"X") == 99 * 50
+    assert text.count(b"seen\n") == 1 and (tmp_path / "log/state").read_bytes() == b"seen\n"
+
+
+def test_processor_is_tried_until_it_succeeds(tmp_path, capfd):
+    nurse = Nurse((tmp_path / "ready").touch, pauses=2)
+    logger = opened("s4096", f"!test -e {tmp_path}/ready || exit 3; cat", "./log", sleep=nurse)
+    feed(logger, (b"x" * 99 + b"\n") * 30)
+    logger.finish()
+    assert kept(tmp_path / "log")[0] == (b"x" * 99 + b"\n") * 30
+    assert nurse.slept == [5, 5]
+    assert capfd.readouterr().err == "multilog: warning: processor failed in ./log, pausing\n" * 2
+
+
+def test_processor_killed_by_a_signal_is_run_again(tmp_path, capfd):
+    nurse = Nurse((tmp_path / "ready").touch, pauses=2)
+    logger = opened("s4096", f"!test -e {tmp_path}/ready || kill -9 $$; cat", "./log", sleep=nurse)
+    feed(logger, (b"x" * 99 + b"\n") * 30)
+    assert kept(tmp_path / "log")[0] == (b"x" * 99 + b"\n") * 30
+    crashed, failed = capfd.readouterr().err.splitlines()
+    assert crashed == "multilog: warning: processor crashed in ./log, pausing: signal 9"
+    assert failed == "multilog: warning: processor failed in ./log, pausing"
+
+
+def test_full_disk_is_waited_for(tmp_path, capfd):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    lift = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))  # noqa: E731
+    nurse = Nurse(lift, pauses=2)
+    logger = opened("t", "./log", sleep=nurse)
+    given = [b"line %d\n" % number for number in range(500)]
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))
+        feed(logger, b"".join(given))
+    finally:
+        lift()
+    logger.finish()
+    assert kept(tmp_path / "log")[0] == b"".join(LABEL + b" " + line for line in given)
+    assert capfd.readouterr().err == "multilog: warning: unable to write to ./log/current, pausing: file too big\n" * 2
+
+
+def test_rotation_that_fails_is_repeated(tmp_path, capfd):
+    nurse = Nurse(lambda: os.rmdir(tmp_path / "log/previous"))
+    logger = opened("./log", sleep=nurse)
+    (tmp_path / "log/previous").mkdir()
+    feed(logger, b"a\n")
+    logger.rotate()
+    feed(logger, b"b\n")
+    logger.finish()
+    assert kept(tmp_path / "log") == (b"a\nb\n", [".s"])
+    text = "multilog: warning: unable to rename current to previous in directory ./log, pausing: is a directory\n"
+    assert capfd.readouterr().err == text
+
+
+def test_rotation_leaves_an_empty_log_alone(tmp_path):
+    logger = opened("./log")
+    logger.rotate()
+    assert kept(tmp_path / "log") == (b"", [])
+
+
+def test_after_a_crash_what_was_written_is_kept(tmp_path):
+    log = tmp_path / "log"
+    log.mkdir()
+    for name in ("current", "previous", "processed", "state", "newstate"):
+        (log / name).write_text(name)
+        (log / name).chmod(0o644)
+    opened("./log").finish()
+    assert kept(log) == (b"previouscurrent", [".u", ".u"])
+    assert sorted(path.name for path in log.iterdir() if path.name[0] != "@") == ["current", "lock", "state"]
+
+
+def test_after_a_crash_a_complete_result_is_finished(tmp_path):
+    log = tmp_path / "log"
+    log.mkdir()
+    for name, mode in (("current", 0o644), ("previous", 0o744), ("processed", 0o744)):
+        (log / name).write_text(name)
+        (log / name).chmod(mode)
+    opened("./log").finish()
+    assert kept(log) == (b"processedcurrent", [".s", ".u"])
+
+
+def test_a_complete_current_is_gone_on_with(tmp_path):
+    opened("./log").finish()
+    logger = opened("./log")
+    feed(logger, b"a\n")
+    logger.finish()
+    logger = opened("./log")
+    assert (tmp_path / "log/current").stat().st_mode & 0o777 == 0o644
+    feed(logger, b"b\n")
+    logger.finish()
+    assert kept(tmp_path / "log") == (b"a\nb\n", [])
+
+
+REFUSALS = [
+    # what stands in the way           message
+    (lambda at: (at / "log").touch(), "unable to open directory ./log: not a directory"),
+    (lambda at: (at / "log/current").mkdir(parents=True, mode=0o755), "unable to append to ./log/current: is a directory"),
+    (lambda at: (at / "log/lock").mkdir(parents=True), "unable to lock directory ./log: is a directory"),
+    (lambda at: (at / "log/state").mkdir(parents=True), "unable to write to ./log/state: is a directory"),
+    (lambda at: (at / "status").mkdir(), "unable to create status: is a directory"),
+]
+
+
+@pytest.mark.parametrize("hinder, message", REFUSALS)
+def test_what_cannot_be_opened_is_said_at_once(tmp_path, hinder, message):
+    hinder(tmp_path)
+    with pytest.raises(Temporary) as caught:
+        opened("=status", "./log")
+    assert str(caught.value) == message
+
+
+def test_a_log_is_used_by_one_logger(tmp_path):
+    opened("./log")
+    with pytest.raises(Temporary, match="^unable to lock directory ./log: temporary failure$"):
+        opened("./log")
