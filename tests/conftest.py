@@ -4,8 +4,11 @@ import codecs
 import collections
 import os
 import re
+import select
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -120,3 +123,140 @@ def transcript():
 
     read.matches = matches
     return read
+
+
+class Stage:
+    """Services in a folder of their own, and the programs that supervise them; everything ends with the test."""
+
+    IDLE = "#!/bin/sh\nexec sleep 600\n"
+
+    def __init__(self, place):
+        self.place, self._started = place, []
+
+    def service(self, name, run=IDLE, log=None, is_down=False):
+        """Make a service directory; run None makes no run file.  log: the run file of its log."""
+        folder = self.place / name
+        folder.mkdir(parents=True)
+        for place, script in ((folder, run), (folder / "log", log)):
+            if script is not None:
+                place.mkdir(exist_ok=True)
+                (place / "run").write_text(script)
+                (place / "run").chmod(0o755)
+        if is_down:
+            (folder / "down").touch()
+        return folder
+
+    def command(self, name):
+        """Return how to start a program: ours by its starter, else from PATH."""
+        return [sys.executable, f"{ROOT}/bin/{name}"] if name.startswith("py") else [name]
+
+    def environ(self):
+        return {"PATH": f"{ROOT}/bin:{os.environ['PATH']}", "PYTHONPATH": ROOT}
+
+    def start(self, name, *arguments, **how):
+        """Start a program and let it run, its descriptor 2 in the file err; returns its Popen."""
+        with open(self.place / "err", "ab") as err:
+            how = {"stdin": subprocess.DEVNULL, "stdout": err, "stderr": err, "cwd": self.place, "env": self.environ(), **how}
+            process = subprocess.Popen([*self.command(name), *map(str, arguments)], **how)
+        self._started.append(process)
+        return process
+
+    def run(self, name, *arguments, **how):
+        """Run a program to its end: Result(code, out, err)."""
+        how = {"cwd": self.place, "env": self.environ(), "timeout": 30, **how}
+        done = subprocess.run([*self.command(name), *map(str, arguments)], capture_output=True, check=False, **how)
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    def err(self):
+        return (self.place / "err").read_bytes()
+
+    def until(self, holds, seconds=15):
+        """Wait until holds() is true and return what it gave; fail after so many seconds."""
+        limit = time.monotonic() + seconds
+        while time.monotonic() < limit:
+            found = holds()
+            if found:
+                return found
+            select.select([], [], [], 0.01)
+        raise AssertionError(f"not within {seconds} seconds; descriptor 2: {self.err()!r}")
+
+    def state(self, folder):
+        """Return the 18 bytes of a status file, empty if there is none."""
+        try:
+            return (folder / "supervise/status").read_bytes()
+        except FileNotFoundError:
+            return b""
+
+    def pid(self, folder):
+        return int.from_bytes(self.state(folder)[12:16], "little")
+
+    def is_supervised(self, folder):
+        try:
+            os.close(os.open(folder / "supervise/ok", os.O_WRONLY | os.O_NONBLOCK))
+        except OSError:
+            return False
+        return True
+
+    def up(self, folder):
+        """Wait until the service is up and its pid known; return that."""
+        return self.until(lambda: self.is_supervised(folder) and self.pid(folder))
+
+    def everyone(self):
+        """Return the pids of all processes that are at home in the folder."""
+        return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if self._is_ours(pid)]
+
+    def close(self):
+        for _ in range(5):
+            for pid in self.everyone():
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+        for process in self._started:
+            process.kill()
+            process.wait()
+
+    def _is_ours(self, pid):
+        try:
+            return f"{os.readlink(f'/proc/{pid}/cwd')}/".startswith(f"{self.place}/")
+        except OSError:
+            return False
+
+
+@pytest.fixture
+def stage(tmp_path):
+    """A Stage in tmp_path/services."""
+    (tmp_path / "services").mkdir()
+    built = Stage((tmp_path / "services").resolve())
+    yield built
+    built.close()
+
+
+@pytest.fixture
+def pyqueued(start_pyqueued):
+    """The running process of a pyqueued that serves `home`, ended with the test."""
+    return start_pyqueued()
+
+
+@pytest.fixture
+def start_pyqueued(home):
+    """start_pyqueued() -> a process that serves `home` and listens; killed with the test if it still runs."""
+    running = []
+
+    def start():
+        process = subprocess.Popen(
+            [sys.executable, f"{ROOT}/bin/pyqueued"],
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": ROOT, "PYQMAIL_HOME": home.path},
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        running.append(process)
+        said = process.stderr.readline()
+        assert said == b"pyqueued: status: listening\n", said + process.stderr.read()
+        return process
+
+    yield start
+    for process in running:
+        process.kill()
+        process.wait()
+        process.stderr.close()

@@ -52,6 +52,9 @@ TEXTS = {
 }
 
 
+_ONE_LINE = bytes(32 if c in b"\r\n" else c for c in range(256))  # the text goes into one line of SMTP
+
+
 class Outcome:
     """What became of a message: qmail-queue's exit code (CRASHED if a signal killed it), the qp, its own text for 82."""
 
@@ -63,11 +66,11 @@ class Outcome:
 
 def outcome_text(outcome: Outcome) -> bytes:
     """Return what callers are told: empty for success, else D or Z and a text.  Source: qmail_close()"""
-    code = outcome.exit_code
+    code, own = outcome.exit_code, outcome.text.rstrip(b"\r\n").translate(_ONE_LINE)
     if code == CRASHED:
         return b"Zqq crashed (#4.3.0)"
-    if code == 82 and len(outcome.text) > 2:
-        return outcome.text
+    if code == 82 and len(own) > 2:
+        return own
     text = TEXTS.get(code)
     if text is None:
         text = b"Dqq permanent problem (#5.3.0)" if 11 <= code <= 40 else b"Zqq temporary problem (#4.3.0)"
@@ -197,6 +200,8 @@ class Queueing:
 
     async def _run(self, program, message, envelope, environ):
         pids = []
+        if not program:
+            return Outcome(120)
         try:
             with _Memory(envelope) as envelope_fd:
                 descriptors = {0: message.descriptor(), 1: envelope_fd}
