@@ -1,0 +1,33 @@
+"""What the words `host` and `port` of a command line mean."""
+
+import socket
+
+from pyqmail.base.failure import Temporary
+from pyqmail.base.numbers import is_number
+
+
+def port_number(word: str) -> int:
+    """Return the port a word means: digits modulo 65536 (none at all are 0), else a service's name.
+
+    Raises Temporary, whose text has no reason.
+    """
+    if not word or is_number(word):
+        return int(word or "0") % 65536
+    try:
+        return socket.getservbyname(word, "tcp")
+    except (OSError, ValueError):
+        raise Temporary(f"unable to figure out port number for {word}") from None
+
+
+def literal(word: str) -> list[str] | None:
+    """Return the addresses that a word of digits, dots and brackets means, None for any other word.
+
+    Each number is taken modulo 256; numbers beyond a multiple of four are dropped: `127.1` means no address.
+    Source: dns_ip4() of ucspi-tcp
+    """
+    word = word.replace("[", "").replace("]", "")
+    numbers = word.split(".")
+    if not all(number == "" or is_number(number) for number in numbers):
+        return None
+    values = [str(int(number or "0") % 256) for number in numbers]
+    return [".".join(values[at : at + 4]) for at in range(0, len(values) - 3, 4)]

@@ -1,0 +1,103 @@
+"""A process for each connection: a fork of the warm listener, which becomes the program."""
+
+import os
+import signal
+import socket
+
+from pyqmail.base.failure import reason
+from pyqmail.system.driver import BlockingDriver, BlockingPeer, drive
+from pyqmail.system.processes import become, execute, fork
+from pyqmail.tcp.admission import Drop, admit, drop_line, opening_line, verdict_line
+from pyqmail.tcp.environment import merged
+from pyqmail.tcp.server import ERRORS, EVERYTHING
+
+
+class Forking:
+    """See tcp/server.py for what a way does.
+
+    program     argv, the PATH to search it in, and our environment
+    load        the registry's, if the program is one of ours that is to be called; None: it is exec'd
+    names       BlockingNames, or None if no name is to be looked up
+    """
+
+    has_room = True
+
+    def __init__(self, server, terms, argv: list[str], path: bytes | None, environ: dict, load=None, names=None):
+        self._server, self._terms, self._names = server, terms, names
+        self._argv, self._path, self._environ, self._load = argv, path, environ, load
+        self._children = set()
+
+    def begin(self) -> None:
+        pass
+
+    def take(self, sock, ip: bytes, port: bytes, admission=None) -> None:
+        """admission: what the listener has found out already."""
+        self._server.flush()
+        try:
+            self._children.add(fork(lambda: self._serve(sock, ip, port, admission)))
+        except OSError as error:
+            self._server.not_started(error)
+        sock.close()
+
+    def push(self) -> None:
+        pass
+
+    def reaped(self, pid: int, status: int) -> None:
+        if pid in self._children:
+            self._children.discard(pid)
+            self._server.end(pid, status)
+
+    def let_go(self) -> None:
+        pass
+
+    def leave(self) -> None:
+        pass
+
+    def _serve(self, sock, ip, port, admission):
+        verbosity, number = self._server.verbosity, os.getpid()
+        self._server.let_go()
+        if verbosity >= EVERYTHING:
+            _say(opening_line(number, ip))
+        try:
+            if admission is None:
+                fd = sock.fileno()
+                admission = drive(
+                    admit(self._terms, sock, BlockingPeer(fd, fd), ip, port, BlockingDriver(), self._names)
+                )
+            if verbosity >= EVERYTHING:
+                _say(verdict_line(number, admission))
+            if admission.is_denied:
+                return 100
+            self._stand_on(sock)
+            return self._run(admission)
+        except Drop as drop:
+            if verbosity >= ERRORS:
+                _say(drop_line(str(drop)))
+            return 111
+
+    def _stand_on(self, sock):
+        """Make the connection descriptors 0 and 1."""
+        try:
+            os.dup2(sock.fileno(), 0)
+            os.dup2(0, 1)
+        except OSError as error:
+            raise Drop(f"unable to set up descriptors: {reason(error)}") from None
+        sock.close()
+
+    def _run(self, admission):
+        environ = merged(self._environ, admission.additions)
+        try:
+            if self._load is not None:
+                return become(self._argv, environ, self._load, self._path)
+            for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores; the others are default by now
+                signal.signal(number, signal.SIG_DFL)
+            raise execute([os.fsencode(word) for word in self._argv], environ, self._path)
+        except OSError as error:
+            raise Drop(f"unable to run {self._argv[0]}: {reason(error)}") from None
+
+
+def _say(line):
+    try:
+        os.write(2, line)
+    except OSError:
+        pass

@@ -1,0 +1,97 @@
+"""Who is at the other end: names by way of a resolver, and the word of the client's ident server.
+
+A look-up that fails is as good as one that finds nothing: the variable stays unset.
+"""
+
+import time
+
+from pyqmail.protocol import ident, resolve_wire
+from pyqmail.protocol.frames import Malformed, split_strings, strings
+from pyqmail.system.channel import EventChannel, Gone, Unavailable
+from pyqmail.system.loop import TimedOut
+
+_PATIENCE_SECONDS = 240  # a resolver that is alive has answered long before
+
+
+class ChannelNames:
+    """Asks a resolver process; use() gives it the connection to a new one."""
+
+    def __init__(self, loop):
+        self._loop, self._channel = loop, None
+
+    def use(self, sock):
+        if self._channel is not None:
+            self._channel.close()
+        self._channel = EventChannel(self._loop, "", resolve_wire, sock)
+
+    async def name_of(self, ip: bytes) -> bytes | None:
+        found = await self._ask(resolve_wire.NAME, ip)
+        return found[0] if found and found[0] else None
+
+    async def addresses_of(self, host: bytes) -> list[bytes]:
+        return await self._ask(resolve_wire.ADDRESSES, host)
+
+    async def _ask(self, kind, word):
+        if self._channel is None:
+            return []
+        try:
+            kind, body = await self._channel.ask(kind, strings(word), seconds=_PATIENCE_SECONDS)
+            return split_strings(body) if kind == resolve_wire.FOUND else []
+        except (Gone, Unavailable, TimedOut, Malformed):
+            return []
+
+
+class BlockingNames:
+    """Asks system/resolver.py, given as resolver, in this process."""
+
+    def __init__(self, resolver):
+        self._resolver = resolver
+
+    async def name_of(self, ip: bytes) -> bytes | None:
+        try:
+            return self._resolver.name_of(ip) or None
+        except self._resolver.Soft:
+            return None
+
+    async def addresses_of(self, host: bytes) -> list[bytes]:
+        try:
+            return self._resolver.addresses_of(host) or []
+        except self._resolver.Soft:
+            return []
+
+
+async def find_name(names, ip: bytes, is_paranoid: bool) -> bytes | None:
+    """Return the name of an address, None if it has none; paranoid: or if none of the name's addresses is it."""
+    name = await names.name_of(ip)
+    if name is not None and is_paranoid and ip not in await names.addresses_of(name):
+        return None
+    return name
+
+
+async def ask_ident(driver, ends, seconds: float, port: int = ident.PORT) -> bytes | None:
+    """Return what the client's ident server says about a connection; None if it says nothing in time.
+
+    ends is (client's address, client's port, our address, our port), all bytes.  seconds bound the connect,
+    and once more all together.
+    """
+    remote_ip, remote_port, local_ip, local_port = ends
+    until = time.monotonic() + seconds
+    try:
+        peer = await driver.connect((remote_ip.decode(), port), seconds, source=local_ip.decode())
+    except (OSError, TimedOut):
+        return None
+    answer = ident.Answer()
+    try:
+        peer.put(ident.question(remote_port, local_port))
+        while not answer.ended:
+            peer.timeout_seconds = max(0.0, until - time.monotonic())
+            await peer.flush()
+            data = await peer.read()
+            if not data:
+                return None
+            answer.receive(data)
+        return answer.text
+    except (Gone, TimedOut):
+        return None
+    finally:
+        peer.close()

@@ -1,0 +1,262 @@
+"""Sessions in a few workers that stay: the listener's side of the hand-over (protocol/handover_wire.py)."""
+
+import array
+import collections
+import errno
+import os
+import signal
+import socket
+import time
+
+from pyqmail.base.failure import reason
+from pyqmail.protocol import handover_wire as wire
+from pyqmail.system.descriptors import log
+from pyqmail.system.loop import READ, WRITE
+from pyqmail.system.processes import fork
+
+PING_SECONDS = 5.0
+PINGS_UNANSWERED = 6  # a worker silent for so many is stuck
+_SOON_SECONDS = 1.0  # one that ended sooner is not replaced at once
+_RETRY_SECONDS = 0.05
+_PIECE = 65536
+
+
+class Seat:
+    """One worker as the listener knows it: its process, the stream to it, its sessions, and what waits to be sent.
+
+    queue holds (frame, connection) or (frame, None).  on_way counts connections it has not taken yet, the
+    queued ones included.
+    """
+
+    __slots__ = ("pid", "sock", "sessions", "queue", "on_way", "unpacker", "unanswered", "since", "resolver", "stalled")
+
+    def __init__(self):
+        self.pid = self.sock = self.resolver = None
+        self.sessions, self.queue = set(), collections.deque()
+        self.on_way = self.unanswered = 0
+        self.unpacker, self.since, self.stalled = wire.Unpacker(), time.monotonic(), False
+
+
+class Residents:
+    """See tcp/server.py for what a way does.
+
+    serve(sock) is what a worker does until its stream ends, resolve(sock) what a resolver does; both run in a
+    child that holds nothing else and return its exit code.  resolve None: nothing is looked up.  most_sessions:
+    how many one worker can hold.
+    """
+
+    def __init__(self, server, count: int, serve, resolve, most_sessions: int):
+        self._server, self._serve, self._resolve = server, serve, resolve
+        self._most, self._pings = most_sessions, 0
+        self._seats = [Seat() for _ in range(count)]
+        self._resolvers = {}
+
+    def begin(self) -> None:
+        for seat in self._seats:
+            self._begin(seat)
+        self._server.loop.after(PING_SECONDS, self._beat)
+
+    @property
+    def has_room(self) -> bool:
+        return any(map(self._can_take, self._seats))
+
+    @property
+    def pids(self) -> list[int]:
+        """The workers' processes."""
+        return [seat.pid for seat in self._seats if seat.pid is not None]
+
+    def take(self, sock, ip: bytes, port: bytes) -> None:
+        number = self._server.session_number()
+        seat = min(filter(self._can_take, self._seats), key=lambda seat: len(seat.sessions))
+        seat.sessions.add(number)
+        seat.on_way += 1
+        seat.queue.append((wire.connection(number, ip, port, b""), sock))
+
+    def push(self) -> None:
+        self._server.flush()  # the status line comes before the worker's
+        for seat in self._seats:
+            if seat.queue and not seat.stalled:
+                self._send(seat)
+
+    def reaped(self, pid: int, status: int) -> None:
+        seat = next((seat for seat in self._seats if seat.pid == pid), None)
+        if seat is not None:
+            self._lost(seat, status)
+        elif pid in self._resolvers:
+            seat = self._resolvers.pop(pid)
+            if seat.resolver == pid:
+                seat.resolver = None
+                self._server.loop.after(_SOON_SECONDS, lambda: self._begin_resolver(seat))
+
+    def let_go(self) -> None:
+        for seat in self._seats:
+            if seat.sock is not None:
+                seat.sock.close()
+            for _, sock in seat.queue:
+                if sock is not None:
+                    sock.close()
+
+    def leave(self) -> None:
+        """Hand over what is still here, within reason; the workers finish once the stream ends."""
+        for seat in self._seats:
+            if seat.sock is not None and seat.queue:
+                seat.sock.settimeout(1.0)
+                self._send(seat)
+
+    def _can_take(self, seat):
+        return seat.pid is not None and seat.on_way < wire.IN_FLIGHT and len(seat.sessions) < self._most
+
+    def _begin(self, seat):
+        """Start a worker for a seat that has none; what is queued there goes to it."""
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+
+        def work():
+            self._server.let_go()
+            ours.close()
+            return self._serve(theirs)
+
+        self._server.flush()
+        try:
+            seat.pid = fork(work)
+        except OSError as error:
+            log(f"tcpserver: warning: unable to fork: {reason(error)}")
+            ours.close()
+            theirs.close()
+            self._server.loop.after(_SOON_SECONDS, lambda: self._begin(seat))
+            return
+        theirs.close()
+        seat.sock, seat.since = ours, time.monotonic()
+        seat.unpacker, seat.unanswered, seat.stalled = wire.Unpacker(), 0, False
+        self._server.loop.watch(ours.fileno(), READ, lambda events: self._ready(seat, events))
+        self._begin_resolver(seat)
+        self._send(seat)
+        self._server.adjust()
+
+    def _begin_resolver(self, seat):
+        if self._resolve is None or seat.pid is None or seat.resolver is not None:
+            return
+        for_worker, for_resolver = socket.socketpair()
+
+        def work():
+            self._server.let_go()
+            for_worker.close()
+            return self._resolve(for_resolver)
+
+        try:
+            seat.resolver = fork(work)
+            self._resolvers[seat.resolver] = seat
+        except OSError:
+            for_worker.close()
+            self._server.loop.after(_SOON_SECONDS, lambda: self._begin_resolver(seat))
+            return
+        finally:
+            for_resolver.close()
+        seat.queue.appendleft((wire.pack(wire.RESOLVER, 0), for_worker))
+        if not seat.stalled:
+            self._send(seat)
+
+    def _lost(self, seat, status):
+        """End all sessions the worker had; keep those it was never sent for its successor."""
+        server = self._server
+        server.loop.forget(seat.sock.fileno())
+        self._receive(seat)  # what it said before it ended counts
+        seat.sock.close()
+        kept = [(frame, sock) for frame, sock in seat.queue if sock is not None and frame[5] == wire.CONNECTION]
+        for frame, sock in seat.queue:
+            if sock is not None and frame[5] != wire.CONNECTION:
+                sock.close()
+        waiting = {int.from_bytes(frame[6:10], "big") for frame, _ in kept}
+        for number in sorted(seat.sessions - waiting):
+            server.end(number, status)
+        seat.sessions, seat.queue, seat.on_way = waiting, collections.deque(kept), len(kept)
+        seat.pid = seat.sock = seat.resolver = None  # its resolver ends with the stream between them
+        if time.monotonic() - seat.since < _SOON_SECONDS:
+            server.loop.after(_SOON_SECONDS, lambda: self._begin(seat))
+        else:
+            self._begin(seat)
+
+    def _ready(self, seat, events):
+        if events & READ:
+            if not self._receive(seat):
+                self._server.loop.forget(seat.sock.fileno())
+                _kill(seat)
+        if events & WRITE and seat.sock is not None:
+            self._send(seat)
+        self._server.flush()
+        self._server.adjust()
+
+    def _receive(self, seat):
+        """Take all that has come from a worker.  Returns False when no more can come or it makes no sense."""
+        try:
+            while True:
+                data = seat.sock.recv(_PIECE)
+                for kind, number, body in seat.unpacker.receive(data):
+                    self._heard(seat, kind, number, body)
+                if len(data) < _PIECE:
+                    return bool(data)
+        except BlockingIOError:
+            return True
+        except (OSError, wire.Malformed):
+            return False
+
+    def _heard(self, seat, kind, number, body):
+        if kind == wire.END:
+            exit_code = wire.split_end(body)
+            if number not in seat.sessions:
+                raise wire.Malformed("not a session of this worker")
+            seat.sessions.discard(number)
+            self._server.end(number, exit_code << 8)
+        elif kind == wire.TAKEN:
+            seat.on_way = max(0, seat.on_way - number)
+        elif kind == wire.PONG:
+            seat.unanswered = 0
+        else:
+            raise wire.Malformed("not a word of a worker's")
+
+    def _send(self, seat):
+        """Send what is queued, as far as it goes now."""
+        queue, loop = seat.queue, self._server.loop
+        while queue:
+            batch = [queue[index] for index in range(min(wire.BATCH, len(queue)))]
+            data = b"".join(frame for frame, _ in batch)
+            descriptors = array.array("i", [sock.fileno() for _, sock in batch if sock is not None])
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)] if descriptors else []
+            try:
+                # one message of a few thousand bytes: it goes whole or not at all
+                seat.sock.sendmsg([data], rights)
+            except BlockingIOError:
+                seat.stalled = True
+                loop.watch(seat.sock.fileno(), READ | WRITE, lambda events: self._ready(seat, events))
+                return
+            except OSError as error:
+                if error.errno == errno.ETOOMANYREFS:  # the kernel's limit of descriptors on their way
+                    seat.stalled = True
+                    loop.after(_RETRY_SECONDS, lambda: self._send(seat) if seat.sock is not None else None)
+                return  # else it has ended: reaped() comes
+            for _, sock in batch:
+                queue.popleft()
+                if sock is not None:
+                    sock.close()
+        if seat.stalled:
+            seat.stalled = False
+            loop.watch(seat.sock.fileno(), READ, lambda events: self._ready(seat, events))
+
+    def _beat(self):
+        self._pings += 1
+        for seat in self._seats:
+            if seat.pid is None:
+                continue
+            if seat.unanswered >= PINGS_UNANSWERED:
+                _kill(seat)
+                continue
+            seat.unanswered += 1
+            seat.queue.append((wire.pack(wire.PING, self._pings & 0xFFFFFFFF), None))
+            if not seat.stalled:
+                self._send(seat)
+        self._server.loop.after(PING_SECONDS, self._beat)
+
+
+def _kill(seat):
+    """Make an end of a worker that is stuck or babbles; reaped() does the rest."""
+    os.kill(seat.pid, signal.SIGKILL)

@@ -1,0 +1,89 @@
+"""A foreign program for each connection, started by the listener itself: for when nothing has to be waited for."""
+
+import errno
+import os
+import signal
+
+from pyqmail.system.driver import BlockingDriver, BlockingPeer, drive
+from pyqmail.system.processes import candidates
+from pyqmail.tcp.admission import Drop, admit, opening_line, verdict_line
+from pyqmail.tcp.environment import merged
+
+LONGEST_BANNER_BYTES = 4096  # an empty send buffer takes that: writing it cannot wait
+_DEFAULTED = (signal.SIGPIPE, signal.SIGCHLD, signal.SIGTERM, signal.SIGXFSZ)
+
+
+class Spawning:
+    """See tcp/server.py for what a way does.  forking is the way for what could not be started here.
+
+    A connection that a rule denies never has a process; its number is the server's.
+    """
+
+    has_room = True
+
+    def __init__(self, server, terms, argv: list[str], path: bytes | None, environ: dict, forking):
+        self._server, self._terms, self._environ, self._forking = server, terms, environ, forking
+        self._argv = [os.fsencode(word) for word in argv]
+        self._candidates = candidates(self._argv[0], path)
+        self._driver = BlockingDriver()
+        self._children = set()
+
+    def begin(self) -> None:
+        pass
+
+    def take(self, sock, ip: bytes, port: bytes) -> None:
+        server, fd = self._server, sock.fileno()
+        try:
+            admission = drive(admit(self._terms, sock, BlockingPeer(fd, fd), ip, port, self._driver, None))
+        except Drop as drop:
+            number = server.session_number()
+            server.say(opening_line(number, ip))
+            server.warn(str(drop))
+            self._over(sock, number, 111)
+            return
+        if admission.is_denied:
+            number = server.session_number()
+            server.say(opening_line(number, ip))
+            server.say(verdict_line(number, admission))
+            self._over(sock, number, 100)
+            return
+        pid = self._start(fd, merged(self._environ, admission.additions))
+        if pid is None:
+            self._forking.take(sock, ip, port, admission)  # which also says why it cannot be run
+            return
+        self._children.add(pid)
+        server.say(opening_line(pid, ip))
+        server.say(verdict_line(pid, admission))
+        sock.close()
+
+    def push(self) -> None:
+        pass
+
+    def reaped(self, pid: int, status: int) -> None:
+        if pid in self._children:
+            self._children.discard(pid)
+            self._server.end(pid, status)
+        else:
+            self._forking.reaped(pid, status)
+
+    def let_go(self) -> None:
+        pass
+
+    def leave(self) -> None:
+        pass
+
+    def _start(self, fd, environ):
+        """Return the pid of the program on fd; None if the first file that is there could not be started."""
+        actions = ((os.POSIX_SPAWN_DUP2, fd, 0), (os.POSIX_SPAWN_DUP2, fd, 1))
+        for name in self._candidates:
+            try:
+                os.stat(name)  # cheaper than a process that finds nothing to become
+                return os.posix_spawn(name, self._argv, environ, file_actions=actions, setsigdef=_DEFAULTED)
+            except OSError as error:
+                if error.errno != errno.ENOENT:
+                    return None
+        return None
+
+    def _over(self, sock, number, exit_code):
+        sock.close()
+        self._server.end(number, exit_code << 8)

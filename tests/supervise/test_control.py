@@ -1,0 +1,49 @@
+"""Knocking at FIFOs, and commands that never wait."""
+
+import os
+
+import pytest
+
+from pyqmail.supervise.control import NOT_RUNNING, StartingDirectory, command, is_supervised, knock
+
+
+@pytest.fixture
+def service(tmp_path):
+    (tmp_path / "supervise").mkdir()
+    for name in ("ok", "control"):
+        os.mkfifo(tmp_path / "supervise" / name)
+    return tmp_path
+
+
+def test_without_a_reader_nobody_is_there(service):
+    assert not is_supervised(str(service)) and not command(str(service), b"d")
+    with pytest.raises(OSError) as caught:
+        knock(f"{service}/supervise/ok")
+    assert caught.value.errno in NOT_RUNNING
+
+
+def test_with_a_reader(service):
+    ok, control = (os.open(service / "supervise" / name, os.O_RDONLY | os.O_NONBLOCK) for name in ("ok", "control"))
+    assert is_supervised(str(service)) and command(str(service), b"dx")
+    assert os.read(control, 10) == b"dx"
+    os.close(ok)
+    os.close(control)
+
+
+def test_a_full_fifo_does_not_hold_us(service):
+    control = os.open(service / "supervise/control", os.O_RDWR | os.O_NONBLOCK)
+    with pytest.raises(BlockingIOError):
+        while True:
+            os.write(control, bytes(4096))
+    assert not command(str(service), b"d")
+    os.close(control)
+
+
+def test_there_and_back(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").mkdir()
+    start = StartingDirectory()
+    os.chdir("a")
+    start.go_back()
+    assert os.getcwd() == str(tmp_path)
+    start.close()

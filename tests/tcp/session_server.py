@@ -1,0 +1,60 @@
+"""Not a test: pytcpserver with a session program of its own, for tests/tcp/test_residents.py.
+
+The session greets with its number of the worker's process and TCPREMOTEIP, then answers lines: `env NAME`, `exit N`,
+`raise`, `hang` (stops the whole worker), `close` (ends with exit code 0); anything else comes back.
+"""
+
+import os
+import signal
+import sys
+
+from pyqmail.base.options import Program
+from pyqmail.programs import pytcpserver
+from pyqmail.tcp import residents
+
+
+class Session:
+    PROGRAM = Program(name="pytestsession", summary="a session", original="testsession")
+
+    @staticmethod
+    def main(argv):
+        from pyqmail.system.driver import BlockingDriver, BlockingPeer, drive
+
+        driver = BlockingDriver()
+        return drive(Session.session(argv, driver, os.environb)(BlockingPeer(0, 1), os.environb))
+
+    @staticmethod
+    def session(argv, driver, environ):
+        assert argv[0] == "session", argv
+        assert b"TCPREMOTEIP" not in environ or driver.__class__.__name__ == "BlockingDriver"
+
+        async def handler(peer, environ):
+            peer.put(b"hello %d %b\n" % (os.getpid(), environ[b"TCPREMOTEIP"]))
+            held = b""
+            while True:
+                await peer.flush()
+                data = await peer.read()
+                if not data:
+                    return 3
+                held += data
+                while b"\n" in held:
+                    line, _, held = held.partition(b"\n")
+                    word, _, rest = line.partition(b" ")
+                    if word == b"close":
+                        return 0
+                    if word == b"exit":
+                        return int(rest)
+                    if word == b"raise":
+                        raise ValueError("a bug")
+                    if word == b"hang":
+                        signal.pause()
+                    peer.put((environ.get(rest, b"unset") if word == b"env" else line) + b"\n")
+
+        return handler
+
+
+if __name__ == "__main__":
+    pytcpserver.find_module = lambda word, path: Session if word == "session" else None
+    pytcpserver.load = lambda name: Session
+    residents.PING_SECONDS = float(os.environ.get("PING_SECONDS", "5"))
+    sys.exit(pytcpserver.main(sys.argv))

@@ -1,0 +1,235 @@
+"""Resident sessions: lines, exit codes, lost and stuck workers, a thousand at once, the end."""
+
+import os
+import re
+import resource
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+SERVER = f"{ROOT}/tests/tcp/session_server.py"
+PID_MAX = int(open("/proc/sys/kernel/pid_max").read())
+
+
+class Client:
+    def __init__(self, port):
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=20)
+        self.file = self.sock.makefile("rb")
+
+    def line(self):
+        return self.file.readline()
+
+    def ask(self, line):
+        self.sock.sendall(line + b"\n")
+        return self.line()
+
+    def close(self):
+        self.file.close()
+        self.sock.close()
+
+
+class Server:
+    def __init__(self, *options, cwd, env=None, hard_limit=None):
+        def limit():
+            if hard_limit:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
+
+        self.process = subprocess.Popen(
+            [sys.executable, SERVER, "-1", *options, "127.0.0.1", "0", "session"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=cwd,
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": ROOT, **(env or {})},
+            preexec_fn=limit,
+        )
+        self.text, self.clients = b"", []
+        self.port = int(self.process.stdout.readline() or self.process.stderr.read())
+
+    def connect(self):
+        self.clients.append(Client(self.port))
+        return self.clients[-1]
+
+    def wait_for(self, mark, count=1):
+        """Read lines until mark stands in them count times; return all of them so far."""
+        until = time.monotonic() + 30
+        while self.text.count(mark) < count:
+            left = until - time.monotonic()
+            assert left > 0 and select.select([self.process.stderr], [], [], left)[0], self.text[-2000:]
+            piece = os.read(self.process.stderr.fileno(), 65536)
+            assert piece, self.text[-2000:]
+            self.text += piece
+        return self.text
+
+    def end(self):
+        for client in self.clients:
+            client.close()
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(timeout=20)
+        # end of file on the log: the workers have gone too
+        while select.select([self.process.stderr], [], [], 20)[0]:
+            piece = os.read(self.process.stderr.fileno(), 65536)
+            if not piece:
+                break
+            self.text += piece
+        else:
+            raise AssertionError("a worker is left")
+        self.process.stdout.close()
+        self.process.stderr.close()
+
+
+@pytest.fixture
+def start(tmp_path):
+    running = []
+
+    def run(*options, **more):
+        running.append(Server(*options, cwd=tmp_path, **more))
+        return running[-1]
+
+    yield run
+    for server in running:
+        server.end()
+
+
+def test_lines_and_status_are_those_of_a_process_for_each(start):
+    server = start("-vHRl0", "--workers", "2")
+    client = server.connect()
+    assert client.line().endswith(b" 127.0.0.1\n")
+    assert client.ask(b"env TCPLOCALHOST") == b"0\n"
+    assert client.ask(b"env TCPREMOTEHOST") == b"unset\n"
+    assert client.ask(b"env TCPREMOTEPORT") == b"%d\n" % client.sock.getsockname()[1]
+    assert client.ask(b"exit 7") == b""
+    number, port = PID_MAX + 1, client.sock.getsockname()[1]
+    assert server.wait_for(b"status: 0/40\n", 2).decode() == (
+        "tcpserver: status: 0/40\n"
+        "tcpserver: status: 1/40\n"
+        f"tcpserver: pid {number} from 127.0.0.1\n"
+        f"tcpserver: ok {number} 0:127.0.0.1:{server.port} :127.0.0.1::{port}\n"
+        f"tcpserver: end {number} status 1792\n"
+        "tcpserver: status: 0/40\n"
+    )
+
+
+def test_sessions_are_spread_and_numbered(start):
+    server = start("-vHRl0", "--workers", "2")
+    workers = [server.connect().line().split()[1] for _ in range(10)]
+    assert sorted(workers.count(pid) for pid in set(workers)) == [5, 5]
+    numbers = re.findall(rb"ok (\d+)", server.wait_for(b" ok ", 10))
+    assert sorted(map(int, numbers)) == list(range(PID_MAX + 1, PID_MAX + 11))
+
+
+def test_a_bug_ends_one_session_with_a_traceback_and_111(start):
+    server = start("-vHRl0", "--workers", "1")
+    other, client = server.connect(), server.connect()
+    assert client.line() and other.line()
+    assert client.ask(b"raise") == b""
+    text = server.wait_for(b"end ")
+    assert b"ValueError: a bug\n" in text and b" status 28416\n" in text
+    assert other.ask(b"still here") == b"still here\n"
+
+
+def test_a_client_that_goes_ends_its_session(start):
+    server = start("-vHRl0", "--workers", "1")
+    client = server.connect()
+    assert client.line()
+    client.close()
+    assert b" status 768\n" in server.wait_for(b"end ")
+
+
+def test_rules_and_banner(start, tmp_path):
+    source = b'127.:allow,TCPREMOTEIP="changed",NEW="1",PATH="x"\n'
+    subprocess.run([f"{ROOT}/bin/pytcprules", "rules.cdb", "tmp"], input=source, check=True, cwd=tmp_path, env={"PATH": os.path.dirname(sys.executable), "PYTHONPATH": ROOT})
+    server = start("-vHRl0", "-B", "banner\n", "-x", "rules.cdb", "--workers", "1")
+    client = server.connect()
+    assert client.line() == b"banner\n"
+    assert client.line().endswith(b" changed\n")
+    assert [client.ask(b"env " + name) for name in (b"NEW", b"PATH", b"PROTO")] == [b"1\n", b"x\n", b"TCP\n"]
+    subprocess.run([f"{ROOT}/bin/pytcprules", "rules.cdb", "tmp"], input=b":deny\n", check=True, cwd=tmp_path, env={"PATH": os.path.dirname(sys.executable), "PYTHONPATH": ROOT})
+    denied = server.connect()
+    assert (denied.line(), denied.line()) == (b"banner\n", b"")
+    text = server.wait_for(b"end ")
+    assert b"tcpserver: deny %d 0:127.0.0.1:" % (PID_MAX + 2) in text and b" status 25600\n" in text
+    (tmp_path / "rules.cdb").write_bytes(bytes(9))
+    broken = server.connect()
+    assert (broken.line(), broken.line()) == (b"banner\n", b"")
+    text = server.wait_for(b"end ", 2)
+    assert b"tcpserver: warning: dropping connection, unable to read rules.cdb: protocol error\n" in text
+    assert b"end %d status 28416\n" % (PID_MAX + 3) in text
+
+
+def test_a_lost_worker_has_its_sessions_ended_and_is_replaced(start):
+    server = start("-vHRl0", "--workers", "1")
+    clients = [server.connect() for _ in range(5)]
+    pid = {int(client.line().split()[1]) for client in clients}.pop()
+    os.kill(pid, signal.SIGKILL)
+    text = server.wait_for(b"status: 0/40\n", 2)
+    assert text.count(b" status 9\n") == 5
+    assert [client.line() for client in clients] == [b""] * 5
+    replaced = server.connect()
+    assert int(replaced.line().split()[1]) not in (pid, 0)
+
+
+def test_a_stuck_worker_is_killed_and_replaced(start):
+    server = start("-vHRl0", "--workers", "1", env={"PING_SECONDS": "0.05"})
+    client = server.connect()
+    first = client.line().split()[1]
+    client.sock.sendall(b"hang\n")
+    assert b" status 9\n" in server.wait_for(b"status: 0/40\n", 2)
+    assert server.connect().line().split()[1] != first
+
+
+def test_the_limit_holds_others_back(start):
+    server = start("-vHRl0", "-c2", "--workers", "2")
+    first, second, third = server.connect(), server.connect(), server.connect()
+    assert first.line() and second.line()
+    server.wait_for(b"status: 2/2\n")
+    assert not select.select([third.sock], [], [], 0)[0]
+    assert first.ask(b"close") == b""
+    assert third.line().startswith(b"hello")
+
+
+def test_term_ends_the_listener_at_once_and_sessions_finish(start):
+    server = start("-vHRl0", "--workers", "2")
+    clients = [server.connect() for _ in range(4)]
+    assert all(client.line() for client in clients)
+    server.process.terminate()
+    assert server.process.wait(timeout=10) == 0
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", server.port), timeout=10)
+    assert [client.ask(b"still") for client in clients] == [b"still\n"] * 4
+    assert [client.ask(b"close") for client in clients] == [b""] * 4
+    # then the fixture reads to the end of the log: no worker is left
+
+
+def test_a_thousand_idle_connections(start):
+    server = start("-HRl0", "-c2000", "-b1000", "--workers", "2")
+    clients = [server.connect() for _ in range(1000)]
+    assert all(client.line().startswith(b"hello") for client in clients)
+    assert [client.ask(b"x%d" % number) for number, client in enumerate(clients)] == [b"x%d\n" % n for n in range(1000)]
+
+
+def test_no_more_than_there_are_descriptors_for(start):
+    server = start("-HRl0", "-c2000", "-b1000", "--workers", "1", hard_limit=128)
+    assert b"tcpserver: warning: descriptors for 64 connections only, of 2000\n" in server.wait_for(b"\n")
+    clients = [server.connect() for _ in range(70)]
+    assert all(client.line().startswith(b"hello") for client in clients[:64])
+    for client in clients[:6]:
+        assert client.ask(b"close") == b""
+    assert all(client.line().startswith(b"hello") for client in clients[64:])
+
+
+def test_without_workers_each_session_has_a_process(start):
+    server = start("-vHRl0", "--workers", "0")
+    client = server.connect()
+    pid = int(client.line().split()[1])
+    assert client.ask(b"env TCPLOCALHOST") == b"0\n"
+    assert client.ask(b"exit 7") == b""
+    text = server.wait_for(b"status: 0/40\n", 2)
+    assert b"tcpserver: pid %d from 127.0.0.1\n" % pid in text
+    assert b"tcpserver: end %d status 1792\n" % pid in text
