@@ -60,7 +60,7 @@ class Newcomer:
 def invokers(home) -> dict[int, bytes]:
     """Return uid -> what the Received line says of it; any other uid is `by uid N`.
 
-    Empty in a private home, where one user is everybody.  Raises Temporary if a user is missing, as the original.
+    Empty in a private home, where one user is everybody.  Raises Temporary if a user is missing.
     """
     if home.owner() is not None:
         return {}
@@ -80,7 +80,7 @@ def received_line(origin: Origin, known: dict[int, bytes]) -> bytes:
 
 
 class Admission:
-    """Writes messages into one queue.  known: see invokers().  Raises OSError if the queue's directories cannot be opened."""
+    """Writes messages into one queue.  known: see invokers().  Raises OSError if the queue cannot be opened."""
 
     def __init__(self, names: QueueNames, known: dict[int, bytes], commit=None) -> None:
         self._names, self._known, self._commit = names, known, commit or ByFile()
@@ -209,7 +209,7 @@ class Admission:
             raise Refused(65, error) from None
 
     def _take_back(self, linked):
-        """The names in todo are not safe: remove them, but leave alone what the queue manager has already taken."""
+        """The names in todo are not safe: remove them, but leave alone what the queue manager took meanwhile."""
         for newcomer in linked:
             newcomer.exit_code = 53
             try:

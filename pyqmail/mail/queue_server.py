@@ -1,4 +1,4 @@
-"""What pyqueued does all day: connections, batches, and the children that copy what came by descriptor.
+"""What pyqueued does all day: batches, and the children that copy what came by descriptor.
 
 Requests that are complete when the loop wakes form a batch: written, committed, made visible and answered
 together.  A request by descriptors is read by a forked child, since a stranger's pipe need not end; it commits
@@ -14,12 +14,12 @@ import time
 
 from pyqmail.base.failure import reason
 from pyqmail.mail.admission import Origin, Refused, read_pieces
+from pyqmail.mail.queue_connection import Connection
 from pyqmail.protocol import queue_wire
 from pyqmail.protocol.envelope import BadEnvelope, stored_part
-from pyqmail.protocol.queue_wire import ANSWER, DESCRIPTORS, INLINE, INLINE_LIMIT, Malformed
-from pyqmail.system.channel import receive_with
+from pyqmail.protocol.queue_wire import ANSWER
 from pyqmail.system.descriptors import log
-from pyqmail.system.loop import READ, WRITE
+from pyqmail.system.loop import READ
 from pyqmail.system.processes import exit_code, fork
 
 BATCH_MESSAGES = 200
@@ -32,10 +32,6 @@ COPY_SECONDS = 86400
 STOP_SECONDS = 10
 QP_BLOCK = 10000
 
-_PIECE = 262144
-_FRAME_LIMIT = INLINE_LIMIT + 64
-_MOST_DESCRIPTORS = 64
-_MOST_UNSENT = 1 << 20
 _RESERVED_DESCRIPTORS = 2 * BATCH_MESSAGES + 6 * COPIES + 64
 _PEER = struct.Struct("3i")
 
@@ -133,7 +129,7 @@ class QueueServer:
                 sock.close()
                 continue
             self._of_uid[uid] += 1
-            self._connections.add(_Connection(self, self._loop, sock, uid))
+            self._connections.add(Connection(self, self._loop, sock, uid))
             if len(self._connections) >= self._most:
                 self._loop.forget(self._listener.fileno())
                 return
@@ -319,100 +315,6 @@ class QueueServer:
                 connection.flush()
                 connection.close()
             self._loop.stop()
-
-
-class _Connection:
-    """A client: requests come in, answers go out when they are known."""
-
-    __slots__ = ("_server", "_loop", "_sock", "uid", "_unpacker", "_descriptors", "_unsent", "_flushing", "_watched", "_listening")
-
-    def __init__(self, server, loop, sock, uid):
-        sock.setblocking(False)
-        self._server, self._loop, self._sock, self.uid = server, loop, sock, uid
-        self._unpacker, self._descriptors = queue_wire.Unpacker(_FRAME_LIMIT), collections.deque()
-        self._unsent, self._flushing = b"", False
-        self._watched, self._listening = 0, True
-        self._watch()
-
-    def listen(self, wanted):
-        self._listening = wanted
-        self._watch()
-
-    def send(self, data):
-        """Send data together with whatever else is answered in this turn."""
-        self._unsent += data
-        if not self._flushing:
-            self._flushing = True
-            self._loop.soon(self.flush)
-
-    def close(self):
-        sock, self._sock = self._sock, None
-        if sock is None:
-            return
-        self._loop.forget(sock.fileno())
-        sock.close()
-        while self._descriptors:
-            os.close(self._descriptors.popleft())
-        self._server.lost(self)
-
-    def _ready(self, events):
-        if events & WRITE:
-            self.flush()
-        if events & READ and self._sock is not None and self._listening:
-            self._receive()
-
-    def _receive(self):
-        try:
-            data, descriptors = receive_with(self._sock, _PIECE, 8)
-        except BlockingIOError:
-            return
-        except OSError:
-            self.close()
-            return
-        self._descriptors += descriptors
-        if not data or len(self._descriptors) > _MOST_DESCRIPTORS:
-            self.close()
-            return
-        try:
-            for kind, number, body in self._unpacker.receive(data):
-                self._take(kind, number, body)
-        except Malformed as wrong:
-            log(f"pyqueued: warning: connection of uid {self.uid} dropped: {wrong}")
-            self.close()
-
-    def _take(self, kind, number, body):
-        if kind == INLINE:
-            self._server.take_inline(self, number, body)
-        elif kind == DESCRIPTORS and not body and len(self._descriptors) >= 2:
-            self._server.take_descriptors(self, number, self._descriptors.popleft(), self._descriptors.popleft())
-        else:
-            raise Malformed("not a request")
-
-    def flush(self):
-        self._flushing = False
-        if self._sock is None:
-            return
-        try:
-            self._unsent = self._unsent[self._sock.send(self._unsent) :]
-        except BlockingIOError:
-            pass
-        except OSError:
-            self.close()
-            return
-        if len(self._unsent) > _MOST_UNSENT:
-            self.close()
-        else:
-            self._watch()
-
-    def _watch(self):
-        events = (READ if self._listening else 0) | (WRITE if self._unsent else 0)
-        if self._sock is None or events == self._watched:
-            return
-        self._watched = events
-        if events:
-            self._loop.watch(self._sock.fileno(), events, self._ready)
-        else:
-            self._loop.forget(self._sock.fileno())
 
 
 def most_connections(descriptor_limit: int) -> int:

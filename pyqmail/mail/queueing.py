@@ -56,7 +56,10 @@ _ONE_LINE = bytes(32 if c in b"\r\n" else c for c in range(256))  # the text goe
 
 
 class Outcome:
-    """What became of a message: qmail-queue's exit code (CRASHED if a signal killed it), the qp, its own text for 82."""
+    """What became of a message: qmail-queue's exit code, the qp, its own text for 82.
+
+    exit_code is CRASHED if a signal killed it.  qp is 0 if pyqueued did not queue it.
+    """
 
     __slots__ = ("exit_code", "qp", "text")
 

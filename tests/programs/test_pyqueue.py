@@ -139,9 +139,10 @@ def test_qmailqueue_is_not_for_us(home, pyqueue):
 
 @pytest.mark.parametrize("descriptors", ["0>/dev/null", "0<&-", "</dev/null 1>/dev/null", "</dev/null 1>&-"])
 def test_a_read_error_is_54(home, descriptors):
-    """Also an envelope that is empty.  (A folder as descriptor 0 ends the interpreter itself, with 1: temporary too.)"""
+    """Also an empty envelope.  (A folder as descriptor 0 ends the interpreter itself, with 1: temporary too.)"""
     environ = {"PYTHONPATH": ROOT, "PYQMAIL_HOME": home.path}
-    process = subprocess.run(f"exec {sys.executable} {ROOT}/bin/pyqueue {descriptors}", shell=True, env=environ, timeout=20)
+    command = f"exec {sys.executable} {ROOT}/bin/pyqueue {descriptors}"
+    process = subprocess.run(command, shell=True, env=environ, timeout=20)
     assert process.returncode == 54
     assert files(home) == []
 
@@ -187,7 +188,5 @@ def test_it_imports_little():
         [sys.executable, "-S", "-c", code], env={"PYTHONPATH": ROOT}, capture_output=True, text=True, timeout=20
     ).stdout.split()
     assert "pyqmail.programs.pyqueue" in said
-    assert set(said).isdisjoint(
-        {"asyncio", "re", "subprocess", "typing", "logging", "tempfile", "random", "shutil", "dataclasses", "click", "dns"}
-    )
+    assert set(said).isdisjoint("asyncio re subprocess typing logging tempfile random shutil dataclasses click dns".split())
     assert set(said).isdisjoint({"pyqmail.mail.admission", "pyqmail.base.controls"})
