@@ -81,6 +81,16 @@ def text_of(name: bytes, environ=None, waits=WAITS) -> bytes | None:
         return None
 
 
+def preload() -> None:
+    """Import now what the first question would: for a parent whose forked children will ask."""
+    import random  # noqa: F401
+    import socket  # noqa: F401
+
+    import dns.exception  # noqa: F401
+    import dns.message  # noqa: F401
+    import dns.query  # noqa: F401
+
+
 class Resolver:
     """The questions, written once; _exchange() and _all() are what blocking and asyncio do differently."""
 

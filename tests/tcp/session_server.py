@@ -17,16 +17,9 @@ class Session:
     PROGRAM = Program(name="pytestsession", summary="a session", original="testsession")
 
     @staticmethod
-    def main(argv):
-        from pyqmail.system.driver import BlockingDriver, BlockingPeer, drive
-
-        driver = BlockingDriver()
-        return drive(Session.session(argv, driver, os.environb)(BlockingPeer(0, 1), os.environb))
-
-    @staticmethod
     def session(argv, driver, environ):
         assert argv[0] == "session", argv
-        assert b"TCPREMOTEIP" not in environ or driver.__class__.__name__ == "BlockingDriver"
+        assert b"TCPREMOTEIP" not in environ
 
         async def handler(peer, environ):
             peer.put(b"hello %d %b\n" % (os.getpid(), environ[b"TCPREMOTEIP"]))
@@ -55,6 +48,5 @@ class Session:
 
 if __name__ == "__main__":
     pytcpserver.find_module = lambda word, path: Session if word == "session" else None
-    pytcpserver.load = lambda name: Session
     residents.PING_SECONDS = float(os.environ.get("PING_SECONDS", "5"))
     sys.exit(pytcpserver.main(sys.argv))

@@ -8,8 +8,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
+import dns.message
+import dns.rrset
 import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -224,12 +227,81 @@ def test_no_more_than_there_are_descriptors_for(start):
     assert all(client.line().startswith(b"hello") for client in clients[64:])
 
 
-def test_without_workers_each_session_has_a_process(start):
-    server = start("-vHRl0", "--workers", "0")
+class NameServer:
+    """Answers every PTR question with Client.Example, every A question with 127.0.0.1; holds answers while `held`."""
+
+    def __init__(self):
+        self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.sock.bind(("127.0.0.1", 0))
+        self.address = "127.0.0.1:%d" % self.sock.getsockname()[1]
+        self.held, self.waiting = False, []
+        self.thread = threading.Thread(target=self.serve)
+        self.thread.start()
+
+    def serve(self):
+        while True:
+            data, client = self.sock.recvfrom(4096)
+            if data == b"end":
+                return
+            if data == b"go on":
+                self.held = False
+            else:
+                self.waiting.append((data, client))
+            while self.waiting and not self.held:
+                self.answer(*self.waiting.pop(0))
+
+    def answer(self, data, client):
+        question = dns.message.from_wire(data)
+        reply = dns.message.make_response(question)
+        name, kind = question.question[0].name.to_text(), question.question[0].rdtype
+        records = {12: ("PTR", "Client.Example."), 1: ("A", "127.0.0.1")}
+        if kind in records:
+            reply.answer.append(dns.rrset.from_text(name, 60, "IN", *records[kind]))
+        self.sock.sendto(reply.to_wire(), client)
+
+    def tell(self, word):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.sendto(word, self.sock.getsockname())
+
+    def close(self):
+        self.tell(b"end")
+        self.thread.join()
+        self.sock.close()
+
+
+@pytest.fixture
+def name_server():
+    server = NameServer()
+    yield server
+    server.close()
+
+
+def test_names_are_looked_up_by_a_resolver_and_hold_up_nobody_else(start, name_server):
+    server = start("-vRp", "--workers", "1", env={"PYQMAIL_DNS": name_server.address})
+    name_server.held = True
+    clients = [server.connect() for _ in range(20)]
+    server.wait_for(b" from 127.0.0.1\n", 20)  # all of them wait for their names at once
+    name_server.tell(b"go on")
+    assert all(client.line().startswith(b"hello") for client in clients)
+    assert clients[0].ask(b"env TCPREMOTEHOST") == b"client.example\n"
+    assert clients[0].ask(b"env TCPLOCALHOST") == b"client.example\n"
+    assert server.wait_for(b" ok ", 20).count(b" client.example:127.0.0.1:") == 40
+
+
+def test_a_lost_resolver_is_replaced_and_names_are_unset_meanwhile(start, name_server):
+    server = start("-Rl0", "--workers", "1", env={"PYQMAIL_DNS": name_server.address})
     client = server.connect()
-    pid = int(client.line().split()[1])
-    assert client.ask(b"env TCPLOCALHOST") == b"0\n"
-    assert client.ask(b"exit 7") == b""
-    text = server.wait_for(b"status: 0/40\n", 2)
-    assert b"tcpserver: pid %d from 127.0.0.1\n" % pid in text
-    assert b"tcpserver: end %d status 1792\n" % pid in text
+    worker = int(client.line().split()[1])
+    assert client.ask(b"env TCPREMOTEHOST") == b"client.example\n"
+    children = open(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read().split()
+    (resolver,) = {int(child) for child in children} - {worker}
+    os.kill(resolver, signal.SIGKILL)
+    until = time.monotonic() + 20
+    while True:
+        client = server.connect()
+        assert client.line().startswith(b"hello")
+        found = client.ask(b"env TCPREMOTEHOST")
+        if found == b"client.example\n" and not os.path.exists(f"/proc/{resolver}"):
+            break
+        assert found in (b"unset\n", b"client.example\n") and time.monotonic() < until
+        client.ask(b"close")

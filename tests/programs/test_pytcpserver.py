@@ -1,0 +1,77 @@
+"""pytcpserver with pysmtpd behind it: resident, in a process for each connection, and through a chain.
+
+Lines, environment and command line are compared with the original's in tests/interop/test_tcpserver.py, the
+hand-over is tried out in tests/tcp/test_residents.py.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+PID_MAX = int(open("/proc/sys/kernel/pid_max").read())
+
+
+@pytest.fixture
+def serve(home):
+    """serve(options, program) -> (process, port) of a running pytcpserver with the private home."""
+    running = []
+
+    def start(options, program):
+        process = subprocess.Popen(
+            [sys.executable, f"{ROOT}/bin/pytcpserver", "-1vHRl0", *options, "127.0.0.1", "0", *program],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={"PATH": f"{ROOT}/bin:{os.environ['PATH']}", "PYTHONPATH": ROOT, "PYQMAIL_HOME": home.path},
+        )
+        running.append(process)
+        return process, int(process.stdout.readline() or process.stderr.read())
+
+    yield start
+    for process in running:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
+
+
+WAYS = [
+    # options            program                    has a process of its own
+    (["--workers", "1"], ["pysmtpd"],               False),
+    (["--workers", "0"], ["pysmtpd"],               True),
+    ([],                 ["pyenvdir", "env", "pysmtpd"], True),
+    ([],                 ["env", "pysmtpd"],        True),
+    ([],                 [f"{ROOT}/bin/pysmtpd"],   False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("options, program, has_process", WAYS, ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else None)
+def test_every_way_serves_the_same(serve, tmp_path, monkeypatch, options, program, has_process):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "env").mkdir()
+    process, port = serve(options, program)
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as sock, sock.makefile("rb") as replies:
+        assert replies.readline() == b"220 here.example ESMTP\r\n"
+        sock.sendall(b"QUIT\r\n")
+        assert replies.readline() == b"221 here.example\r\n"
+        assert replies.readline() == b""
+    lines = [process.stderr.readline() for _ in range(6)]
+    number = int(lines[2].split()[2])
+    assert (number <= PID_MAX) == has_process
+    assert lines[0] == lines[5] == b"tcpserver: status: 0/40\n"
+    assert lines[1] == b"tcpserver: status: 1/40\n"
+    assert lines[3].startswith(b"tcpserver: ok %d 0:127.0.0.1:%d :127.0.0.1::" % (number, port))
+    assert lines[4] == b"tcpserver: end %d status 0\n" % number
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=20) == 0
+
+
+@pytest.mark.parametrize("arguments", [["--workers", "x"], ["--workers"], ["--worker", "1"], ["--workers=-1"]])
+def test_workers_is_a_number(run, arguments):
+    result = run("pytcpserver", *arguments, "127.0.0.1", "0", "true")
+    assert result.code == 100
+    assert result.err.endswith(b" host port program\n")

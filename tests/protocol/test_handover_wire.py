@@ -1,0 +1,67 @@
+"""The hand-over's wire.  The transcript is the wire itself: a change of it is a new version."""
+
+import os
+
+import pytest
+
+from pyqmail.protocol import handover_wire as wire
+
+TRANSCRIPT = os.path.join(os.path.dirname(os.path.dirname(__file__)), "transcripts/handover-wire.txt")
+SAID = [
+    ("L", wire.pack(wire.RESOLVER, 0)),
+    ("L", wire.connection(0x8001, b"127.0.0.1", b"55555", b"")),
+    ("L", wire.connection(0x8002, b"203.0.113.9", b"4", b"192.0.2.1")),
+    ("W", wire.pack(wire.TAKEN, 2)),
+    ("W", wire.end(0x8002, 111)),
+    ("L", wire.pack(wire.PING, 1)),
+    ("W", wire.pack(wire.PONG, 1)),
+    ("W", wire.end(0x8001, 0)),
+]
+
+
+def transcript():
+    """Return [(who, bytes)] of the file: L: and W: lines, bytes in hexadecimal, blanks between for the eye."""
+    lines = open(TRANSCRIPT).read().splitlines()
+    return [(line[0], bytes.fromhex(line[2:])) for line in lines if line[:2] in ("L:", "W:")]
+
+
+def test_frames_are_those_of_the_transcript():
+    assert SAID == transcript()
+
+
+@pytest.mark.parametrize("size", [1, 7, 4096])
+def test_the_transcript_reads_the_same_in_any_pieces(size):
+    data = b"".join(data for _, data in transcript())
+    unpacker = wire.Unpacker()
+    got = [frame for at in range(0, len(data), size) for frame in unpacker.receive(data[at : at + size])]
+    assert unpacker.is_empty
+    assert [(kind, number) for kind, number, _ in got] == [
+        (wire.RESOLVER, 0),
+        (wire.CONNECTION, 0x8001),
+        (wire.CONNECTION, 0x8002),
+        (wire.TAKEN, 2),
+        (wire.END, 0x8002),
+        (wire.PING, 1),
+        (wire.PONG, 1),
+        (wire.END, 0x8001),
+    ]
+    assert wire.split_connection(got[1][2]) == (b"127.0.0.1", b"55555", b"")
+    assert wire.split_connection(got[2][2]) == (b"203.0.113.9", b"4", b"192.0.2.1")
+    assert [wire.split_end(got[at][2]) for at in (4, 7)] == [111, 0]
+
+
+@pytest.mark.parametrize("body", [b"", b"a\0", b"a\x001\0", b"\x001\0\0", b"a\0x\0\0", b"a\x001\0\0\0", b"a\x001\0b"])
+def test_what_is_no_connection_is_malformed(body):
+    with pytest.raises(wire.Malformed):
+        wire.split_connection(body)
+
+
+@pytest.mark.parametrize("body", [b"", b"\0\0"])
+def test_an_exit_code_is_one_byte(body):
+    with pytest.raises(wire.Malformed):
+        wire.split_end(body)
+
+
+def test_a_frame_longer_than_the_wire_allows_is_malformed():
+    with pytest.raises(wire.Malformed):
+        wire.Unpacker().receive(wire.pack(wire.CONNECTION, 1, bytes(wire.LIMIT_BYTES)))
