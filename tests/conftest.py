@@ -72,10 +72,12 @@ class Transcript:
     Lines, with the escapes of a bytes literal: `C: ` what the client says, `S: ` what the server must, `Q: ` the
     envelope and `M: ` the message (its Received lines left out) that must then be in the queue; `control NAME: TEXT`
     and `env NAME=VALUE` before all; `exit CODE`.  In what the server says TIME and NUMBER stand for any number.
+    For pyremote: `args WORDS`, `message ` its message, `R: ` its report; there the end without QUIT is the server's.
     """
 
     def __init__(self, path):
         self.controls, self.environ, self.steps, self.code, self.queued = {}, {}, [], None, []
+        self.args, self.message, self.report = [], b"", b""
         with open(path, "rb") as lines:
             for line in lines:
                 self._take(codecs.escape_decode(line.rstrip(b"\n"))[0], line)
@@ -90,6 +92,12 @@ class Transcript:
             self.environ[name] = value
         elif word == b"exit":
             self.code = int(rest)
+        elif word == b"args":
+            self.args = rest.split(b" ")
+        elif word == b"message":
+            self.message = rest
+        elif word == b"R:":
+            self.report += rest
         elif word == b"Q:":
             self.queued.append([rest, b""])
         elif word == b"M:":
@@ -260,3 +268,90 @@ def start_pyqueued(home):
         process.kill()
         process.wait()
         process.stderr.close()
+
+
+class NameServer:
+    """A DNS server on loopback, UDP and TCP.  zone: (name, type number) -> list of record data, or a trouble.
+
+    Troubles, for a name or (name, type): `servfail`, `silent`, `malformed`, `cut` (only TCP gets the answer).  A
+    name that is nowhere in the zone does not exist.  asked counts the questions.
+    """
+
+    A, CNAME, PTR, MX, TXT, AAAA = 1, 5, 12, 15, 16, 28
+
+    def __init__(self):
+        import socket
+        import threading
+
+        self.zone, self.asked, self.ttl = {}, collections.Counter(), 300
+        self._tcp = socket.create_server(("127.0.0.1", 0))
+        self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._udp.bind(self._tcp.getsockname())
+        self.port = self._tcp.getsockname()[1]
+        self._end, self._stop = os.pipe()
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def environ(self):
+        return {b"PYQMAIL_DNS": b"127.0.0.1:%d" % self.port}
+
+    def name(self, text):
+        return b"".join(bytes((len(label),)) + label for label in text.split(b".") if label) + b"\0"
+
+    def close(self):
+        os.write(self._stop, b"x")
+        self._thread.join()
+        for fd in (self._end, self._stop):
+            os.close(fd)
+        self._udp.close()
+        self._tcp.close()
+
+    def _serve(self):
+        while True:
+            ready = select.select([self._end, self._udp, self._tcp], [], [])[0]
+            if self._end in ready:
+                return
+            if self._udp in ready:
+                question, client = self._udp.recvfrom(4096)
+                answer = self._answer(question, False)
+                answer and self._udp.sendto(answer, client)
+            if self._tcp in ready:
+                with self._tcp.accept()[0] as client:
+                    answer = self._answer(client.recv(4096)[2:], True)
+                    client.sendall(len(answer).to_bytes(2, "big") + answer)
+
+    def _answer(self, question, is_tcp):
+        end = question.index(b"\0", 12)
+        labels, at = [], 12
+        while at < end:
+            labels.append(question[at + 1 : at + 1 + question[at]])
+            at += 1 + question[at]
+        name, kind = b".".join(labels).lower(), int.from_bytes(question[end + 1 : end + 3], "big")
+        self.asked[name, kind] += not is_tcp
+        trouble = self.zone.get(name) or self.zone.get((name, kind), [])
+        if trouble == "silent":
+            return None
+        if trouble == "malformed":
+            return question[:2] + b"\x81\x80\0\1\0\1\0\0\0\0" + question[12 : end + 5] + b"\xc0"
+        flags = 0x8180 if any(name in (key, key[0]) for key in self.zone) else 0x8183
+        if trouble in ("servfail", "cut"):
+            flags = 0x8182 if trouble == "servfail" else flags if is_tcp else 0x8380
+        records = trouble if isinstance(trouble, list) else []
+        if trouble == "cut" and is_tcp:
+            records = self.zone[name, kind]
+        body = b"".join(
+            b"\xc0\x0c" + (record[0] if isinstance(record, tuple) else kind).to_bytes(2, "big") + b"\0\1"
+            + self.ttl.to_bytes(4, "big") + len(data).to_bytes(2, "big") + data
+            for record in records
+            for data in [record[1] if isinstance(record, tuple) else record]
+        )  # fmt: skip
+        head = question[:2] + flags.to_bytes(2, "big") + b"\0\1" + len(records).to_bytes(2, "big") + b"\0\0\0\0"
+        return head + question[12 : end + 5] + body
+
+
+@pytest.fixture
+def name_server():
+    """A NameServer with an empty zone."""
+    server = NameServer()
+    yield server
+    server.close()

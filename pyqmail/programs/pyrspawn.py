@@ -12,6 +12,7 @@ Ends once descriptor 0 has ended and everything is reported.
 """
 
 import os
+import signal
 
 from pyqmail.base.failure import Temporary
 from pyqmail.base.options import Flag, Program
@@ -50,6 +51,7 @@ def main(argv: list[str]) -> int:
 
 
 def spawn_deliveries(call) -> int:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     environ = dict(call.environ)
     home = Home(os.path.abspath(find_home(environ).path))
     environ[b"PYQMAIL_HOME"] = os.fsencode(home.path)

@@ -1,0 +1,118 @@
+"""Answer framed questions that come on one descriptor, many at once, over asyncio.  Only for the resolver process.
+
+The wire's framing is given as codec: pack(kind, number, body) and Unpacker().receive().
+"""
+
+import os
+import select
+
+_PIECE = 262144
+
+
+def serve(questions_fd: int, answers_fd: int, codec, answer, most: int) -> bool:
+    """Answer until the questions end and the last answer is written, or nobody reads answers any more.
+
+    await answer(kind, body) gives kind and body of the answer; no more than `most` run at once, further questions
+    stay unread.  Returns False if the questions, or an answer's ValueError, showed that the wire is not ours.
+    """
+    import asyncio
+
+    return asyncio.run(_Server(questions_fd, answers_fd, codec, answer, most).run())
+
+
+class _Server:
+    def __init__(self, questions_fd, answers_fd, codec, answer, most):
+        self._in, self._out, self._codec, self._answer, self._most = questions_fd, answers_fd, codec, answer, most
+        self._unpacker = codec.Unpacker()
+        self._questions, self._tasks, self._pieces = [], set(), []
+        self._is_listening = self._is_writing = self._has_ended = False
+
+    async def run(self):
+        import asyncio
+
+        self._loop = asyncio.get_running_loop()
+        self._over = self._loop.create_future()
+        os.set_blocking(self._in, False)
+        os.set_blocking(self._out, False)
+        self._listen(True)
+        outcome = await self._over
+        for task in self._tasks:
+            task.cancel()
+        return outcome
+
+    def _listen(self, wanted):
+        if wanted != self._is_listening:
+            self._is_listening = wanted
+            self._loop.add_reader(self._in, self._read) if wanted else self._loop.remove_reader(self._in)
+
+    def _read(self):
+        try:
+            data = os.read(self._in, _PIECE)
+            self._questions += self._unpacker.receive(data)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        except ValueError:
+            self._finish(False)
+            return
+        if not data:
+            self._has_ended = True
+            self._listen(False)
+            if self._is_unread():
+                self._finish(True)
+                return
+        self._pump()
+
+    def _pump(self):
+        while self._questions and len(self._tasks) < self._most:
+            task = self._loop.create_task(self._work(*self._questions.pop(0)))
+            self._tasks.add(task)
+            task.add_done_callback(self._worked)
+        self._listen(not self._questions and not self._has_ended)
+        if self._has_ended and not self._questions and not self._tasks and not self._pieces:
+            self._finish(True)
+
+    async def _work(self, kind, number, body):
+        kind, body = await self._answer(kind, body)
+        self._pieces.append(self._codec.pack(kind, number, body))
+        if not self._is_writing:
+            self._is_writing = True
+            self._loop.call_soon(self._write)
+
+    def _worked(self, task):
+        self._tasks.discard(task)
+        if task.cancelled():
+            return
+        failure = task.exception()
+        if isinstance(failure, ValueError):
+            self._finish(False)
+        elif failure is not None:
+            self._over.done() or self._over.set_exception(failure)
+        else:
+            self._pump()
+
+    def _write(self):
+        data, self._pieces = b"".join(self._pieces), []
+        try:
+            while data:
+                data = data[os.write(self._out, data) :]
+        except BlockingIOError:
+            self._pieces = [data]
+            self._loop.add_writer(self._out, self._write)
+            return
+        except OSError:
+            self._finish(True)
+            return
+        self._loop.remove_writer(self._out)
+        self._is_writing = False
+        self._pump()
+
+    def _is_unread(self):
+        poll = select.poll()
+        poll.register(self._out, 0)
+        return bool(poll.poll(0))  # an error or a hang-up, the only events that are told unasked
+
+    def _finish(self, outcome):
+        if not self._over.done():
+            self._over.set_result(outcome)

@@ -1,0 +1,56 @@
+import pytest
+
+from pyqmail.protocol.smtp_report import ACCEPTED, compose, compose_one, refused
+
+# reference qmail-core.md 5.5
+REPORTS = [
+    # exit code, output of qmail-remote            report
+    (None, b"r\0Kx\n\0", b"Zqmail-remote crashed.\n"),
+    (111, b"r\0Kx\n\0", b"ZUnable to run qmail-remote.\n"),
+    (100, b"", b"DUnable to run qmail-remote.\n"),
+    (1, b"Kx\0", b"DUnable to run qmail-remote.\n"),
+    (0, b"", b"Zqmail-remote produced no output.\n"),
+    (0, b"r\0Kyes\n\0", b"Kyes\n"),
+    (0, b"rgood \0Kyes\n\0", b"Kgood yes\n"),
+    (0, b"r\0Zlater\n\0", b"Zlater\n"),
+    (0, b"r\0Dno\n\0", b"Dno\n"),
+    (0, b"hbad\n\0Dno\n\0", b"Dbad\nno\n"),
+    (0, b"hbad\n\0Kyes\n\0", b"Dbad\n"),
+    (0, b"hbad\n\0Zlater\n\0", b"Dbad\n"),
+    (0, b"sbusy\n\0Zlater\n\0", b"Zbusy\nlater\n"),
+    (0, b"sbusy\n\0Dno\n\0", b"Zbusy\nno\n"),
+    (0, b"sbusy\n\0Kyes\n\0", b"Zbusy\n"),
+    (0, b"Zlater\n\0", b"Zlater\n"),
+    (0, b"Dno\n\0", b"Dno\n"),
+    (0, b"Kyes\n\0", b"Kyes\n"),
+    (0, b"rhm\n\0", b"Dhm\n"),
+    (0, b"no NUL at all\n", b"D"),
+    (0, b"Kno NUL at all\n", b"D"),
+    (0, b"r\0Kyes\n\0Dno\n\0", b"Kyes\n"),
+    (0, b"r\0x\0Kyes\n\0", b"K"),
+]
+
+
+@pytest.mark.parametrize("exit_code, output, report", REPORTS)
+def test_compose(exit_code, output, report):
+    assert compose(exit_code, output) == report
+
+
+ONE = [
+    # recipient          message            report
+    (ACCEPTED, b"Kyes\n", b"Kyes\n"),
+    (ACCEPTED, b"Zdied\n", b"Zdied\n"),
+    (None, b"Zdied\n", b"Zdied\n"),
+    (b"hbad\n", b"Kyes\n", b"Dbad\nGiving up on 1.2.3.4.\n"),
+    (b"sbusy\n", b"Kyes\n", b"Zbusy\nGiving up on 1.2.3.4.\n"),
+    (b"sbusy\n", b"DGiving up on 1.2.3.4.\n", b"Zbusy\nGiving up on 1.2.3.4.\n"),
+]
+
+
+@pytest.mark.parametrize("recipient, message, report", ONE)
+def test_one_of_several_recipients_is_reported_as_if_alone(recipient, message, report):
+    assert compose_one(b"1.2.3.4", recipient, message) == report
+
+
+def test_a_refusal_without_words_quotes_none():
+    assert refused("greeting", b"1.2.3.4", 0, b"") == b"ZConnected to 1.2.3.4 but greeting failed.\n"

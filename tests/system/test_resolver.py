@@ -1,0 +1,238 @@
+"""Questions to a real small name server on loopback, blocking and over asyncio."""
+
+import asyncio
+import os
+import re
+import socket
+
+import pytest
+
+from pyqmail.system import resolver
+from pyqmail.system.resolver import AsyncResolver, NoHost, NoRecord, Soft, find_servers
+
+QUICK = (0.2,)
+MX, A, AAAA, PTR, TXT, CNAME = 15, 1, 28, 12, 16, 5
+
+
+def ip(text):
+    return socket.inet_aton(text)
+
+
+def mx(server, preference, name):
+    return preference.to_bytes(2, "big") + server.name(name)
+
+
+def blocking(server, what, name, waits=QUICK):
+    return getattr(resolver, what)(name, server.environ(), waits)
+
+
+def at_once(server, what, name, waits=QUICK):
+    method = {"exchangers_of": "exchangers", "addresses_of": "addresses", "name_of": "name", "text_of": "text"}[what]
+    return asyncio.run(getattr(AsyncResolver(server.environ(), waits), method)(name))
+
+
+@pytest.fixture(params=[blocking, at_once], ids=["blocking", "asyncio"])
+def ask(request, name_server):
+    return lambda what, name, **how: request.param(name_server, what, name, **how)
+
+
+def test_exchangers_in_order_of_preference(ask, name_server):
+    name_server.zone |= {
+        (b"d.test", MX): [mx(name_server, 20, b"b.test"), mx(name_server, 10, b"A.test"), mx(name_server, 30, b"c.test")],
+        (b"a.test", A): [ip("10.0.0.1"), ip("10.0.0.2")],
+        (b"b.test", A): [ip("10.0.0.3")],
+    }
+    wanted = [(10, b"a.test", b"10.0.0.1"), (10, b"a.test", b"10.0.0.2"), (20, b"b.test", b"10.0.0.3")]
+    assert ask("exchangers_of", b"d.test") == wanted
+    assert ask("exchangers_of", b"D.Test.") == wanted
+
+
+def test_equal_preferences_are_shuffled(name_server):
+    name_server.zone[b"d.test", MX] = [mx(name_server, 5, b"h%d.test" % i) for i in range(6)]
+    name_server.zone |= {(b"h%d.test" % i, A): [ip(f"10.0.0.{i}")] for i in range(6)}
+    orders = {tuple(h for _, h, _ in blocking(name_server, "exchangers_of", b"d.test")) for _ in range(12)}
+    assert len(orders) > 1
+
+
+def test_a_domain_without_exchanger_is_its_own(ask, name_server):
+    name_server.zone |= {(b"d.test", A): [ip("10.0.0.1")], (b"six.test", AAAA): [bytes(15) + b"\1"]}
+    assert ask("exchangers_of", b"d.test") == [(0, b"d.test", b"10.0.0.1")]
+    assert ask("exchangers_of", b"six.test") == [(0, b"six.test", b"::1")]
+
+
+def test_an_ipv6_address_is_asked_for_only_without_an_ipv4_one(ask, name_server):
+    name_server.zone |= {(b"d.test", A): [ip("10.0.0.1")], (b"d.test", AAAA): [bytes(15) + b"\1"]}
+    assert ask("addresses_of", b"d.test") == [b"10.0.0.1"]
+    assert name_server.asked[b"d.test", AAAA] == 0
+
+
+@pytest.mark.parametrize("name", [b"10.1.2.3", b"[10.1.2.3]"])
+def test_a_literal_needs_no_server(ask, name_server, name):
+    assert ask("exchangers_of", name) == [(0, b"10.1.2.3", b"10.1.2.3")]
+    assert ask("addresses_of", name) == [b"10.1.2.3"]
+    assert not name_server.asked
+
+
+def test_an_exchanger_may_be_a_literal(ask, name_server):
+    name_server.zone[b"d.test", MX] = [mx(name_server, 1, b"10.0.0.9")]
+    assert ask("exchangers_of", b"d.test") == [(1, b"10.0.0.9", b"10.0.0.9")]
+
+
+NOT_THERE = [
+    # zone                                                          what is raised
+    ({}, NoHost),
+    ({(b"d.test", TXT): []}, NoHost),  # the name is there, neither MX nor address is
+    ({(b"d.test", MX): ["."]}, NoRecord),
+    ({(b"d.test", MX): ["gone.test"]}, NoRecord),
+    ({(b"d.test", MX): ["bare.test"], (b"bare.test", TXT): []}, NoRecord),
+    ({(b"d.test", MX): ["gone.test", "ill.test"], b"ill.test": "servfail"}, Soft),
+    ({b"d.test": "servfail"}, Soft),
+    ({b"d.test": "silent"}, Soft),
+    ({b"d.test": "malformed"}, Soft),
+    ({(b"d.test", A): "servfail"}, Soft),
+]
+
+
+@pytest.mark.parametrize("zone, wanted", NOT_THERE)
+def test_no_exchangers(ask, name_server, zone, wanted):
+    for key, value in zone.items():
+        texts = isinstance(value, list)
+        name_server.zone[key] = [mx(name_server, 1, text.encode()) for text in value] if texts else value
+    with pytest.raises(wanted):
+        ask("exchangers_of", b"d.test")
+
+
+def test_one_exchanger_that_is_found_is_enough(ask, name_server):
+    name_server.zone |= {
+        (b"d.test", MX): [mx(name_server, 1, b"ill.test"), mx(name_server, 2, b"well.test")],
+        b"ill.test": "servfail",
+        (b"well.test", A): [ip("10.0.0.1")],
+    }
+    assert ask("exchangers_of", b"d.test") == [(2, b"well.test", b"10.0.0.1")]
+
+
+@pytest.mark.parametrize("trouble, words", [("servfail", "temporary failure"), ("silent", "timed out")])
+def test_reasons(ask, name_server, trouble, words):
+    name_server.zone[b"d.test"] = trouble
+    with pytest.raises(Soft, match=f"^{words}$"):
+        ask("addresses_of", b"d.test")
+
+
+def test_a_refused_port_is_told_at_once(name_server):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    nobody = {b"PYQMAIL_DNS": b"127.0.0.1:%d" % port}
+    with pytest.raises(Soft, match="^connection refused$"):
+        resolver.addresses_of(b"d.test", nobody, (30,))
+    with pytest.raises(Soft, match="^connection refused$"):
+        asyncio.run(AsyncResolver(nobody, (30,)).addresses(b"d.test"))
+    name_server.zone[b"d.test", A] = [ip("10.0.0.1")]
+    both = {b"PYQMAIL_DNS": nobody[b"PYQMAIL_DNS"] + b" " + name_server.environ()[b"PYQMAIL_DNS"]}
+    assert resolver.addresses_of(b"d.test", both, (30,)) == [b"10.0.0.1"]
+
+
+def test_a_silent_server_is_asked_in_each_round(name_server):
+    name_server.zone[b"d.test"] = "silent"
+    with pytest.raises(Soft):
+        blocking(name_server, "addresses_of", b"d.test", (0.05, 0.05, 0.05))
+    assert name_server.asked[b"d.test", A] == 3
+
+
+def test_aliases_are_followed_within_the_answer_and_loops_end(ask, name_server):
+    name_server.zone |= {
+        (b"alias.test", A): [(CNAME, name_server.name(b"real.test")), ip("10.0.0.1")],
+        (b"loop.test", A): [(CNAME, name_server.name(b"loop.test"))],
+        (b"loop.test", AAAA): [(CNAME, name_server.name(b"loop.test"))],
+    }
+    assert ask("addresses_of", b"alias.test") == [b"10.0.0.1"]
+    try:
+        assert ask("addresses_of", b"loop.test") == []
+    except NoRecord:
+        pass
+
+
+def test_a_huge_answer_comes_by_tcp(ask, name_server):
+    name_server.zone[b"big.test"] = "cut"
+    name_server.zone[b"big.test", A] = [ip(f"10.0.{i // 256}.{i % 256}") for i in range(2000)]
+    assert len(ask("addresses_of", b"big.test")) == 2000
+
+
+NAMES = [
+    (b"Mail.Example", b"mail.example"),
+    (b"odd name!.ex-am_ple", b"odd\\040name\\041.ex-am_ple"),
+    (b"", b"."),
+]
+
+
+@pytest.mark.parametrize("record, name", NAMES)
+def test_name(ask, name_server, record, name):
+    name_server.zone[b"3.2.1.10.in-addr.arpa", PTR] = [name_server.name(record), name_server.name(b"second")]
+    assert ask("name_of", b"10.1.2.3") == name
+
+
+def test_no_name(ask, name_server):
+    assert ask("name_of", b"10.1.2.3") is None
+    name_server.zone[b"1." + b"0." * 31 + b"ip6.arpa", PTR] = [name_server.name(b"six.test")]
+    assert ask("name_of", b"::1") == b"six.test"
+
+
+def test_text(ask, name_server):
+    name_server.zone[b"t.test", TXT] = [b"\3abc\2d\n", b"\1e"]
+    assert ask("text_of", b"t.test") == b"abcd?e"
+
+
+def test_blocking_absence_is_no_error(name_server):
+    assert blocking(name_server, "addresses_of", b"gone.test") == []
+    assert blocking(name_server, "text_of", b"gone.test") is None
+    with pytest.raises(Soft, match="^protocol error$"):
+        blocking(name_server, "addresses_of", b"x" * 64 + b".test")
+    with pytest.raises(NoHost):
+        blocking(name_server, "exchangers_of", b"x." * 200)
+
+
+def test_equal_questions_are_asked_once_and_remembered_but_not_failures(name_server):
+    name_server.zone |= {(b"d.test", A): [ip("10.0.0.1")], b"ill.test": "servfail"}
+
+    async def ask_all():
+        known = AsyncResolver(name_server.environ(), QUICK)
+        await asyncio.gather(*(known.addresses(b"D.test") for _ in range(20)))
+        await known.addresses(b"d.test")
+        for _ in range(2):
+            with pytest.raises(Soft):
+                await known.addresses(b"ill.test")
+        for _ in range(2):
+            with pytest.raises(NoHost):
+                await known.addresses(b"gone.test")
+
+    asyncio.run(ask_all())
+    assert name_server.asked == {(b"d.test", A): 1, (b"ill.test", A): 2, (b"gone.test", A): 1}
+
+
+SERVERS = [
+    # environment                                   servers
+    ({b"PYQMAIL_DNS": b"127.0.0.1:5353 [::1]:54 10.0.0.1 ::1"},
+     [("127.0.0.1", 5353), ("::1", 54), ("10.0.0.1", 53), ("::1", 53)]),
+    ({b"DNSCACHEIP": b"127.0.0.1.10.0.0.2"}, [("127.0.0.1", 53), ("10.0.0.2", 53)]),
+    ({b"DNSCACHEIP": b"nonsense"}, [("192.0.2.1", 53), ("192.0.2.2", 53)]),
+    ({}, [("192.0.2.1", 53), ("192.0.2.2", 53)]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("environ, servers", SERVERS)
+def test_servers(tmp_path, environ, servers):
+    file = tmp_path / "resolv.conf"
+    file.write_text("search x\nnameserver 192.0.2.1\n# nameserver 1.1.1.1\nnameserver\nnameserver 192.0.2.2 x\n")
+    assert find_servers(environ, str(file)) == servers
+    assert find_servers({}, str(tmp_path / "absent")) == [("127.0.0.1", 53)]
+
+
+def test_only_the_resolver_names_dnspython():
+    root = os.path.dirname(resolver.__file__)
+    users = []
+    for folder, _, names in os.walk(os.path.dirname(root)):
+        for name in names:
+            if name.endswith(".py"):
+                with open(os.path.join(folder, name)) as file:
+                    users += [name] if re.search(r"^\s*(import|from) dns\b", file.read(), re.M) else []
+    assert users == ["resolver.py"]
