@@ -209,7 +209,7 @@ class Admission:
             raise Refused(65, error) from None
 
     def _take_back(self, linked):
-        """The names in todo are not safe: remove them, but leave alone what the queue manager took meanwhile."""
+        """The names in todo are not safe: remove them, but not what the queue manager took meanwhile."""
         for newcomer in linked:
             newcomer.exit_code = 53
             try:

@@ -66,6 +66,8 @@ class BlockingChannel:
 
     async def ask(self, kind, body, descriptors=(), seconds=None):
         """Return (kind, body) of the answer.  Raises Unavailable, Gone, TimedOut."""
+        if self._sock is not None and self._path is not None and _has_ended(self._sock):
+            self.close()
         if self._sock is None:
             self._sock = connect(self._path)
         self._number += 1
@@ -100,6 +102,13 @@ class BlockingChannel:
             for kind, number, body in unpacker.receive(data):
                 if number == self._number:
                     return kind, body
+
+
+def _has_ended(sock):
+    """Return whether the other end has gone while nothing was asked: nobody has anything to say then."""
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 class EventChannel:

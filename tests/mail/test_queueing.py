@@ -155,6 +155,16 @@ def test_a_connection_serves_many_messages(pyqueued, home, both):
     }
 
 
+def test_a_new_pyqueued_is_found_between_messages(start_pyqueued, home):
+    queueing = Queueing(BlockingDriver(), home)
+    for _ in range(3):
+        process = start_pyqueued()
+        assert drive(queueing.queue(spool(b"a"), STREAM, {})).exit_code == 0
+        process.kill()
+        process.wait()
+    assert len(queued(home)) == 3
+
+
 def test_a_thousand_recipients(pyqueued, home, both):
     stream = format_envelope(b"s@x.example", [b"r%d@y.example" % n for n in range(1000)])
     outcome = both(Queueing(both.driver, home).queue(spool(b"x"), stream, {}))

@@ -1,6 +1,6 @@
 """pyqueued as a process: batches, copies, strangers, stopping, and being killed in the middle.
 
-Untested: the 24 hours of a copy, the bounds on connections and copies, a home with the usual users.
+Untested: the 24 hours of a copy; a home with the usual users.
 """
 
 import os
@@ -14,6 +14,7 @@ import time
 import pytest
 
 from pyqmail.mail.queue_files import find_queue
+from pyqmail.mail.queue_server import CONNECTIONS_OF_UID, COPIES_OF_UID
 from pyqmail.mail.queueing import Queueing, Spool
 from pyqmail.protocol import queue_wire
 from pyqmail.protocol.envelope import format_envelope
@@ -150,6 +151,41 @@ def test_a_copy_ends_with_its_connection(pyqueued, home):
     with pytest.raises(BrokenPipeError):  # nobody reads there any more
         until(lambda: os.write(writer, b"x" * 60000) == 0)
     os.close(writer)
+
+
+def test_more_copies_than_are_made_at_once_take_their_turn(pyqueued, home):
+    client, pipes = Client(home), [os.pipe() for _ in range(COPIES_OF_UID + 5)]
+    for number, (reader, _) in enumerate(pipes):
+        client.descriptors(number, reader, memory(STREAM))
+        os.close(reader)
+    client.inline(99, b"in between")
+    assert client.answer(99)[0] == 0
+    assert len(files(home)) == 3 + COPIES_OF_UID
+    for number, (_, writer) in enumerate(pipes):
+        os.write(writer, b"%d" % number)
+        os.close(writer)
+    answers = [client.answer(number) for number in range(len(pipes))]
+    assert {code for code, _ in answers} == {0}
+    assert [queued(home)[qp] for _, qp in answers] == [b"%d" % number for number in range(len(pipes))]
+
+
+def test_one_uid_cannot_take_all_connections(pyqueued, home):
+    if os.geteuid():
+        pytest.skip("only root can be somebody else")
+    pid = os.fork()
+    if not pid:
+        code = 99
+        try:
+            os.chdir(home.run)
+            os.setuid(65534)
+            socks = [connect("pyqueued") for _ in range(CONNECTIONS_OF_UID + 1)]
+            code = 0 if select.select(socks, [], [], 20)[0] == [socks[-1]] and not socks[-1].recv(1) else 1
+        finally:
+            os._exit(code)
+    client = Client(home)
+    client.inline(1, b"x")
+    assert client.answer(1)[0] == 0
+    assert os.waitpid(pid, 0)[1] == 0
 
 
 UNREADABLE = [

@@ -78,7 +78,8 @@ def test_no_address_can_end_a_record():
 
 def test_a_todo_file_has_the_bytes_of_the_originals():
     stream = format_envelope(b"snd@orig.example", [b"ann@mx.test", b"ok1@r.example"])
-    assert todo_head(1024, 20513) + stored_part(stream) == b"u1024\0p20513\0Fsnd@orig.example\0Tann@mx.test\0Tok1@r.example\0"
+    todo = todo_head(1024, 20513) + stored_part(stream)
+    assert todo == b"u1024\0p20513\0Fsnd@orig.example\0Tann@mx.test\0Tok1@r.example\0"
 
 
 RECORDS = [
