@@ -16,6 +16,7 @@ from pyqmail.base.options import Program, Rest
 from pyqmail.supervise.intake import Intake
 from pyqmail.supervise.logger import Logger
 from pyqmail.supervise.patience import Patience
+from pyqmail.system.descriptors import open_standard_descriptors
 
 PROGRAM = Program(
     name="pymultilog",
@@ -49,6 +50,7 @@ def main(argv: list[str]) -> int:
 
 
 def keep(call) -> int:
+    open_standard_descriptors()  # else one of ours would be taken for the input
     os.umask(0o022)
     intake = Intake()
     try:
