@@ -1,0 +1,37 @@
+"""Copy descriptor 0 to descriptor 1 with the labels at the start of lines turned into local time.
+
+A line that starts with a label as pytai64n and pymultilog write it, @ and 24 hexadecimal digits, starts with
+`YYYY-MM-DD hh:mm:ss.nnnnnnnnn` instead, in the time zone TZ says.  Other lines are copied as they are, also
+those that start with @ but with no time that could be written.
+"""
+
+import os
+
+from pyqmail.base.options import Program, Rest
+from pyqmail.supervise.local_time import LocalTime
+from pyqmail.system.descriptors import write_all
+
+PROGRAM = Program(
+    name="pytai64nlocal",
+    summary="turn time labels into local time",
+    original="tai64nlocal",
+    usage="tai64nlocal",
+    arguments=[Rest("ignored")],
+    exits={0: "end of input", 111: "input or output failed; nothing is said"},
+    environment=["TZ"],
+    see=["pytai64n(8)", "pymultilog(8)"],
+)
+
+
+def main(argv: list[str]) -> int:
+    return PROGRAM.run(argv, convert)
+
+
+def convert(call) -> int:
+    text = LocalTime()
+    try:
+        while block := os.read(0, 65536):
+            write_all(1, text.receive(block))
+    except OSError:
+        return 111
+    return 0
