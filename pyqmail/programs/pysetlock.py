@@ -1,0 +1,59 @@
+"""Run a program while holding a lock on a file.
+
+The file is created if it is not there, and never changed.  The program inherits the descriptor and with it the lock, as
+do all its children: the lock is held until the last of them has ended.  It is flock's lock.
+"""
+
+import fcntl
+import os
+
+from pyqmail.base.failure import Temporary
+from pyqmail.base.options import Argument, Flag, Program, Rest
+from pyqmail.programs.registry import load
+from pyqmail.supervise.chain import go_on
+
+PROGRAM = Program(
+    name="pysetlock",
+    summary="run a program while holding a lock",
+    original="setlock",
+    usage="setlock [ -nNxX ] file program [ arg ... ]",
+    options=[
+        Flag("n", "waits", "give up if another holds the lock", value=False),
+        Flag("N", "waits", "wait for the lock; so it is without options", value=True),
+        Flag("x", "complains", "exit 0 without a word if the lock cannot be had", value=False),
+        Flag("X", "complains", "complain and exit 111 then; so it is without options", value=True),
+    ],
+    defaults={"waits": True, "complains": True},
+    arguments=[
+        Argument("file", "what to lock"),
+        Rest("program", "what to run, with its arguments", required=True),
+    ],
+    exits={0: "-x, and the lock could not be had", 100: "wrong usage", 111: "no lock, or the program could not be run"},
+    see=["pysoftlimit(8)", "pysetuidgid(8)"],
+)
+
+
+def main(argv: list[str]) -> int:
+    return PROGRAM.run(argv, lock)
+
+
+def lock(call) -> int:
+    try:
+        _hold(call.file, call.waits)
+    except Temporary:
+        if call.complains:
+            raise
+        return 0
+    return go_on(call.program, call.environ, load)
+
+
+def _hold(file, waits):
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o600)
+    except OSError as error:
+        raise Temporary(f"unable to open {file}", error) from None
+    os.set_inheritable(descriptor, True)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
+    except OSError as error:
+        raise Temporary(f"unable to lock {file}", error) from None

@@ -1,0 +1,48 @@
+"""Run a program as another user.
+
+The user and group ids become those of the account, which stands in the password database; its group is the only one
+that is kept.  The environment is not changed: HOME and USER stay what they were.  The program is searched
+after that, with the account's rights.
+"""
+
+import os
+import pwd
+
+from pyqmail.base.failure import Temporary
+from pyqmail.base.options import Argument, Program, Rest
+from pyqmail.programs.registry import load
+from pyqmail.supervise.chain import go_on
+
+PROGRAM = Program(
+    name="pysetuidgid",
+    summary="run a program as another user",
+    original="setuidgid",
+    usage="setuidgid account child",
+    arguments=[
+        Argument("account", "a name; numbers are not taken"),
+        Rest("program", "what to run, with its arguments", required=True),
+    ],
+    exits={100: "wrong usage", 111: "the ids could not be changed, or the program not be run"},
+    see=["pysoftlimit(8)", "pyenvdir(8)"],
+)
+
+
+def main(argv: list[str]) -> int:
+    return PROGRAM.run(argv, change)
+
+
+def change(call) -> int:
+    try:
+        account = pwd.getpwnam(call.account)
+    except KeyError:
+        raise Temporary(f"unknown account {call.account}") from None
+    try:
+        os.setgroups([account.pw_gid])
+        os.setgid(account.pw_gid)
+    except OSError as error:
+        raise Temporary("unable to setgid", error) from None
+    try:
+        os.setuid(account.pw_uid)
+    except OSError as error:
+        raise Temporary("unable to setuid", error) from None
+    return go_on(call.program, call.environ, load)

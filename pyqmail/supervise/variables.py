@@ -1,0 +1,71 @@
+"""Changes to an environment, and a directory that holds them."""
+
+import os
+
+from pyqmail.base.failure import Temporary
+from pyqmail.system.descriptors import read_file
+
+
+def merge(environ, changes) -> dict[bytes, bytes]:
+    """Return environ after changes: pairs of a name and its value, None to remove it.  Later ones win.
+
+    In the order the originals leave: the last variable takes the place of one that is removed or changed,
+    a new value stands at the end.  A name that contains = is split there.
+    """
+    variables = list(environ.items())
+    for name, value in changes:
+        name, split, more = name.partition(b"=")
+        if split:
+            value = more if value is None else more + b"=" + value
+        at = next((at for at, (known, _) in enumerate(variables) if known == name), None)
+        if at is not None:
+            last = variables.pop()
+            if at < len(variables):
+                variables[at] = last
+        if value is not None:
+            variables.append((name, value))
+    return dict(variables)
+
+
+def read_directory(path: str) -> list[tuple[bytes, bytes | None]]:
+    """Return the changes that a directory holds: for each file, in the directory's order, its name and its value.
+
+    The value is the file's first line without blanks at its end, NUL standing for LF in it; an empty file means
+    None.  Names that start with a dot do not count, nor do those that lead nowhere.  The working directory is
+    where it was afterwards.  Raises Temporary.
+    """
+    try:
+        here = os.open(".", os.O_RDONLY | os.O_NONBLOCK)
+    except OSError as error:
+        raise Temporary("unable to switch to current directory", error) from None
+    try:
+        os.chdir(path)
+    except OSError as error:
+        raise Temporary(f"unable to switch to directory {path}", error) from None
+    try:
+        names = os.listdir(b".")
+    except OSError as error:
+        raise Temporary(f"unable to read directory {path}", error) from None
+    changes = []
+    for name in names:
+        if name.startswith(b"."):
+            continue
+        try:
+            changes.append((name, _value(read_file(name))))
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise Temporary(f"unable to read {path}/{os.fsdecode(name)}", error) from None
+    try:
+        os.fchdir(here)
+    except OSError as error:
+        raise Temporary("unable to switch to starting directory", error) from None
+    os.close(here)
+    return changes
+
+
+def _value(content: bytes) -> bytes | None:
+    if not content:
+        return None
+    # blanks before NUL: a NUL protects the blanks in front of it
+    return content.partition(b"\n")[0].rstrip(b" \t").replace(b"\0", b"\n")
