@@ -140,6 +140,7 @@ class Stage:
 
     def __init__(self, place):
         self.place, self._started = place, []
+        (place / "err").touch()
 
     def service(self, name, run=IDLE, log=None, is_down=False):
         """Make a service directory; run None makes no run file.  log: the run file of its log."""
@@ -355,3 +356,109 @@ def name_server():
     server = NameServer()
     yield server
     server.close()
+
+
+class SmtpPeer:
+    """An SMTP server on loopback, a thread for each connection.
+
+    A connection plays the next of `scripts`, a list of (b"S" or b"C", bytes) as in a Transcript, and closes; without a
+    script it is polite: announces PIPELINING if has_pipelining, takes everything, and collects mails as (commands, data
+    as sent).  Mismatches and sessions are collected too.
+    """
+
+    def __init__(self):
+        import socket
+        import threading
+
+        self.scripts, self.mails, self.mismatches, self.has_pipelining = [], [], [], True
+        self.sessions, self.farewells = 0, 0
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=1000)
+        self.port = self._listener.getsockname()[1]
+        self._threads, self._sockets = [], []
+        self._accepting = threading.Thread(target=self._accept)
+        self._accepting.start()
+
+    def route(self):
+        return b":127.0.0.1:%d\n" % self.port
+
+    def close(self):
+        import socket
+
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._accepting.join()
+        self._listener.close()
+        for sock in self._sockets:
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+        for thread in self._threads:
+            thread.join()
+
+    def _accept(self):
+        import threading
+
+        while True:
+            try:
+                sock = self._listener.accept()[0]
+            except OSError:
+                return
+            self.sessions += 1
+            script = self.scripts.pop(0) if self.scripts else None
+            work = (self._be_polite, (sock,)) if script is None else (self._play, (sock, script))
+            self._sockets.append(sock)
+            self._threads.append(threading.Thread(target=self._guard, args=(sock, *work)))
+            self._threads[-1].start()
+
+    def _guard(self, sock, work, arguments):
+        with sock:
+            try:
+                work(*arguments)
+            except OSError:
+                pass
+
+    def _play(self, sock, script):
+        for who, text in script:
+            if who == b"S":
+                sock.sendall(text)
+                continue
+            got = b""
+            while len(got) < len(text) and (piece := sock.recv(len(text) - len(got))):
+                got += piece
+            if got != text:
+                self.mismatches.append((got, text))
+                return
+
+    def _be_polite(self, sock):
+        lines, commands = sock.makefile("rb"), []
+        sock.sendall(b"220 peer ESMTP\r\n")
+        while line := lines.readline():
+            word = line[:4].upper().strip()
+            if word == b"EHLO" and self.has_pipelining:
+                sock.sendall(b"250-peer\r\n250 PIPELINING\r\n")
+                continue
+            if word == b"QUIT":
+                self.farewells += 1
+                sock.sendall(b"221 bye\r\n")
+                return
+            commands.append(line)
+            if word != b"DATA":
+                sock.sendall(b"250 ok\r\n")
+                continue
+            sock.sendall(b"354 go\r\n")
+            pieces = []
+            while (line := lines.readline()) and line != b".\r\n":
+                pieces.append(line)
+            if not line:
+                return
+            self.mails.append((b"".join(commands), b"".join(pieces)))
+            commands = []
+            sock.sendall(b"250 ok %d\r\n" % len(self.mails))
+
+
+@pytest.fixture
+def smtp_peer():
+    """An SmtpPeer."""
+    peer = SmtpPeer()
+    yield peer
+    peer.close()

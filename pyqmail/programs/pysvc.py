@@ -77,8 +77,6 @@ def send(directory, commands):
         os.chdir(directory)
     except OSError as error:
         return f"unable to chdir to {directory}: {reason(error)}"
-    if not commands:
-        return None
     try:
         fd = open_control()
     except OSError as error:

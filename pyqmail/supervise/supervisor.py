@@ -97,8 +97,8 @@ class Supervisor:
         path = f"supervise/{name}"
         try:
             if not stat.S_ISFIFO(os.stat(path).st_mode):
-                self._warn(f"{self._directory}/{path} is no FIFO, making it anew")
                 os.unlink(path)
+                self._warn(f"{self._directory}/{path} is no FIFO, making it anew")
         except FileNotFoundError:
             pass
         except OSError as error:
@@ -160,6 +160,8 @@ class Supervisor:
                 self._signal(getattr(signal, order))
 
     def _signal(self, number):
+        if self._pid == 0:
+            return  # it could not be executed; to kill, 0 means our own process group
         try:
             os.kill(self._pid, number)
         except (ProcessLookupError, PermissionError):

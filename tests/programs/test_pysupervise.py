@@ -1,0 +1,236 @@
+"""pysupervise as a program: its files, its service, its faults.  What it shares with the original: tests/interop."""
+
+import fcntl
+import os
+import signal
+import stat
+
+import pytest
+
+# says what it gets, on descriptor 1, and waits without children
+TALKER = """#!/bin/sh
+test -p hold || mkfifo hold
+exec 9<>hold
+for name in HUP ALRM INT TERM; do trap "echo $name" $name; done
+echo begun
+while :; do read line <&9; done
+"""
+ENDS = "#!/bin/sh\necho begun\n"
+
+
+def said(stage):
+    return stage.err().decode().split("\n")[:-1]
+
+
+def send(folder, commands):
+    fd = os.open(folder / "supervise/control", os.O_WRONLY | os.O_NONBLOCK)
+    os.write(fd, commands)
+    os.close(fd)
+
+
+@pytest.mark.parametrize("arguments", [[], ["a", "b"]])
+def test_usage(run, arguments):
+    assert run("pysupervise", *arguments) == (100, b"", b"supervise: usage: supervise dir\n")
+
+
+def test_its_files(stage):
+    folder = stage.service("a")
+    stage.start("pysupervise", "a")
+    pid = stage.up(folder)
+    place = folder / "supervise"
+    assert sorted(os.listdir(place)) == ["control", "lock", "ok", "status"]
+    modes = {name: os.stat(place / name).st_mode for name in os.listdir(place)}
+    assert modes == {
+        "control": stat.S_IFIFO | 0o600,
+        "ok": stat.S_IFIFO | 0o600,
+        "lock": stat.S_IFREG | 0o600,
+        "status": stat.S_IFREG | 0o644,
+    }
+    assert stat.S_IMODE(os.stat(place).st_mode) == 0o700
+    assert len(stage.state(folder)) == 18 and stage.state(folder)[16:] == b"\0u"
+    assert os.readlink(f"/proc/{pid}/cwd") == str(folder)
+    with open(place / "lock", "ab") as lock, pytest.raises(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    second = stage.run("pysupervise", "a")
+    assert second == (111, b"", b"supervise: fatal: unable to acquire a/supervise/lock: temporary failure\n")
+
+
+def test_what_the_service_starts_with(stage):
+    folder = stage.service("a")
+    extra = os.open("/dev/null", os.O_RDONLY)
+    stage.start("pysupervise", "a", pass_fds=[extra])
+    pid = stage.up(folder)
+    stage.until(lambda: os.readlink(f"/proc/{pid}/exe").endswith("sleep"))
+    assert sorted(map(int, os.listdir(f"/proc/{pid}/fd"))) == sorted({0, 1, 2, extra})
+    os.close(extra)
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        fields = dict(line.rstrip("\n").split(":\t") for line in file if ":\t" in line)
+    assert [int(fields[name], 16) for name in ("SigBlk", "SigCgt")] == [0, 0]
+    ignored = int(fields["SigIgn"], 16)
+    assert not any(ignored >> (number - 1) & 1 for number in (signal.SIGPIPE, signal.SIGCHLD, signal.SIGXFSZ))
+    assert os.getpgid(pid) == os.getpgid(0)
+
+
+def test_every_letter(stage):
+    folder = stage.service("a", TALKER)
+    supervisor = stage.start("pysupervise", "a")
+    pid = stage.up(folder)
+    stage.until(lambda: said(stage) == ["begun"])
+    expected = ["begun"]
+    for letter, name in ((b"h", "HUP"), (b"a", "ALRM"), (b"i", "INT"), (b"t", "TERM")):
+        send(folder, letter)
+        expected.append(name)
+        stage.until(lambda: said(stage) == expected)
+    send(folder, b"p")
+    stage.until(lambda: stage.state(folder)[16] == 1)
+    send(folder, b"z!c")
+    stage.until(lambda: stage.state(folder)[16] == 0)
+    send(folder, b"o")
+    stage.until(lambda: stage.state(folder)[17:] == b"\0")
+    send(folder, b"k")
+    stage.until(lambda: stage.pid(folder) == 0)
+    send(folder, b"u")
+    assert stage.up(folder) != pid
+    send(folder, b"xd")  # x before d works too; TERM does not end this one
+    stage.until(lambda: said(stage)[-1] == "TERM")
+    assert supervisor.poll() is None
+    send(folder, b"k")
+    assert supervisor.wait(10) == 0
+    assert stage.state(folder)[12:] == b"\0\0\0\0\0d"
+
+
+def test_down_file_and_once(stage):
+    folder = stage.service("a", ENDS, is_down=True)
+    supervisor = stage.start("pysupervise", "a")
+    stage.until(lambda: stage.is_supervised(folder))
+    assert stage.state(folder)[12:] == b"\0\0\0\0\0d" and said(stage) == []
+    send(folder, b"o")
+    stage.until(lambda: said(stage) == ["begun"])
+    stage.until(lambda: stage.pid(folder) == 0 and stage.state(folder)[17:] == b"\0")
+    send(folder, b"x")
+    assert supervisor.wait(10) == 0 and said(stage) == ["begun"]
+
+
+def test_a_service_that_ends_at_once_starts_once_a_second_and_obeys(stage):
+    folder = stage.service("a", '#!/bin/sh\ndate +%s.%N >> times\n')
+    supervisor = stage.start("pysupervise", "a")
+    times = stage.until(lambda: len(t := lines(folder / "times")) >= 3 and t)
+    assert all(0.9 < float(later) - float(earlier) < 2 for earlier, later in zip(times, times[1:]))
+    send(folder, b"dx")
+    assert supervisor.wait(10) == 0
+
+
+def lines(path):
+    return path.read_text().split() if path.exists() else []
+
+
+UNFIT = [
+    # what stands in the way, message
+    (lambda folder: (folder / "run").unlink(), "file does not exist"),
+    (lambda folder: (folder / "run").chmod(0o644), "access denied"),
+    (lambda folder: ((folder / "run").unlink(), (folder / "run").mkdir()), "access denied"),
+    (lambda folder: (folder / "run").write_text("exec sleep 600\n"), "exec format error"),
+    (lambda folder: (folder / "run").write_text("#!/no/such/interpreter\n"), "file does not exist"),
+]
+
+
+@pytest.mark.parametrize("spoil, why", UNFIT)
+def test_a_run_that_cannot_be_executed(stage, spoil, why):
+    folder = stage.service("a")
+    spoil(folder)
+    supervisor = stage.start("pysupervise", "a")
+    line = f"supervise: fatal: unable to start a/run: {why}"
+    stage.until(lambda: len(said(stage)) >= 2)
+    assert set(said(stage)) == {line} and supervisor.poll() is None
+    send(folder, b"dx")
+    assert supervisor.wait(10) == 0
+
+
+def test_a_run_mended_while_it_is_tried(stage):
+    folder = stage.service("a", None)
+    stage.start("pysupervise", "a")
+    stage.until(lambda: said(stage))
+    (folder / "new").write_text(stage.IDLE)
+    (folder / "new").chmod(0o755)
+    (folder / "new").rename(folder / "run")
+    assert stage.up(folder)
+
+
+GARBAGE = [
+    # name, what stands there, message or None if it goes on
+    ("status", "file", None),
+    ("status", "folder", "supervise: warning: unable to rename a/supervise/status.new to status: is a directory"),
+    ("status.new", "folder", "supervise: warning: unable to open a/supervise/status.new: is a directory"),
+    ("control", "file", "supervise: warning: a/supervise/control is no FIFO, making it anew"),
+    ("ok", "file", "supervise: warning: a/supervise/ok is no FIFO, making it anew"),
+]
+
+
+@pytest.mark.parametrize("name, kind, line", GARBAGE)
+def test_garbage_it_survives(stage, name, kind, line):
+    folder = stage.service("a")
+    (folder / "supervise").mkdir()
+    path = folder / "supervise" / name
+    path.mkdir() if kind == "folder" else path.write_bytes(b"x" * 99)
+    supervisor = stage.start("pysupervise", "a")
+    stage.until(lambda: stage.is_supervised(folder))
+    stage.until(lambda: set(said(stage)) == ({line} if line else set()))
+    send(folder, b"dx")
+    assert supervisor.wait(10) == 0
+
+
+FATAL = [
+    ("control", "folder", "unable to read a/supervise/control: is a directory"),
+    ("ok", "folder", "unable to read a/supervise/ok: is a directory"),
+    ("lock", "folder", "unable to acquire a/supervise/lock: is a directory"),
+    ("", "file", "unable to acquire a/supervise/lock: not a directory"),
+]
+
+
+@pytest.mark.parametrize("name, kind, text", FATAL)
+def test_garbage_it_does_not(stage, name, kind, text):
+    folder = stage.service("a")
+    path = folder / "supervise" / name
+    if kind == "folder":
+        path.mkdir(parents=True)
+    else:
+        path.write_bytes(b"")
+    assert stage.run("pysupervise", "a") == (111, b"", f"supervise: fatal: {text}\n".encode())
+
+
+def test_a_dangling_link_is_filled(stage):
+    folder = stage.service("a")
+    os.symlink("../elsewhere", folder / "supervise")
+    stage.start("pysupervise", "a")
+    assert stage.up(folder)
+    assert stat.S_IMODE(os.stat(stage.place / "elsewhere").st_mode) == 0o700
+
+
+def test_at_rest_it_does_nothing(stage):
+    folder = stage.service("a")
+    supervisor = stage.start("pysupervise", "a")
+    stage.up(folder)
+    send(folder, b"o")  # heard only after the deaf second: from then on it rests
+    stage.until(lambda: stage.state(folder)[17:] == b"\0")
+    path = f"/proc/{supervisor.pid}/status"
+    stage.until(lambda: "(sleeping)" in open(path, encoding="ascii").read())
+
+    def switches():
+        with open(path, encoding="ascii") as file:
+            return [line for line in file if "ctxt_switches" in line]
+
+    before = switches()
+    with pytest.raises(AssertionError):
+        stage.until(lambda: switches() != before, seconds=1.5)
+
+
+def test_killed_it_leaves_its_service_and_the_lock_is_free(stage):
+    folder = stage.service("a")
+    supervisor = stage.start("pysupervise", "a")
+    pid = stage.up(folder)
+    supervisor.terminate()
+    assert supervisor.wait(10) == -signal.SIGTERM
+    os.kill(pid, 0)
+    assert not stage.is_supervised(folder)
+    stage.start("pysupervise", "a")
+    assert stage.until(lambda: stage.pid(folder) not in (0, pid))
