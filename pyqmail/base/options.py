@@ -140,6 +140,11 @@ class Program:
         except Failure as failure:
             os.write(2, os.fsencode(f"{self.label}: fatal: {failure}\n"))
             return failure.code
+        except KeyboardInterrupt:
+            import _signal
+
+            _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # die of it without a word, as any program does
+            os.kill(os.getpid(), _signal.SIGINT)
         except Exception:
             import traceback
 

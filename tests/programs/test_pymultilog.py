@@ -233,3 +233,14 @@ def test_an_unreadable_input_is_its_end(tmp_path, command, redirection):
     words = ["sh", "-c", f'exec "$@" {redirection}', "sh", *command, "./a"]
     done = subprocess.run(words, capture_output=True, cwd=tmp_path, timeout=60)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+@BOTH
+def test_an_interrupt_kills_it_and_leaves_current_incomplete(tmp_path, command):
+    with running(command, ["./a"], tmp_path) as logger:
+        logger.stdin.write(b"one\n")
+        wait_for(tmp_path / "a/current", b"one\n")
+        logger.send_signal(signal.SIGINT)
+        assert logger.wait(DEADLINE_SECONDS) == -signal.SIGINT
+        assert logger.stderr.read() == b""
+    assert (tmp_path / "a/current").stat().st_mode & 0o777 == 0o644
