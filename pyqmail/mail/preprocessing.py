@@ -1,0 +1,382 @@
+"""From todo to deliveries: reading new envelopes, rewriting recipients, and making info, local and remote.
+
+A message is *young* while its deliveries run and nothing but todo/ID stands on disk: todo is the authority until it
+is unlinked, so a crash means no more than delivering again.  Most messages end young: then todo and mess are removed
+and no file was ever made.  One that is older than YOUNG_SECONDS, large, or one too many, is *settled*: info, local and
+remote are made, put on disk with their names, and only then todo goes.  Settling is done for many at once.
+"""
+
+import os
+import stat
+import time
+
+from pyqmail.mail.passes import Pass
+from pyqmail.mail.queue_files import is_message_name
+from pyqmail.mail.rewriting import LOCAL, REMOTE
+from pyqmail.mail.schedule import TROUBLE_SECONDS
+from pyqmail.mail.sendlog import safe
+from pyqmail.system.loop import READ
+
+YOUNG_SECONDS = 1.0
+MOST_YOUNG = 1000
+YOUNG_BYTES = 65536  # a larger envelope is settled at once and read back in slices
+SETTLED_TOGETHER = 32
+RESCAN_SECONDS = 1500
+ENTRIES_A_TURN, TURN_SECONDS = 100, 0.01
+LARGEST_ENVELOPE = 1 << 30
+
+YOUNG, SETTLING, ENDING = "young", "settling", "ending"
+
+
+class Poison(Exception):
+    """An envelope that cannot be used now; `warning` is the line to log."""
+
+    def __init__(self, warning: bytes) -> None:
+        super().__init__(warning)
+        self.warning = warning
+
+
+class Message:
+    """A message in todo.  records is what its local and remote files hold, or would hold: channel name -> bytearray."""
+
+    __slots__ = ("number", "sender", "birth", "since", "records", "passes", "state", "_todo")
+
+    def __init__(self, todo, number: int, sender: bytes, birth: int, records: dict) -> None:
+        self._todo, self.number, self.sender, self.birth, self.records = todo, number, sender, birth, records
+        self.since, self.passes, self.state = time.monotonic(), [], YOUNG
+
+    def touched(self, one) -> None:
+        """Something happened to one of its passes."""
+        if self.state != YOUNG or one.paragraphs:
+            return  # nothing is marked before its bounce text is on disk, and that waits for the message's files
+        record = self.records[one.channel]
+        for offset in one.marks:
+            record[offset] = 68  # D
+        one.marks = []
+        if self.is_done:
+            self._todo.end(self)
+
+    @property
+    def is_done(self) -> bool:
+        return all(one.has_ended and not one.undone and not one.paragraphs for one in self.passes)
+
+
+class Todo:
+    """The todo directory.  channels maps names to Channels; commit is a commit object (mail/commit.py)."""
+
+    def __init__(self, office, channels, cleaner, commit) -> None:
+        self._office, self._channels, self._cleaner, self._commit = office, channels, cleaner, commit
+        self.messages = {}  # number -> Message, oldest first: all that still stand in todo and are known here
+        self._young = {}  # the young ones among them
+        self._poison = {}  # number -> when it is looked at again (monotonic)
+        self._entries, self._stopped = None, False
+        self._trigger_fd, self._rescan, self._settler = None, None, None
+
+    # noticing
+
+    def start(self) -> None:
+        self._rescan = self._office.loop.after(RESCAN_SECONDS, self._deadline)
+        self._scan()
+
+    def stop(self) -> None:
+        """Read nothing more."""
+        self._stopped = True
+        self._forget_trigger()
+        self._rescan.cancel()
+
+    def _deadline(self):
+        self._poison.clear()
+        if self._entries is None:
+            self._scan()
+
+    def _scan(self):
+        if self._stopped:
+            return
+        # the FIFO first, then the list: a pull in between is seen by the next scan
+        self._forget_trigger()
+        try:
+            self._trigger_fd = os.open(self._office.names.trigger, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            self._trigger_fd = None  # mail still moves, at every deadline
+        self._rescan.move(time.monotonic() + RESCAN_SECONDS)
+        try:
+            self._entries = os.scandir(f"{self._office.names.queue}/todo")
+        except OSError:
+            self._office.log.put(b"alert: unable to opendir todo, sleeping...")
+            self._office.loop.after(10, self._scan)
+            return
+        self._take_some()
+
+    def _watch_trigger(self):
+        if self._trigger_fd is not None and stat.S_ISFIFO(os.fstat(self._trigger_fd).st_mode):
+            self._office.loop.watch(self._trigger_fd, READ, lambda _: self._scan())
+
+    def _forget_trigger(self):
+        if self._trigger_fd is not None:
+            self._office.loop.forget(self._trigger_fd)
+            os.close(self._trigger_fd)
+            self._trigger_fd = None
+
+    def _take_some(self):
+        """Take entries of the running scan, as many as one turn may cost."""
+        until, direct = time.monotonic() + TURN_SECONDS, []
+        for _ in range(ENTRIES_A_TURN):
+            try:
+                entry = next(self._entries, None)
+            except OSError:
+                entry = None
+            if entry is None or self._stopped:
+                self._entries.close()
+                self._entries = None
+                break
+            if is_message_name(entry.name):
+                self._take(int(entry.name), direct)
+            if time.monotonic() > until:
+                break
+        self._settle(direct)
+        self._office.settle_soon()
+        if self._entries is not None:
+            self._office.loop.after(0, self._take_some)
+        elif not self._stopped:
+            self._watch_trigger()
+
+    # one entry
+
+    def _take(self, number, direct):
+        if number in self.messages:
+            return
+        if self._poison and self._poison.get(number, 0) > time.monotonic():
+            return
+        try:
+            message = self._read(number)
+        except Poison as poison:
+            self._office.log.put(poison.warning)
+            self._poison[number] = time.monotonic() + RESCAN_SECONDS
+            return
+        if message is None:
+            return
+        self._poison.pop(number, None)
+        self.messages[number] = message
+        self._office.seen(number)
+        size = sum(map(len, message.records.values()))
+        room = all(self._channels[name].has_room for name in message.records)
+        if len(self._young) >= MOST_YOUNG or size > YOUNG_BYTES or not room:
+            direct.append(message)
+            return
+        self._young[number] = message
+        for name, record in message.records.items():
+            one = Pass(number, name, message.sender, message.birth, message.birth, self._office.lifetime)
+            one.young = message
+            message.passes.append(one)
+            recipients = one.take(bytes(record))
+            one.at_end = True
+            self._channels[name].admit(one, recipients)
+        if not message.passes:
+            self.end(message)
+        elif self._settler is None:
+            self._settler = self._office.loop.after(YOUNG_SECONDS, self._settle_old)
+
+    def _read(self, number):
+        """Return the message of a todo entry, logged; None if the entry has gone.  Raises Poison."""
+        names, log, shown = self._office.names, self._office.log, self._office.files.shown
+        path = names.todo(number)
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None  # removed since it was listed
+        except OSError:
+            raise Poison(b"warning: unable to open %b" % shown(path)) from None
+        try:
+            try:
+                size = os.stat(names.mess(number)).st_size
+            except OSError:
+                raise Poison(b"warning: unable to stat %b" % shown(names.mess(number))) from None
+            for leftover in (names.local(number), names.remote(number), names.info(number), names.bounce(number)):
+                try:
+                    os.unlink(leftover)
+                except FileNotFoundError:
+                    pass
+                except OSError:
+                    raise Poison(b"warning: unable to unlink %b" % shown(leftover)) from None
+            log.put(b"new msg %d" % number)
+            try:
+                data = _read_whole(fd)
+            except OSError:
+                raise Poison(b"warning: trouble reading %b" % shown(path)) from None
+        finally:
+            os.close(fd)
+        return self._parse(number, data, size, shown(path))
+
+    def _parse(self, number, data, size, shown):
+        rewrite = self._office.rewriting.rewrite
+        uid = qp = b"0"
+        sender, records = None, {}
+        *texts, rest = data.split(b"\0")
+        for text in texts:
+            letter = text[:1]
+            if letter == b"T":
+                channel, address = rewrite(text[1:])
+                record = records.get(channel)
+                if record is None:
+                    record = records[channel] = bytearray()
+                record += b"T%b\0" % address
+            elif letter == b"F" and sender is None:
+                sender = text[1:]
+                self._office.log.put(
+                    b"info msg %d: bytes %d from <%b> qp %b uid %b" % (number, size, safe(sender), safe(qp), safe(uid))
+                )
+            elif letter == b"u":
+                uid = text[1:]
+            elif letter == b"p":
+                qp = text[1:]
+            else:
+                raise Poison(b"warning: unknown record type in %b" % shown)
+        if rest or sender is None:
+            # cut short: the original would drop the recipient, and deliver to the others only
+            raise Poison(b"warning: trouble reading %b" % shown)
+        return Message(self, number, sender, int(time.time()), records)
+
+    # the end of youth
+
+    def end(self, message) -> None:
+        """All recipients of a young message are done: it leaves the queue without ever having had files."""
+        message.state = ENDING
+        self._young.pop(message.number, None)
+        self._cleaner.remove_envelope(message.number, lambda done: self._ended(message, done))
+
+    def _ended(self, message, done):
+        number, log = message.number, self._office.log
+        if not done:
+            log.put(b"warning: qmail-clean unable to clean up todo/%d" % number)
+            self._office.loop.after(TROUBLE_SECONDS, lambda: self.end(message))
+            return
+        self.messages.pop(number, None)
+        self._office.completion.remove(number)
+
+    def settle_all(self) -> None:
+        """At the end: settle everything that is young."""
+        while self._young:
+            self._settle(list(self._young.values())[:SETTLED_TOGETHER])
+
+    def _settle_old(self):
+        """Settle what is too old."""
+        now, batch = time.monotonic(), []
+        for message in self._young.values():
+            if len(batch) == SETTLED_TOGETHER:
+                break
+            if message.since + YOUNG_SECONDS > now:
+                break
+            batch.append(message)
+        self._settle(batch)
+        self._settler = None
+        for message in self._young.values():  # the oldest that is left
+            self._settler = self._office.loop.after(max(0, message.since + YOUNG_SECONDS - now), self._settle_old)
+            break
+
+    def _settle(self, batch):
+        """Make the files of these messages, put them on disk with their names, and have todo removed."""
+        while batch:
+            now_batch, batch = batch[:SETTLED_TOGETHER], batch[SETTLED_TOGETHER:]
+            for message in now_batch:
+                self._young.pop(message.number, None)
+                message.state = SETTLING
+            self._make_files(now_batch)
+
+    def _make_files(self, batch):
+        names, files, opened, directories = self._office.names, self._office.files, {}, {}
+        failed = {}
+        for message in batch:
+            number, part = message.number, message.number % names.split
+            wanted = [(names.info(number), "info", b"F" + message.sender + b"\0", message.birth)]
+            for channel, record in message.records.items():
+                if b"\0T" in b"\0" + record:
+                    wanted.append((files.path(channel, number), channel, bytes(record), self._due(message, channel)))
+            for path, folder, content, stamp in wanted:
+                try:
+                    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+                except OSError:
+                    failed[number] = b"warning: unable to create %b" % files.shown(path)
+                    break
+                opened[fd] = (number, path)
+                try:
+                    if os.write(fd, content) != len(content):
+                        raise OSError
+                    os.utime(fd, (stamp, stamp))
+                except OSError:
+                    failed[number] = b"warning: trouble writing to %b" % files.shown(path)
+                    break
+                directories[folder, part] = f"{names.queue}/{folder}/{part}"
+        self._sync(opened, directories, failed, batch)
+        for message in batch:
+            if message.number in failed:
+                self._office.log.put(failed[message.number])
+                self._give_up(message)
+            else:
+                self._remove_todo(message)
+
+    def _sync(self, opened, directories, failed, batch):
+        handles = {}
+        try:
+            for key, path in directories.items():
+                handles[os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)] = key
+        except OSError:
+            failed.update((message.number, b"warning: trouble fsyncing info") for message in batch)
+        lost = self._commit.commit(list(opened), list(handles))
+        for fd, (number, path) in opened.items():
+            if fd in lost:
+                failed.setdefault(number, b"warning: trouble fsyncing %b" % self._office.files.shown(path))
+            os.close(fd)
+        for fd, (folder, part) in handles.items():
+            if fd in lost:
+                for message in batch:
+                    if message.number % self._office.names.split == part:
+                        failed.setdefault(message.number, b"warning: trouble fsyncing %s/%d" % (folder.encode(), part))
+            os.close(fd)
+
+    def _due(self, message, channel):
+        for one in message.passes:
+            if one.channel == channel and one.has_ended:
+                return one.retry
+        return message.birth
+
+    def _give_up(self, message):
+        """The files could not be made: todo still vouches for the message, and it is settled again later."""
+        names = self._office.names
+        for path in (names.local(message.number), names.remote(message.number), names.info(message.number)):
+            try:
+                os.unlink(path)
+            except OSError:
+                pass
+        self._office.loop.after(TROUBLE_SECONDS, lambda: self._settle([message]))
+
+    def _remove_todo(self, message):
+        self._cleaner.remove_envelope(message.number, lambda done: self._settled(message, done))
+
+    def _settled(self, message, done):
+        number = message.number
+        if not done:
+            self._office.log.put(b"warning: qmail-clean unable to clean up todo/%d" % number)
+            self._office.loop.after(TROUBLE_SECONDS, lambda: self._remove_todo(message))
+            return
+        self.messages.pop(number, None)
+        for one in message.passes:
+            one.young = None
+            self._channels[one.channel].touch(one)
+        if not message.passes:
+            for channel in (LOCAL, REMOTE):
+                if channel in message.records:
+                    self._channels[channel].heap.push(message.birth, number)
+            if not message.records:
+                self._office.completion.check_soon(number)
+        self._office.settle_soon()
+
+
+def _read_whole(fd):
+    """Return the whole of an envelope; one read is enough for nearly all.  Raises OSError."""
+    data = os.read(fd, 65536)
+    if len(data) < 65536:
+        return data
+    pieces = [data]
+    while piece := os.read(fd, 1 << 20):
+        pieces.append(piece)
+    return b"".join(pieces)

@@ -1,0 +1,183 @@
+"""Deliver the mail in the queue: preprocess what is new, schedule, hand deliveries to the spawners, bounce, clean up.
+
+Started by pystart (or qmail-start), which makes its descriptors: 0 is the log, written; 1 and 2 are the local spawner,
+commands and reports; 3 and 4 the remote one; 5 and 6 the cleaner.  With --native, 7 and 8 are the resolver, and 9 and
+10, 11 and 12 and so on further remote session processes, --sessions in all.  The log has qmail-send's lines.
+
+Without --native the spawners speak the stock dialect, with one byte for a delivery, and any agent that qmail-send
+works with will do; --wide makes it two bytes, as the big-concurrency patch has it.
+
+TERM: no new deliveries; it ends once those that run have been reported.  ALRM: every deferred message is due now.
+HUP: control/locals and control/virtualdomains are read again.
+"""
+
+import os
+import signal
+
+from pyqmail.base.numbers import is_number
+from pyqmail.base.options import Flag, Program, Value
+from pyqmail.mail.manager import Manager, Settings
+from pyqmail.mail.queue_files import find_queue
+from pyqmail.mail.spawner_stock import StockSpawner
+from pyqmail.protocol.spawn_stock import NARROW, WIDE
+from pyqmail.system.controls import Controls
+from pyqmail.system.home import Home, find_home
+from pyqmail.system.loop import Loop
+
+
+def _count(text: str) -> int:
+    if not is_number(text) or not 1 <= int(text) <= 64:
+        raise ValueError(f"not a number from 1 to 64: {text}")
+    return int(text)
+
+
+PROGRAM = Program(
+    name="pysend",
+    summary="deliver the mail in the queue",
+    original="qmail-send",
+    options=[
+        Flag(None, "native", "speak the native dialect to the spawners", long="native"),
+        Value(None, "sessions", "N", "remote session processes in the native dialect, 1 to 64", _count, long="sessions"),
+        Flag(None, "wide", "two bytes for a delivery in the stock dialect", long="wide"),
+    ],
+    defaults={"native": False, "sessions": 1, "wide": False},
+    exits={0: "ended as it was told to, or a spawner or the cleaner was lost", 111: "it could not start"},
+    controls=[
+        "bouncefrom",
+        "bouncehost",
+        "concurrencylocal",
+        "concurrencyremote",
+        "doublebouncehost",
+        "doublebounceto",
+        "envnoathost",
+        "locals",
+        "me",
+        "percenthack",
+        "queuelifetime",
+        "smtproutes",
+        "virtualdomains",
+    ],
+    environment=["PYQMAIL_HOME", "QMAILQUEUE"],
+    see=["pystart(8)", "pylspawn(8)", "pyrspawn(8)", "pyclean(8)", "pyresolve(8)"],
+)
+
+LOG, LOCAL, REMOTE, CLEAN, RESOLVE, MORE = 0, (1, 2), (3, 4), (5, 6), (7, 8), 9
+
+
+class CannotStart(Exception):
+    """str() is the reason for the log."""
+
+
+def main(argv: list[str]) -> int:
+    return PROGRAM.run(argv, send)
+
+
+def send(call) -> int:
+    try:
+        loop = Loop()
+        manager, mutex = prepare(call, loop)
+        loop.on_error = raise_it
+        loop.on_signal(signal.SIGTERM, manager.exit_soon)
+        loop.on_signal(signal.SIGALRM, manager.make_due)
+        loop.on_signal(signal.SIGHUP, manager.reread)
+        manager.start()
+        loop.run()
+        os.close(mutex)
+        return 0
+    except CannotStart as reason:
+        say(f"alert: cannot start: {reason}\n")
+        return 111
+    except Exception:
+        import traceback
+
+        say(traceback.format_exc())  # descriptor 2 is the local spawner's
+        return 111
+
+
+def prepare(call, loop):
+    """Return the manager, ready to start, and the descriptor that holds the lock.  Raises CannotStart."""
+    home = Home(os.path.abspath(find_home(call.environ).path))
+    try:
+        os.chdir(home.path)
+    except OSError:
+        raise CannotStart("unable to switch to home directory") from None
+    controls = Controls(home.control)
+    try:
+        settings = Settings(controls)
+    except (OSError, LookupError):
+        raise CannotStart("unable to read controls") from None
+    names = enter_queue(home)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.umask(0o077)
+    mutex = hold_mutex(names.sendmutex)
+    for fd in range(1, MORE + 2 * call.sessions - 2 if call.native else RESOLVE[0]):
+        os.set_inheritable(fd, False)  # a program that queues a bounce must not hold a spawner's pipe open
+    manager = Manager(loop, home, names, settings, dict(call.environ), LOG)
+    local, remote = spawners(call, loop, manager.log.flush)
+    for spawner in (local, remote):
+        if not spawner.greet():
+            raise CannotStart("hath the daemon spawn no fire?")
+    manager.use_spawners(local, remote, call.native)
+    manager.use_cleaner(*CLEAN)
+    if call.native:
+        manager.use_resolver(lambda lost: resolving(loop, controls, manager.clock, lost))
+    return manager, mutex
+
+
+def enter_queue(home):
+    """Return the names of the queue's files, relative to the home.  Raises CannotStart."""
+    from pyqmail.base.failure import Failure
+    from pyqmail.mail.queue_files import QueueNames
+
+    if not os.path.isdir(home.queue):
+        raise CannotStart("unable to switch to queue directory")
+    try:
+        return QueueNames(os.path.relpath(home.queue), find_queue(home.queue).split)
+    except Failure as failure:
+        raise CannotStart(str(failure)) from None
+
+
+def hold_mutex(path: str) -> int:
+    """Return the descriptor that holds the lock of the one queue manager.  Raises CannotStart."""
+    import fcntl
+
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        raise CannotStart("unable to open mutex") from None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise CannotStart("qmail-send is already running") from None
+    return fd
+
+
+def spawners(call, loop, before_write):
+    """Return the local and the remote spawner in the dialect that was chosen."""
+    if not call.native:
+        width = WIDE if call.wide else NARROW
+        return StockSpawner(loop, *LOCAL, width, before_write), StockSpawner(loop, *REMOTE, width, before_write)
+    from pyqmail.mail.spawner_native import NativeLocal, NativeRemote
+
+    pairs = [REMOTE, *((MORE + 2 * index, MORE + 1 + 2 * index) for index in range(call.sessions - 1))]
+    return NativeLocal(loop, *LOCAL, before_write), NativeRemote(loop, pairs, before_write)
+
+
+def resolving(loop, controls, clock, lost):
+    from pyqmail.mail.resolving import Resolving
+    from pyqmail.system.interfaces import own_addresses
+
+    return Resolving(loop, *RESOLVE, controls, own_addresses, clock, lost)
+
+
+def raise_it(failure):
+    """A coroutine's bug ends us, as any other: the queue is as safe as after a crash."""
+    raise failure
+
+
+def say(text: str) -> None:
+    try:
+        os.write(LOG, text.encode())
+    except OSError:
+        pass
