@@ -221,7 +221,7 @@ def test_a_complete_current_is_gone_on_with(tmp_path):
 REFUSALS = [
     # what stands in the way           message
     (lambda at: (at / "log").touch(), "unable to open directory ./log: not a directory"),
-    (lambda at: (at / "log/current").mkdir(parents=True, mode=0o755), "unable to append to ./log/current: is a directory"),
+    (lambda at: (at / "log/current").mkdir(parents=True), "unable to append to ./log/current: is a directory"),
     (lambda at: (at / "log/lock").mkdir(parents=True), "unable to lock directory ./log: is a directory"),
     (lambda at: (at / "log/state").mkdir(parents=True), "unable to write to ./log/state: is a directory"),
     (lambda at: (at / "status").mkdir(), "unable to create status: is a directory"),
