@@ -1,0 +1,104 @@
+"""pyresolve as a program, on pipes, with a real small name server."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from pyqmail.protocol import resolve_wire as wire
+from pyqmail.protocol.frames import strings
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+@pytest.fixture
+def ask(run, name_server):
+    """ask(frames) -> {number: (kind, body)}: all questions at once, then the end."""
+
+    def ask_all(frames):
+        questions = b"".join(wire.pack(*frame) for frame in frames)
+        env = {"PYQMAIL_DNS": f"127.0.0.1:{name_server.port}"}
+        code, out, err = run("pyresolve", input=questions, env=env)
+        assert (code, err) == (0, b"")
+        answers = wire.Unpacker().receive(out)
+        assert len(answers) == len(frames)
+        return {number: (kind, body) for kind, number, body in answers}
+
+    return ask_all
+
+
+def test_each_question_has_its_answer(ask, name_server):
+    name_server.zone |= {
+        (b"d.test", 15): [b"\0\x0a" + name_server.name(b"mx.test")],
+        (b"mx.test", 1): [socket.inet_aton("10.0.0.1"), socket.inet_aton("10.0.0.2")],
+        (b"bad.test", 15): [b"\0\x0a" + name_server.name(b"gone.test")],
+        (b"1.0.0.10.in-addr.arpa", 12): [name_server.name(b"mx.test")],
+        (b"t.test", 16): [b"\2ab\1c"],
+        b"ill.test": "servfail",
+    }
+    answers = ask(
+        [
+            (wire.EXCHANGERS, 1, strings(b"d.test")),
+            (wire.EXCHANGERS, 2, strings(b"bad.test")),
+            (wire.EXCHANGERS, 3, strings(b"gone.test")),
+            (wire.EXCHANGERS, 4, strings(b"ill.test")),
+            (wire.EXCHANGERS, 5, strings(b"[10.0.0.7]")),
+            (wire.ADDRESSES, 6, strings(b"mx.test")),
+            (wire.ADDRESSES, 7, strings(b"t.test")),
+            (wire.NAME, 8, strings(b"10.0.0.1")),
+            (wire.NAME, 9, strings(b"10.0.0.2")),
+            (wire.TEXT, 10, strings(b"t.test")),
+        ]
+    )
+    assert answers == {
+        1: (wire.FOUND, wire.exchangers_body([(10, b"mx.test", b"10.0.0.1"), (10, b"mx.test", b"10.0.0.2")])),
+        2: (wire.NO_RECORD, b""),
+        3: (wire.NO_HOST, b""),
+        4: (wire.SOFT, strings(b"temporary failure")),
+        5: (wire.FOUND, wire.exchangers_body([(0, b"10.0.0.7", b"10.0.0.7")])),
+        6: (wire.FOUND, strings(b"10.0.0.1", b"10.0.0.2")),
+        7: (wire.NO_RECORD, b""),
+        8: (wire.FOUND, strings(b"mx.test")),
+        9: (wire.FOUND, b""),
+        10: (wire.FOUND, strings(b"abc")),
+    }
+
+
+def test_a_thousand_questions(ask, name_server):
+    name_server.zone |= {(b"h%d.test" % i, 1): [socket.inet_aton(f"10.0.{i // 256}.{i % 256}")] for i in range(500)}
+    frames = [(wire.ADDRESSES, i, strings(b"h%d.test" % (i % 500))) for i in range(1000)]
+    answers = ask(frames)
+    assert all(answers[i] == answers[i + 500] and answers[i][0] == wire.FOUND for i in range(500))
+    assert max(name_server.asked.values()) == 1
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [b"GET / HTTP/1.0\r\n\r\n", wire.pack(99, 1, strings(b"d.test")), wire.pack(1, 1, b""), wire.pack(1, 1, b"no end")],
+)
+def test_nonsense_ends_it(run, nonsense):
+    assert run("pyresolve", input=nonsense) == (111, b"", b"pyresolve: fatal: nonsense on descriptor 0\n")
+
+
+def test_no_questions(run):
+    assert run("pyresolve") == (0, b"", b"")
+
+
+def test_one_stream_both_ways_and_nobody_waits_for_a_slow_server(name_server):
+    name_server.zone |= {b"slow.test": "silent", (b"d.test", 1): [socket.inet_aton("10.0.0.1")]}
+    ours, theirs = socket.socketpair()
+    environ = {**os.environ, "PYTHONPATH": ROOT, "PYQMAIL_DNS": f"127.0.0.1:{name_server.port}"}
+    with ours, theirs:
+        process = subprocess.Popen([sys.executable, f"{ROOT}/bin/pyresolve"], stdin=theirs, stdout=theirs, env=environ)
+        theirs.close()
+        ours.settimeout(30)
+        ours.sendall(wire.pack(wire.ADDRESSES, 1, strings(b"slow.test")))
+        ours.sendall(wire.pack(wire.ADDRESSES, 2, strings(b"d.test")))
+        unpacker, answers = wire.Unpacker(), []
+        while not answers:
+            answers += unpacker.receive(ours.recv(4096))
+        assert answers == [(wire.FOUND, 2, strings(b"10.0.0.1"))]
+    # who asked has gone: the question that is still open keeps it no longer
+    assert process.wait(timeout=10) == 0

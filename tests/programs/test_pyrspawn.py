@@ -1,0 +1,469 @@
+"""pyrspawn as a program: the stock dialects with agents, the native one with real SMTP sessions on loopback."""
+
+import os
+import select
+import subprocess
+import sys
+import time
+
+import pytest
+
+from pyqmail.protocol import native
+from pyqmail.protocol.frames import split_strings
+from pyqmail.protocol.spawn_stock import Reports
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+MESSAGE = b"Subject: x\n\n.hello\n"
+
+
+class Spawner:
+    """A running pyrspawn on pipes."""
+
+    def __init__(self, home, *options, env=None):
+        self.home = home
+        path = f"{ROOT}/bin:{os.environ['PATH']}"
+        environ = {"PATH": path, "PYTHONPATH": ROOT, "PYQMAIL_HOME": home.path, **(env or {})}
+        self.process = subprocess.Popen(
+            [sys.executable, f"{ROOT}/bin/pyrspawn", *options],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environ,
+            bufsize=0,
+        )
+        self.unpacker, self.frames = native.Unpacker(), []
+
+    def send(self, *pieces):
+        self.process.stdin.write(b"".join(pieces))
+
+    def read(self, count):
+        """Return the next count bytes of its reports."""
+        got = b""
+        while len(got) < count:
+            got += self._piece(count - len(got))
+        return got
+
+    def next(self):
+        """Return (kind, number, texts) of the next frame."""
+        while not self.frames:
+            self.frames += self.unpacker.receive(self._piece(65536))
+        kind, number, body = self.frames.pop(0)
+        return kind, number, split_strings(body)
+
+    def results(self, count):
+        """Return {delivery: report} of the next count frames, which must be results."""
+        frames = [self.next() for _ in range(count)]
+        assert {kind for kind, _, _ in frames} == {native.RESULT}
+        return {int(texts[0]): texts[1] for _, _, texts in frames}
+
+    def end(self):
+        """Close its orders; return (exit code, what it still reported, what it said on descriptor 2)."""
+        self.process.stdin.close()
+        out, err = self.process.stdout.read(), self.process.stderr.read()
+        return self.process.wait(timeout=30), out, err
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            stream.close()
+
+    def _piece(self, most):
+        assert select.select([self.process.stdout], [], [], 30)[0], "no report within 30 seconds"
+        piece = os.read(self.process.stdout.fileno(), most)
+        assert piece, self.process.stderr.read()
+        return piece
+
+
+@pytest.fixture
+def spawner(home):
+    """spawner(*options, env={}) -> Spawner; home has the message 0/7."""
+    with open(f"{home.queue}/mess/0/7", "wb") as file:
+        file.write(MESSAGE)
+    started = []
+
+    def start(*options, env=None):
+        started.append(Spawner(home, *options, env=env))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.kill()
+
+
+@pytest.fixture
+def agent(tmp_path):
+    """agent(script) -> path of a program."""
+
+    def make(script):
+        path = tmp_path / "agent"
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+        return str(path)
+
+    return make
+
+
+def order(slot, path=b"0/7", sender=b"s@x.test", recipient=b"a@d.test"):
+    return slot + path + b"\0" + sender + b"\0" + recipient + b"\0"
+
+
+# the stock dialect
+
+AGENTS = [
+    # agent                                                      report
+    (r"printf 'r\0Kyes\n\0'", b"Kyes\n"),
+    (r"printf 'hbad\n\0Dno\n\0'", b"Dbad\nno\n"),
+    (r"printf 'sbusy\n\0'; printf 'Zlater\n\0' >&2", b"Zbusy\nlater\n"),
+    (r"printf 'Zlater\n\0'", b"Zlater\n"),
+    (r"printf 'Kyes'", b"D"),
+    ("exit 0", b"Zqmail-remote produced no output.\n"),
+    ("exit 111", b"ZUnable to run qmail-remote.\n"),
+    ("exit 1", b"DUnable to run qmail-remote.\n"),
+    ("kill -9 $$", b"Zqmail-remote crashed.\n"),
+    (r'printf "r\0K%s\n\0" "$1 $2 $3 $(cat | tr -d \\n) $(basename $(pwd))"', b"Kd.test s@x.test a@d.test Subject: x.hello mess\n"),
+]
+
+
+@pytest.mark.parametrize("script, report", AGENTS)
+def test_an_agent_is_run_and_its_words_are_merged(spawner, agent, script, report):
+    process = spawner(env={"QMAILREMOTE": agent(script)})
+    assert process.read(1) == b"\xff"
+    process.send(order(b"\0"))
+    assert process.end() == (0, b"\0" + report + b"\0", b"")
+
+
+def test_an_agent_that_is_not_there(spawner):
+    process = spawner(env={"QMAILREMOTE": "no-such-program"})
+    process.send(order(b"\5"))
+    assert process.end()[1] == b"\xff\5DUnable to run qmail-remote.\n\0"
+
+
+def test_wide_numbers(spawner, agent):
+    process = spawner("--wide", env={"QMAILREMOTE": agent(r"printf 'r\0Kyes\n\0'")})
+    assert int.from_bytes(process.read(2), "little") > 255
+    process.send(order(b"\1\1"))
+    assert process.end() == (0, b"\1\1Kyes\n\0", b"")
+
+
+def test_our_own_agent_delivers(spawner, home, smtp_peer):
+    with open(f"{home.control}/smtproutes", "wb") as file:
+        file.write(smtp_peer.route())
+    process = spawner()
+    process.send(order(b"\0") + order(b"\1", recipient=b"b@d.test"))
+    code, out, err = process.end()
+    report = b"K127.0.0.1 accepted message.\nRemote host said: 250 ok %d\n"
+    assert (code, err) == (0, b"")
+    assert {text for _, text in Reports().receive(out[1:])} == {report % 1, report % 2}
+    assert {data for _, data in smtp_peer.mails} == {b"Subject: x\r\n\r\n..hello\r\n"}
+
+
+INVALID = [
+    # path, recipient, report
+    (b"0/x", b"a@d.test", b"DInternal error: messid has nonnumerics. (#5.3.5)\n"),
+    (b"", b"a@d.test", b"DInternal error: messid too short. (#5.3.5)\n"),
+    (b"1" * 100, b"a@d.test", b"DInternal error: messid too long. (#5.3.5)\n"),
+    (b"0/7", b"a", b"DSorry, address must include host name. (#5.1.3)\n"),
+    (b"0/8", b"a@d.test", b"Zqmail-spawn unable to open message. (#4.3.0)\n"),
+    (b"0", b"a@d.test", b"ZSorry, message has wrong type. (#4.3.5)\n"),
+]
+
+
+@pytest.mark.parametrize("path, recipient, report", INVALID)
+def test_invalid_orders(spawner, path, recipient, report):
+    process = spawner()
+    process.send(order(b"\3", path, recipient=recipient))
+    assert process.end() == (0, b"\xff\3" + report + b"\0", b"")
+
+
+def test_it_forgets_timeouts_at_its_start(spawner, home):
+    with open(f"{home.queue}/lock/tcpto", "r+b") as table:
+        table.write(b"x" * 1024)
+    spawner().end()
+    with open(f"{home.queue}/lock/tcpto", "rb") as table:
+        assert table.read() == bytes(1024)
+
+
+def test_no_queue(run, tmp_path):
+    assert run("pyrspawn", env={"PYQMAIL_HOME": str(tmp_path)}) == (111, b"", b"")
+
+
+# the native dialect
+
+
+def opening(peer, number=1, hosts=None):
+    hosts = hosts or [(b"mx.test", b"127.0.0.1", peer.port)]
+    return native.open_session(number, b"d.test", b"", hosts)
+
+
+def deliver(number, *deliveries, path=b"0/7"):
+    return native.deliver(number, path, b"s@x.test", [(d, b"u%d@d.test" % d) for d in deliveries])
+
+
+READY = (native.READY, 1, [b"mx.test", b"127.0.0.1"])
+CLOSED = (native.CLOSED, 1, [b"mx.test", b"127.0.0.1"])
+GREETING = [(b"S", b"220 x\r\n"), (b"C", b"EHLO here.example\r\n"), (b"S", b"250-x\r\n250 PIPELINING\r\n")]
+
+
+def mail_for(delivery):
+    return b"MAIL FROM:<s@x.test>\r\nRCPT TO:<u%d@d.test>\r\nDATA\r\n" % delivery
+
+
+def start_native(spawner, env=None):
+    process = spawner("--native", env=env)
+    kind, number, texts = process.next()
+    assert kind == native.HELLO and number > 100 and not texts
+    return process
+
+
+def unused_port():
+    import socket
+
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        return unused.getsockname()[1]
+
+
+def test_several_messages_over_one_session(spawner, smtp_peer):
+    process = start_native(spawner)
+    process.send(opening(smtp_peer))
+    assert process.next() == READY
+    process.send(deliver(1, 10), deliver(1, 11))
+    accepted = b"K127.0.0.1 accepted message.\nRemote host said: 250 ok %d\n"
+    assert process.results(2) == {10: accepted % 1, 11: accepted % 2}
+    process.send(deliver(1, 12, 13))
+    assert process.results(2) == {12: accepted % 3, 13: accepted % 3}
+    process.send(native.pack(native.CLOSE, 1))
+    assert process.next() == CLOSED
+    assert process.end() == (0, b"", b"")
+    assert (smtp_peer.sessions, smtp_peer.farewells) == (1, 1)
+    assert [commands.count(b"RCPT") for commands, _ in smtp_peer.mails] == [1, 1, 2]
+    assert {data for _, data in smtp_peer.mails} == {b"Subject: x\r\n\r\n..hello\r\n"}
+
+
+def test_each_recipient_has_its_own_report(spawner, smtp_peer):
+    order_bytes = b"MAIL FROM:<s@x.test>\r\n" + b"".join(b"RCPT TO:<u%d@d.test>\r\n" % d for d in (1, 2, 3)) + b"DATA\r\n"
+    smtp_peer.scripts.append(
+        [
+            *GREETING,
+            (b"C", order_bytes),
+            (b"S", b"250 ok\r\n250 ok\r\n550 no\r\n450 later\r\n354 go\r\n"),
+            (b"C", b"Subject: x\r\n\r\n..hello\r\n.\r\n"),
+            (b"S", b"250 fine\r\n"),
+            (b"C", b"QUIT\r\n"),
+        ]
+    )
+    process = start_native(spawner)
+    process.send(opening(smtp_peer))
+    assert process.next() == READY
+    process.send(deliver(1, 1, 2, 3))
+    assert process.results(3) == {
+        1: b"K127.0.0.1 accepted message.\nRemote host said: 250 fine\n",
+        2: b"D127.0.0.1 does not like recipient.\nRemote host said: 550 no\nGiving up on 127.0.0.1.\n",
+        3: b"Z127.0.0.1 does not like recipient.\nRemote host said: 450 later\nGiving up on 127.0.0.1.\n",
+    }
+    process.send(native.pack(native.CLOSE, 1))
+    assert process.next() == CLOSED and not smtp_peer.mismatches
+
+
+def test_the_next_candidate_is_tried(spawner, smtp_peer):
+    smtp_peer.scripts.append([(b"S", b"421 not me\r\n"), (b"C", b"QUIT\r\n")])
+    hosts = [
+        (b"a.test", b"127.0.0.1", unused_port()),
+        (b"b.test", b"127.0.0.1", smtp_peer.port),
+        (b"mx.test", b"127.0.0.1", smtp_peer.port),
+    ]
+    process = start_native(spawner)
+    process.send(opening(smtp_peer, hosts=hosts))
+    assert process.next() == READY and smtp_peer.sessions == 2
+
+
+def test_nobody_listens(spawner, smtp_peer):
+    process = start_native(spawner)
+    process.send(opening(smtp_peer, hosts=[(b"mx.test", b"127.0.0.1", unused_port())]))
+    report = b"ZSorry, I wasn't able to establish an SMTP connection. (#4.4.1)\n"
+    assert process.next() == (native.FAILED, 1, [b"connect", b"111", b"mx.test", b"127.0.0.1", report])
+    assert process.next() == CLOSED
+
+
+REFUSALS = [
+    # what the server says, stage, code, report
+    ([(b"S", b"554 no\r\n"), (b"C", b"QUIT\r\n")], native.REFUSED, b"greeting", b"554",
+     b"ZConnected to 127.0.0.1 but greeting failed.\nRemote host said: 554 no\n"),
+    ([(b"S", b"421 wait\r\n"), (b"C", b"QUIT\r\n")], native.REFUSED, b"greeting", b"421",
+     b"ZConnected to 127.0.0.1 but greeting failed.\nRemote host said: 421 wait\n"),
+    ([(b"S", b"220 x\r\n"), (b"C", b"EHLO here.example\r\n"), (b"S", b"500 eh\r\n"), (b"C", b"HELO here.example\r\n"),
+      (b"S", b"550 you\r\n"), (b"C", b"QUIT\r\n")], native.REFUSED, b"helo", b"550",
+     b"ZConnected to 127.0.0.1 but my name was rejected.\nRemote host said: 550 you\n"),
+    ([(b"S", b"220 x\r\n"), (b"C", b"EHLO here.example\r\n")], native.FAILED, b"dialogue", b"0",
+     b"ZConnected to 127.0.0.1 but connection died. (#4.4.2)\n"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("script, kind, stage, code, report", REFUSALS)
+def test_refusals_before_mail(spawner, smtp_peer, script, kind, stage, code, report):
+    smtp_peer.scripts.append(script)
+    process = start_native(spawner)
+    process.send(opening(smtp_peer))
+    assert process.next() == (kind, 1, [stage, code, b"mx.test", b"127.0.0.1", report])
+    assert process.next() == CLOSED and not smtp_peer.mismatches
+
+
+def test_what_was_not_begun_when_the_session_died_comes_back(spawner, smtp_peer):
+    smtp_peer.scripts.append([*GREETING, (b"C", mail_for(1)), (b"S", b"250 ok\r\n")])
+    process = start_native(spawner)
+    process.send(opening(smtp_peer))
+    assert process.next() == READY
+    process.send(deliver(1, 1), deliver(1, 2), deliver(1, 3))
+    assert process.results(1) == {1: b"ZConnected to 127.0.0.1 but connection died. (#4.4.2)\n"}
+    assert process.next() == (native.UNSENT, 1, [b"2"])
+    assert process.next() == (native.UNSENT, 1, [b"3"])
+    assert process.next() == CLOSED
+    process.send(deliver(1, 4))  # crossed with CLOSED
+    assert process.next() == (native.UNSENT, 1, [b"4"])
+
+
+def test_lost_after_the_dot(spawner, smtp_peer):
+    smtp_peer.scripts.append(
+        [*GREETING, (b"C", mail_for(1)), (b"S", b"250 ok\r\n250 ok\r\n354 go\r\n"), (b"C", b"Subject: x\r\n\r\n..hello\r\n.\r\n")]
+    )
+    process = start_native(spawner)
+    process.send(opening(smtp_peer))
+    assert process.next() == READY
+    process.send(deliver(1, 1))
+    assert process.results(1) == {1: b"ZConnected to 127.0.0.1 but connection died. Possible duplicate! (#4.4.2)\n"}
+    assert process.next() == CLOSED
+
+
+@pytest.mark.parametrize("farewell", [b"", b"421 idle\r\n"])
+def test_a_kept_session_that_the_server_gave_up(spawner, smtp_peer, farewell):
+    smtp_peer.scripts.append(
+        [
+            *GREETING,
+            (b"C", mail_for(1)),
+            (b"S", b"250 ok\r\n250 ok\r\n354 go\r\n"),
+            (b"C", b"Subject: x\r\n\r\n..hello\r\n.\r\n"),
+            (b"S", b"250 ok\r\n" + farewell),
+        ]
+    )
+    process = start_native(spawner)
+    process.send(opening(smtp_peer))
+    assert process.next() == READY
+    process.send(deliver(1, 1))
+    assert process.results(1)[1][:1] == b"K"
+    process.send(deliver(1, 2))
+    assert process.next() == (native.UNSENT, 1, [b"2"])
+    assert process.next() == CLOSED
+
+
+def test_a_silent_server(spawner, smtp_peer, home):
+    with open(f"{home.control}/timeoutremote", "w") as file:
+        file.write("1\n")
+    smtp_peer.scripts.append([*GREETING, (b"C", mail_for(1)), (b"C", b"never said")])
+    process = start_native(spawner)
+    process.send(opening(smtp_peer))
+    assert process.next() == READY
+    process.send(deliver(1, 1))
+    assert process.results(1) == {1: b"ZConnected to 127.0.0.1 but connection died. (#4.4.2)\n"}
+    assert process.next() == CLOSED
+
+
+def test_a_server_that_does_not_close_is_not_waited_for(spawner, smtp_peer):
+    smtp_peer.scripts.append([*GREETING, (b"C", b"QUIT\r\n"), (b"S", b"221 bye\r\n"), (b"C", b"never said")])
+    process = start_native(spawner)
+    process.send(opening(smtp_peer))
+    assert process.next() == READY
+    begun = time.monotonic()
+    process.send(native.pack(native.CLOSE, 1))
+    assert process.next() == CLOSED
+    assert 1.5 < time.monotonic() - begun < 10
+
+
+@pytest.mark.parametrize("path, recipient, report", INVALID)
+def test_invalid_native_orders_leave_the_session_open(spawner, smtp_peer, path, recipient, report):
+    process = start_native(spawner)
+    process.send(opening(smtp_peer))
+    assert process.next() == READY
+    process.send(native.deliver(1, path, b"s@x.test", [(5, recipient)]), deliver(1, 6))
+    results = process.results(2)
+    assert results[5] == report and results[6][:1] == b"K"
+
+
+def test_a_partial_line_is_not_begun(spawner, smtp_peer, home):
+    with open(f"{home.queue}/mess/0/8", "wb") as file:
+        file.write(b"x")
+    process = start_native(spawner)
+    process.send(opening(smtp_peer))
+    assert process.next() == READY
+    process.send(deliver(1, 5, path=b"0/8"), deliver(1, 6))
+    results = process.results(2)
+    assert results[5] == b"DSMTP cannot transfer messages with partial final lines. (#5.6.2)\n"
+    assert results[6][:1] == b"K" and len(smtp_peer.mails) == 1
+
+
+def test_large_and_empty_messages(spawner, smtp_peer, home):
+    large = b".0123456789abcdef\n" * 300_000
+    for name, content in (("8", large), ("9", b"")):
+        with open(f"{home.queue}/mess/0/{name}", "wb") as file:
+            file.write(content)
+    process = start_native(spawner)
+    process.send(opening(smtp_peer))
+    assert process.next() == READY
+    process.send(deliver(1, 1, path=b"0/8"), deliver(1, 2, path=b"0/9"))
+    assert {report[:1] for report in process.results(2).values()} == {b"K"}
+    assert [data for _, data in smtp_peer.mails] == [large.replace(b".", b"..").replace(b"\n", b"\r\n"), b""]
+
+
+def test_the_end_of_orders_lets_what_is_in_flight_finish(spawner, smtp_peer):
+    process = start_native(spawner)
+    process.send(opening(smtp_peer), opening(smtp_peer, 2))
+    assert {process.next()[:2], process.next()[:2]} == {(native.READY, 1), (native.READY, 2)}
+    process.send(deliver(1, 1), deliver(1, 2))
+    code, out, err = process.end()
+    frames = native.Unpacker().receive(out)
+    assert (code, err) == (0, b"") and smtp_peer.farewells == 2
+    assert sorted(kind for kind, _, _ in frames) == [native.RESULT, native.RESULT, native.CLOSED, native.CLOSED]
+
+
+def test_a_hundred_sessions_at_once(spawner, smtp_peer):
+    process = start_native(spawner)
+    process.send(*(opening(smtp_peer, number) for number in range(1, 101)))
+    for _ in range(100):
+        kind, number, _ = process.next()
+        assert kind == native.READY
+        process.send(deliver(number, number), native.pack(native.CLOSE, number))
+    kinds = [process.next()[0] for _ in range(200)]
+    assert kinds.count(native.RESULT) == kinds.count(native.CLOSED) == 100
+    assert len(smtp_peer.mails) == smtp_peer.farewells == 100
+
+
+def test_an_agent_behind_native_sessions(spawner, agent):
+    script = r'if test "$3" = u2@d.test; then printf "hno\n\0DGiving up\n\0"; else printf "r\0K%s\n\0" "$(head -1)"; fi'
+    process = start_native(spawner, env={"QMAILREMOTE": agent(script)})
+    process.send(native.open_session(1, b"d.test", b"", [(b"mx.test", b"127.0.0.1", 25)]))
+    assert process.next() == READY
+    process.send(deliver(1, 1, 2), deliver(1, 3, path=b"0/9"))
+    assert process.results(3) == {
+        1: b"KSubject: x\n",
+        2: b"Dno\nGiving up\n",
+        3: b"Zqmail-spawn unable to open message. (#4.3.0)\n",
+    }
+    process.send(native.pack(native.CLOSE, 1))
+    assert process.next() == CLOSED
+    assert process.end() == (0, b"", b"")
+
+
+@pytest.mark.parametrize("nonsense", [b"GET / HTTP/1.0\r\n", native.pack(native.READY, 1), native.pack(native.OPEN, 1, b"x\0")])
+def test_nonsense_ends_it(spawner, nonsense):
+    process = start_native(spawner)
+    process.send(nonsense)
+    assert process.end() == (111, b"", b"qmail-rspawn: fatal: nonsense on descriptor 0\n")
+
+
+def test_no_name_to_tell(spawner, smtp_peer, home):
+    os.unlink(f"{home.control}/me")
+    process = start_native(spawner)
+    process.send(opening(smtp_peer))
+    kind, _, texts = process.next()
+    assert (kind, texts[4]) == (native.FAILED, b"ZUnable to read control files. (#4.3.0)\n")
+    assert process.next() == CLOSED
