@@ -26,7 +26,7 @@ class Completion:
         self._queueing = Queueing(driver, office.home)
         self._later = DueHeap()
         self._now = []
-        self.injecting = 0
+        self.injecting = set()  # messages whose bounce is being queued
         self._stopped = False
 
     def stop(self) -> None:
@@ -57,16 +57,16 @@ class Completion:
 
     def next_due(self) -> int | None:
         """Return when something must be looked at again, in Unix seconds."""
-        if self._now:
-            return 0
-        return self._later.next_due() if self.injecting < INJECTIONS else None
+        if len(self.injecting) >= INJECTIONS:
+            return None  # the end of one goes on
+        return 0 if self._now else self._later.next_due()
 
     def advance(self, now: int) -> None:
         """Look at what may be finished."""
         if self._stopped:
             return
         for _ in range(CHECKS_A_TURN):
-            if self.injecting >= INJECTIONS:
+            if len(self.injecting) >= INJECTIONS:
                 return
             number = self._now.pop() if self._now else self._later.pop_due(now)
             if number is None:
@@ -74,6 +74,8 @@ class Completion:
             self._check(number)
 
     def _check(self, number):
+        if number in self.injecting:
+            return  # both channels ended in one turn
         names = self._office.names
         for path in (names.local(number), names.remote(number), names.todo(number)):
             if self._exists(path, number):
@@ -81,7 +83,7 @@ class Completion:
         if not self._exists(names.info(number), number, quiet=True):
             return
         if self._exists(names.bounce(number), number):
-            self.injecting += 1
+            self.injecting.add(number)
             task = self._office.loop.start(self._bounce(number))
             task.promise.then(lambda promise: self._injected(number, promise.error))
         else:
@@ -103,7 +105,7 @@ class Completion:
         self._later.push(int(time.time()) + TROUBLE_SECONDS, number)
 
     def _injected(self, number, error):
-        self.injecting -= 1
+        self.injecting.discard(number)
         self._office.settle_soon()
         if error is not None:
             self._try_later(number)

@@ -1,0 +1,334 @@
+"""A queue with a real pysend in the middle: spawners are threads of the test, the cleaner is the real one."""
+
+import os
+import select
+import signal
+import sys
+import threading
+import time
+
+import pytest
+
+from pyqmail.mail.queue_files import QueueNames, pull_trigger
+from pyqmail.protocol import envelope, native, resolve_wire, spawn_stock
+from pyqmail.protocol.frames import strings
+from pyqmail.system.processes import spawn
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+PYTHON = sys.executable
+SECONDS = 20
+
+
+def inject(names, sender, recipients, content=b"hello\n", trigger=True, todo=None):
+    """Put a message into the queue as qmail-queue does; returns its number."""
+    first = f"{names.queue}/pid/{os.getpid()}.{time.monotonic_ns()}"
+    with open(first, "wb") as file:
+        file.write(content)
+    number = os.stat(first).st_ino
+    os.link(first, names.mess(number))
+    os.unlink(first)
+    records = b"".join(b"T" + recipient + b"\0" for recipient in recipients)
+    stored = envelope.todo_head(1000, 77) + b"F" + sender + b"\0" + records if todo is None else todo
+    with open(names.intd(number), "wb") as file:
+        file.write(stored)
+    os.link(names.intd(number), names.todo(number))
+    if trigger:
+        pull_trigger(names)
+    return number
+
+
+def preprocessed(names, sender, local=(), remote=(), age=0, due=None, content=b"hello\n"):
+    """Put a message into the queue as qmail-send leaves it; local and remote are whole records; returns its number."""
+    number = inject(names, sender, [], content, trigger=False)
+    os.unlink(names.intd(number))
+    os.unlink(names.todo(number))
+    birth = int(time.time()) - age
+    with open(names.info(number), "wb") as file:
+        file.write(b"F" + sender + b"\0")
+    os.utime(names.info(number), (birth, birth))
+    for path, records in ((names.local(number), local), (names.remote(number), remote)):
+        if records:
+            with open(path, "wb") as file:
+                file.write(b"".join(record + b"\0" for record in records))
+            stamp = birth if due is None else due
+            os.utime(path, (stamp, stamp))
+    return number
+
+
+class Log:
+    """Lines from a pipe, as they come."""
+
+    def __init__(self, fd):
+        self.lines, self._fd = [], fd
+        self._news = threading.Condition()
+        self._reading = threading.Event()
+        self._reading.set()
+        self.ended = False
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self):
+        with os.fdopen(self._fd, "rb") as file:
+            for line in file:
+                self._reading.wait()
+                with self._news:
+                    self.lines.append(line.rstrip(b"\n"))
+                    self._news.notify_all()
+        with self._news:
+            self.ended = True
+            self._news.notify_all()
+
+    def pause(self):
+        """Read no more, until go_on()."""
+        self._reading.clear()
+
+    def go_on(self):
+        self._reading.set()
+
+    def finish(self):
+        """Wait until whoever writes has gone."""
+        self.go_on()
+        with self._news:
+            assert self._news.wait_for(lambda: self.ended, SECONDS), self.lines
+
+    def wait(self, *wanted, count=1):
+        """Wait until each wanted line has come count times."""
+        with self._news:
+            came = self._news.wait_for(
+                lambda: all(self.lines.count(line) >= count for line in wanted) or self.ended, SECONDS
+            )
+        assert came and all(self.lines.count(line) >= count for line in wanted), (wanted, self.lines)
+
+    def wait_some(self, piece):
+        """Wait for a line that contains piece; returns it."""
+        with self._news:
+            self._news.wait_for(lambda: any(piece in line for line in self.lines) or self.ended, SECONDS)
+            found = [line for line in self.lines if piece in line]
+        assert found, (piece, self.lines)
+        return found[0]
+
+
+class Fake:
+    """A spawner in the test: answer(recipient) returns a report, or None to give none until release()."""
+
+    def __init__(self, answer):
+        self.answer, self.orders, self.held, self.is_lost = answer, [], [], False
+        self._news = threading.Condition()
+        theirs_in, self.commands = os.pipe()
+        self.reports, theirs_out = os.pipe()
+        self.ours = theirs_in, theirs_out
+
+    def start(self):
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def say(self, data):
+        try:
+            os.write(self.ours[1], data)
+        except OSError:
+            pass
+
+    def ordered(self, count):
+        """Wait until so many deliveries were ordered."""
+        with self._news:
+            assert self._news.wait_for(lambda: len(self.orders) >= count, SECONDS), self.orders
+
+    def release(self, report=b"Kok\n"):
+        held, self.held = self.held, []
+        for one in held:
+            self.report(one, report)
+
+    def _take(self, number, path, sender, recipient):
+        report = self.answer(recipient)
+        with self._news:
+            self.orders.append((number, path, sender, recipient))
+            if report is None:
+                self.held.append(number)
+            self._news.notify_all()
+        if report is not None:
+            self.report(number, report)
+
+    def _work(self):
+        while data := os.read(self.ours[0], 65536):
+            self.receive(data)
+        self.lose()
+
+    def lose(self):
+        """Die."""
+        if not self.is_lost:
+            self.is_lost = True
+            os.close(self.ours[1])
+
+
+class FakeStock(Fake):
+    def __init__(self, answer, limit=120, width=spawn_stock.NARROW):
+        super().__init__(answer)
+        self._width, self._commands = width, spawn_stock.Commands(width)
+        self.say(spawn_stock.hello(limit, width))
+
+    def report(self, slot, text):
+        self.say(spawn_stock.report(slot, text, self._width))
+
+    def receive(self, data):
+        for command in self._commands.receive(data):
+            self._take(*command)
+
+
+class FakeNative(Fake):
+    """Local if it is never told to OPEN.  greet(destination) returns None to be ready, else (kind, report)."""
+
+    def __init__(self, answer, limit=1000, greet=lambda destination: None):
+        super().__init__(answer)
+        self._unpacker, self._greet = native.Unpacker(), greet
+        self._sessions, self.opened, self.delivers = {}, [], []
+        self.say(native.pack(native.HELLO, limit))
+
+    def report(self, delivery, text):
+        self.say(native.result(self._sessions.get(delivery, delivery), delivery, text))
+
+    def receive(self, data):
+        for kind, number, body in self._unpacker.receive(data):
+            if kind == native.OPEN:
+                destination, _, candidates = native.split_open(body)
+                self.opened.append((destination, candidates))
+                refusal = self._greet(destination)
+                host, address, _ = candidates[0]
+                if refusal is None:
+                    self.say(native.pack(native.READY, number, strings(host, address)))
+                else:
+                    kind, report = refusal
+                    self.say(native.pack(kind, number, strings(b"connect", b"111", host, address, report)))
+                    self.say(native.pack(native.CLOSED, number, strings(host, address)))
+            elif kind == native.CLOSE:
+                self.say(native.pack(native.CLOSED, number, strings(b"h", b"a")))
+            else:
+                path, sender, pairs = native.split_deliver(body)
+                self.delivers.append([recipient for _, recipient in pairs])
+                for delivery, recipient in pairs:
+                    self._sessions[delivery] = number
+                    self._take(delivery, path, sender, recipient)
+
+
+class FakeResolver(Fake):
+    """answer(name) returns (kind, body)."""
+
+    def __init__(self, answer):
+        super().__init__(answer)
+        self._unpacker = resolve_wire.Unpacker()
+
+    def receive(self, data):
+        for kind, number, body in self._unpacker.receive(data):
+            name = body[:-1]
+            self.orders.append((kind, name))
+            answer, content = self.answer(name)
+            self.say(resolve_wire.pack(answer, number, content))
+
+
+class Rig:
+    """start() a pysend on the home; stop() ends it and returns its exit code."""
+
+    stock, native, resolver = FakeStock, FakeNative, FakeResolver
+
+    def __init__(self, home):
+        self.home, self.names = home, QueueNames(home.queue, 23)
+        self.environ = {
+            b"PATH": os.environb[b"PATH"],
+            b"PYTHONPATH": ROOT.encode(),
+            b"PYQMAIL_HOME": home.path.encode(),
+        }
+        self._pids = []
+
+    def inject(self, *arguments, **more):
+        return inject(self.names, *arguments, **more)
+
+    def preprocessed(self, *arguments, **more):
+        return preprocessed(self.names, *arguments, **more)
+
+    def control(self, name, content):
+        with open(f"{self.home.control}/{name}", "wb") as file:
+            file.write(content)
+
+    def start(self, local=None, remote=None, options=(), resolver=None, more=(), clean=True):
+        self.local = local or FakeStock(lambda recipient: b"Kdid 1+0+0\n")
+        self.remote = remote or FakeStock(lambda recipient: b"K192.0.2.1 accepted message.\n")
+        clean_in, clean_commands = os.pipe()
+        clean_answers, clean_out = os.pipe()
+        log_read, log_write = os.pipe()
+        descriptors = {0: log_write, 5: clean_commands, 6: clean_answers}
+        fakes = [(1, self.local), (3, self.remote)]
+        if resolver is not None:
+            fakes.append((7, resolver))
+        fakes += [(9 + 2 * index, one) for index, one in enumerate(more)]
+        for number, fake in fakes:
+            descriptors[number], descriptors[number + 1] = fake.commands, fake.reports
+        self.pid = self._run("pysend", options, descriptors)
+        self.clean_pid = self._run("pyclean", (), {0: clean_in, 1: clean_out, 2: 2}) if clean else None
+        for fd in {clean_in, clean_out, *descriptors.values()}:
+            os.close(fd)
+        for _, fake in fakes:
+            fake.start()
+        self.log = Log(log_read)
+        return self
+
+    def _run(self, name, options, descriptors):
+        for fd in list(descriptors.values()):
+            if fd > 2:
+                os.set_inheritable(fd, False)
+        pid = spawn([PYTHON, f"{ROOT}/bin/{name}", *options], self.environ, None, descriptors)
+        self._pids.append(pid)
+        return pid
+
+    def signal(self, number):
+        os.kill(self.pid, number)
+
+    def wait(self):
+        """Return the exit code of pysend."""
+        status = self._reap(self.pid)
+        self.log.finish()
+        return os.waitstatus_to_exitcode(status)
+
+    def stop(self):
+        self.signal(signal.SIGTERM)
+        return self.wait()
+
+    def kill(self):
+        self.signal(signal.SIGKILL)
+        self._reap(self.pid)
+        self._reap(self.clean_pid)
+
+    def _reap(self, pid):
+        until = time.monotonic() + SECONDS
+        fd = os.pidfd_open(pid)
+        try:
+            ready, _, _ = select.select([fd], [], [], max(0, until - time.monotonic()))
+            if not ready:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                raise AssertionError(f"process {pid} did not end: {self.log.lines}")
+        finally:
+            os.close(fd)
+        self._pids.remove(pid)
+        return os.waitpid(pid, 0)[1]
+
+    def clear(self):
+        for pid in list(self._pids):
+            try:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+            except (ProcessLookupError, ChildProcessError):
+                pass
+
+    def gone(self, number):
+        """Wait until a message has left the queue."""
+        until = time.monotonic() + SECONDS
+        while self.names.state(number) != "S1":
+            assert time.monotonic() < until, self.log.lines
+            select.select([], [], [], 0.01)
+
+
+@pytest.fixture
+def rig(home):
+    """A Rig on a private home; everything it started is gone afterwards."""
+    one = Rig(home)
+    yield one
+    one.clear()

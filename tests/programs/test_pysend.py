@@ -1,0 +1,847 @@
+"""A real pysend between fake spawners, the real cleaner, and a queue on disk: log lines and files, byte for byte.
+
+Not here: the real spawners (tests of pystart), and a loss of power.
+"""
+
+import os
+import signal
+import stat
+import threading
+import time
+
+import pytest
+
+from pyqmail.protocol import native, resolve_wire
+from pyqmail.protocol.queue_wire import ANSWER, INLINE, Unpacker, answer_body, pack, split_inline
+
+NOW = 0
+
+
+class Queue:
+    """A pyqueued of the test: takes what is queued inline, or says no."""
+
+    def __init__(self, home, exit_code=0):
+        import socket
+
+        self.taken, self._exit_code = [], exit_code
+        self._news = threading.Condition()
+        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._sock.bind(home.queue_socket)
+        self._sock.listen(5)
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        while True:
+            try:
+                peer, _ = self._sock.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._talk, args=(peer,), daemon=True).start()
+
+    def _talk(self, peer):
+        unpacker = Unpacker()
+        while data := peer.recv(65536):
+            for kind, number, body in unpacker.receive(data):
+                assert kind == INLINE
+                with self._news:
+                    self.taken.append(split_inline(body))
+                    self._news.notify_all()
+                peer.sendall(pack(ANSWER, number, answer_body(self._exit_code, 4711 if not self._exit_code else 0)))
+
+    def wait(self, count):
+        with self._news:
+            assert self._news.wait_for(lambda: len(self.taken) >= count, 20)
+        return self.taken
+
+    def close(self):
+        self._sock.close()
+
+
+@pytest.fixture
+def queue(home):
+    one = Queue(home)
+    yield one
+    one.close()
+
+
+def lines(rig):
+    return [line.decode() for line in rig.log.lines]
+
+
+# both channels, the words of the log
+
+
+def test_log_of_one_message(rig):
+    number = rig.inject(b"s d%@x", [b"ann@here.example", b"bob y@far.example"], b"hello\n")
+    rig.start(
+        local=rig.stock(lambda recipient: b"Kdid 1+0+0\n"),
+        remote=rig.stock(lambda recipient: None),
+    )
+    rig.remote.ordered(1)
+    rig.log.wait_some(b"success")
+    assert rig.remote.orders == [(0, b"%d/%d" % (number % 23, number), b"s d%@x", b"bob y@far.example")]
+    rig.remote.release(b"K\xe9 accepted\tmessage.\n")
+    rig.gone(number)
+    assert rig.stop() == 0
+    assert lines(rig) == [
+        "status: local 0/10 remote 0/20",
+        f"new msg {number}",
+        f"info msg {number}: bytes 6 from <s_d_@x> qp 77 uid 1000",
+        f"starting delivery 1: msg {number} to local ann@here.example",
+        "status: local 1/10 remote 0/20",
+        f"starting delivery 2: msg {number} to remote bob_y@far.example",
+        "status: local 1/10 remote 1/20",
+        "delivery 1: success: did_1+0+0/",
+        "status: local 0/10 remote 1/20",
+        "delivery 2: success: __accepted_message./",
+        "status: local 0/10 remote 0/20",
+        f"end msg {number}",
+        "status: exiting",
+    ]
+
+
+@pytest.mark.parametrize(
+    "report, line",
+    [
+        (b"K", "delivery 1: success: "),
+        (b"Zlater\n", "delivery 1: deferral: later/"),
+        (b"", "delivery 1: report mangled, will defer"),
+        (b"xhm\n", "delivery 1: report mangled, will defer"),
+    ],
+)
+def test_words_of_reports(rig, report, line):
+    rig.inject(b"s@x", [b"ann@here.example"])
+    rig.start(local=rig.stock(lambda recipient: report))
+    rig.log.wait(line.encode())
+    assert rig.stop() == 0
+
+
+def test_a_message_without_recipients_ends_at_once(rig):
+    number = rig.inject(b"s@x", [])
+    rig.start()
+    rig.gone(number)
+    assert rig.stop() == 0
+    assert lines(rig)[1:] == [
+        f"new msg {number}",
+        f"info msg {number}: bytes 6 from <s@x> qp 77 uid 1000",
+        f"end msg {number}",
+        "status: exiting",
+    ]
+
+
+def test_recipients_are_rewritten(rig):
+    rig.control("virtualdomains", b"virtual.example:virt\n")
+    rig.control("percenthack", b"pct\n")
+    rig.control("envnoathost", b"noat.example\n")
+    number = rig.inject(b"l-@x-@[]", [b"a@virtual.example", b"b%far.example@pct", b"c"])
+    rig.start()
+    rig.gone(number)
+    assert rig.stop() == 0
+    assert [order[2:] for order in rig.local.orders] == [(b"l-virt-a=virtual.example@x", b"virt-a@virtual.example")]
+    assert sorted(order[2:] for order in rig.remote.orders) == [
+        (b"l-b=far.example@x", b"b@far.example"),
+        (b"l-c=noat.example@x", b"c@noat.example"),
+    ]
+
+
+def test_trigger_wakes_it(rig):
+    rig.start()
+    rig.log.wait(b"status: local 0/10 remote 0/20")
+    for _ in range(3):
+        rig.gone(rig.inject(b"s@x", [b"ann@here.example"]))
+    assert rig.stop() == 0
+
+
+# slots and limits
+
+
+def test_lowest_free_slot_and_limits(rig):
+    rig.control("concurrencylocal", b"3\n")
+    for _ in range(5):
+        rig.inject(b"s@x", [b"ann@here.example"])
+    rig.start(local=rig.stock(lambda recipient: None, limit=2))
+    rig.local.ordered(2)
+    assert sorted(order[0] for order in rig.local.orders) == [0, 1]
+    rig.log.wait(b"status: local 2/2 remote 0/20")
+    for count in (3, 4, 5):
+        slot = rig.local.held.pop()
+        rig.local.report(slot, b"Kok\n")
+        rig.local.ordered(count)
+        assert rig.local.orders[-1][0] == slot
+    rig.local.release()
+    assert rig.stop() == 0
+
+
+def test_concurrency_zero_holds(rig):
+    rig.control("concurrencylocal", b"0\n")
+    held = rig.inject(b"s@x", [b"ann@here.example"])
+    other = rig.inject(b"s@x", [b"bob@far.example"])
+    rig.start()
+    rig.gone(other)
+    assert rig.stop() == 0
+    assert not rig.local.orders and rig.names.state(held) == "S5"
+
+
+def test_wide_dialect(rig):
+    number = rig.inject(b"s@x", [b"ann@here.example"])
+    rig.start(
+        local=rig.stock(lambda recipient: b"Kok\n", 1000, 2),
+        remote=rig.stock(lambda recipient: b"Kok\n", 1000, 2),
+        options=["--wide"],
+    )
+    rig.gone(number)
+    assert rig.stop() == 0
+
+
+def test_one_large_message_does_not_hold_up_the_next(rig):
+    rig.control("concurrencylocal", b"2\n")
+    rig.inject(b"s@x", [b"u%d@here.example" % i for i in range(50)])
+    rig.start(local=rig.stock(lambda recipient: None))
+    rig.local.ordered(2)
+    rig.inject(b"s@x", [b"quick@here.example"])
+    rig.log.wait(*[b"info msg %d: bytes 6 from <s@x> qp 77 uid 1000" % _number(line) for line in _new(rig, 2)])
+    rig.local.release()
+    rig.local.ordered(4)
+    assert b"quick@here.example" in [order[3] for order in rig.local.orders[:4]]
+    rig.local.answer = lambda recipient: b"Kok\n"
+    rig.local.release()
+    assert rig.stop() == 0
+
+
+def _new(rig, count):
+    until = time.monotonic() + 20
+    while len(found := [line for line in rig.log.lines if line.startswith(b"new msg")]) < count:
+        assert time.monotonic() < until
+        rig.log.wait_some(b"new msg")
+    return found
+
+
+def _number(line):
+    return int(line.rpartition(b" ")[2])
+
+
+def test_a_thousand_recipients_over_two_channels(rig):
+    recipients = [b"u%d@%b" % (i, (b"here.example", b"far.example")[i % 2]) for i in range(1000)]
+    number = rig.inject(b"s@x", recipients)
+    rig.start()
+    rig.gone(number)
+    assert rig.stop() == 0
+    assert sorted(order[3] for order in rig.local.orders + rig.remote.orders) == sorted(recipients)
+
+
+def test_a_message_with_more_recipients_than_stay_in_memory(rig):
+    recipients = [b"user-with-a-long-name-%d@far.example" % i for i in range(5000)]
+    number = rig.inject(b"s@x", recipients)
+    rig.control("concurrencyremote", b"100\n")
+    rig.start()
+    rig.gone(number)
+    assert rig.stop() == 0
+    assert sorted(order[3] for order in rig.remote.orders) == sorted(recipients)
+
+
+# deferral, marks, schedule
+
+
+def test_deferral_keeps_files_marks_and_due_time(rig):
+    number = rig.inject(b"s@x", [b"a@far.example", b"b@far.example", b"ann@here.example"])
+    rig.start(remote=rig.stock(lambda recipient: b"Zlater\n" if recipient.startswith(b"a") else b"Kok\n"))
+    rig.log.wait_some(b": deferral: later/")
+    before = int(time.time())
+    assert rig.stop() == 0
+    assert rig.names.state(number) == "S5"
+    with open(rig.names.info(number), "rb") as file:
+        assert file.read() == b"Fs@x\0"
+    with open(rig.names.remote(number), "rb") as file:
+        assert file.read() == b"Ta@far.example\0Db@far.example\0"
+    assert not os.path.exists(rig.names.local(number))
+    birth = os.stat(rig.names.info(number)).st_mtime
+    assert birth == int(birth) and before - 20 <= birth <= before
+    assert os.stat(rig.names.remote(number)).st_mtime == birth + 400
+    assert stat.S_IMODE(os.stat(rig.names.remote(number)).st_mode) == 0o600
+
+
+def test_takes_over_marks_and_due_times(rig):
+    now = int(time.time())
+    due = rig.preprocessed(b"s@x", (), (b"Da@far.example", b"Tb@far.example"), age=500, due=now - 5)
+    later = rig.preprocessed(b"s@x", (b"Tann@here.example",), (), age=500, due=now + 3000)
+    rig.start()
+    rig.gone(due)
+    assert rig.stop() == 0
+    assert [order[3] for order in rig.remote.orders] == [b"b@far.example"] and not rig.local.orders
+    assert os.stat(rig.names.local(later)).st_mtime == now + 3000
+
+
+def test_second_deferral_goes_by_the_age(rig):
+    number = rig.preprocessed(b"s@x", (), (b"Tb@far.example",), age=1600)
+    rig.start(remote=rig.stock(lambda recipient: b"Zno\n"))
+    rig.log.wait(b"delivery 1: deferral: no/", b"status: local 0/10 remote 0/20")
+    assert rig.stop() == 0
+    birth = os.stat(rig.names.info(number)).st_mtime
+    assert os.stat(rig.names.remote(number)).st_mtime in (birth + 3600, birth + 3721)
+
+
+def test_alarm_makes_everything_due(rig):
+    now = int(time.time())
+    number = rig.preprocessed(b"s@x", (b"Tann@here.example",), (b"Tb@far.example",), age=500, due=now + 3000)
+    rig.start()
+    rig.gone(rig.inject(b"s@x", [b"first@here.example"]))
+    rig.signal(signal.SIGALRM)
+    rig.gone(number)
+    assert rig.stop() == 0
+
+
+def test_alarm_while_it_still_reads_the_queue(rig):
+    now = int(time.time())
+    numbers = [rig.preprocessed(b"s@x", (b"Tann@here.example",), due=now + 3000) for _ in range(300)]
+    rig.start()
+    rig.log.wait(b"status: local 0/10 remote 0/20")
+    rig.signal(signal.SIGALRM)
+    for number in numbers:
+        rig.gone(number)
+    assert rig.stop() == 0
+
+
+# bounces
+
+
+def test_bounce(rig, queue):
+    rig.control("bouncehost", b"bounces.example\n")
+    rig.control("virtualdomains", b"v.example:virt\n")
+    number = rig.inject(b"send er@x", [b"a@v.example", b"b@far.example", b"c@far.example"], b"Subject: hm\n\n\0\xff\n")
+    rig.start(
+        local=rig.stock(lambda recipient: b"DNo such user.\n\n"),
+        remote=rig.stock(lambda recipient: b"Kok\n" if recipient.startswith(b"c") else b"Dno\nway"),
+    )
+    rig.gone(number)
+    assert rig.stop() == 0
+    [(envelope, message)] = queue.taken
+    assert envelope == b"F\0Tsend er@x\0\0"
+    date, rest = message.split(b"\n", 1)
+    assert date.startswith(b"Date: ") and date.endswith(b" -0000")
+    paragraphs = [b"<a@v.example>:\nNo such user.\n\n\n", b"<b@far.example>:\nno\nway\n\n"]
+    head = (
+        b'From: MAILER-DAEMON@bounces.example\nTo: "send er"@x\nSubject: failure notice\n\n'
+        b"Hi. This is the qmail-send program at bounces.example.\n"
+        b"I'm afraid I wasn't able to deliver your message to the following addresses.\n"
+        b"This is a permanent error; I've given up. Sorry it didn't work out.\n\n"
+    )
+    tail = b'--- Below this line is a copy of the message.\n\nReturn-Path: <"send er"@x>\nSubject: hm\n\n\0\xff\n'
+    assert rest in (head + b"".join(paragraphs) + tail, head + b"".join(reversed(paragraphs)) + tail)
+    assert lines(rig)[-3:] == [f"bounce msg {number} qp 4711", f"end msg {number}", "status: exiting"]
+    assert not os.path.exists(rig.names.bounce(number))
+
+
+def test_double_bounce(rig, queue):
+    rig.control("doublebouncehost", b"double.example\n")
+    number = rig.inject(b"", [b"b@far.example"])
+    rig.start(remote=rig.stock(lambda recipient: b"Dno\n"))
+    rig.gone(number)
+    assert rig.stop() == 0
+    [(envelope, message)] = queue.taken
+    assert envelope == b"F#@[]\0Tpostmaster@double.example\0\0"
+    assert b"\nTo: postmaster@double.example\n" in message
+    assert b"I tried to deliver a bounce message to this address, but the bounce bounced!\n" in message
+    assert b"--- Below this line is the original bounce.\n\nReturn-Path: <>\nhello\n" in message
+
+
+def test_triple_bounce(rig, queue):
+    number = rig.inject(b"#@[]", [b"b@far.example"])
+    rig.start(remote=rig.stock(lambda recipient: b"Dno\n"))
+    rig.gone(number)
+    assert rig.stop() == 0
+    assert not queue.taken
+    assert lines(rig)[-3:] == [f"triple bounce: discarding bounce/{number}", f"end msg {number}", "status: exiting"]
+
+
+def test_bounce_about_verp_goes_to_the_plain_sender(rig, queue):
+    number = rig.inject(b"owner-l-@x-@[]", [b"b@far.example"])
+    rig.start(remote=rig.stock(lambda recipient: b"Dno\n"))
+    rig.gone(number)
+    assert rig.stop() == 0
+    assert queue.taken[0][0] == b"F\0Towner-l-@x\0\0"
+
+
+def test_expiry(rig, queue):
+    number = rig.preprocessed(b"s@x", (), (b"Tb@far.example",), age=700000)
+    rig.start(remote=rig.stock(lambda recipient: b"Zlater\n"))
+    rig.gone(number)
+    assert rig.stop() == 0
+    assert (
+        b"delivery 1: failure: later/I'm_not_going_to_try_again;_this_message_has_been_in_the_queue_too_long./"
+        in rig.log.lines
+    )
+    assert (
+        b"<b@far.example>:\nlater\nI'm not going to try again; this message has been in the queue too long.\n\n"
+        in queue.taken[0][1]
+    )
+
+
+def test_nobody_queues_the_bounce(rig):
+    number = rig.inject(b"s@x", [b"b@far.example"])
+    rig.start(remote=rig.stock(lambda recipient: b"Dno\n"))
+    rig.log.wait(b"warning: unable to start qmail-queue, will try later")
+    assert rig.stop() == 0
+    assert rig.names.state(number) == "S5"
+    with open(rig.names.bounce(number), "rb") as file:
+        assert file.read() == b"<b@far.example>:\nno\n\n"
+
+
+def test_the_queue_says_no_to_the_bounce(rig, home):
+    queue = Queue(home, 53)
+    number = rig.inject(b"s@x", [b"b@far.example"])
+    rig.start(remote=rig.stock(lambda recipient: b"Dno\n"))
+    rig.log.wait(b"warning: trouble injecting bounce message, will try later")
+    assert rig.stop() == 0
+    queue.close()
+    assert rig.names.state(number) == "S5" and os.path.exists(rig.names.bounce(number))
+    os.unlink(home.queue_socket)
+    queue = Queue(home)
+    rig.start()  # finds it done but for the bounce
+    rig.gone(number)
+    assert rig.stop() == 0
+    queue.close()
+    assert len(queue.taken) == 1
+
+
+def test_qmailqueue_takes_the_bounce(rig, home, tmp_path):
+    script = tmp_path / "queue"
+    script.write_text(f"#!/bin/sh\ncat > {tmp_path}/message\ncat <&1 > {tmp_path}/envelope\n")
+    script.chmod(0o755)
+    rig.environ[b"QMAILQUEUE"] = os.fsencode(script)
+    number = rig.inject(b"s@x", [b"b@far.example"])
+    rig.start(remote=rig.stock(lambda recipient: b"Dno\n"))
+    rig.gone(number)
+    assert rig.stop() == 0
+    assert (tmp_path / "envelope").read_bytes() == b"F\0Ts@x\0\0"
+    assert (tmp_path / "message").read_bytes().endswith(b"Return-Path: <s@x>\nhello\n")
+
+
+# todo entries that cannot be used
+
+
+@pytest.mark.parametrize(
+    "todo, warning",
+    [
+        (b"u1\0p2\0Fs@x\0Xhm\0Tann@here.example\0", "unknown record type in"),
+        (b"u1\0p2\0Fs@x\0\0", "unknown record type in"),
+        (b"u1\0p2\0Fs@x\0Tann@here.example", "trouble reading"),
+        (b"u1\0p2\0", "trouble reading"),
+        (b"", "trouble reading"),
+    ],
+)
+def test_poison_stays_and_does_no_harm(rig, todo, warning):
+    poison = rig.inject(b"", [], todo=todo)
+    rig.start()
+    rig.log.wait(f"warning: {warning} todo/{poison}".encode())
+    rig.gone(rig.inject(b"s@x", [b"ann@here.example"]))
+    rig.gone(rig.inject(b"s@x", [b"ann@here.example"]))
+    assert rig.stop() == 0
+    assert lines(rig).count(f"warning: {warning} todo/{poison}") == 1
+    assert rig.names.state(poison) == "S4" and len(rig.local.orders) == 2
+
+
+def test_todo_without_message(rig):
+    number = rig.inject(b"s@x", [b"ann@here.example"])
+    os.unlink(rig.names.mess(number))
+    rig.start()
+    rig.log.wait(f"warning: unable to stat mess/{number % 23}/{number}".encode())
+    assert rig.stop() == 0
+
+
+def test_names_that_are_no_messages_are_left_alone(rig, home):
+    for name in ("todo/x1", "todo/12x", "info/0/a", "mess/1/.b"):
+        with open(f"{home.queue}/{name}", "wb"):
+            pass
+    rig.start()
+    rig.gone(rig.inject(b"s@x", [b"ann@here.example"]))
+    assert rig.stop() == 0
+    assert os.path.exists(f"{home.queue}/todo/x1") and os.path.exists(f"{home.queue}/mess/1/.b")
+
+
+def test_unknown_record_in_a_channel_file(rig):
+    number = rig.preprocessed(b"s@x", (), (b"Ta@far.example", b"Qhm", b"Tb@far.example"))
+    rig.start()
+    rig.log.wait(f"warning: unknown record type in remote/{number % 23}/{number}!".encode())
+    rig.log.wait_some(b"success")
+    assert rig.stop() == 0
+    with open(rig.names.remote(number), "rb") as file:
+        assert file.read() == b"Da@far.example\0Qhm\0Tb@far.example\0"
+
+
+def test_no_info_to_go_with_a_channel_file(rig):
+    number = rig.preprocessed(b"s@x", (), (b"Ta@far.example",))
+    with open(rig.names.info(number), "wb"):
+        pass
+    rig.start()
+    rig.log.wait(f"warning: trouble opening remote/{number % 23}/{number}; will try again later".encode())
+    assert rig.stop() == 0
+
+
+# crash states
+
+
+def every_state(rig):
+    """Make a message in each state a crash can leave; returns {number: what must be delivered}."""
+    names, made = rig.names, {}
+    number = rig.inject(b"s@x", [b"s2@here.example"], trigger=False)  # S2
+    os.unlink(names.todo(number))
+    os.unlink(names.intd(number))
+    made[number] = []
+    number = rig.inject(b"s@x", [b"s3@here.example"], trigger=False)  # S3
+    os.unlink(names.todo(number))
+    made[number] = []
+    made[rig.inject(b"s@x", [b"s4@here.example"], trigger=False)] = [b"s4@here.example"]
+    number = rig.inject(b"s@x", [b"s4-no-intd@here.example"], trigger=False)
+    os.unlink(names.intd(number))
+    made[number] = [b"s4-no-intd@here.example"]
+    number = rig.inject(b"s@x", [b"s4-half@here.example"], trigger=False)
+    for path, content in ((names.info(number), b"Fs@"), (names.local(number), b"Tx"), (names.bounce(number), b"old")):
+        with open(path, "wb") as file:
+            file.write(content)
+    made[number] = [b"s4-half@here.example"]
+    number = rig.preprocessed(b"s@x", (b"Ts5-a@here.example", b"Ds5-b@here.example"), (b"Ts5-c@far.example",))
+    made[number] = [b"s5-a@here.example", b"s5-c@far.example"]
+    made[rig.preprocessed(b"s@x", (b"Ds5-all@here.example",))] = []
+    made[rig.preprocessed(b"s@x")] = []  # both channel files gone
+    return made
+
+
+def test_every_state_at_the_start(rig, queue):
+    made = every_state(rig)
+    kept = list(made)[:2]  # no 36 hours old
+    rig.start()
+    for number in made:
+        if number not in kept:
+            rig.gone(number)
+    assert rig.stop() == 0
+    assert sorted(order[3] for order in rig.local.orders + rig.remote.orders) == sorted(sum(made.values(), []))
+    assert [rig.names.state(number) for number in kept] == ["S2", "S3"] and not queue.taken
+
+
+def test_a_bounce_left_by_a_crash_is_sent(rig, queue):
+    number = rig.preprocessed(b"s@x")
+    with open(rig.names.bounce(number), "wb") as file:
+        file.write(b"<a@b>:\nno\n\n")
+    rig.start()
+    rig.gone(number)
+    assert rig.stop() == 0
+    assert b"<a@b>:\nno\n\n" in queue.taken[0][1]
+
+
+def test_old_leftovers_are_swept(rig):
+    names, swept = rig.names, []
+    for kind in ("S2", "S3", "young"):
+        number = rig.inject(b"s@x", [], trigger=False)
+        os.unlink(names.todo(number))
+        if kind == "S2":
+            os.unlink(names.intd(number))
+        if kind != "young":
+            long_ago = time.time() - 129700
+            os.utime(names.mess(number), (long_ago, time.time()))
+            swept.append(number)
+    rig.start()
+    for gone in swept:
+        rig.gone(gone)
+    assert rig.stop() == 0
+    assert names.state(number) == "S3"
+    assert not [line for line in lines(rig) if "warning" in line]
+
+
+@pytest.mark.parametrize("moment", ["young", "settled"])
+def test_killed_in_the_middle(rig, moment):
+    """What was not reported is delivered again; nothing is lost."""
+    number = rig.inject(b"s@x", [b"a@far.example", b"b@far.example", b"ann@here.example"])
+    rig.start(remote=rig.stock(lambda recipient: None if recipient.startswith(b"b") else b"Kok\n"))
+    rig.log.wait_some(b"success")
+    rig.remote.ordered(2)
+    if moment == "settled":
+        _wait_for(lambda: rig.names.state(number) == "S5")
+        _wait_for(lambda: open(rig.names.remote(number), "rb").read() == b"Da@far.example\0Tb@far.example\0")
+    rig.kill()
+    rig.start()
+    rig.gone(number)
+    assert rig.stop() == 0
+    again = sorted(order[3] for order in rig.remote.orders)
+    assert again == ([b"b@far.example"] if moment == "settled" else [b"a@far.example", b"b@far.example"])
+
+
+def _wait_for(true):
+    until = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.01)  # for the file system, which cannot be waited on
+
+
+# signals, the end, what cannot start
+
+
+def test_term_waits_for_deliveries(rig):
+    number = rig.inject(b"s@x", [b"a@far.example", b"b@far.example"])
+    rig.control("concurrencyremote", b"1\n")
+    rig.start(remote=rig.stock(lambda recipient: None))
+    rig.remote.ordered(1)
+    rig.signal(signal.SIGTERM)
+    _wait_for(lambda: not _has_reader(rig.names.trigger))  # it has seen the signal
+    rig.inject(b"s@x", [b"late@far.example"])
+    rig.remote.release()
+    assert rig.wait() == 0
+    assert lines(rig)[-3:] == [
+        "delivery 1: success: ok/",
+        "status: local 0/10 remote 0/1 exitasap",
+        "status: exiting",
+    ]
+    assert len(rig.remote.orders) == 1 and rig.names.state(number) == "S5"
+    with open(rig.names.remote(number), "rb") as file:
+        assert sorted(file.read().split(b"\0")) == [b"", b"Da@far.example", b"Tb@far.example"]
+
+
+def _has_reader(fifo):
+    try:
+        os.close(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+    except OSError:
+        return False
+    return True
+
+
+def test_hangup_rereads_locals(rig):
+    rig.start()
+    rig.gone(rig.inject(b"s@x", [b"a@new.example"]))
+    assert len(rig.remote.orders) == 1
+    rig.control("locals", b"new.example\n")
+    rig.control("virtualdomains", b"virt.example:v\n")
+    rig.signal(signal.SIGHUP)  # silent when it works, so ask until it has
+    _wait_for(lambda: rig.gone(rig.inject(b"s@x", [b"a@new.example"])) or rig.local.orders)
+    rig.gone(rig.inject(b"s@x", [b"b@virt.example"]))
+    assert rig.local.orders[-1][3] == b"v-b@virt.example"
+    assert rig.stop() == 0
+
+
+def test_hangup_that_fails_keeps_the_old(rig):
+    rig.start()
+    rig.gone(rig.inject(b"s@x", [b"a@here.example"]))
+    os.mkdir(f"{rig.home.control}/locals")
+    rig.signal(signal.SIGHUP)
+    rig.log.wait(b"alert: unable to reread control/locals")
+    rig.gone(rig.inject(b"s@x", [b"a@here.example"]))
+    assert rig.stop() == 0 and len(rig.local.orders) == 2
+
+
+def test_lost_spawner(rig):
+    number = rig.inject(b"s@x", [b"a@far.example"])
+    rig.start(remote=rig.stock(lambda recipient: None))
+    rig.remote.ordered(1)
+    rig.remote.lose()
+    assert rig.wait() == 0
+    assert "alert: oh no! lost spawn connection! dying..." in lines(rig) and lines(rig)[-1] == "status: exiting"
+    assert rig.names.state(number) == "S5"
+
+
+def test_lost_cleaner(rig):
+    rig.start()
+    rig.log.wait(b"status: local 0/10 remote 0/20")
+    os.kill(rig.clean_pid, signal.SIGKILL)
+    assert rig.wait() == 0
+    assert "alert: oh no! lost qmail-clean connection! dying..." in lines(rig)
+
+
+def test_report_out_of_range(rig):
+    rig.start()
+    rig.log.wait(b"status: local 0/10 remote 0/20")
+    rig.local.report(7, b"Kok\n")
+    rig.log.wait(b"warning: internal error: delivery report out of range")
+    assert rig.stop() == 0
+
+
+def test_second_one(rig, home):
+    import fcntl
+
+    with open(rig.names.sendmutex, "r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        rig.start()
+        assert rig.wait() == 111
+    assert lines(rig) == ["alert: cannot start: qmail-send is already running"]
+
+
+def test_no_fire(rig):
+    rig.start(remote=NoFire())
+    assert rig.wait() == 111
+    assert lines(rig) == ["alert: cannot start: hath the daemon spawn no fire?"]
+
+
+class NoFire:
+    """A spawner that ended before it said anything."""
+
+    def __init__(self):
+        read, self.commands = os.pipe()
+        self.reports, write = os.pipe()
+        os.close(read)
+        os.close(write)
+
+    def start(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    "spoil, reason",
+    [
+        (lambda home: os.unlink(f"{home.control}/me"), "unable to read controls"),
+        (lambda home: os.mkdir(f"{home.control}/locals"), "unable to read controls"),
+        (lambda home: os.rename(home.queue, f"{home.path}/elsewhere"), "unable to switch to queue directory"),
+        (lambda home: os.unlink(f"{home.queue}/lock/sendmutex"), "unable to open mutex"),
+        (lambda home: os.rename(home.path, f"{home.path}-elsewhere"), "unable to switch to home directory"),
+    ],
+)
+def test_cannot_start(rig, home, spoil, reason):
+    spoil(home)
+    rig.start()
+    assert rig.wait() == 111
+    assert lines(rig) == [f"alert: cannot start: {reason}"]
+
+
+def test_mutex_is_not_inherited_and_is_released(rig):
+    rig.start()
+    rig.log.wait(b"status: local 0/10 remote 0/20")
+    assert rig.stop() == 0
+    rig.start()
+    rig.log.wait(b"status: local 0/10 remote 0/20")
+    assert rig.stop() == 0
+
+
+def test_a_log_that_nobody_reads_does_not_hold_up_mail(rig):
+    rig.start()
+    rig.log.wait(b"status: local 0/10 remote 0/20")
+    rig.log.pause()
+    numbers = [rig.inject(b"s@x", [b"u%d@here.example" % i for i in range(200)]) for _ in range(5)]
+    for number in numbers:
+        rig.gone(number)
+    rig.log.go_on()
+    assert rig.stop() == 0
+    assert sum(b"success" in line for line in rig.log.lines) == 1000 and rig.log.lines[-1] == b"status: exiting"
+
+
+# the native dialect
+
+FOUND = resolve_wire.exchangers_body([(10, b"mx.far.example", b"192.0.2.7"), (20, b"mx2.far.example", b"192.0.2.8")])
+
+
+def natively(rig, remote=None, answer=lambda name: (resolve_wire.FOUND, FOUND), more=(), **options):
+    rig.start(
+        local=rig.native(lambda recipient: b"Kok\n"),
+        remote=remote or rig.native(lambda recipient: b"Kaccepted\n", **options),
+        resolver=rig.resolver(answer),
+        options=["--native", "--sessions", str(1 + len(more))],
+        more=more,
+    )
+
+
+def test_native(rig):
+    number = rig.inject(b"s@x", [b"ann@here.example", b"bob@Far.example"])
+    natively(rig)
+    rig.gone(number)
+    assert rig.stop() == 0
+    assert rig.remote.opened == [
+        (b"far.example", [(b"mx.far.example", b"192.0.2.7", 25), (b"mx2.far.example", b"192.0.2.8", 25)])
+    ]
+    assert "status: local 0/10 remote 0/20" in lines(rig) and f"end msg {number}" in lines(rig)
+
+
+def test_native_groups_recipients_and_reuses_sessions(rig):
+    first = rig.inject(b"s@x", [b"u%d@far.example" % i for i in range(10)])
+    natively(rig)
+    rig.gone(first)
+    rig.gone(rig.inject(b"s@x", [b"next@far.example"]))
+    assert rig.stop() == 0
+    assert rig.remote.delivers == [[b"u%d@far.example" % i for i in range(10)], [b"next@far.example"]]
+    assert len(rig.remote.opened) == 1
+    assert "status: local 0/10 remote 10/20" in lines(rig)
+
+
+def test_native_spreads_sessions(rig):
+    more = rig.native(lambda recipient: b"Kok\n", 1000)
+    number = rig.inject(b"s@x", [b"u@d%d.example" % i for i in range(20)])
+    natively(rig, more=[more])
+    rig.gone(number)
+    assert rig.stop() == 0
+    assert len(rig.remote.opened) == len(more.opened) == 10
+
+
+@pytest.mark.parametrize("kind", [native.REFUSED, native.FAILED])
+def test_native_failed_sessions_are_deferrals(rig, kind):
+    numbers = [rig.inject(b"s@x", [b"u%d@far.example" % i]) for i in range(3)]
+    report = b"ZSorry, I wasn't able to establish an SMTP connection. (#4.4.1)\n"
+    natively(rig, greet=lambda destination: (kind, report))
+    for count in (1, 2, 3):
+        line = f"delivery {count}: deferral: Sorry,_I_wasn't_able_to_establish_an_SMTP_connection._(#4.4.1)/"
+        rig.log.wait(line.encode())
+    assert rig.stop() == 0
+    for number in numbers:
+        birth = os.stat(rig.names.info(number)).st_mtime
+        assert os.stat(rig.names.remote(number)).st_mtime == birth + 400
+    start = lines(rig).index(next(line for line in lines(rig) if line.startswith("starting delivery 1:")))
+    assert lines(rig)[start + 1 : start + 4] == [
+        "status: local 0/10 remote 1/20",
+        "delivery 1: deferral: Sorry,_I_wasn't_able_to_establish_an_SMTP_connection._(#4.4.1)/",
+        "status: local 0/10 remote 0/20",
+    ]
+
+
+@pytest.mark.parametrize(
+    "kind, line",
+    [
+        (resolve_wire.SOFT, "deferral: Sorry,_I_couldn't_find_any_host_by_that_name._(#4.1.2)/"),
+        (resolve_wire.NO_HOST, "failure: Sorry,_I_couldn't_find_any_host_named_far.example._(#5.1.2)/"),
+        (resolve_wire.NO_RECORD, "failure: Sorry,_I_couldn't_find_a_mail_exchanger_or_IP_address._(#5.4.4)/"),
+    ],
+)
+def test_native_domains_without_hosts(rig, queue, kind, line):
+    rig.inject(b"s@x", [b"u@far.example"])
+    natively(rig, answer=lambda name: (kind, b"reason\0" if kind == resolve_wire.SOFT else b""))
+    rig.log.wait(f"delivery 1: {line}".encode())
+    assert rig.stop() == 0
+
+
+def test_native_mail_for_ourselves(rig, queue):
+    rig.inject(b"s@x", [b"u@far.example"])
+    ours = resolve_wire.exchangers_body([(10, b"me", b"127.0.0.1"), (20, b"other", b"192.0.2.1")])
+    natively(rig, answer=lambda name: (resolve_wire.FOUND, ours))
+    assert b"best-preference_MX" in rig.log.wait_some(b"delivery 1: failure:")
+    assert rig.stop() == 0 and not rig.remote.opened
+
+
+def test_native_routes(rig):
+    rig.control("smtproutes", b"far.example:[127.0.0.1]:2525\n.sub.example:relay.example\n")
+    number = rig.inject(b"s@x", [b"u@far.example", b"v@a.sub.example", b"w@[192.0.2.9]"])
+    natively(rig, answer=lambda name: (resolve_wire.FOUND, b"192.0.2.5\0"))
+    rig.gone(number)
+    assert rig.stop() == 0
+    assert sorted(rig.remote.opened) == [
+        (b"[192.0.2.9]", [(b"192.0.2.9", b"192.0.2.9", 25)]),
+        (b"a.sub.example", [(b"relay.example", b"192.0.2.5", 25)]),
+        (b"far.example", [(b"127.0.0.1", b"127.0.0.1", 2525)]),
+    ]
+
+
+def test_native_nonsense_from_a_session_process(rig):
+    rig.start(
+        local=rig.native(lambda recipient: b"Kok\n"),
+        remote=rig.native(lambda recipient: b"Kok\n"),
+        resolver=rig.resolver(lambda name: (resolve_wire.FOUND, FOUND)),
+        options=["--native"],
+    )
+    rig.log.wait(b"status: local 0/10 remote 0/20")
+    rig.remote.say(native.pack(native.CLOSED, 99, b"h\0a\0"))
+    assert rig.wait() == 0
+    assert "alert: oh no! lost spawn connection! dying..." in lines(rig)
+
+
+def test_idle_does_not_wake_up(rig):
+    rig.start()
+    rig.gone(rig.inject(b"s@x", [b"ann@here.example"]))
+    rig.log.wait_some(b"end msg")
+
+    def switches():
+        with open(f"/proc/{rig.pid}/status") as file:
+            return [line for line in file if "ctxt_switches" in line]
+
+    _wait_for(lambda: (before := switches()) and not threading.Event().wait(1.2) and before == switches())
+    assert rig.stop() == 0
