@@ -1,6 +1,7 @@
 """The other side of the FIFOs: commanding a supervisor and asking whether there is one.
 
-A FIFO without a reader refuses to be opened for writing without waiting (ENXIO): that is how a dead supervisor is known.
+A FIFO without a reader refuses to be opened for writing without waiting (ENXIO): that is how a dead supervisor is
+known.
 """
 
 import errno

@@ -98,9 +98,10 @@ class Scanner:
             os.waitpid(ended.si_pid, 0)
 
     def close(self) -> None:
-        """Let go of every pipe."""
+        """Let go of every service and its pipe; the next look finds them anew."""
         for slot in self.slots.values():
             slot.close_pipe()
+        self.slots.clear()
 
     def _end_group(self, folder, group):
         log(f"svscan: warning: supervise {os.fsdecode(folder)} was killed, ending its service")

@@ -59,11 +59,10 @@ async def _live(loop, scanner, told):
     from pyqmail.supervise.stopping import Stopping
     from pyqmail.system.orphans import children
 
-    leftovers = Scanner(None, None)
-    leftovers.look()
-    if any(is_supervised(os.fsdecode(slot.folder(part))) for slot in leftovers.slots.values() for part in PARTS):
-        await Stopping(loop, leftovers, children).run()
-    leftovers.close()
+    scanner.look()
+    if any(is_supervised(os.fsdecode(slot.folder(part))) for slot in scanner.slots.values() for part in PARTS):
+        await Stopping(loop, scanner, children).run()
+        scanner.close()
     while not told.done:
         scanner.scan()
         try:

@@ -1,10 +1,11 @@
 """Starting a supervisor for a service or its log: ours in a forked copy of this process, or a program by exec.
 
-The forked copy has what exec would have left it: descriptors 0, 1 and 2, those we were started with, and none of our own
-(another service's pipe held open there would hide its end from its log).
+The forked copy has what exec would have left it: descriptors 0, 1 and 2, those we were started with, and none of our
+own (another service's pipe held open there would hide its end from its log).
 """
 
 import os
+import resource
 
 from pyqmail.base.failure import reason
 from pyqmail.system import processes
@@ -19,8 +20,6 @@ class DescriptorLimit:
 
     def allow_more(self) -> bool:
         """Raise the soft limit to the hard one; return whether that is more than before."""
-        import resource
-
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft == hard:
             return False
@@ -31,8 +30,6 @@ class DescriptorLimit:
     def restore(self) -> None:
         """In a forked child: back to what we were started with."""
         if self._before is not None:
-            import resource
-
             resource.setrlimit(resource.RLIMIT_NOFILE, self._before)
 
 

@@ -1,7 +1,8 @@
-"""pysvscan as a program: supervisors without an interpreter of their own, logs through pipes, and an end that leaves nobody."""
+"""pysvscan as a program: supervisors without an interpreter of their own, logs through pipes, a clean end."""
 
 import os
 import re
+import resource
 import signal
 import time
 
@@ -90,8 +91,9 @@ def test_a_service_that_comes_and_goes(stage):
 
 
 def test_missing_directory(stage):
-    assert stage.run("pysvscan", "missing") == (111, b"", b"svscan: fatal: unable to chdir to missing: file does not exist\n")
-    assert stage.run("pysvscan", "-x") == (111, b"", b"svscan: fatal: unable to chdir to -x: file does not exist\n")
+    for name in ("missing", "-x"):
+        line = f"svscan: fatal: unable to chdir to {name}: file does not exist\n"
+        assert stage.run("pysvscan", name) == (111, b"", line.encode())
 
 
 def test_the_faults_of_a_service_are_its_own(stage):
@@ -129,12 +131,30 @@ def test_another_supervisor_through_path(stage, tmp_path, program):
         assert int(field(int(field(stage.up(folder), "PPid")), "PPid")) == scanner.pid
 
 
+def test_descriptors_run_out(stage):
+    """With 20 of them 15 logs are too many; what is started keeps the limit of 20."""
+    folders = [stage.service(str(number), LOGGED, log=TO_FILE) for number in range(15)]
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    scanner = start(stage, "--stop-on-term", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (20, hard)))
+    for folder in folders:
+        assert stage.up(folder / "log")
+        assert resource.prlimit(stage.up(folder), resource.RLIMIT_NOFILE) == (20, hard)
+    scanner.terminate()
+    assert scanner.wait(10) == 0 and stage.err() == b""
+
+
 # the clean end
 
 STUBBORN = "#!/bin/sh\ntrap '' TERM\necho begun\nwhile :; do sleep 1; done\n"
 FORKER = "#!/bin/sh\nsleep 601 &\nsetsid sleep 602 &\nexit 0\n"
 DEAF_LOG = "#!/bin/sh\nexec sleep 600\n"
-LAST_WORDS = "#!/bin/sh\ntrap 'echo last words; exit 0' TERM\necho begun\ntest -p hold || mkfifo hold\nexec 9<>hold\nread line <&9\n"
+LAST_WORDS = """#!/bin/sh
+trap 'echo last words; exit 0' TERM
+echo begun
+test -p hold || mkfifo hold
+exec 9<>hold
+read line <&9
+"""
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

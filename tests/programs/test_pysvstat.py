@@ -1,4 +1,4 @@
-"""pysvstat as a program: a line for each directory, whatever is wrong with it.  The words: tests/supervise/test_status.py."""
+"""pysvstat as a program: a line for each directory, whatever is wrong with it."""
 
 import os
 import re
@@ -13,7 +13,7 @@ def test_a_line_for_each(run, tmp_path):
         os.mkfifo(tmp_path / name / "supervise/ok")
         if name != "dead":
             readers.append(os.open(tmp_path / name / "supervise/ok", os.O_RDONLY | os.O_NONBLOCK))
-    (tmp_path / "a/supervise/status").write_bytes(bytes.fromhex("400000006b0475290c38519c4a3e000000" "75") + b"more")
+    (tmp_path / "a/supervise/status").write_bytes(bytes.fromhex("400000006b0475290c38519c4a3e00000075") + b"more")
     (tmp_path / "short/supervise/status").write_bytes(bytes(17))
     (tmp_path / "folder/supervise/status").mkdir()
     done = run("pysvstat", "a", "missing", "dead", "never", "short", "nostatus", "folder", cwd=tmp_path)

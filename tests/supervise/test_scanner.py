@@ -1,4 +1,4 @@
-"""What a scanner takes for a service, when it starts what, and when it lets go.  The supervisors are recorded, not run."""
+"""What a scanner takes for a service, what it starts and when it lets go.  Supervisors are recorded, not run."""
 
 import os
 

@@ -10,7 +10,7 @@ THEN = tai.unix_moment(LABEL)[0]
 
 
 def test_the_bytes_of_the_reference():
-    assert pack_status(LABEL, 0x3E4A, False, WANT_UP) == bytes.fromhex("400000006b0475290c38519c4a3e000000" "75")
+    assert pack_status(LABEL, 0x3E4A, False, WANT_UP) == bytes.fromhex("400000006b0475290c38519c4a3e00000075")
 
 
 def test_no_pause_while_down():
@@ -39,6 +39,7 @@ def test_the_words(pid, paused, wish, has_down_file, later, words):
 
 
 def test_garbage():
-    assert describe(Status(bytes(18)), False, 1795620675) == "down 4611686020223008768 seconds, normally up"  # the original's
+    words = "down 4611686020223008768 seconds, normally up"  # what the original made of it then
+    assert describe(Status(bytes(18)), False, 1795620675) == words
     with pytest.raises(ValueError, match="bad format"):
         Status(bytes(17))
