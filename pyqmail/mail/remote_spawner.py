@@ -153,11 +153,9 @@ class Sessions:
             session.task = self._loop.start(self._live(session, source, candidates))
         elif kind == native.DELIVER:
             order = native.split_deliver(body)
-            if session is None:  # it ended while this was on its way
-                self._return(number, order)
-                return
-            session.orders.append(order)
-            session.rouse()
+            if session is not None:
+                session.orders.append(order)
+                session.rouse()
         elif kind == native.CLOSE:
             if session is not None:
                 session.is_closing = True
@@ -206,8 +204,11 @@ class Sessions:
                 refusal = await connection.greet()
                 if refusal is None:
                     self._put(native.READY, session.number, host, address)
-                    await self._carry(session, connection)
+                    is_known = await self._carry(session, connection)
                     await _part(connection, peer)
+                    peer.close()
+                    if not is_known and (order := await session.next_order()) is not None:
+                        self._return(session.number, order)
                     return host, address
                 if trouble is None or trouble[0] == native.FAILED:
                     report = refused(refusal[0], address, *refusal[1:])
@@ -235,41 +236,50 @@ class Sessions:
         return peer
 
     async def _carry(self, session, connection):
-        """Deliver what is ordered for as long as the connection lasts."""
+        """Deliver what is ordered for as long as the connection lasts.
+
+        Returns whether the queue manager knows that the session is over: because it said so, or got mail back.
+        """
         carried = 0
-        while connection.is_usable and (order := await session.next_order()) is not None:
+        while connection.is_usable:
+            order = await session.next_order()
+            if order is None:
+                return True
             session.is_busy = True
-            await self._deliver(session, connection, order, carried)
+            is_returned = await self._deliver(session, connection, order, carried)
             session.is_busy, carried = False, carried + 1
+        return is_returned
 
     async def _deliver(self, session, connection, order, carried):
+        """Make one transaction and report it; or return the order, and True, if the connection was gone before."""
         path, sender, recipients = order
         message = None
         try:
             check_path(path)
             recipients = self._with_host(session, recipients)
             if not recipients:
-                return
+                return False
             message = Message(self._messages.open(path))
             if not message.has_whole_lines():
                 raise Refused(PARTIAL_LINE)
             outcome = await connection.deliver(sender, [recipient for _, recipient in recipients], message)
         except Refused as reason:
             self._report_all(session, recipients, reason.report)
-            return
+            return False
         except OSError:
             self._report_all(session, recipients, UNREADABLE)
-            return
+            return False
         finally:
             if message is not None:
                 message.close()
         if carried and outcome.is_untouched:
             # a kept connection that the server had given up: no fault of this mail
             self._return(session.number, (path, sender, recipients))
-            return
+            return True
         for (delivery, _), record in zip(recipients, outcome.recipients):
             report = compose_one(connection.address, record, outcome.message)
             self._reports.put(native.result(session.number, delivery, report))
+        return False
 
     async def _deliver_by_agent(self, session, order):
         path, sender, recipients = order

@@ -108,7 +108,8 @@ class NativeRemote:
         self._homes[session].put(native.deliver(session, path, sender, pairs))
 
     def end(self, session: int) -> None:
-        self._homes[session].put(native.pack(native.CLOSE, session))
+        if session in self._homes:  # it may have ended in the turn that decided this
+            self._homes[session].put(native.pack(native.CLOSE, session))
 
     def close(self) -> None:
         for process in self._processes:

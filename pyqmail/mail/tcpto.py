@@ -91,7 +91,9 @@ def _free(table):
     """Return the offset of the first unused record, else of the one that matters least."""
     places = range(0, SIZE, RECORD_BYTES)
     unused = next((at for at in places if table[at + 4] == 0), None)
-    return min(places, key=lambda at: _TIME.unpack_from(table, at + 8)[0] + table[at + 4] * 1024) if unused is None else unused
+    if unused is not None:
+        return unused
+    return min(places, key=lambda at: _TIME.unpack_from(table, at + 8)[0] + table[at + 4] * 1024)
 
 
 def _packed(address):

@@ -320,7 +320,27 @@ def test_what_was_not_begun_when_the_session_died_comes_back(spawner, smtp_peer)
     assert process.next() == (native.UNSENT, 1, [b"3"])
     assert process.next() == CLOSED
     process.send(deliver(1, 4))  # crossed with CLOSED
-    assert process.next() == (native.UNSENT, 1, [b"4"])
+    assert process.end() == (0, b"", b"")
+
+
+@pytest.mark.parametrize("end", [b"", b"421 closing\r\n"])
+def test_a_session_that_ended_waits_for_the_next_word_about_it(spawner, smtp_peer, end):
+    for _ in range(2):
+        smtp_peer.scripts.append([*GREETING, (b"C", mail_for(1)), (b"S", b"250 ok\r\n250 ok\r\n" + end)])
+    process = start_native(spawner)
+    process.send(opening(smtp_peer))
+    assert process.next() == READY
+    process.send(deliver(1, 1))
+    assert process.results(1)[1][:1] == b"Z"
+    process.send(deliver(1, 2))
+    assert process.next() == (native.UNSENT, 1, [b"2"])
+    assert process.next() == CLOSED
+    process.send(opening(smtp_peer))
+    assert process.next() == READY
+    process.send(deliver(1, 1))
+    assert process.results(1)[1][:1] == b"Z"
+    process.send(native.pack(native.CLOSE, 1))
+    assert process.next() == CLOSED
 
 
 def test_lost_after_the_dot(spawner, smtp_peer):
@@ -332,6 +352,7 @@ def test_lost_after_the_dot(spawner, smtp_peer):
     assert process.next() == READY
     process.send(deliver(1, 1))
     assert process.results(1) == {1: b"ZConnected to 127.0.0.1 but connection died. Possible duplicate! (#4.4.2)\n"}
+    process.send(native.pack(native.CLOSE, 1))
     assert process.next() == CLOSED
 
 
@@ -365,6 +386,7 @@ def test_a_silent_server(spawner, smtp_peer, home):
     assert process.next() == READY
     process.send(deliver(1, 1))
     assert process.results(1) == {1: b"ZConnected to 127.0.0.1 but connection died. (#4.4.2)\n"}
+    process.send(native.pack(native.CLOSE, 1))
     assert process.next() == CLOSED
 
 
