@@ -104,7 +104,7 @@ def leave_standard_descriptors() -> None:
 def terms_of(call, ip: str, port: int) -> Terms:
     """Return what the command line says about connections."""
     rules = None
-    if call.rules:
+    if call.rules is not None:
         from pyqmail.tcp.rules import Rules
 
         rules = Rules(call.rules, call.absent_rules_allow)
@@ -169,19 +169,19 @@ def residents(call, server, terms, module, environ):
     from pyqmail.tcp.residents import Residents
     from pyqmail.tcp.worker import serve as serve_sessions
 
-    count = call.workers or os.cpu_count() or 1
+    count = call.workers or max(1, min(len(os.sched_getaffinity(0)), call.limit))
     most = raise_descriptor_limit() - _SPARE_DESCRIPTORS
     if count * most < call.limit and call.verbosity >= ERRORS:
         log(f"tcpserver: warning: descriptors for {count * most} connections only, of {call.limit}")
     resolve = None
     if terms.looks_up_name or terms.local_host is None:
-        resolver = find_resolver()
+        resolver = load("pyresolve")
 
         def resolve(sock):
-            for number in (0, 1):
-                os.dup2(sock.fileno(), number)
+            os.dup2(sock.fileno(), 0)
+            os.dup2(sock.fileno(), 1)
             sock.close()
-            return resolver.main(["pyresolve"])
+            return resolver.main([resolver.PROGRAM.name])
 
     gc.freeze()  # what is here now stays shared with the workers
     return Residents(
@@ -191,10 +191,6 @@ def residents(call, server, terms, module, environ):
         resolve,
         max(1, most),
     )
-
-
-def find_resolver():
-    return load("pyresolve")
 
 
 def _identity(text):

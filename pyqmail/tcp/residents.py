@@ -4,6 +4,7 @@ import array
 import collections
 import errno
 import os
+import select
 import signal
 import socket
 import time
@@ -158,7 +159,7 @@ class Residents:
 
     def _lost(self, seat, status):
         """End all sessions the worker had; keep those it was never sent for its successor."""
-        server = self._server
+        server, seat.pid = self._server, None  # the number may be another's from now on
         server.loop.forget(seat.sock.fileno())
         self._receive(seat)  # what it said before it ended counts
         seat.sock.close()
@@ -170,24 +171,23 @@ class Residents:
         for number in sorted(seat.sessions - waiting):
             server.end(number, status)
         seat.sessions, seat.queue, seat.on_way = waiting, collections.deque(kept), len(kept)
-        seat.pid = seat.sock = seat.resolver = None  # its resolver ends with the stream between them
+        seat.sock = seat.resolver = None  # its resolver ends with the stream between them
         if time.monotonic() - seat.since < _SOON_SECONDS:
             server.loop.after(_SOON_SECONDS, lambda: self._begin(seat))
         else:
             self._begin(seat)
 
     def _ready(self, seat, events):
-        if events & READ:
-            if not self._receive(seat):
-                self._server.loop.forget(seat.sock.fileno())
-                _kill(seat)
+        if events & READ and not self._receive(seat):
+            self._server.loop.forget(seat.sock.fileno())  # it is ending: reaped() does the rest
+            events = READ
         if events & WRITE and seat.sock is not None:
             self._send(seat)
         self._server.flush()
         self._server.adjust()
 
     def _receive(self, seat):
-        """Take all that has come from a worker.  Returns False when no more can come or it makes no sense."""
+        """Take all that has come from a worker.  Returns False when no more can come, or what came makes no sense."""
         try:
             while True:
                 data = seat.sock.recv(_PIECE)
@@ -197,7 +197,10 @@ class Residents:
                     return bool(data)
         except BlockingIOError:
             return True
-        except (OSError, wire.Malformed):
+        except OSError:
+            return False
+        except wire.Malformed:
+            _kill(seat)
             return False
 
     def _heard(self, seat, kind, number, body):
@@ -243,10 +246,11 @@ class Residents:
             loop.watch(seat.sock.fileno(), READ, lambda events: self._ready(seat, events))
 
     def _beat(self):
+        self._server.loop.after(PING_SECONDS, self._beat)
         self._pings += 1
         for seat in self._seats:
-            if seat.pid is None:
-                continue
+            if seat.pid is None or _log_is_full():
+                continue  # who waits for the log is not stuck
             if seat.unanswered >= PINGS_UNANSWERED:
                 _kill(seat)
                 continue
@@ -254,9 +258,15 @@ class Residents:
             seat.queue.append((wire.pack(wire.PING, self._pings & 0xFFFFFFFF), None))
             if not seat.stalled:
                 self._send(seat)
-        self._server.loop.after(PING_SECONDS, self._beat)
+
+
+def _log_is_full():
+    poll = select.poll()
+    poll.register(2, select.POLLOUT)
+    return not poll.poll(0)
 
 
 def _kill(seat):
     """Make an end of a worker that is stuck or babbles; reaped() does the rest."""
-    os.kill(seat.pid, signal.SIGKILL)
+    if seat.pid is not None:
+        os.kill(seat.pid, signal.SIGKILL)

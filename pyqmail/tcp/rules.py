@@ -132,7 +132,8 @@ class Rules:
     """
 
     def __init__(self, path: str | bytes, absent_allows: bool = False) -> None:
-        self._path, self._absent_allows = os.path.join(os.getcwdb(), os.fsencode(path)), absent_allows
+        path = os.fsencode(path)
+        self._path, self._absent_allows = os.path.join(os.getcwdb(), path) if path else path, absent_allows
         self._reader = self._stamp = None
 
     def find(self, ip: bytes, host: bytes | None, info: bytes | None) -> Instruction | None:

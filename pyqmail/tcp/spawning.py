@@ -7,7 +7,7 @@ import signal
 from pyqmail.system.driver import BlockingDriver, BlockingPeer, drive
 from pyqmail.system.processes import candidates
 from pyqmail.tcp.admission import Drop, admit, opening_line, verdict_line
-from pyqmail.tcp.environment import merged
+from pyqmail.tcp.environment import NAMES, merged
 
 LONGEST_BANNER_BYTES = 4096  # an empty send buffer takes that: writing it cannot wait
 _DEFAULTED = (signal.SIGPIPE, signal.SIGCHLD, signal.SIGTERM, signal.SIGXFSZ)
@@ -23,6 +23,7 @@ class Spawning:
 
     def __init__(self, server, terms, argv: list[str], path: bytes | None, environ: dict, forking):
         self._server, self._terms, self._environ, self._forking = server, terms, environ, forking
+        self._usual = None
         self._argv = [os.fsencode(word) for word in argv]
         self._candidates = candidates(self._argv[0], path)
         self._driver = BlockingDriver()
@@ -47,7 +48,7 @@ class Spawning:
             server.say(verdict_line(number, admission))
             self._over(sock, number, 100)
             return
-        pid = self._start(fd, merged(self._environ, admission.additions))
+        pid = self._start(fd, self._environ_of(admission.additions))
         if pid is None:
             self._forking.take(sock, ip, port, admission)  # which also says why it cannot be run
             return
@@ -75,14 +76,27 @@ class Spawning:
     def _start(self, fd, environ):
         """Return the pid of the program on fd; None if the first file that is there could not be started."""
         actions = ((os.POSIX_SPAWN_DUP2, fd, 0), (os.POSIX_SPAWN_DUP2, fd, 1))
+        last = self._candidates[-1]
         for name in self._candidates:
             try:
-                os.stat(name)  # cheaper than a process that finds nothing to become
+                if name is not last:
+                    os.stat(name)  # cheaper than a process that finds nothing to become
                 return os.posix_spawn(name, self._argv, environ, file_actions=actions, setsigdef=_DEFAULTED)
             except OSError as error:
                 if error.errno != errno.ENOENT:
                     return None
         return None
+
+    def _environ_of(self, additions):
+        """Return the program's environment; without a rule's variables it is always the same but for its values."""
+        if len(additions) != len(NAMES):
+            return merged(self._environ, additions)
+        if self._usual is None:
+            self._usual = merged(self._environ, additions)
+        for name, value in additions:
+            if value is not None:
+                self._usual[name] = value
+        return self._usual
 
     def _over(self, sock, number, exit_code):
         sock.close()
