@@ -160,7 +160,8 @@ def _send(port, sender, recipients, message):
             _expect(client.mail(sender))
             for recipient in recipients:
                 _expect(client.rcpt(recipient))
-            return _expect(client.data(message))
+            lines = message.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")  # smtplib mends str only
+            return _expect(client.data(lines))
     except OSError as error:
         raise Temporary(f"unable to send through {ADDRESS} port {port}", error) from None
 
