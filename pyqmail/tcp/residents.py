@@ -76,7 +76,7 @@ class Residents:
     def push(self) -> None:
         self._server.flush()  # the status line comes before the worker's
         for seat in self._seats:
-            if seat.queue and not seat.stalled:
+            if seat.queue and not seat.stalled and seat.sock is not None:
                 self._send(seat)
 
     def reaped(self, pid: int, status: int) -> None:

@@ -178,6 +178,21 @@ def test_a_lost_worker_has_its_sessions_ended_and_is_replaced(start):
     assert int(replaced.line().split()[1]) not in (pid, 0)
 
 
+def test_every_connection_is_counted_out_whoever_is_killed(start):
+    server = start("-vHRl0", "-c200", "-b200", "--workers", "2")
+    for _ in range(5):
+        burst = [server.connect() for _ in range(30)]
+        children = open(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read().split()
+        os.kill(int(children[0]), signal.SIGKILL)
+        for client in burst:
+            client.close()
+    text = server.wait_for(b"tcpserver: end ", 150)
+    assert server.process.poll() is None
+    server.wait_for(b"status: 0/200\n", 2)
+    assert text.count(b"tcpserver: end ") == 150
+    assert server.connect().line().startswith(b"hello")
+
+
 def test_a_stuck_worker_is_killed_and_replaced(start):
     server = start("-vHRl0", "--workers", "1", env={"PING_SECONDS": "0.05"})
     client = server.connect()
