@@ -89,6 +89,8 @@ class Messages:
 class Stock:
     """The stock dialect; width 2 is its wide form.  protocol/spawn_stock.py"""
 
+    has_slots = True  # a delivery's number is below the limit
+
     def __init__(self, width: int = spawn_stock.NARROW) -> None:
         self._width, self.most = width, spawn_stock.most_slots(width)
         self._commands = spawn_stock.Commands(width)
@@ -107,6 +109,7 @@ class Stock:
 class Native:
     """The native dialect's local half: DELIVER with one recipient, RESULT.  protocol/native.py"""
 
+    has_slots = False  # any number, as long as no more run at once than the limit
     most = 65535  # the largest limit worth telling
 
     def __init__(self) -> None:
@@ -178,7 +181,7 @@ class Spawner:
 
     def _take(self, order):
         try:
-            if order.number >= self._limit:
+            if (order.number if self._dialect.has_slots else len(self._running)) >= self._limit:
                 raise Refused(TOO_BIG)
             if order.number in self._running:
                 raise Refused(IN_USE)

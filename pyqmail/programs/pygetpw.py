@@ -15,6 +15,7 @@ PROGRAM = Program(
     name="pygetpw",
     summary="print whose mail a local part is",
     original="qmail-getpw",
+    usage="qmail-getpw local",
     arguments=[Argument("local", "a local part"), Rest("more")],
     exits={
         0: "printed",

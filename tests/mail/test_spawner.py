@@ -134,11 +134,11 @@ def test_a_busy_slot_is_answered_under_its_number(queue):
 
 def test_native_orders(queue):
     pipes = Pipes(queue, Native(), limit=1000)
-    os.write(pipes.commands, native.deliver(999, b"0/1", b"s", [(999, b"a@b")]) + native.deliver(7, b"/", b"s", [(7, b"a@b")]))
+    os.write(pipes.commands, native.deliver(9999, b"0/1", b"s", [(9999, b"a@b")]) + native.deliver(7, b"/", b"s", [(7, b"a@b")]))
     frames = native.Unpacker().receive(pipes.close())
     assert frames[0] == (native.HELLO, 1000, b"")
     assert [(number, native.split_result(body)) for _, number, body in frames[1:]] == [
-        (999, (999, b"Ka@b")), (7, (7, spawner.NONNUMERICS)),
+        (9999, (9999, b"Ka@b")), (7, (7, spawner.NONNUMERICS)),
     ]  # fmt: skip
 
 

@@ -1,0 +1,62 @@
+"""The wire between pylspawn and its workers.  The transcript is the wire itself."""
+
+import os
+
+import pytest
+
+from pyqmail.protocol.local_wire import (
+    ACCOUNT, DELIVER, DONE, LOOKUP, NEED, OUTPUT, PACKET_LIMIT, Malformed, code_body, deliver, pack, split_code, split_deliver, unpack,
+)  # fmt: skip
+
+TRANSCRIPT = os.path.join(os.path.dirname(os.path.dirname(__file__)), "transcripts/local-wire.txt")
+FULL = [b"joe", b"/h/joe", b"joe-xyl", b"-", b"xyl", b"here.example", b"s@x.example"]
+PLAIN = [b"joe", b"/h/joe", b"joe", b"", b"", b"h", b""]
+SAID = [
+    ("S", pack(LOOKUP, b"joe-xyl")),
+    ("W", pack(ACCOUNT, code_body(0, b"joe\0001000\0001000\0/h/joe\0-\0xyl\0"))),
+    ("S", pack(LOOKUP, b"x")),
+    ("W", pack(ACCOUNT, code_body(116))),
+    ("S", deliver(*FULL)),
+    ("W", pack(NEED)),
+    ("S", pack(OUTPUT)),
+    ("W", pack(DONE, code_body(100))),
+    ("S", deliver(*PLAIN)),
+    ("W", pack(DONE, code_body(0, b"did 1+0+0\n"))),
+]
+
+
+def transcript():
+    with open(TRANSCRIPT, encoding="ascii") as file:
+        lines = file.read().splitlines()
+    return [(line[0], bytes.fromhex(line[2:])) for line in lines if line[:2] in ("S:", "W:")]
+
+
+def test_packets_are_those_of_the_transcript():
+    assert transcript() == SAID
+
+
+def test_fields_come_back():
+    for fields in (FULL, PLAIN):
+        kind, body = unpack(deliver(*fields))
+        assert (kind, split_deliver(body)) == (DELIVER, fields)
+    assert split_code(code_body(7, b"a\0b")) == (7, b"a\0b")
+
+
+BAD = [b"", b"x", pack(NEED)[:-1], pack(NEED) + pack(NEED), pack(NEED) + b"x", b"\0\0\0\6\2\4\0\0\0\0"]
+
+
+@pytest.mark.parametrize("packet", BAD)
+def test_what_is_not_one_frame(packet):
+    with pytest.raises(Malformed):
+        unpack(packet)
+
+
+def test_limits():
+    with pytest.raises(Malformed):
+        pack(DONE, b"x" * PACKET_LIMIT)
+    with pytest.raises(Malformed):
+        deliver(b"a\0b", *PLAIN[1:])
+    with pytest.raises(Malformed):
+        split_deliver(b"a\0b\0")
+    with pytest.raises(Malformed):
+        split_code(b"")
