@@ -30,8 +30,9 @@ def pack(kind: int, body: bytes = b"") -> bytes:
 
 def unpack(packet: bytes) -> tuple[int, bytes]:
     """Return (kind, body) of one packet.  Raises Malformed."""
-    found = frames.Unpacker(PACKET_LIMIT).receive(packet)
-    if len(found) != 1:
+    unpacker = frames.Unpacker(PACKET_LIMIT)
+    found = unpacker.receive(packet)
+    if len(found) != 1 or not unpacker.is_empty:
         raise Malformed("not one frame in a packet")
     return found[0][0], found[0][2]
 
