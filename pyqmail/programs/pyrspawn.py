@@ -54,7 +54,8 @@ def spawn_deliveries(call) -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     environ = dict(call.environ)
     home = Home(os.path.abspath(find_home(environ).path))
-    environ[b"PYQMAIL_HOME"] = os.fsencode(home.path)
+    if b"PYQMAIL_HOME" in environ:
+        environ[b"PYQMAIL_HOME"] = os.fsencode(home.path)
     try:
         messages = Messages(home.queue, home.uid("qmailq"))
         os.chdir(f"{home.queue}/mess")

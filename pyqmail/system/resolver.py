@@ -23,6 +23,7 @@ WAITS = (3, 11, 45)
 MOST_EXCHANGERS = 64
 SHORTEST, LONGEST = 60, 86400
 _REMEMBERED = 100_000
+_ON_THE_WIRE = 256  # at once, each with a descriptor or two
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_")
 
 
@@ -211,8 +212,10 @@ class AsyncResolver(Resolver):
     """For asyncio: equal questions are asked once, answers are remembered; a soft failure is not."""
 
     def __init__(self, environ=None, waits=WAITS):
+        import asyncio
+
         super().__init__(environ, waits)
-        self._known, self._open = {}, {}
+        self._known, self._open, self._wire = {}, {}, asyncio.Semaphore(_ON_THE_WIRE)
 
     async def records(self, name, kind):
         import asyncio
@@ -248,7 +251,7 @@ class AsyncResolver(Resolver):
 
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         backend = dns.asyncbackend.get_backend("asyncio")
-        async with await backend.make_socket(family, socket.SOCK_DGRAM, 0, None, (address, port)) as sock:
+        async with self._wire, await backend.make_socket(family, socket.SOCK_DGRAM, 0, None, (address, port)) as sock:
             return (await dns.asyncquery.udp_with_fallback(question, address, seconds, port, udp_sock=sock))[0]
 
     async def _all(self, coroutines):

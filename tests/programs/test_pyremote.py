@@ -11,6 +11,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -164,12 +165,25 @@ def test_a_relay_may_be_a_name(remote, name_server, smtp_peer):
     )
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/net/if_inet6"), reason="needs IPv6")
+def test_a_relay_may_be_an_ipv6_address(remote):
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener:
+        listener.settimeout(30)
+        route = b":[::1]:%d" % listener.getsockname()[1]
+        refusing = threading.Thread(target=lambda: listener.accept()[0].sendall(b"554 no\r\n"))
+        refusing.start()
+        report = remote(b"d.test", b"s@x", b"a@d.test", routes=route)
+        refusing.join()
+    assert report == b"ZConnected to ::1 but greeting failed.\nRemote host said: 554 no\n\0"
+
+
 def test_a_literal_route_needs_no_dns_library(home, smtp_peer):
     with open(f"{home.control}/smtproutes", "wb") as file:
         file.write(smtp_peer.route())
     code = (
         "import sys; from pyqmail.programs.pyremote import main; main(['pyremote', 'd.test', 's@x', 'a@d.test']);"
-        "sys.stderr.write(' '.join(sorted({'dns', 'asyncio', 'random', 're', 'subprocess', 'typing'} & set(sys.modules))))"
+        "heavy = {'dns', 'asyncio', 'random', 're', 'subprocess', 'typing'};"
+        "sys.stderr.write(' '.join(sorted(heavy & set(sys.modules))))"
     )
     environ = {"PYQMAIL_HOME": home.path, "PYTHONPATH": os.path.dirname(TESTS)}
     done = subprocess.run([sys.executable, "-c", code], input=b"x\n", capture_output=True, env=environ, timeout=30)

@@ -1,7 +1,9 @@
 """pyrspawn as a program: the stock dialects with agents, the native one with real SMTP sessions on loopback."""
 
+import errno
 import os
 import select
+import socket
 import subprocess
 import sys
 import time
@@ -121,7 +123,10 @@ AGENTS = [
     ("exit 111", b"ZUnable to run qmail-remote.\n"),
     ("exit 1", b"DUnable to run qmail-remote.\n"),
     ("kill -9 $$", b"Zqmail-remote crashed.\n"),
-    (r'printf "r\0K%s\n\0" "$1 $2 $3 $(cat | tr -d \\n) $(basename $(pwd))"', b"Kd.test s@x.test a@d.test Subject: x.hello mess\n"),
+    (
+        r'printf "r\0K%s\n\0" "$1 $2 $3 $(cat | tr -d \\n) $(basename $(pwd))"',
+        b"Kd.test s@x.test a@d.test Subject: x.hello mess\n",
+    ),
 ]
 
 
@@ -217,8 +222,6 @@ def start_native(spawner, env=None):
 
 
 def unused_port():
-    import socket
-
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         return unused.getsockname()[1]
@@ -242,7 +245,8 @@ def test_several_messages_over_one_session(spawner, smtp_peer):
 
 
 def test_each_recipient_has_its_own_report(spawner, smtp_peer):
-    order_bytes = b"MAIL FROM:<s@x.test>\r\n" + b"".join(b"RCPT TO:<u%d@d.test>\r\n" % d for d in (1, 2, 3)) + b"DATA\r\n"
+    recipients = b"".join(b"RCPT TO:<u%d@d.test>\r\n" % d for d in (1, 2, 3))
+    order_bytes = b"MAIL FROM:<s@x.test>\r\n" + recipients + b"DATA\r\n"
     smtp_peer.scripts.append(
         [
             *GREETING,
@@ -276,6 +280,33 @@ def test_the_next_candidate_is_tried(spawner, smtp_peer):
     process = start_native(spawner)
     process.send(opening(smtp_peer, hosts=hosts))
     assert process.next() == READY and smtp_peer.sessions == 2
+
+
+def test_a_host_that_does_not_answer(spawner, smtp_peer, home):
+    with open(f"{home.control}/timeoutconnect", "w") as file:
+        file.write("1\n")
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        fillers = [socket.socket() for _ in range(4)]  # a full backlog drops what comes
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        process = start_native(spawner)
+        process.send(opening(smtp_peer, hosts=[(b"mx.test", b"127.0.0.1", full.getsockname()[1])]))
+        report = b"ZSorry, I wasn't able to establish an SMTP connection. (#4.4.1)\n"
+        timed_out = b"%d" % errno.ETIMEDOUT
+        assert process.next() == (native.FAILED, 1, [b"connect", timed_out, b"mx.test", b"127.0.0.1", report])
+        assert process.next() == CLOSED
+        for filler in fillers:
+            filler.close()
+
+
+def test_a_name_is_no_address(spawner, smtp_peer):
+    process = start_native(spawner)
+    process.send(opening(smtp_peer, hosts=[(b"mx.test", b"localhost", smtp_peer.port)]))
+    kind, _, texts = process.next()
+    assert (kind, texts[:2]) == (native.FAILED, [b"connect", b"%d" % errno.EINVAL])
 
 
 def test_nobody_listens(spawner, smtp_peer):
@@ -345,7 +376,12 @@ def test_a_session_that_ended_waits_for_the_next_word_about_it(spawner, smtp_pee
 
 def test_lost_after_the_dot(spawner, smtp_peer):
     smtp_peer.scripts.append(
-        [*GREETING, (b"C", mail_for(1)), (b"S", b"250 ok\r\n250 ok\r\n354 go\r\n"), (b"C", b"Subject: x\r\n\r\n..hello\r\n.\r\n")]
+        [
+            *GREETING,
+            (b"C", mail_for(1)),
+            (b"S", b"250 ok\r\n250 ok\r\n354 go\r\n"),
+            (b"C", b"Subject: x\r\n\r\n..hello\r\n.\r\n"),
+        ]
     )
     process = start_native(spawner)
     process.send(opening(smtp_peer))
@@ -475,7 +511,10 @@ def test_an_agent_behind_native_sessions(spawner, agent):
     assert process.end() == (0, b"", b"")
 
 
-@pytest.mark.parametrize("nonsense", [b"GET / HTTP/1.0\r\n", native.pack(native.READY, 1), native.pack(native.OPEN, 1, b"x\0")])
+NONSENSE = [b"GET / HTTP/1.0\r\n", native.pack(native.READY, 1), native.pack(native.OPEN, 1, b"x\0")]
+
+
+@pytest.mark.parametrize("nonsense", NONSENSE)
 def test_nonsense_ends_it(spawner, nonsense):
     process = start_native(spawner)
     process.send(nonsense)

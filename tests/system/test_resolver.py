@@ -38,7 +38,7 @@ def ask(request, name_server):
 
 def test_exchangers_in_order_of_preference(ask, name_server):
     name_server.zone |= {
-        (b"d.test", MX): [mx(name_server, 20, b"b.test"), mx(name_server, 10, b"A.test"), mx(name_server, 30, b"c.test")],
+        (b"d.test", MX): [mx(name_server, p, h) for p, h in ((20, b"b.test"), (10, b"A.test"), (30, b"c.test"))],
         (b"a.test", A): [ip("10.0.0.1"), ip("10.0.0.2")],
         (b"b.test", A): [ip("10.0.0.3")],
     }
