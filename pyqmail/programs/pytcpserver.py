@@ -190,6 +190,7 @@ def residents(call, server, terms, module, environ):
         lambda sock: serve_sessions(sock, terms, module, call.program, environ, call.verbosity),
         resolve,
         max(1, most),
+        module.PROGRAM.name,
     )
 
 

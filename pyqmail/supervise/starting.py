@@ -76,7 +76,7 @@ class Starter:
         if self._main is not None:
             close_others(self._kept)
             self._limit.restore()
-            _show_name()
+            processes.name_process("pysupervise")
             return self._main(argv)
         self._limit.restore()
         processes.reset_signals()
@@ -115,12 +115,3 @@ def _set_group(pid):
         os.setpgid(pid, pid)
     except OSError:
         pass  # the other side was first
-
-
-def _show_name():
-    """Let ps say what this process is."""
-    try:
-        with open("/proc/self/comm", "wb") as comm:
-            comm.write(b"pysupervise")
-    except OSError:
-        pass

@@ -56,8 +56,10 @@ def reset_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def fork(work) -> int:
+def fork(work, name: str | None = None) -> int:
     """Fork; the child ends with work()'s exit code, whatever happens in it.  Returns the child's pid.
+
+    name is what ps shows for the child; None leaves the parent's.
 
     Only while single-threaded.  The child shares every descriptor; it must give up a loop it inherited
     (Loop.abandon).  An exception in it is a traceback on descriptor 2 and exit code 111.
@@ -66,6 +68,8 @@ def fork(work) -> int:
     if pid:
         return pid
     code = 111
+    if name is not None:
+        name_process(name)
     try:
         code = work()
     except SystemExit as ending:

@@ -43,12 +43,12 @@ class Residents:
 
     serve(sock) is what a worker does until its stream ends, resolve(sock) what a resolver does; both run in a
     child that holds nothing else and return its exit code.  resolve None: nothing is looked up.  most_sessions:
-    how many one worker can hold.
+    how many one worker can hold.  name: what ps shows for a worker.
     """
 
-    def __init__(self, server, count: int, serve, resolve, most_sessions: int):
+    def __init__(self, server, count: int, serve, resolve, most_sessions: int, name: str | None = None):
         self._server, self._serve, self._resolve = server, serve, resolve
-        self._most, self._pings = most_sessions, 0
+        self._most, self._pings, self._name = most_sessions, 0, name
         self._seats = [Seat() for _ in range(count)]
         self._resolvers = {}
 
@@ -119,7 +119,7 @@ class Residents:
 
         self._server.flush()
         try:
-            seat.pid = fork(work)
+            seat.pid = fork(work, self._name)
         except OSError as error:
             log(f"tcpserver: warning: unable to fork: {reason(error)}")
             ours.close()
@@ -145,7 +145,7 @@ class Residents:
             return self._resolve(for_resolver)
 
         try:
-            seat.resolver = fork(work)
+            seat.resolver = fork(work, "pyresolve")
             self._resolvers[seat.resolver] = seat
         except OSError:
             for_worker.close()

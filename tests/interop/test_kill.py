@@ -37,6 +37,12 @@ class Sink(socketserver.ThreadingTCPServer):
 
 class SinkSession(socketserver.StreamRequestHandler):
     def handle(self):
+        try:
+            self.converse()
+        except OSError:
+            pass  # the sender was killed
+
+    def converse(self):
         self.wfile.write(b"220 sink\r\n")
         for line in self.rfile:
             verb = line.strip().upper()[:4]
@@ -121,7 +127,8 @@ def system(tmp_path_factory):
     open(f"{home}/private", "w").close()
     with open(f"{home}/control/smtproutes", "w", encoding="ascii") as file:
         file.write(f"remote.example:127.0.0.1:{sink.server_address[1]}\n")
-    process = subprocess.Popen([sys.executable, f"{ROOT}/bin/pyqmail", "run", "--port", "0"], env=environ, stdout=subprocess.PIPE, text=True)
+    installed = f"{os.path.dirname(sys.executable)}/pyqmail"  # whose #! line lets ps show a program's own name
+    process = subprocess.Popen([installed, "run", "--port", "0"], env=environ, stdout=subprocess.PIPE, text=True)
     said = []
     for line in process.stdout:
         said.append(line)
