@@ -25,7 +25,7 @@ SOCKET = 3
 
 
 def settle(socket_fd: int, home, open_files: int) -> None:
-    """Make a freshly forked child fit for work: its descriptors, directory, umask, signals and limits.  Raises OSError."""
+    """Make a forked child fit for work: its descriptors, directory, umask, signals and limits.  Raises OSError."""
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     arrange({0: null, 1: null, 2: null, SOCKET: socket_fd})
     os.set_inheritable(SOCKET, False)

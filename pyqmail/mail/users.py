@@ -93,7 +93,7 @@ def find_in_passwd(local: bytes, getpwnam, stat=os.stat) -> Account:
 
 
 def find_in_private_home(home, local: bytes) -> Account:
-    """Return the account for everybody who is not in users/cdb of a private home: its owner, in alias/.  Raises OSError."""
+    """Return the account of all who are not in users/cdb of a private home: its owner, in alias/.  Raises OSError."""
     seen = os.stat(f"{home.path}/private")
     return Account(b"alias", seen.st_uid, seen.st_gid, os.fsencode(os.path.abspath(home.alias)), b"-", local)
 

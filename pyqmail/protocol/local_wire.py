@@ -3,7 +3,7 @@
     kind          from      body
     LOOKUP     1  pylspawn  a local part, as it is
     ACCOUNT    2  worker    exit code of qmail-getpw (1 byte); if 0 its six NUL-ended fields
-    DELIVER    3  pylspawn  NUL-ended strings: user, home, local, dash, ext, domain, sender; with the message's descriptor
+    DELIVER    3  pylspawn  user, home, local, dash, ext, domain, sender, each ended by NUL; the message's descriptor
     NEED       4  worker    empty: a program is about to run and wants somewhere to write
     OUTPUT     5  pylspawn  empty; with the descriptor to write to, none if there is no pipe to be had
     DONE       6  worker    exit code of qmail-local (1 byte); the text it wrote itself, NUL and all
