@@ -1,12 +1,15 @@
 """Accept connections and run a program for each.
 
-Listens on HOST and PORT; the program has the connection on descriptors 0 and 1 and knows about it from its environment.
-HOST is an address, 0 for all, or a name; PORT a number, 0 for any, or a service's name.
+Listens on HOST and PORT; the program has the connection on descriptors 0 and 1 and knows about it from
+its environment.  HOST is an address, 0 for all, or a name; PORT a number, 0 for any, or a service's name.
 
 A session program of ours, pysmtpd for one, runs as thousands of sessions in each of a few workers: the accepted
-socket is handed over to one of them, and no process is started for it.  The numbers in the log lines are then the sessions' own,
-above those of processes, and the status is the session's exit code times 256.  --workers 0 gives each connection a
-process, as everything else has.
+socket is handed over to one of them, and no process is started for it.  The numbers in the log lines are then the
+sessions' own, above those of processes, and the status is the session's exit code times 256.  --workers 0 gives
+each connection a process, as everything else has.
+
+Foreign programs are started by the server itself.  When connections come faster than one process can start
+programs, as many as there are processors share that, or as --workers says.
 """
 
 import os
@@ -22,7 +25,8 @@ from pyqmail.system.loop import Loop
 from pyqmail.system.processes import find_ours
 from pyqmail.tcp.addresses import literal, port_number
 from pyqmail.tcp.admission import Terms
-from pyqmail.tcp.server import ERRORS, EVERYTHING, QUIET, Server
+from pyqmail.tcp.lines import ERRORS, EVERYTHING, QUIET
+from pyqmail.tcp.server import Server
 
 _SPARE_DESCRIPTORS = 64  # of each worker: log, loop, streams to others
 
@@ -132,6 +136,7 @@ def choose_way(call, server, terms):
     if hasattr(module, "session") and call.workers != 0:
         return residents(call, server, terms, module, environ)
     from pyqmail.tcp.forking import Forking
+    from pyqmail.tcp.spawning import LONGEST_BANNER_BYTES
 
     names = None
     if terms.looks_up:
@@ -143,14 +148,37 @@ def choose_way(call, server, terms):
     if module is not None:
         for word in call.program[1:]:
             find_module(word, path)  # a chain: what follows is here too when its turn comes in a child
-    forking = Forking(server, terms, call.program, path, environ, module and load, names)
-    if module is not None or terms.looks_up:
-        return forking
-    from pyqmail.tcp.spawning import LONGEST_BANNER_BYTES, Spawning
 
-    if len(terms.banner) > LONGEST_BANNER_BYTES:
-        return forking
-    return Spawning(server, terms, call.program, path, environ, forking)
+    def forking(of):
+        return Forking(of, terms, call.program, path, environ, module and load, names)
+
+    if module is not None or terms.looks_up or len(terms.banner) > LONGEST_BANNER_BYTES:
+        return forking(server)
+    return spawning(call, server, terms, path, environ, forking)
+
+
+def spawning(call, server, terms, path, environ, forking):
+    """Return the way of a foreign program for which nothing is to be waited for."""
+    from pyqmail.tcp.spawning import Spawning
+
+    def way(of, *others):
+        return Spawning(of, terms, call.program, path, environ, forking(of), *others)
+
+    def make_starters():
+        from pyqmail.tcp.residents import Residents
+        from pyqmail.tcp.starter import Starter
+
+        return Residents(server, count, lambda sock: Starter(call.verbosity, way).serve(sock), None, call.limit)
+
+    count = max(0, worker_count(call) - 1)
+    return way(server, count, make_starters)
+
+
+def worker_count(call) -> int:
+    """Return how many processes share the work unless --workers says it."""
+    if call.workers is not None:
+        return call.workers
+    return max(1, min(len(os.sched_getaffinity(0)), call.limit))
 
 
 def find_module(word: str, path: bytes | None):
@@ -169,7 +197,7 @@ def residents(call, server, terms, module, environ):
     from pyqmail.tcp.residents import Residents
     from pyqmail.tcp.worker import serve as serve_sessions
 
-    count = call.workers or max(1, min(len(os.sched_getaffinity(0)), call.limit))
+    count = worker_count(call)
     most = raise_descriptor_limit() - _SPARE_DESCRIPTORS
     if count * most < call.limit and call.verbosity >= ERRORS:
         log(f"tcpserver: warning: descriptors for {count * most} connections only, of {call.limit}")
@@ -195,7 +223,7 @@ def residents(call, server, terms, module, environ):
 
 
 def _identity(text):
-    """Convert the value of -u or -g.  A name is refused: taken as 0, as the original does, it would keep root's rights."""
+    """Convert the value of -u or -g.  A name is refused: as the original's 0 it would keep root's rights."""
     if not count_digits(text):
         raise ValueError(f"not a number: {text}")
     return leading_number(text) % UINT32
@@ -248,7 +276,7 @@ PROGRAM = Program(
         Flag("r", "asks_ident", "ask the client's ident server (default)"),
         Flag("R", "asks_ident", "do not", False),
         Value("t", "ident_seconds", "SECONDS", "how long to wait for it; default 26", _patience),
-        Value(None, "workers", "N", "workers for sessions; default one for each processor; 0: none", _count, "workers"),
+        Value(None, "workers", "N", "workers; default one for each processor; 0: none", _count, "workers"),
     ],
     arguments=[
         Argument("host", "where to listen", optional=True),

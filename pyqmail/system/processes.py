@@ -91,6 +91,18 @@ def name_process(name: str) -> None:
         pass
 
 
+def reap():
+    """Yield (pid, wait status) of each child that has ended and was not waited for."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if not pid:
+            return
+        yield pid, status
+
+
 def exit_code(wait_status: int) -> int | None:
     """Return the exit code in a wait status; None if the process was killed by a signal."""
     return os.WEXITSTATUS(wait_status) if os.WIFEXITED(wait_status) else None

@@ -9,7 +9,7 @@ from pyqmail.system.driver import BlockingDriver, BlockingPeer, drive
 from pyqmail.system.processes import become, execute, fork
 from pyqmail.tcp.admission import Drop, admit, drop_line, opening_line, verdict_line
 from pyqmail.tcp.environment import merged
-from pyqmail.tcp.server import ERRORS, EVERYTHING
+from pyqmail.tcp.lines import ERRORS, EVERYTHING
 
 
 class Forking:
@@ -34,7 +34,9 @@ class Forking:
         """admission: what the listener has found out already."""
         self._server.flush()
         try:
-            self._children.add(fork(lambda: self._serve(sock, ip, port, admission)))
+            pid = fork(lambda: self._serve(sock, ip, port, admission))
+            self._children.add(pid)
+            self._server.started(pid)
         except OSError as error:
             self._server.not_started(error)
         sock.close()

@@ -210,6 +210,15 @@ class Residents:
                 raise wire.Malformed("not a session of this worker")
             seat.sessions.discard(number)
             self._server.end(number, exit_code << 8)
+        elif kind == wire.ENDED:
+            pid, wait_status = wire.split_ended(body)
+            if number not in seat.sessions:
+                raise wire.Malformed("not a session of this worker")
+            seat.sessions.discard(number)
+            if pid:
+                self._server.end(pid, wait_status)
+            else:
+                self._server.uncount()
         elif kind == wire.TAKEN:
             seat.on_way = max(0, seat.on_way - number)
         elif kind == wire.PONG:

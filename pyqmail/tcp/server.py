@@ -14,27 +14,26 @@ A way is one of tcp/spawning.py, tcp/forking.py, tcp/residents.py:
 import os
 import signal
 
-from pyqmail.base.failure import Temporary, reason
-from pyqmail.system.descriptors import write_all
+from pyqmail.base.failure import Temporary
 from pyqmail.system.listener import FINAL, PASSING
 from pyqmail.system.loop import READ
-from pyqmail.tcp.admission import drop_line, end_line, status_line
+from pyqmail.system.processes import reap
+from pyqmail.tcp.admission import end_line, status_line
+from pyqmail.tcp.lines import Lines
 
-QUIET, ERRORS, EVERYTHING = 0, 1, 2
 _BATCH = 16  # accepts for each wake-up, so that ended children and workers are heard in between
 _PAUSE_SECONDS = 0.1
-_PIPE_BYTES = 4096  # a write of no more is not mixed with other processes' lines
 
 
-class Server:
+class Server(Lines):
     """One listening socket, its limit of connections at once, and the lines about them on descriptor 2."""
 
     def __init__(self, loop, sock, limit: int, verbosity: int, first_number: int):
-        self.loop, self.limit, self.verbosity = loop, limit, verbosity
+        super().__init__(verbosity)
+        self.loop, self.limit = loop, limit
         self.count = 0
         self.way = self._failure = None
         self._sock, self._watched, self._paused = sock, False, False
-        self._lines, self._is_writing = [], False
         self._first_number = self._number = first_number
 
     def run(self, way) -> None:
@@ -59,43 +58,28 @@ class Server:
         self._number = number + 1 if number < 0x7FFFFFFF else self._first_number
         return number
 
+    def started(self, pid: int) -> None:
+        """A way has a process for the connection at hand."""
+
     def end(self, number: int, wait_status: int) -> None:
         """Count a connection out."""
         self.count -= 1
-        if self.verbosity >= EVERYTHING:
-            self._lines.append(end_line(number, wait_status))
-            self._lines.append(status_line(self.count, self.limit))
+        self.say(end_line(number, wait_status))
+        self._status()
 
     def not_started(self, error: OSError) -> None:
         """Count out a connection for which no process could be had."""
+        self.warn_of_fork(error)
+        self.uncount()
+
+    def uncount(self) -> None:
+        """Count out a connection that never was a process or a session."""
         self.count -= 1
-        self.warn(f"unable to fork: {reason(error)}")
         self._status()
-
-    def say(self, line: bytes) -> None:
-        """Say a complete line at the next flush(), if everything is to be said."""
-        if self.verbosity >= EVERYTHING:
-            self._lines.append(line)
-
-    def warn(self, text: str) -> None:
-        """Say why a connection is dropped."""
-        if self.verbosity >= ERRORS:
-            self._lines.append(drop_line(text))
-
-    def flush(self) -> None:
-        """Write the lines that were said; many in one write, never one in two."""
-        while self._lines:
-            data = self._some_lines()
-            self._is_writing = True
-            try:
-                write_all(2, data)
-            except OSError:
-                pass  # a log that is gone is no reason to stop
-            self._is_writing = False
 
     def let_go(self) -> None:
         """In a forked child: give up the loop, the socket and all that the way holds.  Lines said are the parent's."""
-        self._lines = []
+        self.forget()
         self.loop.abandon()
         self._sock.close()
         self.way.let_go()
@@ -147,13 +131,7 @@ class Server:
         self.adjust()
 
     def _reap(self):
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                break
-            if not pid:
-                break
+        for pid, status in reap():
             self.way.reaped(pid, status)
         self.flush()
         self.adjust()
@@ -161,18 +139,7 @@ class Server:
     def _status(self):
         self.say(status_line(self.count, self.limit))
 
-    def _some_lines(self):
-        size = taken = 0
-        for line in self._lines:
-            size += len(line)
-            if size > _PIPE_BYTES and taken:
-                break
-            taken += 1
-        data = b"".join(self._lines[:taken])
-        del self._lines[:taken]
-        return data
-
     def _terminate(self, noted, number, frame):
-        if self._is_writing:
+        if self.is_writing:
             os._exit(0)  # nobody reads our log: whoever wants us to end shall not wait for that
         noted(number, frame)

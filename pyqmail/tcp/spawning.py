@@ -1,5 +1,6 @@
 """A foreign program for each connection, started by the listener itself: for when nothing has to be waited for."""
 
+import collections
 import errno
 import os
 import signal
@@ -14,25 +15,65 @@ _DEFAULTED = (signal.SIGPIPE, signal.SIGCHLD, signal.SIGTERM, signal.SIGXFSZ)
 
 
 class Spawning:
-    """See tcp/server.py for what a way does.  forking is the way for what could not be started here.
+    """See tcp/server.py for what a way does.
 
-    A connection that a rule denies never has a process; its number is the server's.
+    forking is the way for what could not be started here.  make_others() gives a Residents of `others` starters, to
+    share with when several connections come at once; it is not called before.  A connection that a rule denies
+    never has a process; its number is the server's.
     """
 
     has_room = True
 
-    def __init__(self, server, terms, argv: list[str], path: bytes | None, environ: dict, forking):
+    def __init__(
+        self, server, terms, argv: list[str], path: bytes | None, environ: dict, forking, others=0, make_others=None
+    ):
         self._server, self._terms, self._environ, self._forking = server, terms, environ, forking
-        self._usual = None
         self._argv = [os.fsencode(word) for word in argv]
         self._candidates = candidates(self._argv[0], path)
         self._driver = BlockingDriver()
-        self._children = set()
+        self._children, self._held = set(), collections.deque()
+        self._others, self._count, self._make_others = None, others, make_others
+        self._usual = None
 
     def begin(self) -> None:
         pass
 
     def take(self, sock, ip: bytes, port: bytes) -> None:
+        self._held.append((sock, ip, port))
+
+    def push(self) -> None:
+        share = len(self._held) * self._count // (self._count + 1)
+        if share and self._others is None:
+            self._others = self._make_others()
+            self._others.begin()
+        while share and self._others.has_room:
+            share -= 1
+            self._others.take(*self._held.popleft())
+        if self._others is not None:
+            self._others.push()
+        while self._held:
+            self._serve(*self._held.popleft())
+
+    def reaped(self, pid: int, status: int) -> None:
+        if pid in self._children:
+            self._children.discard(pid)
+            self._server.end(pid, status)
+            return
+        self._forking.reaped(pid, status)
+        if self._others is not None:
+            self._others.reaped(pid, status)
+
+    def let_go(self) -> None:
+        for sock, _, _ in self._held:
+            sock.close()
+        if self._others is not None:
+            self._others.let_go()
+
+    def leave(self) -> None:
+        if self._others is not None:
+            self._others.leave()
+
+    def _serve(self, sock, ip, port):
         server, fd = self._server, sock.fileno()
         try:
             admission = drive(admit(self._terms, sock, BlockingPeer(fd, fd), ip, port, self._driver, None))
@@ -53,25 +94,10 @@ class Spawning:
             self._forking.take(sock, ip, port, admission)  # which also says why it cannot be run
             return
         self._children.add(pid)
+        server.started(pid)
         server.say(opening_line(pid, ip))
         server.say(verdict_line(pid, admission))
         sock.close()
-
-    def push(self) -> None:
-        pass
-
-    def reaped(self, pid: int, status: int) -> None:
-        if pid in self._children:
-            self._children.discard(pid)
-            self._server.end(pid, status)
-        else:
-            self._forking.reaped(pid, status)
-
-    def let_go(self) -> None:
-        pass
-
-    def leave(self) -> None:
-        pass
 
     def _start(self, fd, environ):
         """Return the pid of the program on fd; None if the first file that is there could not be started."""

@@ -1,22 +1,18 @@
 """Sessions in a few workers that stay: the worker's side of the hand-over (protocol/handover_wire.py)."""
 
-import array
 import os
-import socket
 
 from pyqmail.base.failure import Failure, Usage
 from pyqmail.protocol import handover_wire as wire
 from pyqmail.system.channel import Gone
 from pyqmail.system.descriptors import log
 from pyqmail.system.driver import EventDriver
-from pyqmail.system.loop import READ, WRITE, Loop, TimedOut
+from pyqmail.system.loop import Loop, TimedOut
 from pyqmail.tcp.admission import Drop, admit, drop_line, opening_line, verdict_line
 from pyqmail.tcp.environment import NAMES, SessionEnvironment
+from pyqmail.tcp.handover import HandoverEnd
+from pyqmail.tcp.lines import ERRORS, EVERYTHING
 from pyqmail.tcp.names import ChannelNames
-from pyqmail.tcp.server import ERRORS, EVERYTHING
-
-_PIECE = 65536
-_ROOM = socket.CMSG_SPACE(4 * wire.BATCH)
 
 
 def serve(sock, terms, module, argv: list[str], environ: dict, verbosity: int) -> int:
@@ -44,60 +40,15 @@ class Worker:
     """All sessions of one process."""
 
     def __init__(self, loop, driver, sock, terms, handler, shared: dict, label: str, verbosity: int):
-        self._loop, self._driver, self._sock, self._terms = loop, driver, sock, terms
+        self._loop, self._driver, self._terms = loop, driver, terms
         self._handler, self._shared, self._label, self._verbosity = handler, shared, label, verbosity
         self._names = ChannelNames(loop)
-        self._unpacker, self._descriptors = wire.Unpacker(), []
         self._sessions, self._is_last = 0, False
-        self._out, self._flushing, self._waiting = b"", False, False
-        sock.setblocking(False)
-        loop.watch(sock.fileno(), READ, self._ready)
+        self._stream = HandoverEnd(loop, sock, self._begin, self._names.use, self._listener_is_gone)
 
-    def _ready(self, events):
-        if events & WRITE:
-            self._flush()
-        if events & READ:
-            self._receive()
-
-    def _receive(self):
-        """Take what the listener sends.  One message at a time: the kernel ends a read after its descriptors."""
-        try:
-            data, ancillary, _, _ = self._sock.recvmsg(_PIECE, _ROOM, socket.MSG_CMSG_CLOEXEC)
-        except BlockingIOError:
-            return
-        except OSError:
-            data, ancillary = b"", []
-        for level, kind, content in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                found = array.array("i")
-                found.frombytes(content[: len(content) - len(content) % found.itemsize])
-                self._descriptors += [_connection(fd) for fd in found]
-        if not data:
-            self._listener_is_gone()
-            return
-        taken = 0
-        for kind, number, body in self._unpacker.receive(data):
-            if kind == wire.CONNECTION:
-                taken += 1
-                self._begin(number, *wire.split_connection(body))
-            elif kind == wire.RESOLVER and self._descriptors:
-                self._names.use(self._descriptors.pop(0))
-            elif kind == wire.PING:
-                self._put(wire.pack(wire.PONG, number))
-            elif kind != wire.RESOLVER:
-                raise wire.Malformed("not a word of a listener's")
-        if taken:
-            self._put(wire.pack(wire.TAKEN, taken))
-        if self._unpacker.is_empty:
-            self._descriptors.clear()
-
-    def _begin(self, number, ip, port, local_ip):
-        if not self._descriptors:
-            log("tcpserver: warning: dropping connection, no descriptor came with it")
-            self._put(wire.end(number, 111))
-            return
+    def _begin(self, number, sock, ip, port, local_ip):
         self._sessions += 1
-        self._loop.start(self._serve(number, self._descriptors.pop(0), ip, port, local_ip))
+        self._loop.start(self._serve(number, sock, ip, port, local_ip))
 
     async def _serve(self, number, sock, ip, port, local_ip):
         code = 111
@@ -118,7 +69,7 @@ class Worker:
         finally:
             peer.close()
             self._sessions -= 1
-            self._put(wire.end(number, code if isinstance(code, int) and 0 <= code < 256 else 111))
+            self._stream.put(wire.end(number, code if isinstance(code, int) and 0 <= code < 256 else 111))
             self._leave_if_last()
 
     async def _admit(self, number, sock, peer, ip, port, local_ip):
@@ -137,44 +88,13 @@ class Worker:
             _say(opening + verdict_line(number, admission))
         return None if admission.is_denied else SessionEnvironment(self._shared, admission.additions)
 
-    def _put(self, frame):
-        self._out += frame
-        if not self._flushing:
-            self._flushing = True
-            self._loop.soon(self._flush)
-
-    def _flush(self):
-        self._flushing = False
-        if self._sock is None:
-            self._out = b""
-            return
-        was_waiting, self._waiting = self._waiting, False
-        try:
-            while self._out:
-                self._out = self._out[self._sock.send(self._out) :]
-        except BlockingIOError:
-            self._flushing = self._waiting = True
-            self._loop.watch(self._sock.fileno(), READ | WRITE, self._ready)
-            return
-        except OSError:
-            self._out = b""  # the listener has gone; the end of file tells so too
-        if was_waiting:
-            self._loop.watch(self._sock.fileno(), READ, self._ready)
-
     def _listener_is_gone(self):
-        self._loop.forget(self._sock.fileno())
-        self._sock.close()
-        self._sock, self._is_last = None, True
+        self._is_last = True
         self._leave_if_last()
 
     def _leave_if_last(self):
         if self._is_last and not self._sessions:
             self._loop.stop()
-
-
-def _connection(fd):
-    # family and type given: nothing to ask the kernel for
-    return socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=fd)
 
 
 def _say(lines):

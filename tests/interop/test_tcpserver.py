@@ -168,15 +168,22 @@ def test_lines_answers_and_environment_are_the_originals(start, tmp_path, option
 USAGE = [
     [], ["127.0.0.1"], ["127.0.0.1", "0"], ["0", "nosuchport"], ["0", "nosuchport", "cat"], ["-z", "0", "0", "cat"],
     ["-vHR", "-c"], ["127.1", "0", "cat"], ["[1.2", "0", "cat"], ["0", "25x", "cat"], ["0", "-1", "cat"],
-    ["-q", "0"], ["-q", "0", "nosuchport", "cat"], ["-qz"], ["-vl"], ["192.0.2.1", "0", "cat"], ["-Q", "300.0.2.1", "0", "x"],
+    ["-q", "0"], ["-q", "0", "nosuchport", "cat"], ["-qz"], ["-vl"], ["192.0.2.1", "0", "cat"],
+    ["-Q", "300.0.2.1", "0", "x"],
 ]  # fmt: skip
+
+
+def ended(command, *arguments):
+    """Run a server that does not come up."""
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": ROOT}
+    return subprocess.run([*command, *arguments], capture_output=True, timeout=60, env=environ)
 
 
 @pytest.mark.parametrize("arguments", USAGE, ids=" ".join)
 def test_a_wrong_command_line_ends_as_the_originals(arguments):
     seen = []
     for command in (THEIRS, OURS):
-        done = subprocess.run([*command, *arguments], capture_output=True, timeout=60, env={"PATH": os.environ["PATH"], "PYTHONPATH": ROOT})
+        done = ended(command, *arguments)
         seen.append((done.returncode, done.stdout, done.stderr.replace(b"pytcpserver: ", b"tcpserver: ")))
     assert seen[0] == seen[1]
 
@@ -193,7 +200,7 @@ def test_a_port_in_use_is_said_as_the_original_does(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         for command in (THEIRS, OURS):
-            done = subprocess.run([*command, "127.0.0.1", port, "cat"], capture_output=True, timeout=30, env={"PATH": os.environ["PATH"], "PYTHONPATH": ROOT})
+            done = ended(command, "127.0.0.1", port, "cat")
             assert (done.returncode, done.stderr) == (111, b"tcpserver: fatal: unable to bind: address already used\n")
 
 
@@ -214,6 +221,40 @@ def test_at_the_limit_clients_wait_and_term_still_works(start, command):
 def test_descriptors_that_are_missing_do_no_harm(start):
     server = start(OURS, "-HRl0", "127.0.0.1", "0", "cat", preexec_fn=lambda: os.close(0))
     assert server.ask(b"x") == b"x"
+
+
+BURSTS = [
+    # options                         program                       wait status
+    (["-vHRl0"],                      ["sh", "-c", "echo $$; exit 3"], 768),
+    (["-vHRl0"],                      ["nonesuch"],                 28416),
+    (["-vHRl0", "-x", "rules.cdb"],   ["cat"],                      25600),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("options, program, wait_status", BURSTS, ids=lambda value: str(value))
+def test_a_burst_is_shared_and_said_like_any_other(start, tmp_path, options, program, wait_status):
+    """The listener is stopped while 30 clients connect: it finds them all at once and shares them with starters."""
+    rules(tmp_path, b":deny\n")
+    server = start(OURS, *options, "--workers", "3", "-c100", "-b100", "127.0.0.1", "0", *program)
+    server.process.send_signal(signal.SIGSTOP)
+    clients = [server.connect() for _ in range(30)]
+    server.process.send_signal(signal.SIGCONT)
+    said = [client.makefile("rb").read() for client in clients]
+    server.wait_for(b"tcpserver: end ", 30)
+    server.wait_for(b"tcpserver: status: 0/100\n", 2)
+    children = open(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read().split()
+    assert len(children) == 2  # the starters
+    ended = re.findall(rb"end (\d+) status %d\n" % wait_status, server.text)
+    for mark in (rb"pid (\d+) from 127.0.0.1\n", rb"(?:ok|deny) (\d+) 0:127.0.0.1:%d :127" % server.port):
+        assert sorted(re.findall(mark, server.text)) == sorted(ended)
+    assert len(set(ended)) == 30
+    if wait_status == 768:
+        assert sorted(ended) == sorted(line.strip() for line in said)
+    if program == ["nonesuch"]:
+        assert server.text.count(b"unable to run nonesuch: file does not exist\n") == 30
+    for client in clients:
+        client.close()
+    assert server.stop() == 0
 
 
 def test_inherited_descriptors_reach_the_program(start, tmp_path):
@@ -244,11 +285,12 @@ def test_rights_are_given_up(start):
     for command in (THEIRS, OURS):
         server = start(command, "-HRl0", "-g", "12", "-u", "34x", "127.0.0.1", "0", "sh", "-c", "id -u; id -g; id -G")
         assert server.ask() == b"34\n12\n12\n"
-        server = start(command, "-UHRl0", "127.0.0.1", "0", "sh", "-c", "id -u; id -g; id -G", env={"UID": "56", "GID": "78"})
+        environ = {"UID": "56", "GID": "78"}
+        server = start(command, "-UHRl0", "127.0.0.1", "0", "sh", "-c", "id -u; id -g; id -G", env=environ)
         assert server.ask() == b"56\n78\n78\n"
 
 
 def test_a_name_for_a_user_is_refused_rather_than_taken_as_root():
-    done = subprocess.run([*OURS, "-u", "nobody", "0", "0", "cat"], capture_output=True, timeout=30, env={"PATH": os.environ["PATH"], "PYTHONPATH": ROOT})
+    done = ended(OURS, "-u", "nobody", "0", "0", "cat")
     assert done.returncode == 100
     assert done.stderr.startswith(b"tcpserver: not a number: nobody\ntcpserver: usage: ")

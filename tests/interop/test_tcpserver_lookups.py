@@ -93,6 +93,9 @@ def answer(data):
     return reply.to_wire()
 
 
+STALE = {"TCPREMOTEINFO": "stale", "TCPREMOTEHOST": "stale"}
+
+
 def outcome(command, options, client, environ, tmp_path):
     """Return the log lines and the program's environment of one connection from client's address."""
     server = subprocess.Popen(
@@ -100,7 +103,7 @@ def outcome(command, options, client, environ, tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=tmp_path,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": ROOT, "TCPREMOTEINFO": "stale", "TCPREMOTEHOST": "stale", **environ},
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": ROOT, **STALE, **environ},
     )
     try:
         port = int(server.stdout.readline())
@@ -160,7 +163,8 @@ def test_ident_is_the_originals(tmp_path, said):
     thread = threading.Thread(target=serve)
     thread.start()
     try:
-        subprocess.run(["tcprules", "rules.cdb", "tmp"], input=b"joe@127.0.0.78:deny\n:allow,X=\"1\"\n", cwd=tmp_path, check=True)
+        source = b"joe@127.0.0.78:deny\n:allow,X=\"1\"\n"
+        subprocess.run(["tcprules", "rules.cdb", "tmp"], input=source, cwd=tmp_path, check=True)
         options = ["-Hl0", "-t", "10", "-x", "rules.cdb"]
         theirs, ours = (outcome(command, options, SERVER, {}, tmp_path) for command in (THEIRS, OURS))
         assert theirs == ours

@@ -49,7 +49,7 @@ WAYS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("options, program, has_process", WAYS, ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else None)
+@pytest.mark.parametrize("options, program, has_process", WAYS)
 def test_every_way_serves_the_same(serve, tmp_path, monkeypatch, options, program, has_process):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "env").mkdir()

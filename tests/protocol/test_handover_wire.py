@@ -16,6 +16,8 @@ SAID = [
     ("L", wire.pack(wire.PING, 1)),
     ("W", wire.pack(wire.PONG, 1)),
     ("W", wire.end(0x8001, 0)),
+    ("W", wire.ended(0x8003, 4660, 9)),
+    ("W", wire.ended(0x8004, 0, 0)),
 ]
 
 
@@ -44,10 +46,13 @@ def test_the_transcript_reads_the_same_in_any_pieces(size):
         (wire.PING, 1),
         (wire.PONG, 1),
         (wire.END, 0x8001),
+        (wire.ENDED, 0x8003),
+        (wire.ENDED, 0x8004),
     ]
     assert wire.split_connection(got[1][2]) == (b"127.0.0.1", b"55555", b"")
     assert wire.split_connection(got[2][2]) == (b"203.0.113.9", b"4", b"192.0.2.1")
     assert [wire.split_end(got[at][2]) for at in (4, 7)] == [111, 0]
+    assert [wire.split_ended(got[at][2]) for at in (8, 9)] == [(4660, 9), (0, 0)]
 
 
 @pytest.mark.parametrize("body", [b"", b"a\0", b"a\x001\0", b"\x001\0\0", b"a\0x\0\0", b"a\x001\0\0\0", b"a\x001\0b"])
@@ -60,6 +65,12 @@ def test_what_is_no_connection_is_malformed(body):
 def test_an_exit_code_is_one_byte(body):
     with pytest.raises(wire.Malformed):
         wire.split_end(body)
+
+
+@pytest.mark.parametrize("body", [b"", bytes(7), bytes(9)])
+def test_a_process_and_its_end_are_eight_bytes(body):
+    with pytest.raises(wire.Malformed):
+        wire.split_ended(body)
 
 
 def test_a_frame_longer_than_the_wire_allows_is_malformed():

@@ -15,6 +15,9 @@ import dns.message
 import dns.rrset
 import pytest
 
+from pyqmail.system.cdb import write_cdb
+from pyqmail.tcp.rules import compile_lines
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SERVER = f"{ROOT}/tests/tcp/session_server.py"
 PID_MAX = int(open("/proc/sys/kernel/pid_max").read())
@@ -145,15 +148,19 @@ def test_a_client_that_goes_ends_its_session(start):
     assert b" status 768\n" in server.wait_for(b"end ")
 
 
+def compile_rules(folder, source):
+    write_cdb(folder / "rules.cdb", folder / "rules.tmp", compile_lines(source))
+
+
 def test_rules_and_banner(start, tmp_path):
     source = b'127.:allow,TCPREMOTEIP="changed",NEW="1",PATH="x"\n'
-    subprocess.run([f"{ROOT}/bin/pytcprules", "rules.cdb", "tmp"], input=source, check=True, cwd=tmp_path, env={"PATH": os.path.dirname(sys.executable), "PYTHONPATH": ROOT})
+    compile_rules(tmp_path, source)
     server = start("-vHRl0", "-B", "banner\n", "-x", "rules.cdb", "--workers", "1")
     client = server.connect()
     assert client.line() == b"banner\n"
     assert client.line().endswith(b" changed\n")
     assert [client.ask(b"env " + name) for name in (b"NEW", b"PATH", b"PROTO")] == [b"1\n", b"x\n", b"TCP\n"]
-    subprocess.run([f"{ROOT}/bin/pytcprules", "rules.cdb", "tmp"], input=b":deny\n", check=True, cwd=tmp_path, env={"PATH": os.path.dirname(sys.executable), "PYTHONPATH": ROOT})
+    compile_rules(tmp_path, b":deny\n")
     denied = server.connect()
     assert (denied.line(), denied.line()) == (b"banner\n", b"")
     text = server.wait_for(b"end ")

@@ -1,0 +1,104 @@
+"""A worker's end of the stream to the listener (protocol/handover_wire.py)."""
+
+import array
+import socket
+
+from pyqmail.protocol import handover_wire as wire
+from pyqmail.system.descriptors import log
+from pyqmail.system.loop import READ, WRITE
+
+_PIECE = 65536
+_ROOM = socket.CMSG_SPACE(4 * wire.BATCH)
+
+
+class HandoverEnd:
+    """Takes what the listener sends and answers its heartbeat; put() sends frames, those of one turn together.
+
+    take(number, sock, ip, port, local_ip) is called for each connection, use_resolver(sock) for a resolver,
+    over() once no more will come.  Malformed is for the loop, that is, for the process, to end with.
+    """
+
+    def __init__(self, loop, sock, take, use_resolver, over):
+        self._loop, self._sock = loop, sock
+        self._take, self._use_resolver, self._over = take, use_resolver, over
+        self._unpacker, self._descriptors = wire.Unpacker(), []
+        self._out, self._is_due, self._is_waiting = b"", False, False
+        sock.setblocking(False)
+        loop.watch(sock.fileno(), READ, self._ready)
+
+    def put(self, frame: bytes) -> None:
+        self._out += frame
+        if not self._is_due:
+            self._is_due = True
+            self._loop.soon(self._flush)
+
+    def _ready(self, events):
+        if events & WRITE:
+            self._flush()
+        if events & READ and self._sock is not None:
+            self._receive()
+
+    def _receive(self):
+        """Take one message: the kernel ends a read after the descriptors of one."""
+        try:
+            data, ancillary, _, _ = self._sock.recvmsg(_PIECE, _ROOM, socket.MSG_CMSG_CLOEXEC)
+        except BlockingIOError:
+            return
+        except OSError:
+            data, ancillary = b"", []
+        for level, kind, content in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                found = array.array("i")
+                found.frombytes(content[: len(content) - len(content) % found.itemsize])
+                self._descriptors += map(_connection, found)
+        if not data:
+            self._loop.forget(self._sock.fileno())
+            self._sock.close()
+            self._sock = None
+            self._over()
+            return
+        taken = 0
+        for kind, number, body in self._unpacker.receive(data):
+            if kind == wire.CONNECTION:
+                taken += 1
+                self._connection(number, *wire.split_connection(body))
+            elif kind == wire.PING:
+                self.put(wire.pack(wire.PONG, number))
+            elif kind != wire.RESOLVER:
+                raise wire.Malformed("not a word of a listener's")
+            elif self._descriptors:
+                self._use_resolver(self._descriptors.pop(0))
+        if taken:
+            self.put(wire.pack(wire.TAKEN, taken))
+        if self._unpacker.is_empty:
+            self._descriptors.clear()
+
+    def _connection(self, number, ip, port, local_ip):
+        if self._descriptors:
+            self._take(number, self._descriptors.pop(0), ip, port, local_ip)
+            return
+        log("tcpserver: warning: dropping connection, no descriptor came with it")
+        self.put(wire.end(number, 111))
+
+    def _flush(self):
+        self._is_due = False
+        if self._sock is None:
+            self._out = b""
+            return
+        was_waiting, self._is_waiting = self._is_waiting, False
+        try:
+            while self._out:
+                self._out = self._out[self._sock.send(self._out) :]
+        except BlockingIOError:
+            self._is_due = self._is_waiting = True
+            self._loop.watch(self._sock.fileno(), READ | WRITE, self._ready)
+            return
+        except OSError:
+            self._out = b""  # the listener has gone; the end of file tells so too
+        if was_waiting:
+            self._loop.watch(self._sock.fileno(), READ, self._ready)
+
+
+def _connection(fd):
+    # family and type given: nothing to ask the kernel for
+    return socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=fd)

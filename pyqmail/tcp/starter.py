@@ -1,0 +1,65 @@
+"""A second pair of hands for the listener: starts foreign programs for connections that come faster than one starts.
+
+Starting a program keeps its parent waiting until the program is there; under load that wait, not the work, is
+what would limit the listener.
+"""
+
+import signal
+
+from pyqmail.protocol import handover_wire as wire
+from pyqmail.system.loop import Loop
+from pyqmail.system.processes import reap
+from pyqmail.tcp.handover import HandoverEnd
+from pyqmail.tcp.lines import Lines
+
+
+class Starter(Lines):
+    """What a way is told by instead of a Server, in a process of its own: the listener counts, this one starts.
+
+    make_way(starter) gives the way.  serve(sock) returns 0 once the listener has gone, as the listener
+    itself does at a SIGTERM: without waiting for the programs.
+    """
+
+    def __init__(self, verbosity: int, make_way):
+        super().__init__(verbosity)
+        self.loop = Loop()
+        self._way = make_way(self)
+        self._number, self._sessions, self._stream = 0, {}, None
+
+    def serve(self, sock) -> int:
+        self._sock = sock
+        self.loop.on_signal(signal.SIGCHLD, self._reap)
+        self._stream = HandoverEnd(self.loop, sock, self._take, lambda sock: sock.close(), self.loop.stop)
+        self.loop.run()
+        return 0
+
+    def session_number(self) -> int:
+        """Return the number the listener gave the connection at hand."""
+        return self._number
+
+    def started(self, pid: int) -> None:
+        self._sessions[pid] = self._number
+
+    def end(self, number: int, wait_status: int) -> None:
+        self._stream.put(wire.ended(self._sessions.pop(number, number), number, wait_status))
+
+    def not_started(self, error: OSError) -> None:
+        self.warn_of_fork(error)
+        self._stream.put(wire.ended(self._number, 0, 0))
+
+    def let_go(self) -> None:
+        self.forget()
+        self.loop.abandon()
+        self._sock.close()
+        self._way.let_go()
+
+    def _take(self, number, sock, ip, port, local_ip):
+        self._number = number
+        self._way.take(sock, ip, port)
+        self._way.push()
+        self.flush()
+
+    def _reap(self):
+        for pid, status in reap():
+            self._way.reaped(pid, status)
+        self.flush()
