@@ -14,6 +14,7 @@ from pyqmail.base.addresses import quote
 from pyqmail.base.dates import mbox_date
 from pyqmail.base.failure import is_temporary, reason
 from pyqmail.mail import dotqmail, maildir, mbox
+from pyqmail.protocol.envelope import format_envelope
 from pyqmail.system.descriptors import read_all
 from pyqmail.system.processes import exit_code, spawn
 
@@ -282,7 +283,6 @@ class Delivery:
     def _forward(self):
         """Queue the message for all the addresses collected; returns the qp."""
         from pyqmail.mail.queueing import Spool, outcome_text
-        from pyqmail.protocol.envelope import format_envelope
         from pyqmail.system.driver import drive
 
         spool = Spool()

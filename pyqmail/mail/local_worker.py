@@ -9,6 +9,7 @@ import os
 import resource
 import signal
 import socket
+import traceback  # before the fork: a user may not be able to read our installation
 
 from pyqmail.mail import users
 from pyqmail.mail.local_delivery import Delivery, Job
@@ -74,8 +75,6 @@ def serve_deliveries(home, default: bytes, environ) -> int:
         try:
             code = Delivery(job, descriptors[0], environ, output, queue_at_home, names).run()
         except Exception:
-            import traceback
-
             output.complain(os.fsencode(traceback.format_exc()))
             code = 111
         os.chdir(home.path)
