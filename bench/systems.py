@@ -78,7 +78,6 @@ class Postfix:
             os.makedirs(part)
         shutil.chown(self._data, "postfix")
         shutil.chown(f"{self.folder}/mail", "nobody", "nogroup")
-        os.chmod(folder, 0o755)
         self._sink = sink_port
         self._configure(holding=True)
         self.local_recipient = "demo@local.example"
