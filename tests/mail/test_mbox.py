@@ -2,11 +2,14 @@ import contextlib
 import fcntl
 import os
 import select
+import subprocess
+import sys
 
 import pytest
 
 from pyqmail.mail import mbox
 
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 QUOTED = [
     # content                           as it stands in the file, with the blank line
     (b"", b"\n"),
@@ -101,28 +104,32 @@ def test_a_lock_held_too_long(tmp_path):
     assert path.read_bytes() == b""
 
 
+WAIT = """
+import contextlib, os, sys
+from pyqmail.mail import mbox
+
+def tell(seconds):
+    os.write(1, b"waiting")
+    return contextlib.nullcontext()
+
+mbox.deliver(os.fsencode(sys.argv[1]), b"From x\\n", [b"new\\n"], tell)
+"""
+
+
 def test_waits_for_the_lock_and_follows_a_file_that_was_replaced(tmp_path):
     path = tmp_path / "box"
     path.write_bytes(b"old")
-    other = os.open(path, os.O_RDONLY)
-    fcntl.flock(other, fcntl.LOCK_EX)
-    ours, theirs = os.pipe()
-    pid = os.fork()
-    if not pid:
+    with open(path, "rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        waiting = subprocess.Popen([sys.executable, "-c", WAIT, path], stdout=subprocess.PIPE, bufsize=0, env={"PYTHONPATH": ROOT})
         try:
-
-            def tell(seconds):
-                os.write(theirs, b"waiting")
-                return contextlib.nullcontext()
-
-            mbox.deliver(os.fsencode(path), b"From x\n", [b"new\n"], tell)
+            assert select.select([waiting.stdout], [], [], 30)[0] and waiting.stdout.read(99) == b"waiting"
+            (tmp_path / "next").write_bytes(b"")
+            os.rename(tmp_path / "next", path)
+            other.close()
+            assert waiting.wait(30) == 0
         finally:
-            os._exit(0)
-    os.close(theirs)
-    assert select.select([ours], [], [], 10)[0] and os.read(ours, 99) == b"waiting"
-    (tmp_path / "next").write_bytes(b"")
-    os.rename(tmp_path / "next", path)
-    os.close(other)
-    assert os.waitpid(pid, 0)[1] == 0
-    os.close(ours)
+            waiting.kill()
+            waiting.wait()
+            waiting.stdout.close()
     assert path.read_bytes() == b"From x\nnew\n\n"
