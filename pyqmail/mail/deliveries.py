@@ -15,7 +15,7 @@ from pyqmail.mail.schedule import TROUBLE_SECONDS, DueHeap
 from pyqmail.mail.scheduler import CLOSE, DELIVER, OPEN, REPORT
 from pyqmail.mail.sendlog import safe
 
-MOST_RECIPIENTS = 20000  # in memory for one channel, or four for each delivery at once if that is more
+MOST_RECIPIENTS = 50000  # in memory for one channel, or four for each delivery at once if that is more
 PASSES_A_TURN = 100
 BOUNCE_SECONDS = 10  # until a bounce text that could not be written is tried again
 SYNC_SECONDS = 5  # between the syncs of marks
@@ -68,7 +68,7 @@ class Channel:
         if recipient is None:
             self._office.log.put(b"warning: internal error: delivery report out of range")
             return
-        self.running -= 1
+        self._land()
         self.engine.result(recipient, self._office.clock())
         self._end(recipient, report)
         self._office.settle_soon()
@@ -78,7 +78,7 @@ class Channel:
         if recipient is None:
             self._office.log.put(b"warning: internal error: delivery report out of range")
             return
-        self.running -= 1
+        self._land()
         self.engine.unsent(recipient, self._office.clock())
         self._office.log_status()
         self._office.settle_soon()
@@ -103,8 +103,12 @@ class Channel:
         self.engine.unroutable(domain, report, self._office.clock())
         self._office.settle_soon()
 
+    def _land(self):
+        if not self.is_lost:
+            self.running -= 1
+
     def lose(self) -> None:
-        """The spawner has gone: its deliveries are forgotten, and will be made again."""
+        """The spawner, or one process of it, has gone: its deliveries are not waited for, and will be made again."""
         self.is_lost = True
         self.running = 0
         self.engine.stop()
@@ -225,7 +229,7 @@ class Channel:
                 self._slots.give_back(recipient.slot)  # its session ended without a word about it
             else:
                 self._start(recipient)
-            self.running -= 1
+            self._land()
             self._end(recipient, report)
 
     def _end(self, recipient, report):

@@ -21,9 +21,9 @@ YOUNG_SECONDS = 1.0
 MOST_YOUNG = 1000
 YOUNG_BYTES = 65536  # a larger envelope is settled at once and read back in slices
 SETTLED_TOGETHER = 32
+MOST_UNCLEANED = 2000
 RESCAN_SECONDS = 1500
 ENTRIES_A_TURN, TURN_SECONDS = 100, 0.01
-LARGEST_ENVELOPE = 1 << 30
 
 YOUNG, SETTLING, ENDING = "young", "settling", "ending"
 
@@ -88,6 +88,8 @@ class Todo:
         self._poison.clear()
         if self._entries is None:
             self._scan()
+        else:
+            self._rescan.move(time.monotonic() + RESCAN_SECONDS)
 
     def _scan(self):
         if self._stopped:
@@ -136,7 +138,8 @@ class Todo:
         self._settle(direct)
         self._office.settle_soon()
         if self._entries is not None:
-            self._office.loop.after(0, self._take_some)
+            # a cleaner that cannot follow is given time
+            self._office.loop.after(0.02 if self._cleaner.unanswered > MOST_UNCLEANED else 0, self._take_some)
         elif not self._stopped:
             self._watch_trigger()
 
@@ -235,6 +238,13 @@ class Todo:
             # cut short: the original would drop the recipient, and deliver to the others only
             raise Poison(b"warning: trouble reading %b" % shown)
         return Message(self, number, sender, int(time.time()), records)
+
+    def make_due(self, now: int) -> None:
+        """ALRM: what a message put off before it had files is due now, in Unix seconds, as soon as it has them."""
+        for message in self.messages.values():
+            for one in message.passes:
+                if one.has_ended:
+                    one.retry = min(one.retry, now)
 
     # the end of youth
 

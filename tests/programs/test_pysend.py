@@ -416,6 +416,18 @@ def test_qmailqueue_takes_the_bounce(rig, home, tmp_path):
     assert (tmp_path / "message").read_bytes().endswith(b"Return-Path: <s@x>\nhello\n")
 
 
+def test_among_the_originals_qmail_queue_takes_the_bounce(rig, home, tmp_path):
+    os.mkdir(f"{home.path}/bin")
+    script = tmp_path / "home/bin/qmail-queue"
+    script.write_text("#!/bin/sh\nexec cat >/dev/null\n")
+    script.chmod(0o755)
+    number = rig.inject(b"s@x", [b"b@far.example"])
+    rig.start(remote=rig.stock(lambda recipient: b"Dno\n"))
+    rig.gone(number)
+    assert rig.stop() == 0
+    assert any(line.startswith(f"bounce msg {number} qp ") for line in lines(rig))
+
+
 # todo entries that cannot be used
 
 
@@ -832,6 +844,18 @@ def test_native_nonsense_from_a_session_process(rig):
     rig.remote.say(native.pack(native.CLOSED, 99, b"h\0a\0"))
     assert rig.wait() == 0
     assert "alert: oh no! lost spawn connection! dying..." in lines(rig)
+
+
+def test_native_one_of_two_session_processes_is_lost(rig):
+    more = rig.native(lambda recipient: None, 1000)
+    number = rig.inject(b"s@x", [b"u@d%d.example" % i for i in range(4)])
+    natively(rig, remote=rig.native(lambda recipient: None), more=[more])
+    rig.remote.ordered(2)
+    more.ordered(2)
+    more.lose()
+    assert rig.wait() == 0
+    assert "alert: oh no! lost spawn connection! dying..." in lines(rig)
+    assert rig.names.state(number) == "S5"
 
 
 def test_idle_does_not_wake_up(rig):
