@@ -1,0 +1,311 @@
+"""Mail through the whole system, native: SMTP in, the queue, a Maildir and another SMTP server; byte for byte.
+
+Untested here: DNS (pyresolve's own tests have a name server), more than one machine.
+"""
+
+import os
+import re
+import resource
+import signal
+import socket
+import time
+
+import pytest
+
+STAMP = rb"[0-9]{1,2} [A-Z][a-z]{2} [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} -0000"
+TRACE = (
+    rb"Received: \(qmail [0-9]+ invoked by uid %d\); %b\n"
+    rb"Received: from unknown \(HELO client.example\) \(127.0.0.1\)\n  by here.example with SMTP; %b\n" % (os.getuid(), STAMP, STAMP)
+)
+REFUSED = "Sorry,_I_wasn't_able_to_establish_an_SMTP_connection._(#4.4.1)/"
+
+
+def on_the_wire(content):
+    """Return content, lines that end with LF, as SMTP has it."""
+    return re.sub(rb"(?m)^\.", b"..", content).replace(b"\n", b"\r\n")
+
+
+@pytest.fixture
+def running(system, smtp_peer):
+    """The whole system, with mail for remote.example routed to smtp_peer."""
+    system.control("smtproutes", smtp_peer.route())
+    system.start_all()
+    return system
+
+
+def is_local(message, sender, recipient, content):
+    """Assert that a Maildir file is what was sent, under the lines that deliveries and hosts add."""
+    head = re.match(rb"Return-Path: <%b>\nDelivered-To: %b\n%b" % (re.escape(sender), re.escape(recipient), TRACE), message)
+    assert head, message[:1000]
+    assert message[head.end() :] == content
+
+
+def is_remote(data, content):
+    """Assert that the other server got what was sent, as it is on the wire."""
+    head = re.match(TRACE.replace(rb"\n", rb"\r\n"), data)
+    assert head, data[:1000]
+    assert data[head.end() :] == on_the_wire(content)
+
+
+CONTENTS = {
+    "nothing": b"",
+    "dots": b".\n..\n.a\n\n.\n",
+    "no header, one line": b"hello\n",
+    "eight bits and NULs": bytes(c for c in range(256) if c not in b"\r\n") * 9 + b"\n\0\n\xff\n",
+}
+
+
+@pytest.mark.parametrize("content", CONTENTS.values(), ids=CONTENTS)
+def test_content_arrives_as_it_was_sent(running, smtp_peer, content):
+    running.mail(b"ann@client.example", [b"demo@here.example", b"bob@remote.example"], on_the_wire(content))
+    running.log.find(rb"end msg [0-9]+\n")
+    (message,) = running.arrived()
+    is_local(message, b"ann@client.example", b"demo@here.example", content)
+    ((commands, data),) = smtp_peer.mails
+    assert commands.replace(b"DATA\r\n", b"") == b"MAIL FROM:<ann@client.example>\r\nRCPT TO:<bob@remote.example>\r\n"
+    is_remote(data, content)
+    running.empty()
+
+
+def test_a_carriage_return_alone_is_content_here_and_a_space_elsewhere(running, smtp_peer):
+    # two ends of a message for a server that takes a lone CR for a line's end; only ours must be one
+    sent = b"a\rb\r\r\nc\r\n\r.\r\nd\r\r.\r\r\ne\r\n"
+    running.mail(b"ann@client.example", [b"demo@here.example", b"bob@remote.example"], sent)
+    running.log.find(rb"end msg [0-9]+\n")
+    (message,) = running.arrived()
+    is_local(message, b"ann@client.example", b"demo@here.example", sent.replace(b"\r\n", b"\n"))
+    ((_, data),) = smtp_peer.mails
+    got = data[re.match(TRACE.replace(rb"\n", rb"\r\n"), data).end() :]
+    assert re.fullmatch(rb"(?:[^\r\n]|\r\n)*", got)
+    assert re.sub(rb"[ \r]", b"", got) == re.sub(rb"\r", b"", sent)
+
+
+@pytest.mark.parametrize("data", [b"a\nb\r\n", b"a\r\n.\nMAIL FROM:<>\r\n", b"\n"])
+def test_a_bare_newline_ends_the_connection_and_leaves_nothing(running, data):
+    with running.client() as client:
+        client.say(b"MAIL FROM:<ann@client.example>\r\n")
+        client.say(b"RCPT TO:<demo@here.example>\r\n")
+        client.say(b"DATA\r\n", b"354")
+        assert client.say(data, b"451") == b"451 See https://cr.yp.to/docs/smtplf.html.\r\n"
+        assert client.ended()
+    running.smtp_log.find(rb"tcpserver: end [0-9]+ status 256\n")
+    assert running.files() == []
+
+
+def test_fifty_megabytes(running, smtp_peer):
+    line = bytes(range(32, 127)) * 40 + b"\n"
+    content = b"Subject: large\n\n" + line * (50_000_000 // len(line) + 1)
+    running.mail(b"ann@client.example", [b"demo@here.example", b"bob@remote.example"], on_the_wire(content))
+    running.log.find(rb"end msg [0-9]+\n")
+    (message,) = running.arrived()
+    is_local(message, b"ann@client.example", b"demo@here.example", content)
+    ((_, data),) = smtp_peer.mails
+    is_remote(data, content)
+    size = len(message) - len(b"Return-Path: <ann@client.example>\nDelivered-To: demo@here.example\n")
+    running.log.find(rb"info msg [0-9]+: bytes %d from <ann@client.example> qp [0-9]+ uid %d\n" % (size, os.getuid()))
+
+
+def test_a_thousand_recipients_on_two_channels(running, smtp_peer):
+    local = [b"demo-%d@here.example" % number for number in range(500)]
+    remote = [b"user%d@remote.example" % number for number in range(500)]
+    both = [one for pair in zip(local, remote) for one in pair]
+    running.mail(b"ann@client.example", both, b"Subject: to all\r\n\r\nhello\r\n")
+    log = running.log.find(rb"end msg [0-9]+\n") and running.log.text
+    assert sorted(re.findall(rb"starting delivery [0-9]+: msg [0-9]+ to local (.*)\n", log)) == sorted(local)
+    assert sorted(re.findall(rb"starting delivery [0-9]+: msg [0-9]+ to remote (.*)\n", log)) == sorted(remote)
+    assert len(re.findall(rb"delivery [0-9]+: success: ", log)) == 1000
+    assert sorted(re.search(rb"\nDelivered-To: (.*)\n", one)[1] for one in running.arrived(500, "more")) == sorted(local)
+    told = [one for commands, _ in smtp_peer.mails for one in re.findall(rb"RCPT TO:<(.*)>\r\n", commands)]
+    assert sorted(told) == sorted(remote)
+    for _, data in smtp_peer.mails:
+        is_remote(data, b"Subject: to all\n\nhello\n")
+    running.empty()
+
+
+def notice(message, sender, to, kind, paragraphs, original):
+    """Assert that a Maildir file is a failure notice, whole; original is the head of what it returns."""
+    hi = b"Hi. This is the qmail-send program at here.example.\n"
+    words = {
+        "single": (
+            b"I'm afraid I wasn't able to deliver your message to the following addresses.\n"
+            b"This is a permanent error; I've given up. Sorry it didn't work out.\n",
+            b"--- Below this line is a copy of the message.\n",
+        ),
+        "double": (
+            b"I tried to deliver a bounce message to this address, but the bounce bounced!\n",
+            b"--- Below this line is the original bounce.\n",
+        ),
+    }[kind]
+    head = (
+        rb"Return-Path: <%b>\n(?:Delivered-To: .*\n(?:Received: .*\n)?)+"
+        rb"Date: %b\nFrom: MAILER-DAEMON@here.example\nTo: %b\nSubject: failure notice\n\n" % (re.escape(sender), STAMP, re.escape(to))
+    )
+    found = re.match(head, message)
+    assert found, message
+    rest = hi + words[0] + b"\n" + paragraphs + words[1] + b"\n"
+    assert message[found.end() :].startswith(rest), message
+    assert re.match(original, message[found.end() + len(rest) :]), message
+
+
+UNKNOWN = b"Sorry, no mailbox here by that name. (#5.1.1)\n\n"
+
+
+def test_an_unknown_user_bounces(running):
+    running.mail(b"demo@here.example", [b"nobody@here.example", b"No.One@HERE.example"], b"Subject: x\r\n\r\nhello\r\n")
+    (message,) = running.arrived()
+    paragraphs = b"<nobody@here.example>:\n" + UNKNOWN + b"<No.One@HERE.example>:\n" + UNKNOWN
+    swapped = b"<No.One@HERE.example>:\n" + UNKNOWN + b"<nobody@here.example>:\n" + UNKNOWN
+    original = rb"Return-Path: <demo@here.example>\n%bSubject: x\n\nhello\n\Z" % TRACE
+    order = swapped if message.find(b"<No.One") < message.find(b"<nobody") else paragraphs
+    notice(message, b"", b"demo@here.example", "single", order, original)
+    assert re.search(rb"\nReceived: \(qmail [0-9]+ invoked by uid %d\); %b\nDate: " % (os.getuid(), STAMP), message)
+    running.log.find(rb"bounce msg ([0-9]+) qp [0-9]+\nend msg \1\n")
+    running.log.find(rb"delivery [0-9]+: failure: Sorry,_no_mailbox_here_by_that_name._\(#5.1.1\)/\n", 2)
+    running.empty()
+
+
+def test_a_bounce_that_bounces_goes_to_the_postmaster_and_no_further(running):
+    running.mail(b"gone@here.example", [b"nobody@here.example"], b"Subject: x\r\n\r\nhello\r\n")
+    (message,) = running.arrived(folder="more")
+    original = rb"Return-Path: <>\nReceived: .*\nDate: .*\nFrom: MAILER-DAEMON@here.example\nTo: gone@here.example\n"
+    notice(message, b"#@[]", b"postmaster@here.example", "double", b"<gone@here.example>:\n" + UNKNOWN, original)
+    running.empty()
+    os.unlink(f"{running.home.alias}/.qmail-postmaster")
+    running.mail(b"", [b"nobody@here.example"], b"Subject: x\r\n\r\nhello\r\n")
+    running.log.find(rb"triple bounce: discarding bounce/([0-9]+)\nend msg \1\n")
+    running.empty()
+    assert len(running.arrived(folder="more")) == 1
+
+
+def script(*, greeting=b"220 peer\r\n", recipient=b"250 ok\r\n", sender=b"demo@here.example"):
+    """What a server says that refuses somewhere, and what it must hear."""
+    steps = [(b"S", greeting)]
+    if greeting.startswith(b"220"):
+        steps += [(b"C", b"EHLO here.example\r\n"), (b"S", b"250 peer\r\n")]
+        steps += [(b"C", b"MAIL FROM:<%b>\r\n" % sender), (b"S", b"250 ok\r\n")]
+        steps += [(b"C", b"RCPT TO:<bob@remote.example>\r\n"), (b"S", recipient)]
+    return steps
+
+
+def test_what_the_other_server_refuses_bounces(running, smtp_peer):
+    smtp_peer.scripts.append(script(recipient=b"550-no such\r\n550 user\r\n"))
+    running.mail(b"demo@here.example", [b"bob@remote.example"], b"Subject: x\r\n\r\nhello\r\n")
+    (message,) = running.arrived()
+    text = b"127.0.0.1 does not like recipient.\nRemote host said: 550-no such\n550 user\nGiving up on 127.0.0.1.\n\n"
+    original = rb"Return-Path: <demo@here.example>\n%bSubject: x\n\nhello\n\Z" % TRACE
+    notice(message, b"", b"demo@here.example", "single", b"<bob@remote.example>:\n" + text, original)
+    running.log.find(
+        rb"failure: 127.0.0.1_does_not_like_recipient./Remote_host_said:_550-no_such/550_user/Giving_up_on_127.0.0.1./\n"
+    )
+    assert not smtp_peer.mismatches
+    running.empty()
+
+
+@pytest.mark.parametrize("trouble", [{"recipient": b"450 later\r\n"}, {"greeting": b"421 busy\r\n"}], ids=["recipient", "greeting"])
+def test_what_the_other_server_puts_off_is_tried_again(running, smtp_peer, trouble):
+    smtp_peer.scripts.append(script(**trouble))
+    running.mail(b"demo@here.example", [b"bob@remote.example"], b"Subject: x\r\n\r\nhello\r\n")
+    running.log.find(rb"delivery [0-9]+: deferral: .*\nstatus: local 0/10 remote 0/20\n")
+    assert not smtp_peer.mails
+    running.sender.send_signal(signal.SIGALRM)
+    running.log.find(rb"delivery [0-9]+: success: 127.0.0.1_accepted_message./Remote_host_said:_250_ok_1/\n")
+    running.log.find(rb"end msg [0-9]+\n")
+    is_remote(smtp_peer.mails[0][1], b"Subject: x\n\nhello\n")
+    assert not smtp_peer.mismatches
+    running.empty()
+
+
+def test_a_server_that_is_not_there_defers(running):
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # not listening
+        running.control("smtproutes", b"remote.example:127.0.0.1:%d\n" % nobody.getsockname()[1])
+        running.stop_sender()
+        running.start_sender()
+        running.mail(b"demo@here.example", [b"bob@remote.example"], b"Subject: x\r\n\r\nhello\r\n")
+        running.log.find(rb"delivery 1: deferral: %b\nstatus: local 0/10 remote 0/20\n" % re.escape(REFUSED.encode()))
+    (number,) = running.queued()
+    running.stop_sender()
+    info, remote = (os.stat(f"{running.home.queue}/{name}/{int(number) % 23}/{number}") for name in ("info", "remote"))
+    assert remote.st_mtime - info.st_mtime == 400  # qmail's first retry of a remote delivery: its age is 0, 20 squared
+
+
+def test_mail_for_others_is_refused_and_nothing_is_kept(system):
+    system.start_queue()
+    system.start_smtp(relay=False)
+    with system.client() as client:
+        client.say(b"MAIL FROM:<>\r\n")
+        client.say(b"RCPT TO:<x@other.example>\r\n", b"553")
+        client.say(b"DATA\r\n", b"503")
+    assert system.files() == []
+
+
+def test_without_the_queue_clients_are_told_to_come_back(running):
+    data = b"Subject: x\r\n\r\nhello\r\n"
+    assert running.stop(running.queue) == 0
+    with running.client() as client:
+        later = b"451 qq trouble creating files in queue (#4.3.0)\r\n"
+        assert client.mail(b"ann@client.example", [b"demo@here.example"], data, b"451") == later
+        running.start_queue()
+        assert client.mail(b"ann@client.example", [b"demo@here.example"], data).startswith(b"250 ok ")
+    assert len(running.arrived()) == 1
+
+
+def test_without_the_manager_mail_waits(running, smtp_peer):
+    running.stop_sender()
+    for number in range(3):
+        running.mail(b"ann@client.example", [b"demo@here.example", b"bob@remote.example"], b"Subject: %d\r\n" % number)
+    assert len(os.listdir(f"{running.home.queue}/todo")) == 3
+    running.start_sender()
+    running.log.find(rb"end msg [0-9]+\n", 3)
+    assert len(running.arrived(3)) == len(smtp_peer.mails) == 3
+    running.empty()
+
+
+def test_a_full_disk_is_a_temporary_failure_and_leaves_nothing(system):
+    limit = 100_000
+    system.start_queue(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+    system.start_smtp()
+    with system.client() as client:
+        full = b"451 qq write error or disk full (#4.3.0)\r\n"
+        for size in (limit, 30 * limit):  # handed over inline, and as a file
+            assert client.mail(b"", [b"demo@here.example"], b"x" * size + b"\r\n", b"451") == full
+        assert client.mail(b"", [b"demo@here.example"], b"x\r\n").startswith(b"250 ok ")
+    (number,) = system.queued()
+    assert system.files() == [f"intd/{number}", f"mess/{int(number) % 23}/{number}", f"todo/{number}"]
+
+
+def test_many_messages_over_many_connections(running, smtp_peer):
+    """Every acknowledged message arrives once, in both places."""
+    import threading
+
+    acknowledged = []
+
+    def send(client_number):
+        with running.client() as client:
+            for number in range(20):
+                subject = b"Subject: %d-%d\r\n" % (client_number, number)
+                client.mail(b"ann@client.example", [b"demo@here.example", b"bob@remote.example"], subject)
+                acknowledged.append(subject.replace(b"\r", b""))
+
+    threads = [threading.Thread(target=send, args=(number,)) for number in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(SECONDS_FOR_MANY)
+    assert len(acknowledged) == 200
+    running.log.find(rb"end msg [0-9]+\n", 200)
+    assert sorted(one[one.index(b"Subject:") :] for one in running.arrived(200)) == sorted(acknowledged)
+    assert sorted(data[data.index(b"Subject:") :].replace(b"\r", b"") for _, data in smtp_peer.mails) == sorted(acknowledged)
+
+
+SECONDS_FOR_MANY = 60
+
+
+def test_everything_stops_within_seconds_and_nobody_is_left(running):
+    began = time.monotonic()
+    assert running.stop_sender().endswith(b"status: exiting\n")
+    assert running.stop(running.queue) == 0
+    running.smtp.terminate()
+    running.smtp.wait(5)
+    running.until(lambda: not running.pids(), 5)
+    assert time.monotonic() - began < 5
