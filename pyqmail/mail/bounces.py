@@ -10,6 +10,15 @@ from pyqmail.mail.rewriting import plain_sender
 TOO_OLD = b"I'm not going to try again; this message has been in the queue too long.\n"
 DOUBLE_SENDER = b"#@[]"
 
+_HEAD = b"""\
+Date: %b
+From: %b
+To: %b
+Subject: failure notice
+
+Hi. This is the qmail-send program at %b.
+%b
+"""
 _SINGLE = (
     b"I'm afraid I wasn't able to deliver your message to the following addresses.\n"
     b"This is a permanent error; I've given up. Sorry it didn't work out.\n"
@@ -33,7 +42,10 @@ def paragraph(recipient: bytes, text: bytes) -> bytes:
 
 
 class Notices:
-    """Who bounces come from and where double bounces go: control/bouncefrom, bouncehost, doublebounceto, doublebouncehost."""
+    """Who bounces come from and where double bounces go.
+
+    control/bouncefrom, bouncehost, doublebounceto and doublebouncehost.
+    """
 
     def __init__(self, bouncefrom: bytes, bouncehost: bytes, doublebounceto: bytes, doublebouncehost: bytes) -> None:
         self._from = quote_word(bouncefrom) + b"@" + bouncehost
@@ -41,7 +53,7 @@ class Notices:
         self._double = doublebounceto + b"@" + doublebouncehost
 
     def envelope(self, sender: bytes) -> tuple[bytes, bytes] | None:
-        """Return (sender, recipient) of the notice about a message from sender; None for a triple bounce, which is discarded."""
+        """Return (sender, recipient) of the notice about mail from sender; None to discard it: a triple bounce."""
         if sender == DOUBLE_SENDER:
             return None
         sender = plain_sender(sender)
@@ -50,7 +62,7 @@ class Notices:
     def head(self, sender: bytes, now: int) -> bytes:
         """Return the notice up to the paragraphs; now is in Unix seconds."""
         sender = plain_sender(sender)
-        return b"Date: %b\nFrom: %b\nTo: %b\nSubject: failure notice\n\nHi. This is the qmail-send program at %b.\n%b\n" % (
+        return _HEAD % (
             header_date(now),
             self._from,
             quote(sender if sender else self._double),

@@ -90,7 +90,7 @@ class Completion:
             self._finish(number)
 
     def _exists(self, path, number, quiet=False):
-        """Return whether a file is there; if that cannot be known, look again later, and answer so that nothing is done."""
+        """Return whether a file is there; if that cannot be known, look later, and answer so that nothing is done."""
         try:
             os.stat(path)
         except FileNotFoundError:

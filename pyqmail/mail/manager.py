@@ -45,7 +45,7 @@ class Settings:
         return found
 
     def reread(self) -> bytes | None:
-        """Read locals and virtualdomains again; returns the alert to log if one cannot be read: nothing changes then."""
+        """Read locals and virtualdomains again; if one cannot be read, nothing changes and the alert is returned."""
         try:
             locals_ = self.locals()
         except (OSError, LookupError):
@@ -80,7 +80,8 @@ class Manager:
     def use_spawners(self, local, remote, with_sessions: bool) -> None:
         """Spawners that have been greeted."""
         self._spawners = local, remote
-        for name, spawner, engine in ((LOCAL, local, Immediate), (REMOTE, remote, Sessions if with_sessions else Immediate)):
+        remote_engine = Sessions if with_sessions else Immediate
+        for name, spawner, engine in ((LOCAL, local, Immediate), (REMOTE, remote, remote_engine)):
             limit = min(self._settings.limits[name], spawner.limit)
             channel = Channel(self, name, engine(limit), spawner, self._resolve)
             self._channels[name] = channel

@@ -98,7 +98,7 @@ class Immediate:
 
 
 class Lane:
-    """What goes to one domain: its parcels, where to (None while unknown), and how many sessions it has in which state."""
+    """What goes to one domain: its parcels, where to (None while unknown), and how many sessions are in which state."""
 
     __slots__ = (
         "domain parcels candidates known_until is_asked is_waiting is_listed idle connecting working limit".split()
