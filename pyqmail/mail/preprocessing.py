@@ -176,8 +176,8 @@ class Todo:
             self._channels[name].admit(one, recipients)
         if not message.passes:
             self.end(message)
-        elif self._settler is None:
-            self._settler = self._office.loop.after(YOUNG_SECONDS, self._settle_old)
+        else:
+            self._watch_age()
 
     def _read(self, number):
         """Return the message of a todo entry, logged; None if the entry has gone.  Raises Poison."""
@@ -265,23 +265,18 @@ class Todo:
 
     def settle_all(self) -> None:
         """At the end: settle everything that is young."""
-        while self._young:
-            self._settle(list(self._young.values())[:SETTLED_TOGETHER])
+        self._settle(list(self._young.values()))
+
+    def _watch_age(self):
+        if self._settler is None and self._young:
+            wait = min(message.since for message in self._young.values()) + YOUNG_SECONDS - time.monotonic()
+            self._settler = self._office.loop.after(max(0, wait), self._settle_old)
 
     def _settle_old(self):
         """Settle what is too old."""
-        now, batch = time.monotonic(), []
-        for message in self._young.values():
-            if len(batch) == SETTLED_TOGETHER:
-                break
-            if message.since + YOUNG_SECONDS > now:
-                break
-            batch.append(message)
-        self._settle(batch)
-        self._settler = None
-        for message in self._young.values():  # the oldest that is left
-            self._settler = self._office.loop.after(max(0, message.since + YOUNG_SECONDS - now), self._settle_old)
-            break
+        self._settler, since = None, time.monotonic() - YOUNG_SECONDS
+        self._settle([message for message in self._young.values() if message.since <= since][:SETTLED_TOGETHER])
+        self._watch_age()
 
     def _settle(self, batch):
         """Make the files of these messages, put them on disk with their names, and have todo removed."""
@@ -357,7 +352,11 @@ class Todo:
                 os.unlink(path)
             except OSError:
                 pass
-        self._office.loop.after(TROUBLE_SECONDS, lambda: self._settle([message]))
+        message.state, message.since = YOUNG, time.monotonic() + TROUBLE_SECONDS
+        self._young[message.number] = message
+        for one in message.passes:
+            message.touched(one)
+        self._watch_age()
 
     def _remove_todo(self, message):
         self._cleaner.remove_envelope(message.number, lambda done: self._settled(message, done))

@@ -452,6 +452,26 @@ def test_poison_stays_and_does_no_harm(rig, todo, warning):
     assert rig.names.state(poison) == "S4" and len(rig.local.orders) == 2
 
 
+def test_files_that_cannot_be_made_leave_todo_in_charge(rig):
+    number = rig.inject(b"s@x", [b"a@far.example"])
+    os.rmdir(f"{rig.home.queue}/info/{number % 23}")
+    rig.start(remote=rig.stock(lambda recipient: None))
+    rig.log.wait(f"warning: unable to create info/{number % 23}/{number}".encode())
+    assert rig.names.state(number) == "S4"
+    rig.remote.release()
+    rig.gone(number)  # it ends all the same
+    assert rig.stop() == 0
+
+
+def test_files_that_cannot_be_made_at_the_end(rig):
+    number = rig.inject(b"s@x", [b"a@far.example"])
+    os.rmdir(f"{rig.home.queue}/info/{number % 23}")
+    rig.start(remote=rig.stock(lambda recipient: b"Zlater\n"))
+    rig.log.wait_some(b"deferral")
+    assert rig.stop() == 0
+    assert rig.names.state(number) == "S4"
+
+
 def test_todo_without_message(rig):
     number = rig.inject(b"s@x", [b"ann@here.example"])
     os.unlink(rig.names.mess(number))
