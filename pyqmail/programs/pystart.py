@@ -7,12 +7,16 @@ By default every part is ours and shares this interpreter: it is forked, not sta
 native dialect: as many remote session processes as --sessions says, and a resolver.  With --classic each part
 is executed through PATH, `pylspawn`, `pyrspawn`, `pyclean`, `pysend`, on the pipes of the original and with one
 byte for a delivery.
+
+Started by root, the logger runs as qmaill, the queue manager as qmails, the remote spawner and the resolver as
+qmailr, the cleaner as qmailq; the local spawner stays root, to become each user.  In a private home, and when
+started by anybody else, everything runs as that one user.
 """
 
 import gc
 import os
 
-from pyqmail.base.failure import Temporary
+from pyqmail.base.failure import Temporary, reason
 from pyqmail.base.numbers import is_number
 from pyqmail.base.options import Argument, Flag, Program, Rest, Value
 from pyqmail.programs import registry
@@ -34,7 +38,7 @@ PROGRAM = Program(
     original="qmail-start",
     options=[
         Flag(None, "classic", "execute each part, with the original's pipes and its one-byte dialect", long="classic"),
-        Value(None, "sessions", "N", "remote session processes in the native dialect, 1 to 64", _count, long="sessions"),
+        Value(None, "sessions", "N", "remote session processes in the native dialect, 1 to 64; default 1", _count, long="sessions"),
     ],
     defaults={"classic": False, "sessions": 1},
     arguments=[
@@ -131,11 +135,16 @@ def run_part(words, descriptors, user, identities, foreign) -> int:
     """In the process that becomes it: arrange descriptors, change user, go on as the program."""
     path = os.environb.get(b"PATH")
     arrange(descriptors)
-    identities.assume(user)
-    if not foreign:
-        name_process(words[0])
-        return registry.load(words[0]).main(words)
-    if user == "qmaill":
-        return become(words, os.environb, registry.load, path)
-    reset_signals()
-    raise execute([os.fsencode(word) for word in words], os.environb, path)
+    try:
+        identities.assume(user)
+        if foreign and user == "qmaill":
+            return become(words, os.environb, registry.load, path)
+        if foreign:
+            reset_signals()
+            raise execute([os.fsencode(word) for word in words], os.environb, path)
+    except OSError as error:
+        line = f"{PROGRAM.label}: fatal: unable to start {words[0]}: {reason(error)}\n"
+        os.write(LOG if user == "qmails" else 2, os.fsencode(line))
+        return 111
+    name_process(words[0])
+    return registry.load(words[0]).main(words)
