@@ -2,7 +2,7 @@
 
 A message is *young* while its deliveries run and nothing but todo/ID stands on disk: todo is the authority until it
 is unlinked, so a crash means no more than delivering again.  Most messages end young: then todo and mess are removed
-and no file was ever made.  One that is older than YOUNG_SECONDS, large, or one too many, is *settled*: info, local and
+and no file was ever made.  One that is older than YOUNG_SECONDS, or too large, is *settled*: info, local and
 remote are made, put on disk with their names, and only then todo goes.  Settling is done for many at once.
 """
 
@@ -18,11 +18,12 @@ from pyqmail.mail.sendlog import safe
 from pyqmail.system.loop import READ
 
 YOUNG_SECONDS = 1.0
-MOST_YOUNG = 1000
+MOST_YOUNG = 4000  # todo waits while there are as many
 YOUNG_BYTES = 65536  # a larger envelope is settled at once and read back in slices
 SETTLED_TOGETHER = 32
 MOST_UNCLEANED = 2000
 RESCAN_SECONDS = 1500
+KNOWN_SECONDS = 5e-6  # a scan passes over what is known: for each such entry the next one waits a little
 ENTRIES_A_TURN, TURN_SECONDS = 100, 0.01
 
 YOUNG, SETTLING, ENDING = "young", "settling", "ending"
@@ -69,7 +70,7 @@ class Todo:
         self.messages = {}  # number -> Message, oldest first: all that still stand in todo and are known here
         self._young = {}  # the young ones among them
         self._poison = {}  # number -> when it is looked at again (monotonic)
-        self._entries, self._stopped = None, False
+        self._entries, self._stopped, self._is_held_up, self._scanned = None, False, False, 0.0
         self._trigger_fd, self._rescan, self._settler = None, None, None
 
     # noticing
@@ -91,9 +92,18 @@ class Todo:
         else:
             self._rescan.move(time.monotonic() + RESCAN_SECONDS)
 
+    def _scan_soon(self):
+        wait = self._scanned + KNOWN_SECONDS * len(self.messages) - time.monotonic()
+        if wait <= 0:
+            self._scan()
+        else:
+            self._office.loop.forget(self._trigger_fd)
+            self._office.loop.after(wait, self._scan)
+
     def _scan(self):
-        if self._stopped:
+        if self._stopped or self._entries is not None:
             return
+        self._scanned = time.monotonic()
         # the FIFO first, then the list: a pull in between is seen by the next scan
         self._forget_trigger()
         try:
@@ -111,7 +121,7 @@ class Todo:
 
     def _watch_trigger(self):
         if self._trigger_fd is not None and stat.S_ISFIFO(os.fstat(self._trigger_fd).st_mode):
-            self._office.loop.watch(self._trigger_fd, READ, lambda _: self._scan())
+            self._office.loop.watch(self._trigger_fd, READ, lambda _: self._scan_soon())
 
     def _forget_trigger(self):
         if self._trigger_fd is not None:
@@ -123,6 +133,9 @@ class Todo:
         """Take entries of the running scan, as many as one turn may cost."""
         until, direct = time.monotonic() + TURN_SECONDS, []
         for _ in range(ENTRIES_A_TURN):
+            if len(self._young) >= MOST_YOUNG:
+                self._is_held_up = True
+                break
             try:
                 entry = next(self._entries, None)
             except OSError:
@@ -137,11 +150,18 @@ class Todo:
                 break
         self._settle(direct)
         self._office.settle_soon()
+        if self._is_held_up:
+            return  # goes on once some are no longer young
         if self._entries is not None:
             # a cleaner that cannot follow is given time
             self._office.loop.after(0.02 if self._cleaner.unanswered > MOST_UNCLEANED else 0, self._take_some)
         elif not self._stopped:
             self._watch_trigger()
+
+    def _go_on(self):
+        if self._is_held_up and len(self._young) < MOST_YOUNG:
+            self._is_held_up = False
+            self._office.loop.after(0, self._take_some)
 
     # one entry
 
@@ -163,7 +183,7 @@ class Todo:
         self._office.seen(number)
         size = sum(map(len, message.records.values()))
         room = all(self._channels[name].has_room for name in message.records)
-        if len(self._young) >= MOST_YOUNG or size > YOUNG_BYTES or not room:
+        if size > YOUNG_BYTES or not room:
             direct.append(message)
             return
         self._young[number] = message
@@ -252,6 +272,7 @@ class Todo:
         """All recipients of a young message are done: it leaves the queue without ever having had files."""
         message.state = ENDING
         self._young.pop(message.number, None)
+        self._go_on()
         self._cleaner.remove_envelope(message.number, lambda done: self._ended(message, done))
 
     def _ended(self, message, done):
@@ -286,6 +307,7 @@ class Todo:
                 self._young.pop(message.number, None)
                 message.state = SETTLING
             self._make_files(now_batch)
+        self._go_on()
 
     def _make_files(self, batch):
         names, files, opened, directories = self._office.names, self._office.files, {}, {}

@@ -472,6 +472,18 @@ def test_files_that_cannot_be_made_at_the_end(rig):
     assert rig.names.state(number) == "S4"
 
 
+@pytest.mark.long
+def test_more_new_mail_than_stays_young(rig):
+    numbers = [rig.inject(b"s@x", [b"a@far.example"], trigger=False) for _ in range(5000)]
+    rig.start(remote=rig.stock(lambda recipient: None))
+    _wait_for(lambda: sum(line.startswith(b"info msg") for line in list(rig.log.lines)) == 5000)
+    rig.remote.answer = lambda recipient: b"Kok\n"
+    rig.remote.release()
+    for number in numbers:
+        rig.gone(number)
+    assert rig.stop() == 0
+
+
 def test_todo_without_message(rig):
     number = rig.inject(b"s@x", [b"ann@here.example"])
     os.unlink(rig.names.mess(number))
