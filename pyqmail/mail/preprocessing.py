@@ -15,6 +15,7 @@ from pyqmail.mail.queue_files import is_message_name
 from pyqmail.mail.rewriting import LOCAL, REMOTE
 from pyqmail.mail.schedule import TROUBLE_SECONDS
 from pyqmail.mail.sendlog import safe
+from pyqmail.mail.settling import Settling
 from pyqmail.system.loop import READ
 
 YOUNG_SECONDS = 1.0
@@ -66,7 +67,8 @@ class Todo:
     """The todo directory.  channels maps names to Channels; commit is a commit object (mail/commit.py)."""
 
     def __init__(self, office, channels, cleaner, commit) -> None:
-        self._office, self._channels, self._cleaner, self._commit = office, channels, cleaner, commit
+        self._office, self._channels, self._cleaner = office, channels, cleaner
+        self._settling = Settling(office, commit)
         self.messages = {}  # number -> Message, oldest first: all that still stand in todo and are known here
         self._young = {}  # the young ones among them
         self._poison = {}  # number -> when it is looked at again (monotonic)
@@ -306,65 +308,14 @@ class Todo:
             for message in now_batch:
                 self._young.pop(message.number, None)
                 message.state = SETTLING
-            self._make_files(now_batch)
+            failed = self._settling.make_files(now_batch)
+            for message in now_batch:
+                if message.number in failed:
+                    self._office.log.put(failed[message.number])
+                    self._give_up(message)
+                else:
+                    self._remove_todo(message)
         self._go_on()
-
-    def _make_files(self, batch):
-        names, files, opened, directories = self._office.names, self._office.files, {}, {}
-        failed = {}
-        for message in batch:
-            number, part = message.number, message.number % names.split
-            wanted = [(names.info(number), "info", b"F" + message.sender + b"\0", message.birth)]
-            for channel, record in message.records.items():
-                if b"\0T" in b"\0" + record:
-                    wanted.append((files.path(channel, number), channel, bytes(record), self._due(message, channel)))
-            for path, folder, content, stamp in wanted:
-                try:
-                    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
-                except OSError:
-                    failed[number] = b"warning: unable to create %b" % files.shown(path)
-                    break
-                opened[fd] = (number, path)
-                try:
-                    if os.write(fd, content) != len(content):
-                        raise OSError
-                    os.utime(fd, (stamp, stamp))
-                except OSError:
-                    failed[number] = b"warning: trouble writing to %b" % files.shown(path)
-                    break
-                directories[folder, part] = f"{names.queue}/{folder}/{part}"
-        self._sync(opened, directories, failed, batch)
-        for message in batch:
-            if message.number in failed:
-                self._office.log.put(failed[message.number])
-                self._give_up(message)
-            else:
-                self._remove_todo(message)
-
-    def _sync(self, opened, directories, failed, batch):
-        handles = {}
-        try:
-            for key, path in directories.items():
-                handles[os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)] = key
-        except OSError:
-            failed.update((message.number, b"warning: trouble fsyncing info") for message in batch)
-        lost = self._commit.commit(list(opened), list(handles))
-        for fd, (number, path) in opened.items():
-            if fd in lost:
-                failed.setdefault(number, b"warning: trouble fsyncing %b" % self._office.files.shown(path))
-            os.close(fd)
-        for fd, (folder, part) in handles.items():
-            if fd in lost:
-                for message in batch:
-                    if message.number % self._office.names.split == part:
-                        failed.setdefault(message.number, b"warning: trouble fsyncing %s/%d" % (folder.encode(), part))
-            os.close(fd)
-
-    def _due(self, message, channel):
-        for one in message.passes:
-            if one.channel == channel and one.has_ended:
-                return one.retry
-        return message.birth
 
     def _give_up(self, message):
         """The files could not be made: todo still vouches for the message, and it is settled again later."""
