@@ -462,3 +462,14 @@ def smtp_peer():
     peer = SmtpPeer()
     yield peer
     peer.close()
+
+
+@pytest.fixture(autouse=True)
+def leave_no_trace():
+    """A test leaves umask and working directory as they were: the next one in this process relies on them."""
+    umask, folder = os.umask(0o022), os.getcwd()
+    os.umask(umask)
+    yield
+    left, place = os.umask(umask), os.getcwd()
+    os.chdir(folder)
+    assert (left, place) == (umask, folder)

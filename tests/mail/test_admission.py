@@ -341,7 +341,16 @@ def test_a_missing_user_is_said():
         invokers(Users(alias=1))
 
 
-def test_alone_we_write_only_without_pyqueued(home, names):
+@pytest.fixture
+def umask():
+    """What a program that writes the queue alone does to its process is undone."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    yield
+    os.umask(mask)
+
+
+def test_alone_we_write_only_without_pyqueued(home, names, umask):
     lock = hold_writer_lock(names, alone=True)
     fd = os.memfd_create("message")
     assert admit_alone(home, ORIGIN, fd, STREAM) == 71

@@ -62,10 +62,11 @@ def test_a_restarted_log_goes_on_reading(stage):
     start(stage)
     first, log = stage.up(folder), stage.up(folder / "log")
     stage.until(lambda: lines(folder) == [f"{first} begun"])
-    stage.run("pysvc", "-t", folder / "log", folder)
+    stage.run("pysvc", "-t", folder / "log")
+    stage.until(lambda: stage.pid(folder / "log") not in (0, log))  # a log that dies takes with it what it has read
+    stage.run("pysvc", "-t", folder)
     second = stage.until(lambda: (pid := stage.pid(folder)) not in (0, first) and pid)
     stage.until(lambda: lines(folder) == [f"{first} begun", f"{second} begun"])
-    stage.until(lambda: stage.pid(folder / "log") not in (0, log))
 
 
 def test_like_the_original_it_dies_alone(stage):
