@@ -9,7 +9,7 @@ import time
 
 from bench import machine
 from bench.machine import BIN, build, free_port, send, start, stop, tool, until
-from bench.systems import Ours, Postfix
+from bench.systems import BusierPostfix, Ours, Postfix
 
 SYSTEMS = (Ours, Postfix)
 
@@ -128,12 +128,12 @@ def drain(folder, scale):
 
 def local(folder, scale):
     """Messages a second out of a full queue into one Maildir."""
-    return _drain(folder, int(3000 * scale), 0, None, "delivered_locally")
+    return _drain(folder, int(3000 * scale), 0, None, "delivered_locally", (*SYSTEMS, BusierPostfix))
 
 
-def _drain(folder, count, sink_port, recipient, counter):
+def _drain(folder, count, sink_port, recipient, counter, systems=SYSTEMS):
     figures = {}
-    for make in SYSTEMS:
+    for make in systems:
         system = make(folder, sink_port)
         try:
             system.accept()

@@ -22,7 +22,6 @@ class Ours:
         self._write("locals", "local.example\n")
         self._write("smtproutes", f"remote.example:127.0.0.1:{sink_port}\n")
         self._write("concurrencyremote", "100\n")
-        self._write("concurrencylocal", "20\n")
         self.local_recipient = "demo@local.example"
 
     def _write(self, name, text):
@@ -61,10 +60,13 @@ class Ours:
 class Postfix:
     """An instance with a configuration, a queue and data of its own.  Needs root.
 
-    Mail is held (and not looked at by its queue manager) until deliver().  Local mail goes to a Maildir by virtual(8).
+    Mail is held (and not looked at by its queue manager) until deliver().  Local mail goes by local(8) to the Maildir
+    of a system user, local_concurrency at once; its own default is two.
     """
 
     name = "Postfix"
+
+    local_concurrency = 2
 
     def __init__(self, folder: str, sink_port: int = 0) -> None:
         self._postfix = tool("postfix", "postfix")
@@ -80,7 +82,7 @@ class Postfix:
         shutil.chown(f"{self.folder}/mail", "nobody", "nogroup")
         self._sink = sink_port
         self._configure(holding=True)
-        self.local_recipient = "demo@local.example"
+        self.local_recipient = "nobody@local.example"
 
     def _configure(self, holding):
         main = f"""compatibility_level = 3.6
@@ -93,18 +95,15 @@ maillog_file_prefixes = {os.path.dirname(self.log)}
 inet_interfaces = 127.0.0.1
 inet_protocols = ipv4
 myhostname = bench.example
-mydestination =
+mydestination = local.example
+mail_spool_directory = {self.folder}/mail/
+local_destination_concurrency_limit = {self.local_concurrency}
 mynetworks = 127.0.0.0/8
 alias_maps =
 alias_database =
 local_recipient_maps =
 relay_domains = remote.example
 transport_maps = inline:{{ remote.example=smtp:[127.0.0.1]:{self._sink} }}
-virtual_mailbox_domains = local.example
-virtual_mailbox_base = {self.folder}/mail
-virtual_mailbox_maps = static:demo/
-virtual_uid_maps = static:65534
-virtual_gid_maps = static:65534
 smtpd_recipient_restrictions = {"check_client_access static:HOLD, " if holding else ""}permit_mynetworks, reject
 smtpd_peername_lookup = no
 smtp_tls_security_level = none
@@ -134,7 +133,6 @@ error unix - - n - - error
 retry unix - - n - - error
 discard unix - - n - - discard
 local unix - n n - - local
-virtual unix - n n - - virtual
 anvil unix - - n - 1 anvil
 scache unix - - n - 1 scache
 postlog unix-dgram n - n - 1 postlogd
@@ -163,11 +161,17 @@ postlog unix-dgram n - n - 1 postlogd
         return count_files(*(f"{self._queue}/{part}" for part in ("incoming", "active", "deferred", "hold", "maildrop")))
 
     def delivered_locally(self) -> int:
-        return count_files(f"{self.folder}/mail/demo/new")
+        return count_files(f"{self.folder}/mail/nobody/new")
 
     def clear(self):
         subprocess.run([tool("postsuper", "postfix"), "-c", self._config, "-d", "ALL"], check=False, stderr=subprocess.DEVNULL)
-        shutil.rmtree(f"{self.folder}/mail/demo", ignore_errors=True)
+        shutil.rmtree(f"{self.folder}/mail/nobody", ignore_errors=True)
 
     def stop(self):
         self._control("stop", check=False)
+
+
+class BusierPostfix(Postfix):
+    """The same with as many local deliveries at once as ours has by default."""
+
+    name, local_concurrency = "Postfix with 10 at once", 10
