@@ -27,6 +27,7 @@ class Cleaner:
         self._then = answered
         self._waiting = []
         self._next = 0
+        self._leaving = set()  # messages whose removal is under way
         self._pipe.listen()
 
     @property
@@ -36,13 +37,27 @@ class Cleaner:
     def close(self) -> None:
         self._pipe.close()
 
+    def greet(self, then) -> None:
+        """Call then(...) once it has begun to obey: what was left to obey before us is done."""
+        self._ask(b"foop/0\0", then)  # nothing has this number
+
     def remove_envelope(self, number: int, then) -> None:
         """Remove intd and todo; then(True) once that is done, then(False) if it could not be."""
         self._ask(b"todo/%d\0" % number, then)
 
     def remove_message(self, number: int, then) -> None:
         """Remove intd, if any, and mess; then as above."""
-        self._ask(b"foop/%d\0" % number, then)
+
+        def removed(done):
+            self._leaving.discard(number)
+            then(done)
+
+        self._leaving.add(number)
+        self._ask(b"foop/%d\0" % number, removed)
+
+    def is_leaving(self, number: int) -> bool:
+        """Return whether a message is being removed: asked twice, the second time may hit who got its number next."""
+        return number in self._leaving
 
     def _ask(self, command, then):
         self._waiting.append(then)
@@ -63,10 +78,13 @@ class Cleaner:
 
 
 class Sweep:
-    """Leftovers in mess/, a slice at a time.  start() once; log is a SendLog."""
+    """Leftovers in mess/, a slice at a time.  start() once; log is a SendLog.
 
-    def __init__(self, loop, log, names, cleaner) -> None:
-        self._loop, self._log, self._names, self._cleaner = loop, log, names, cleaner
+    is_known(number) says whether a message is new and still in somebody's hands, whatever its files say.
+    """
+
+    def __init__(self, loop, log, names, cleaner, is_known) -> None:
+        self._loop, self._log, self._names, self._cleaner, self._is_known = loop, log, names, cleaner, is_known
         self._entries, self._part = None, 0
         self._in_flight, self._stopped = 0, False
 
@@ -105,6 +123,8 @@ class Sweep:
         if not is_message_name(name):
             return
         number = int(name)
+        if self._is_known(number) or self._cleaner.is_leaving(number):
+            return
         try:
             if time.time() <= os.stat(self._names.mess(number)).st_atime + OLD_SECONDS:
                 return

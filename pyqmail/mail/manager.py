@@ -70,7 +70,7 @@ class Manager:
         self.rewriting, self.notices, self.lifetime = settings.rewriting, settings.notices, settings.lifetime
         self._environ = environ
         self._channels, self._deliveries = {}, 0
-        self._settling = self._exiting = self._is_final = self._has_ended = self._alarmed = False
+        self._settling = self._exiting = self._is_final = self._has_ended = self._alarmed = self._has_begun = False
         self._timer = None
         self._spawners = ()
         self.completion = self._cleaner = self._todo = self._scan = self._sweep = self._resolving = None
@@ -92,7 +92,7 @@ class Manager:
         self.completion = Completion(self, self._cleaner, EventDriver(self.loop), self._environ)
         self._todo = Todo(self, self._channels, self._cleaner, ByFile())
         self._scan = QueueScan(self, self._channels)
-        self._sweep = Sweep(self.loop, self.log, self.names, self._cleaner)
+        self._sweep = Sweep(self.loop, self.log, self.names, self._cleaner, self._todo.messages.__contains__)
 
     def use_resolver(self, make) -> None:
         """make(lost) returns the Resolving."""
@@ -100,6 +100,13 @@ class Manager:
 
     def start(self) -> None:
         self.log_status()
+        # a cleaner that a killed queue manager left behind may still be removing what we would take for ours
+        self._cleaner.greet(lambda _: self._begin())
+
+    def _begin(self):
+        if self._exiting:
+            return
+        self._has_begun = True
         self._todo.start()
         self._scan.start()
         self._sweep.start()
@@ -196,8 +203,9 @@ class Manager:
         """TERM: start nothing more; end once all that runs has been reported."""
         if not self._exiting:
             self._exiting = True
-            for part in (self._todo, self._scan, self._sweep, self.completion):
-                part.stop()
+            if self._has_begun:
+                for part in (self._todo, self._scan, self._sweep, self.completion):
+                    part.stop()
             for channel in self._channels.values():
                 channel.engine.stop()
         self.settle_soon()

@@ -2,7 +2,8 @@
 
 Reads commands from descriptor 0 and answers each with one byte on descriptor 1: `foop/ID` removes a message
 and what is left of its envelope, `todo/ID` an envelope that has been preprocessed.  Commands that arrive
-together are answered together.  Every now and then it removes files that were left below queue/pid more than
+together are answered together.  Before the first one it waits for the end of another pyclean on this queue, which
+a queue manager that was killed may have left with commands to obey.  Every now and then it removes files that were left below queue/pid more than
 36 hours ago.  End of input ends it.
 """
 
@@ -38,8 +39,10 @@ def clean(call) -> int:
         split = count_split(".")
     except OSError:
         return 111
-    commands, until_sweep = Commands(), 0
+    commands, until_sweep, turn = Commands(), 0, None
     while data := os.read(0, 65536):
+        if turn is None:
+            turn = wait_for_turn()
         answers = []
         for command in commands.receive(data):
             if until_sweep == 0:
@@ -68,6 +71,21 @@ def obey(command, split: int) -> bytes:
     except OSError:
         return FAILED
     return DONE
+
+
+def wait_for_turn() -> int:
+    """Wait until no other pyclean obeys for this queue; returns the descriptor that says so, to be kept open.
+
+    An old command could hit who has the number now.  Only with a command in hand: whoever sent it is alone.
+    """
+    import fcntl
+
+    fd = os.open("intd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+    except OSError:
+        pass  # a file system without locks: then as the original
+    return fd
 
 
 def sweep_pid() -> None:
