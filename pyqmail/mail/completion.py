@@ -43,7 +43,7 @@ class Completion:
             pass
         except OSError:
             log.put(b"warning: unable to unlink %b; will try again later" % files.shown(path))
-            channel.wait_until(one.number, int(time.time()) + TROUBLE_SECONDS)
+            channel.keep(one, int(time.time()) + TROUBLE_SECONDS)
             return
         self._now.append(one.number)
 

@@ -172,6 +172,7 @@ class Channel:
         except OSError:
             path = self._office.files.shown(self._office.files.path(self.name, one.number))
             self._office.log.put(b"warning: trouble reading %b; will try again later" % path)
+            self._touched[one] = None  # it may have nothing running that would end it
             return
         self._warn_if_odd(one)
         self.admit(one, recipients)
@@ -332,11 +333,15 @@ class Channel:
         """A pass has ended: the file goes if nothing in it is left undone, else the message waits for its next pass."""
         self._unsynced.pop(one, None)
         if one.undone:
-            self._mark(one)
-            self._unsynced.pop(one, None)
-            self.wait_until(one.number, one.retry)
+            self.keep(one, one.retry)
         else:
             self._office.completion.channel_done(self, one)
+
+    def keep(self, one, due: int) -> None:
+        """The file of a pass that has ended stays, with its marks, until the next one."""
+        self._mark(one)
+        self._unsynced.pop(one, None)
+        self.wait_until(one.number, due)
 
     def wait_until(self, number: int, due: int) -> None:
         """Put a message into the heap, its due time kept on disk."""

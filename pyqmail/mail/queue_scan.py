@@ -19,7 +19,7 @@ class QueueScan:
     def __init__(self, office, channels) -> None:
         self._office, self._channels = office, channels
         self._entries, self._part = iter(()), 0
-        self.new, self.all_due, self.ended = set(), False, False
+        self.new, self.all_due, self.ended, self._waiting = set(), False, False, False
 
     def start(self) -> None:
         self._office.loop.after(0, self._slice)
@@ -29,7 +29,7 @@ class QueueScan:
 
     def _slice(self):
         until = time.monotonic() + _SLICE_SECONDS
-        while time.monotonic() < until and not self.ended:
+        while time.monotonic() < until and not self.ended and not self._waiting:
             name = next(self._entries, None)
             if name is not None:
                 if is_message_name(name):
@@ -39,7 +39,7 @@ class QueueScan:
             else:
                 self.ended, self.new = True, set()
         self._office.settle_soon()
-        if not self.ended:
+        if not self.ended and not self._waiting:
             self._office.loop.after(0, self._slice)
 
     def _open_part(self):
@@ -49,12 +49,12 @@ class QueueScan:
         except OSError:
             self._office.log.put(b"alert: unable to opendir %b, sleeping..." % shown.encode())
             self._office.loop.after(10, self._again)
-            self.ended = True  # for now
+            self._waiting = True
             return
         self._part += 1
 
     def _again(self):
-        self.ended = False
+        self._waiting = False
         self._slice()
 
     def _find(self, number):
