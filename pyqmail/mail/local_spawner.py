@@ -268,7 +268,7 @@ class Handed(Delivering):
         return True
 
     def lost(self, code) -> None:
-        self._ended(code)
+        self._ended(code or None)  # a worker that ends before it says so has not delivered
 
     def _give_pipe(self, worker):
         try:
