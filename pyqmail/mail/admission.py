@@ -209,14 +209,17 @@ class Admission:
             raise Refused(65, error) from None
 
     def _take_back(self, linked):
-        """The names in todo are not safe: remove them, but not what the queue manager took meanwhile."""
+        """The names in todo are not safe: remove them, and no more.
+
+        The queue manager may know the messages already: until it or its sweep removes mess/ID, nobody else can
+        get the number.
+        """
         for newcomer in linked:
             newcomer.exit_code = 53
             try:
                 os.unlink(self._names.todo(newcomer.number))
             except OSError:
-                continue
-            self.refuse(newcomer, 53)
+                pass
 
 
 def admit_alone(home, origin: Origin, message_fd: int, envelope: bytes) -> int:
