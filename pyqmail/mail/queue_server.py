@@ -116,6 +116,8 @@ class QueueServer:
     # connections
 
     def _accept(self, _):
+        if self._stopping:
+            return  # it was ready in the turn that closed it
         for _ in range(64):
             try:
                 sock, _ = self._listener.accept()
