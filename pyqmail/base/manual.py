@@ -10,46 +10,38 @@ from pyqmail.base.options import long_form
 
 def help_text(program) -> str:
     """Return what --help prints."""
-    lines = [f"usage: {program.usage}", "", program.summary]
-    for option in program.options:
-        lines.append(f"  {_option_form(option):22} {option.meaning}")
-    for argument in program.arguments:
-        lines.append(f"  {argument.metavar:22} {argument.meaning}")
+    lines = ["usage: " + "\n       ".join(_synopsis(program)), "", program.summary]
+    terms = [(_option_form(option), option.meaning) for option in program.options]
+    terms += [(argument.metavar, argument.meaning) for argument in program.arguments if argument.meaning]
+    lines += [f"  {term:22} {meaning}" for term, meaning in terms]
     return "\n".join(lines) + "\n"
 
 
 def page(program, description: str) -> str:
     """Return the manual page as man(7) source.  description is the module's docstring."""
-    out = [f'.TH {program.name} {program.section} "" pyqmail', ".SH NAME", f"{program.name} \\- {_text(program.summary)}"]
-    out += [".SH SYNOPSIS", f".B {_text(_synopsis(program))}"]
+    out = [f'.TH {program.name} {program.section} "" pyqmail', ".nh", ".ad l"]  # names must not be broken or spread
+    out += [".SH NAME", f"{program.name} \\- {_text(program.summary)}"]
+    out += [".SH SYNOPSIS", "\n.br\n".join(f".B {_text(line)}" for line in _synopsis(program))]
     out += [".SH DESCRIPTION", *_paragraphs(description)]
     if program.label != program.name:
         out += [".PP", f"Takes the place of {_text(program.label)}, whose name its messages carry."]
-    if program.options:
-        out.append(".SH OPTIONS")
-        for option in program.options:
-            out += [".TP", f".B {_text(_option_form(option))}", _text(option.meaning)]
-    if any(argument.meaning for argument in program.arguments):
-        out.append(".SH ARGUMENTS")
-        for argument in program.arguments:
-            out += [".TP", f".I {_text(argument.metavar)}", _text(argument.meaning)]
-    for heading, text in program.notes:
-        out += [f".SH {heading.upper()}", *_paragraphs(text)]
-    if program.controls:
-        out.append(".SH CONTROL FILES")
-        for name in program.controls:
-            control = CONTROLS[name]
-            out += [".TP", f".I {_text(name)}", _text(f"{control.meaning}.  {_default(control)}")]
-    if program.environment:
-        out.append(".SH ENVIRONMENT")
-        for name in program.environment:
-            out += [".TP", f".B {name}", _text(VARIABLES[name])]
-    if program.exits:
-        out.append(".SH EXIT CODES")
-        for code, meaning in program.exits.items():
-            out += [".TP", f".B {code}", _text(meaning)]
-    if program.see:
-        out += [".SH SEE ALSO", _text(", ".join(program.see))]
+    out += _list("OPTIONS", ((_option_form(option), option.meaning) for option in program.options))
+    arguments = [argument for argument in program.arguments if argument.meaning]
+    out += _list("ARGUMENTS", ((argument.metavar, argument.meaning) for argument in arguments), ".I")
+    for heading, content in program.notes:
+        if isinstance(content, str):
+            out += [f".SH {_text(heading.upper())}", *_paragraphs(content)]
+        else:
+            out += _list(heading.upper(), content)
+    controls = [CONTROLS[name] for name in program.controls]
+    out += _list("CONTROL FILES", ((c.name, f"{c.meaning}.  {_default(c)}") for c in controls), ".I")
+    out += _list("ENVIRONMENT", ((name, VARIABLES[name]) for name in program.environment))
+    out += _list("EXIT CODES", program.exits.items())
+    see = list(program.see)
+    if program.label != program.name:
+        see.append("pyqmail-differences(7)")
+    if see:
+        out += [".SH SEE ALSO", _text(", ".join(see))]
     return "\n".join(out) + "\n"
 
 
@@ -59,9 +51,23 @@ def page_of(program) -> str:
     return page(program, module.__doc__ or "")
 
 
-def _synopsis(program) -> str:
-    words = program.usage.split(" ")
-    return " ".join([program.name, *words[1:]])
+def _list(heading, pairs, font=".B"):
+    """Return a section of (term, meaning) pairs; nothing if there are none."""
+    out = []
+    for term, meaning in pairs:
+        out += [".TP", f"{font} {_text(str(term))}", _text(meaning)]
+    return [f".SH {_text(heading)}", *out] if out else []
+
+
+def _synopsis(program):
+    """Return the usage lines under our own name, with the long options that the original's usage leaves out."""
+    long = [f"[ {long_form(option)} ]" for option in program.options if not option.letter]
+    lines = []
+    for usage in program.usage.split(f" | {program.label} "):
+        rest = usage.removeprefix(program.label).strip()
+        added = [form for form in long if form.split()[1] not in rest.split()]
+        lines.append(" ".join([program.name, *added, rest]).rstrip())
+    return lines
 
 
 def _option_form(option) -> str:
@@ -84,13 +90,34 @@ def _default(control) -> str:
 
 
 def _paragraphs(text: str) -> list[str]:
+    """Return paragraphs as man(7) source: what is indented stays as it is, what stands in backquotes is bold."""
     out = []
-    for paragraph in textwrap.dedent(text).strip().split("\n\n"):
-        literal = paragraph.startswith("    ")
-        out += [".PP", ".nf" if literal else "", *(_text(line) for line in paragraph.split("\n")), ".fi" if literal else ""]
-    return [line for line in out if line]
+    for paragraph in textwrap.dedent(text).strip("\n").rstrip().split("\n\n"):
+        if paragraph.startswith("    "):
+            out += [".PP", ".nf", *_guarded(_escaped(paragraph)).split("\n"), ".fi"]
+        else:
+            out += [".PP", *_text(paragraph).split("\n")]
+    return out
 
 
-def _text(line: str) -> str:
-    line = line.replace("\\", "\\e").replace("-", "\\-")
-    return "\\&" + line if line.startswith((".", "'")) else line
+def _text(text: str) -> str:
+    """Return running text: `words` become bold."""
+    parts = [_escaped(part) for part in text.split("`")]
+    if len(parts) % 2 == 0:  # a lone backquote is a backquote
+        return _guarded(_escaped(text))
+    return _guarded("".join(rf"\fB{part}\fR" if at % 2 else part for at, part in enumerate(parts)))
+
+
+def _escaped(text: str) -> str:
+    for mark, escape in _ESCAPES:
+        text = text.replace(mark, escape)
+    return text
+
+
+def _guarded(source: str) -> str:
+    """Return source in which no line is taken for a request."""
+    return "\n".join("\\&" + line if line.startswith((".", "'")) else line for line in source.split("\n"))
+
+
+# the backslash first; the others would come out as typographic marks, which cannot be typed
+_ESCAPES = (("\\", "\\e"), ("-", "\\-"), ("~", "\\(ti"), ("^", "\\(ha"), ("`", "\\(ga"))

@@ -88,12 +88,12 @@ class Program:
     usage       the original's usage text after `usage: `, where it differs from the generated one
     options     Flag, Value, Act;  defaults: field -> value when no option sets it
     arguments   Argument ..., at most one Rest, last
-    exits       exit code -> meaning
+    exits       exit code, or "others" -> meaning
     controls    names of the control files it reads (base/controls.py)
     environment names of the variables it reads or sets (base/environment.py)
     usage_code  exit code of a wrong command line
     quiet_usage True if the original says nothing about a wrong command line
-    notes       paragraphs for the manual after the description: a list of (heading, text)
+    notes       further sections of the manual: (heading, text), or (heading, [(term, meaning), ...])
     """
 
     def __init__(

@@ -14,7 +14,16 @@ from pyqmail.mail.maildir import Names
 from pyqmail.system.descriptors import keep_from_children
 from pyqmail.system.home import find_home
 
-FIELDS = ("user", "homedir", "local", "dash", "ext", "domain", "sender", "aliasempty")
+FIELDS = {
+    "user": "name of the user",
+    "homedir": "the user's home, an absolute path",
+    "local": "local part of the envelope recipient",
+    "dash": "what stands between .qmail and the extension: `-`, or empty",
+    "ext": "the extension: the rest of the local part",
+    "domain": "domain part of the envelope recipient",
+    "sender": "envelope sender, empty for a bounce",
+    "aliasempty": "what to do where there is no .qmail file, lines as in one",
+}
 
 PROGRAM = Program(
     name="pylocal",
@@ -26,11 +35,34 @@ PROGRAM = Program(
         Flag("N", "describe", "do it (the default)", value=False),
     ],
     defaults={"describe": False},
-    arguments=[Argument(field) for field in FIELDS] + [Rest("more")],
+    arguments=[Argument(field, meaning) for field, meaning in FIELDS.items()] + [Rest("more")],
+    notes=[
+        (
+            "The .qmail file",
+            "`.qmail` DASH EXT is looked for in HOMEDIR, the extension in lower case and with a colon for each dot; then "
+            "the same with its end, from a dash on, replaced by `default`.  An empty file means ALIASEMPTY.  If there is "
+            "none, a user without DASH gets ALIASEMPTY, anything else is a failure.",
+        ),
+        (
+            "Lines",
+            [
+                ("./DIR/, /DIR/", "put the message into this Maildir"),
+                ("./FILE, /FILE", "append it to this mbox file, under flock's lock"),
+                (
+                    "|COMMAND",
+                    "run it through `/bin/sh -c`, with the message on descriptor 0.  Its exit code: 0 go on; 99 success, "
+                    "and skip the lines that follow; 100, 64, 65, 70, 76, 77, 78, 112 failure; any other deferral",
+                ),
+                ("&ADDRESS, ADDRESS", "forward it there, after all other lines and to all such addresses at once"),
+                ("+list", "from here on only forwarding is allowed; so it is in a file that its owner may execute"),
+                ("#...", "a comment"),
+            ],
+        ),
+    ],
     exits={0: "delivered", 100: "failed for good", 111: "try again later"},
     environment=[
         "SENDER", "NEWSENDER", "RECIPIENT", "USER", "HOME", "HOST", "LOCAL", "EXT", "DEFAULT",
-        "DTLINE", "RPLINE", "UFLINE", "QMAILQUEUE", "PYQMAIL_HOME",
+        "DTLINE", "RPLINE", "UFLINE", "QMAILQUEUE", "PYQMAIL_HOME", "TMPDIR",
     ],
     see=["pylspawn(8)"],
 )  # fmt: skip

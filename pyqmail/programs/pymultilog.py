@@ -27,18 +27,29 @@ PROGRAM = Program(
     notes=[
         (
             "Actions",
-            "t: only as the first one; put the time, as @ and 24 hexadecimal digits, and a space before each line.\n\n"
-            "-PATTERN, +PATTERN: deselect a line that matches; select it again.  A star matches everything up to the "
-            "first byte that stands after it in PATTERN, or at the end everything.\n\n"
-            "e: write a selected line to descriptor 2, its first 200 bytes.\n\n"
-            "=FILE: write a selected line to FILE, filled up with newlines to 1001 bytes.\n\n"
-            "sSIZE: size of a file for the logs that follow, 4096 to 16777215 bytes, usually 99999.\n\n"
-            "nNUM: number of files, current included, for the logs that follow; at least 2, usually 10.\n\n"
-            "!COMMAND: for the logs that follow, feed each finished file through sh -c COMMAND; descriptor 4 reads "
-            "what it wrote to descriptor 5 for the file before.\n\n"
-            "/DIR, ./DIR: append a selected line to this log.\n\n"
-            "Words of any other kind are ignored.",
-        )
+            [
+                ("t", "only as the first: put the time before each line, as @ and 24 hexadecimal digits and a space"),
+                ("-PATTERN", "deselect a line that matches PATTERN as a whole"),
+                ("+PATTERN", "select it again"),
+                ("e", "write a selected line to descriptor 2, its first 200 bytes"),
+                ("=FILE", "write a selected line to FILE, filled up with newlines to 1001 bytes"),
+                ("sSIZE", "size of a file of the logs that follow, 4096 to 16777215 bytes; usually 99999"),
+                ("nNUM", "number of files of the logs that follow, current included, at least 2; usually 10"),
+                (
+                    "!COMMAND",
+                    "feed each finished file of the logs that follow through `sh -c COMMAND`; its descriptor 4 reads "
+                    "what it wrote to descriptor 5 for the file before",
+                ),
+                ("/DIR, ./DIR", "append a selected line to the log in this directory"),
+                ("anything else", "is ignored"),
+            ],
+        ),
+        (
+            "Patterns",
+            "A star stands for everything up to the first byte that equals what follows it in PATTERN, or, at its end, "
+            "for the rest of the line.  Any other byte stands for itself.  The time that t puts there is part of the line: "
+            "`-* deliver*` deselects lines whose first blank, the one behind the time, is followed by `deliver`.",
+        ),
     ],
     exits={0: "end of input, or TERM", 111: "a log could not be opened; nothing was read"},
     see=["pytai64n(8)", "pytai64nlocal(8)", "pysvscan(8)"],

@@ -11,16 +11,6 @@ import click
 
 from pyqmail.base.options import Program
 
-PROGRAM = Program(
-    name="pyqmail",
-    summary="run a complete mail system of one's own; render the manual pages",
-    usage="pyqmail run [ --once ] [ --port N ] | pyqmail send [ --port N ] [ --sender S ] recipient ... | pyqmail man [ --check ]",
-    environment=["PYQMAIL_HOME"],
-    exits={0: "done", 1: "the message did not arrive, or a page is not up to date", 2: "wrong usage", 111: "it could not be started"},
-    section=8,
-)
-
-
 def main(argv: list[str]) -> int:
     try:
         return command.main(argv[1:], prog_name="pyqmail", standalone_mode=False) or 0
@@ -61,6 +51,23 @@ def send(port: int, sender: str, recipients: tuple[str, ...]) -> int:
     from pyqmail.programs import quickstart
 
     return quickstart.send(port, sender, recipients, sys.stdin.buffer.read())
+
+
+def _options(name):
+    """Return (form, meaning) of each option of a command, for the manual."""
+    parameters = [one for one in command.commands[name].params if isinstance(one, click.Option)]
+    return [(one.opts[0] if one.is_flag else f"{one.opts[0]} {one.name[0].upper()}", one.help) for one in parameters]
+
+
+PROGRAM = Program(
+    name="pyqmail",
+    summary="run a complete mail system of one's own; render the manual pages",
+    usage="pyqmail run [ --once ] [ --port P ] | pyqmail send [ --port P ] [ --sender S ] recipient ... | pyqmail man [ --check ]",
+    notes=[(f"Options of {name}", _options(name)) for name in ("run", "send", "man")],
+    environment=["PYQMAIL_HOME", "SMTP_PORT"],
+    exits={0: "done", 1: "the message did not arrive, or a page is not up to date", 2: "wrong usage", 111: "it could not be started"},
+    see=["pysvscan(8)", "pytcpserver(8)", "pysmtpd(8)", "pyqueued(8)", "pystart(8)", "pyqmail-differences(7)"],
+)
 
 
 if __name__ == "__main__":

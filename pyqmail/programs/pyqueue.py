@@ -25,7 +25,7 @@ PROGRAM = Program(
     name="pyqueue",
     summary="queue one message",
     original="qmail-queue",
-    environment=["PYQMAIL_HOME"],
+    environment=["PYQMAIL_HOME", "TMPDIR"],
     exits={
         0: "queued: safely on disk, names included",
         11: "an envelope address has more than 1002 bytes",

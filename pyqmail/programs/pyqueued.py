@@ -5,6 +5,8 @@ inline, or passes two descriptors as qmail-queue has them, and is answered with 
 qp.  Whoever is there at the same time shares the waiting for the disk.  A message is acknowledged only once it
 and its names are on disk.
 
+A uid that is none of qmail's users has at most 200 connections, and 20 messages by descriptors at a time.
+
 Linux ignores setuid on scripts; this is why there is a service where the original has a setuid program.  The
 Received line and the queue tell the uid that the kernel reports of the client.
 

@@ -28,7 +28,12 @@ PROGRAM = Program(
         Argument("file", "what to lock"),
         Rest("program", "what to run, with its arguments", required=True),
     ],
-    exits={0: "-x, and the lock could not be had", 100: "wrong usage", 111: "no lock, or the program could not be run"},
+    exits={
+        0: "-x, and the lock could not be had",
+        100: "wrong usage",
+        111: "no lock, or the program could not be run",
+        "others": "the program's own",
+    },
     see=["pysoftlimit(8)", "pysetuidgid(8)"],
 )
 

@@ -23,14 +23,15 @@ PROGRAM = Program(
     name="pysmtpd",
     summary="receive mail by SMTP",
     original="qmail-smtpd",
-    arguments=[Rest("ignored", "not looked at")],
+    usage="qmail-smtpd",
+    arguments=[Rest("ignored")],
     exits={0: "the client said QUIT", 1: "any other end", 111: "a fault of our own"},
     controls=CONTROLS,
     environment=(
-        "DATABYTES", "PYQMAIL_HOME", "QMAILQUEUE", "RELAYCLIENT", "TCPLOCALHOST", "TCPLOCALIP", "TCPREMOTEHOST",
+        "DATABYTES", "PYQMAIL_HOME", "QMAILQUEUE", "RELAYCLIENT", "TMPDIR", "TCPLOCALHOST", "TCPLOCALIP", "TCPREMOTEHOST",
         "TCPREMOTEINFO", "TCPREMOTEIP",
     ),
-    see=["pytcpserver(1)", "pyqueue(8)", "pyqueued(8)", "pysend(8)"],
+    see=["pytcpserver(8)", "pyqueue(8)", "pyqueued(8)", "pysend(8)"],
 )  # fmt: skip
 
 

@@ -3,8 +3,9 @@
 Only the soft limits change: the program could raise them again, up to the hard ones.  A number is one of bytes, files,
 processes or seconds; `=` means as high as the hard limit.
 
-A program of ours is an interpreter, and needs more memory than a C program: if -a, -d, -m or -s leave it too
-little to load, that is said and nothing is run.
+A program of ours is an interpreter, and needs more memory than a C program: if -a, -d, -m or -s leave it less
+than 16 MB of address space, 6.5 MB of data or 0.1 MB of stack, that is said and nothing is run.  That is what it
+takes to load; what the program does comes on top.
 """
 
 import resource
@@ -43,26 +44,30 @@ PROGRAM = Program(
     usage="softlimit [-a allbytes] [-c corebytes] [-d databytes] [-f filebytes] [-l lockbytes] [-m membytes] "
     "[-o openfiles] [-p processes] [-r residentbytes] [-s stackbytes] [-t cpusecs] child",
     options=[
-        Act("a", _limit(resource.RLIMIT_AS), "address space", "allbytes"),
-        Act("c", _limit(resource.RLIMIT_CORE), "core file", "corebytes"),
-        Act("d", _limit(resource.RLIMIT_DATA), "data segment", "databytes"),
-        Act("f", _limit(resource.RLIMIT_FSIZE), "a file it writes", "filebytes"),
-        Act("l", _limit(resource.RLIMIT_MEMLOCK), "locked memory", "lockbytes"),
+        Act("a", _limit(resource.RLIMIT_AS), "address space, in bytes", "allbytes"),
+        Act("c", _limit(resource.RLIMIT_CORE), "size of a core file", "corebytes"),
+        Act("d", _limit(resource.RLIMIT_DATA), "data segment: what the program allocates, in bytes", "databytes"),
+        Act("f", _limit(resource.RLIMIT_FSIZE), "size of each file it writes", "filebytes"),
+        Act("l", _limit(resource.RLIMIT_MEMLOCK), "locked memory, in bytes", "lockbytes"),
         Act(
             "m",
             _limit(resource.RLIMIT_DATA, resource.RLIMIT_STACK, resource.RLIMIT_MEMLOCK, resource.RLIMIT_AS),
             "data segment, stack, locked memory and address space, each",
             "membytes",
         ),
-        Act("o", _limit(resource.RLIMIT_NOFILE), "open files", "openfiles"),
+        Act("o", _limit(resource.RLIMIT_NOFILE), "open files at once", "openfiles"),
         Act("p", _limit(resource.RLIMIT_NPROC), "processes of the user", "processes"),
-        Act("r", _limit(resource.RLIMIT_RSS), "resident memory", "residentbytes"),
-        Act("s", _limit(resource.RLIMIT_STACK), "stack", "stackbytes"),
-        Act("t", _limit(resource.RLIMIT_CPU), "CPU seconds", "cpusecs"),
+        Act("r", _limit(resource.RLIMIT_RSS), "resident memory, in bytes; Linux takes no notice", "residentbytes"),
+        Act("s", _limit(resource.RLIMIT_STACK), "stack, in bytes", "stackbytes"),
+        Act("t", _limit(resource.RLIMIT_CPU), "seconds of processor time", "cpusecs"),
     ],
     defaults={"limits": {}},
     arguments=[Rest("program", "what to run, with its arguments", required=True)],
-    exits={100: "wrong usage", 111: "a limit could not be set, or is too low for the program, or it could not be run"},
+    exits={
+        100: "wrong usage",
+        111: "a limit could not be set, or is too low for the program, or it could not be run",
+        "others": "the program's own",
+    },
     see=["pysetuidgid(8)", "pysetlock(8)"],
 )
 

@@ -27,7 +27,11 @@ PROGRAM = Program(
     summary="compile rules for pytcpserver",
     original="tcprules",
     usage="tcprules rules.cdb rules.tmp",
-    arguments=[Argument("cdb", "what to make"), Argument("tmp", "a name for it while it is made"), Rest("ignored")],
+    arguments=[
+        Argument("cdb", "what to make", metavar="rules.cdb"),
+        Argument("tmp", "a name for it while it is made", metavar="rules.tmp"),
+        Rest("ignored"),
+    ],
     exits={0: "compiled", 100: "a line is no rule; RULES.CDB is as it was", 111: "try again later"},
     see=["pytcprulescheck(8)", "pytcpserver(8)"],
 )

@@ -17,7 +17,7 @@ PROGRAM = Program(
     summary="show which rule holds for a client",
     original="tcprulescheck",
     usage="tcprulescheck rules.cdb",
-    arguments=[Argument("cdb", "compiled rules"), Rest("ignored")],
+    arguments=[Argument("cdb", "compiled rules", metavar="rules.cdb"), Rest("ignored")],
     exits={0: "shown", 100: "wrong usage", 111: "the rules cannot be read"},
     environment=["TCPREMOTEIP", "TCPREMOTEHOST", "TCPREMOTEINFO"],
     see=["pytcprules(8)", "pytcpserver(8)"],
