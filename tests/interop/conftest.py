@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -120,7 +121,7 @@ class System:
     def __init__(self, home, environ=None, prefix=()):
         self.home, self._prefix = home, list(prefix)
         self.environ = {"PATH": PATH, "PYTHONPATH": ROOT, "PYQMAIL_HOME": home.path, **(environ or {})}
-        self.started, self.log, self.sender, self.address = [], None, None, None
+        self.started, self.log, self.sender, self.address, self.scanner = [], None, None, None, None
 
     # what is in the home
 
@@ -191,6 +192,39 @@ class System:
         self.sender, self.log = self.says("pystart", *options, "./Maildir/", **how)
         self.log.find(rb"^status: local 0/[0-9]+ remote 0/[0-9]+\n")
 
+    def make_services(self):
+        """Copy services/ into the home; nothing is started.  SMTP will be at an address that no other test has."""
+        self.services = f"{self.home.path}/service"
+        shutil.copytree(f"{ROOT}/services", self.services)
+        pid = os.getpid()
+        self.address = f"127.{1 + (pid >> 16)}.{pid >> 8 & 255}.{pid & 255}", 2525
+        self.environ |= {"SMTP_ADDRESS": self.address[0], "SMTP_PORT": "2525"}
+        rules = b'127.:allow,RELAYCLIENT=""\n:allow\n'
+        made = self.run("pytcprules", f"{self.home.control}/smtp-rules.cdb", f"{self.home.control}/tmp", input=rules)
+        assert made.returncode == 0, made.stderr
+
+    def supervise(self, scanner, loggers="pymultilog", edit=None):
+        """Start svscan or pysvscan on the services, their scripts changed by edit(text); wait until all of them work."""
+        for script in (f"{name}/{part}" for name in os.listdir(self.services) for part in ("run", "log/run")):
+            path = f"{self.services}/{script}"
+            with open(path, encoding="utf-8") as file:
+                text = file.read().replace("pymultilog", loggers)
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(edit(text) if edit else text)
+        self.scanner = self.start(scanner, self.services, start_new_session=True)
+        until(lambda: self.accepts() and b"listening" in self.log_of("pyqueued"))
+        until(lambda: b"status: local 0/10" in self.log_of("pysend"))
+
+    def accepts(self):
+        with socket.socket() as sock:
+            return sock.connect_ex(self.address) == 0
+
+    def log_of(self, name):
+        """Return the current log of a service, empty if there is none yet."""
+        with contextlib.suppress(FileNotFoundError), open(f"{self.services}/{name}/log/main/current", "rb") as file:
+            return file.read()
+        return b""
+
     def stop_sender(self):
         """End pysend as its administrator does; returns its whole log."""
         self.sender.terminate()
@@ -217,6 +251,8 @@ class System:
         return sorted(found)
 
     def close(self):
+        if self.scanner is not None:
+            self.scanner.kill()  # before what it would start again
         for _ in range(5):
             for pid in self.pids():
                 with contextlib.suppress(ProcessLookupError):
@@ -272,9 +308,22 @@ class System:
 
 
 @pytest.fixture
-def system(home):
+def make_system():
+    """make_system(home, environ={}, prefix=()) -> a System; everything it started ends with the test."""
+    made = []
+
+    def make(*arguments, **more):
+        made.append(System(*arguments, **more))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def system(home, make_system):
     """A System in a private home, furnished, nothing started."""
-    one = System(home)
+    one = make_system(home)
     one.furnish()
-    yield one
-    one.close()
+    return one

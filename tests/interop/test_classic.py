@@ -9,12 +9,10 @@ import re
 import shutil
 import signal
 import socket
-import subprocess
 import threading
 
 import pytest
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SECONDS = 30
 
 
@@ -141,53 +139,10 @@ def test_a_foreign_program_behind_the_server(system, server):
 
 @pytest.fixture
 def services(system, smtp_peer):
-    """A System whose parts are services: supervise(scanner) starts them all from services/ of this tree.
-
-    The folders are changed to use C multilog for their logs if asked: supervise(scanner, multilog).
-    """
+    """A System whose parts are services."""
     system.control("smtproutes", smtp_peer.route())
-    folder = system.services = f"{system.home.path}/service"
-    shutil.copytree(f"{ROOT}/services", folder)
-    name = os.getpid()  # an address of our own: no other test can have its port
-    address = f"127.{1 + (name >> 16)}.{name >> 8 & 255}.{name & 255}"
-    system.environ |= {"SMTP_ADDRESS": address, "SMTP_PORT": "2525", "RELAYCLIENT": ""}
-    system.address = address, 2525
-    rules = "127.:allow,RELAYCLIENT=\"\"\n:allow\n"
-    made = subprocess.run(
-        [f"{ROOT}/bin/pytcprules", f"{system.home.control}/smtp-rules.cdb", f"{system.home.control}/tmp"],
-        input=rules.encode(), env=system.environ, check=False,
-    )  # fmt: skip
-    assert made.returncode == 0
-
-    def supervise(scanner, loggers="pymultilog", edit=None):
-        for script in (f"{name}/{part}" for name in os.listdir(folder) for part in ("run", "log/run")):
-            path = f"{folder}/{script}"
-            with open(path, encoding="utf-8") as file:
-                text = file.read().replace("pymultilog", loggers)
-            text = edit(text) if edit else text
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(text)
-        system.scanner = system.start(scanner, folder, start_new_session=True)
-        system.until(lambda: accepts(system.address) and os.path.exists(system.home.queue_socket))
-        system.until(lambda: b"status: local 0/10" in log_of(system, "pysend"))
-
-    system.supervise = supervise
-    yield system
-    if getattr(system, "scanner", None) is not None:
-        system.scanner.kill()  # before what it would start again
-
-
-def accepts(address):
-    with socket.socket() as sock:
-        return sock.connect_ex(address) == 0
-
-
-def log_of(system, name):
-    try:
-        with open(f"{system.services}/{name}/log/main/current", "rb") as file:
-            return file.read()
-    except FileNotFoundError:
-        return b""
+    system.make_services()
+    return system
 
 
 def classic(text):
@@ -209,7 +164,7 @@ SETS = {
 def test_services_under_either_supervisor(services, smtp_peer, scanner, loggers, edit):
     services.supervise(scanner, loggers, edit)
     send_both(services, smtp_peer, b"hello")
-    services.until(lambda: b"end msg " in log_of(services, "pysend"))
+    services.until(lambda: b"end msg " in services.log_of("pysend"))
     for name in ALL:
         place = f"{services.services}/{name}"
         for place in (place, f"{place}/log"):
@@ -217,25 +172,25 @@ def test_services_under_either_supervisor(services, smtp_peer, scanner, loggers,
             pattern = rb"%b: up \(pid [0-9]+\) [0-9]+ seconds\n" % place.encode()
             assert re.fullmatch(pattern, said["svstat"]) and re.fullmatch(pattern, said["pysvstat"]), said
             assert services.run("svok", place).returncode == services.run("pysvok", place).returncode == 0
-    stamped = log_of(services, "pysend")
+    stamped = services.log_of("pysend")
     ours, theirs = (services.run(tool, input=stamped).stdout for tool in ("pytai64nlocal", "tai64nlocal"))
     assert ours == theirs
     assert re.match(rb"[0-9-]{10} [0-9:.]+ status: local 0/10 remote 0/20\n", theirs)
-    assert log_of(services, "pyqueued").split(b" ", 1)[1] == b"pyqueued: status: listening\n"
-    services.until(lambda: b" tcpserver: end " in log_of(services, "pysmtpd"))
+    assert services.log_of("pyqueued").split(b" ", 1)[1] == b"pyqueued: status: listening\n"
+    services.until(lambda: b" tcpserver: end " in services.log_of("pysmtpd"))
     # one after another killed, and back; then told to go down, by either tool
     for name in ALL:
         pid = pid_of(services, name)
         os.kill(pid, signal.SIGKILL)
         services.until(lambda name=name, pid=pid: pid_of(services, name) not in (0, pid))
-    services.until(lambda: accepts(services.address) and log_of(services, "pyqueued").count(b"listening") == 2)
-    services.until(lambda: log_of(services, "pysend").count(b"status: local 0/10 remote 0/20\n") >= 2)
+    services.until(lambda: services.accepts() and services.log_of("pyqueued").count(b"listening") == 2)
+    services.until(lambda: services.log_of("pysend").count(b"status: local 0/10 remote 0/20\n") >= 2)
     send_both(services, smtp_peer, b"again")
     for name, tool in zip(ALL, ("svc", "pysvc", "svc")):
         assert services.run(tool, "-d", f"{services.services}/{name}").returncode == 0
         down = rb": down [0-9]+ seconds, normally up\n"
         services.until(lambda name=name, down=down: re.search(down, services.run("svstat", f"{services.services}/{name}").stdout))
-    services.until(lambda: log_of(services, "pysend").endswith(b"status: exiting\n"))
+    services.until(lambda: services.log_of("pysend").endswith(b"status: exiting\n"))
 
 
 def pid_of(system, name):
