@@ -3,8 +3,9 @@
     foop/ID NUL   remove intd/ID, then the message file
     todo/ID NUL   remove intd/ID, then todo/ID
 
-Answers: `+` done, or nothing was there; `!` something could not be removed; `x` not a command.  The original
-answers a command with a non-digit inside its number twice and obeys half of it; here it is `x`, once.
+A command has 7 to 100 bytes, its NUL included.  Answers come in the order of the commands: `+` done, or nothing was
+there; `!` something could not be removed; `x` not a command.  The original answers a command with a non-digit inside
+its number twice and obeys half of it; here it is `x`, once.  There is no version byte: the bytes are the original's.
 """
 
 DONE, FAILED, BAD = b"+", b"!", b"x"

@@ -9,9 +9,10 @@ Any number of requests may be open on one connection; each is answered once, in 
                             text: empty, or for exit code 82 what qmail-queue would write on descriptor 6
 
 Envelope, as on qmail-queue's descriptor 1: `F` sender NUL, then `T` recipient NUL any number of times, then NUL.
-A frame of the client is at most INLINE_LIMIT bytes and some; what is larger goes by descriptors.  The uid in
-the Received line is the one the kernel tells about the connection (SO_PEERCRED), so a connection is not
-kept over a change of uid or a fork.  A malformed frame ends the connection; nothing of it is queued.
+Inline goes what has at most INLINE_LIMIT bytes, envelope and message together, by descriptors what is larger.  The
+server takes frames of INLINE_LIMIT bytes and the few around them.  The uid in the Received line is the one the kernel
+tells about the connection (SO_PEERCRED), so a connection is not kept over a change of uid or a fork.  A malformed frame
+ends the connection; nothing of it is queued.
 """
 
 import struct

@@ -15,7 +15,8 @@ Bodies are NUL-ended strings (frames.strings); numbers in them are decimal.
 
 EXCHANGERS falls back to the domain's own addresses with preference 0 when it has no MX record; NO_HOST there
 means that there are none either, NO_RECORD that there are exchangers but none of them has an address.
-A malformed frame ends the connection.
+A frame has at most the LIMIT of all frames, a question one string.  A malformed one ends the connection; pyresolve
+then exits 111.
 """
 
 from pyqmail.protocol import frames

@@ -7,7 +7,9 @@
 A slot and a limit are one byte, or two bytes, low byte first, in the wide form (the big-concurrency patch).
 The width is a setting on both sides; it cannot be told from the bytes.  There is one unanswered command for
 a slot at most, and reports come in any order.  A slot byte may itself be NUL.  The manager keeps REPORT_LIMIT
-bytes of letter and text and drops the rest; the spawner takes commands of at most COMMAND_LIMIT bytes.
+bytes of letter and text and drops the rest; the spawner takes commands of at most COMMAND_LIMIT bytes, and a
+longer one is Malformed: it exits 111.  There is no version byte: the bytes are the original's.  Source: qmail-send
+and spawn.c of qmail
 """
 
 REPORT_LIMIT = 9999
