@@ -275,7 +275,8 @@ class NameServer:
     """A DNS server on loopback, UDP and TCP.  zone: (name, type number) -> list of record data, or a trouble.
 
     Troubles, for a name or (name, type): `servfail`, `silent`, `malformed`, `cut` (only TCP gets the answer).  A
-    name that is nowhere in the zone does not exist.  asked counts the questions.
+    name that is nowhere in the zone does not exist.  A record that is (type, data) or (type, data, class) is of those.
+    asked counts the questions.  is_forged: before each answer comes one that does not know the question's number.
     """
 
     A, CNAME, PTR, MX, TXT, AAAA = 1, 5, 12, 15, 16, 28
@@ -284,7 +285,7 @@ class NameServer:
         import socket
         import threading
 
-        self.zone, self.asked, self.ttl = {}, collections.Counter(), 300
+        self.zone, self.asked, self.ttl, self.is_forged = {}, collections.Counter(), 300, False
         self._tcp = socket.create_server(("127.0.0.1", 0))
         self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._udp.bind(self._tcp.getsockname())
@@ -315,6 +316,8 @@ class NameServer:
             if self._udp in ready:
                 question, client = self._udp.recvfrom(4096)
                 answer = self._answer(question, False)
+                if self.is_forged:
+                    self._udp.sendto(bytes((question[0] ^ 1,)) + (answer or question)[1:], client)
                 answer and self._udp.sendto(answer, client)
             if self._tcp in ready:
                 with self._tcp.accept()[0] as client:
@@ -341,7 +344,8 @@ class NameServer:
         if trouble == "cut" and is_tcp:
             records = self.zone[name, kind]
         body = b"".join(
-            b"\xc0\x0c" + (record[0] if isinstance(record, tuple) else kind).to_bytes(2, "big") + b"\0\1"
+            b"\xc0\x0c" + (record[0] if isinstance(record, tuple) else kind).to_bytes(2, "big")
+            + (record[2] if isinstance(record, tuple) and len(record) > 2 else 1).to_bytes(2, "big")
             + self.ttl.to_bytes(4, "big") + len(data).to_bytes(2, "big") + data
             for record in records
             for data in [record[1] if isinstance(record, tuple) else record]

@@ -3,7 +3,8 @@
 Servers: PYQMAIL_DNS (`address:port`, several separated by blanks), else DNSCACHEIP (dotted addresses, joined by
 dots if several), else the nameserver lines of /etc/resolv.conf, else 127.0.0.1.  Neither /etc/hosts nor search
 lists are consulted.  UDP first, TCP when an answer was cut.  Three rounds over all servers, waiting 3, 11 and 45
-seconds; a server that fails or refuses is not asked again.  Source: the resolver of ucspi-tcp
+seconds; a server that fails or refuses is not asked again.  What comes by UDP and is no answer to the question is
+ignored: anybody can send that.  Source: the resolver of ucspi-tcp
 
 Blocking: exchangers_of, addresses_of, name_of, text_of.  AsyncResolver is the same for asyncio, many at once,
 remembering answers for their time to live (60 seconds to a day).
@@ -21,6 +22,7 @@ from pyqmail.base.numbers import is_number, leading_number
 
 WAITS = (3, 11, 45)
 MOST_EXCHANGERS = 64
+MOST_ADDRESSES = 256  # of all a domain's exchangers: strangers choose how many there are
 SHORTEST, LONGEST = 60, 86400
 _REMEMBERED = 100_000
 _ON_THE_WIRE = 256  # at once, each with a descriptor or two
@@ -101,7 +103,7 @@ class Resolver:
     async def exchangers(self, domain: bytes) -> list[tuple[int, bytes, bytes]]:
         """Return [(preference, host, address)] in the order to try, equal preferences shuffled.
 
-        Without MX record: the domain's own addresses, preference 0.  Raises NoHost if there are none either,
+        Without MX record: the domain's own addresses, preference 0.  Of very many only the first.  Raises NoHost if there are none either,
         NoRecord if there are exchangers but none has an address, Soft.
         """
         literal = literal_address(domain)
@@ -110,7 +112,7 @@ class Resolver:
         mail = await self.records(domain, "MX")
         if not mail.values:
             try:
-                return [(0, domain.lower(), address) for address in await self.addresses(domain)]
+                return [(0, domain.lower(), address) for address in await self.addresses(domain)][:MOST_ADDRESSES]
             except NoRecord:
                 raise NoHost from None
         hosts = _in_order(mail.values)[:MOST_EXCHANGERS]
@@ -122,7 +124,7 @@ class Resolver:
             for address in addresses
         ]
         if found:
-            return found
+            return found[:MOST_ADDRESSES]
         raise next((why for why in answers if isinstance(why, Soft)), NoRecord())
 
     async def addresses(self, host: bytes, kinds=("A", "AAAA")) -> list[bytes]:
@@ -202,7 +204,7 @@ class BlockingResolver(Resolver):
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC) as sock:
             sock.connect((address, port))  # so that a refused port is told at once
-            return dns.query.udp_with_fallback(question, address, seconds, port, udp_sock=sock)[0]
+            return dns.query.udp_with_fallback(question, address, seconds, port, udp_sock=sock, ignore_errors=True)[0]
 
     async def _all(self, coroutines):
         return [await coroutine for coroutine in coroutines]
@@ -252,7 +254,10 @@ class AsyncResolver(Resolver):
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         backend = dns.asyncbackend.get_backend("asyncio")
         async with self._wire, await backend.make_socket(family, socket.SOCK_DGRAM, 0, None, (address, port)) as sock:
-            return (await dns.asyncquery.udp_with_fallback(question, address, seconds, port, udp_sock=sock))[0]
+            answer = dns.asyncquery.udp_with_fallback(
+                question, address, seconds, port, udp_sock=sock, ignore_errors=True
+            )
+            return (await answer)[0]
 
     async def _all(self, coroutines):
         import asyncio
@@ -298,7 +303,13 @@ def _question(name, kind):
     import dns.exception
     import dns.message
     import dns.name
+    import dns.rdata
+    import dns.rdataclass
+    import dns.rdatatype
 
+    for known in _VALUE:
+        # before any answer: one with a record of class ANY would fix how dnspython reads this type from then on
+        dns.rdata.get_rdata_class(dns.rdataclass.IN, dns.rdatatype.from_text(known))
     labels = [label for label in name.split(b".") if label]
     try:
         return dns.message.make_query(dns.name.Name([*labels, b""]), kind)
@@ -308,14 +319,18 @@ def _question(name, kind):
 
 def _records(answer, kind):
     import dns.rcode
+    import dns.rdataclass
     import dns.rdatatype
 
-    wanted = dns.rdatatype.from_text(kind)
-    values = [_VALUE[kind](record) for rrset in answer.answer if rrset.rdtype == wanted for record in rrset]
+    def of(section, wanted):
+        # the class too: in another one a record of this type is something else
+        return [rrset for rrset in section if (rrset.rdclass, rrset.rdtype) == (dns.rdataclass.IN, wanted)]
+
+    values = [_VALUE[kind](record) for rrset in of(answer.answer, dns.rdatatype.from_text(kind)) for record in rrset]
     if values:
         seconds = min(rrset.ttl for rrset in answer.answer)
     else:
-        limits = [min(rrset.ttl, rrset[0].minimum) for rrset in answer.authority if rrset.rdtype == dns.rdatatype.SOA]
+        limits = [min(rrset.ttl, rrset[0].minimum) for rrset in of(answer.authority, dns.rdatatype.SOA)]
         seconds = min(limits, default=SHORTEST)
     return Records(values, answer.rcode() != dns.rcode.NXDOMAIN or bool(values), seconds)
 

@@ -82,6 +82,24 @@ def test_nonsense_ends_it(run, nonsense):
     assert run("pyresolve", input=nonsense) == (111, b"", b"pyresolve: fatal: nonsense on descriptor 0\n")
 
 
+def test_no_answer_from_strangers_ends_it(ask, name_server):
+    """pysend ends with its resolver: a domain that could end it would hold up all mail."""
+    long = b".".join([b"x" * 63] * 3 + [b"x" * 50])
+    many = [socket.inet_aton(f"10.0.{i // 256}.{i % 256}") for i in range(4000)]
+    name_server.zone |= {
+        (b"chaos.test", 1): [(1, b"\1x\0\0\5", 3)],
+        (b"chaos.test", 28): [(28, bytes(16), 255)],
+        (b"big.test", 15): [b"\0\1" + name_server.name(b"%d." % i + long) for i in range(5)],
+        (b"six.test", 28): [bytes(15) + b"\1"],
+        **{b"%d." % i + long: "cut" for i in range(5)},
+        **{(b"%d." % i + long, 1): many for i in range(5)},
+    }
+    names = (b"chaos.test", b"big.test", b"six.test")
+    answers = ask([(wire.EXCHANGERS, number, strings(name)) for number, name in enumerate(names)])
+    assert answers[0] == (wire.NO_HOST, b"")
+    assert answers[1][0] == wire.FOUND and answers[2] == (wire.FOUND, strings(b"0", b"six.test", b"::1"))
+
+
 def test_no_questions(run):
     assert run("pyresolve") == (0, b"", b"")
 

@@ -158,6 +158,25 @@ def test_a_huge_answer_comes_by_tcp(ask, name_server):
     assert len(ask("addresses_of", b"big.test")) == 2000
 
 
+def test_a_forged_answer_is_ignored(ask, name_server):
+    name_server.zone[b"d.test", A], name_server.is_forged = [ip("10.0.0.1")], True
+    assert ask("addresses_of", b"d.test") == [b"10.0.0.1"]
+
+
+@pytest.mark.parametrize("data", [b"\1x\0\0\5", b"\1\2\3\4"], ids=["chaos", "unknown"])
+def test_records_of_another_class_do_not_count(ask, name_server, data):
+    name_server.zone[b"d.test", A] = [(A, data, 3 if len(data) == 5 else 42), ip("10.0.0.1")]
+    assert ask("addresses_of", b"d.test") == [b"10.0.0.1"]
+
+
+def test_a_domain_with_very_many_addresses_is_cut(ask, name_server):
+    many = [ip(f"10.0.{i // 256}.{i % 256}") for i in range(4000)]
+    name_server.zone |= {b"d.test": "cut", (b"d.test", MX): [], (b"d.test", A): many}
+    assert len(ask("exchangers_of", b"d.test")) == resolver.MOST_ADDRESSES
+    name_server.zone |= {(b"e.test", MX): [mx(name_server, 1, b"d.test")]}
+    assert len(ask("exchangers_of", b"e.test")) == resolver.MOST_ADDRESSES
+
+
 NAMES = [
     (b"Mail.Example", b"mail.example"),
     (b"odd name!.ex-am_ple", b"odd\\040name\\041.ex-am_ple"),
