@@ -60,7 +60,7 @@ def test_all_classic_under_the_original_tools(system, smtp_peer, tmp_path):
     system.sender.terminate()
     assert system.sender.wait(SECONDS) == 0
     system.until(lambda: log().endswith(b"status: exiting\n"))
-    assert {*system.pids()} <= {system.queue.pid, system.smtp.pid}
+    system.until(lambda: {*system.pids()} <= {system.queue.pid, system.smtp.pid})
 
 
 @needs("tcpserver")

@@ -154,8 +154,8 @@ def test_lines_answers_and_environment_are_the_originals(start, tmp_path, option
             is_read = program == ["cat"] and not re.search("-X?x", " ".join(options))
             answer = server.ask(data if is_read else b"")
             answer = re.sub(rb"(REMOTEPORT|LOCALPORT)=\d+", rb"\1=N", answer)
-            # signals 32 and 33 are the C library's own: its posix_spawn leaves them ignored
-            answers.append(re.sub(rb"(Sig...:\t)0000000180000000", rb"\g<1>0000000000000000", answer))
+            # signals 32 and 33 are the C library's own: posix_spawn leaves them ignored, here or in whoever started us
+            answers.append(re.sub(rb"(Sig...:\t0000000)[01][08](?=0{7})", rb"\g<1>00", answer))
             if options[0].startswith("-v"):
                 server.wait_for(b"tcpserver: end", len(answers))
                 server.wait_for(b"tcpserver: status: 0/", len(answers) + 1)
