@@ -81,11 +81,21 @@ def become_queue_user(home) -> None:
     if os.geteuid() == uid:
         return
     try:
+        make_run(home, uid, gid)
         os.setgroups([])
         os.setgid(gid)
         os.setuid(uid)
     except OSError as error:
         raise Temporary(f"unable to run as uid {uid}, whose queue this is", error) from None
+
+
+def make_run(home, uid: int, gid: int) -> None:
+    """Make the folder for the socket, which the original's installer does not know.  Raises OSError."""
+    try:
+        os.mkdir(home.run, 0o755)
+    except OSError:
+        return  # it is there; if it cannot be made, listening will say so
+    os.chown(home.run, uid, gid)
 
 
 def listen(path: str) -> socket.socket:

@@ -135,6 +135,7 @@ def run_part(words, descriptors, user, identities, foreign) -> int:
     """In the process that becomes it: arrange descriptors, change user, go on as the program."""
     path = os.environb.get(b"PATH")
     arrange(descriptors)
+    name_process(words[0])  # another user could not: /proc/self is root's then
     try:
         identities.assume(user)
         if foreign and user == "qmaill":
@@ -146,5 +147,4 @@ def run_part(words, descriptors, user, identities, foreign) -> int:
         line = f"{PROGRAM.label}: fatal: unable to start {words[0]}: {reason(error)}\n"
         os.write(LOG if user == "qmails" else 2, os.fsencode(line))
         return 111
-    name_process(words[0])
     return registry.load(words[0]).main(words)

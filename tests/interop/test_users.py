@@ -1,0 +1,339 @@
+"""A home that is not private, with qmail's users: which process has which uid, whose each file is, who is let do what.
+
+The users exist in a mount namespace only, where copies of /etc/passwd and /etc/group are mounted over the system's.
+Needs root.
+"""
+
+import os
+import pwd
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+
+import pytest
+
+from pyqmail.system.home import Home
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+FIRST = 71001
+NAMES = ("alias", "qmaild", "qmaill", "qmailp", "qmailq", "qmailr", "qmails", "joe", "ann")
+UID = {name: FIRST + number for number, name in enumerate(NAMES)}
+QMAIL, NOFILES = FIRST + 50, FIRST + 51
+IN_NOFILES = ("alias", "qmaild", "qmaill", "qmailp")
+NAMESPACE = 'mount --bind "$0/passwd" /etc/passwd && mount --bind "$0/group" /etc/group && exec "$@"'
+SPLIT = 23
+
+
+def prefix(folder):
+    return ["unshare", "-m", "sh", "-c", NAMESPACE, folder]
+
+
+def is_possible():
+    if os.getuid() != 0 or not shutil.which("unshare") or any(entry.pw_uid in UID.values() for entry in pwd.getpwall()):
+        return False
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("passwd", "group"):
+            shutil.copy(f"/etc/{name}", folder)
+        if subprocess.run([*prefix(folder), "true"], check=False, capture_output=True).returncode:
+            return False
+    # whoever runs the parts must be able to read them
+    reading = [sys.executable, "-c", "import pyqmail.programs.pysend"]
+    how = {"user": UID["qmails"], "group": QMAIL, "extra_groups": [], "env": {"PYTHONPATH": ROOT}, "cwd": "/", "capture_output": True}
+    return subprocess.run(reading, check=False, **how).returncode == 0
+
+
+pytestmark = pytest.mark.skipif(not is_possible(), reason="needs root, a mount namespace, and a checkout that others can read")
+
+
+def make(path, owner=0, group=0, mode=0o755):
+    os.makedirs(path, exist_ok=True)
+    os.chown(path, owner, group)
+    os.chmod(path, mode)
+
+
+def write(path, content, owner=0, group=0, mode=0o644):
+    with open(path, "wb") as file:
+        file.write(content)
+        os.fchown(file.fileno(), owner, group)
+        os.fchmod(file.fileno(), mode)
+
+
+def make_home(path):
+    """Make what the original's installer makes: qmail-core.md section 2.1."""
+    q, s, r = UID["qmailq"], UID["qmails"], UID["qmailr"]
+    for name in ("", "/control", "/users"):
+        make(path + name)
+    make(f"{path}/alias", UID["alias"], QMAIL, 0o2755)
+    queue = f"{path}/queue"
+    make(queue, q, QMAIL, 0o750)
+    for name, owner, mode in (("pid", q, 0o700), ("intd", q, 0o700), ("todo", q, 0o750), ("bounce", s, 0o700), ("lock", q, 0o750)):
+        make(f"{queue}/{name}", owner, QMAIL, mode)
+    for name, owner, mode in (("mess", q, 0o750), ("info", s, 0o700), ("local", s, 0o700), ("remote", s, 0o700)):
+        for part in ("", *(f"/{number}" for number in range(SPLIT))):
+            make(f"{queue}/{name}{part}", owner, QMAIL, mode)
+    write(f"{queue}/lock/sendmutex", b"", s, QMAIL, 0o600)
+    write(f"{queue}/lock/tcpto", bytes(1024), r, QMAIL, 0o644)
+    os.mkfifo(f"{queue}/lock/trigger")
+    os.chown(f"{queue}/lock/trigger", s, QMAIL)
+    os.chmod(f"{queue}/lock/trigger", 0o622)
+    for name, content in (("me", b"here.example\n"), ("locals", b"here.example\n"), ("rcpthosts", b"here.example\n")):
+        write(f"{path}/control/{name}", content)
+
+
+def make_people(folder):
+    """Make passwd and group with qmail's users, joe and ann, who have homes with Maildirs."""
+    passwd = without("/etc/passwd", NAMES)
+    for name in NAMES:
+        group = NOFILES if name in IN_NOFILES else QMAIL if name.startswith("qmail") else UID[name]
+        place = f"{folder}/qmail/alias" if name == "alias" else f"{folder}/{name}" if UID[name] > UID["qmails"] else f"{folder}/qmail"
+        passwd += f"{name}:x:{UID[name]}:{group}::{place}:/bin/sh\n".encode()
+        if UID[name] > UID["qmails"]:
+            for part in ("", "/Maildir", "/Maildir/tmp", "/Maildir/new", "/Maildir/cur"):
+                make(f"{folder}/{name}{part}", UID[name], UID[name], 0o700)
+    write(f"{folder}/passwd", passwd)
+    group = without("/etc/group", ("qmail", "nofiles")) + f"qmail:x:{QMAIL}:\nnofiles:x:{NOFILES}:\n".encode()
+    write(f"{folder}/group", group)
+
+
+def without(path, names):
+    """Return a file of accounts without those names: the system may have some of its own."""
+    with open(path, "rb") as file:
+        return b"".join(line for line in file if line.partition(b":")[0].decode() not in names)
+
+
+@pytest.fixture
+def place():
+    """A folder with a qmail home and people; not below pytest's, which only root can enter."""
+    folder = tempfile.mkdtemp(prefix="pyqmail-", dir="/var/tmp")
+    os.chmod(folder, 0o755)
+    make_home(f"{folder}/qmail")
+    make_people(folder)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def real(place, make_system, smtp_peer):
+    """A System in a home that is not private, its services made, nothing started; mail for elsewhere goes to smtp_peer."""
+    one = make_system(Home(f"{place}/qmail"), {}, prefix(place))
+    one.place = place
+    one.control("smtproutes", smtp_peer.route())
+    one.make_services()
+    for name in os.listdir(one.services):
+        make(f"{one.services}/{name}/log/main", UID["qmaill"], NOFILES, 0o2755)
+    yield one
+    one.close()
+
+
+def qmail_file(real, user, name, content):
+    uid = UID[user]
+    write(f"{real.home.alias if user == 'alias' else f'{real.place}/{user}'}/.qmail{name}", content, uid, uid, 0o600)
+
+
+def maildir(real, user, count=1):
+    """Wait for so many messages; returns them, each the user's own."""
+    new = f"{real.place}/{user}/Maildir/new"
+    real.until(lambda: len(os.listdir(new)) >= count)
+    messages = []
+    for name in os.listdir(new):
+        seen = os.stat(f"{new}/{name}")
+        assert (seen.st_uid, seen.st_gid, stat.S_IMODE(seen.st_mode)) == (UID[user], UID[user], 0o600)
+        with open(f"{new}/{name}", "rb") as file:
+            messages.append(file.read())
+    assert len(messages) == count
+    return messages
+
+
+def classic(text):
+    return text.replace("exec pystart", "exec pystart --classic")
+
+
+MODES = pytest.mark.parametrize("edit", [None, classic], ids=["native", "classic"])
+
+
+def identity(pid):
+    """Return (name, uid, gid, supplementary groups) of a process; real, effective and saved must agree."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        fields = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+    with open(f"/proc/{pid}/cmdline", encoding="utf-8") as file:
+        words = file.read().split("\0")
+    name = fields["Name"]
+    if name.startswith("python") or name == "pysetuidgid":
+        name = os.path.basename(words[1])
+    if name == "pysetuidgid":
+        name = words[3]  # which goes on in its process
+    uids, gids = set(fields["Uid"].split()), set(fields["Gid"].split())
+    assert len(uids) == len(gids) == 1, (name, fields)
+    return name, int(uids.pop()), int(gids.pop()), tuple(map(int, fields["Groups"].split()))
+
+
+WHO = {
+    "pyqueued": (UID["qmailq"], QMAIL),
+    "pytcpserver": (UID["qmaild"], NOFILES),
+    "pysend": (UID["qmails"], QMAIL),
+    "pylspawn": (0, QMAIL),
+    "pyrspawn": (UID["qmailr"], QMAIL),
+    "pyresolve": (UID["qmailr"], QMAIL),
+    "pyclean": (UID["qmailq"], QMAIL),
+    "pymultilog": (UID["qmaill"], NOFILES),
+}
+
+
+@MODES
+def test_each_process_is_its_own_user(real, edit):
+    real.supervise("pysvscan", edit=edit)
+    seen = {}
+    for pid in real.pids():
+        name, uid, gid, groups = identity(pid)
+        seen.setdefault(name, set()).add((uid, gid, groups))
+    for name, (uid, gid) in WHO.items():
+        if name == "pyresolve" and edit:
+            continue
+        for got in seen[name]:
+            # root's own groups are nobody else's; an empty list or the group itself is as good
+            assert got[:2] == (uid, gid) and set(got[2]) <= {gid}, (name, seen)
+    assert set(seen) - set(WHO) == {"pysvscan", "pysupervise"}
+
+
+@MODES
+def test_whose_each_file_is(real, edit, smtp_peer):
+    smtp_peer.scripts += [[(b"S", b"421 busy\r\n")]] * 3
+    real.supervise("pysvscan", edit=edit)
+    real.mail(b"ann@here.example", [b"nobody@here.example", b"bob@remote.example"], b"Subject: x\r\n")
+    real.until(lambda: len([path for path in real.files() if path.startswith(("bounce", "remote"))]) == 2)
+    real.until(lambda: not [path for path in real.files() if path.startswith(("todo", "intd", "local"))])
+    owners = {"mess": ("qmailq", 0o644), "info": ("qmails", 0o600), "remote": ("qmails", 0o600), "bounce": ("qmails", 0o600)}
+    for path in real.files():
+        seen = os.stat(f"{real.home.queue}/{path}")
+        owner, mode = owners.pop(path.split("/")[0])
+        assert (seen.st_uid, stat.S_IMODE(seen.st_mode)) == (UID[owner], mode), path
+    assert not owners
+    assert os.stat(real.home.queue_socket).st_uid == UID["qmailq"]
+    for name in os.listdir(real.services):
+        seen = os.stat(f"{real.services}/{name}/log/main/current")
+        assert seen.st_uid == UID["qmaill"]
+
+
+def test_what_waits_in_todo(real):
+    real.start_queue()
+    sent = real.run("pyqueue", preexec_fn=None, input=b"hello\n")  # root, with an empty envelope: descriptor 1 is a pipe
+    assert sent.returncode != 0 and real.files() == []
+    for user in ("root", "qmaild", "alias", "qmails", "joe"):
+        queue_as(real, user)
+    found = {}
+    for number in os.listdir(f"{real.home.queue}/todo"):
+        with open(f"{real.home.queue}/todo/{number}", "rb") as file:
+            record = file.read()
+        with open(f"{real.home.queue}/mess/{int(number) % SPLIT}/{number}", "rb") as file:
+            line = file.readline()
+        found[int(re.match(rb"u([0-9]+)\0p[0-9]+\0F", record)[1])] = re.fullmatch(rb"Received: \(qmail [0-9]+ invoked (.*)\); .*\n", line)[1]
+        for path in (f"todo/{number}", f"intd/{number}", f"mess/{int(number) % SPLIT}/{number}"):
+            seen = os.stat(f"{real.home.queue}/{path}")
+            assert (seen.st_uid, stat.S_IMODE(seen.st_mode)) == (UID["qmailq"], 0o644)
+    assert found == {
+        0: b"by uid 0",
+        UID["qmaild"]: b"from network",
+        UID["alias"]: b"by alias",
+        UID["qmails"]: b"for bounce",
+        UID["joe"]: b"by uid %d" % UID["joe"],
+    }
+
+
+def queue_as(real, user):
+    envelope = os.memfd_create("envelope")
+    os.write(envelope, b"Fjoe@here.example\0Tann@here.example\0\0")
+    os.lseek(envelope, 0, os.SEEK_SET)
+    uid = UID.get(user, 0)
+    words = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "pyqueue"]
+    done = real.run(*words, input=b"hello\n", stdout=envelope, stderr=subprocess.PIPE, capture_output=False)
+    os.close(envelope)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@MODES
+def test_mail_to_people(real, edit, smtp_peer):
+    qmail_file(real, "joe", "", b"./Maildir/\n| { id -u; id -g; id -G; umask; pwd; } > ran\n")
+    qmail_file(real, "joe", "-on", b"&ann@here.example\n&bob@remote.example\n")
+    qmail_file(real, "joe", "-gone", b"&nobody@here.example\n")
+    qmail_file(real, "joe", "-fails", b"|echo not today; exit 111\n")
+    qmail_file(real, "alias", "-postmaster", b"&ann\n")
+    qmail_file(real, "alias", "-root", b"&ann@here.example\n")
+    real.supervise("pysvscan", edit=edit)
+
+    # joe's own: a Maildir and a program
+    real.mail(b"x@client.example", [b"joe@here.example"], b"Subject: x\r\n")
+    (message,) = maildir(real, "joe")
+    assert re.match(
+        rb"Return-Path: <x@client.example>\nDelivered-To: joe@here.example\n"
+        rb"Received: \(qmail [0-9]+ invoked from network\); .*\nReceived: from unknown \(HELO client.example\) \(127\.",
+        message,
+    )
+    real.until(lambda: os.path.exists(f"{real.place}/joe/ran") and log(real).count(b"end msg") == 1)
+    uid = str(UID["joe"])
+    with open(f"{real.place}/joe/ran", encoding="ascii") as file:
+        assert file.read().split() == [uid, uid, uid, "0077", f"{real.place}/joe"]
+    assert os.stat(f"{real.place}/joe/ran").st_uid == UID["joe"]
+    assert re.search(rb"info msg [0-9]+: bytes [0-9]+ from <x@client.example> qp [0-9]+ uid %d\n" % UID["qmaild"], log(real))
+
+    # what joe forwards is joe's
+    real.mail(b"x@client.example", [b"joe-on@here.example"], b"Subject: on\r\n")
+    (message,) = maildir(real, "ann")
+    assert re.match(
+        rb"Return-Path: <x@client.example>\nDelivered-To: ann@here.example\n"
+        rb"Received: \(qmail [0-9]+ invoked by uid %d\); .*\nDelivered-To: joe-on@here.example\n"
+        rb"Received: \(qmail [0-9]+ invoked from network\); " % UID["joe"],
+        message,
+    )
+    real.until(lambda: len(smtp_peer.mails) == 1)
+
+    # aliases are alias's; root is nobody
+    for number, name in enumerate((b"postmaster", b"root"), 2):
+        real.mail(b"x@client.example", [name + b"@here.example"], b"Subject: to %b\r\n" % name)
+        found = [one for one in maildir(real, "ann", number) if b"Subject: to %b\n" % name in one]
+        assert re.search(rb"\nReceived: \(qmail [0-9]+ invoked by alias\); .*\nDelivered-To: %b@here.example\n" % name, found[0])
+
+    # a bounce of what joe forwarded goes to who sent it, and is qmails's
+    real.mail(b"ann@here.example", [b"joe-gone@here.example"], b"Subject: gone\r\n")
+    found = [one for one in maildir(real, "ann", 4) if b"\nHi. This is the qmail-send program at here.example." in one]
+    assert re.match(rb"Return-Path: <>\nDelivered-To: ann@here.example\nReceived: \(qmail [0-9]+ invoked for bounce\); ", found[0])
+
+    real.mail(b"ann@here.example", [b"joe-fails@here.example"], b"Subject: later\r\n")
+    real.until(lambda: b"deferral: not_today/\n" in log(real))
+    assert b"uid %d\n" % UID["alias"] in log(real) and b"uid %d\n" % UID["qmails"] in log(real)
+
+
+def log(real):
+    """Return the log of pysend without time stamps."""
+    return re.sub(rb"(?m)^@[0-9a-f]{24} ", b"", real.log_of("pysend"))
+
+
+@MODES
+def test_users_assign_is_obeyed_and_root_is_not_delivered_to(real, edit):
+    uid = UID["joe"]
+    lines = f"=sales:joe:{uid}:{uid}:{real.place}/joe:::\n+lists-:joe:{uid}:{uid}:{real.place}/joe:-::\n=boss:root:0:0:/root:::\n.\n"
+    write(f"{real.home.users}/assign", lines.encode())
+    assert real.run("pynewu").returncode == 0
+    qmail_file(real, "joe", "-dev", b"./Maildir/\n")
+    real.supervise("pysvscan", edit=edit)
+    for name in (b"sales", b"lists-dev", b"joe", b"boss"):
+        real.mail(b"", [name + b"@here.example"], b"Subject: x\r\n")
+    messages = maildir(real, "joe", 3)
+    told = {re.search(rb"\nDelivered-To: (.*)\n", one)[1] for one in messages}
+    assert told == {b"sales@here.example", b"lists-dev@here.example", b"joe@here.example"}
+    real.until(lambda: b"deferral: Not_allowed_to_perform_deliveries_as_root./\n" in log(real))
+
+
+def test_strangers_cannot_touch_the_queue(real):
+    """Without pyqueued a stranger has no way to queue, and none to read; with it only to queue."""
+    envelope = os.memfd_create("envelope")
+    os.write(envelope, b"F\0Tann@here.example\0\0")
+    os.lseek(envelope, 0, os.SEEK_SET)
+    words = ["setpriv", f"--reuid={UID['joe']}", f"--regid={UID['joe']}", "--clear-groups"]
+    done = real.run(*words, "pyqueue", input=b"x\n", stdout=envelope, stderr=subprocess.PIPE, capture_output=False)
+    os.close(envelope)
+    assert done.returncode == 62 and real.files() == []
+    for path in ("mess", "todo", "lock/trigger", "info"):
+        assert real.run(*words, "cat", f"{real.home.queue}/{path}").returncode != 0
