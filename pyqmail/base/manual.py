@@ -5,7 +5,6 @@ import textwrap
 
 from pyqmail.base.controls import CONTROLS
 from pyqmail.base.environment import VARIABLES
-from pyqmail.base.options import long_form
 
 
 def help_text(program) -> str:
@@ -61,7 +60,7 @@ def _list(heading, pairs, font=".B"):
 
 def _synopsis(program):
     """Return the usage lines under our own name, with the long options that the original's usage leaves out."""
-    long = [f"[ {long_form(option)} ]" for option in program.options if not option.letter]
+    long = [f"[ {option.long_form} ]" for option in program.options if not option.letter]
     lines = []
     for usage in program.usage.split(f" | {program.label} "):
         rest = usage.removeprefix(program.label).strip()
@@ -72,10 +71,10 @@ def _synopsis(program):
 
 def _option_form(option) -> str:
     if not option.letter:
-        return long_form(option)
+        return option.long_form
     metavar = getattr(option, "metavar", None)
     short = f"-{option.letter} {metavar}" if metavar else f"-{option.letter}"
-    return f"{short}, {long_form(option)}" if option.long else short
+    return f"{short}, {option.long_form}" if option.long else short
 
 
 def _default(control) -> str:

@@ -26,14 +26,29 @@ def _forget_coerced_locale():
 _forget_coerced_locale()  # once for each process: later on, LC_CTYPE is somebody's wish
 
 
-class Flag:
+class _Option:
+    """What letters and long names have in common."""
+
+    metavar = None
+
+    @property
+    def takes_value(self):
+        return self.metavar is not None
+
+    @property
+    def long_form(self):
+        """`--name` or `--name VALUE`."""
+        return f"--{self.long} {self.metavar}" if self.takes_value else f"--{self.long}"
+
+
+class Flag(_Option):
     """A letter (or a long name) without a value: sets `field` to `value`.  `field` None: does nothing else than parse."""
 
     def __init__(self, letter, field, meaning="", value=True, long=None):
         self.letter, self.field, self.meaning, self.value, self.long = letter, field, meaning, value, long
 
 
-class Value:
+class Value(_Option):
     """A letter (or a long name) with a value: sets `field` to convert(text).
 
     convert takes the text as str (surrogateescape for foreign bytes) and raises ValueError for what it refuses.
@@ -44,7 +59,7 @@ class Value:
         self.convert, self.long = convert, long
 
 
-class Act:
+class Act(_Option):
     """A letter that acts at its place in the line: calls act(call), or act(call, text) when metavar is given."""
 
     def __init__(self, letter, act, meaning="", metavar=None, long=None):
@@ -193,7 +208,7 @@ class Program:
                 option = letters.get(letter)
                 if option is None:
                     raise self.wrong(f"{name}: illegal option -- {letter}")
-                if not _takes_value(option):
+                if not option.takes_value:
                     self._set(call, option)
                     continue
                 if at < len(word):
@@ -209,9 +224,9 @@ class Program:
     def _parse_long(self, call, name, word, words):
         long, equals, text = word.partition("=")
         option = next((o for o in self.options if o.long == long), None)
-        if option is None or (equals and not _takes_value(option)):
+        if option is None or (equals and not option.takes_value):
             raise self.wrong(f"{name}: illegal option -- -{long}")
-        if not _takes_value(option):
+        if not option.takes_value:
             self._set(call, option)
             return
         if not equals:
@@ -233,23 +248,14 @@ class Program:
 
     def _usage(self):
         words = [self.label]
-        flags = "".join(o.letter for o in self.options if o.letter and not _takes_value(o))
+        flags = "".join(o.letter for o in self.options if o.letter and not o.takes_value)
         if flags:
             words.append(f"[ -{flags} ]")
-        words += [f"[ -{o.letter} {o.metavar} ]" for o in self.options if o.letter and _takes_value(o)]
-        words += [f"[ {long_form(o)} ]" for o in self.options if not o.letter]
+        words += [f"[ -{o.letter} {o.metavar} ]" for o in self.options if o.letter and o.takes_value]
+        words += [f"[ {o.long_form} ]" for o in self.options if not o.letter]
         for argument in self.arguments:
             if isinstance(argument, Rest):
                 words.append(f"{argument.metavar} ..." if argument.required else f"[ {argument.metavar} ... ]")
             else:
                 words.append(f"[ {argument.metavar} ]" if argument.optional else argument.metavar)
         return " ".join(words)
-
-
-def long_form(option):
-    """Return `--name` or `--name VALUE`."""
-    return f"--{option.long} {option.metavar}" if _takes_value(option) else f"--{option.long}"
-
-
-def _takes_value(option):
-    return isinstance(option, Value) or (isinstance(option, Act) and option.metavar is not None)
