@@ -82,11 +82,11 @@ class Transmission:
     is_usable is True as long as another transaction may be begun; is_broken once nothing more can be said, or may.
     """
 
-    __slots__ = ("address", "is_usable", "is_broken", "_driver", "_peer", "_engine")
+    __slots__ = ("address", "is_usable", "is_broken", "_driver", "_peer", "_engine", "_is_kept")
 
     def __init__(self, driver, peer, address: bytes, name: bytes) -> None:
         self.address, self.is_usable, self.is_broken = address, True, False
-        self._driver, self._peer, self._engine = driver, peer, Client(name)
+        self._driver, self._peer, self._engine, self._is_kept = driver, peer, Client(name), False
 
     async def greet(self) -> tuple[str, int, bytes] | None:
         """Exchange greetings; return None, or (situation, code, reply) if the server refuses.  Raises Died."""
@@ -99,6 +99,11 @@ class Transmission:
         if _has_break(sender):
             return Outcome([None] * len(recipients), SENDER_BREAK)
         engine = self._engine
+        if self._is_kept and (engine.is_ahead or self._peer.has_input()):
+            # it has left, or said what nobody asked for: each reply would be taken for the one before
+            self.is_usable = False
+            return Outcome([None] * len(recipients), died(self.address, False), True)
+        self._is_kept = True
         sendable = [recipient for recipient in recipients if not _has_break(recipient)]
         if sendable:
             engine.begin(sender, sendable)

@@ -94,6 +94,11 @@ class Client:
         self.state, self.answers, self.refusal, self.reply = TALKING, [], None, b""
         self.is_critical = self.is_leaving = self.has_begun = self.has_pipelining = False
 
+    @property
+    def is_ahead(self) -> bool:
+        """True if the server has said more than was asked."""
+        return not self._expected and not self._replies.is_empty
+
     def output(self) -> bytes:
         """Return what to send now; empty if it is the server's turn."""
         output, self._output = self._output, []

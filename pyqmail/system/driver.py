@@ -5,6 +5,7 @@ write and its driver for everything else that waits; it cannot tell which driver
 never suspends; drive() runs such a coroutine to its end.
 
     peer    timeout_seconds; put(data); await flush(); await read() -> bytes, b"" at the end; close()
+            has_input(): whether read() would not have to wait
     driver  await run(argv, environ, descriptors, collect=None) -> (wait status, what the child wrote on `collect`)
             started(pid), if given, is called once the program runs
             await sleep(seconds); await connect(address, seconds, source=None) -> peer
@@ -66,6 +67,9 @@ class BlockingPeer:
                 continue
             except OSError as error:
                 raise Gone(str(error)) from None
+
+    def has_input(self):
+        return _is_readable(self._in)
 
     def close(self):
         for fd in {self._in, self._out}:
@@ -169,6 +173,9 @@ class EventPeer:
             except OSError as error:
                 raise Gone(str(error)) from None
 
+    def has_input(self):
+        return _is_readable(self._fd)
+
     def close(self):
         if not self.closed:
             self.closed = True
@@ -240,6 +247,12 @@ class EventDriver:
             sock.close()
             raise
         return EventPeer(self.loop, sock)
+
+
+def _is_readable(fd):
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _socket_for(address, source):

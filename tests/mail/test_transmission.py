@@ -45,6 +45,9 @@ class Scripted:
             self._steps.insert(0, (b"S", said[self._size :]))
         return said[: self._size]
 
+    def has_input(self):
+        return bool(self._steps) and self._steps[0][0] == b"S"
+
     def is_through(self):
         return not self._steps
 
@@ -129,6 +132,17 @@ def test_a_server_that_gave_up_a_kept_connection_has_not_seen_the_mail(answer):
     _, connection = open_connection([(b"C", ORDER), (b"S", answer)] if answer else [(b"C", ORDER)])
     outcome = deliver(connection)
     assert outcome.is_untouched and not connection.is_usable
+
+
+@pytest.mark.parametrize("size", [7, 4096])
+def test_a_server_that_says_more_than_it_was_asked_gets_no_more_mail(size):
+    """Else its replies would be one behind: its 354 for an acceptance, and the message lost."""
+    script = [(b"C", ORDER), (b"S", b"250 ok\r\n250 ok\r\n354 go\r\n"), (b"C", b"x\r\n.\r\n")]
+    peer, connection = open_connection([*script, (b"S", b"250 one\r\n250 and one more\r\n"), *script])
+    peer._size = size
+    assert deliver(connection).message.endswith(b"said: 250 one\n")
+    outcome = deliver(connection)
+    assert outcome.is_untouched and not connection.is_usable and not peer.is_through()
 
 
 def test_a_server_that_dies_in_a_transaction_has_seen_it():

@@ -392,7 +392,7 @@ def test_lost_after_the_dot(spawner, smtp_peer):
     assert process.next() == CLOSED
 
 
-@pytest.mark.parametrize("farewell", [b"", b"421 idle\r\n"])
+@pytest.mark.parametrize("farewell", [b"", b"421 idle\r\n", b"250 one more than asked\r\n"])
 def test_a_kept_session_that_the_server_gave_up(spawner, smtp_peer, farewell):
     smtp_peer.scripts.append(
         [
