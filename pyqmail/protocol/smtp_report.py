@@ -79,10 +79,11 @@ def compose(exit_code: int | None, output: bytes) -> bytes:
     records = output.split(b"\0")[:-1]
     result = next((_RANK[record[:1]] for record in records if record[:1] in _RANK), -1)
     final = {b"s": 0, b"h": -1}.get(output[:1], result)
-    texts = [record[1:] for record in records[:1]]
-    if result <= final and len(records) > 1 and records[1][:1] in _RANK:
-        texts.append(records[1][1:])
-    return (b"D", b"Z", b"K")[final + 1] + b"".join(texts)
+    first, ended, rest = output[1:].partition(b"\0")  # its first byte is a letter to the original, even a NUL
+    second, ended_too, _ = rest.partition(b"\0")
+    if not ended_too or result > final or second[:1] not in _RANK:
+        second = b""
+    return (b"D", b"Z", b"K")[final + 1] + (first + second[1:] if ended else b"")
 
 
 def compose_one(address: bytes, recipient: bytes | None, message: bytes) -> bytes:

@@ -28,6 +28,12 @@ REPORTS = [
     (0, b"Kno NUL at all\n", b"D"),
     (0, b"r\0Kyes\n\0Dno\n\0", b"Kyes\n"),
     (0, b"r\0x\0Kyes\n\0", b"K"),
+    # seen of the original: a NUL at the head counts as the first record's letter
+    (0, b"\0r\0", b"Dr"),
+    (0, b"\0Zlater\0q\0Z\0", b"ZZlater"),
+    (0, b"\0K\0D\0", b"KK"),
+    (0, b"\0Kok\0stext\0Dno\0", b"KKok"),
+    (0, b"\0sbusy\0Dno\0", b"Dsbusyno"),
 ]
 
 
