@@ -238,19 +238,22 @@ class Sessions:
         """Grant sessions to lanes in turn, ask what must be asked, end what has idled long enough."""
         if self._stopped:
             return
-        while self._unasked and self._questions < QUESTIONS:
-            self._questions += 1
-            self._orders.append((RESOLVE, self._unasked.popleft().domain))
         ring = self._ring
         while ring:
             lane = ring[0]
             if not lane.wants:
                 self._leave_ring(now)
+            elif lane.candidates is None:  # refused while it waited here; its new mail asks again
+                self._leave_ring(now)
+                self._seek(lane, now)
             elif self.used < self.total:
                 self._open(lane)
                 ring.rotate(-1)
             else:
                 break
+        while self._unasked and self._questions < QUESTIONS:
+            self._questions += 1
+            self._orders.append((RESOLVE, self._unasked.popleft().domain))
         if ring and self._idle:
             for session in list(itertools.islice(self._idle, max(0, len(ring) - self._closing))):
                 self._close(session)

@@ -99,6 +99,21 @@ def test_a_refused_lane_is_deferred_whole_and_asked_again():
     assert play.orders() == [(RESOLVE, b"x")]
 
 
+def test_new_mail_for_a_lane_that_was_refused_while_it_waited_for_a_unit_asks_again():
+    play = Play(1)
+    for _ in range(2):
+        play.arrive(b"x", parcel())
+    play.orders()
+    play.resolved(b"x", WHERE)
+    assert play.orders() == [(OPEN, 1, b"x", WHERE)]  # the second parcel waits for a unit
+    play.failed(1, b"Zno\n")
+    play.arrive(b"x", parcel())
+    assert [order[0] for order in play.orders()] == [REPORT, REPORT, RESOLVE]
+    play.resolved(b"x", WHERE)
+    play.closed(1)
+    assert play.orders() == [(OPEN, 2, b"x", WHERE)]
+
+
 def test_a_refused_session_costs_nothing_while_another_works():
     play = Play(5)
     parcels = [parcel() for _ in range(3)]
