@@ -6,6 +6,7 @@ Untested here: DNS (pyresolve's own tests have a name server), more than one mac
 import os
 import re
 import resource
+import shutil
 import signal
 import socket
 import time
@@ -299,6 +300,28 @@ def test_many_messages_over_many_connections(running, smtp_peer):
 
 
 SECONDS_FOR_MANY = 60
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not shutil.which("smtp-source"), reason="not installed: smtp-source")
+def test_two_hundred_at_once_while_two_thousand_are_idle(system):
+    messages, idle = 4000, []
+    system.start_queue()
+    system.start_smtp(options=("-v", "-R", "-H", "-lhere.example", "-c3000", "-b1024"))
+    system.start_sender()
+    for _ in range(2000):
+        idle.append(socket.create_connection(system.address, timeout=30))
+    assert all(sock.recv(1000).startswith(b"220 ") for sock in idle)
+    words = f"smtp-source -s 200 -m {messages} -l 2048 -f ann@client.example -t demo@here.example 127.0.0.1:{system.address[1]}"
+    sent = system.run(*words.split(), timeout=120)
+    assert (sent.returncode, sent.stderr) == (0, b"")
+    system.until(lambda: not system.queued())
+    assert len(os.listdir(f"{system.demo}/Maildir/new")) == messages
+    for sock in idle:
+        sock.sendall(b"NOOP\r\n")
+        assert sock.recv(1000) == b"250 ok\r\n"
+        sock.close()
+    system.smtp_log.find(rb"status: 0/3000\n\Z")
 
 
 def test_everything_stops_within_seconds_and_nobody_is_left(running):
