@@ -219,6 +219,7 @@ class Todo:
             for leftover in (names.local(number), names.remote(number), names.info(number), names.bounce(number)):
                 try:
                     os.unlink(leftover)
+                    _sync_names(os.path.dirname(leftover))  # it may be another message's, and must not come back
                 except FileNotFoundError:
                     pass
                 except OSError:
@@ -351,6 +352,14 @@ class Todo:
             if not message.records:
                 self._office.completion.check_soon(number)
         self._office.settle_soon()
+
+
+def _sync_names(directory):
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _read_whole(fd):
