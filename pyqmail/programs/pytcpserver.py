@@ -198,7 +198,7 @@ def residents(call, server, terms, module, environ):
     from pyqmail.tcp.worker import serve as serve_sessions
 
     count = worker_count(call)
-    most = raise_descriptor_limit() - _SPARE_DESCRIPTORS
+    most = max(1, raise_descriptor_limit() - _SPARE_DESCRIPTORS)
     if count * most < call.limit and call.verbosity >= ERRORS:
         log(f"tcpserver: warning: descriptors for {count * most} connections only, of {call.limit}")
     resolve = None
@@ -217,7 +217,7 @@ def residents(call, server, terms, module, environ):
         count,
         lambda sock: serve_sessions(sock, terms, module, call.program, environ, call.verbosity),
         resolve,
-        max(1, most),
+        most,
         module.PROGRAM.name,
     )
 

@@ -123,7 +123,7 @@ class EventChannel:
             self._use(sock)
 
     async def ask(self, kind, body, descriptors=(), seconds=None):
-        """Return (kind, body) of the answer.  Raises Unavailable, Gone, TimedOut.
+        """Return (kind, body) of the answer.  Raises Unavailable, Gone, TimedOut; OSError without a descriptor to spare.
 
         The descriptors are duplicated; the caller's may be closed as soon as this waits.
         """
@@ -131,8 +131,8 @@ class EventChannel:
             self._use(connect(self._path))
         self._number = self._number % 0xFFFFFFFF + 1
         number, promise = self._number, Promise()
+        self._pieces.append((self._codec.pack(kind, number, body), _duplicates(descriptors)))
         self._open[number] = promise
-        self._pieces.append((self._codec.pack(kind, number, body), [os.dup(fd) for fd in descriptors]))
         if not self._flushing:
             self._flushing = True
             self._loop.soon(self._flush)
@@ -212,6 +212,17 @@ class EventChannel:
         _close_all(descriptors)
         if sent < len(data):
             self._pieces.appendleft((data[sent:], []))
+
+
+def _duplicates(descriptors):
+    copies = []
+    try:
+        for fd in descriptors:
+            copies.append(os.dup(fd))
+    except OSError:
+        _close_all(copies)
+        raise
+    return copies
 
 
 def _close_all(descriptors):

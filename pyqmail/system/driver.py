@@ -18,6 +18,7 @@ failed.  flush() is a loop over writes: a peer that takes a byte now and then is
 import errno
 import os
 import select
+import signal
 import socket
 
 from pyqmail.system import channel as channels
@@ -203,7 +204,7 @@ class EventDriver:
         return self._channels[path]
 
     async def run(self, argv, environ, descriptors, collect=None, path=None, started=lambda pid: None):
-        """Raises OSError if the program cannot be started."""
+        """Raises OSError if the program cannot be started, or was ended again since we could not wait for it."""
         ours, theirs = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(ours, False)
         try:
@@ -215,7 +216,13 @@ class EventDriver:
             os.close(theirs)
         started(pid)
         ended, said, open_ = Promise(), b"", collect is not None
-        self.loop.on_exit(pid, ended.keep)
+        try:
+            self.loop.on_exit(pid, ended.keep)
+        except OSError:  # no descriptor left: its end could not be seen
+            os.close(ours)
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
         try:
             while open_:
                 await self.loop.readable(ours)

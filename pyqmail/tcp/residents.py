@@ -109,7 +109,11 @@ class Residents:
 
     def _begin(self, seat):
         """Start a worker for a seat that has none; what is queued there goes to it."""
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            self._begin_later(seat, "unable to create socket", error)
+            return
         ours.setblocking(False)
 
         def work():
@@ -121,10 +125,9 @@ class Residents:
         try:
             seat.pid = fork(work, self._name)
         except OSError as error:
-            log(f"tcpserver: warning: unable to fork: {reason(error)}")
             ours.close()
             theirs.close()
-            self._server.loop.after(_SOON_SECONDS, lambda: self._begin(seat))
+            self._begin_later(seat, "unable to fork", error)
             return
         theirs.close()
         seat.sock, seat.since = ours, time.monotonic()
@@ -134,10 +137,18 @@ class Residents:
         self._send(seat)
         self._server.adjust()
 
+    def _begin_later(self, seat, text, error):
+        log(f"tcpserver: warning: {text}: {reason(error)}")
+        self._server.loop.after(_SOON_SECONDS, lambda: self._begin(seat))
+
     def _begin_resolver(self, seat):
         if self._resolve is None or seat.pid is None or seat.resolver is not None:
             return
-        for_worker, for_resolver = socket.socketpair()
+        try:
+            for_worker, for_resolver = socket.socketpair()
+        except OSError:
+            self._server.loop.after(_SOON_SECONDS, lambda: self._begin_resolver(seat))
+            return
 
         def work():
             self._server.let_go()

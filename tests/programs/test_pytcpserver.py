@@ -12,6 +12,9 @@ import sys
 
 import pytest
 
+from pyqmail.system.cdb import write_cdb
+from pyqmail.tcp.rules import compile_lines
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PID_MAX = int(open("/proc/sys/kernel/pid_max").read())
 
@@ -68,6 +71,48 @@ def test_every_way_serves_the_same(serve, tmp_path, monkeypatch, options, progra
     assert lines[4] == b"tcpserver: end %d status 0\n" % number
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=20) == 0
+
+
+def put(kind):
+    """Put something that is no rules file at rules.cdb."""
+    if kind == "directory":
+        os.mkdir("rules.cdb")
+    elif kind == "fifo":
+        os.mkfifo("rules.cdb")
+    elif kind == "loop":
+        os.symlink("rules.cdb", "rules.cdb")
+    else:
+        good_rules("rules.cdb")
+        with open("rules.cdb", "r+b") as file:
+            if kind == "endless":
+                file.write(b"\0\0\0\0\xff\xff\xff\xff" * 256)
+            file.truncate({"empty": 0, "cut": 2060, "endless": 2048}[kind])
+
+
+def good_rules(path):
+    write_cdb(path, f"{path}.tmp", compile_lines(b"127.0.0.1:allow\n:deny\n"))
+
+
+BROKEN = ["directory", "fifo", "loop", "empty", "cut", "endless"]
+
+
+@pytest.mark.parametrize("options, program, has_process", [*WAYS[:2], *WAYS[3:4]])
+def test_rules_that_cannot_be_read_let_nobody_in(serve, tmp_path, monkeypatch, options, program, has_process):
+    monkeypatch.chdir(tmp_path)
+    good_rules("rules.cdb")
+    _, port = serve([*options, "-xrules.cdb"], program)
+    for kind in BROKEN:
+        greet(port, b"220 here.example ESMTP\r\n")
+        os.rename("rules.cdb", "good.cdb")
+        put(kind)
+        greet(port, b"")
+        os.rename("rules.cdb", kind)
+        os.rename("good.cdb", "rules.cdb")
+
+
+def greet(port, wanted):
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as sock, sock.makefile("rb") as replies:
+        assert replies.readline() == wanted
 
 
 @pytest.mark.parametrize("arguments", [["--workers", "x"], ["--workers"], ["--worker", "1"], ["--workers=-1"]])

@@ -95,6 +95,17 @@ def test_descriptors_travel_with_their_frame(server, kind):
     assert all(os.fstat(fd) for pair in pipes for fd in pair)  # the asker's own stay open
 
 
+def test_a_descriptor_that_cannot_be_duplicated_leaves_no_other():
+    loop, (ours, theirs) = Loop(), socket.socketpair()
+    channel = EventChannel(loop, "", frames, ours)
+    before = os.listdir("/proc/self/fd")
+    with theirs, pytest.raises(OSError):
+        channel.ask(1, b"", (theirs.fileno(), 1 << 20)).send(None)
+    assert len(os.listdir("/proc/self/fd")) == len(before) - 1
+    channel.close()
+    loop.abandon()
+
+
 def test_a_server_that_goes(server, kind):
     path = server(lambda *_: None)
     with pytest.raises(Gone):

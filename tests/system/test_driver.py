@@ -1,5 +1,6 @@
 """One session over both drivers, and what a driver does beside reading and writing."""
 
+import errno
 import os
 import socket
 import threading
@@ -111,6 +112,23 @@ def test_run_a_program(kind):
         return said, killed
 
     assert over(kind, session, ours) == ((768, b"b\n"), (9, b""))
+
+
+def test_without_a_descriptor_to_wait_with_nothing_is_left(monkeypatch):
+    def no_descriptor(pid, work):
+        pids.append(pid)
+        raise OSError(errno.EMFILE, "")
+
+    pids, loop, before = [], Loop(), None
+    monkeypatch.setattr(loop, "on_exit", no_descriptor)
+    before = os.listdir("/proc/self/fd")
+    task = loop.start(EventDriver(loop).run(["sleep", "1000"], os.environb, {}, collect=1, path=b"/bin:/usr/bin"))
+    task.promise.then(lambda _: None)
+    assert task.promise.error.errno == errno.EMFILE
+    assert os.listdir("/proc/self/fd") == before
+    with pytest.raises(ProcessLookupError):
+        os.kill(pids[0], 0)
+    loop.abandon()
 
 
 def test_run_what_is_not_there(kind):

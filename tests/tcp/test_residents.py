@@ -185,6 +185,18 @@ def test_a_lost_worker_has_its_sessions_ended_and_is_replaced(start):
     assert int(replaced.line().split()[1]) not in (pid, 0)
 
 
+def test_without_a_descriptor_to_spare_a_worker_is_replaced_later(start):
+    server = start("-vHRl0", "--workers", "1")
+    pid = int(server.connect().line().split()[1])
+    listener = server.process.pid
+    limits = resource.prlimit(listener, resource.RLIMIT_NOFILE)
+    resource.prlimit(listener, resource.RLIMIT_NOFILE, (3, limits[1]))
+    os.kill(pid, signal.SIGKILL)
+    server.wait_for(b"tcpserver: warning: unable to create socket: process cannot open more files\n")
+    resource.prlimit(listener, resource.RLIMIT_NOFILE, limits)
+    assert int(server.connect().line().split()[1]) not in (pid, 0)
+
+
 def test_every_connection_is_counted_out_whoever_is_killed(start):
     server = start("-vHRl0", "-c200", "-b200", "--workers", "2")
     for _ in range(5):
