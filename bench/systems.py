@@ -35,7 +35,7 @@ class Ours:
     def accept(self):
         self._start("pyqueued")
         until(lambda: os.path.exists(f"{self.home}/run/pyqueued"))
-        self.server = self._start("pytcpserver", "-RHl0", "-c", "20000", "127.0.0.1", str(self.port), "pysmtpd")
+        self.server = self._start("pytcpserver", "-RHl0", "-c", "20000", "-b", "1024", "127.0.0.1", str(self.port), "pysmtpd")
         until(lambda: machine.accepts(self.port))
 
     def deliver(self):
