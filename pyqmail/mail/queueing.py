@@ -22,6 +22,7 @@ from pyqmail.system.loop import TimedOut
 from pyqmail.system.processes import exit_code, find_ours, fork
 
 IN_MEMORY_BYTES = 1 << 20
+MEMORY_BYTES = 64 << 20
 TEXT_DESCRIPTOR = 6
 TEXT_BYTES = 255
 INLINE_SECONDS = 600
@@ -80,31 +81,54 @@ def outcome_text(outcome: Outcome) -> bytes:
     return text
 
 
+class Memory:
+    """What all mail that one process is being sent may hold in memory together: many slow clients are many messages."""
+
+    __slots__ = ("_free",)
+
+    def __init__(self, limit_bytes: int = MEMORY_BYTES) -> None:
+        self._free = limit_bytes
+
+    def take(self, size: int) -> bool:
+        """Return whether there is room for so many bytes more; they are then to be given back."""
+        if size > self._free:
+            return False
+        self._free -= size
+        return True
+
+    def give(self, size: int) -> None:
+        self._free += size
+
+
 class Spool:
     """A message while it arrives: in memory as long as it is small, then in an unlinked file below $TMPDIR.
+
+    memory is what it shares with others; without room there it is a file at once.
 
     Never raises: once a write has failed, `failed` is True, the rest is dropped and queueing it gives 53.
     """
 
-    __slots__ = ("size", "failed", "_pieces", "_fd", "_limit")
+    __slots__ = ("size", "failed", "_text", "_fd", "_limit", "_memory", "_held")
 
-    def __init__(self, in_memory_bytes: int = IN_MEMORY_BYTES) -> None:
+    def __init__(self, in_memory_bytes: int = IN_MEMORY_BYTES, memory: Memory | None = None) -> None:
         self.size, self.failed = 0, False
-        self._pieces, self._fd, self._limit = [], -1, in_memory_bytes
+        self._text, self._fd, self._limit = bytearray(), -1, in_memory_bytes
+        self._memory, self._held = memory or Memory(in_memory_bytes), 0
 
     def write(self, data: bytes) -> None:
         if self.failed:
             return
         self.size += len(data)
         try:
-            if self._fd < 0 and self.size > self._limit:
+            if self._fd < 0 and (self.size > self._limit or not self._memory.take(len(data))):
                 self._fd = _unlinked_file()
-                write_all(self._fd, b"".join(self._pieces))
-                self._pieces = []
+                write_all(self._fd, self._text)
+                self._let_go()
             if self._fd >= 0:
                 write_all(self._fd, data)
             else:
-                self._pieces.append(data)
+                self._held += len(data)
+                self._text += data  # not a list of pieces: a client may send two bytes at a time
         except OSError:
             self.failed = True
 
@@ -114,24 +138,27 @@ class Spool:
 
     def content(self) -> bytes:
         """Return the whole message; only while it is in memory."""
-        whole = b"".join(self._pieces)
-        self._pieces = [whole]
-        return whole
+        return bytes(self._text)
 
     def descriptor(self) -> int:
         """Return a descriptor of the whole message, at its start.  It stays the spool's.  Raises OSError."""
         if self._fd < 0:
             fd = os.memfd_create("message", os.MFD_CLOEXEC)
             self._fd = fd
-            write_all(fd, b"".join(self._pieces))
-            self._pieces = []
+            write_all(fd, self._text)
+            self._text = bytearray()  # what it held it still does, as a file in memory
         os.lseek(self._fd, 0, os.SEEK_SET)
         return self._fd
 
     def close(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
-        self._fd, self._pieces = -1, []
+        self._fd = -1
+        self._let_go()
+
+    def _let_go(self):
+        self._memory.give(self._held)
+        self._text, self._held = bytearray(), 0
 
 
 class Queueing:

@@ -11,7 +11,7 @@ import time
 from pyqmail.base.addresses import received_text
 from pyqmail.base.dates import header_date
 from pyqmail.mail.acceptance import CONTROLS, NoAddresses, exceeds, read_acceptance
-from pyqmail.mail.queueing import Queueing, Spool, outcome_text
+from pyqmail.mail.queueing import Memory, Queueing, Spool, outcome_text
 from pyqmail.protocol.smtp_server import DATA, GO_AHEAD, MAIL, OK, TIMEOUT, Server
 from pyqmail.system.channel import Gone
 from pyqmail.system.controls import Controls
@@ -39,7 +39,7 @@ class Reception:
     """
 
     def __init__(self, driver, home: Home, queueing=None) -> None:
-        self._driver, self._home, self._queueing = driver, home, queueing
+        self._driver, self._home, self._queueing, self._memory = driver, home, queueing, Memory()
         self._controls = self._known = None
         try:
             self._enter()
@@ -54,7 +54,7 @@ class Reception:
             return await refuse(peer, NO_CONTROLS)
         peer.timeout_seconds = acceptance.timeout_seconds
         engine = Server(acceptance.greeting, acceptance.limit_bytes(environ))
-        transaction = Transaction(engine, acceptance, self._queueing, environ)
+        transaction = Transaction(engine, acceptance, self._queueing, environ, self._memory)
         try:
             await converse(engine, transaction, peer)
         except (Gone, TimedOut):
@@ -129,16 +129,18 @@ async def speak(engine: Server, peer) -> None:
 
 
 class Transaction:
-    """The mail a client is sending: envelope and message as far as they have come."""
+    """The mail a client is sending: envelope and message as far as they have come; memory is for all clients."""
 
     __slots__ = (
-        "_engine", "_acceptance", "_queueing", "_environ", "_relay", "_sender", "_is_bad", "_recipients", "_spool",
+        "_engine", "_acceptance", "_queueing", "_environ", "_memory",
+        "_relay", "_sender", "_is_bad", "_recipients", "_spool",
     )  # fmt: skip
 
-    def __init__(self, engine: Server, acceptance, queueing, environ) -> None:
+    def __init__(self, engine: Server, acceptance, queueing, environ, memory: Memory) -> None:
         self._engine, self._acceptance, self._queueing, self._environ = engine, acceptance, queueing, environ
+        self._memory = memory
         self._relay = environ.get(b"RELAYCLIENT")
-        self._sender, self._is_bad, self._recipients = b"", False, None
+        self._sender, self._is_bad, self._recipients = b"", False, bytearray()
         self._spool = None
 
     async def decide(self, event) -> None:
@@ -161,7 +163,9 @@ class Transaction:
             engine.close(NO_CONTROLS)
 
     def forget(self) -> None:
-        """Give up the message, if one is being collected."""
+        """Give up the recipients, and the message, if one is being collected."""
+        self._memory.give(len(self._recipients))
+        self._recipients = bytearray()
         if self._spool is not None:
             self._spool.close()
             self._spool = None
@@ -172,8 +176,8 @@ class Transaction:
             return SYNTAX
         if parameters and exceeds(parameters.get(b"SIZE", b""), self._engine.limit_bytes):
             return TOO_BIG
+        self.forget()
         self._sender, self._is_bad = sender, self._acceptance.is_bad_sender(sender)
-        self._recipients = bytearray()
         return OK
 
     def _recipient(self, argument):
@@ -186,13 +190,13 @@ class Transaction:
             recipient += self._relay
         elif not self._acceptance.is_our_recipient(recipient):
             return NOT_OURS
-        if len(self._recipients) > RECIPIENTS_LIMIT_BYTES:
+        if len(self._recipients) > RECIPIENTS_LIMIT_BYTES or not self._memory.take(len(recipient) + 2):
             return TOO_MANY
         self._recipients += b"T%b\0" % recipient
         return OK
 
     def _start(self):
-        self._spool = Spool()
+        self._spool = Spool(memory=self._memory)
         self._spool.write(received_line(self._environ, self._engine.helo, int(time.time())))
 
     async def _take(self, piece):

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from pyqmail.mail.queue_files import find_queue
-from pyqmail.mail.queueing import CRASHED, Outcome, Queueing, Spool, outcome_text
+from pyqmail.mail.queueing import CRASHED, Memory, Outcome, Queueing, Spool, outcome_text
 from pyqmail.protocol.envelope import format_envelope
 from pyqmail.protocol.queue_wire import INLINE_LIMIT
 from pyqmail.system.driver import BlockingDriver, EventDriver, drive
@@ -63,6 +63,19 @@ def spool(data, **more):
     for at in range(0, len(data), 50_000):
         made.write(data[at : at + 50_000])
     return made
+
+
+def test_spools_that_share_memory_leave_it_when_it_is_full():
+    memory = Memory(1000)
+    first, second = spool(b"a" * 600, memory=memory), spool(b"b" * 401, memory=memory)
+    assert (first.in_memory, second.in_memory) == (True, False)
+    first.write(b"a" * 401)
+    assert not first.in_memory and os.read(first.descriptor(), 2000) == b"a" * 1001
+    third = spool(b"c" * 1000, memory=memory)
+    assert third.in_memory and not memory.take(1)
+    for made in (first, second, third):
+        made.close()
+    assert memory.take(1000)
 
 
 @pytest.mark.parametrize("size, in_memory", [(0, True), (100, True), (100_000, True), (100_001, False)])

@@ -212,6 +212,19 @@ def test_the_envelope_has_a_bound(queue, receive, monkeypatch):
     assert queue.queued[0][0].count(b"T") == 3
 
 
+def test_what_all_clients_are_sending_has_a_bound(home, queue, monkeypatch):
+    """Whatever becomes of a transaction, what it held is given back."""
+    endings = (b"", b"DATA\r\nx\r\n.\r\n", b"RSET\r\n", b"MAIL\r\n", b"DATA\r\nx\n", b"DATA\r\nx")
+    monkeypatch.chdir(home.path)
+    handler = Reception(None, home, queue)
+    handler._memory = reception.Memory(500)
+    for ending in endings * 3:
+        peer = Script([b"MAIL\r\n" + b"RCPT TO:<" + b"x" * 98 + b">\r\n", b"RCPT TO:<x>\r\n" * 200 + ending])
+        drive(handler(peer, {}))
+        assert peer.heard.count(reception.TOO_MANY) == 200 - 133
+    assert handler._memory.take(500)
+
+
 def test_a_changed_control_file_is_seen_by_the_next_client(home, receive):
     def greeting():
         peer = Script([b"MAIL\r\nRCPT TO:<a@b>\r\n"])
