@@ -110,12 +110,17 @@ def choose(plan: Plan, found: list[tuple[int, bytes, bytes]], own: set[bytes]) -
     if not found:
         raise Unroutable(NO_EXCHANGER)
     if not plan.is_routed:
-        ours = [preference for preference, _, address in found if address in own or address == b"0.0.0.0"]
+        ours = [preference for preference, _, address in found if _is_own(address, own)]
         if ours:
             found = [exchanger for exchanger in found if exchanger[0] < min(ours)]
         if not found:
             raise Unroutable(BEST_IS_ME)
     return [(host, address, plan.port) for _, host, address in found]
+
+
+def _is_own(address, own):
+    """Return whether an address leads to ourselves; one of IPv4 may be written as one of IPv6."""
+    return address.removeprefix(b"::ffff:") in own or address in (b"0.0.0.0", b"::", b"::ffff:0.0.0.0")
 
 
 def no_host(name: bytes) -> bytes:

@@ -103,6 +103,12 @@ def test_only_what_is_preferred_to_ourselves():
     assert why(hosts_of, plan, [(5, b"x", b"0.0.0.0"), (5, b"y", b"10.0.0.1")]) == exchangers.BEST_IS_ME
 
 
+@pytest.mark.parametrize("address", [b"::", b"::ffff:127.0.0.1", b"::ffff:10.0.0.9", b"::ffff:0.0.0.0"])
+def test_our_own_addresses_in_another_form(address):
+    assert why(hosts_of, plan_for(b"d.test", {}), [(5, b"x", address)]) == exchangers.BEST_IS_ME
+    assert why(settle_literal, plan_for(b"[IPv6:%b]" % address, {}), OWN) == exchangers.BEST_IS_ME
+
+
 def test_a_route_may_lead_to_ourselves():
     plan = plan_for(b"d.test", {b"": b"[127.0.0.1]:2525"})
     assert plan.question is None

@@ -1,5 +1,7 @@
 """Replies as the original reads them.  Whole conversations: tests/mail/test_transmission.py."""
 
+import tracemalloc
+
 import pytest
 
 from pyqmail.protocol.smtp_client import Replies
@@ -33,3 +35,17 @@ def test_replies_are_the_same_in_any_pieces(sent, wanted, size):
         while (reply := replies.next()) is not None:
             got.append(reply)
     assert got == wanted
+
+
+@pytest.mark.parametrize("piece", [b"x" * 65536, b"250-x\r\n" * 9000, b"250-" + b"y" * 65530 + b"\r\n"])
+def test_a_reply_without_end_does_not_grow(piece):
+    replies = Replies()
+    replies.receive(b"250-")
+    tracemalloc.start()
+    try:
+        for _ in range(50):
+            replies.receive(piece)
+            assert replies.next() is None
+        assert tracemalloc.get_traced_memory()[1] < 1 << 19
+    finally:
+        tracemalloc.stop()
