@@ -118,13 +118,13 @@ class Files:
         """Return the recipients of a pass's next slice.  Raises OSError; the pass is then at its end."""
         try:
             fd = os.open(self.path(one.channel, one.number), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                return self._read(one, fd)
+            finally:
+                os.close(fd)
         except OSError:
             one.give_up()
             raise
-        try:
-            return self._read(one, fd)
-        finally:
-            os.close(fd)
 
     def _read(self, one, fd):
         before = one.position
