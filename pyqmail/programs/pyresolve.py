@@ -16,6 +16,7 @@ from pyqmail.protocol import resolve_wire
 from pyqmail.protocol.resolve_wire import FOUND, NO_HOST, NO_RECORD, SOFT, split_strings, strings
 from pyqmail.system import resolver
 from pyqmail.system.answering import serve
+from pyqmail.system.listener import raise_descriptor_limit
 
 PROGRAM = Program(
     name="pyresolve",
@@ -25,7 +26,8 @@ PROGRAM = Program(
     see=["pysend(8)", "pystart(8)"],
 )
 
-MOST_QUESTIONS = 256  # at once
+MOST_QUESTIONS = 4096  # at once: each to a silent server holds its place for a minute
+FILES_FOR_QUESTION, FILES_BESIDE = 2, 64
 
 
 def main(argv: list[str]) -> int:
@@ -34,8 +36,9 @@ def main(argv: list[str]) -> int:
 
 def resolve(call) -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    known = resolver.AsyncResolver(dict(call.environ))
-    if not serve(0, 1, resolve_wire, lambda kind, body: answer(known, kind, body), MOST_QUESTIONS):
+    most = max(1, min(MOST_QUESTIONS, (raise_descriptor_limit() - FILES_BESIDE) // FILES_FOR_QUESTION))
+    known = resolver.AsyncResolver(dict(call.environ), on_the_wire=most)
+    if not serve(0, 1, resolve_wire, lambda kind, body: answer(known, kind, body), most):
         raise Temporary("nonsense on descriptor 0")
     return 0
 

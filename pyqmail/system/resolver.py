@@ -25,7 +25,7 @@ MOST_EXCHANGERS = 64
 MOST_ADDRESSES = 256  # of all a domain's exchangers: strangers choose how many there are
 SHORTEST, LONGEST = 60, 86400
 _REMEMBERED = 100_000
-_ON_THE_WIRE = 256  # at once, each with a descriptor or two
+ON_THE_WIRE = 256  # at once, each with a descriptor or two
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_")
 
 
@@ -213,11 +213,11 @@ class BlockingResolver(Resolver):
 class AsyncResolver(Resolver):
     """For asyncio: equal questions are asked once, answers are remembered; a soft failure is not."""
 
-    def __init__(self, environ=None, waits=WAITS):
+    def __init__(self, environ=None, waits=WAITS, on_the_wire=ON_THE_WIRE):
         import asyncio
 
         super().__init__(environ, waits)
-        self._known, self._open, self._wire = {}, {}, asyncio.Semaphore(_ON_THE_WIRE)
+        self._known, self._open, self._wire = {}, {}, asyncio.Semaphore(on_the_wire)
 
     async def records(self, name, kind):
         import asyncio
