@@ -66,7 +66,7 @@ def spawn_deliveries(call) -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     keep_from_children(3)
     before = limit_open_files(OPEN_FILES)
-    most = min(dialect.most, MOST, (limit_open_files(OPEN_FILES) - FILES_BESIDE) // FILES_FOR_ONE)
+    most = max(1, min(dialect.most, MOST, (limit_open_files(OPEN_FILES) - FILES_BESIDE) // FILES_FOR_ONE))
     loop = Loop()
     deliveries = LocalDeliveries(loop, home, os.fsencode(call.default), environ, call.exec, most, before)
     spawner = Spawner(loop, dialect, most, messages, deliveries.deliver)

@@ -68,12 +68,12 @@ def spawn_deliveries(call) -> int:
     if call.dialect is None:
         if not agent or find_ours(agent, environ.get(b"PATH")) == "pyremote":
             agent = None
-        most = min(MOST_SESSIONS, (files - FILES_BESIDE) // (FILES_FOR_AGENT if agent else FILES_FOR_SESSION))
+        most = max(1, min(MOST_SESSIONS, (files - FILES_BESIDE) // (FILES_FOR_AGENT if agent else FILES_FOR_SESSION)))
         controls = Controls(home.control)
         spawner = Sessions(loop, EventDriver(loop), messages, controls, most, agent, environ)
     else:
         dialect = Stock(call.dialect)
-        most = min(dialect.most, MOST_AGENTS, (files - FILES_BESIDE) // FILES_FOR_AGENT)
+        most = max(1, min(dialect.most, MOST_AGENTS, (files - FILES_BESIDE) // FILES_FOR_AGENT))
         deliveries = AgentDeliveries(loop, agent or DEFAULT_AGENT, environ)
         spawner = Spawner(loop, dialect, most, messages, deliveries.deliver)
         deliveries.report = spawner.report

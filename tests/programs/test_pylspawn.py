@@ -344,6 +344,14 @@ def test_orders_from_dev_null(place):
     assert (done.returncode, done.stdout) == (0, b"\xff")
 
 
+@pytest.mark.parametrize("option, hello", [("--wide", b"\1\0"), ("--native", b"\0\0\0\6\1\1\0\0\0\1")])
+def test_with_few_descriptors_it_makes_one_delivery_at_a_time(place, option, hello):
+    words = ["sh", "-c", 'ulimit -n 30; exec "$@"', "x", sys.executable, f"{ROOT}/bin/pylspawn", option, "x"]
+    env = {"PYTHONPATH": ROOT, "PYQMAIL_HOME": place.path}
+    done = subprocess.run(words, input=b"", capture_output=True, env=env, timeout=SECONDS)
+    assert (done.returncode, done.stdout, done.stderr) == (0, hello, b"")
+
+
 def test_forwards_go_through_qmailqueue(start, place):
     os.makedirs(f"{place.path}/bin")
     with open(f"{place.path}/bin/q", "w") as queue:

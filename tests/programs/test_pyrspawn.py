@@ -193,6 +193,14 @@ def test_no_queue(run, tmp_path):
     assert run("pyrspawn", env={"PYQMAIL_HOME": str(tmp_path)}) == (111, b"", b"")
 
 
+@pytest.mark.parametrize("option, hello", [("--wide", b"\1\0"), ("--native", b"\0\0\0\6\1\1\0\0\0\1")])
+def test_with_few_descriptors_it_makes_one_delivery_at_a_time(home, option, hello):
+    words = ["sh", "-c", 'ulimit -n 30; exec "$@"', "x", sys.executable, f"{ROOT}/bin/pyrspawn", option]
+    env = {"PYTHONPATH": ROOT, "PYQMAIL_HOME": home.path}
+    done = subprocess.run(words, input=b"", capture_output=True, env=env, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (0, hello, b"")
+
+
 # the native dialect
 
 
