@@ -547,6 +547,7 @@ def test_a_cleaner_that_is_left_with_commands_is_waited_for(tmp_path):
                 peer.ready()
         assert time.monotonic() < until
     os.kill(first.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, first.pid, os.WEXITED | os.WNOWAIT)  # its lock goes with it
     second = Stage(world, True, held)
 
     is_continued = []
