@@ -27,11 +27,17 @@ class Completion:
         self._later = DueHeap()
         self._now = []
         self.injecting = set()  # messages whose bounce is being queued
-        self._stopped = False
+        self._stopped = self._abandoned = False
 
-    def stop(self) -> None:
-        """Begin nothing more."""
+    def stop(self, at_once: bool = False) -> None:
+        """Only what ends now is still brought to its end; at_once: nothing is, as there is no cleaner."""
         self._stopped = True
+        self._abandoned = self._abandoned or at_once
+
+    @property
+    def is_busy(self) -> bool:
+        """True while messages that have ended are still here."""
+        return bool(self.injecting) or bool(self._now) and not self._abandoned
 
     def channel_done(self, channel, one) -> None:
         """Nothing of a pass is left undone: its file goes; the message is finished if the other channel's has gone."""
@@ -63,12 +69,10 @@ class Completion:
 
     def advance(self, now: int) -> None:
         """Look at what may be finished."""
-        if self._stopped:
-            return
         for _ in range(CHECKS_A_TURN):
-            if len(self.injecting) >= INJECTIONS:
+            if len(self.injecting) >= INJECTIONS or self._abandoned:
                 return
-            number = self._now.pop() if self._now else self._later.pop_due(now)
+            number = self._now.pop() if self._now else None if self._stopped else self._later.pop_due(now)
             if number is None:
                 return
             self._check(number)

@@ -68,7 +68,7 @@ class Channel:
         if recipient is None:
             self._office.log.put(b"warning: internal error: delivery report out of range")
             return
-        self._land()
+        self.running -= 1
         self.engine.result(recipient, self._office.clock())
         self._end(recipient, report)
         self._office.settle_soon()
@@ -78,7 +78,7 @@ class Channel:
         if recipient is None:
             self._office.log.put(b"warning: internal error: delivery report out of range")
             return
-        self._land()
+        self.running -= 1
         self.engine.unsent(recipient, self._office.clock())
         self._office.log_status()
         self._office.settle_soon()
@@ -103,14 +103,9 @@ class Channel:
         self.engine.unroutable(domain, report, self._office.clock())
         self._office.settle_soon()
 
-    def _land(self):
-        if not self.is_lost:
-            self.running -= 1
-
     def lose(self) -> None:
         """The spawner, or one process of it, has gone: its deliveries are not waited for, and will be made again."""
         self.is_lost = True
-        self.running = 0
         self.engine.stop()
 
     # passes
@@ -158,9 +153,8 @@ class Channel:
         office = self._office
         try:
             one, recipients = office.files.open_pass(self.name, number, now, office.lifetime)
-        except (OSError, Broken):
-            path = office.files.shown(office.files.path(self.name, number))
-            office.log.put(b"warning: trouble opening %b; will try again later" % path)
+        except Broken as broken:
+            office.log.put(broken.warning)
             self.heap.push(now + TROUBLE_SECONDS, number)
             return
         self._warn_if_odd(one)
@@ -230,7 +224,7 @@ class Channel:
                 self._slots.give_back(recipient.slot)  # its session ended without a word about it
             else:
                 self._start(recipient)
-            self._land()
+            self.running -= 1
             self._end(recipient, report)
 
     def _end(self, recipient, report):

@@ -71,6 +71,7 @@ class Manager:
         self._environ = environ
         self._channels, self._deliveries = {}, 0
         self._settling = self._exiting = self._is_final = self._has_ended = self._alarmed = self._has_begun = False
+        self._is_overdue = False
         self._timer = None
         self._spawners = ()
         self.completion = self._cleaner = self._todo = self._scan = self._sweep = self._resolving = None
@@ -215,6 +216,7 @@ class Manager:
         self._die(b"alert: oh no! lost spawn connection! dying...")
 
     def _cleaner_lost(self):
+        self.completion.stop(at_once=True)
         self._die(b"alert: oh no! lost qmail-clean connection! dying...")
 
     def _die(self, alert):
@@ -222,14 +224,22 @@ class Manager:
         self.exit_soon()
 
     def _try_to_end(self):
-        if any(channel.running for channel in self._channels.values()) or self.completion.injecting:
+        if any(channel.running and not channel.is_lost for channel in self._channels.values()):
+            return
+        if self.completion.is_busy:
+            if not self.completion.injecting:
+                self.settle_soon()
             return
         if not self._is_final:
             self._is_final = True
             self._todo.settle_all()
-            self.loop.after(EXIT_SECONDS, self._end)
-        if not self._cleaner.unanswered:
+            self.loop.after(EXIT_SECONDS, self._overdue)
+        if self._is_overdue or not self._cleaner.unanswered:
             self._end()
+
+    def _overdue(self):
+        self._is_overdue = True
+        self.settle_soon()
 
     def _end(self):
         if self._has_ended:

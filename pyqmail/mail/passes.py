@@ -104,15 +104,25 @@ class Files:
         return record[1:], birth
 
     def open_pass(self, channel: str, number: int, now: int, lifetime: int) -> tuple[Pass, list[Recipient]]:
-        """Begin a pass with its first slice.  Raises OSError or Broken if a file cannot be opened or used at all."""
+        """Begin a pass with its first slice.  Raises Broken if a file cannot be opened or used at all."""
         path = self.path(channel, number)
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
+            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            raise self._not_opened(path) from None
+        try:
+            path = self._names.info(number)
             sender, birth = self.read_info(number)
+            path = self.path(channel, number)
             new = Pass(number, channel, sender, birth, now, lifetime)
             return new, self._read(new, fd)
+        except (OSError, Broken):
+            raise self._not_opened(path) from None
         finally:
             os.close(fd)
+
+    def _not_opened(self, path):
+        return Broken(b"warning: trouble opening %b; will try again later" % self.shown(path))
 
     def read_on(self, one: Pass) -> list[Recipient]:
         """Return the recipients of a pass's next slice.  Raises OSError; the pass is then at its end."""

@@ -517,7 +517,7 @@ def test_no_info_to_go_with_a_channel_file(rig):
     with open(rig.names.info(number), "wb"):
         pass
     rig.start()
-    rig.log.wait(f"warning: trouble opening remote/{number % 23}/{number}; will try again later".encode())
+    rig.log.wait(f"warning: trouble opening info/{number % 23}/{number}; will try again later".encode())
     assert rig.stop() == 0
 
 
@@ -637,6 +637,21 @@ def test_term_waits_for_deliveries(rig):
     assert len(rig.remote.orders) == 1 and rig.names.state(number) == "S5"
     with open(rig.names.remote(number), "rb") as file:
         assert sorted(file.read().split(b"\0")) == [b"", b"Da@far.example", b"Tb@far.example"]
+
+
+@pytest.mark.parametrize("report", [b"Kok\n", b"Dno\n"])
+def test_what_ends_after_term_is_brought_to_its_end(rig, queue, report):
+    """As seen of the original: the bounce is queued and the message removed before it exits."""
+    number = rig.inject(b"s@x", [b"a@far.example"])
+    rig.start(remote=rig.stock(lambda recipient: None))
+    rig.remote.ordered(1)
+    rig.signal(signal.SIGTERM)
+    _wait_for(lambda: not _has_reader(rig.names.trigger))
+    rig.remote.release(report)
+    assert rig.wait() == 0
+    end = [f"end msg {number}", "status: exiting"]
+    assert lines(rig)[-2:] == end and (report[:1] == b"K" or lines(rig)[-3] == f"bounce msg {number} qp 4711")
+    assert rig.names.state(number) == "S1"
 
 
 def _has_reader(fifo):
