@@ -93,7 +93,7 @@ def sweep_pid() -> None:
     now = time.time()
     try:
         for entry in os.scandir("pid"):
-            if not entry.name.startswith(".") and now >= entry.stat(follow_symlinks=False).st_atime + OLD_SECONDS:
+            if now >= entry.stat(follow_symlinks=False).st_atime + OLD_SECONDS:
                 os.unlink(entry.path)
     except OSError:
         pass

@@ -21,7 +21,7 @@ def test_an_unlink_that_fails_is_answered(run, home):
 
 
 def test_sweeps_old_files_from_pid(run, home):
-    for name, age in (("1.2.3", 129700), ("4.5.6", 60)):
+    for name, age in (("1.2.3", 129700), (".name", 129700), ("4.5.6", 60)):
         path = f"{home.queue}/pid/{name}"
         open(path, "w").close()
         seen = os.stat(path).st_atime - age
