@@ -340,3 +340,4 @@ def test_a_lost_resolver_is_replaced_and_names_are_unset_meanwhile(start, name_s
             break
         assert found in (b"unset\n", b"client.example\n") and time.monotonic() < until
         client.ask(b"close")
+        client.close()
