@@ -28,7 +28,9 @@ def main() -> int:
     for name in set(options.rows) - set(ROWS):
         parser.error(f"no such row: {name}")
     image = not options.no_image and os.getuid() == 0 and shutil.which("mkfs.ext4") is not None
-    print(f"file system: {'a new ext4 image with a journal for each run' if image else 'a folder below ' + options.dir}")
+    print(
+        f"file system: {'a new ext4 image with a journal for each run' if image else 'a folder below ' + options.dir}"
+    )
     print(f"{'row':16} {'figures, medians of ' + str(options.runs) + ' (all runs)':76} {'ratio':>7}  bar")
     missing = 0
     for name in options.rows or ROWS:
@@ -71,7 +73,10 @@ def fresh(folder, run, image):
 def line(name, runs, bar) -> str:
     """Return the row: each peer's median and all its runs, and the median of the ratios of ours to the first peer's."""
     peers = list(runs[0])
-    texts = [f"{peer} {statistics.median(run[peer] for run in runs):.5g} ({' '.join(f'{run[peer]:.4g}' for run in runs)})" for peer in peers]
+    texts = [
+        f"{peer} {statistics.median(run[peer] for run in runs):.5g} ({' '.join(f'{run[peer]:.4g}' for run in runs)})"
+        for peer in peers
+    ]
     ratio = statistics.median(run[peers[0]] / run[peers[1]] for run in runs) if len(peers) > 1 else 1
     return f"{name:16} {', '.join(texts):76} {ratio:7.2f}  {bar}"
 

@@ -43,7 +43,14 @@ def free_port() -> int:
 def start(argv, log, **environment) -> subprocess.Popen:
     """Start a program in a session of its own, its output appended to the file log."""
     with open(log, "ab") as out:
-        return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, env={"PATH": PATH, **environment})
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+            env={"PATH": PATH, **environment},
+        )
 
 
 def stop(process: subprocess.Popen) -> None:
@@ -83,9 +90,23 @@ def count_files(*folders: str) -> int:
 
 def send(port, count, sessions, recipient, keep_open=False, size=2048) -> float:
     """Send count messages with smtp-source; returns the seconds it took."""
-    argv = [tool("smtp-source", "postfix"), "-s", str(sessions), "-m", str(count), "-l", str(size), "-f", "from@bench.example", "-t", recipient]
+    argv = [
+        tool("smtp-source", "postfix"),
+        "-s",
+        str(sessions),
+        "-m",
+        str(count),
+        "-l",
+        str(size),
+        "-f",
+        "from@bench.example",
+        "-t",
+        recipient,
+    ]
     began = time.monotonic()
-    subprocess.run([*argv, *(["-d"] if keep_open else []), f"inet:127.0.0.1:{port}"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [*argv, *(["-d"] if keep_open else []), f"inet:127.0.0.1:{port}"], check=True, stdout=subprocess.DEVNULL
+    )
     return time.monotonic() - began
 
 

@@ -19,7 +19,9 @@ def connections(folder, scale, clients=20):
     tiny, storm = build("tiny", folder), build("storm", folder)
     figures = {}
     for name, server in (("pyqmail", "pytcpserver"), ("tcpserver", tool("tcpserver", "ucspi-tcp"))):
-        figures[name] = _storm(folder, [server, "-RHl0", "-c", "250", "-b", "500"], [tiny], storm, clients, int(3000 * scale))
+        figures[name] = _storm(
+            folder, [server, "-RHl0", "-c", "250", "-b", "500"], [tiny], storm, clients, int(3000 * scale)
+        )
     return figures
 
 
@@ -29,13 +31,19 @@ def greetings(folder, scale, clients=20):
     ours = Ours(folder)
     log, count = os.path.join(folder, "server.log"), int(3000 * scale)
     port = free_port()
-    server = start(["pytcpserver", "-RHl0", "-c", "20000", "-b", "500", "127.0.0.1", str(port), "pysmtpd"], log, PYQMAIL_HOME=ours.home)
+    server = start(
+        ["pytcpserver", "-RHl0", "-c", "20000", "-b", "500", "127.0.0.1", str(port), "pysmtpd"],
+        log,
+        PYQMAIL_HOME=ours.home,
+    )
     try:
         until(lambda: machine.accepts(port))
         figure = _rate([storm, "127.0.0.1", str(port), str(clients), str(count), "quit"], count)
     finally:
         stop(server)
-    peer = _storm(folder, [tool("tcpserver", "ucspi-tcp"), "-RHl0", "-c", "250", "-b", "500"], [tiny], storm, clients, count)
+    peer = _storm(
+        folder, [tool("tcpserver", "ucspi-tcp"), "-RHl0", "-c", "250", "-b", "500"], [tiny], storm, clients, count
+    )
     return {"pyqmail": figure, "tcpserver": peer}
 
 
@@ -188,7 +196,9 @@ def cold_start(folder, scale):
 
     def once(argv, expect):
         began = time.monotonic()
-        process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={"PATH": machine.PATH, "PYQMAIL_HOME": ours.home})
+        process = subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={"PATH": machine.PATH, "PYQMAIL_HOME": ours.home}
+        )
         got = process.stdout.read(len(expect)) if expect else process.wait()
         taken = time.monotonic() - began
         if expect and got != expect:

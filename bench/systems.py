@@ -16,7 +16,15 @@ class Ours:
     def __init__(self, folder: str, sink_port: int = 0) -> None:
         self.home = os.path.join(folder, "pyqmail")
         shutil.rmtree(self.home, ignore_errors=True)
-        subprocess.run([f"{BIN}/python", "-c", "import sys; from pyqmail.programs import private_home as p; from pyqmail.system.home import Home; p.make(Home(sys.argv[1]))", self.home], check=True)
+        subprocess.run(
+            [
+                f"{BIN}/python",
+                "-c",
+                "import sys; from pyqmail.programs import private_home as p; from pyqmail.system.home import Home; p.make(Home(sys.argv[1]))",
+                self.home,
+            ],
+            check=True,
+        )
         self.log, self.port, self._parts = os.path.join(folder, "pyqmail.log"), free_port(), []
         self._write("rcpthosts", "remote.example\nlocal.example\n")
         self._write("locals", "local.example\n")
@@ -35,7 +43,9 @@ class Ours:
     def accept(self):
         self._start("pyqueued")
         until(lambda: os.path.exists(f"{self.home}/run/pyqueued"))
-        self.server = self._start("pytcpserver", "-RHl0", "-c", "20000", "-b", "1024", "127.0.0.1", str(self.port), "pysmtpd")
+        self.server = self._start(
+            "pytcpserver", "-RHl0", "-c", "20000", "-b", "1024", "127.0.0.1", str(self.port), "pysmtpd"
+        )
         until(lambda: machine.accepts(self.port))
 
     def deliver(self):
@@ -142,7 +152,12 @@ postlog unix-dgram n - n - 1 postlogd
                 file.write(text)
 
     def _control(self, *words, check=True):
-        return subprocess.run([self._postfix, "-c", self._config, *words], check=check, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        return subprocess.run(
+            [self._postfix, "-c", self._config, *words],
+            check=check,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
 
     def accept(self):
         self._control("start")
@@ -154,17 +169,23 @@ postlog unix-dgram n - n - 1 postlogd
         self._control("reload")
 
     def deliver(self):
-        subprocess.run([tool("postsuper", "postfix"), "-c", self._config, "-H", "ALL"], check=True, stderr=subprocess.DEVNULL)
+        subprocess.run(
+            [tool("postsuper", "postfix"), "-c", self._config, "-H", "ALL"], check=True, stderr=subprocess.DEVNULL
+        )
         self._control("flush")
 
     def queued(self) -> int:
-        return count_files(*(f"{self._queue}/{part}" for part in ("incoming", "active", "deferred", "hold", "maildrop")))
+        return count_files(
+            *(f"{self._queue}/{part}" for part in ("incoming", "active", "deferred", "hold", "maildrop"))
+        )
 
     def delivered_locally(self) -> int:
         return count_files(f"{self.folder}/mail/nobody/new")
 
     def clear(self):
-        subprocess.run([tool("postsuper", "postfix"), "-c", self._config, "-d", "ALL"], check=False, stderr=subprocess.DEVNULL)
+        subprocess.run(
+            [tool("postsuper", "postfix"), "-c", self._config, "-d", "ALL"], check=False, stderr=subprocess.DEVNULL
+        )
         shutil.rmtree(f"{self.folder}/mail/nobody", ignore_errors=True)
 
     def stop(self):

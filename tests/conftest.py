@@ -165,7 +165,14 @@ class Stage:
     def start(self, name, *arguments, **how):
         """Start a program and let it run, its descriptor 2 in the file err; returns its Popen."""
         with open(self.place / "err", "ab") as err:
-            how = {"stdin": subprocess.DEVNULL, "stdout": err, "stderr": err, "cwd": self.place, "env": self.environ(), **how}
+            how = {
+                "stdin": subprocess.DEVNULL,
+                "stdout": err,
+                "stderr": err,
+                "cwd": self.place,
+                "env": self.environ(),
+                **how,
+            }
             process = subprocess.Popen([*self.command(name), *map(str, arguments)], **how)
         self._started.append(process)
         return process

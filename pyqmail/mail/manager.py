@@ -5,7 +5,6 @@ bounce texts and marks, finished messages, passes that are due, deliveries to st
 commands to the spawners.
 """
 
-import os
 import time
 
 from pyqmail.mail.bounces import Notices

@@ -1,11 +1,11 @@
 """The queue on disk: its file names, the states a message can be in, and who holds which lock.
 
-    mess/N/ID    the message; N is ID modulo the split, ID the inode number of this very file when it was made
-    intd/ID      the envelope while it is written; todo/ID the same inode once it is whole
-    info/N/ID    envelope sender; its mtime is the birth of the message
-    local/N/ID, remote/N/ID   recipients, T not done, D done;  bounce/ID   what failed so far
-    lock/sendmutex  held by the running queue manager;  lock/trigger  the FIFO that wakes it
-    lock/pyqueued   held by pyqueued for life, shared by whoever writes the queue without it
+mess/N/ID    the message; N is ID modulo the split, ID the inode number of this very file when it was made
+intd/ID      the envelope while it is written; todo/ID the same inode once it is whole
+info/N/ID    envelope sender; its mtime is the birth of the message
+local/N/ID, remote/N/ID   recipients, T not done, D done;  bounce/ID   what failed so far
+lock/sendmutex  held by the running queue manager;  lock/trigger  the FIFO that wakes it
+lock/pyqueued   held by pyqueued for life, shared by whoever writes the queue without it
 """
 
 import errno

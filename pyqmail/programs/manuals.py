@@ -11,7 +11,11 @@ HERE = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.absp
 def render(check: bool) -> int:
     """Write each page that differs, remove pages of no program; with check only name them and return 1."""
     stale = [path for path, text in pages().items() if _read(path) != text]
-    orphans = [os.path.join(HERE, name) for name in os.listdir(HERE) if os.path.join(HERE, name) not in pages() and name.startswith("py") and not name.startswith("pyqmail-")]
+    orphans = [
+        os.path.join(HERE, name)
+        for name in os.listdir(HERE)
+        if os.path.join(HERE, name) not in pages() and name.startswith("py") and not name.startswith("pyqmail-")
+    ]
     for path in stale + orphans:
         os.write(2, f"pyqmail: {'not up to date' if check else 'written'}: man/{os.path.basename(path)}\n".encode())
     if check:

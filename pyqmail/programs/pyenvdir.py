@@ -22,7 +22,10 @@ PROGRAM = Program(
         Rest("program", "what to run, with its arguments", required=True),
     ],
     usage_code=111,
-    exits={111: "wrong usage; or the directory could not be read, or the program not be run", "others": "the program's own"},
+    exits={
+        111: "wrong usage; or the directory could not be read, or the program not be run",
+        "others": "the program's own",
+    },
     see=["pysetuidgid(8)", "pysoftlimit(8)"],
 )
 

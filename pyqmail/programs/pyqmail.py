@@ -11,6 +11,7 @@ import click
 
 from pyqmail.base.options import Program
 
+
 def main(argv: list[str]) -> int:
     try:
         return command.main(argv[1:], prog_name="pyqmail", standalone_mode=False) or 0
@@ -65,7 +66,12 @@ PROGRAM = Program(
     usage="pyqmail run [ --once ] [ --port P ] | pyqmail send [ --port P ] [ --sender S ] recipient ... | pyqmail man [ --check ]",
     notes=[(f"Options of {name}", _options(name)) for name in ("run", "send", "man")],
     environment=["PYQMAIL_HOME", "SMTP_PORT"],
-    exits={0: "done", 1: "the message did not arrive, or a page is not up to date", 2: "wrong usage", 111: "it could not be started"},
+    exits={
+        0: "done",
+        1: "the message did not arrive, or a page is not up to date",
+        2: "wrong usage",
+        111: "it could not be started",
+    },
     see=["pysvscan(8)", "pytcpserver(8)", "pysmtpd(8)", "pyqueued(8)", "pystart(8)", "pyqmail-differences(7)"],
 )
 

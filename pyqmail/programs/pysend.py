@@ -37,7 +37,14 @@ PROGRAM = Program(
     original="qmail-send",
     options=[
         Flag(None, "native", "speak the native dialect to the spawners", long="native"),
-        Value(None, "sessions", "N", "remote session processes in the native dialect, 1 to 64; default 1", _count, long="sessions"),
+        Value(
+            None,
+            "sessions",
+            "N",
+            "remote session processes in the native dialect, 1 to 64; default 1",
+            _count,
+            long="sessions",
+        ),
         Flag(None, "wide", "two bytes for a delivery in the stock dialect", long="wide"),
     ],
     defaults={"native": False, "sessions": 1, "wide": False},

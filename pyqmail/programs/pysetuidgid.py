@@ -22,7 +22,11 @@ PROGRAM = Program(
         Argument("account", "a name; numbers are not taken"),
         Rest("program", "what to run, with its arguments", required=True),
     ],
-    exits={100: "wrong usage", 111: "the ids could not be changed, or the program not be run", "others": "the program's own"},
+    exits={
+        100: "wrong usage",
+        111: "the ids could not be changed, or the program not be run",
+        "others": "the program's own",
+    },
     see=["pysoftlimit(8)", "pyenvdir(8)"],
 )
 

@@ -38,11 +38,24 @@ PROGRAM = Program(
     original="qmail-start",
     options=[
         Flag(None, "classic", "execute each part, with the original's pipes and its one-byte dialect", long="classic"),
-        Value(None, "sessions", "N", "remote session processes in the native dialect, 1 to 64; default 1", _count, long="sessions"),
+        Value(
+            None,
+            "sessions",
+            "N",
+            "remote session processes in the native dialect, 1 to 64; default 1",
+            _count,
+            long="sessions",
+        ),
     ],
     defaults={"classic": False, "sessions": 1},
     arguments=[
-        Argument("delivery", "what a user without a .qmail file gets", optional=True, default="./Mailbox", metavar="defaultdelivery"),
+        Argument(
+            "delivery",
+            "what a user without a .qmail file gets",
+            optional=True,
+            default="./Mailbox",
+            metavar="defaultdelivery",
+        ),
         Rest("logger", "a program that reads the log, with its arguments"),
     ],
     exits={0: "the queue manager ended as it was told to", 111: "something could not be started"},

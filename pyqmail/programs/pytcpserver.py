@@ -276,7 +276,14 @@ PROGRAM = Program(
         Flag("r", "asks_ident", "ask the client's ident server (default)"),
         Flag("R", "asks_ident", "do not ask it", False),
         Value("t", "ident_seconds", "SECONDS", "how long to wait for the ident server; default 26", _patience),
-        Value(None, "workers", "N", "worker processes; default one for each processor; 0: a process for each connection", _count, "workers"),
+        Value(
+            None,
+            "workers",
+            "N",
+            "worker processes; default one for each processor; 0: a process for each connection",
+            _count,
+            "workers",
+        ),
     ],
     arguments=[
         Argument("host", "the address to listen on", optional=True),

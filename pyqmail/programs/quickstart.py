@@ -169,7 +169,9 @@ def _send(port, sender, recipients, message):
 def _expect(answer):
     code, reply = answer
     if code != 250:
-        raise (Permanent if code >= 500 else Temporary)(f"the message was refused: {code} {reply.decode(errors='replace')}")
+        raise (Permanent if code >= 500 else Temporary)(
+            f"the message was refused: {code} {reply.decode(errors='replace')}"
+        )
     return reply.decode(errors="replace")
 
 

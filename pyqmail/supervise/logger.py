@@ -13,7 +13,7 @@ from itertools import compress
 
 from pyqmail.base.failure import Temporary
 from pyqmail.base.numbers import leading_number
-from pyqmail.base.tai import TEXT_BYTES, now_text_label
+from pyqmail.base.tai import now_text_label
 from pyqmail.supervise.logdir import LEAST_BYTES, LEAST_FILES, MOST_BYTES, USUAL_BYTES, USUAL_FILES, LogDirectory
 from pyqmail.supervise.selection import Choice
 from pyqmail.supervise.stamps import stamp_lines

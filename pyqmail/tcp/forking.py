@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 
 from pyqmail.base.failure import reason
 from pyqmail.system.driver import BlockingDriver, BlockingPeer, drive

@@ -92,7 +92,11 @@ def test_an_act_acts_at_its_place():
 ENDINGS = [
     (lambda call: 3, 3, b""),
     (Permanent("no"), 100, b"thing: fatal: no\n"),
-    (Temporary("unable to open x", FileNotFoundError(2, "")), 111, b"thing: fatal: unable to open x: file does not exist\n"),
+    (
+        Temporary("unable to open x", FileNotFoundError(2, "")),
+        111,
+        b"thing: fatal: unable to open x: file does not exist\n",
+    ),
     (Usage("thing: usage: it"), 100, b"thing: usage: it\n"),
 ]
 

@@ -7,7 +7,21 @@ import pytest
 from pyqmail.base import addresses, controls, dates, numbers
 from pyqmail.base.failure import is_temporary, reason
 
-LEADING = [("3x", 3), ("abc", 0), ("", 0), ("-1", 0), ("+1", 0), (" 1", 0), ("0x10", 0), ("٣", 0), (b"12:3", 12), (b"x", 0), ("18446744073709551617", 1), ("1" + "0" * 9000, 0), ("1" + "0" * 9000 + "7", 7)]
+LEADING = [
+    ("3x", 3),
+    ("abc", 0),
+    ("", 0),
+    ("-1", 0),
+    ("+1", 0),
+    (" 1", 0),
+    ("0x10", 0),
+    ("٣", 0),
+    (b"12:3", 12),
+    (b"x", 0),
+    ("18446744073709551617", 1),
+    ("1" + "0" * 9000, 0),
+    ("1" + "0" * 9000 + "7", 7),
+]
 
 
 @pytest.mark.parametrize("text, number", LEADING)
@@ -15,7 +29,9 @@ def test_leading_number(text, number):
     assert numbers.leading_number(text) == number
 
 
-@pytest.mark.parametrize("text, truth", [("12", True), ("", False), ("1_0", False), ("²", False), (b"7", True), (b"7 ", False)])
+@pytest.mark.parametrize(
+    "text, truth", [("12", True), ("", False), ("1_0", False), ("²", False), (b"7", True), (b"7 ", False)]
+)
 def test_is_number(text, truth):
     assert numbers.is_number(text) == truth
 
@@ -51,7 +67,9 @@ def test_parts():
     assert addresses.domain_part(b"a") == b"" and addresses.local_part(b"a") == b"a"
 
 
-@pytest.mark.parametrize("domain, ends", [(b"a.b.c", [b"a.b.c", b".b.c", b".c"]), (b"a", [b"a"]), (b"", [b""]), (b".a", [b".a"])])
+@pytest.mark.parametrize(
+    "domain, ends", [(b"a.b.c", [b"a.b.c", b".b.c", b".c"]), (b"a", [b"a"]), (b"", [b""]), (b".a", [b".a"])]
+)
 def test_suffixes(domain, ends):
     assert addresses.suffixes(domain) == ends
 
@@ -60,7 +78,13 @@ def test_received_text():
     assert addresses.received_text(b"a_b [1.2] \xff(c)=:/+%@-") == b"a?b?[1.2]???c?=:/+%@-"
 
 
-REASONS = [(errno.ENOENT, "file does not exist"), (errno.EADDRINUSE, "address already used"), (errno.EAGAIN, "temporary failure"), (0, "no error"), (9999, "unknown error")]
+REASONS = [
+    (errno.ENOENT, "file does not exist"),
+    (errno.EADDRINUSE, "address already used"),
+    (errno.EAGAIN, "temporary failure"),
+    (0, "no error"),
+    (9999, "unknown error"),
+]
 
 
 @pytest.mark.parametrize("number, text", REASONS)
@@ -87,7 +111,10 @@ def test_read_lines(data, entries):
     assert controls.read_lines(data) == entries
 
 
-@pytest.mark.parametrize("data, value", [(b"10k\n", 10), (b" 5", None), (b"", None), (b"-1", None), (b"99999999999", 1215752191), (b"7\n8\n", 7)])
+@pytest.mark.parametrize(
+    "data, value",
+    [(b"10k\n", 10), (b" 5", None), (b"", None), (b"-1", None), (b"99999999999", 1215752191), (b"7\n8\n", 7)],
+)
 def test_read_integer(data, value):
     assert controls.read_integer(data) == value
 

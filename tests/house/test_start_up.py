@@ -8,15 +8,31 @@ import pytest
 
 from pyqmail.programs import registry
 
-HEAVY = {"asyncio", "click", "dns", "psutil", "dataclasses", "cdblib", "subprocess", "typing", "logging", "argparse", "inspect"}
+HEAVY = {
+    "asyncio",
+    "click",
+    "dns",
+    "psutil",
+    "dataclasses",
+    "cdblib",
+    "subprocess",
+    "typing",
+    "logging",
+    "argparse",
+    "inspect",
+}
 LEAN = {"pysetuidgid", "pyenvdir", "pysoftlimit", "pysetlock", "pytai64n", "pyclean"}
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 def loaded_by(name):
     module = name.replace("-", "_").replace("@", "_at")
-    code = f"import sys; before = set(sys.modules); import pyqmail.programs.{module}; print(*(set(sys.modules) - before))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": ROOT})
+    code = (
+        f"import sys; before = set(sys.modules); import pyqmail.programs.{module}; print(*(set(sys.modules) - before))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": ROOT}
+    )
     return set(done.stdout.split())
 
 

@@ -139,7 +139,9 @@ class System:
             file.write(b"./more/\n")
         ids = f"{os.getuid()}:{os.getgid()}"
         with open(f"{self.home.users}/assign", "w", encoding="ascii") as file:
-            file.write(f"=demo:demo:{ids}:{place}:::\n+demo-:demo:{ids}:{place}:-::\n+:alias:{ids}:{self.home.alias}:-::\n.\n")
+            file.write(
+                f"=demo:demo:{ids}:{place}:::\n+demo-:demo:{ids}:{place}:-::\n+:alias:{ids}:{self.home.alias}:-::\n.\n"
+            )
         with open(f"{self.home.alias}/.qmail-postmaster", "wb") as file:
             file.write(b"&demo-postmaster@here.example\n")
         self.control("locals", b"here.example\n")
@@ -173,7 +175,9 @@ class System:
         self.queue, self.queue_log = self.says("pyqueued", **how)
         self.queue_log.find(rb"pyqueued: status: listening\n")
 
-    def start_smtp(self, server="pytcpserver", options=("-v", "-R", "-H", "-lhere.example"), program=("pysmtpd",), relay=True):
+    def start_smtp(
+        self, server="pytcpserver", options=("-v", "-R", "-H", "-lhere.example"), program=("pysmtpd",), relay=True
+    ):
         """Start SMTP on a port of 127.0.0.1; self.address and self.smtp_log are then known."""
         environ = {**self.environ, **({"RELAYCLIENT": ""} if relay else {})}
         read_end, write_end = os.pipe()

@@ -24,7 +24,9 @@ def needs(*names):
 def send_both(system, smtp_peer, text):
     """Send a message to the local user and to another server, and see it arrive in both places."""
     before = len(os.listdir(f"{system.demo}/Maildir/new")), len(smtp_peer.mails)
-    system.mail(b"ann@client.example", [b"demo@here.example", b"bob@remote.example"], b"Subject: x\r\n\r\n%b\r\n" % text)
+    system.mail(
+        b"ann@client.example", [b"demo@here.example", b"bob@remote.example"], b"Subject: x\r\n\r\n%b\r\n" % text
+    )
     message = system.arrived(before[0] + 1)[-1]
     assert message.startswith(b"Return-Path: <ann@client.example>\nDelivered-To: demo@here.example\nReceived: (qmail ")
     assert message.endswith(b"Subject: x\n\n%b\n" % text)
@@ -69,12 +71,19 @@ def test_what_is_unknown_bounces_in_the_classic_mode(system, smtp_peer):
     system.start_queue()
     system.start_smtp(server="tcpserver")
     system.start_sender("--classic")
-    refusing = [(b"S", b"220 p\r\n"), (b"C", b"EHLO here.example\r\n"), (b"S", b"250 p\r\n"), (b"C", b"MAIL FROM:<demo@here.example>\r\n")]
+    refusing = [
+        (b"S", b"220 p\r\n"),
+        (b"C", b"EHLO here.example\r\n"),
+        (b"S", b"250 p\r\n"),
+        (b"C", b"MAIL FROM:<demo@here.example>\r\n"),
+    ]
     smtp_peer.scripts.append([*refusing, (b"S", b"550 not you\r\n")])
     system.mail(b"demo@here.example", [b"nobody@here.example", b"bob@remote.example"], b"Subject: x\r\n")
     (message,) = system.arrived()
     assert b"\n<nobody@here.example>:\nSorry, no mailbox here by that name. (#5.1.1)\n\n" in message
-    refused = b"\n<bob@remote.example>:\nConnected to 127.0.0.1 but sender was rejected.\nRemote host said: 550 not you\n\n"
+    refused = (
+        b"\n<bob@remote.example>:\nConnected to 127.0.0.1 but sender was rejected.\nRemote host said: 550 not you\n\n"
+    )
     assert refused in message
     assert message.endswith(b"Subject: x\n")
     system.empty()
@@ -189,7 +198,9 @@ def test_services_under_either_supervisor(services, smtp_peer, scanner, loggers,
     for name, tool in zip(ALL, ("svc", "pysvc", "svc")):
         assert services.run(tool, "-d", f"{services.services}/{name}").returncode == 0
         down = rb": down [0-9]+ seconds, normally up\n"
-        services.until(lambda name=name, down=down: re.search(down, services.run("svstat", f"{services.services}/{name}").stdout))
+        services.until(
+            lambda name=name, down=down: re.search(down, services.run("svstat", f"{services.services}/{name}").stdout)
+        )
     services.until(lambda: services.log_of("pysend").endswith(b"status: exiting\n"))
 
 

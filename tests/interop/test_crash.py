@@ -684,7 +684,11 @@ def test_todo_goes_only_after_what_replaces_it_and_marks_after_bounce_texts(whol
             told |= {recipient for recipient in FAILED if b"<%b>" % recipient in bounce}
             for channel, recipient in (("local", FAILED[0]), ("remote", FAILED[1])):
                 is_mark = event[0] == "write" and event[3] == b"D"
-                if is_mark and _record_at(disk, channel, held, event) == recipient or event == ("unlink", f"{channel}/{part}/{held}"):
+                if (
+                    is_mark
+                    and _record_at(disk, channel, held, event) == recipient
+                    or event == ("unlink", f"{channel}/{part}/{held}")
+                ):
                     seen += 1
                     assert recipient in told, event
         disk.apply(event)

@@ -11,7 +11,8 @@ import sys
 import pytest
 
 pytestmark = pytest.mark.skipif(
-    not all(map(shutil.which, ("supervise", "svc", "svstat", "svok", "svscan", "multilog"))), reason="daemontools is not installed"
+    not all(map(shutil.which, ("supervise", "svc", "svstat", "svok", "svscan", "multilog"))),
+    reason="daemontools is not installed",
 )
 
 SUPERVISORS = ("supervise", "pysupervise")
@@ -115,7 +116,7 @@ def test_they_lock_each_other_out(stage, first, second):
 FAULTS = [
     # arguments, what is spoilt
     (["a"], lambda a: shutil.rmtree(a)),
-    (["a"], lambda a: ((a / "supervise").touch())),
+    (["a"], lambda a: (a / "supervise").touch()),
     (["a"], lambda a: (a / "supervise/lock").mkdir(parents=True)),
     (["a"], lambda a: (a / "down").symlink_to("down")),
     (["a/run"], lambda a: None),

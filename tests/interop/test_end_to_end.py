@@ -16,7 +16,8 @@ import pytest
 STAMP = rb"[0-9]{1,2} [A-Z][a-z]{2} [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} -0000"
 TRACE = (
     rb"Received: \(qmail [0-9]+ invoked by uid %d\); %b\n"
-    rb"Received: from unknown \(HELO client.example\) \(127.0.0.1\)\n  by here.example with SMTP; %b\n" % (os.getuid(), STAMP, STAMP)
+    rb"Received: from unknown \(HELO client.example\) \(127.0.0.1\)\n  by here.example with SMTP; %b\n"
+    % (os.getuid(), STAMP, STAMP)
 )
 REFUSED = "Sorry,_I_wasn't_able_to_establish_an_SMTP_connection._(#4.4.1)/"
 
@@ -36,7 +37,9 @@ def running(system, smtp_peer):
 
 def is_local(message, sender, recipient, content):
     """Assert that a Maildir file is what was sent, under the lines that deliveries and hosts add."""
-    head = re.match(rb"Return-Path: <%b>\nDelivered-To: %b\n%b" % (re.escape(sender), re.escape(recipient), TRACE), message)
+    head = re.match(
+        rb"Return-Path: <%b>\nDelivered-To: %b\n%b" % (re.escape(sender), re.escape(recipient), TRACE), message
+    )
     assert head, message[:1000]
     assert message[head.end() :] == content
 
@@ -115,7 +118,9 @@ def test_a_thousand_recipients_on_two_channels(running, smtp_peer):
     assert sorted(re.findall(rb"starting delivery [0-9]+: msg [0-9]+ to local (.*)\n", log)) == sorted(local)
     assert sorted(re.findall(rb"starting delivery [0-9]+: msg [0-9]+ to remote (.*)\n", log)) == sorted(remote)
     assert len(re.findall(rb"delivery [0-9]+: success: ", log)) == 1000
-    assert sorted(re.search(rb"\nDelivered-To: (.*)\n", one)[1] for one in running.arrived(500, "more")) == sorted(local)
+    assert sorted(re.search(rb"\nDelivered-To: (.*)\n", one)[1] for one in running.arrived(500, "more")) == sorted(
+        local
+    )
     told = [one for commands, _ in smtp_peer.mails for one in re.findall(rb"RCPT TO:<(.*)>\r\n", commands)]
     assert sorted(told) == sorted(remote)
     for _, data in smtp_peer.mails:
@@ -139,7 +144,8 @@ def notice(message, sender, to, kind, paragraphs, original):
     }[kind]
     head = (
         rb"Return-Path: <%b>\n(?:Delivered-To: .*\n(?:Received: .*\n)?)+"
-        rb"Date: %b\nFrom: MAILER-DAEMON@here.example\nTo: %b\nSubject: failure notice\n\n" % (re.escape(sender), STAMP, re.escape(to))
+        rb"Date: %b\nFrom: MAILER-DAEMON@here.example\nTo: %b\nSubject: failure notice\n\n"
+        % (re.escape(sender), STAMP, re.escape(to))
     )
     found = re.match(head, message)
     assert found, message
@@ -202,7 +208,9 @@ def test_what_the_other_server_refuses_bounces(running, smtp_peer):
     running.empty()
 
 
-@pytest.mark.parametrize("trouble", [{"recipient": b"450 later\r\n"}, {"greeting": b"421 busy\r\n"}], ids=["recipient", "greeting"])
+@pytest.mark.parametrize(
+    "trouble", [{"recipient": b"450 later\r\n"}, {"greeting": b"421 busy\r\n"}], ids=["recipient", "greeting"]
+)
 def test_what_the_other_server_puts_off_is_tried_again(running, smtp_peer, trouble):
     smtp_peer.scripts.append(script(**trouble))
     running.mail(b"demo@here.example", [b"bob@remote.example"], b"Subject: x\r\n\r\nhello\r\n")
@@ -296,7 +304,9 @@ def test_many_messages_over_many_connections(running, smtp_peer):
     assert len(acknowledged) == 200
     running.log.find(rb"end msg [0-9]+\n", 200)
     assert sorted(one[one.index(b"Subject:") :] for one in running.arrived(200)) == sorted(acknowledged)
-    assert sorted(data[data.index(b"Subject:") :].replace(b"\r", b"") for _, data in smtp_peer.mails) == sorted(acknowledged)
+    assert sorted(data[data.index(b"Subject:") :].replace(b"\r", b"") for _, data in smtp_peer.mails) == sorted(
+        acknowledged
+    )
 
 
 SECONDS_FOR_MANY = 60

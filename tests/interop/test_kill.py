@@ -98,7 +98,10 @@ def processes_of(home, name):
                 if file.read().strip() != name:
                     continue
             with open(f"/proc/{pid}/environ", "rb") as file, open(f"/proc/{pid}/stat", encoding="utf-8") as state:
-                if f"PYQMAIL_HOME={home}\0".encode() in file.read() and state.read().rpartition(")")[2].split()[0] != "Z":
+                if (
+                    f"PYQMAIL_HOME={home}\0".encode() in file.read()
+                    and state.read().rpartition(")")[2].split()[0] != "Z"
+                ):
                     found.append(int(pid))
         except OSError:
             continue
@@ -122,7 +125,11 @@ def system(tmp_path_factory):
 
     folder = tempfile.mkdtemp(prefix="pyq", dir="/var/tmp")
     home, sink = f"{folder}/home", Sink()
-    environ = {"PATH": f"{ROOT}/bin:{os.path.dirname(sys.executable)}:{os.environ['PATH']}", "PYTHONPATH": ROOT, "PYQMAIL_HOME": home}
+    environ = {
+        "PATH": f"{ROOT}/bin:{os.path.dirname(sys.executable)}:{os.environ['PATH']}",
+        "PYTHONPATH": ROOT,
+        "PYQMAIL_HOME": home,
+    }
     os.makedirs(f"{home}/control")
     open(f"{home}/private", "w").close()
     with open(f"{home}/control/smtproutes", "w", encoding="ascii") as file:
@@ -191,5 +198,7 @@ def test_acknowledged_is_delivered(system, role):
     acknowledged = {subject for client in load for subject in client.acknowledged}
     delivered = subjects_in(home) + sink.subjects
     lost = acknowledged - set(delivered)
-    print(f"{role}: {kills} kills, {len(acknowledged)} acknowledged, {len(delivered) - len(set(delivered))} duplicates, {len(lost)} lost")
+    print(
+        f"{role}: {kills} kills, {len(acknowledged)} acknowledged, {len(delivered) - len(set(delivered))} duplicates, {len(lost)} lost"
+    )
     assert not lost

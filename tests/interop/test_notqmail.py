@@ -30,7 +30,9 @@ THEIR_AGENTS = {
     "pyclean": f"{HOME}/bin/qmail-clean",
 }
 
-pytestmark = pytest.mark.skipif(not HOME or os.getuid() != 0, reason="NOTQMAIL names no installed notqmail, or not root")
+pytestmark = pytest.mark.skipif(
+    not HOME or os.getuid() != 0, reason="NOTQMAIL names no installed notqmail, or not root"
+)
 
 
 @pytest.fixture
@@ -48,7 +50,11 @@ def mixed(make_system, smtp_peer, tmp_path):
     for place, _, _ in os.walk(f"{copy}/demo"):
         os.chown(place, NOBODY, NOBODY)
     prefix = ("unshare", "-m", "sh", "-c", NAMESPACE, copy, HOME)
-    environ = {"PYQMAIL_HOME": HOME, "MIXED": str(tmp_path), "PATH": f"{HOME}/mix:{ROOT}/bin:{HOME}/bin:{os.path.dirname(sys.executable)}:/usr/bin:/bin"}
+    environ = {
+        "PYQMAIL_HOME": HOME,
+        "MIXED": str(tmp_path),
+        "PATH": f"{HOME}/mix:{ROOT}/bin:{HOME}/bin:{os.path.dirname(sys.executable)}:/usr/bin:/bin",
+    }
     system = Mixed(make_system(Home(copy), environ, prefix), str(tmp_path))
     system.control("me", b"here.example\n")
     system.control("smtproutes", smtp_peer.route())
@@ -120,14 +126,24 @@ class Mixed:
 def test_one_manager_over_the_agents_of_the_other(mixed, smtp_peer, starter, agents, program):
     mixed.parts(agents)
     mixed.start(starter)
-    mixed.queue(program, b"demo@here.example", [b"demo@here.example", b"bob@far.example", b"nobody.such@here.example"], b"Subject: x\n")
+    mixed.queue(
+        program,
+        b"demo@here.example",
+        [b"demo@here.example", b"bob@far.example", b"nobody.such@here.example"],
+        b"Subject: x\n",
+    )
     mixed.until(lambda: len(mixed.arrived()) == 2 and not mixed.files())
     ((commands, data),) = smtp_peer.mails
     assert b"RCPT TO:<bob@far.example>" in commands and data.endswith(b"\r\nSubject: x\r\n")
     mail, bounce = sorted(mixed.arrived(), key=len)
     received = rb"Received: \(qmail [0-9]+ invoked by uid 0\); [^\n]* -0000\n"
-    assert re.fullmatch(rb"Return-Path: <demo@here.example>\nDelivered-To: demo@here.example\n" + received + rb"Subject: x\n", mail)
-    assert bounce.startswith(b"Return-Path: <>\nDelivered-To: demo@here.example\nReceived: (qmail ") and b" invoked for bounce); " in bounce
+    assert re.fullmatch(
+        rb"Return-Path: <demo@here.example>\nDelivered-To: demo@here.example\n" + received + rb"Subject: x\n", mail
+    )
+    assert (
+        bounce.startswith(b"Return-Path: <>\nDelivered-To: demo@here.example\nReceived: (qmail ")
+        and b" invoked for bounce); " in bounce
+    )
     assert b"\n<nobody.such@here.example>:\nSorry, no mailbox here by that name. (#5.1.1)\n\n---" in bounce
     log = mixed.stop()
     for line in (
@@ -169,6 +185,8 @@ def test_a_queue_changes_hands(mixed, smtp_peer, first, second, end):
     assert told == {b"late@far.example", *(b"bob%d@far.example" % number for number in range(count))}
     arrived = mixed.arrived()
     bounces = [mail for mail in arrived if b"\nHi. This is the qmail-send program" in mail]
-    assert {mail[mail.rindex(b"Subject: ") :] for mail in bounces} == {b"Subject: %d\n" % number for number in range(count)}
+    assert {mail[mail.rindex(b"Subject: ") :] for mail in bounces} == {
+        b"Subject: %d\n" % number for number in range(count)
+    }
     assert len(bounces) >= count and len(arrived) >= 2 * count
     mixed.stop()

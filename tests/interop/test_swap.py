@@ -88,7 +88,10 @@ def test_deferred_mail_with_its_failures_and_its_schedule(swapping, smtp_peer, f
     assert len(system.arrived(REMOTE, "more")) == REMOTE
     bounces = [one for one in system.arrived(1 + REMOTE) if b"\nHi. This is the qmail-send program" in one]
     assert len(bounces) == REMOTE
-    assert all(one.count(b"\n<nobody@here.example>:\nSorry, no mailbox here by that name. (#5.1.1)\n\n---") == 1 for one in bounces)
+    assert all(
+        one.count(b"\n<nobody@here.example>:\nSorry, no mailbox here by that name. (#5.1.1)\n\n---") == 1
+        for one in bounces
+    )
     system.stop_sender()
 
 
@@ -98,7 +101,9 @@ def test_a_crash_in_the_middle_of_deliveries(swapping, smtp_peer, first, second)
     smtp_peer.scripts += [[*OPENING, (b"C", b"more than is ever said" * 1000)]] * REMOTE
     system.start_sender(*first)
     for number in range(REMOTE):
-        system.mail(b"ann@client.example", [b"demo@here.example", b"bob%d@remote.example" % number], b"Subject: %d\r\n" % number)
+        system.mail(
+            b"ann@client.example", [b"demo@here.example", b"bob%d@remote.example" % number], b"Subject: %d\r\n" % number
+        )
     system.log.find(rb" remote %d/20\n" % REMOTE)
     system.log.find(rb": success: did_1\+0\+0/", REMOTE)
     system.until(lambda: smtp_peer.sessions == REMOTE)
@@ -169,7 +174,9 @@ def test_there_and_back_many_times(swapping, smtp_peer):
         kill(system)
     system.start_sender()
     system.until(lambda: not system.queued())
-    assert all(path.startswith(("mess/", "intd/")) for path in system.files())  # a removal cut short: swept after 36 hours
+    assert all(
+        path.startswith(("mess/", "intd/")) for path in system.files()
+    )  # a removal cut short: swept after 36 hours
     told = {re.search(rb"RCPT TO:<(.*)>", commands)[1] for commands, _ in smtp_peer.mails}
     assert told == {b"bob%d@remote.example" % number for number in range(sent)}
     subjects = {one[one.index(b"Subject: ") :] for one in arrived_at_least(system, sent)}

@@ -100,7 +100,7 @@ def rules(tmp_path, source):
 RULES = b"""127.0.0.1:allow,A="b",TCPREMOTEIP="changed",PROTO=/x=y/,NEW="1"
 :deny
 """
-DENY = b"127.:deny,A=\"b\"\n"
+DENY = b'127.:deny,A="b"\n'
 EXIT7 = ["sh", "-c", "exit 7"]
 KILLED = ["sh", "-c", "kill -9 $$"]
 CASES = [

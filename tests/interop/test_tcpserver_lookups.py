@@ -128,7 +128,7 @@ def outcome(command, options, client, environ, tmp_path):
 @pytest.mark.parametrize("client", ["127.0.0.71", "127.0.0.72", "127.0.0.73", "127.0.0.75"])
 @pytest.mark.parametrize("options", [["-R"], ["-Rpl0"], ["-Rl0"], ["-RHp"], ["-Rl0", "-x", "rules.cdb"]], ids=" ".join)
 def test_names_are_the_originals(name_server, tmp_path, client, options):
-    source = b"=.example:allow,RULE=\"named\"\n=good.example:deny\n:allow,RULE=\"none\"\n"
+    source = b'=.example:allow,RULE="named"\n=good.example:deny\n:allow,RULE="none"\n'
     subprocess.run(["tcprules", "rules.cdb", "tmp"], input=source, cwd=tmp_path, check=True)
     environ = {"DNSCACHEIP": name_server, "DNSREWRITEFILE": "/dev/null"}
     theirs, ours = (outcome(command, options, client, environ, tmp_path) for command in (THEIRS, OURS))
@@ -163,7 +163,7 @@ def test_ident_is_the_originals(tmp_path, said):
     thread = threading.Thread(target=serve)
     thread.start()
     try:
-        source = b"joe@127.0.0.78:deny\n:allow,X=\"1\"\n"
+        source = b'joe@127.0.0.78:deny\n:allow,X="1"\n'
         subprocess.run(["tcprules", "rules.cdb", "tmp"], input=source, cwd=tmp_path, check=True)
         options = ["-Hl0", "-t", "10", "-x", "rules.cdb"]
         theirs, ours = (outcome(command, options, SERVER, {}, tmp_path) for command in (THEIRS, OURS))

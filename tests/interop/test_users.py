@@ -41,11 +41,20 @@ def is_possible():
             return False
     # whoever runs the parts must be able to read them
     reading = [sys.executable, "-c", "import pyqmail.programs.pysend"]
-    how = {"user": UID["qmails"], "group": QMAIL, "extra_groups": [], "env": {"PYTHONPATH": ROOT}, "cwd": "/", "capture_output": True}
+    how = {
+        "user": UID["qmails"],
+        "group": QMAIL,
+        "extra_groups": [],
+        "env": {"PYTHONPATH": ROOT},
+        "cwd": "/",
+        "capture_output": True,
+    }
     return subprocess.run(reading, check=False, **how).returncode == 0
 
 
-pytestmark = pytest.mark.skipif(not is_possible(), reason="needs root, a mount namespace, and a checkout that others can read")
+pytestmark = pytest.mark.skipif(
+    not is_possible(), reason="needs root, a mount namespace, and a checkout that others can read"
+)
 
 
 def make(path, owner=0, group=0, mode=0o755):
@@ -69,7 +78,13 @@ def make_home(path):
     make(f"{path}/alias", UID["alias"], QMAIL, 0o2755)
     queue = f"{path}/queue"
     make(queue, q, QMAIL, 0o750)
-    for name, owner, mode in (("pid", q, 0o700), ("intd", q, 0o700), ("todo", q, 0o750), ("bounce", s, 0o700), ("lock", q, 0o750)):
+    for name, owner, mode in (
+        ("pid", q, 0o700),
+        ("intd", q, 0o700),
+        ("todo", q, 0o750),
+        ("bounce", s, 0o700),
+        ("lock", q, 0o750),
+    ):
         make(f"{queue}/{name}", owner, QMAIL, mode)
     for name, owner, mode in (("mess", q, 0o750), ("info", s, 0o700), ("local", s, 0o700), ("remote", s, 0o700)):
         for part in ("", *(f"/{number}" for number in range(SPLIT))):
@@ -88,7 +103,13 @@ def make_people(folder):
     passwd = without("/etc/passwd", NAMES)
     for name in NAMES:
         group = NOFILES if name in IN_NOFILES else QMAIL if name.startswith("qmail") else UID[name]
-        place = f"{folder}/qmail/alias" if name == "alias" else f"{folder}/{name}" if UID[name] > UID["qmails"] else f"{folder}/qmail"
+        place = (
+            f"{folder}/qmail/alias"
+            if name == "alias"
+            else f"{folder}/{name}"
+            if UID[name] > UID["qmails"]
+            else f"{folder}/qmail"
+        )
         passwd += f"{name}:x:{UID[name]}:{group}::{place}:/bin/sh\n".encode()
         if UID[name] > UID["qmails"]:
             for part in ("", "/Maildir", "/Maildir/tmp", "/Maildir/new", "/Maildir/cur"):
@@ -205,7 +226,12 @@ def test_whose_each_file_is(real, edit, smtp_peer):
     real.mail(b"ann@here.example", [b"nobody@here.example", b"bob@remote.example"], b"Subject: x\r\n")
     real.until(lambda: len([path for path in real.files() if path.startswith(("bounce", "remote"))]) == 2)
     real.until(lambda: not [path for path in real.files() if path.startswith(("todo", "intd", "local"))])
-    owners = {"mess": ("qmailq", 0o644), "info": ("qmails", 0o600), "remote": ("qmails", 0o600), "bounce": ("qmails", 0o600)}
+    owners = {
+        "mess": ("qmailq", 0o644),
+        "info": ("qmails", 0o600),
+        "remote": ("qmails", 0o600),
+        "bounce": ("qmails", 0o600),
+    }
     for path in real.files():
         seen = os.stat(f"{real.home.queue}/{path}")
         owner, mode = owners.pop(path.split("/")[0])
@@ -219,7 +245,9 @@ def test_whose_each_file_is(real, edit, smtp_peer):
 
 def test_what_waits_in_todo(real):
     real.start_queue()
-    sent = real.run("pyqueue", preexec_fn=None, input=b"hello\n")  # root, with an empty envelope: descriptor 1 is a pipe
+    sent = real.run(
+        "pyqueue", preexec_fn=None, input=b"hello\n"
+    )  # root, with an empty envelope: descriptor 1 is a pipe
     assert sent.returncode != 0 and real.files() == []
     for user in ("root", "qmaild", "alias", "qmails", "joe"):
         queue_as(real, user)
@@ -229,7 +257,9 @@ def test_what_waits_in_todo(real):
             record = file.read()
         with open(f"{real.home.queue}/mess/{int(number) % SPLIT}/{number}", "rb") as file:
             line = file.readline()
-        found[int(re.match(rb"u([0-9]+)\0p[0-9]+\0F", record)[1])] = re.fullmatch(rb"Received: \(qmail [0-9]+ invoked (.*)\); .*\n", line)[1]
+        found[int(re.match(rb"u([0-9]+)\0p[0-9]+\0F", record)[1])] = re.fullmatch(
+            rb"Received: \(qmail [0-9]+ invoked (.*)\); .*\n", line
+        )[1]
         for path in (f"todo/{number}", f"intd/{number}", f"mess/{int(number) % SPLIT}/{number}"):
             seen = os.stat(f"{real.home.queue}/{path}")
             assert (seen.st_uid, stat.S_IMODE(seen.st_mode)) == (UID["qmailq"], 0o644)
@@ -276,7 +306,9 @@ def test_mail_to_people(real, edit, smtp_peer):
     with open(f"{real.place}/joe/ran", encoding="ascii") as file:
         assert file.read().split() == [uid, uid, uid, "0077", f"{real.place}/joe"]
     assert os.stat(f"{real.place}/joe/ran").st_uid == UID["joe"]
-    assert re.search(rb"info msg [0-9]+: bytes [0-9]+ from <x@client.example> qp [0-9]+ uid %d\n" % UID["qmaild"], log(real))
+    assert re.search(
+        rb"info msg [0-9]+: bytes [0-9]+ from <x@client.example> qp [0-9]+ uid %d\n" % UID["qmaild"], log(real)
+    )
 
     # what joe forwards is joe's
     real.mail(b"x@client.example", [b"joe-on@here.example"], b"Subject: on\r\n")
@@ -293,12 +325,16 @@ def test_mail_to_people(real, edit, smtp_peer):
     for number, name in enumerate((b"postmaster", b"root"), 2):
         real.mail(b"x@client.example", [name + b"@here.example"], b"Subject: to %b\r\n" % name)
         found = [one for one in maildir(real, "ann", number) if b"Subject: to %b\n" % name in one]
-        assert re.search(rb"\nReceived: \(qmail [0-9]+ invoked by alias\); .*\nDelivered-To: %b@here.example\n" % name, found[0])
+        assert re.search(
+            rb"\nReceived: \(qmail [0-9]+ invoked by alias\); .*\nDelivered-To: %b@here.example\n" % name, found[0]
+        )
 
     # a bounce of what joe forwarded goes to who sent it, and is qmails's
     real.mail(b"ann@here.example", [b"joe-gone@here.example"], b"Subject: gone\r\n")
     found = [one for one in maildir(real, "ann", 4) if b"\nHi. This is the qmail-send program at here.example." in one]
-    assert re.match(rb"Return-Path: <>\nDelivered-To: ann@here.example\nReceived: \(qmail [0-9]+ invoked for bounce\); ", found[0])
+    assert re.match(
+        rb"Return-Path: <>\nDelivered-To: ann@here.example\nReceived: \(qmail [0-9]+ invoked for bounce\); ", found[0]
+    )
 
     real.mail(b"ann@here.example", [b"joe-fails@here.example"], b"Subject: later\r\n")
     real.until(lambda: b"deferral: not_today/\n" in log(real))

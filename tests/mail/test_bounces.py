@@ -68,4 +68,4 @@ def test_verp_sender_loses_its_end():
 
 
 def test_odd_bouncefrom_is_quoted():
-    assert b"\nFrom: \"a b\"@h\n" in Notices(b"a b", b"h", b"p", b"d").head(b"x@y", 0)
+    assert b'\nFrom: "a b"@h\n' in Notices(b"a b", b"h", b"p", b"d").head(b"x@y", 0)

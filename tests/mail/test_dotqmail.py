@@ -10,11 +10,20 @@ CANDIDATES = [
     (
         b"-",
         b"a-b-c",
-        [(b".qmail-a-b-c", None), (b".qmail-a-b-default", b"c"), (b".qmail-a-default", b"b-c"), (b".qmail-default", b"a-b-c")],
+        [
+            (b".qmail-a-b-c", None),
+            (b".qmail-a-b-default", b"c"),
+            (b".qmail-a-default", b"b-c"),
+            (b".qmail-default", b"a-b-c"),
+        ],
     ),
     (b"-", b"a-", [(b".qmail-a-", None), (b".qmail-a-default", b""), (b".qmail-default", b"a-")]),
     (b"-", b"First.Last", [(b".qmail-first:last", None), (b".qmail-default", b"First.Last")]),
-    (b"-", b"x-DEFAULT", [(b".qmail-x-default", b"DEFAULT"), (b".qmail-x-default", b"DEFAULT"), (b".qmail-default", b"x-DEFAULT")]),
+    (
+        b"-",
+        b"x-DEFAULT",
+        [(b".qmail-x-default", b"DEFAULT"), (b".qmail-x-default", b"DEFAULT"), (b".qmail-default", b"x-DEFAULT")],
+    ),
     (b"-/", b"x", [(b".qmail-/x", None), (b".qmail-/default", b"x")]),
     (b"-", b"A\xc4", [(b".qmail-a\xc4", None), (b".qmail-default", b"A\xc4")]),
 ]
@@ -28,7 +37,10 @@ LINES = [
     (b"# nothing\n\n \n./Mailbox", [(FILE, b"./Mailbox")]),
     (b"./Maildir/ \t\n/var/x\n.hidden\n", [(MAILDIR, b"./Maildir/"), (FILE, b"/var/x"), (FILE, b".hidden")]),
     (b"|cat  \n| cat\n", [(PROGRAM, b"cat"), (PROGRAM, b" cat")]),
-    (b"&me@x\nme@y\n  me@z\n& me\n&\n", [(FORWARD, b"me@x"), (FORWARD, b"me@y"), (FORWARD, b"  me@z"), (FORWARD, b" me"), (FORWARD, b"")]),
+    (
+        b"&me@x\nme@y\n  me@z\n& me\n&\n",
+        [(FORWARD, b"me@x"), (FORWARD, b"me@y"), (FORWARD, b"  me@z"), (FORWARD, b" me"), (FORWARD, b"")],
+    ),
     (b"+list\n+other\n+lists\na@b", [(LIST, b""), (FORWARD, b"a@b")]),
     (b"a\0b\n\0\n", [(FORWARD, b"a")]),
     (b"Mailbox\r\n", [(FORWARD, b"Mailbox\r")]),

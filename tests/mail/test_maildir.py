@@ -21,7 +21,9 @@ def deliver(box, blocks):
         os.umask(before)
 
 
-@pytest.mark.parametrize("blocks", [[b""], [b"From x\nno newline"], [b"a" * 65536, b"b" * 65536, b"\n"], [b"\0\xff\r\n"]])
+@pytest.mark.parametrize(
+    "blocks", [[b""], [b"From x\nno newline"], [b"a" * 65536, b"b" * 65536, b"\n"], [b"\0\xff\r\n"]]
+)
 def test_a_message_stands_in_new_as_it_is(box, blocks):
     deliver(box, blocks)
     (name,) = os.listdir(box / "new")

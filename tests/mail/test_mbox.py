@@ -40,7 +40,11 @@ def refuse(seconds):
 @pytest.mark.parametrize("content, quoted", QUOTED)
 def test_quoting_is_the_same_in_any_pieces(content, quoted, size):
     quoting = mbox.Quoting()
-    got = b"".join(quoting.receive(content[i : i + size]) for i in range(0, len(content), size)) + quoting.finish() + b"\n"
+    got = (
+        b"".join(quoting.receive(content[i : i + size]) for i in range(0, len(content), size))
+        + quoting.finish()
+        + b"\n"
+    )
     assert got == quoted
 
 
@@ -121,7 +125,9 @@ def test_waits_for_the_lock_and_follows_a_file_that_was_replaced(tmp_path):
     path.write_bytes(b"old")
     with open(path, "rb") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        waiting = subprocess.Popen([sys.executable, "-c", WAIT, path], stdout=subprocess.PIPE, bufsize=0, env={"PYTHONPATH": ROOT})
+        waiting = subprocess.Popen(
+            [sys.executable, "-c", WAIT, path], stdout=subprocess.PIPE, bufsize=0, env={"PYTHONPATH": ROOT}
+        )
         try:
             assert select.select([waiting.stdout], [], [], 30)[0] and waiting.stdout.read(99) == b"waiting"
             (tmp_path / "next").write_bytes(b"")

@@ -4,7 +4,17 @@ import re
 import pytest
 
 from pyqmail.mail import spawner
-from pyqmail.mail.spawner import Collected, Messages, Native, Refused, Spawner, Stock, check_path, check_recipient, report_text
+from pyqmail.mail.spawner import (
+    Collected,
+    Messages,
+    Native,
+    Refused,
+    Spawner,
+    Stock,
+    check_path,
+    check_recipient,
+    report_text,
+)
 from pyqmail.protocol import native, spawn_stock
 from pyqmail.system.loop import Loop
 
@@ -117,7 +127,13 @@ def queue(home):
 def test_stock_orders(queue, width):
     pipes = Pipes(queue, Stock(width))
     command = spawn_stock.command
-    for slot, path, recipient in [(0, b"0/1", b"a@b"), (3, b"0/1", b"c@d"), (1, b"0/x", b"e@f"), (2, b"0/1", b"g"), (1, b"0/9", b"h@i")]:
+    for slot, path, recipient in [
+        (0, b"0/1", b"a@b"),
+        (3, b"0/1", b"c@d"),
+        (1, b"0/x", b"e@f"),
+        (2, b"0/1", b"g"),
+        (1, b"0/9", b"h@i"),
+    ]:
         os.write(pipes.commands, command(slot, path, b"s", recipient, width))
     said = pipes.close()
     assert said[:width] == spawn_stock.hello(3, width)
@@ -134,7 +150,10 @@ def test_a_busy_slot_is_answered_under_its_number(queue):
 
 def test_native_orders(queue):
     pipes = Pipes(queue, Native(), limit=1000)
-    os.write(pipes.commands, native.deliver(9999, b"0/1", b"s", [(9999, b"a@b")]) + native.deliver(7, b"/", b"s", [(7, b"a@b")]))
+    os.write(
+        pipes.commands,
+        native.deliver(9999, b"0/1", b"s", [(9999, b"a@b")]) + native.deliver(7, b"/", b"s", [(7, b"a@b")]),
+    )
     frames = native.Unpacker().receive(pipes.close())
     assert frames[0] == (native.HELLO, 1000, b"")
     assert [(number, native.split_result(body)) for _, number, body in frames[1:]] == [
@@ -150,5 +169,9 @@ def test_nonsense_ends_the_orders(queue):
 
 
 def test_texts_are_whole_lines():
-    texts = [value for name, value in vars(spawner).items() if isinstance(value, bytes) and re.match("[A-Z_]+$", name) and name != "REPORT_CUT"]
+    texts = [
+        value
+        for name, value in vars(spawner).items()
+        if isinstance(value, bytes) and re.match("[A-Z_]+$", name) and name != "REPORT_CUT"
+    ]
     assert len(texts) == 11 and all(re.fullmatch(rb"[ZD][^\n]+ \(#[45]\.\d\.\d\)\n", text) for text in texts)

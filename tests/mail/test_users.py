@@ -23,7 +23,16 @@ ASSIGN = [
     ),
 ]
 
-BAD = [b"", b"\n.\n", b"=a:b:1:2:h:-:\n.\n", b"=a:b:1:2:h:-:x:\n", b":b:1:2:h:-::\n.\n", b"#\n.\n", b"=a:b\0:1:2:h:-::\n.\n", b"=a:b:1:2:h:-::"]
+BAD = [
+    b"",
+    b"\n.\n",
+    b"=a:b:1:2:h:-:\n.\n",
+    b"=a:b:1:2:h:-:x:\n",
+    b":b:1:2:h:-::\n.\n",
+    b"#\n.\n",
+    b"=a:b\0:1:2:h:-::\n.\n",
+    b"=a:b:1:2:h:-::",
+]
 
 
 @pytest.mark.parametrize("text, records", ASSIGN)

@@ -9,7 +9,11 @@ def test_removes_and_answers(run, home):
         open(f"{queue}/{path}", "w").close()
     done = run("pyclean", input=b"foop/30\0todo/31\0foop/99\0nonsense\0foop/12/999\0", env={"PYQMAIL_HOME": home.path})
     assert done == (0, b"+++xx", b"")
-    left = [path for path in ("intd/30", "mess/7/30", "intd/31", "todo/31", "mess/8/31") if os.path.exists(f"{queue}/{path}")]
+    left = [
+        path
+        for path in ("intd/30", "mess/7/30", "intd/31", "todo/31", "mess/8/31")
+        if os.path.exists(f"{queue}/{path}")
+    ]
     assert left == ["mess/8/31"]
 
 

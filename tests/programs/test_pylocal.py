@@ -32,7 +32,18 @@ class User:
         path.write_bytes(text)
         os.chmod(path, mode)
 
-    def deliver(self, local="joe", dash="", ext="", sender="s@x.example", default="./Mailbox", message=MESSAGE, options=(), env=None, **more):
+    def deliver(
+        self,
+        local="joe",
+        dash="",
+        ext="",
+        sender="s@x.example",
+        default="./Mailbox",
+        message=MESSAGE,
+        options=(),
+        env=None,
+        **more,
+    ):
         self.message.write_bytes(message)
         words = [*options, "--", "joe", str(self.home), local, dash, ext, "sub.host.example", sender, default]
         with open(self.message, "rb") as stdin:
@@ -54,7 +65,9 @@ def test_default_delivery_to_an_mbox(user):
     assert user.deliver() == Result(0, b"did 1+0+0\n", b"")
     box = (user.home / "Mailbox").read_bytes()
     first, _, rest = box.partition(b"\n")
-    assert re.fullmatch(rb"From s@x\.example (Mon|Tue|Wed|Thu|Fri|Sat|Sun) [A-Z][a-z]{2} \d\d \d\d:\d\d:\d\d \d{4}", first)
+    assert re.fullmatch(
+        rb"From s@x\.example (Mon|Tue|Wed|Thu|Fri|Sat|Sun) [A-Z][a-z]{2} \d\d \d\d:\d\d:\d\d \d{4}", first
+    )
     assert rest == (
         b"Return-Path: <s@x.example>\nDelivered-To: joe@sub.host.example\nSubject: hello\n\n>From here\nlast line\n\n"
     )
@@ -108,7 +121,12 @@ def test_how_a_qmail_file_ends(user, text, code, out, err):
     assert user.deliver() == Result(code, out, err)
 
 
-STATUS = {0: 0, 99: 0, **dict.fromkeys((100, 64, 65, 70, 76, 77, 78, 112), 100), **dict.fromkeys((1, 2, 71, 73, 74, 75, 111, 126, 127, 255), 111)}
+STATUS = {
+    0: 0,
+    99: 0,
+    **dict.fromkeys((100, 64, 65, 70, 76, 77, 78, 112), 100),
+    **dict.fromkeys((1, 2, 71, 73, 74, 75, 111, 126, 127, 255), 111),
+}
 
 
 @pytest.mark.parametrize("status, code", STATUS.items())
@@ -209,7 +227,9 @@ def test_modes(user, modes, code, err):
 
 def test_no_home(user):
     os.rename(user.home, f"{user.home}.old")
-    assert user.deliver() == Result(111, b"", b"Unable to switch to %s: file does not exist. (#4.3.0)\n" % os.fsencode(user.home))
+    assert user.deliver() == Result(
+        111, b"", b"Unable to switch to %s: file does not exist. (#4.3.0)\n" % os.fsencode(user.home)
+    )
 
 
 LOOPS = [

@@ -25,13 +25,20 @@ class Manager:
     """The queue manager's end of one pylspawn: order(...) and report() -> (number, text)."""
 
     def __init__(self, home, default, options=(), command=None, env=None):
-        self._dialect = "native" if "--native" in options else spawn_stock.WIDE if "--wide" in options else spawn_stock.NARROW
+        self._dialect = (
+            "native" if "--native" in options else spawn_stock.WIDE if "--wide" in options else spawn_stock.NARROW
+        )
         self.process = subprocess.Popen(
             [*(command or [sys.executable, f"{ROOT}/bin/pylspawn"]), *options, default],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
-            env={"PATH": f"{ROOT}/bin:{os.path.dirname(sys.executable)}:/usr/bin:/bin", "PYTHONPATH": ROOT, "PYQMAIL_HOME": home.path, **(env or {})},
+            env={
+                "PATH": f"{ROOT}/bin:{os.path.dirname(sys.executable)}:/usr/bin:/bin",
+                "PYTHONPATH": ROOT,
+                "PYQMAIL_HOME": home.path,
+                **(env or {}),
+            },
         )
         self._reports = native.Unpacker() if self._dialect == "native" else spawn_stock.Reports(self._dialect)
         self._ready = []
@@ -87,7 +94,9 @@ def place(home, tmp_path):
     os.chmod(tmp_path / "user", 0o755)
     home.user = tmp_path / "user"
     write_message(home, b"Subject: x\n\nhello\n")
-    assign(home, f"=joe:joe:1:1:{home.user}:::\n+joe-:joe:1:1:{home.user}:-::\n=nowhere:joe:1:1:{tmp_path}/none:::\n.\n")
+    assign(
+        home, f"=joe:joe:1:1:{home.user}:::\n+joe-:joe:1:1:{home.user}:-::\n=nowhere:joe:1:1:{tmp_path}/none:::\n.\n"
+    )
     return home
 
 
@@ -197,7 +206,7 @@ def test_one_worker_makes_delivery_after_delivery(start):
 
 def test_a_delivery_leaves_no_trace(start, place):
     (place.user / ".qmail-default").write_bytes(b"|cd /; umask 0; exec env -0\n")
-    (place.user / ".qmail-x").write_bytes(b"|umask; pwd; echo \"$DEFAULT\"; echo $EXT2\n")
+    (place.user / ".qmail-x").write_bytes(b'|umask; pwd; echo "$DEFAULT"; echo $EXT2\n')
     manager = start("|readlink /proc/$PPID/cwd; ls /proc/$PPID/fd | tr '\\n' ' '", env={"DEFAULT": "inherited"})
     fresh = manager.deliver()
     assert b"DEFAULT=y-z" not in fresh
@@ -339,7 +348,11 @@ def test_nonsense_in_the_native_dialect(run, place):
 def test_orders_from_dev_null(place):
     env = {"PYTHONPATH": ROOT, "PYQMAIL_HOME": place.path}
     done = subprocess.run(
-        [sys.executable, f"{ROOT}/bin/pylspawn", "x"], stdin=subprocess.DEVNULL, capture_output=True, env=env, timeout=SECONDS
+        [sys.executable, f"{ROOT}/bin/pylspawn", "x"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env=env,
+        timeout=SECONDS,
     )
     assert (done.returncode, done.stdout) == (0, b"\xff")
 
@@ -402,7 +415,9 @@ def public_command():
 @pytest.mark.parametrize("options", [(), ("--exec",)])
 def test_deliveries_have_the_users_identity_and_one_group(start, public, options):
     assign(public, f"=joe:joe:{NOBODY}:12345:{public.user}:::\n.\n")
-    manager = start("./Maildir/\n|id -u; id -g; id -G; grep -E '^(Uid|Gid)' /proc/self/status", *options, command=public_command())
+    manager = start(
+        "./Maildir/\n|id -u; id -g; id -G; grep -E '^(Uid|Gid)' /proc/self/status", *options, command=public_command()
+    )
     expected = f"K{NOBODY}\n12345\n12345\nUid:\t{NOBODY}\t{NOBODY}\t{NOBODY}\t{NOBODY}\nGid:\t12345\t12345\t12345\t12345\ndid 1+0+1\n"
     assert manager.deliver() == expected.encode()
     (name,) = os.listdir(public.user / "Maildir/new")
@@ -411,7 +426,10 @@ def test_deliveries_have_the_users_identity_and_one_group(start, public, options
 
 @as_root
 @pytest.mark.parametrize("options", [(), ("--exec",)])
-@pytest.mark.parametrize("uid, report", [(0, b"ZNot allowed to perform deliveries as root.\n"), (2**32 - 1, b"ZInternal qmail-lspawn bug.\n")])
+@pytest.mark.parametrize(
+    "uid, report",
+    [(0, b"ZNot allowed to perform deliveries as root.\n"), (2**32 - 1, b"ZInternal qmail-lspawn bug.\n")],
+)
 def test_nobody_delivers_as_root(start, public, options, uid, report):
     assign(public, f"=joe:joe:{uid}:0:{public.user}:::\n.\n")
     assert start("|touch ran", *options, command=public_command()).deliver() == report
@@ -443,7 +461,10 @@ def test_the_password_database_is_read_by_qmailp(start, public):
     (bin_ / "pygetpw").write_text("#!/bin/sh\nexit 115\n")
     assert manager.deliver() == b"ZNFS failure in qmail-local.\n"
     os.unlink(bin_ / "pygetpw")
-    assert manager.deliver(b"no-such-user@h") in (b"ZUnable to find alias user!\n", b"DSorry, no mailbox here by that name. (#5.1.1)\n")
+    assert manager.deliver(b"no-such-user@h") in (
+        b"ZUnable to find alias user!\n",
+        b"DSorry, no mailbox here by that name. (#5.1.1)\n",
+    )
 
 
 @as_root

@@ -47,7 +47,9 @@ def logged(command, place, script, given):
 
 def random_lines(lengths, count, seed):
     chance = random.Random(seed)
-    return b"".join(bytes(chance.choices(b"abcdefgh *\t\0\xff", k=chance.choice(lengths))) + b"\n" for _ in range(count))
+    return b"".join(
+        bytes(chance.choices(b"abcdefgh *\t\0\xff", k=chance.choice(lengths))) + b"\n" for _ in range(count)
+    )
 
 
 INPUTS = {

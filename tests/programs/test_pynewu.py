@@ -37,7 +37,11 @@ def test_the_cdb_is_the_originals_byte_for_byte(run, home):
     with open(f"{home.users}/assign", "wb") as assign:
         assign.write(ASSIGN)
     assert run("pynewu", env={"PYQMAIL_HOME": home.path}) == (0, b"", b"")
-    records = [(b"!joe\0", b"joe\0001\0002\0/home/joe\0\0"), (b"!joe-", b"joe\0001\0002\0/home/joe\0-\0"), (b"!joe\0", b"second\0001\0002\0/\0\0")]
+    records = [
+        (b"!joe\0", b"joe\0001\0002\0/home/joe\0\0"),
+        (b"!joe-", b"joe\0001\0002\0/home/joe\0-\0"),
+        (b"!joe\0", b"second\0001\0002\0/\0\0"),
+    ]
     records += [(b"!user%d\0" % i, b"u\0%d\0002\0/h\0\0" % i) for i in range(300)]
     records += [(b"!", b"alias\0003\0004\0/alias\0-\0"), (b"", b"-")]
     with open(f"{home.users}/cdb", "rb") as made:
@@ -77,4 +81,8 @@ def test_trouble_with_the_new_file(run, home):
 
 
 def test_no_home(run, tmp_path):
-    assert run("pynewu", env={"PYQMAIL_HOME": f"{tmp_path}/none"}) == (111, b"", b"qmail-newu: fatal: unable to chdir\n")
+    assert run("pynewu", env={"PYQMAIL_HOME": f"{tmp_path}/none"}) == (
+        111,
+        b"",
+        b"qmail-newu: fatal: unable to chdir\n",
+    )

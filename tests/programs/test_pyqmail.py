@@ -26,7 +26,11 @@ def place(tmp_path_factory):
 
 
 def start(home, *options):
-    environ = {"PATH": f"{ROOT}/bin:{os.path.dirname(sys.executable)}:{os.environ['PATH']}", "PYTHONPATH": ROOT, "PYQMAIL_HOME": home}
+    environ = {
+        "PATH": f"{ROOT}/bin:{os.path.dirname(sys.executable)}:{os.environ['PATH']}",
+        "PYTHONPATH": ROOT,
+        "PYQMAIL_HOME": home,
+    }
     argv = [sys.executable, f"{ROOT}/bin/pyqmail", "run", *options]
     return subprocess.Popen(argv, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -78,7 +82,10 @@ def refused(home, *options):
 def test_a_port_in_use(place):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert refused(place, "--port", str(port)) == (111, f"pyqmail: fatal: unable to listen on 127.0.0.1 port {port}: address already used\n")
+        assert refused(place, "--port", str(port)) == (
+            111,
+            f"pyqmail: fatal: unable to listen on 127.0.0.1 port {port}: address already used\n",
+        )
 
 
 def test_a_folder_that_is_a_file(place):
@@ -90,12 +97,18 @@ def test_a_folder_that_is_a_file(place):
 
 def test_a_home_whose_path_is_too_long(place):
     home = f"{place}/{'x' * 100}"
-    assert refused(home) == (100, f"pyqmail: fatal: the path of the home is too long for a UNIX socket: {home}/run/pyqueued\n")
+    assert refused(home) == (
+        100,
+        f"pyqmail: fatal: the path of the home is too long for a UNIX socket: {home}/run/pyqueued\n",
+    )
 
 
 def test_a_folder_that_is_no_private_home(place):
     os.makedirs(f"{place}/control")
-    assert refused(place) == (100, f"pyqmail: fatal: {place} is not empty and has no file `private`: it is not a private home\n")
+    assert refused(place) == (
+        100,
+        f"pyqmail: fatal: {place} is not empty and has no file `private`: it is not a private home\n",
+    )
     assert os.listdir(place) == ["control"]
 
 

@@ -106,12 +106,21 @@ def connections(started, parts):
         for pid in pids:
             for number, target in descriptors(pid).items():
                 if pid != started.process.pid and number < 2:
-                    found |= {fd: (name, number) for fd, end in ours.items() if end == target and target.startswith("pipe:")}
+                    found |= {
+                        fd: (name, number) for fd, end in ours.items() if end == target and target.startswith("pipe:")
+                    }
     return found
 
 
 FIRST = b"status: local 0/10 remote 0/20\n"
-COMMON = {1: ("pylspawn", 0), 2: ("pylspawn", 1), 3: ("pyrspawn", 0), 4: ("pyrspawn", 1), 5: ("pyclean", 0), 6: ("pyclean", 1)}
+COMMON = {
+    1: ("pylspawn", 0),
+    2: ("pylspawn", 1),
+    3: ("pyrspawn", 0),
+    4: ("pyrspawn", 1),
+    5: ("pyclean", 0),
+    6: ("pyclean", 1),
+}
 RESOLVER = {7: ("pyresolve", 0), 8: ("pyresolve", 1)}
 MORE = {9: ("pyrspawn", 0), 10: ("pyrspawn", 1), 11: ("pyrspawn", 0), 12: ("pyrspawn", 1)}
 
@@ -214,7 +223,9 @@ def test_classic_parts_are_found_in_path_and_start_clean(start, tmp_path):
     started = start("--classic", "|this ./and that", path=f"{other}:{PATH}")
     assert started.process.wait(SECONDS) == 0
     started.until(lambda: len([name for name in os.listdir(place) if name.endswith(".is")]) == 4)
-    said = {name: (place / f"{name}.is").read_text().splitlines() for name in ("pylspawn", "pyrspawn", "pyclean", "pysend")}
+    said = {
+        name: (place / f"{name}.is").read_text().splitlines() for name in ("pylspawn", "pyrspawn", "pyclean", "pysend")
+    }
     for name, lines in said.items():
         last = 6 if name == "pysend" else 2
         assert lines[:-3] == [str(number) for number in range(last + 2)]  # and what ls reads

@@ -112,7 +112,7 @@ def test_down_file_and_once(stage):
 
 
 def test_a_service_that_ends_at_once_starts_once_a_second_and_obeys(stage):
-    folder = stage.service("a", '#!/bin/sh\ndate +%s.%N >> times\n')
+    folder = stage.service("a", "#!/bin/sh\ndate +%s.%N >> times\n")
     supervisor = stage.start("pysupervise", "a")
     times = stage.until(lambda: len(t := lines(folder / "times")) >= 3 and t)
     assert all(0.9 < float(later) - float(earlier) < 2 for earlier, later in zip(times, times[1:]))

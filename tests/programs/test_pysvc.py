@@ -5,8 +5,7 @@ import os
 import pytest
 
 OPTIONS = (
-    b"svc options: u up, d down, o once, x exit, p pause, c continue, "
-    b"h hup, a alarm, i interrupt, t term, k kill\n"
+    b"svc options: u up, d down, o once, x exit, p pause, c continue, h hup, a alarm, i interrupt, t term, k kill\n"
 )
 
 

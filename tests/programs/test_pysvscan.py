@@ -106,14 +106,16 @@ def test_the_faults_of_a_service_are_its_own(stage):
     scanner = start(stage)
     assert stage.up(good)
     stage.until(
-        lambda: set(stage.err().decode().split("\n"))
-        == {
-            "supervise: fatal: unable to start none/run: file does not exist",
-            "supervise: fatal: unable to start folder/run: access denied",
-            "supervise: fatal: unable to start plain/run: access denied",
-            "supervise: fatal: unable to chdir to log: not a directory",
-            "",
-        }
+        lambda: (
+            set(stage.err().decode().split("\n"))
+            == {
+                "supervise: fatal: unable to start none/run: file does not exist",
+                "supervise: fatal: unable to start folder/run: access denied",
+                "supervise: fatal: unable to start plain/run: access denied",
+                "supervise: fatal: unable to chdir to log: not a directory",
+                "",
+            }
+        )
     )
     assert scanner.poll() is None
 

@@ -27,7 +27,12 @@ def test_defaults_without_me(control):
 def test_defaults_from_me(control):
     control("me", b"h.example\n")
     get = control.controls.get
-    assert (get("locals"), get("bouncehost"), get("helohost"), get("bouncefrom")) == ([b"h.example"], b"h.example", b"h.example", b"MAILER-DAEMON")
+    assert (get("locals"), get("bouncehost"), get("helohost"), get("bouncefrom")) == (
+        [b"h.example"],
+        b"h.example",
+        b"h.example",
+        b"MAILER-DAEMON",
+    )
 
 
 def test_present_but_empty_is_not_absent(control):

@@ -107,7 +107,13 @@ def test_run_a_program(kind):
     ours, _ = socket.socketpair()
 
     async def session(driver, peer):
-        said = await driver.run([b"sh", b"-c", b"echo $A >&6; cat >&6; exit 3"], {b"A": b"b"}, {0: os.open("/dev/null", 0)}, collect=6, path=b"/bin:/usr/bin")
+        said = await driver.run(
+            [b"sh", b"-c", b"echo $A >&6; cat >&6; exit 3"],
+            {b"A": b"b"},
+            {0: os.open("/dev/null", 0)},
+            collect=6,
+            path=b"/bin:/usr/bin",
+        )
         killed = await driver.run([b"sh", b"-c", b"kill -9 $$"], {}, {}, path=b"/bin:/usr/bin")
         return said, killed
 

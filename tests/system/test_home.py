@@ -15,7 +15,10 @@ def test_find_home():
 
 def test_a_private_home_has_one_user(home):
     assert home.owner() == os.getuid()
-    assert home.uid("qmailq") == home.uid("alias") == os.getuid() and home.gid("qmail") == os.stat(f"{home.path}/private").st_gid
+    assert (
+        home.uid("qmailq") == home.uid("alias") == os.getuid()
+        and home.gid("qmail") == os.stat(f"{home.path}/private").st_gid
+    )
 
 
 def test_another_home_asks_the_system(tmp_path):

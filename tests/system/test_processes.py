@@ -68,7 +68,12 @@ def test_search(places, in_a, in_b, outcome):
 def test_search_of_the_original(places, tmp_path, in_a, in_b, outcome):
     path = places(in_a, in_b)
     (tmp_path / "empty").mkdir()
-    done = subprocess.run([shutil.which("envdir"), tmp_path / "empty", "prog"], env={"PATH": os.fsdecode(path)}, capture_output=True, text=True)
+    done = subprocess.run(
+        [shutil.which("envdir"), tmp_path / "empty", "prog"],
+        env={"PATH": os.fsdecode(path)},
+        capture_output=True,
+        text=True,
+    )
     assert outcome in (done.stdout.strip(), done.stderr.strip().rpartition(": ")[2])
 
 
@@ -139,7 +144,9 @@ def test_become_ours_replaces_the_environment(tmp_path):
         def main(argv):
             return 9 if (argv, dict(os.environb)) == (["pyclean", "x"], {b"A": b"b"}) else 1
 
-    pid = processes.fork(lambda: processes.become(["pyclean", "x"], {b"A": b"b"}, lambda name: Module, os.fsencode(ours)))
+    pid = processes.fork(
+        lambda: processes.become(["pyclean", "x"], {b"A": b"b"}, lambda name: Module, os.fsencode(ours))
+    )
     assert os.WEXITSTATUS(os.waitpid(pid, 0)[1]) == 9
 
 
