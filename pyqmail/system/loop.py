@@ -252,9 +252,11 @@ class Loop:
         self._run_soon()
         if not self._running and longest_seconds is None:
             return
-        ready = self._selector.select(self._patience(longest_seconds))
-        for key, events in ready:
-            key.data(events)
+        watched = self._selector.get_map()
+        for key, events in self._selector.select(self._patience(longest_seconds)):
+            now = watched.get(key.fd)
+            if now is not None and now.data is key.data:  # else given back, or another's by now, in this very turn
+                key.data(events)
         self._fire_timers()
         self._run_soon()
 

@@ -97,6 +97,22 @@ def test_readiness_nobody_waits_for_does_not_spin(loop):
     assert len(turns) == 20 and ours.fileno() not in loop._selector.get_map()
 
 
+def test_what_is_forgotten_in_a_turn_is_not_called_in_it(loop):
+    pairs, called = [socket.socketpair() for _ in range(2)], []
+
+    def ready(mine, other):
+        called.append(mine)
+        for ours, _ in pairs:
+            loop.forget(ours.fileno())
+        loop.watch(pairs[other][0].fileno(), READ, lambda events: (called.append("anew"), loop.stop()))
+
+    for index, (ours, theirs) in enumerate(pairs):
+        loop.watch(ours.fileno(), READ, lambda events, index=index: ready(index, 1 - index))
+        theirs.send(b"x")
+    loop.run()
+    assert len(called) == 2 and called[1] == "anew"
+
+
 def test_promises(loop):
     first, second = Promise(), Promise()
 
