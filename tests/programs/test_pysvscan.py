@@ -4,6 +4,7 @@ import os
 import re
 import resource
 import signal
+import sys
 import time
 
 import pytest
@@ -151,12 +152,13 @@ def test_descriptors_run_out(stage):
 STUBBORN = "#!/bin/sh\ntrap '' TERM\necho begun\nwhile :; do sleep 1; done\n"
 FORKER = "#!/bin/sh\nsleep 601 &\nsetsid sleep 602 &\nexit 0\n"
 DEAF_LOG = "#!/bin/sh\nexec sleep 600\n"
-LAST_WORDS = """#!/bin/sh
-trap 'echo last words; exit 0' TERM
-echo begun
-test -p hold || mkfifo hold
-exec 9<>hold
-read line <&9
+# a shell could be told to end just before it waits, and would not hear it
+LAST_WORDS = f"""#!{sys.executable}
+import os, signal
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+os.write(1, b"begun\\n")
+signal.sigwait([signal.SIGTERM])
+os.write(1, b"last words\\n")
 """
 
 
