@@ -19,6 +19,13 @@ def count_digits(text: str | bytes) -> int:
     return len(text) - len(text.lstrip(digits))
 
 
+def session_processes(text: str) -> int:
+    """Return the number of remote session processes that an option asks for.  Raises ValueError outside 1 to 64."""
+    if not is_number(text) or len(text) > 2 or not 1 <= int(text) <= 64:
+        raise ValueError(f"not a number from 1 to 64: {text}")
+    return int(text)
+
+
 def is_number(text: str | bytes) -> bool:
     """Return whether text is nothing but ASCII digits, at least one (int() would take blanks and signs)."""
     return bool(text) and count_digits(text) == len(text)

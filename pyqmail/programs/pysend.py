@@ -14,7 +14,7 @@ HUP: control/locals and control/virtualdomains are read again.
 import os
 import signal
 
-from pyqmail.base.numbers import is_number
+from pyqmail.base.numbers import session_processes
 from pyqmail.base.options import Flag, Program, Value
 from pyqmail.mail.manager import Manager, Settings
 from pyqmail.mail.queue_files import find_queue
@@ -23,12 +23,6 @@ from pyqmail.protocol.spawn_stock import NARROW, WIDE
 from pyqmail.system.controls import Controls
 from pyqmail.system.home import Home, find_home
 from pyqmail.system.loop import Loop
-
-
-def _count(text: str) -> int:
-    if not is_number(text) or not 1 <= int(text) <= 64:
-        raise ValueError(f"not a number from 1 to 64: {text}")
-    return int(text)
 
 
 PROGRAM = Program(
@@ -42,7 +36,7 @@ PROGRAM = Program(
             "sessions",
             "N",
             "remote session processes in the native dialect, 1 to 64; default 1",
-            _count,
+            session_processes,
             long="sessions",
         ),
         Flag(None, "wide", "two bytes for a delivery in the stock dialect", long="wide"),

@@ -17,19 +17,13 @@ import gc
 import os
 
 from pyqmail.base.failure import Temporary, reason
-from pyqmail.base.numbers import is_number
+from pyqmail.base.numbers import session_processes
 from pyqmail.base.options import Argument, Flag, Program, Rest, Value
 from pyqmail.programs import registry
 from pyqmail.system.descriptors import arrange
 from pyqmail.system.home import find_home
 from pyqmail.system.privileges import drop_to, supplementary_groups
 from pyqmail.system.processes import become, execute, fork, name_process, reset_signals
-
-
-def _count(text: str) -> int:
-    if not is_number(text) or not 1 <= int(text) <= 64:
-        raise ValueError(f"not a number from 1 to 64: {text}")
-    return int(text)
 
 
 PROGRAM = Program(
@@ -43,7 +37,7 @@ PROGRAM = Program(
             "sessions",
             "N",
             "remote session processes in the native dialect, 1 to 64; default 1",
-            _count,
+            session_processes,
             long="sessions",
         ),
     ],

@@ -36,6 +36,17 @@ def test_is_number(text, truth):
     assert numbers.is_number(text) == truth
 
 
+@pytest.mark.parametrize(
+    "text, number", [("1", 1), ("64", 64), ("0", None), ("65", None), ("", None), ("+1", None), ("1" * 5000, None)]
+)
+def test_session_processes(text, number):
+    if number is None:
+        with pytest.raises(ValueError):
+            numbers.session_processes(text)
+    else:
+        assert numbers.session_processes(text) == number
+
+
 def test_dates():
     assert dates.header_date(820631134) == b"3 Jan 1996 01:05:34 -0000"
     assert dates.mbox_date(1767585782) == b"Mon Jan 05 04:03:02 2026"
