@@ -1,4 +1,7 @@
-"""The environment variables our programs read or set, declared once: name -> meaning.  Manual pages quote this."""
+"""The environment variables our programs read or set, declared once: name -> meaning.  Manual pages quote this.
+
+And the order in which additions to an environment leave it.
+"""
 
 VARIABLES = {
     "DATABYTES": "overrides control/databytes; no leading digit means 0, no limit",
@@ -35,3 +38,22 @@ VARIABLES = {
     "UID": "user id, decimal",
     "USER": "name of the user delivered to",
 }
+
+
+def merged(environ: dict, additions) -> dict:
+    """Return environ with additions, pairs of (name, value), in the order the originals' programs see.
+
+    A value of None removes the name.  Each addition takes the place away from an entry of its name, which the
+    last entry then fills, and stands at the end itself.  A name that is empty cannot be passed on and is left out.
+    Source: pathexec of ucspi-tcp
+    """
+    names, values = list(environ), dict(environ)
+    for name, value in additions:
+        if name in values:
+            names[names.index(name)] = names[-1]
+            names.pop()
+            del values[name]
+        if value is not None and name:
+            names.append(name)
+            values[name] = value
+    return {name: values[name] for name in names}

@@ -2,29 +2,24 @@
 
 import os
 
+from pyqmail.base.environment import merged
 from pyqmail.base.failure import Temporary
 from pyqmail.system.descriptors import read_file
 
 
 def merge(environ, changes) -> dict[bytes, bytes]:
-    """Return environ after changes: pairs of a name and its value, None to remove it.  Later ones win.
+    """Return environ after changes, in the originals' order (base/environment.py): a name and its value, None to remove it.
 
-    In the order the originals leave: the last variable takes the place of one that is removed or changed,
-    a new value stands at the end.  A name that contains = is split there.
+    A name that contains = is split there.
     """
-    variables = list(environ.items())
-    for name, value in changes:
-        name, split, more = name.partition(b"=")
-        if split:
-            value = more if value is None else more + b"=" + value
-        at = next((at for at, (known, _) in enumerate(variables) if known == name), None)
-        if at is not None:
-            last = variables.pop()
-            if at < len(variables):
-                variables[at] = last
-        if value is not None:
-            variables.append((name, value))
-    return dict(variables)
+    return merged(environ, [_split(name, value) for name, value in changes])
+
+
+def _split(name, value):
+    name, split, more = name.partition(b"=")
+    if split:
+        value = more if value is None else more + b"=" + value
+    return name, value
 
 
 def read_directory(path: str) -> list[tuple[bytes, bytes | None]]:

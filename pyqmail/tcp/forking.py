@@ -3,11 +3,11 @@
 import os
 import signal
 
+from pyqmail.base.environment import merged
 from pyqmail.base.failure import reason
 from pyqmail.system.driver import BlockingDriver, BlockingPeer, drive
 from pyqmail.system.processes import become, execute, fork
 from pyqmail.tcp.admission import Drop, admit, drop_line, opening_line, verdict_line
-from pyqmail.tcp.environment import merged
 from pyqmail.tcp.lines import ERRORS, EVERYTHING
 
 

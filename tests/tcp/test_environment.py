@@ -1,6 +1,7 @@
 """The environment of a connection's program: its order, and the session's view of it."""
 
-from pyqmail.tcp.environment import SessionEnvironment, merged
+from pyqmail.base.environment import merged
+from pyqmail.tcp.environment import SessionEnvironment
 
 BASE = {b"A": b"1", b"TCPREMOTEINFO": b"stale", b"B": b"2", b"PROTO": b"old", b"C": b"3"}
 
