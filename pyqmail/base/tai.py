@@ -8,7 +8,6 @@ leap seconds are ignored in both directions.  A binary label is 12 bytes: the co
 import time
 
 EPOCH = (1 << 62) + 10  # the count at 1970-01-01 00:00:00 UTC
-LABEL_BYTES = 12
 TEXT_BYTES = 25
 _COUNTS = 1 << 64
 _DIGITS = frozenset(b"0123456789abcdef")

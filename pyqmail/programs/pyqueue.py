@@ -20,6 +20,7 @@ from pyqmail.protocol.envelope import BadEnvelope, EnvelopeReader
 from pyqmail.system.channel import Unavailable
 from pyqmail.system.driver import BlockingDriver, drive
 from pyqmail.system.home import find_home
+from pyqmail.system.privileges import drop_to
 
 PROGRAM = Program(
     name="pyqueue",
@@ -136,6 +137,4 @@ def become_queue_user(home) -> None:
     except (LookupError, OSError):
         return  # who is missing is said later
     if uid:
-        os.setgroups([])
-        os.setgid(gid)
-        os.setuid(uid)
+        drop_to(uid, gid, [])

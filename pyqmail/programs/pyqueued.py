@@ -26,6 +26,7 @@ from pyqmail.mail.queue_server import QueueNumbers, QueueServer, most_connection
 from pyqmail.system.descriptors import log, open_standard_descriptors
 from pyqmail.system.home import USERS, find_home
 from pyqmail.system.loop import Loop
+from pyqmail.system.privileges import drop_to
 
 PROGRAM = Program(
     name="pyqueued",
@@ -82,9 +83,7 @@ def become_queue_user(home) -> None:
         return
     try:
         make_run(home, uid, gid)
-        os.setgroups([])
-        os.setgid(gid)
-        os.setuid(uid)
+        drop_to(uid, gid, [])
     except OSError as error:
         raise Temporary(f"unable to run as uid {uid}, whose queue this is", error) from None
 

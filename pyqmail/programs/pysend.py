@@ -24,7 +24,6 @@ from pyqmail.system.controls import Controls
 from pyqmail.system.home import Home, find_home
 from pyqmail.system.loop import Loop
 
-
 PROGRAM = Program(
     name="pysend",
     summary="deliver the mail in the queue",

@@ -25,7 +25,6 @@ from pyqmail.system.home import find_home
 from pyqmail.system.privileges import drop_to, supplementary_groups
 from pyqmail.system.processes import become, execute, fork, name_process, reset_signals
 
-
 PROGRAM = Program(
     name="pystart",
     summary="start the queue manager, the spawners, the cleaner and the resolver",

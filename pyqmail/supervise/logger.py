@@ -76,7 +76,6 @@ class Logger:
         self._pending = b""  # the start of a line, not yet decided upon
         self._following = False  # in a line whose start was decided upon
         self._compile(words, patience)
-        self._choosing = any(isinstance(step, Choice) for step in self._steps)
 
     def _compile(self, words, patience):
         size_bytes, files, processor = USUAL_BYTES, USUAL_FILES, None
