@@ -1,0 +1,125 @@
+"""Connect to a host as tcpclient does: from the words of a command line to a connected socket.
+
+    addresses = find_addresses("example.org")
+    sock = connect(addresses, port_number("smtp"))      # port_number is tcp/addresses.py's
+    if sock is None:
+        return 111                                      # why not was said, line by line
+
+All lines and failures are the original's, under its name where they are printed here.
+"""
+
+import errno
+import os
+import select
+import socket
+
+from pyqmail.base.failure import Temporary, reason
+from pyqmail.base.literals import literal_address
+from pyqmail.system.descriptors import log
+from pyqmail.tcp.addresses import literal
+
+WAITS = (2, 58)  # seconds for each address, in the first pass and in the second
+
+
+def find_addresses(host: str, own: str = "127.0.0.1", kinds=("A", "AAAA"), environ=None, waits=None) -> list[str]:
+    """Return the addresses a host word means, at least one; those of a name shuffled.
+
+    Empty or `0` means own.  A name is rewritten first (tcp/rewriting.py); its addresses are those of the first of
+    kinds that it has.  An IPv6 address is taken as it is if kinds has AAAA.  environ: whose DNS and rewriting to use,
+    the process's if None; waits as in system/resolver.py.
+    Raises Temporary, both if there is no address and if none could be found out now.
+    """
+    if host in ("", "0"):
+        return [own]
+    address = literal_address(os.fsencode(host)) if ":" in host else None
+    if address is not None and "AAAA" in kinds:
+        return [address.decode()]
+    from pyqmail.tcp.rewriting import alternatives, find_rules
+
+    environ = os.environb if environ is None else environ
+    try:
+        names = alternatives(os.fsencode(host), find_rules(environ)) if address is None else []
+    except OSError as error:
+        raise Temporary(f"temporarily unable to figure out IP address for {host}", error) from None
+    for name in names:
+        found = literal(os.fsdecode(name))
+        if found is None:
+            found = _ask(host, name, kinds, environ, waits)
+        elif "A" not in kinds:
+            continue
+        if found:
+            return found
+    raise Temporary(f"no IP address for {host}")
+
+
+def connect(
+    addresses: list[str], port: int, waits=WAITS, local: str = "", local_port: int = 0, scope: int = 0, say=log
+):
+    """Return a socket connected to the first of addresses that answers, blocking and close-on-exec; None if none does.
+
+    waits are seconds: of the first pass over the addresses, and of a second over those that did not answer in
+    time; a single address gets both at once.  Each failure is told by say, in one line, as it happens; an address that
+    will be tried again is not told of.  local, local_port: our end, empty and 0 for any.  scope: the number of the
+    interface of IPv6 addresses that need one.
+    Raises Temporary if a socket cannot be had or our end not be taken.
+    """
+    first, second = waits if len(addresses) > 1 else (sum(waits), 0)
+    for seconds, again in ((first, second), (second, 0)):
+        late = []
+        for ip in addresses:
+            sock = _socket(ip, local, local_port)
+            number = _connect(sock, (ip, port, 0, scope) if ":" in ip else (ip, port), seconds)
+            if not number:
+                sock.setblocking(True)
+                return sock
+            sock.close()
+            if number == errno.ETIMEDOUT and again:
+                late.append(ip)
+            else:
+                say(f"tcpclient: unable to connect to {ip} port {port}: {reason(number)}")
+        addresses = late
+    return None
+
+
+def _ask(host, name, kinds, environ, waits):
+    from pyqmail.system import resolver
+
+    try:
+        found = resolver.addresses_of(name, environ, resolver.WAITS if waits is None else waits, kinds)
+    except resolver.Soft as failure:
+        raise Temporary(f"temporarily unable to figure out IP address for {host}: {failure}") from None
+    if len(found) > 1:
+        import random
+
+        random.shuffle(found)
+    return [address.decode() for address in found]
+
+
+def _socket(ip, local, local_port):
+    """Return a socket for a connection to ip, not waiting, bound to our end.  Raises Temporary."""
+    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    except OSError as error:
+        raise Temporary("unable to create socket", error) from None
+    if local or local_port:
+        try:
+            if local and (":" in local) != (":" in ip):
+                raise OSError(errno.EAFNOSUPPORT, "")
+            sock.bind((local, local_port))
+        except OSError as error:
+            sock.close()
+            raise Temporary("unable to bind socket", error) from None
+    return sock
+
+
+def _connect(sock, address, seconds):
+    """Return 0 once the connection stands, else the number of the error."""
+    number = sock.connect_ex(address)
+    if number != errno.EINPROGRESS:
+        return number
+    poll = select.poll()
+    poll.register(sock, select.POLLOUT)
+    if not poll.poll(seconds * 1000):
+        return errno.ETIMEDOUT
+    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)

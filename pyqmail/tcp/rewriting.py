@@ -1,0 +1,66 @@
+"""Host names of a command line, completed and rewritten before DNS is asked.
+
+A rule is a sign, what it looks for, a colon, and what it puts there.  Upper and lower case are the same.
+
+    *X:Y    a name that ends in X: Y in the place of X
+    ?X:Y    likewise, if what stands before X has neither dot nor bracket
+    =X:Y    the name X: Y
+    -X:Y    a name that ends in X: Y in the place of all of it
+
+All rules are applied in turn; lines of another form do nothing.  A `+` in the result stands before each of several
+ends to try.  Source: ucspi-tcp
+"""
+
+import os
+
+_SIGNS = (b"*", b"?", b"=", b"-")
+_NO_DOT_AT_THE_END = b"*.:"  # so that a dot there means: as it is
+
+
+def alternatives(name: bytes, rules: list[bytes]) -> list[bytes]:
+    """Return the names to ask for, in order, until one has addresses: mostly one, with `a+.x+.y` a.x and a.y."""
+    for rule in rules:
+        name = _applied(rule, name)
+    start, *ends = name.split(b"+")
+    return [start + end for end in ends] if ends else [start]
+
+
+def find_rules(environ, resolv_conf: str = "/etc/resolv.conf") -> list[bytes]:
+    """Return the rules of this machine, from the first of these that is there.  Raises OSError.
+
+    The file DNSREWRITEFILE or /etc/dnsrewrite, one rule per line; LOCALDOMAIN; the first search or domain line
+    of resolv.conf; the domain of the machine's own name.  Only the file need not end in `*.:`.
+    """
+    text = _content(environ.get(b"DNSREWRITEFILE", b"/etc/dnsrewrite"))
+    if text is not None:
+        return [rule for line in text.split(b"\n") for rule in line.rstrip(b" \t\r").split(b"\0")]
+    if b"LOCALDOMAIN" in environ:
+        return _completion(environ[b"LOCALDOMAIN"].split(b" "))
+    for line in (_content(resolv_conf) or b"").split(b"\n"):
+        if line[:7] in (b"search ", b"search\t", b"domain ", b"domain\t"):
+            return _completion([word for word in line[7:].replace(b"\t", b" ").split(b" ") if word])
+    dot, domain = os.fsencode(os.uname().nodename).partition(b".")[1:]
+    return [b"?:" + dot + domain, _NO_DOT_AT_THE_END] if dot else [_NO_DOT_AT_THE_END]
+
+
+def _applied(rule, name):
+    sign, (end, colon, replacement) = rule[:1], rule[1:].partition(b":")
+    if sign not in _SIGNS or not colon or not name.lower().endswith(end.lower()):
+        return name
+    start = name[: len(name) - len(end)]
+    if sign == b"=" and start or sign == b"?" and any(c in start for c in b".[]"):
+        return name
+    return replacement if sign == b"-" else start + replacement
+
+
+def _completion(domains):
+    return [b"?:" + b"".join(b"+." + domain for domain in domains), _NO_DOT_AT_THE_END]
+
+
+def _content(path):
+    from pyqmail.system.descriptors import read_file
+
+    try:
+        return read_file(path)
+    except FileNotFoundError:
+        return None
