@@ -19,16 +19,17 @@ from pyqmail.base.failure import Failure, Temporary
 from pyqmail.base.numbers import UINT32, count_digits, is_number, leading_number
 from pyqmail.base.options import Act, Argument, Flag, Program, Rest, Value
 from pyqmail.programs.registry import load
-from pyqmail.system.descriptors import log, open_standard_descriptors
-from pyqmail.system.listener import first_session_number, listen, raise_descriptor_limit
+from pyqmail.system.descriptors import open_standard_descriptors
+from pyqmail.system.listener import first_session_number
 from pyqmail.system.loop import Loop
 from pyqmail.system.processes import find_ours
-from pyqmail.tcp.addresses import literal, port_number
+from pyqmail.tcp.addresses import port_number
 from pyqmail.tcp.admission import Terms
 from pyqmail.tcp.lines import ERRORS, EVERYTHING, QUIET
+from pyqmail.tcp.opening import open_ears
 from pyqmail.tcp.server import Server
-
-_SPARE_DESCRIPTORS = 64  # of each worker: log, loop, streams to others
+from pyqmail.tcp.tally import Tally
+from pyqmail.tcp.ways import Ways
 
 
 def main(argv: list[str]) -> int:
@@ -53,33 +54,23 @@ def serve(call) -> int:
     open_standard_descriptors()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    ip = find_address(call.host)
-    sock = listen(ip, port, call.backlog)
+    ears = open_ears(call.host, port, call.backlog)
     drop_rights(call)
-    port = sock.getsockname()[1]
     if call.prints_port:
-        os.write(1, b"%d\n" % port)
+        os.write(1, ears[0].local_port + b"\n")
     leave_standard_descriptors()
-    server = Server(Loop(), sock, call.limit, call.verbosity, first_session_number())
-    server.run(choose_way(call, server, terms_of(call, ip, port)))
+    terms = terms_of(call)
+    server = Server(
+        Loop(),
+        ears,
+        call.limit,
+        call.verbosity,
+        first_session_number(),
+        tally=terms.limits and Tally(),
+        drain_seconds=call.drain_seconds,
+    )
+    server.run(Ways(server, terms, call.program, find_module, load, call.workers).choose())
     return 0
-
-
-def find_address(host: str) -> str:
-    """Return the address a host word means, its first one.  Raises Temporary."""
-    if host in ("", "0"):
-        return "0.0.0.0"
-    found = literal(host)
-    if found is None:
-        from pyqmail.system import resolver
-
-        try:
-            found = [address.decode() for address in resolver.addresses_of(os.fsencode(host), kinds=("A",))]
-        except resolver.Soft as failure:
-            raise Temporary(f"temporarily unable to figure out IP address for {host}: {failure}") from None
-    if not found:
-        raise Temporary(f"no IP address for {host}")
-    return found[0]
 
 
 def drop_rights(call) -> None:
@@ -105,7 +96,7 @@ def leave_standard_descriptors() -> None:
     os.close(null)
 
 
-def terms_of(call, ip: str, port: int) -> Terms:
+def terms_of(call) -> Terms:
     """Return what the command line says about connections."""
     rules = None
     if call.rules is not None:
@@ -113,72 +104,37 @@ def terms_of(call, ip: str, port: int) -> Terms:
 
         rules = Rules(call.rules, call.absent_rules_allow)
     return Terms(
-        b"%d" % port,
-        local_ip=None if ip == "0.0.0.0" else ip.encode(),
         local_host=None if call.local_host is None else os.fsencode(call.local_host),
         looks_up_name=call.looks_up_name,
         is_paranoid=call.is_paranoid,
         asks_ident=call.asks_ident,
         ident_seconds=call.ident_seconds,
+        greet_seconds=call.greet_seconds,
         keeps_options=call.keeps_options,
         has_no_delay=call.has_no_delay,
         banner=os.fsencode(call.banner),
         rules=rules,
         rules_name=call.rules or "",
+        limits=limits_of(call),
     )
 
 
-def choose_way(call, server, terms):
-    """Return the way (tcp/server.py) to run the program: resident sessions, a fork of ours, or a foreign program."""
-    environ = dict(os.environb)
-    path = environ.get(b"PATH")
-    module = find_module(call.program[0], path)
-    if hasattr(module, "session") and call.workers != 0:
-        return residents(call, server, terms, module, environ)
-    from pyqmail.tcp.forking import Forking
-    from pyqmail.tcp.spawning import LONGEST_BANNER_BYTES
+def limits_of(call):
+    """Return the Limits of the options, and of the environment for what no option says; None if nothing can limit."""
+    options = {
+        b"MAXCONNIP": call.per_address,
+        b"MAXCONNC": call.per_network,
+        b"MAXCONNRATE": call.rate,
+        b"MAXLOAD": call.most_load,
+        b"DIEMSG": call.excess_reply,
+    }
+    settings = {name: call.environ[name] for name in options if name in call.environ}
+    settings |= {name: os.fsencode(text) for name, text in options.items() if text is not None}
+    if not settings and call.rules is None:
+        return None
+    from pyqmail.tcp.limits import Limits
 
-    names = None
-    if terms.looks_up:
-        from pyqmail.system import resolver
-        from pyqmail.tcp.names import BlockingNames
-
-        resolver.preload()
-        names = BlockingNames(resolver)
-    if module is not None:
-        for word in call.program[1:]:
-            find_module(word, path)  # a chain: what follows is here too when its turn comes in a child
-
-    def forking(of):
-        return Forking(of, terms, call.program, path, environ, module and load, names)
-
-    if module is not None or terms.looks_up or len(terms.banner) > LONGEST_BANNER_BYTES:
-        return forking(server)
-    return spawning(call, server, terms, path, environ, forking)
-
-
-def spawning(call, server, terms, path, environ, forking):
-    """Return the way of a foreign program for which nothing is to be waited for."""
-    from pyqmail.tcp.spawning import Spawning
-
-    def way(of, *others):
-        return Spawning(of, terms, call.program, path, environ, forking(of), *others)
-
-    def make_starters():
-        from pyqmail.tcp.residents import Residents
-        from pyqmail.tcp.starter import Starter
-
-        return Residents(server, count, lambda sock: Starter(call.verbosity, way).serve(sock), None, call.limit)
-
-    count = max(0, worker_count(call) - 1)
-    return way(server, count, make_starters)
-
-
-def worker_count(call) -> int:
-    """Return how many processes share the work unless --workers says it."""
-    if call.workers is not None:
-        return call.workers
-    return max(1, min(len(os.sched_getaffinity(0)), call.limit))
+    return Limits(settings)
 
 
 def find_module(word: str, path: bytes | None):
@@ -188,38 +144,6 @@ def find_module(word: str, path: bytes | None):
         return None if name is None else load(name)
     except LookupError:
         return None
-
-
-def residents(call, server, terms, module, environ):
-    """Return the way of resident sessions."""
-    import gc
-
-    from pyqmail.tcp.residents import Residents
-    from pyqmail.tcp.worker import serve as serve_sessions
-
-    count = worker_count(call)
-    most = max(1, raise_descriptor_limit() - _SPARE_DESCRIPTORS)
-    if count * most < call.limit and call.verbosity >= ERRORS:
-        log(f"tcpserver: warning: descriptors for {count * most} connections only, of {call.limit}")
-    resolve = None
-    if terms.looks_up_name or terms.local_host is None:
-        resolver = load("pyresolve")
-
-        def resolve(sock):
-            os.dup2(sock.fileno(), 0)
-            os.dup2(sock.fileno(), 1)
-            sock.close()
-            return resolver.main([resolver.PROGRAM.name])
-
-    gc.freeze()  # what is here now stays shared with the workers
-    return Residents(
-        server,
-        count,
-        lambda sock: serve_sessions(sock, terms, module, call.program, environ, call.verbosity),
-        resolve,
-        most,
-        module.PROGRAM.name,
-    )
 
 
 def _identity(text):
@@ -237,6 +161,12 @@ def _from_environment(call):
 
 def _patience(text):
     return min(leading_number(text), 86400)  # beyond that the kernel's own clocks overflow
+
+
+def _number(text):
+    """Check that text is a number, and keep the text: a variable of the same meaning is text too."""
+    _count(text)
+    return text
 
 
 def _count(text):
@@ -284,6 +214,17 @@ PROGRAM = Program(
             _count,
             "workers",
         ),
+        Value(None, "per_address", "N", "most connections from one address at once", _number, "per-address"),
+        Value(None, "per_network", "N", "most from one network, /24 or /64", _number, "per-network"),
+        Value(None, "rate", "N", "most new connections from one address within 60 seconds", _number, "rate"),
+        Value(
+            None, "most_load", "N", "deny everybody while the load average times 100 is above N", _number, "max-load"
+        ),
+        Value(
+            None, "excess_reply", "TEXT", "what a client above a limit gets before it is denied", str, "excess-reply"
+        ),
+        Value(None, "greet_seconds", "SECONDS", "let each client wait so long for the program", _count, "greet-delay"),
+        Value(None, "drain_seconds", "SECONDS", "at TERM let connections go on so long", _count, "drain"),
     ],
     arguments=[
         Argument("host", "the address to listen on", optional=True),
@@ -308,6 +249,13 @@ PROGRAM = Program(
         "asks_ident": True,
         "ident_seconds": 26,
         "workers": None,
+        "per_address": None,
+        "per_network": None,
+        "rate": None,
+        "most_load": None,
+        "excess_reply": None,
+        "greet_seconds": 0,
+        "drain_seconds": None,
     },
     exits={0: "ended by TERM; connections go on", 100: "wrong usage", 111: "try again later"},
     environment=[
@@ -322,6 +270,13 @@ PROGRAM = Program(
         "UID",
         "GID",
         "PATH",
+        "MAXCONNIP",
+        "MAXCONNC",
+        "MAXCONNRATE",
+        "MAXLOAD",
+        "DIEMSG",
+        "GREETHOLD",
+        "EARLYTALKER",
         "PYQMAIL_DNS",
         "DNSCACHEIP",
     ],

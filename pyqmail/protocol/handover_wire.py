@@ -1,8 +1,7 @@
 """The hand-over between pytcpserver and its workers: frames (protocol/frames.py) over a UNIX stream, both ways.
 
     kind          from      number                        body
-    CONNECTION 1  listener  session, as in the log lines  NUL-ended strings: client's address, client's port, our
-                                                          address or empty; with one descriptor, the connection
+    CONNECTION 1  listener  session, as in the log lines  NUL-ended strings, below; with one descriptor, the connection
     RESOLVER   2  listener  0                             empty; with one descriptor, a stream to a resolver
                                                           (protocol/resolve_wire.py) that replaces the one before
     PING       3  listener  how many before it            empty
@@ -12,6 +11,11 @@
     PONG       6  worker    the PING's                    empty
     ENDED      7  worker    session                       its process and that one's wait status, 4 bytes each,
                                                           big-endian; process 0: none could be had
+
+The strings of a CONNECTION are: TCP, TCP6 or UNIX; client's address, `unix` for a UNIX client; its port; our address,
+empty when the worker is to ask the kernel; our port; the interface of a link-local client; pid, uid and gid of a UNIX
+client, blanks between; and how many connections there are from its address, from its network, and how many new ones
+came from its address lately, blanks between.  What there is none of is empty.
 
 Frames with descriptors may travel together, at most BATCH of them in one message: their descriptors, in their order,
 come with its first byte.  At most IN_FLIGHT connections are on their way, sent and not yet TAKEN.  A frame
@@ -33,6 +37,7 @@ CONNECTION, RESOLVER, PING, TAKEN, END, PONG, ENDED = range(1, 8)
 IN_FLIGHT = 256
 BATCH = 64
 LIMIT_BYTES = 1024
+_PROTOCOLS = (b"TCP", b"TCP6", b"UNIX")
 _ENDED = struct.Struct(">II")
 
 pack = frames.pack
@@ -43,17 +48,21 @@ def Unpacker():
     return frames.Unpacker(LIMIT_BYTES)
 
 
-def connection(session: int, ip: bytes, port: bytes, local_ip: bytes) -> bytes:
-    """Return a CONNECTION frame; an empty local_ip is for the worker to ask the kernel."""
-    return pack(CONNECTION, session, strings(ip, port, local_ip))
+def connection(session: int, texts) -> bytes:
+    """Return a CONNECTION frame of its eight strings."""
+    return pack(CONNECTION, session, strings(*texts))
 
 
-def split_connection(body: bytes) -> tuple[bytes, bytes, bytes]:
-    """Return (client's address, client's port, our address or empty).  Raises Malformed."""
+def split_connection(body: bytes) -> list[bytes]:
+    """Return the eight strings.  Raises Malformed."""
     texts = split_strings(body)
-    if len(texts) != 3 or not texts[0] or not texts[1].isdigit():
+    if len(texts) != 8 or texts[0] not in _PROTOCOLS or not texts[1] or not _are_numbers(texts[2], *texts[6:]):
         raise Malformed("not a connection")
-    return texts[0], texts[1], texts[2]
+    return texts
+
+
+def _are_numbers(*texts):
+    return all(word.isdigit() for text in texts for word in text.split())
 
 
 def end(session: int, exit_code: int) -> bytes:

@@ -5,7 +5,7 @@ write and its driver for everything else that waits; it cannot tell which driver
 never suspends; drive() runs such a coroutine to its end.
 
     peer    timeout_seconds; put(data); await flush(); await read() -> bytes, b"" at the end; close()
-            has_input(): whether read() would not have to wait
+            has_input(): whether read() would not have to wait; await has_input_within(seconds): the same, waiting for it
     driver  await run(argv, environ, descriptors, collect=None) -> (wait status, what the child wrote on `collect`)
             started(pid), if given, is called once the program runs
             await sleep(seconds); await connect(address, seconds, source=None) -> peer
@@ -71,6 +71,9 @@ class BlockingPeer:
 
     def has_input(self):
         return _is_readable(self._in)
+
+    async def has_input_within(self, seconds):
+        return _is_readable(self._in, seconds)
 
     def close(self):
         for fd in {self._in, self._out}:
@@ -177,6 +180,13 @@ class EventPeer:
     def has_input(self):
         return _is_readable(self._fd)
 
+    async def has_input_within(self, seconds):
+        try:
+            await self._loop.readable(self._fd, seconds)
+        except TimedOut:
+            return False
+        return True
+
     def close(self):
         if not self.closed:
             self.closed = True
@@ -256,10 +266,10 @@ class EventDriver:
         return EventPeer(self.loop, sock)
 
 
-def _is_readable(fd):
+def _is_readable(fd, seconds=0):
     poll = select.poll()
     poll.register(fd, select.POLLIN)
-    return bool(poll.poll(0))
+    return bool(poll.poll(seconds * 1000))
 
 
 def _socket_for(address, source):

@@ -8,28 +8,32 @@ import os
 import socket
 
 from pyqmail.base.failure import reason
+from pyqmail.base.numbers import leading_number
 from pyqmail.system.channel import Gone
 from pyqmail.system.loop import TimedOut
+from pyqmail.tcp.connection import TCP, UNIX, plain
+from pyqmail.tcp.environment import tcp_variables, unix_variables
 from pyqmail.tcp.names import ask_ident, find_name
 
 LABEL = b"tcpserver: "
 _CLEAN = bytes(c if 32 < c < 127 and c not in b"%:" else 63 for c in range(256))
+_CLEAN_ADDRESS = _CLEAN[:58] + b":" + _CLEAN[59:]
 _FIELD_BYTES = 100
+_LONGEST_GREET_SECONDS = 3600
 
 
 class Terms:
     """What the command line says about connections, the same for all of them.
 
-    local_host None: look it up.  local_ip None: ask the kernel for each connection.  banner may be empty.
-    rules: Rules or None; rules_name is what messages call them.
+    local_host None: look it up.  banner may be empty.  rules: Rules or None; rules_name is what messages call them.
+    limits: Limits (tcp/limits.py) or None.  greet_seconds: how long a client has to wait for its program, 0 not at all.
     """
 
-    def __init__(self, local_port, **settings):
-        self.local_port = local_port
-        self.local_ip = self.local_host = self.rules = None
+    def __init__(self, **settings):
+        self.local_host = self.rules = self.limits = None
         self.looks_up_name = self.is_paranoid = self.asks_ident = False
         self.keeps_options, self.has_no_delay = False, False
-        self.ident_seconds, self.banner, self.rules_name = 26, b"", ""
+        self.ident_seconds, self.greet_seconds, self.banner, self.rules_name = 26, 0, b"", ""
         self.__dict__.update(settings)
 
     @property
@@ -43,23 +47,34 @@ class Drop(Exception):
 
 
 class Admission:
-    """The outcome: whether the rules deny it, and the variables to set (None: to unset), in their order."""
+    """The outcome: whether the client is denied, and the variables to set (None: to unset), in their order.
 
-    __slots__ = ("is_denied", "additions", "fields")
+    fields are those of the `ok` or `deny` line, remark what follows them.  is_usual: additions are those of every TCP
+    client, in NAMES' order, no more.  greet_seconds: how long the program is to be held back.
+    """
 
-    def __init__(self, is_denied, additions, fields):
-        self.is_denied, self.additions, self.fields = is_denied, additions, fields
+    __slots__ = ("is_denied", "additions", "fields", "remark", "is_usual", "greet_seconds")
+
+    def __init__(self, is_denied, additions, fields, remark=b"", is_usual=False, greet_seconds=0):
+        self.is_denied, self.additions, self.fields, self.remark = is_denied, additions, fields, remark
+        self.is_usual, self.greet_seconds = is_usual, greet_seconds
 
 
-async def admit(terms, sock, peer, ip: bytes, port: bytes, driver, names, local_ip: bytes | None = None) -> Admission:
+async def admit(terms, sock, peer, client, driver, names) -> Admission:
     """Do all that comes before the program.  peer writes to sock.  Raises Drop."""
-    if not terms.keeps_options:
+    if client.protocol == UNIX:
+        if terms.banner:
+            await _say(peer, terms.banner)
+        uid = client.uid
+        fields = (b"", client.local_ip, b"", b"", client.ip, uid, b"")
+        return await _judge(terms, peer, client, None, uid, unix_variables(client), fields)
+    if not terms.keeps_options and client.protocol == TCP:
         _try_option(sock, socket.IPPROTO_IP, socket.IP_OPTIONS, b"")
     if terms.has_no_delay:
         _try_option(sock, socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if terms.banner:
-        await _greet(peer, terms.banner)
-    local_ip = local_ip or terms.local_ip or _own_address(sock)
+        await _say(peer, terms.banner)
+    ip, local_ip = client.ip, client.local_ip or _own_address(sock)
     local_host = terms.local_host
     if local_host is None:
         local_host = await find_name(names, local_ip, False)
@@ -67,27 +82,50 @@ async def admit(terms, sock, peer, ip: bytes, port: bytes, driver, names, local_
     if terms.looks_up_name:
         host = await find_name(names, ip, terms.is_paranoid)
     if terms.asks_ident:
-        info = await ask_ident(driver, (ip, port, local_ip, terms.local_port), terms.ident_seconds)
-    additions = [
-        (b"PROTO", b"TCP"),
-        (b"TCPLOCALIP", local_ip),
-        (b"TCPLOCALPORT", terms.local_port),
-        (b"TCPLOCALHOST", local_host),
-        (b"TCPREMOTEIP", ip),
-        (b"TCPREMOTEPORT", port),
-        (b"TCPREMOTEHOST", host),
-        (b"TCPREMOTEINFO", info),
-    ]
-    rule = None
+        info = await ask_ident(driver, (ip, client.port, local_ip, client.local_port), terms.ident_seconds)
+    additions = tcp_variables(client, local_ip, local_host, host, info)
+    fields = (local_host, local_ip, client.local_port, host, ip, info, client.port)
+    return await _judge(terms, peer, client, host, info, additions, fields)
+
+
+async def _judge(terms, peer, client, host, info, additions, fields):
+    """Return the Admission that rules and limits make of what was found out."""
+    rule, variables, is_usual = None, (), client.protocol == TCP
     if terms.rules is not None:
         try:
-            rule = terms.rules.find(ip, host, info)
+            rule = terms.rules.find(client.ip, host, info)
         except OSError as error:
             raise Drop(f"unable to read {terms.rules_name}: {reason(error)}") from None
     if rule is not None:
-        additions += rule.variables
-    fields = (local_host, local_ip, terms.local_port, host, ip, info, port)
-    return Admission(rule is not None and rule.is_denied, additions, fields)
+        if rule.is_denied:
+            return Admission(True, additions, fields)
+        if rule.variables:
+            variables, is_usual = rule.variables, False
+            additions += variables
+    if terms.limits is not None:
+        excess = terms.limits.excess(client, variables)
+        if excess is not None:
+            if excess.reply:
+                await _say(peer, excess.reply)
+            return Admission(True, additions, fields, excess.remark)
+    return Admission(False, additions, fields, b"", is_usual, _greet_seconds(terms, variables))
+
+
+def _greet_seconds(terms, variables):
+    for name, value in variables:
+        if name == b"GREETHOLD":
+            return min(leading_number(value), _LONGEST_GREET_SECONDS)
+    return terms.greet_seconds
+
+
+async def hold_greeting(admission, peer) -> None:
+    """Let the client wait for its program as long as its admission says; one that talks before is marked by EARLYTALKER.
+
+    A client that has gone is as early as one that talks.
+    """
+    if admission.greet_seconds:
+        is_early = await peer.has_input_within(admission.greet_seconds)
+        admission.additions.append((b"EARLYTALKER", b"1" if is_early else None))
 
 
 def opening_line(number: int, ip: bytes) -> bytes:
@@ -95,9 +133,17 @@ def opening_line(number: int, ip: bytes) -> bytes:
 
 
 def verdict_line(number: int, admission: Admission) -> bytes:
-    """Return the `ok` or `deny` line: what was found out, not what a rule made of it."""
+    """Return the `ok` or `deny` line: what was found out, not what a rule made of it.
+
+    Addresses keep their colons, as in ucspi-tcp6; an IPv4 address has none.
+    """
     word = b"deny" if admission.is_denied else b"ok"
-    return LABEL + b"%b %d %b:%b:%b %b:%b:%b:%b\n" % (word, number, *map(_field, admission.fields))
+    local_host, local_ip, local_port, host, ip, info, port = admission.fields
+    names = (local_host, local_port, host, info, port)
+    local_host, local_port, host, info, port = (_field(text, _CLEAN) for text in names)
+    local_ip, ip = _field(local_ip, _CLEAN_ADDRESS), _field(ip, _CLEAN_ADDRESS)
+    fields = (local_host, local_ip, local_port, host, ip, info, port)
+    return LABEL + b"%b %d %b:%b:%b %b:%b:%b:%b%b\n" % (word, number, *fields, admission.remark)
 
 
 def drop_line(text: str) -> bytes:
@@ -112,11 +158,11 @@ def end_line(number: int, wait_status: int) -> bytes:
     return LABEL + b"end %d status %d\n" % (number, wait_status)
 
 
-def _field(text):
+def _field(text, clean):
     """Clean and cut a field of the line; exactly 100 bytes are marked as cut too, as the original does."""
     if not text:
         return b""
-    return (text[:_FIELD_BYTES] + b"..." if len(text) >= _FIELD_BYTES else text).translate(_CLEAN)
+    return (text[:_FIELD_BYTES] + b"..." if len(text) >= _FIELD_BYTES else text).translate(clean)
 
 
 def _try_option(sock, level, option, value):
@@ -128,12 +174,12 @@ def _try_option(sock, level, option, value):
 
 def _own_address(sock):
     try:
-        return sock.getsockname()[0].encode()
+        return plain(sock.getsockname()[0]).encode()
     except OSError as error:
         raise Drop(f"unable to get local address: {reason(error)}") from None
 
 
-async def _greet(peer, banner):
+async def _say(peer, banner):
     peer.put(banner)
     try:
         await peer.flush()

@@ -1,6 +1,9 @@
 """The environment of a connection's program: ours, and what is known about the connection."""
 
+import os
 from collections.abc import Mapping
+
+from pyqmail.tcp.connection import TCP6
 
 # in the order in which they are set
 NAMES = (
@@ -15,32 +18,71 @@ NAMES = (
 )
 
 
+def tcp_variables(client, local_ip: bytes, local_host, host, info) -> list:
+    """Return [(name, value or None)] for a TCP client; one of IPv6 has each twice, as ucspi-tcp6 sets them."""
+    values = (
+        client.protocol,
+        local_ip,
+        client.local_port,
+        local_host,
+        client.ip,
+        client.port,
+        host,
+        info,
+    )
+    additions = list(zip(NAMES, values))
+    if client.protocol == TCP6:
+        additions += [(b"TCP6" + name[3:], value) for name, value in additions[1:]]
+        additions.append((b"TCP6INTERFACE", client.interface or None))
+    return additions
+
+
+def unix_variables(client) -> list:
+    """Return [(name, value or None)] for a client of a UNIX socket, as ucspi-unix sets them; it has no TCP variables."""
+    pid, uid, gid = client.credentials.split()
+    return [
+        (b"PROTO", client.protocol),
+        (b"UNIXLOCALPATH", client.local_ip),
+        (b"UNIXLOCALUID", b"%d" % os.getuid()),
+        (b"UNIXLOCALGID", b"%d" % os.getgid()),
+        (b"UNIXLOCALPID", b"%d" % os.getpid()),
+        (b"UNIXREMOTEEUID", uid),
+        (b"UNIXREMOTEEGID", gid),
+        (b"UNIXREMOTEPID", pid),
+        *((name, None) for name in NAMES[1:]),
+    ]
+
+
 class SessionEnvironment(Mapping):
     """The same for a session in a worker: its few variables over the process's, which all sessions share.
 
-    base is what all share, without NAMES.  Read only; dict(environment) is a copy to change.
+    base is what all share.  Read only; dict(environment) is a copy to change.
     """
 
     __slots__ = ("_base", "_own")
 
     def __init__(self, base: dict, additions) -> None:
         self._base = base
-        self._own = {name: value for name, value in additions if value is not None and name}
+        self._own = {name: value for name, value in additions if name and (value is not None or name in base)}
 
     def __getitem__(self, name):
-        own = self._own
-        return own[name] if name in own else self._base[name]
+        value = self._own[name] if name in self._own else self._base[name]
+        if value is None:
+            raise KeyError(name)
+        return value
 
     def get(self, name, default=None):
         own = self._own
-        return own[name] if name in own else self._base.get(name, default)
+        value = own[name] if name in own else self._base.get(name)
+        return default if value is None else value
 
     def __contains__(self, name):
-        return name in self._own or name in self._base
+        return self.get(name) is not None
 
     def __iter__(self):
-        yield from self._base
-        yield from (name for name in self._own if name not in self._base)
+        own = self._own
+        yield from (name for name in self._base if name not in own or own[name] is not None)
+        yield from (name for name, value in own.items() if value is not None and name not in self._base)
 
     def __len__(self):
-        return len(self._base) + sum(name not in self._base for name in self._own)
+        return sum(1 for _ in self)

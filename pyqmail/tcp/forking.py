@@ -7,7 +7,7 @@ from pyqmail.base.environment import merged
 from pyqmail.base.failure import reason
 from pyqmail.system.driver import BlockingDriver, BlockingPeer, drive
 from pyqmail.system.processes import become, execute, fork
-from pyqmail.tcp.admission import Drop, admit, drop_line, opening_line, verdict_line
+from pyqmail.tcp.admission import Drop, admit, drop_line, hold_greeting, opening_line, verdict_line
 from pyqmail.tcp.lines import ERRORS, EVERYTHING
 
 
@@ -29,15 +29,15 @@ class Forking:
     def begin(self) -> None:
         pass
 
-    def take(self, sock, ip: bytes, port: bytes, admission=None) -> None:
+    def take(self, sock, client, admission=None) -> None:
         """admission: what the listener has found out already."""
         self._server.flush()
         try:
-            pid = fork(lambda: self._serve(sock, ip, port, admission))
+            pid = fork(lambda: self._serve(sock, client, admission))
             self._children.add(pid)
-            self._server.started(pid)
+            self._server.enter(pid, client)
         except OSError as error:
-            self._server.not_started(error)
+            self._server.not_started(client, error)
         sock.close()
 
     def push(self) -> None:
@@ -54,21 +54,24 @@ class Forking:
     def leave(self) -> None:
         pass
 
-    def _serve(self, sock, ip, port, admission):
-        verbosity, number = self._server.verbosity, os.getpid()
+    def end_all(self, number: int) -> None:
+        for pid in self._children:
+            os.kill(pid, number)
+
+    def _serve(self, sock, client, admission):
+        verbosity, number, fd = self._server.verbosity, os.getpid(), sock.fileno()
+        peer = BlockingPeer(fd, fd)
         self._server.let_go()
         if verbosity >= EVERYTHING:
-            _say(opening_line(number, ip))
+            _say(opening_line(number, client.ip))
         try:
             if admission is None:
-                fd = sock.fileno()
-                admission = drive(
-                    admit(self._terms, sock, BlockingPeer(fd, fd), ip, port, BlockingDriver(), self._names)
-                )
+                admission = drive(admit(self._terms, sock, peer, client, BlockingDriver(), self._names))
             if verbosity >= EVERYTHING:
                 _say(verdict_line(number, admission))
             if admission.is_denied:
                 return 100
+            drive(hold_greeting(admission, peer))
             self._stand_on(sock)
             return self._run(admission)
         except Drop as drop:

@@ -1,11 +1,13 @@
 """A worker's end of the stream to the listener (protocol/handover_wire.py)."""
 
 import array
+import os
 import socket
 
 from pyqmail.protocol import handover_wire as wire
 from pyqmail.system.descriptors import log
 from pyqmail.system.loop import READ, WRITE
+from pyqmail.tcp.connection import TCP, TCP6, UNIX, Connection
 
 _PIECE = 65536
 _ROOM = socket.CMSG_SPACE(4 * wire.BATCH)
@@ -14,7 +16,7 @@ _ROOM = socket.CMSG_SPACE(4 * wire.BATCH)
 class HandoverEnd:
     """Takes what the listener sends and answers its heartbeat; put() sends frames, those of one turn together.
 
-    take(number, sock, ip, port, local_ip) is called for each connection, use_resolver(sock) for a resolver,
+    take(sock, client) is called for each connection, use_resolver(sock) for a resolver,
     over() once no more will come.  Malformed is for the loop, that is, for the process, to end with.
     """
 
@@ -50,7 +52,7 @@ class HandoverEnd:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 found = array.array("i")
                 found.frombytes(content[: len(content) - len(content) % found.itemsize])
-                self._descriptors += map(_connection, found)
+                self._descriptors += found
         if not data:
             self._loop.forget(self._sock.fileno())
             self._sock.close()
@@ -61,24 +63,30 @@ class HandoverEnd:
         for kind, number, body in self._unpacker.receive(data):
             if kind == wire.CONNECTION:
                 taken += 1
-                self._connection(number, *wire.split_connection(body))
+                self._connection(number, Connection.from_texts(wire.split_connection(body)))
             elif kind == wire.PING:
                 self.put(wire.pack(wire.PONG, number))
             elif kind != wire.RESOLVER:
                 raise wire.Malformed("not a word of a listener's")
             elif self._descriptors:
-                self._use_resolver(self._descriptors.pop(0))
+                self._use_resolver(_connection(self._descriptors.pop(0), UNIX))
         if taken:
             self.put(wire.pack(wire.TAKEN, taken))
         if self._unpacker.is_empty:
-            self._descriptors.clear()
+            self._close_strays()
 
-    def _connection(self, number, ip, port, local_ip):
+    def _connection(self, number, client):
+        client.number = number
         if self._descriptors:
-            self._take(number, self._descriptors.pop(0), ip, port, local_ip)
+            self._take(_connection(self._descriptors.pop(0), client.protocol), client)
             return
         log("tcpserver: warning: dropping connection, no descriptor came with it")
         self.put(wire.end(number, 111))
+
+    def _close_strays(self):
+        for fd in self._descriptors:
+            os.close(fd)
+        self._descriptors.clear()
 
     def _flush(self):
         self._is_due = False
@@ -99,6 +107,9 @@ class HandoverEnd:
             self._loop.watch(self._sock.fileno(), READ, self._ready)
 
 
-def _connection(fd):
+_FAMILIES = {TCP: socket.AF_INET, TCP6: socket.AF_INET6, UNIX: socket.AF_UNIX}
+
+
+def _connection(fd, protocol):
     # family and type given: nothing to ask the kernel for
-    return socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=fd)
+    return socket.socket(_FAMILIES[protocol], socket.SOCK_STREAM, 0, fileno=fd)

@@ -66,12 +66,13 @@ class Residents:
         """The workers' processes."""
         return [seat.pid for seat in self._seats if seat.pid is not None]
 
-    def take(self, sock, ip: bytes, port: bytes) -> None:
-        number = self._server.session_number()
+    def take(self, sock, client) -> None:
+        number = self._server.number_for(client)
+        self._server.enter(number, client)
         seat = min(filter(self._can_take, self._seats), key=lambda seat: len(seat.sessions))
         seat.sessions.add(number)
         seat.on_way += 1
-        seat.queue.append((wire.connection(number, ip, port, b""), sock))
+        seat.queue.append((wire.connection(number, client.texts()), sock))
 
     def push(self) -> None:
         self._server.flush()  # the status line comes before the worker's
@@ -103,6 +104,10 @@ class Residents:
             if seat.sock is not None and seat.queue:
                 seat.sock.settimeout(1.0)
                 self._send(seat)
+
+    def end_all(self, number: int) -> None:
+        for pid in self.pids:
+            os.kill(pid, number)
 
     def _can_take(self, seat):
         return seat.pid is not None and seat.on_way < wire.IN_FLIGHT and len(seat.sessions) < self._most
@@ -183,10 +188,20 @@ class Residents:
             server.end(number, status)
         seat.sessions, seat.queue, seat.on_way = waiting, collections.deque(kept), len(kept)
         seat.sock = seat.resolver = None  # its resolver ends with the stream between them
-        if time.monotonic() - seat.since < _SOON_SECONDS:
+        if server.is_ending:
+            self._give_up(seat)
+        elif time.monotonic() - seat.since < _SOON_SECONDS:
             server.loop.after(_SOON_SECONDS, lambda: self._begin(seat))
         else:
             self._begin(seat)
+
+    def _give_up(self, seat):
+        """There will be no other worker for what waits here."""
+        for _, sock in seat.queue:
+            sock.close()
+        for number in seat.sessions:
+            self._server.uncount(number)
+        seat.sessions, seat.queue, seat.on_way = set(), collections.deque(), 0
 
     def _ready(self, seat, events):
         if events & READ and not self._receive(seat):
@@ -227,9 +242,9 @@ class Residents:
                 raise wire.Malformed("not a session of this worker")
             seat.sessions.discard(number)
             if pid:
-                self._server.end(pid, wait_status)
+                self._server.end(number, wait_status, pid)
             else:
-                self._server.uncount()
+                self._server.uncount(number)
         elif kind == wire.TAKEN:
             seat.on_way = max(0, seat.on_way - number)
         elif kind == wire.PONG:

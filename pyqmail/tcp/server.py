@@ -4,115 +4,190 @@ A way is one of tcp/spawning.py, tcp/forking.py, tcp/residents.py:
 
     begin()              before the first connection: start what is needed
     has_room             False holds back accept
-    take(sock, ip, port) owns the connection from now on; it is counted until server.end() is called for it
+    take(sock, client)   owns the connection from now on; it is counted until server.end() is called for it
     push()               after a batch of take(): hand on what is still held
     reaped(pid, status)  a child has ended
     let_go()             in a forked child: close what only the parent goes on with
-    leave()              the listener is about to end
+    leave()              no connection will come any more
+    end_all(signal)      send the signal to every process that serves a connection
 """
 
+import collections
 import os
 import signal
+import time
 
 from pyqmail.base.failure import Temporary
 from pyqmail.system.listener import FINAL, PASSING
 from pyqmail.system.loop import READ
 from pyqmail.system.processes import reap
-from pyqmail.tcp.admission import end_line, status_line
+from pyqmail.tcp.admission import end_line, opening_line, status_line
 from pyqmail.tcp.lines import Lines
 
 _BATCH = 16  # accepts for each wake-up, so that ended children and workers are heard in between
 _PAUSE_SECONDS = 0.1
+_LAST_SECONDS = 1.0  # between TERM for what is left and our own end
 
 
 class Server(Lines):
-    """One listening socket, its limit of connections at once, and the lines about them on descriptor 2."""
+    """Listening sockets, the limit of connections at once, and the lines about them on descriptor 2.
 
-    def __init__(self, loop, sock, limit: int, verbosity: int, first_number: int):
+    tally           counts clients by address (tcp/tally.py), or None
+    proxies         None, or who is believed when it says for whom it speaks (tcp/introduction.py):
+                    begin(sock, client, server) takes charge of a connection and returns True, or returns False; later
+                    it calls introduced() or refused().  let_go() is for a forked child
+    drain_seconds   None: a TERM ends the listener at once.  Otherwise: how long connections may go on
+    """
+
+    def __init__(
+        self, loop, ears, limit: int, verbosity: int, first_number: int, tally=None, proxies=None, drain_seconds=None
+    ):
         super().__init__(verbosity)
-        self.loop, self.limit = loop, limit
+        self.loop, self.ears, self.limit, self.drain_seconds = loop, ears, limit, drain_seconds
         self.count = 0
+        self.clients = {}  # number in the log lines, or session number: Connection
+        self.is_ending = False
         self.way = self._failure = None
-        self._sock, self._watched, self._paused = sock, False, False
+        self._tally, self._proxies = tally, proxies
+        self._introduced = collections.deque()
+        self._watched, self._paused = False, False
         self._first_number = self._number = first_number
 
-    def run(self, way) -> None:
-        """Serve until SIGTERM.  Raises Temporary when the socket is of no use any more."""
+    def run(self, way, ready=lambda: None) -> None:
+        """Serve until SIGTERM; ready() is called once connections are.  Raises Temporary when no socket is of use."""
         self.way = way
         self.loop.on_signal(signal.SIGCHLD, self._reap)
-        self.loop.on_signal(signal.SIGTERM, self.loop.stop)
+        self.loop.on_signal(signal.SIGTERM, self._end)
         noted = signal.getsignal(signal.SIGTERM)
         signal.signal(signal.SIGTERM, lambda number, frame: self._terminate(noted, number, frame))
         way.begin()
         self._status()
         self.flush()
         self.adjust()
+        ready()
         self.loop.run()
         if self._failure is not None:
             raise Temporary("unable to accept", self._failure)
-        way.leave()
+        if not self.is_ending:
+            way.leave()
+        self.flush()
 
-    def session_number(self) -> int:
-        """Return the next number of a connection that has no process: above all pids, not repeated for long."""
+    def change_limit(self, limit: int) -> None:
+        """Allow so many connections from now on; those there are stay."""
+        self.limit = limit
+        self._status()
+        self.flush()
+        self.adjust()
+
+    def number_for(self, client) -> int:
+        """Return the number of a connection that has no process: above all pids, not repeated for long."""
         number = self._number
         self._number = number + 1 if number < 0x7FFFFFFF else self._first_number
         return number
 
-    def started(self, pid: int) -> None:
-        """A way has a process for the connection at hand."""
+    def enter(self, number: int, client) -> None:
+        """A way serves the connection under this number."""
+        client.number = number
+        self.clients[number] = client
 
-    def end(self, number: int, wait_status: int) -> None:
-        """Count a connection out."""
-        self.count -= 1
-        self.say(end_line(number, wait_status))
+    def end(self, number: int, wait_status: int, shown: int | None = None) -> None:
+        """Count a connection out; shown is its number in the log lines, if not the one it was entered with."""
+        self._leave(self.clients.pop(number))
+        self.say(end_line(number if shown is None else shown, wait_status))
         self._status()
 
-    def not_started(self, error: OSError) -> None:
+    def uncount(self, number: int) -> None:
+        """Count out a connection that turned out never to have been a process or a session."""
+        self._leave(self.clients.pop(number))
+        self._status()
+
+    def not_started(self, client, error: OSError) -> None:
         """Count out a connection for which no process could be had."""
         self.warn_of_fork(error)
-        self.uncount()
-
-    def uncount(self) -> None:
-        """Count out a connection that never was a process or a session."""
-        self.count -= 1
+        self._leave(client)
         self._status()
 
+    def introduced(self, sock, client) -> None:
+        """A proxy has said whom it speaks for: client is that one now."""
+        self._introduced.append((sock, client))
+        self.adjust()
+
+    def refused(self, sock, client, why: str) -> None:
+        """A proxy did not say whom it speaks for: the connection is dropped."""
+        sock.close()
+        number = self.number_for(client)
+        self.say(opening_line(number, client.ip))
+        self.warn(why)
+        self.count -= 1
+        self.say(end_line(number, 111 << 8))
+        self._status()
+        self.flush()
+        self._leave_if_last()
+        self.adjust()
+
     def let_go(self) -> None:
-        """In a forked child: give up the loop, the socket and all that the way holds.  Lines said are the parent's."""
+        """In a forked child: give up the loop, the sockets and all that the way holds.  Lines said are the parent's."""
         self.forget()
         self.loop.abandon()
-        self._sock.close()
+        for ear in self.ears:
+            ear.close()
+        for sock, _ in self._introduced:
+            sock.close()
+        if self._proxies is not None:
+            self._proxies.let_go()
         self.way.let_go()
 
     def adjust(self) -> None:
         """Accept as long as there is room, and not otherwise.  To be called when room may have come or gone."""
-        wanted = self.count < self.limit and self.way.has_room and not self._paused
+        if self._introduced and self.way.has_room:
+            self._take_introduced()
+        wanted = self.count < self.limit and self.way.has_room and not self._paused and not self.is_ending
         if wanted != self._watched:
             self._watched = wanted
-            if wanted:
-                self.loop.watch(self._sock.fileno(), READ, self._accept)
-            else:
-                self.loop.forget(self._sock.fileno())
+            for ear in self.ears:
+                if wanted:
+                    self.loop.watch(ear.fileno(), READ, lambda _, ear=ear: self._accept(ear))
+                else:
+                    self.loop.forget(ear.fileno())
 
-    def _accept(self, _) -> None:
-        way, accept = self.way, self._sock.accept
+    def _accept(self, ear) -> None:
+        way, accept = self.way, ear.accept
         for _ in range(_BATCH):
             if self.count >= self.limit or not way.has_room:
                 break
             try:
-                sock, (ip, port) = accept()
+                sock, client = accept()
             except BlockingIOError:
                 break
             except OSError as error:
                 if self._cannot_accept(error):
                     break
                 continue
+            client.since = time.time()
             self.count += 1
             self._status()
-            way.take(sock, ip.encode(), b"%d" % port)
+            if self._proxies is None or not self._proxies.begin(sock, client, self):
+                self._take(sock, client)
         way.push()
         self.flush()
         self.adjust()
+
+    def _take(self, sock, client):
+        if self._tally is not None:
+            self._tally.enter(client)
+        self.way.take(sock, client)
+
+    def _take_introduced(self):
+        while self._introduced and self.way.has_room:
+            self._take(*self._introduced.popleft())
+        self.way.push()
+        self.flush()
+
+    def _leave(self, client):
+        self.count -= 1
+        if self._tally is not None:
+            self._tally.leave(client)
+        self._leave_if_last()
 
     def _cannot_accept(self, error) -> bool:
         if error.errno in FINAL:
@@ -138,6 +213,27 @@ class Server(Lines):
 
     def _status(self):
         self.say(status_line(self.count, self.limit))
+
+    def _end(self):
+        """TERM: accept nobody any more, and wait for what goes on if we are to.  A second one ends us at once."""
+        if self.drain_seconds is None or self.is_ending:
+            self.loop.stop()
+            return
+        self.is_ending = True
+        self.adjust()
+        for ear in self.ears:
+            ear.close()
+        self.way.leave()
+        self.loop.after(self.drain_seconds, self._end_the_rest)
+        self._leave_if_last()
+
+    def _end_the_rest(self):
+        self.way.end_all(signal.SIGTERM)
+        self.loop.after(_LAST_SECONDS, self.loop.stop)
+
+    def _leave_if_last(self):
+        if self.is_ending and not self.count:
+            self.loop.stop()
 
     def _terminate(self, noted, number, frame):
         if self.is_writing:

@@ -9,7 +9,6 @@ from pyqmail.base.environment import merged
 from pyqmail.system.driver import BlockingDriver, BlockingPeer, drive
 from pyqmail.system.processes import candidates
 from pyqmail.tcp.admission import Drop, admit, opening_line, verdict_line
-from pyqmail.tcp.environment import NAMES
 
 LONGEST_BANNER_BYTES = 4096  # an empty send buffer takes that: writing it cannot wait
 _DEFAULTED = (signal.SIGPIPE, signal.SIGCHLD, signal.SIGTERM, signal.SIGXFSZ)
@@ -39,8 +38,8 @@ class Spawning:
     def begin(self) -> None:
         pass
 
-    def take(self, sock, ip: bytes, port: bytes) -> None:
-        self._held.append((sock, ip, port))
+    def take(self, sock, client) -> None:
+        self._held.append((sock, client))
 
     def push(self) -> None:
         share = len(self._held) * self._count // (self._count + 1)
@@ -65,7 +64,7 @@ class Spawning:
             self._others.reaped(pid, status)
 
     def let_go(self) -> None:
-        for sock, _, _ in self._held:
+        for sock, _ in self._held:
             sock.close()
         if self._others is not None:
             self._others.let_go()
@@ -74,29 +73,34 @@ class Spawning:
         if self._others is not None:
             self._others.leave()
 
-    def _serve(self, sock, ip, port):
+    def end_all(self, number: int) -> None:
+        for pid in self._children:
+            os.kill(pid, number)
+        self._forking.end_all(number)
+        if self._others is not None:
+            self._others.end_all(number)
+
+    def _serve(self, sock, client):
         server, fd = self._server, sock.fileno()
         try:
-            admission = drive(admit(self._terms, sock, BlockingPeer(fd, fd), ip, port, self._driver, None))
+            admission = drive(admit(self._terms, sock, BlockingPeer(fd, fd), client, self._driver, None))
         except Drop as drop:
-            number = server.session_number()
-            server.say(opening_line(number, ip))
+            self._enter(client)
             server.warn(str(drop))
-            self._over(sock, number, 111)
+            self._over(sock, client, 111)
             return
         if admission.is_denied:
-            number = server.session_number()
-            server.say(opening_line(number, ip))
-            server.say(verdict_line(number, admission))
-            self._over(sock, number, 100)
+            self._enter(client)
+            server.say(verdict_line(client.number, admission))
+            self._over(sock, client, 100)
             return
-        pid = self._start(fd, self._environ_of(admission.additions))
+        pid = None if admission.greet_seconds else self._start(fd, self._environ_of(admission))
         if pid is None:
-            self._forking.take(sock, ip, port, admission)  # which also says why it cannot be run
+            self._forking.take(sock, client, admission)  # which may wait, and says why it cannot be run
             return
         self._children.add(pid)
-        server.started(pid)
-        server.say(opening_line(pid, ip))
+        server.enter(pid, client)
+        server.say(opening_line(pid, client.ip))
         server.say(verdict_line(pid, admission))
         sock.close()
 
@@ -114,17 +118,22 @@ class Spawning:
                     return None
         return None
 
-    def _environ_of(self, additions):
+    def _environ_of(self, admission):
         """Return the program's environment; without a rule's variables it is always the same but for its values."""
-        if len(additions) != len(NAMES):
-            return merged(self._environ, additions)
+        if not admission.is_usual:
+            return merged(self._environ, admission.additions)
         if self._usual is None:
-            self._usual = merged(self._environ, additions)
-        for name, value in additions:
+            self._usual = merged(self._environ, admission.additions)
+        for name, value in admission.additions:
             if value is not None:
                 self._usual[name] = value
         return self._usual
 
-    def _over(self, sock, number, exit_code):
+    def _enter(self, client):
+        """Give a number to a connection that gets no process."""
+        self._server.enter(self._server.number_for(client), client)
+        self._server.say(opening_line(client.number, client.ip))
+
+    def _over(self, sock, client, exit_code):
         sock.close()
-        self._server.end(number, exit_code << 8)
+        self._server.end(client.number, exit_code << 8)

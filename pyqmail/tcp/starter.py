@@ -24,28 +24,29 @@ class Starter(Lines):
         super().__init__(verbosity)
         self.loop = Loop()
         self._way = make_way(self)
-        self._number, self._sessions, self._stream = 0, {}, None
+        self._sessions, self._stream = {}, None
 
     def serve(self, sock) -> int:
         self._sock = sock
         self.loop.on_signal(signal.SIGCHLD, self._reap)
+        self.loop.on_signal(signal.SIGTERM, lambda: self._way.end_all(signal.SIGTERM))
         self._stream = HandoverEnd(self.loop, sock, self._take, lambda sock: sock.close(), self.loop.stop)
         self.loop.run()
         return 0
 
-    def session_number(self) -> int:
-        """Return the number the listener gave the connection at hand."""
-        return self._number
+    def number_for(self, client) -> int:
+        """Return the number the listener gave the connection."""
+        return client.number
 
-    def started(self, pid: int) -> None:
-        self._sessions[pid] = self._number
+    def enter(self, number: int, client) -> None:
+        self._sessions[number] = client.number
 
     def end(self, number: int, wait_status: int) -> None:
-        self._stream.put(wire.ended(self._sessions.pop(number, number), number, wait_status))
+        self._stream.put(wire.ended(self._sessions.pop(number), number, wait_status))
 
-    def not_started(self, error: OSError) -> None:
+    def not_started(self, client, error: OSError) -> None:
         self.warn_of_fork(error)
-        self._stream.put(wire.ended(self._number, 0, 0))
+        self._stream.put(wire.ended(client.number, 0, 0))
 
     def let_go(self) -> None:
         self.forget()
@@ -53,9 +54,8 @@ class Starter(Lines):
         self._sock.close()
         self._way.let_go()
 
-    def _take(self, number, sock, ip, port, local_ip):
-        self._number = number
-        self._way.take(sock, ip, port)
+    def _take(self, sock, client):
+        self._way.take(sock, client)
         self._way.push()
         self.flush()
 

@@ -8,7 +8,7 @@ from pyqmail.system.channel import Gone
 from pyqmail.system.descriptors import log
 from pyqmail.system.driver import EventDriver
 from pyqmail.system.loop import Loop, TimedOut
-from pyqmail.tcp.admission import Drop, admit, drop_line, opening_line, verdict_line
+from pyqmail.tcp.admission import Drop, admit, drop_line, hold_greeting, opening_line, verdict_line
 from pyqmail.tcp.environment import NAMES, SessionEnvironment
 from pyqmail.tcp.handover import HandoverEnd
 from pyqmail.tcp.lines import ERRORS, EVERYTHING
@@ -46,15 +46,15 @@ class Worker:
         self._sessions, self._is_last = 0, False
         self._stream = HandoverEnd(loop, sock, self._begin, self._names.use, self._listener_is_gone)
 
-    def _begin(self, number, sock, ip, port, local_ip):
+    def _begin(self, sock, client):
         self._sessions += 1
-        self._loop.start(self._serve(number, sock, ip, port, local_ip))
+        self._loop.start(self._serve(sock, client))
 
-    async def _serve(self, number, sock, ip, port, local_ip):
+    async def _serve(self, sock, client):
         code = 111
         peer = self._driver.peer(sock)
         try:
-            environ = await self._admit(number, sock, peer, ip, port, local_ip)
+            environ = await self._admit(sock, peer, client)
             code = 100 if environ is None else await self._handler(peer, environ)
         except Drop as drop:
             if self._verbosity >= ERRORS:
@@ -69,24 +69,27 @@ class Worker:
         finally:
             peer.close()
             self._sessions -= 1
-            self._stream.put(wire.end(number, code if isinstance(code, int) and 0 <= code < 256 else 111))
+            self._stream.put(wire.end(client.number, code if isinstance(code, int) and 0 <= code < 256 else 111))
             self._leave_if_last()
 
-    async def _admit(self, number, sock, peer, ip, port, local_ip):
+    async def _admit(self, sock, peer, client):
         """Return the session's environment, None if it is denied; the lines about it are said here.  Raises Drop."""
-        opening = opening_line(number, ip) if self._verbosity >= EVERYTHING else b""
+        opening = opening_line(client.number, client.ip) if self._verbosity >= EVERYTHING else b""
         if opening and (self._terms.looks_up or self._terms.banner):
             _say(opening)  # what comes next may take its time
             opening = b""
         try:
-            admission = await admit(self._terms, sock, peer, ip, port, self._driver, self._names, local_ip)
+            admission = await admit(self._terms, sock, peer, client, self._driver, self._names)
         except Drop:
             if opening:
                 _say(opening)
             raise
         if self._verbosity >= EVERYTHING:
-            _say(opening + verdict_line(number, admission))
-        return None if admission.is_denied else SessionEnvironment(self._shared, admission.additions)
+            _say(opening + verdict_line(client.number, admission))
+        if admission.is_denied:
+            return None
+        await hold_greeting(admission, peer)
+        return SessionEnvironment(self._shared, admission.additions)
 
     def _listener_is_gone(self):
         self._is_last = True

@@ -7,11 +7,15 @@ import pytest
 from pyqmail.protocol import handover_wire as wire
 
 TRANSCRIPT = os.path.join(os.path.dirname(os.path.dirname(__file__)), "transcripts/handover-wire.txt")
+FIRST = [b"TCP", b"127.0.0.1", b"55555", b"", b"25", b"", b"", b"2 3 1"]
+SECOND = [b"TCP6", b"fe80::9", b"4", b"fe80::1", b"25", b"eth0", b"", b""]
+THIRD = [b"UNIX", b"unix", b"", b"/run/smtp", b"", b"", b"77 1000 100", b""]
 SAID = [
     ("L", wire.pack(wire.RESOLVER, 0)),
-    ("L", wire.connection(0x8001, b"127.0.0.1", b"55555", b"")),
-    ("L", wire.connection(0x8002, b"203.0.113.9", b"4", b"192.0.2.1")),
-    ("W", wire.pack(wire.TAKEN, 2)),
+    ("L", wire.connection(0x8001, FIRST)),
+    ("L", wire.connection(0x8002, SECOND)),
+    ("L", wire.connection(0x8003, THIRD)),
+    ("W", wire.pack(wire.TAKEN, 3)),
     ("W", wire.end(0x8002, 111)),
     ("L", wire.pack(wire.PING, 1)),
     ("W", wire.pack(wire.PONG, 1)),
@@ -41,7 +45,8 @@ def test_the_transcript_reads_the_same_in_any_pieces(size):
         (wire.RESOLVER, 0),
         (wire.CONNECTION, 0x8001),
         (wire.CONNECTION, 0x8002),
-        (wire.TAKEN, 2),
+        (wire.CONNECTION, 0x8003),
+        (wire.TAKEN, 3),
         (wire.END, 0x8002),
         (wire.PING, 1),
         (wire.PONG, 1),
@@ -49,13 +54,28 @@ def test_the_transcript_reads_the_same_in_any_pieces(size):
         (wire.ENDED, 0x8003),
         (wire.ENDED, 0x8004),
     ]
-    assert wire.split_connection(got[1][2]) == (b"127.0.0.1", b"55555", b"")
-    assert wire.split_connection(got[2][2]) == (b"203.0.113.9", b"4", b"192.0.2.1")
-    assert [wire.split_end(got[at][2]) for at in (4, 7)] == [111, 0]
-    assert [wire.split_ended(got[at][2]) for at in (8, 9)] == [(4660, 9), (0, 0)]
+    assert [wire.split_connection(got[at][2]) for at in (1, 2, 3)] == [FIRST, SECOND, THIRD]
+    assert [wire.split_end(got[at][2]) for at in (5, 8)] == [111, 0]
+    assert [wire.split_ended(got[at][2]) for at in (9, 10)] == [(4660, 9), (0, 0)]
 
 
-@pytest.mark.parametrize("body", [b"", b"a\0", b"a\x001\0", b"\x001\0\0", b"a\0x\0\0", b"a\x001\0\0\0", b"a\x001\0b"])
+def changed(at, text):
+    return b"".join(word + b"\0" for word in [*FIRST[:at], text, *FIRST[at + 1 :]])
+
+
+BAD = [
+    b"",
+    b"TCP\0",
+    changed(0, b"UDP"),
+    changed(1, b""),
+    changed(2, b"x"),
+    changed(6, b"a"),
+    changed(7, b"-1"),
+    changed(3, b"")[:-1],
+]
+
+
+@pytest.mark.parametrize("body", BAD)
 def test_what_is_no_connection_is_malformed(body):
     with pytest.raises(wire.Malformed):
         wire.split_connection(body)

@@ -16,7 +16,7 @@ import dns.rrset
 import pytest
 
 from pyqmail.system.cdb import write_cdb
-from pyqmail.tcp.rules import compile_lines
+from pyqmail.tcp.rules_source import compile_lines
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SERVER = f"{ROOT}/tests/tcp/session_server.py"

@@ -1,0 +1,59 @@
+"""How many connections there are from where, and how many new ones there were lately."""
+
+import socket
+import time
+
+PERIOD_SECONDS = 60
+
+
+class Tally:
+    """Counts clients by address and by network, /24 or /64; and the new ones from an address within a period.
+
+    A period begins with the first connection of an address after its last period, as in Postfix's anvil.  Clients of
+    a UNIX socket are counted by uid.
+    """
+
+    def __init__(self, period_seconds: float = PERIOD_SECONDS, clock=time.monotonic):
+        self._period, self._clock = period_seconds, clock
+        self._addresses, self._networks = {}, {}
+        self._recent = {}  # address: [end of its period, new connections in it]; in the order of those ends
+
+    def enter(self, client) -> None:
+        """Count a client in and tell it its counts."""
+        address, network = _places(client)
+        same_address = self._addresses[address] = self._addresses.get(address, 0) + 1
+        same_network = self._networks[network] = self._networks.get(network, 0) + 1
+        client.counts = (same_address, same_network, self._count_recent(address))
+
+    def leave(self, client) -> None:
+        """Count a client out that entered."""
+        address, network = _places(client)
+        _count_down(self._addresses, address)
+        _count_down(self._networks, network)
+
+    def _count_recent(self, address):
+        now, recent = self._clock(), self._recent
+        while recent:
+            oldest = next(iter(recent))
+            if recent[oldest][0] > now:
+                break
+            del recent[oldest]
+        entry = recent.setdefault(address, [now + self._period, 0])
+        entry[1] += 1
+        return entry[1]
+
+
+def _places(client):
+    if client.credentials:
+        return client.uid, client.uid
+    ip = client.ip
+    if b":" in ip:
+        return ip, socket.inet_pton(socket.AF_INET6, ip.decode())[:8]
+    return ip, ip.rpartition(b".")[0]
+
+
+def _count_down(counts, key):
+    if counts[key] > 1:
+        counts[key] -= 1
+    else:
+        del counts[key]

@@ -1,0 +1,110 @@
+"""How a program is run for connections: by resident sessions, by a fork of ours, or as a foreign program."""
+
+import os
+
+from pyqmail.system.descriptors import log
+from pyqmail.system.listener import raise_descriptor_limit
+from pyqmail.tcp.lines import ERRORS
+
+_SPARE_DESCRIPTORS = 64  # of each worker: log, loop, streams to others
+
+
+class Ways:
+    """Chooses the way (tcp/server.py) for a server's program.
+
+    argv      the program and its arguments; searched in the PATH of our own environment
+    find      find(word, path) gives the module of the program of ours that a word leads to, or None
+    load      the registry's
+    workers   None: one process for each processor; 0: a process for each connection
+    """
+
+    def __init__(self, server, terms, argv: list[str], find, load, workers: int | None):
+        self._server, self._terms, self._argv, self._find, self._load = server, terms, argv, find, load
+        self._workers = workers
+        self._environ = dict(os.environb)
+        self._path = self._environ.get(b"PATH")
+
+    def choose(self):
+        """Return resident sessions, a fork of ours, or a foreign program: whatever the program allows."""
+        from pyqmail.tcp.spawning import LONGEST_BANNER_BYTES
+
+        terms = self._terms
+        module = self._find(self._argv[0], self._path)
+        if hasattr(module, "session") and self._workers != 0:
+            return self._residents(module)
+        names = None
+        if terms.looks_up:
+            names = self._blocking_names()
+        if module is not None:
+            for word in self._argv[1:]:
+                self._find(word, self._path)  # a chain: what follows is here too when its turn comes in a child
+        if module is not None or terms.looks_up or len(terms.banner) > LONGEST_BANNER_BYTES:
+            return self._forking(self._server, module and self._load, names)
+        return self._spawning()
+
+    def _blocking_names(self):
+        from pyqmail.system import resolver
+        from pyqmail.tcp.names import BlockingNames
+
+        resolver.preload()
+        return BlockingNames(resolver)
+
+    def _forking(self, server, load=None, names=None):
+        from pyqmail.tcp.forking import Forking
+
+        return Forking(server, self._terms, self._argv, self._path, self._environ, load, names)
+
+    def _spawning(self):
+        """Return the way of a foreign program for which nothing is to be waited for."""
+        from pyqmail.tcp.spawning import Spawning
+
+        def way(server, *others):
+            return Spawning(server, self._terms, self._argv, self._path, self._environ, self._forking(server), *others)
+
+        def make_starters():
+            from pyqmail.tcp.residents import Residents
+            from pyqmail.tcp.starter import Starter
+
+            verbosity, most = self._server.verbosity, self._server.limit
+            return Residents(self._server, count, lambda sock: Starter(verbosity, way).serve(sock), None, most)
+
+        count = max(0, self._count() - 1)
+        return way(self._server, count, make_starters)
+
+    def _count(self):
+        if self._workers is not None:
+            return self._workers
+        return max(1, min(len(os.sched_getaffinity(0)), self._server.limit))
+
+    def _residents(self, module):
+        import gc
+
+        from pyqmail.tcp.residents import Residents
+        from pyqmail.tcp.worker import serve as serve_sessions
+
+        server, terms, count = self._server, self._terms, self._count()
+        verbosity = server.verbosity
+        most = max(1, raise_descriptor_limit() - _SPARE_DESCRIPTORS)
+        if count * most < server.limit and verbosity >= ERRORS:
+            log(f"tcpserver: warning: descriptors for {count * most} connections only, of {server.limit}")
+        gc.freeze()  # what is here now stays shared with the workers
+        return Residents(
+            server,
+            count,
+            lambda sock: serve_sessions(sock, terms, module, self._argv, self._environ, verbosity),
+            self._resolving() if terms.looks_up_name or terms.local_host is None else None,
+            most,
+            module.PROGRAM.name,
+        )
+
+    def _resolving(self):
+        """Return what a resolver process does with its stream."""
+        resolver = self._load("pyresolve")
+
+        def resolve(sock):
+            os.dup2(sock.fileno(), 0)
+            os.dup2(sock.fileno(), 1)
+            sock.close()
+            return resolver.main([resolver.PROGRAM.name])
+
+        return resolve
