@@ -71,14 +71,16 @@ def fresh(folder, run, image):
 
 
 def line(name, runs, bar) -> str:
-    """Return the row: each peer's median and all its runs, and the median of the ratios of ours to the first peer's."""
+    """Return the row: each peer's median and all its runs; where the bar is one, the median of the ratios of the first two."""
     peers = list(runs[0])
     texts = [
         f"{peer} {statistics.median(run[peer] for run in runs):.5g} ({' '.join(f'{run[peer]:.4g}' for run in runs)})"
         for peer in peers
     ]
-    ratio = statistics.median(run[peers[0]] / run[peers[1]] for run in runs) if len(peers) > 1 else 1
-    return f"{name:16} {', '.join(texts):76} {ratio:7.2f}  {bar}"
+    ratio = ""
+    if " x " in bar:
+        ratio = f"{statistics.median(run[peers[0]] / run[peers[1]] for run in runs):.2f}"
+    return f"{name:16} {', '.join(texts):76} {ratio:>7}  {bar}"
 
 
 if __name__ == "__main__":

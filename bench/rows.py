@@ -1,67 +1,15 @@
 """One function for each row of the table: run(folder, scale) -> {peer: figure}, higher is better unless it says so."""
 
 import os
-import resource
 import shutil
-import socket
 import subprocess
 import time
 
-from bench import machine
-from bench.machine import BIN, build, free_port, send, start, stop, tool, until
+from bench import listener_rows, machine
+from bench.machine import BIN, free_port, send, start, stop, tool, until
 from bench.systems import BusierPostfix, Ours, Postfix
 
 SYSTEMS = (Ours, Postfix)
-
-
-def connections(folder, scale, clients=20):
-    """Connections a second, a tiny C program behind the server."""
-    tiny, storm = build("tiny", folder), build("storm", folder)
-    figures = {}
-    for name, server in (("pyqmail", "pytcpserver"), ("tcpserver", tool("tcpserver", "ucspi-tcp"))):
-        figures[name] = _storm(
-            folder, [server, "-RHl0", "-c", "250", "-b", "500"], [tiny], storm, clients, int(3000 * scale)
-        )
-    return figures
-
-
-def greetings(folder, scale, clients=20):
-    """Sessions a second: greeting and QUIT by pysmtpd; beside a C program that only greets behind tcpserver."""
-    tiny, storm = build("tiny", folder), build("storm", folder)
-    ours = Ours(folder)
-    log, count = os.path.join(folder, "server.log"), int(3000 * scale)
-    port = free_port()
-    server = start(
-        ["pytcpserver", "-RHl0", "-c", "20000", "-b", "500", "127.0.0.1", str(port), "pysmtpd"],
-        log,
-        PYQMAIL_HOME=ours.home,
-    )
-    try:
-        until(lambda: machine.accepts(port))
-        figure = _rate([storm, "127.0.0.1", str(port), str(clients), str(count), "quit"], count)
-    finally:
-        stop(server)
-    peer = _storm(
-        folder, [tool("tcpserver", "ucspi-tcp"), "-RHl0", "-c", "250", "-b", "500"], [tiny], storm, clients, count
-    )
-    return {"pyqmail": figure, "tcpserver": peer}
-
-
-def _storm(folder, server, program, storm, clients, count):
-    port = free_port()
-    process = start([*server, "127.0.0.1", str(port), *program], os.path.join(folder, "server.log"))
-    try:
-        until(lambda: machine.accepts(port))
-        return _rate([storm, "127.0.0.1", str(port), str(clients), str(count)], count)
-    finally:
-        stop(process)
-
-
-def _rate(argv, count):
-    seconds, greeted = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.split()
-    if int(greeted) != count:
-        raise SystemExit(f"bench: {count - int(greeted)} of {count} connections were not greeted")
-    return count / float(seconds)
 
 
 def accept_one(folder, scale):
@@ -157,38 +105,6 @@ def _drain(folder, count, sink_port, recipient, counter, systems=SYSTEMS):
     return figures
 
 
-def idle_sessions(folder, scale):
-    """KB for one idle SMTP session, all cost counted (fall of MemAvailable, both sockets); lower is better."""
-    count = int(2000 * scale)
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    system = Ours(folder)
-    socks = []
-    try:
-        system.accept()
-        _greeted(system.port).close()
-        before, before_pss = _available_kb(), machine.memory_kb(machine.session_pids(system.server.pid))
-        socks = [_greeted(system.port) for _ in range(count)]
-        after, after_pss = _available_kb(), machine.memory_kb(machine.session_pids(system.server.pid))
-        return {"pyqmail": (before - after) / count, "pyqmail's processes alone": (after_pss - before_pss) / count}
-    finally:
-        for sock in socks:
-            sock.close()
-        system.stop()
-
-
-def _greeted(port):
-    sock = socket.create_connection(("127.0.0.1", port), 30)
-    if not sock.recv(200).startswith(b"220 "):
-        raise SystemExit("bench: a session was not greeted")
-    return sock
-
-
-def _available_kb():
-    with open("/proc/meminfo", encoding="ascii") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith("MemAvailable:"))
-
-
 def cold_start(folder, scale):
     """Milliseconds from start to greeting, pysmtpd alone; beside the bare interpreter; lower is better."""
     ours = Ours(folder)
@@ -212,14 +128,17 @@ def cold_start(folder, scale):
 
 
 ROWS = {
-    "connections": (connections, ">= 1.0 x tcpserver"),
-    "greetings": (greetings, ">= 3 x tcpserver (a later issue's bar)"),
+    "connections-1": (listener_rows.connections(1), ">= 1.0 x tcpserver"),
+    "connections-20": (listener_rows.connections(20), ">= 1.0 x tcpserver"),
+    "connections-200": (listener_rows.connections(200), ">= 1.0 x tcpserver"),
+    "greetings": (listener_rows.greetings, ">= 3 x tcpserver"),
     "accept-one": (accept_one, ">= 1.2 x Postfix (by file)"),
     "accept-hundred": (accept_hundred, ">= 1.2 x Postfix (by file)"),
     "relay": (relay, ">= 2 x Postfix"),
     "drain": (drain, ">= 1.5 x Postfix"),
     "local": (local, ">= 2 x Postfix"),
-    "idle-sessions": (idle_sessions, "<= 20 KB"),
+    "idle-sessions": (listener_rows.idle_sessions, "<= 20 KB, <= 50 ms"),
+    "attack": (listener_rows.attack, "<= 2 x quiet, no growth"),
     "cold-start": (cold_start, "bare python + 8 ms"),
 }
 
