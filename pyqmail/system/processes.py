@@ -19,13 +19,15 @@ def candidates(name: bytes, path: bytes | None) -> list[bytes]:
     return [(element or b".") + b"/" + name for element in (DEFAULT_PATH if path is None else path).split(b":")]
 
 
-def execute(argv: list, environ, path: bytes | None = None) -> OSError:
+def execute(argv: list, environ, path: bytes | None = None, name=None) -> OSError:
     """Become the program argv[0], found in path; returns the error to report only if that failed.
+
+    name: what to search instead of argv[0].  An empty argv[0] becomes the file's name: an interpreter cannot pass it on.
 
     ENOENT goes on with the next element; EACCES, EPERM and EISDIR are remembered; anything else ends the
     search.  No shell is tried for a file without #!.  Source: ucspi-tcp's pathexec
     """
-    return _try_each(argv, path, lambda name: os.execve(name, argv, environ))
+    return _try_each(argv[0] if name is None else name, path, lambda file: os.execve(file, _named(argv, file), environ))
 
 
 def spawn(argv: list, environ, path: bytes | None = None, descriptors: dict[int, int] | None = None, close=()) -> int:
@@ -37,10 +39,12 @@ def spawn(argv: list, environ, path: bytes | None = None, descriptors: dict[int,
     actions = _file_actions(descriptors or {}, close)
     started = []
 
-    def start(name):
-        started.append(os.posix_spawn(name, argv, environ, file_actions=actions, setsigmask=(), setsigdef=_DEFAULTED))
+    def start(file):
+        started.append(
+            os.posix_spawn(file, _named(argv, file), environ, file_actions=actions, setsigmask=(), setsigdef=_DEFAULTED)
+        )
 
-    error = _try_each(argv, path, start, started)
+    error = _try_each(argv[0], path, start, started)
     if error is not None:
         raise error
     return started[0]
@@ -127,13 +131,14 @@ def find_ours(name: bytes, path: bytes | None) -> str | None:
     return None
 
 
-def become(argv: list[str], environ, load, path: bytes | None = None) -> int:
+def become(argv: list[str], environ, load, path: bytes | None = None, name: str | None = None) -> int:
     """Go on as the program argv: called in this process if it is ours, else by exec.
 
     environ replaces the process's environment.  load is the registry's.  Returns the exit code of ours;
     raises the OSError if exec failed.  path: where to search, as the originals the PATH we were started with.
+    name: what to search instead of argv[0].
     """
-    ours = find_ours(os.fsencode(argv[0]), path)
+    ours = find_ours(os.fsencode(argv[0] if name is None else name), path)
     if ours is not None:
         try:
             main = load(ours).main
@@ -145,14 +150,18 @@ def become(argv: list[str], environ, load, path: bytes | None = None) -> int:
             os.environb.update(fresh)
             return main(argv)
     reset_signals()
-    raise execute([os.fsencode(word) for word in argv], dict(environ), path)
+    raise execute([os.fsencode(word) for word in argv], dict(environ), path, name)
 
 
-def _try_each(argv, path, attempt, done=()) -> OSError | None:
+def _named(argv, file):
+    return argv if argv[0] else [file, *argv[1:]]
+
+
+def _try_each(name, path, attempt, done=()) -> OSError | None:
     remembered = None
-    for name in candidates(os.fsencode(argv[0]), path):
+    for file in candidates(os.fsencode(name), path):
         try:
-            attempt(name)
+            attempt(file)
         except OSError as error:
             if error.errno in _REMEMBERED:
                 remembered = error

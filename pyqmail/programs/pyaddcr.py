@@ -1,0 +1,23 @@
+"""Copy descriptor 0 to descriptor 1 with a carriage return before each newline.
+
+One that stands there already stays: CR LF becomes CR CR LF (pyfixcrio does not double it).  A last line without
+newline gets nothing.  What was read is written before anything more is read.  Arguments are ignored.
+"""
+
+from pyqmail.base.options import Program, Rest
+from pyqmail.protocol.carriage import add_returns
+from pyqmail.tcp.copying import filter_input
+
+PROGRAM = Program(
+    name="pyaddcr",
+    summary="put a carriage return before each newline",
+    original="addcr",
+    usage="addcr",
+    arguments=[Rest("ignored")],
+    exits={0: "end of input", 111: "input or output failed; nothing is said"},
+    see=["pydelcr(8)", "pyfixcrio(8)"],
+)
+
+
+def main(argv: list[str]) -> int:
+    return PROGRAM.run(argv, lambda call: filter_input(add_returns))

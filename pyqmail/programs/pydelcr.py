@@ -1,0 +1,28 @@
+"""Copy descriptor 0 to descriptor 1 without the carriage return before each newline.
+
+Only the one directly before it goes: CR CR LF becomes CR LF.  Any other stays.  What was read is written before
+anything more is read, but for a carriage return whose next byte is not known yet.  Arguments are ignored.
+"""
+
+from pyqmail.base.options import Program, Rest
+from pyqmail.protocol.carriage import ReturnRemoval
+from pyqmail.tcp.copying import filter_input
+
+PROGRAM = Program(
+    name="pydelcr",
+    summary="remove the carriage return before each newline",
+    original="delcr",
+    usage="delcr",
+    arguments=[Rest("ignored")],
+    exits={0: "end of input", 111: "input or output failed; nothing is said"},
+    see=["pyaddcr(8)", "pyfixcrio(8)"],
+)
+
+
+def main(argv: list[str]) -> int:
+    return PROGRAM.run(argv, remove)
+
+
+def remove(call) -> int:
+    removal = ReturnRemoval()
+    return filter_input(removal.receive, removal.end)

@@ -1,0 +1,34 @@
+"""Run a program with carriage returns that its client or itself forgets.
+
+A child copies: in both directions each newline that has no carriage return directly before it gets one.  The
+program stays this process; it reads and writes pipes, not the connection.
+"""
+
+from pyqmail.base.options import Program, Rest
+from pyqmail.programs.registry import load
+from pyqmail.protocol.carriage import MissingReturns
+from pyqmail.supervise.chain import go_on
+from pyqmail.tcp.copying import stand_between
+
+PROGRAM = Program(
+    name="pyfixcrio",
+    summary="run a program with a carriage return before every newline",
+    original="fixcrio",
+    usage="fixcrio program [ arg ... ]",
+    arguments=[Rest("program", "what to run, with its arguments", required=True)],
+    exits={
+        100: "wrong usage",
+        111: "no pipe, no child, or the program could not be run",
+        "others": "the program's own",
+    },
+    see=["pyrecordio(8)", "pyaddcr(8)", "pydelcr(8)", "pytcpserver(8)"],
+)
+
+
+def main(argv: list[str]) -> int:
+    return PROGRAM.run(argv, fix)
+
+
+def fix(call) -> int:
+    stand_between(MissingReturns().receive, MissingReturns().receive)
+    return go_on(call.program, call.environ, load)
