@@ -10,35 +10,115 @@ file system: whoever reads the rules sees the old ones or the new ones, never a 
     :allow
 
 An address is a client's address, a part of it that ends in a dot, a range of numbers in it, or `=` and its
-name or the end of it that starts with a dot, each with `info@` before it or not; the empty address is for everybody
-else.  Any byte may be the quote.  A line without a colon is skipped.
+name or the end of it that starts with a dot; a whole address or name can have `info@` before it; the empty address is
+for everybody else.  Any byte may be the quote.  A line without a colon is skipped.
+
+    2001:db8::1:deny
+    10.0.0.0/8:allow
+    2001:db8::/32:allow,RELAYCLIENT=""
+    joe@2001:db8::1:allow
+    unix:allow
+    1000@unix:allow,RELAYCLIENT=""
+
+IPv6 addresses and networks, address/bits, are compiled as ucspi-tcp6 does.  `2001:db8:`, some first groups and a
+colon, is a network too.  The address ends at the first colon that `deny` or `allow` follows.  `unix` is a client of a
+UNIX socket, whose info is its uid.
+
+The first of these that there is a rule for counts, and nothing else: info@address, info@=name, the address, =name,
+the parts of the address that end in a dot, the longest first, networks, the smallest first, the ends of the name, the
+longest first, `=` for any name, and the empty address.
+
+With --explain or --lint nothing is written: the rules on descriptor 0 are only looked at, and operands are ignored.
 """
 
 import os
 
 from pyqmail.base.failure import Permanent, Temporary
-from pyqmail.base.options import Argument, Program, Rest
+from pyqmail.base.options import Argument, Flag, Program, Rest, Value
 from pyqmail.system.cdb import NotWritten, write_cdb
-from pyqmail.system.descriptors import read_all
-from pyqmail.tcp.rules import BadLine, compile_lines
+from pyqmail.system.descriptors import read_all, write_all
+from pyqmail.tcp.rules_source import BadLine, compile_lines
+
+
+def _client(text):
+    """Return the address a client of that address is looked up by.  Raises ValueError."""
+    from pyqmail.tcp.rules_keys import ip4_number, ip6_packed, ip6_text
+
+    ip = os.fsencode(text)
+    if ip4_number(ip) is not None or ip == b"unix":
+        return ip
+    packed = ip6_packed(ip)
+    if packed is None:
+        raise ValueError(f"neither an IPv4 address nor one of IPv6 nor unix: {text}")
+    return ip6_text(packed).removeprefix(b"::ffff:") if b"." in ip6_text(packed) else ip6_text(packed)
+
 
 PROGRAM = Program(
     name="pytcprules",
     summary="compile rules for pytcpserver",
     original="tcprules",
     usage="tcprules rules.cdb rules.tmp",
+    options=[
+        Value(None, "ip", "ADDRESS", "say which line holds for this client, and why", _client, long="explain"),
+        Value(None, "host", "NAME", "the name of that client; none if it is not given", os.fsencode, long="host"),
+        Value(
+            None,
+            "info",
+            "INFO",
+            "what its ident server says, or its uid; nothing at all if not given",
+            os.fsencode,
+            long="info",
+        ),
+        Flag(None, "lints", "name the lines that are no rules or can never hold", long="lint"),
+    ],
+    defaults={"ip": None, "host": None, "info": None, "lints": False},
     arguments=[
-        Argument("cdb", "what to make", metavar="rules.cdb"),
-        Argument("tmp", "a name for it while it is made", metavar="rules.tmp"),
+        Argument("cdb", "what to make", optional=True, metavar="rules.cdb"),
+        Argument("tmp", "a name for it while it is made", optional=True, metavar="rules.tmp"),
         Rest("ignored"),
     ],
-    exits={0: "compiled", 100: "a line is no rule; RULES.CDB is as it was", 111: "try again later"},
+    exits={
+        0: "compiled; explained; no line is to be named",
+        100: "a line is no rule, RULES.CDB is as it was; --lint: there are lines to be named",
+        111: "try again later",
+    },
     see=["pytcprulescheck(8)", "pytcpserver(8)"],
 )
 
 
 def main(argv: list[str]) -> int:
-    return PROGRAM.run(argv, compile_rules)
+    return PROGRAM.run(argv, work)
+
+
+def work(call) -> int:
+    if call.ip is None and (call.host is not None or call.info is not None) or call.lints and call.ip is not None:
+        raise PROGRAM.wrong("tcprules: --host and --info belong to --explain, and --lint stands alone")
+    if call.ip is not None:
+        return explain(call)
+    if call.lints:
+        return lint()
+    if call.tmp is None:
+        raise PROGRAM.wrong()
+    return compile_rules(call)
+
+
+def explain(call) -> int:
+    from pyqmail.tcp.rules_advice import explain
+
+    host = call.host and call.host.lower()  # as the server looks names up
+    try:
+        write_all(1, explain(_read_source(), call.ip, host, call.info))
+    except BadLine as bad:
+        raise _unparsable(bad) from None
+    return 0
+
+
+def lint() -> int:
+    from pyqmail.tcp.rules_advice import lint
+
+    found = lint(_read_source())
+    write_all(1, b"".join(b"line %d: %b: %b\n" % (number, os.fsencode(what), line) for number, what, line in found))
+    return 100 if found else 0
 
 
 def compile_rules(call) -> int:
@@ -48,15 +128,11 @@ def compile_rules(call) -> int:
         os.close(os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK, 0o644))
     except OSError as error:
         raise Temporary(f"unable to create {call.tmp}", error) from None
-    try:
-        source = read_all(0)
-    except OSError as error:
-        raise Temporary("unable to read input", error) from None
+    source = _read_source()
     try:
         write_cdb(os.fsencode(call.cdb), tmp, compile_lines(source))
     except BadLine as bad:
-        line = os.fsdecode(bad.line.partition(b"\0")[0])
-        raise Permanent(f"unable to parse this line: {line}") from None
+        raise _unparsable(bad) from None
     except NotWritten as failed:
         what = {
             "create": f"unable to create {call.tmp}",
@@ -65,3 +141,15 @@ def compile_rules(call) -> int:
         }[failed.step]
         raise Temporary(what, failed.error) from None
     return 0
+
+
+def _read_source():
+    try:
+        return read_all(0)
+    except OSError as error:
+        raise Temporary("unable to read input", error) from None
+
+
+def _unparsable(bad):
+    line = os.fsdecode(bad.line.partition(b"\0")[0])
+    return Permanent(f"unable to parse this line: {line}")

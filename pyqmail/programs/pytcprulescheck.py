@@ -2,6 +2,9 @@
 
 The client is taken from the environment: TCPREMOTEIP (0.0.0.0 if it is not set), TCPREMOTEHOST and
 TCPREMOTEINFO.  Prints the rule's address, the variables it sets, and whether the connection is allowed.
+
+TCPREMOTEIP may be an IPv6 address in any of its forms, or `unix` for a client of a UNIX socket, whose TCPREMOTEINFO is
+its uid.  A rule for a network is shown as address/bits, one for an IPv6 address with all its digits: that is its key.
 """
 
 import os
@@ -11,6 +14,7 @@ from pyqmail.base.options import Argument, Program, Rest
 from pyqmail.system.cdb import Reader
 from pyqmail.system.descriptors import write_all
 from pyqmail.tcp.rules import find_rule
+from pyqmail.tcp.rules_keys import readable
 
 PROGRAM = Program(
     name="pytcprulescheck",
@@ -33,20 +37,11 @@ def check(call) -> int:
     host, info = call.environ.get(b"TCPREMOTEHOST"), call.environ.get(b"TCPREMOTEINFO")
     try:
         with Reader(os.fsencode(call.cdb)) as rules:
-            rule = find_rule(rules.get, ip, host, info)
+            rule = find_rule(rules.get, ip, host, info, rules.key_lengths)
     except OSError as error:
         raise Temporary(f"unable to read {call.cdb}", error) from None
-    write_all(1, shown(rule))
-    return 0
-
-
-def shown(rule) -> bytes:
-    """Return what is printed about a rule.  A rule that denies shows no variables: they are never set."""
     if rule is None:
-        return b"default:\nallow connection\n"
-    out = b"rule " + rule.key + b":\n"
-    if rule.is_denied:
-        return out + b"deny connection\n"
-    for name, value in rule.variables:
-        out += b"set environment variable " + name + b"=" + value + b"\n"
-    return out + b"allow connection\n"
+        write_all(1, b"default:\nallow connection\n")
+    else:
+        write_all(1, b"rule " + readable(rule.key) + b":\n" + rule.told())
+    return 0

@@ -1,7 +1,7 @@
 """cdb: constant databases of 32-bit offsets, compiled whole and read by key.
 
 Compiling is pure-cdb's, whose files are byte for byte those of the originals; it is imported only for that.
-Reading is our own: one read for a small file, three for each key of a large one, an end to every search
+Reading is our own: one read for a small file, two for each key of a large one, an end to every search
 in a damaged file, and nothing mapped, so that a file truncated under us is an error and not a signal.
 """
 
@@ -12,6 +12,7 @@ import struct
 _PAIR = struct.Struct("<II")
 _HEAD_BYTES = 2048
 _WHOLE_BYTES = 65536  # a file up to this size is read at once
+_LOOK_BYTES = 262144  # of a larger one, what key_lengths() looks through in one call
 
 
 def write_cdb(path: str | bytes, path_tmp: str | bytes, records) -> None:
@@ -60,11 +61,10 @@ class Reader:
 
     def __init__(self, path: str | bytes) -> None:
         self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        self._whole = None
+        self._looks = {}
         try:
             self.seen = os.fstat(self._fd)
-            if self.seen.st_size <= _WHOLE_BYTES:
-                self._whole = os.read(self._fd, _WHOLE_BYTES)
+            self._start = os.read(self._fd, _HEAD_BYTES if self.seen.st_size > _WHOLE_BYTES else _WHOLE_BYTES)
         except OSError:
             self.close()
             raise
@@ -83,6 +83,30 @@ class Reader:
                 if key_bytes == len(key) and self._at(record + 8, key_bytes) == key:
                     return self._at(record + 8 + key_bytes, data_bytes)
         return None
+
+    def key_lengths(self, starts: tuple[bytes, ...]) -> set[int] | None:
+        """Return the lengths below 256 of the keys that start with one of `starts`, perhaps some more; None: not known.
+
+        Bytes that look like such a record are taken for one.  A small file is looked through at once, a large one by
+        256 KB in each call: it is known after some calls, and no call is a long one.
+        """
+        look = self._looks.setdefault(starts, [0, set()])
+        at, lengths = look
+        size = self.seen.st_size
+        if at < size:
+            wanted = min(size - at, _LOOK_BYTES + 16)  # what a look leaves at its end is seen whole by the next
+            piece = self._start[at:] if at + wanted == len(self._start) else os.pread(self._fd, wanted, at)
+            if len(piece) < wanted:
+                return None
+            for start in starts:
+                found = piece.find(start, 8)
+                while found >= 0:
+                    length = int.from_bytes(piece[found - 8 : found - 4], "little")
+                    if length < 256:
+                        lengths.add(length)
+                    found = piece.find(start, found + 1)
+            look[0] = size if wanted == size - at else at + _LOOK_BYTES
+        return lengths if look[0] == size else None
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -106,11 +130,11 @@ class Reader:
             at, left = (at + count) % slots, left - count
 
     def _at(self, position, size):
-        if self._whole is not None:
-            piece = self._whole[position : position + size]
-        else:
-            # checked first: a damaged length must not make us reserve gigabytes
-            piece = os.pread(self._fd, size, position) if position + size <= self.seen.st_size else b""
+        end = position + size
+        if end <= len(self._start):
+            return self._start[position:end]
+        # checked first: a damaged length must not make us reserve gigabytes
+        piece = os.pread(self._fd, size, position) if end <= self.seen.st_size else b""
         if len(piece) != size:
             raise OSError(errno.EPROTO, os.strerror(errno.EPROTO))
         return piece

@@ -1,81 +1,14 @@
-"""Rules: what tcprules compiles, what its records say, and which of them holds for a client.
+"""Rules: what a compiled instruction says, and which rule holds for a client.
 
-A rule is one record of a cdb: the key is its address, the data its instruction.
+A rule is one record of a cdb: the key is its address, the data its instruction.  rules_source compiles them.  Files
+of ucspi-tcp 0.88, of its IPv6 patch and of ucspi-tcp6 are all understood: where their keys coincide they mean
+the same, so each step of the search tries the forms of all.
 """
 
 import os
 
 from pyqmail.system.cdb import Reader
-
-
-class BadLine(ValueError):
-    """A line of the source that is no rule; `line` is that line without blanks at its end."""
-
-    def __init__(self, line: bytes) -> None:
-        super().__init__(line)
-        self.line = line
-
-
-def compile_lines(source: bytes):
-    """Yield (key, data) for each record of the source, in its order.  Raises BadLine.
-
-    A line without a colon is skipped without a word, as the original does.  Source: tcprules of ucspi-tcp
-    """
-    for line in source.split(b"\n"):
-        line = line.rstrip(b" \t")
-        if line.startswith(b"#") or b":" not in line:
-            continue
-        address, _, instruction = line.partition(b":")
-        try:
-            data = encode(instruction)
-            keys = expand(address)
-        except ValueError:
-            raise BadLine(line) from None
-        for key in keys:
-            yield key, data
-
-
-def encode(instruction: bytes) -> bytes:
-    """Return the data of an instruction: `D` NUL if it denies, `+NAME=VALUE` NUL for each variable.
-
-    The quote is any byte at all.  Raises ValueError.
-    """
-    if instruction.startswith(b"deny"):
-        data, rest = b"D\0", instruction[4:]
-    elif instruction.startswith(b"allow"):
-        data, rest = b"", instruction[5:]
-    else:
-        raise ValueError(instruction)
-    while rest:
-        name, equals, rest = rest.partition(b"=")
-        if not name.startswith(b",") or not equals or not rest:
-            raise ValueError(instruction)
-        value, quote, rest = rest[1:].partition(rest[:1])
-        if not quote:
-            raise ValueError(instruction)
-        data += b"+" + name[1:] + b"=" + value + b"\0"
-    return data
-
-
-def expand(address: bytes) -> list[bytes]:
-    """Return the keys of an address: itself, or one for each number of its range, `1.2.3.37-39`.
-
-    Only an address without = and @ is a range.  An upper bound above 255 is 255; an empty number is 0.
-    Raises ValueError for bounds that are no numbers.
-    """
-    if b"-" not in address or b"=" in address or b"@" in address:
-        return [address]
-    before, _, after = address.partition(b"-")
-    head, dot, low = before.rpartition(b".")
-    high, dot_after, tail = after.partition(b".")
-    first, last = _number(low), min(_number(high), 255)
-    return [head + dot + b"%d" % number + dot_after + tail for number in range(first, last + 1)]
-
-
-def _number(text: bytes) -> int:
-    if text and not text.isdigit():
-        raise ValueError(text)
-    return int(text or b"0") % (1 << 64)
+from pyqmail.tcp.rules_keys import IP4_NETWORK, IP6_NETWORK, STARTS, ip6_key, ip6_packed, ip6_text, network_key
 
 
 class Instruction:
@@ -90,32 +23,52 @@ class Instruction:
         settings = (piece[1:].partition(b"=") for piece in pieces if piece.startswith(b"+"))
         self.variables = [(name, value) for name, equals, value in settings if equals]
 
+    def told(self) -> bytes:
+        """Return what it does, as lines of tcprulescheck.  One that denies shows no variables: they are never set."""
+        if self.is_denied:
+            return b"deny connection\n"
+        settings = (b"set environment variable %b=%b\n" % setting for setting in self.variables)
+        return b"".join(settings) + b"allow connection\n"
 
-def find_rule(get, ip: bytes, host: bytes | None, info: bytes | None) -> Instruction | None:
+
+def find_rule(get, ip: bytes, host: bytes | None, info: bytes | None, key_lengths=None) -> Instruction | None:
     """Return the instruction of the first address that has one, None if there is none: then all are allowed.
 
-    get(key) returns data or None.  host and info are None when unknown; info may be known and empty.
+    get(key) returns data or None.  ip is dotted, or IPv6 text, or `unix`; an IPv4-mapped one is to come dotted.  host
+    and info are None when unknown; info may be known and empty.  key_lengths as in addresses().
     """
-    for key in addresses(ip, host, info):
+    for key in addresses(ip, host, info, key_lengths):
         data = get(key)
         if data is not None:
             return Instruction(key, data)
     return None
 
 
-def addresses(ip: bytes, host: bytes | None, info: bytes | None):
-    """Yield the addresses under which a client's rule may stand, in the order they count."""
+def addresses(ip: bytes, host: bytes | None, info: bytes | None, key_lengths=None):
+    """Yield the addresses under which a client's rule may stand, in the order they count.
+
+    key_lengths(starts), if given, returns the lengths of the keys there are with one of these starts, or None when that
+    is not known: networks of sizes that no rule has are left out, and most files have none at all.
+    """
+    packed = ip6_packed(ip) if b":" in ip else None
+    forms = (ip,) if packed is None else (ip6_key(packed), ip6_text(packed))
     if info is not None:
-        yield info + b"@" + ip
+        for form in forms:
+            yield info + b"@" + form
         if host is not None:
             yield info + b"@=" + host
-    yield ip
+    yield from forms
     if host is not None:
         yield b"=" + host
-    cut = ip.rfind(b".")
-    while cut >= 0:
-        yield ip[: cut + 1]
-        cut = ip.rfind(b".", 0, cut)
+    text = forms[-1]
+    if packed is None:
+        cut = text.rfind(b".")
+        while cut >= 0:
+            yield text[: cut + 1]
+            cut = text.rfind(b".", 0, cut)
+    else:
+        yield from (text[: cut + 1] for cut in range(len(text) - 1, -1, -1) if text[cut] in b":.")
+    yield from _networks(text, key_lengths)
     if host is not None:
         cut = host.find(b".")
         while cut >= 0:
@@ -123,6 +76,14 @@ def addresses(ip: bytes, host: bytes | None, info: bytes | None):
             cut = host.find(b".", cut + 1)
         yield b"="
     yield b""
+
+
+def _networks(ip, key_lengths):
+    """Yield the keys of the networks an address is in, the smallest first."""
+    there = key_lengths(STARTS[IP6_NETWORK if b":" in ip else IP4_NETWORK]) if key_lengths else None
+    if there is None or there:
+        key = network_key(ip)
+        yield from (key[:length] for length in range(len(key), 1, -1) if there is None or length in there)
 
 
 class Rules:
@@ -147,7 +108,7 @@ class Rules:
             if self._absent_allows:
                 return None
             raise
-        return find_rule(self._reader.get, ip, host, info)
+        return find_rule(self._reader.get, ip, host, info, self._reader.key_lengths)
 
     def close(self) -> None:
         if self._reader is not None:

@@ -10,7 +10,7 @@ SOURCES = [
     b":allow\n",
     b'# x\n\n1.2.3.4:deny,A="b"\n1.2.3.4:allow\n127.:allow,RELAYCLIENT=""\n=.example.org:allow\n:deny',
     b"1.2.3.37-39:allow\n18.23-24.:deny\n1.2-3.4.5:allow\n37-38:deny\n1.2.3.007-009:allow,A=/x/\n1.2.3.-3:allow\n",
-    b"1.2.3.5-3:allow\n1.2.3.3-:allow\n=a-b.c:allow\nx@1-2:deny\n10.0.0.0/8:allow\n1.250-999.:allow\nno colon\n",
+    b"1.2.3.5-3:allow\n1.2.3.3-:allow\n=a-b.c:allow\nx@1-2:deny\n10.0.0.0/40:allow\n1.250-999.:allow\nno colon\n",
     b"".join(b'10.%d.0-255.:allow,N="%d"\n' % (n, n) for n in range(40)),
     b"a\xff\x00b:allow,X=\x00\xfe\x00\n",
     b"1:allow\nok:deny\nx:allowed \t\n:deny\n",

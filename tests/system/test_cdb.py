@@ -45,6 +45,32 @@ def test_the_hash_is_that_of_cdb():
         assert hash_of(key) == cdblib.djb_hash(key)
 
 
+@pytest.mark.parametrize("look_bytes", [17, 100, 4096, 1 << 20])
+@pytest.mark.parametrize("whole_bytes", [0, 1 << 30])
+def test_the_lengths_of_keys_are_known_after_some_looks(tmp_path, monkeypatch, whole_bytes, look_bytes):
+    monkeypatch.setattr(cdb, "_WHOLE_BYTES", whole_bytes)
+    monkeypatch.setattr(cdb, "_LOOK_BYTES", look_bytes)
+    records = [(b"_a" + b"b" * number, b"_a") for number in range(0, 300, 7)] + [(b"x" * 40, b"_b")]
+    with Reader(make(tmp_path, records)) as reader:
+        size, looks = reader.seen.st_size, 1
+        while (found := reader.key_lengths((b"_0", b"_a"))) is None:
+            looks += 1
+        assert found == {len(key) for key, _ in records[:-1] if len(key) < 256}
+        assert looks <= 1 + size // look_bytes
+        assert reader.key_lengths((b"_0", b"_a")) is found
+        while (found := reader.key_lengths((b"^0",))) is None:
+            pass
+        assert found == set()
+
+
+def test_the_lengths_of_keys_stay_unknown_in_a_file_cut_short(tmp_path, monkeypatch):
+    monkeypatch.setattr(cdb, "_WHOLE_BYTES", 0)
+    path = make(tmp_path, RECORDS)
+    with Reader(path) as reader:
+        os.truncate(path, 2060)
+        assert [reader.key_lengths((b"_0",)) for _ in range(3)] == [None] * 3
+
+
 @pytest.mark.parametrize("size", [0, 1, 7, 1000, 2047, 2048, 2060, -1])
 @pytest.mark.parametrize("whole_bytes", [0, 1 << 30])
 def test_a_file_cut_short_is_a_protocol_error(tmp_path, monkeypatch, size, whole_bytes):

@@ -1,71 +1,57 @@
-"""Rules: sources and records, which rule holds, and when a changed file is seen."""
+"""Rules: which one holds for a client, and when a changed file is seen."""
 
 import os
 
 import pytest
 
 from pyqmail.system.cdb import write_cdb
-from pyqmail.tcp.rules import BadLine, Instruction, Rules, compile_lines, find_rule
+from pyqmail.tcp.rules import Instruction, Rules, addresses, find_rule
+from pyqmail.tcp.rules_keys import readable
+from pyqmail.tcp.rules_source import compile_lines
 
-SOURCE = [
-    # line                             records
-    (b"# a comment: x",                []),
-    (b"",                              []),
-    (b" \t",                           []),
-    (b"127.0.0.1 allow",               []),
-    (b"1.2.3.4:allow",                 [(b"1.2.3.4", b"")]),
-    (b"1.2.3.4:allow \t",              [(b"1.2.3.4", b"")]),
-    (b" 1.2.3.4:deny",                 [(b" 1.2.3.4", b"D\0")]),
-    (b":deny",                         [(b"", b"D\0")]),
-    (b'1.:deny,A="b"',                 [(b"1.", b"D\0+A=b\0")]),
-    (b"1.:allow,A=xyzx,B==c=,C=,,",    [(b"1.", b"+A=yz\0+B=c\0+C=\0")]),
-    (b'1.:allow, B="c",="d"',          [(b"1.", b"+ B=c\0+=d\0")]),
-    (b'1.:allow,R="a:b",D="0"',        [(b"1.", b"+R=a:b\0+D=0\0")]),
-    (b"1.2.3.37-39:allow",             [(b"1.2.3.37", b""), (b"1.2.3.38", b""), (b"1.2.3.39", b"")]),
-    (b"18.23-24.:deny",                [(b"18.23.", b"D\0"), (b"18.24.", b"D\0")]),
-    (b"1.2-3.4.5:allow",               [(b"1.2.4.5", b""), (b"1.3.4.5", b"")]),
-    (b"37-38:allow",                   [(b"37", b""), (b"38", b"")]),
-    (b"1.2.3.007-009:allow",           [(b"1.2.3.7", b""), (b"1.2.3.8", b""), (b"1.2.3.9", b"")]),
-    (b"1.2.3.-1:allow",                [(b"1.2.3.0", b""), (b"1.2.3.1", b"")]),
-    (b"1.2.3.5-3:allow",               []),
-    (b"1.2.3.3-:allow",                []),
-    (b"1.254-999.:allow",              [(b"1.254.", b""), (b"1.255.", b"")]),
-    (b"=a-b.c:allow",                  [(b"=a-b.c", b"")]),
-    (b"x@1-2:allow",                   [(b"x@1-2", b"")]),
-]  # fmt: skip
-WRONG = [b":allowed", b":deny,", b":deny,A", b":deny,A=", b':deny,A="x', b':deny,A="x"y', b": deny", b":Deny",
-         b":", b"1.2.3.4-5-6:allow", b"a-b:allow", b"1:allow\r", b":allow,A=\"b\" C"]  # fmt: skip
+ORDERS = [
+    # ip, host, info, and the keys in the order they count
+    (
+        (b"1.2.3.4", b"a.b.example", b"joe"),
+        [b"joe@1.2.3.4", b"joe@=a.b.example", b"1.2.3.4", b"=a.b.example", b"1.2.3.", b"1.2.", b"1."]
+        + [b"_0000000h000000o0000000wx00000400"[:length] for length in range(33, 1, -1)]
+        + [b"=.b.example", b"=.example", b"=", b""],
+    ),
+    (
+        (b"2001:db8::9", b"h", b"joe"),
+        [b"joe@2001:0DB8:0000:0000:0000:0000:0000:0009", b"joe@2001:db8::9", b"joe@=h"]
+        + [b"2001:0DB8:0000:0000:0000:0000:0000:0009", b"2001:db8::9", b"=h", b"2001:db8::", b"2001:db8:", b"2001:"]
+        + [b"^00`000000000000a0000bc0de0fgh000", b"^00`", b"^0", b"=", b""],
+    ),
+    ((b"2001:DB8:0::9", None, None), [b"2001:0DB8:0000:0000:0000:0000:0000:0009", b"2001:db8::9", b"2001:db8::"]),
+    ((b"unix", None, b"1000"), [b"1000@unix", b"unix", b""]),
+    ((b"1.2.3", None, None), [b"1.2.3", b"1.2.", b"1.", b""]),
+    ((b"1:2.3", None, None), [b"1:2.3", b"1:2.", b""]),
+]
 
 
-@pytest.mark.parametrize("line, records", SOURCE)
-def test_a_line_becomes_records(line, records):
-    assert list(compile_lines(b"\n" + line)) == records
-
-
-@pytest.mark.parametrize("line", WRONG)
-def test_a_line_that_is_no_rule_is_named_without_its_last_blanks(line):
-    with pytest.raises(BadLine) as caught:
-        list(compile_lines(b"1.:allow\n" + line + b" \t\n:deny\n"))
-    assert caught.value.line == line
-
-
-ORDER = [
-    b"joe@1.2.3.4", b"joe@=a.b.example", b"1.2.3.4", b"=a.b.example", b"1.2.3.", b"1.2.", b"1.",
-    b"=.b.example", b"=.example", b"=", b"",
-]  # fmt: skip
-
-
-def test_the_order_in_which_addresses_count():
-    for at, key in enumerate(ORDER):
-        rules = {later: b"" for later in ORDER[at:]}
-        assert find_rule(rules.get, b"1.2.3.4", b"a.b.example", b"joe").key == key
+@pytest.mark.parametrize("client, order", ORDERS)
+def test_the_order_in_which_addresses_count(client, order):
+    for at, key in enumerate(order):
+        rules = {later: b"" for later in order[at:]}
+        assert find_rule(rules.get, *client).key == key
 
 
 def test_what_is_unknown_is_not_looked_for_but_an_empty_info_is():
     seen = []
-    assert find_rule(seen.append, b"1.2.3.4", None, None) is None
+    assert find_rule(seen.append, b"1.2.3.4", None, None, lambda starts: set()) is None
     assert seen == [b"1.2.3.4", b"1.2.3.", b"1.2.", b"1.", b""]
     assert find_rule({b"@1.2.3.4": b"D\0"}.get, b"1.2.3.4", None, b"").is_denied
+
+
+@pytest.mark.parametrize("ip, count", [(b"1.2.3.4", 32), (b"1::2", 128), (b"1.2.3", 0), (b"unix", 0), (b"1::2::3", 0)])
+def test_networks_of_sizes_that_no_rule_has_are_not_looked_for(ip, count):
+    def networks(key_lengths):
+        return [key for key in addresses(ip, None, None, key_lengths) if key[:1] in (b"_", b"^")]
+
+    assert networks(lambda starts: set()) == []
+    assert len(networks(None)) == len(networks(lambda starts: None)) == count
+    assert [len(key) for key in networks(lambda starts: {9, 25, 200})] == ([25, 9] if count else [])
 
 
 def test_an_instruction_ignores_what_it_does_not_know():
@@ -104,3 +90,24 @@ def test_a_relative_name_stays_where_it_was(tmp_path, monkeypatch):
     rules = Rules("rules.cdb")
     monkeypatch.chdir("/")
     assert rules.find(b"1.2.3.4", None, None).is_denied
+
+
+SMALL = b"10.0.0.0/8:deny\n2001:db8::/32:deny\n192.0.2.0/24:allow\n"
+LARGE = b"".join(b'10.%d.%d.%d:allow,NOTE_a="_0"\n' % (n >> 16, n >> 8 & 255, n & 255) for n in range(9000)) + SMALL
+
+
+@pytest.mark.parametrize("source", [SMALL, LARGE, SMALL + LARGE])
+def test_networks_are_found_in_files_of_any_size(tmp_path, source):
+    place = Place(tmp_path)
+    place.write(source)
+    rules = Rules(place.path)
+    for _ in range(10):  # the first searches do not know yet which sizes of networks there are
+        for ip, shown in [
+            (b"10.200.0.1", b"10.0.0.0/8"),
+            (b"192.0.2.9", b"192.0.2.0/24"),
+            (b"2001:db8:1::", b"2001:db8::/32"),
+            (b"11.0.0.1", None),
+            (b"2001:db9::", None),
+        ]:
+            rule = rules.find(ip, None, None)
+            assert shown == (rule and readable(rule.key))
