@@ -6,8 +6,10 @@ import os
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -288,12 +290,12 @@ class NameServer:
 
     A, CNAME, PTR, MX, TXT, AAAA = 1, 5, 12, 15, 16, 28
 
-    def __init__(self):
+    def __init__(self, address="127.0.0.1", port=0):
         import socket
         import threading
 
         self.zone, self.asked, self.ttl, self.is_forged = {}, collections.Counter(), 300, False
-        self._tcp = socket.create_server(("127.0.0.1", 0))
+        self._tcp = socket.create_server((address, port))
         self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._udp.bind(self._tcp.getsockname())
         self.port = self._tcp.getsockname()[1]
@@ -367,6 +369,21 @@ def name_server():
     server = NameServer()
     yield server
     server.close()
+
+
+@pytest.fixture
+def well_known_name_server():
+    """A NameServer where the originals ask, too: DNSCACHEIP=127.0.0.79.  One test at a time; left out without the right."""
+    import fcntl
+
+    with open(__file__, "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            server = NameServer("127.0.0.79", 53)
+        except OSError as error:
+            pytest.skip(f"port 53: {error}")
+        yield server
+        server.close()
 
 
 class SmtpPeer:
@@ -473,6 +490,59 @@ def smtp_peer():
     peer = SmtpPeer()
     yield peer
     peer.close()
+
+
+class OneCall:
+    """A server for one connection, on a loopback address of its own: it listens for hears, says the pieces, closes.
+
+    hears   the end of what the client says; empty: nothing is awaited from it
+    """
+
+    def __init__(self, pieces, hears=b"", port=0):
+        self.host = "127." + ".".join(str(1 + byte % 254) for byte in os.urandom(3))
+        try:
+            self._listener = socket.create_server((self.host, port))
+        except PermissionError:
+            pytest.skip(f"needs the right to listen on port {port}")
+        self._listener.settimeout(30)
+        self.port = self._listener.getsockname()[1]
+        self._pieces, self._hears, self._heard = pieces, hears, b""
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def heard(self):
+        """Return what the client said, once it has all been said and answered."""
+        self._thread.join(timeout=30)
+        assert not self._thread.is_alive()
+        return self._heard
+
+    def close(self):
+        self._listener.close()
+
+    def _serve(self):
+        sock, _ = self._listener.accept()
+        with sock:
+            while not self._heard.endswith(self._hears) and (data := sock.recv(65536)):
+                self._heard += data
+            try:
+                for piece in self._pieces:
+                    sock.sendall(piece)
+            except OSError:
+                pass  # the client has gone
+
+
+@pytest.fixture
+def one_call():
+    """one_call(*pieces, hears=b"", port=0) -> a running OneCall; pieces may also be one iterable of them."""
+    made = []
+
+    def make(*pieces, **how):
+        made.append(OneCall(pieces if all(isinstance(piece, bytes) for piece in pieces) else pieces[0], **how))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.close()
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,7 @@
 import socket
 
 from pyqmail.base.failure import Temporary
-from pyqmail.base.numbers import is_number
+from pyqmail.base.numbers import is_number, leading_number
 
 
 def port_number(word: str) -> int:
@@ -12,7 +12,7 @@ def port_number(word: str) -> int:
     Raises Temporary, whose text has no reason.
     """
     if not word or is_number(word):
-        return int(word or "0") % 65536
+        return leading_number(word, 65536)
     try:
         return socket.getservbyname(word, "tcp")
     except (OSError, ValueError):
@@ -29,5 +29,5 @@ def literal(word: str) -> list[str] | None:
     numbers = word.split(".")
     if not all(number == "" or is_number(number) for number in numbers):
         return None
-    values = [str(int(number or "0") % 256) for number in numbers]
+    values = [str(leading_number(number, 256)) for number in numbers]
     return [".".join(values[at : at + 4]) for at in range(0, len(values) - 3, 4)]

@@ -17,6 +17,7 @@ from pyqmail.base.failure import Temporary, reason
 from pyqmail.base.literals import literal_address
 from pyqmail.system.descriptors import log
 from pyqmail.tcp.addresses import literal
+from pyqmail.tcp.rewriting import alternatives, find_rules
 
 WAITS = (2, 58)  # seconds for each address, in the first pass and in the second
 
@@ -34,8 +35,6 @@ def find_addresses(host: str, own: str = "127.0.0.1", kinds=("A", "AAAA"), envir
     address = literal_address(os.fsencode(host)) if ":" in host else None
     if address is not None and "AAAA" in kinds:
         return [address.decode()]
-    from pyqmail.tcp.rewriting import alternatives, find_rules
-
     environ = os.environb if environ is None else environ
     try:
         names = alternatives(os.fsencode(host), find_rules(environ)) if address is None else []
@@ -122,4 +121,8 @@ def _connect(sock, address, seconds):
     poll.register(sock, select.POLLOUT)
     if not poll.poll(seconds * 1000):
         return errno.ETIMEDOUT
-    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    try:
+        sock.getpeername()
+    except OSError:
+        return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or errno.EAGAIN
+    return 0

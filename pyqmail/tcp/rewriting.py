@@ -13,6 +13,8 @@ ends to try.  Source: ucspi-tcp
 
 import os
 
+from pyqmail.system.descriptors import read_file
+
 _SIGNS = (b"*", b"?", b"=", b"-")
 _NO_DOT_AT_THE_END = b"*.:"  # so that a dot there means: as it is
 
@@ -25,11 +27,11 @@ def alternatives(name: bytes, rules: list[bytes]) -> list[bytes]:
     return [start + end for end in ends] if ends else [start]
 
 
-def find_rules(environ, resolv_conf: str = "/etc/resolv.conf") -> list[bytes]:
+def find_rules(environ, resolv_conf: str = "/etc/resolv.conf", machine: str | None = None) -> list[bytes]:
     """Return the rules of this machine, from the first of these that is there.  Raises OSError.
 
     The file DNSREWRITEFILE or /etc/dnsrewrite, one rule per line; LOCALDOMAIN; the first search or domain line
-    of resolv.conf; the domain of the machine's own name.  Only the file need not end in `*.:`.
+    of resolv.conf; the domain in the name of the machine, if None its own.  All but the file end in `*.:`.
     """
     text = _content(environ.get(b"DNSREWRITEFILE", b"/etc/dnsrewrite"))
     if text is not None:
@@ -39,7 +41,7 @@ def find_rules(environ, resolv_conf: str = "/etc/resolv.conf") -> list[bytes]:
     for line in (_content(resolv_conf) or b"").split(b"\n"):
         if line[:7] in (b"search ", b"search\t", b"domain ", b"domain\t"):
             return _completion([word for word in line[7:].replace(b"\t", b" ").split(b" ") if word])
-    dot, domain = os.fsencode(os.uname().nodename).partition(b".")[1:]
+    dot, domain = os.fsencode(os.uname().nodename if machine is None else machine).partition(b".")[1:]
     return [b"?:" + dot + domain, _NO_DOT_AT_THE_END] if dot else [_NO_DOT_AT_THE_END]
 
 
@@ -58,8 +60,6 @@ def _completion(domains):
 
 
 def _content(path):
-    from pyqmail.system.descriptors import read_file
-
     try:
         return read_file(path)
     except FileNotFoundError:
