@@ -26,7 +26,7 @@ from pyqmail.system.processes import find_ours
 from pyqmail.tcp.addresses import port_number
 from pyqmail.tcp.admission import Terms
 from pyqmail.tcp.lines import ERRORS, EVERYTHING, QUIET
-from pyqmail.tcp.opening import open_ears
+from pyqmail.tcp.opening import BOTH, IP4, IP6, Opening, has_port, interface_number, shown_port
 from pyqmail.tcp.server import Server
 from pyqmail.tcp.tally import Tally
 from pyqmail.tcp.ways import Ways
@@ -48,29 +48,49 @@ def work(call) -> int:
 def serve(call) -> int:
     if call.host is None or call.port is None:
         raise PROGRAM.wrong()
-    port = port_number(call.port)
+    port = port_of(call)
     if not call.program:
         raise PROGRAM.wrong()
     open_standard_descriptors()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    ears = open_ears(call.host, port, call.backlog)
+    opening = Opening(call.backlog, call.kinds, call.interface, call.socket_mode)
+    ears = opening.ears(call.host, port, call.environ)
     drop_rights(call)
     if call.prints_port:
-        os.write(1, ears[0].local_port + b"\n")
+        os.write(1, shown_port(ears) + b"\n")
     leave_standard_descriptors()
     terms = terms_of(call)
+    loop = Loop()
     server = Server(
-        Loop(),
+        loop,
         ears,
         call.limit,
         call.verbosity,
         first_session_number(),
         tally=terms.limits and Tally(),
+        proxies=introductions(loop, call.is_proxy),
         drain_seconds=call.drain_seconds,
     )
     server.run(Ways(server, terms, call.program, find_module, load, call.workers).choose())
     return 0
+
+
+def port_of(call) -> int:
+    """Return the port that the word PORT means; it is `-` where nothing listens on one.  Raises Failure."""
+    if has_port(call.host):
+        return port_number(call.port)
+    if call.port != "-":
+        raise PROGRAM.wrong("tcpserver: nothing listens on a port: write - for it")
+    return 0
+
+
+def introductions(loop, is_proxy):
+    if is_proxy is None:
+        return None
+    from pyqmail.tcp.introduction import Introductions
+
+    return Introductions(loop, is_proxy)
 
 
 def drop_rights(call) -> None:
@@ -138,12 +158,32 @@ def limits_of(call):
 
 
 def find_module(word: str, path: bytes | None):
-    """Return the module of the program a word leads to, None if that is not ours."""
+    """Return the module of the program a word leads to, None if that is not ours; what it has to preload is loaded."""
     name = find_ours(os.fsencode(word), path)
     try:
-        return None if name is None else load(name)
+        module = None if name is None else load(name)
     except LookupError:
         return None
+    if hasattr(module, "preload"):
+        module.preload()
+    return module
+
+
+def _proxies(text):
+    from pyqmail.tcp.introduction import listed
+
+    return listed(text)
+
+
+def _interface(text):
+    interface_number(text)
+    return text
+
+
+def _mode(text):
+    if not text or text.strip("01234567") or int(text, 8) > 0o777:
+        raise ValueError(f"not an octal mode: {text}")
+    return int(text, 8)
 
 
 def _identity(text):
@@ -206,6 +246,20 @@ PROGRAM = Program(
         Flag("r", "asks_ident", "ask the client's ident server (default)"),
         Flag("R", "asks_ident", "do not ask it", False),
         Value("t", "ident_seconds", "SECONDS", "how long to wait for the ident server; default 26", _patience),
+        Flag("4", "kinds", "IPv4 only: of names, and for 0 and :0", IP4),
+        Flag("6", "kinds", "IPv6 only: of names, and for 0 and :0", IP6),
+        Value("I", "interface", "IFNAME", "the interface of link-local addresses", _interface),
+        Value(
+            None,
+            "socket_mode",
+            "OCTAL",
+            "mode of the file of a UNIX socket; default as the umask says",
+            _mode,
+            "socket-mode",
+        ),
+        Value(
+            None, "is_proxy", "ADDRESSES", "whose connections start with a PROXY header; see below", _proxies, "proxy"
+        ),
         Value(
             None,
             "workers",
@@ -248,6 +302,10 @@ PROGRAM = Program(
         "local_host": None,
         "asks_ident": True,
         "ident_seconds": 26,
+        "kinds": BOTH,
+        "interface": "",
+        "socket_mode": None,
+        "is_proxy": None,
         "workers": None,
         "per_address": None,
         "per_network": None,

@@ -1,29 +1,91 @@
-"""A listening TCP socket, and how many descriptors there may be."""
+"""Listening sockets, opened or inherited, and how many descriptors there may be."""
 
 import errno
+import fcntl
+import os
 import socket
+import stat
 
 from pyqmail.base.failure import Temporary
 
 # the system lacks something it may have again in a moment
 PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 FINAL = (errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EOPNOTSUPP)
+_FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
+_LONGEST_PATH_BYTES = 107
 
 
-def listen(ip: str, port: int, backlog: int) -> socket.socket:
+def listen(ip: str, port: int, backlog: int, is_dual: bool = False, scope: int = 0) -> socket.socket:
     """Return a non-blocking socket that listens on ip and port (0: the kernel's choice).
 
+    An IPv6 one hears IPv6 only, unless is_dual.  scope: the number of a link-local address's interface.
     Raises Temporary with tcpserver's words for what failed.
     """
+    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+    sock = _new_socket(family)
+
+    def bind():
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not is_dual)
+        sock.bind((ip, port, 0, scope) if family == socket.AF_INET6 else (ip, port))
+
+    return _begin(sock, backlog, (bind, "unable to bind"), (sock.getsockname, "unable to get local address"))
+
+
+def listen_at(path: str, backlog: int, mode: int | None = None) -> socket.socket:
+    """Return a non-blocking socket that listens at path, whose file has this mode, None: as the umask says.
+
+    A socket file on which nobody listens is replaced.  Raises Temporary.
+    """
+    sock = _new_socket(socket.AF_UNIX)
     try:
-        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        # two that find the same left-over file would remove one another's
+        folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        sock.close()
+        raise Temporary("unable to bind", error) from None
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        return _begin(
+            sock,
+            backlog,
+            (lambda: _bind_at(sock, path), "unable to bind"),
+            (lambda: mode is None or os.chmod(path, mode), f"unable to set mode of {path}"),
+        )
+    finally:
+        os.close(folder)
+
+
+def inherit(number: int) -> socket.socket:
+    """Take over a listening descriptor: the socket returned is non-blocking and close-on-exec.
+
+    Of 0, 1 and 2 it is a copy; any other number is free afterwards.  Raises Temporary.
+    """
+    try:
+        sock = socket.socket(fileno=fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3))
+    except OSError as error:
+        raise Temporary(f"unable to use descriptor {number}", error) from None
+    listens = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    if not listens or sock.type != socket.SOCK_STREAM or sock.family not in _FAMILIES:
+        sock.close()
+        raise Temporary(f"descriptor {number} is no socket that listens for streams")
+    if number > 2:
+        os.close(number)
+    sock.setblocking(False)
+    return sock
+
+
+def _new_socket(family):
+    try:
+        return socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     except OSError as error:
         raise Temporary("unable to create socket", error) from None
-    for attempt, words in (
-        (lambda: _bind(sock, ip, port), "unable to bind"),
-        (sock.getsockname, "unable to get local address"),
-        (lambda: sock.listen(min(backlog, 0x7FFFFFFF)), "unable to listen"),
-    ):
+
+
+def _begin(sock, backlog, *steps):
+    """Do steps, pairs of what to do and the words for its failure, and then listen; returns sock."""
+    for attempt, words in (*steps, (lambda: sock.listen(min(backlog, 0x7FFFFFFF)), "unable to listen")):
         try:
             attempt()
         except OSError as error:
@@ -33,9 +95,24 @@ def listen(ip: str, port: int, backlog: int) -> socket.socket:
     return sock
 
 
-def _bind(sock, ip, port):
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind((ip, port))
+def _bind_at(sock, path):
+    if len(os.fsencode(path)) > _LONGEST_PATH_BYTES:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+    try:
+        sock.bind(path)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE or not _is_left_over(path):
+            raise
+        os.unlink(path)
+        sock.bind(path)
+
+
+def _is_left_over(path):
+    """Return whether path is a socket that nobody listens on."""
+    if not stat.S_ISSOCK(os.lstat(path).st_mode):
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC) as probe:
+        return probe.connect_ex(path) == errno.ECONNREFUSED
 
 
 def raise_descriptor_limit() -> int:

@@ -22,8 +22,10 @@ from pyqmail.tcp.rewriting import alternatives, find_rules
 WAITS = (2, 58)  # seconds for each address, in the first pass and in the second
 
 
-def find_addresses(host: str, own: str = "127.0.0.1", kinds=("A", "AAAA"), environ=None, waits=None) -> list[str]:
-    """Return the addresses a host word means, at least one; those of a name shuffled.
+def find_addresses(
+    host: str, own: str = "127.0.0.1", kinds=("A", "AAAA"), environ=None, waits=None, is_shuffled=True
+) -> list[str]:
+    """Return the addresses a host word means, at least one; those of a name shuffled, or in the order of the answer.
 
     Empty or `0` means own.  A name is rewritten first (tcp/rewriting.py); its addresses are those of the first of
     kinds that it has.  An IPv6 address is taken as it is if kinds has AAAA.  environ: whose DNS and rewriting to use,
@@ -43,7 +45,7 @@ def find_addresses(host: str, own: str = "127.0.0.1", kinds=("A", "AAAA"), envir
     for name in names:
         found = literal(os.fsdecode(name))
         if found is None:
-            found = _ask(host, name, kinds, environ, waits)
+            found = _ask(host, name, kinds, environ, waits, is_shuffled)
         elif "A" not in kinds:
             continue
         if found:
@@ -80,14 +82,14 @@ def connect(
     return None
 
 
-def _ask(host, name, kinds, environ, waits):
+def _ask(host, name, kinds, environ, waits, is_shuffled):
     from pyqmail.system import resolver
 
     try:
         found = resolver.addresses_of(name, environ, resolver.WAITS if waits is None else waits, kinds)
     except resolver.Soft as failure:
         raise Temporary(f"temporarily unable to figure out IP address for {host}: {failure}") from None
-    if len(found) > 1:
+    if is_shuffled and len(found) > 1:
         import random
 
         random.shuffle(found)

@@ -7,25 +7,27 @@ import struct
 from pyqmail.tcp.connection import TCP, TCP6, UNIX, UNIX_CLIENT, Connection, plain
 
 _WILDCARDS = ("0.0.0.0", "::")
-_CREDENTIALS = struct.Struct("3i")
+_CREDENTIALS = struct.Struct("iII")
 
 
 class Ear:
     """accept() gives the next client.  sock listens and is non-blocking.
 
-    local_port is bytes, empty for a UNIX socket.  knows_ip: our end of every connection is local_ip, so that the
-    kernel need not be asked.
+    local_ip and local_port are bytes: as in a Connection.  is_made: the socket file was made for this listener, which
+    removes it again.
     """
 
-    def __init__(self, sock):
+    def __init__(self, sock, is_made: bool = False):
         self.sock, self.family = sock, sock.family
         name = sock.getsockname()
         self._is_plain = self.family == socket.AF_INET
         if self.family == socket.AF_UNIX:
-            self.local_ip, self.local_port = os.fsencode(name), b""
+            # an abstract name starts with NUL, which no variable could hold
+            self.local_ip, self.local_port = os.fsencode(name).replace(b"\0", b"@"), b""
         else:
             self.local_ip = b"" if name[0] in _WILDCARDS else plain(name[0]).encode()
             self.local_port = b"%d" % name[1]
+        self._made = _file(name) if is_made else None
 
     def fileno(self) -> int:
         return self.sock.fileno()
@@ -39,6 +41,17 @@ class Ear:
 
     def close(self) -> None:
         self.sock.close()
+
+    def retire(self) -> None:
+        """Close, and remove the socket file if it is still the one that was made for us, and we may."""
+        self.close()
+        if self._made is not None:
+            path = os.fsdecode(self.local_ip)
+            try:
+                if _file(path) == self._made:
+                    os.unlink(path)
+            except OSError:
+                pass  # left over: the next listener replaces it
 
     def _describe(self, sock, name):
         if self.family == socket.AF_UNIX:
@@ -60,3 +73,8 @@ def _interface(index):
         return socket.if_indextoname(index).encode() if index else b""
     except OSError:
         return b""
+
+
+def _file(path):
+    seen = os.lstat(path)
+    return seen.st_dev, seen.st_ino

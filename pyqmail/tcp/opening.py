@@ -1,30 +1,154 @@
-"""Where to listen: what the words HOST and PORT mean, and the sockets opened there."""
+"""Where to listen: what the words HOST and PORT mean, and the sockets opened there.
 
+HOST is one word or several, separated by commas:
+
+    0, or nothing       all IPv4 addresses
+    ::                  all IPv6 addresses
+    :0                  both, with one socket
+    192.0.2.1, ::1      that address; fe80::1%eth0 with its interface
+    a name              its first address
+    a/path              a UNIX socket, which is made there
+    fd:N                descriptor N, which listens already
+    fd:                 all that were passed on with LISTEN_FDS
+"""
+
+import errno
 import os
+import socket
 
-from pyqmail.base.failure import Temporary
-from pyqmail.system.listener import listen
-from pyqmail.tcp.addresses import literal
+from pyqmail.base.failure import Permanent, Temporary
+from pyqmail.base.numbers import is_number
+from pyqmail.system.listener import inherit, listen, listen_at
+from pyqmail.tcp.connection import plain
 from pyqmail.tcp.ears import Ear
 
+BOTH, IP4, IP6 = ("A", "AAAA"), ("A",), ("AAAA",)
+_PASSED_ON = (b"LISTEN_PID", b"LISTEN_FDS", b"LISTEN_FDNAMES")
+_FIRST_PASSED_ON = 3
+_LINK_LOCAL = ("fe8", "fe9", "fea", "feb")
+_TRIES = 100  # to find a port that is free on all addresses
 
-def open_ears(host: str, port: int, backlog: int) -> list[Ear]:
-    """Return what listens for the word HOST.  Raises Temporary."""
-    return [Ear(listen(find_address(host), port, backlog))]
 
+class Opening:
+    """How to open what HOST says.
 
-def find_address(host: str) -> str:
-    """Return the address a host word means, its first one.  Raises Temporary."""
-    if host in ("", "0"):
-        return "0.0.0.0"
-    found = literal(host)
-    if found is None:
-        from pyqmail.system import resolver
+    kinds: BOTH, IP4 or IP6, for names and for `0`.  interface: the one of link-local addresses without any.
+    mode: of the file of a UNIX socket, None: as the umask says.
+    """
 
+    def __init__(self, backlog: int, kinds=BOTH, interface: str = "", mode: int | None = None):
+        self.backlog, self.kinds, self.interface, self.mode = backlog, kinds, interface, mode
+
+    def ears(self, host: str, port: int, environ) -> list[Ear]:
+        """Return what listens for the word HOST, those with a port first: all on the same one.
+
+        LISTEN_FDS and its kin are removed from environ if descriptors are used.  Raises Failure.
+        """
+        words = host.split(",")
+        if len(words) > 1 and "" in words:
+            raise Permanent(f"empty word in {host}")
+        addresses, paths, numbers = {}, {}, {}
+        for word in words:
+            if "/" in word:
+                paths.setdefault(word)
+            elif _is_inherited(word):
+                numbers.update(dict.fromkeys(_numbers(word, environ)))
+            else:
+                addresses.setdefault(self._address(word), word)
+        if numbers:
+            for name in _PASSED_ON:
+                environ.pop(name, None)
+        ears = self._listen(addresses, port, len(words) > 1)
         try:
-            found = [address.decode() for address in resolver.addresses_of(os.fsencode(host), kinds=("A",))]
-        except resolver.Soft as failure:
-            raise Temporary(f"temporarily unable to figure out IP address for {host}: {failure}") from None
-    if not found:
-        raise Temporary(f"no IP address for {host}")
-    return found[0]
+            for path in paths:
+                with _Naming(path, len(words) > 1):
+                    ears.append(Ear(listen_at(path, self.backlog, self.mode), is_made=True))
+            ears += [Ear(inherit(number)) for number in numbers]
+        except Temporary:
+            for ear in ears:
+                ear.retire()
+            raise
+        return ears
+
+    def _listen(self, addresses, port, are_several):
+        for attempt in range(_TRIES):
+            ears, number = [], port
+            try:
+                for (ip, is_dual, scope), word in addresses.items():
+                    with _Naming(word or "0", are_several):
+                        ears.append(Ear(listen(ip, number, self.backlog, is_dual, scope)))
+                    number = int(ears[0].local_port)
+                return ears
+            except Temporary as failure:
+                for ear in ears:
+                    ear.close()
+                is_taken = failure.error is not None and failure.error.errno == errno.EADDRINUSE
+                if port or not ears or not is_taken or attempt == _TRIES - 1:
+                    raise
+
+    def _address(self, word):
+        """Return (address, whether it hears IPv4 too, scope).  Raises Temporary."""
+        if word == ":0" and self.kinds != IP4:
+            return "::", self.kinds == BOTH, 0
+        if word in ("", "0", ":0"):
+            return "::" if self.kinds == IP6 else "0.0.0.0", False, 0
+        from pyqmail.tcp.connecting import find_addresses
+
+        text, _, interface = word.strip("[]").partition("%") if ":" in word else (word, "", "")
+        ip = plain(find_addresses(text, kinds=self.kinds, is_shuffled=False)[0])
+        return ip, False, _scope(ip, interface or self.interface)
+
+
+class _Naming:
+    """Adds to what fails which of several it was."""
+
+    def __init__(self, word, are_several):
+        self._word, self._are_several = word, are_several
+
+    def __enter__(self):
+        pass
+
+    def __exit__(self, kind, failure, _):
+        if self._are_several and isinstance(failure, Temporary):
+            raise Temporary(f"{failure.text} {self._word}", failure.error) from None
+
+
+def has_port(host: str) -> bool:
+    """Return whether anything in HOST needs a port."""
+    return not all("/" in word or _is_inherited(word) for word in host.split(","))
+
+
+def shown_port(ears) -> bytes:
+    """Return the port that ears listen on, the first if there are several; empty if none has a port."""
+    return next((ear.local_port for ear in ears if ear.local_port), b"")
+
+
+def interface_number(name: str) -> int:
+    """Raises ValueError."""
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        raise ValueError(f"no interface: {name}") from None
+
+
+def _is_inherited(word):
+    return word.startswith("fd:") and (word == "fd:" or is_number(word[3:]))
+
+
+def _numbers(word, environ):
+    """Return the descriptors that a word `fd:N` or `fd:` means.  Raises Temporary."""
+    if word != "fd:":
+        return [int(word[3:])]
+    pid, count = (environ.get(name, b"") for name in _PASSED_ON[:2])
+    if pid != b"%d" % os.getpid() or not is_number(count) or not int(count):
+        raise Temporary("no sockets were passed on to us: LISTEN_FDS")
+    return range(_FIRST_PASSED_ON, _FIRST_PASSED_ON + int(count))
+
+
+def _scope(ip, interface):
+    if not interface or ip[:3] not in _LINK_LOCAL or ":" not in ip:
+        return 0
+    try:
+        return interface_number(interface)
+    except ValueError as problem:
+        raise Temporary(str(problem)) from None

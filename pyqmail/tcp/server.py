@@ -69,6 +69,7 @@ class Server(Lines):
         if self._failure is not None:
             raise Temporary("unable to accept", self._failure)
         if not self.is_ending:
+            self._retire()
             way.leave()
         self.flush()
 
@@ -221,11 +222,14 @@ class Server(Lines):
             return
         self.is_ending = True
         self.adjust()
-        for ear in self.ears:
-            ear.close()
+        self._retire()
         self.way.leave()
         self.loop.after(self.drain_seconds, self._end_the_rest)
         self._leave_if_last()
+
+    def _retire(self):
+        for ear in self.ears:
+            ear.retire()
 
     def _end_the_rest(self):
         self.way.end_all(signal.SIGTERM)
