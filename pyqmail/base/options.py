@@ -3,8 +3,8 @@
 Parsing is the originals': scanning stops at the first word without `-`, at a lone `-` (kept) and after
 `--` (removed).  Letters cluster; a value is the rest of its word or, if that is empty, the whole next word.
 The last one wins.  Options that no original has are long: `--name`, `--name VALUE` or `--name=VALUE`.
-A program that declares no letters takes `-x` as an operand, one that declares nothing `--` too: its original has no
-option parsing, and `-x` is an account or a directory.
+A program that declares no letters takes `-x` as an operand, and `--*`, one that declares nothing `--` too: its original
+has no option parsing, and `-x` is an account, a directory or an action.
 """
 
 import os
@@ -13,14 +13,17 @@ from pyqmail.base.failure import Failure, Usage
 
 
 def _forget_coerced_locale():
-    """Remove the LC_CTYPE that the interpreter itself added where the locale is C: the programs we run must not see it."""
+    """Undo what the interpreter does to LC_CTYPE where the locale is C: the programs we run must not see it."""
     if b"LC_CTYPE" in os.environb:
         try:
             with open("/proc/self/environ", "rb") as initial:  # what we were started with
-                if b"\0LC_CTYPE=" not in b"\0" + initial.read():
-                    del os.environb[b"LC_CTYPE"]
+                given = dict(entry.split(b"=", 1) for entry in initial.read().split(b"\0") if b"=" in entry)
         except OSError:
-            pass
+            return
+        if b"LC_CTYPE" not in given:
+            del os.environb[b"LC_CTYPE"]
+        elif os.environb[b"LC_CTYPE"] != given[b"LC_CTYPE"]:
+            os.environb[b"LC_CTYPE"] = given[b"LC_CTYPE"]
 
 
 _forget_coerced_locale()  # once for each process: later on, LC_CTYPE is somebody's wish
@@ -196,6 +199,8 @@ class Program:
         name = call.argv0.rpartition("/")[2]
         mark = "-" if letters else "--"
         while words and words[0].startswith(mark) and words[0] != "-":
+            if not letters and not words[0][2:3].isalpha() and words[0] != "--":
+                break  # no name of an option
             word = words.pop(0)
             if word == "--":
                 break

@@ -3,7 +3,7 @@
 import os
 
 from pyqmail.base.failure import Temporary
-from pyqmail.system.processes import become, find_ours
+from pyqmail.system.processes import become
 
 
 def go_on(words: list[str], environ, load) -> int:
@@ -16,8 +16,3 @@ def go_on(words: list[str], environ, load) -> int:
         return become(words, environ, load, os.environb.get(b"PATH"))
     except OSError as error:
         raise Temporary(f"unable to run {words[0]}", error) from None
-
-
-def is_ours(words: list[str], environ) -> bool:
-    """Return whether go_on() would find words[0] to be a program of ours."""
-    return find_ours(os.fsencode(words[0]), environ.get(b"PATH")) is not None

@@ -60,6 +60,12 @@ def reset_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
+def stop_ignoring() -> None:
+    """Give the next program PIPE and XFSZ, which every interpreter ignores from its start; the rest is as we got it."""
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def fork(work, name: str | None = None) -> int:
     """Fork; the child ends with work()'s exit code, whatever happens in it.  Returns the child's pid.
 
@@ -118,17 +124,30 @@ def own_directories() -> list[bytes]:
     return [os.fsencode(os.path.realpath(place)) for place in (os.path.join(sys.prefix, "bin"), beside)]
 
 
+def starter(name: str) -> bytes:
+    """Return the path of the executable of one of our programs."""
+    places = [directory + b"/" + os.fsencode(name) for directory in own_directories()]
+    return next(filter(os.path.exists, places), places[0])
+
+
+def find(name: bytes, path: bytes | None) -> bytes | None:
+    """Return the file that exec would run for name, searched in path: the first that could be executed; else None."""
+    for candidate in candidates(name, path):
+        if os.path.isfile(candidate) and os.access(candidate, os.X_OK):
+            return candidate
+    return None
+
+
 def find_ours(name: bytes, path: bytes | None) -> str | None:
     """Return our program's name if that is what name, searched in path, leads to; else None.
 
-    The search is the one exec would make: the first candidate that could be executed decides, and it is
-    ours if its real path lies in our own bin directory.
+    What find() finds is ours if its real path lies in our own bin directory.
     """
-    for candidate in candidates(name, path):
-        if os.path.isfile(candidate) and os.access(candidate, os.X_OK):
-            directory, _, found = os.path.realpath(candidate).rpartition(b"/")
-            return os.fsdecode(found) if directory in own_directories() and found.startswith(b"py") else None
-    return None
+    found = find(name, path)
+    if found is None:
+        return None
+    directory, _, ours = os.path.realpath(found).rpartition(b"/")
+    return os.fsdecode(ours) if directory in own_directories() and ours.startswith(b"py") else None
 
 
 def become(argv: list[str], environ, load, path: bytes | None = None, name: str | None = None) -> int:
@@ -136,7 +155,7 @@ def become(argv: list[str], environ, load, path: bytes | None = None, name: str 
 
     environ replaces the process's environment.  load is the registry's.  Returns the exit code of ours;
     raises the OSError if exec failed.  path: where to search, as the originals the PATH we were started with.
-    name: what to search instead of argv[0].
+    name: what to search instead of argv[0].  What signals are ignored or blocked goes on to the program.
     """
     ours = find_ours(os.fsencode(argv[0] if name is None else name), path)
     if ours is not None:
@@ -149,7 +168,7 @@ def become(argv: list[str], environ, load, path: bytes | None = None, name: str 
             os.environb.clear()
             os.environb.update(fresh)
             return main(argv)
-    reset_signals()
+    stop_ignoring()
     raise execute([os.fsencode(word) for word in argv], dict(environ), path, name)
 
 

@@ -21,7 +21,11 @@ HEAVY = {
     "argparse",
     "inspect",
 }
-LEAN = {"pysetuidgid", "pyenvdir", "pysoftlimit", "pysetlock", "pytai64n", "pyclean"}
+LEAN = {
+    *("pysetuidgid", "pyenvdir", "pysoftlimit", "pysetlock", "pytai64n", "pyclean"),
+    *("pyenvuidgid", "pyfghack", "pypgrphack", "pyreadproctitle", "pysvscanboot"),
+    *("pyaddcr", "pydelcr", "pyfixcrio", "pyrecordio", "pyargv0", "pyrblsmtpd"),
+}
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 

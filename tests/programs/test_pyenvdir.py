@@ -25,6 +25,7 @@ FILES = {
     "BYTES": b"\xff\xfe\n",
     "LC_CTYPE": b"C.UTF-8",
 }
+CHAIN = ["pyenvdir", "pysetuidgid", "pyenvuidgid", "pysetlock", "pysoftlimit", "pyfghack", "pypgrphack"]
 CASES = [
     [],
     ["-x"],
@@ -83,7 +84,7 @@ def test_the_variables_reach_programs_of_ours(place):
     assert done.stdout.decode() == f"2 gone home {os.environ['PATH']}\n"
 
 
-@pytest.mark.parametrize("program", ["pyenvdir", "pysetuidgid", "pysetlock", "pysoftlimit"])
+@pytest.mark.parametrize("program", CHAIN)
 def test_a_chain_loader_imports_almost_nothing(program):
     code = f"import sys; old = set(sys.modules); import pyqmail.programs.{program}; print(*(set(sys.modules) - old))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT, timeout=60)

@@ -48,15 +48,56 @@ def test_as_the_original(tmp_path, words):
     assert ours.stderr == said
 
 
-@pytest.mark.parametrize("option", ["-m", "-a", "-d"])
-def test_too_little_for_one_of_ours_is_said(option):
-    environ = {**os.environ, "PATH": f"{ROOT}/bin:{os.environ['PATH']}"}
-    done = subprocess.run([*OURS, option, "2000000", "pytai64n"], capture_output=True, env=environ, timeout=60)
-    assert done.returncode == 111
-    said = done.stderr.decode()
-    start = "softlimit: fatal: unable to run pytai64n: 2000000 bytes are too few for it to load, it needs "
-    assert said.startswith(start)
-    assert said.count("\n") == 1
+PLACES = {"-m": (16000000, "address space"), "-a": (16000000, "address space"), "-d": (6500000, "data")}
+CHAINS = [
+    # the program and its arguments               the word that needs an interpreter
+    ("pytai64n", "pytai64n"),
+    (f"{ROOT}/bin/pytai64n", f"{ROOT}/bin/pytai64n"),
+    ("pyenvdir . pysetuidgid nobody true", "pyenvdir"),
+    ("./script x", "./script"),
+    ("./script-of-env", "./script-of-env"),
+    (f"{sys.executable} -c pass", sys.executable),
+    ("env A=b tcpserver 0 25 pysmtpd", "pysmtpd"),
+    ("./tai64n", "./tai64n"),
+]
+
+
+@pytest.fixture
+def environ(tmp_path):
+    for name, interpreter in (("script", sys.executable), ("script-of-env", "/usr/bin/env python3")):
+        (tmp_path / name).write_text(f"#!{interpreter}\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "tai64n").symlink_to(f"{ROOT}/bin/pytai64n")
+    return {**os.environ, "PATH": f"{ROOT}/bin:{os.environ['PATH']}"}
+
+
+@pytest.mark.parametrize("option", PLACES)
+@pytest.mark.parametrize("chain, name", CHAINS)
+def test_too_little_for_an_interpreter_is_said(tmp_path, environ, option, chain, name):
+    """Trap 40, anywhere in the line."""
+    words = chain.split()
+    done = subprocess.run(
+        [*OURS, f"{option}3000000", *words], capture_output=True, cwd=tmp_path, env=environ, timeout=60
+    )
+    least, what = PLACES[option]
+    said = (
+        f"softlimit: fatal: unable to run {words[0]}: 3000000 bytes of {what} are too few for {name}, "
+        f"an interpreter needs {least} to load\n"
+    )
+    assert (done.returncode, done.stdout, done.stderr.decode()) == (111, b"", said)
+
+
+@pytest.mark.parametrize("chain", ["sh -c :", "true", "env pysmtpd.no true"])
+def test_others_are_run_under_any_limit(tmp_path, environ, chain):
+    words = [*OURS, "-m", "6000000", *chain.split()]
+    assert b"bytes" not in subprocess.run(words, capture_output=True, cwd=tmp_path, env=environ, timeout=60).stderr
+
+
+def test_no_memory_even_for_execve(tmp_path):
+    """The original is killed by the kernel then; we say it."""
+    words = [*OURS, "-m500000", "/bin/true"]
+    done = subprocess.run(words, capture_output=True, env={**os.environ, "BIG": "x" * 120000}, timeout=60)
+    assert (done.returncode, done.stderr) == (111, b"softlimit: fatal: unable to run /bin/true: out of memory\n")
 
 
 @pytest.mark.parametrize("program", [["pytai64n"], [*OURS, "pytai64n"]], ids=["in-process", "started"])
@@ -64,6 +105,7 @@ def test_the_least_is_enough(program):
     from pyqmail.programs.pysoftlimit import LEAST_BYTES
 
     environ = {**os.environ, "PATH": f"{ROOT}/bin:{os.environ['PATH']}"}
-    words = [*OURS, "-m", str(max(LEAST_BYTES.values())), *program]
+    least = max(least for least, _ in LEAST_BYTES.values())
+    words = [*OURS, "-m", str(least), *program]
     done = subprocess.run(words, input=b"x\n", capture_output=True, env=environ, timeout=60)
     assert (done.returncode, done.stdout[25:], done.stderr) == (0, b" x\n", b"")
