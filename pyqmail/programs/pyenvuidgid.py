@@ -1,0 +1,44 @@
+"""Run a program with the ids of an account in its environment.
+
+UID and GID become the account's user and group number; nothing else changes, and no rights are needed.  A server that
+needs root at its start drops to them later: `pytcpserver -U`.
+"""
+
+import pwd
+
+from pyqmail.base.failure import Temporary
+from pyqmail.base.options import Argument, Program, Rest
+from pyqmail.programs.registry import load
+from pyqmail.supervise.chain import go_on
+from pyqmail.supervise.variables import merge
+
+PROGRAM = Program(
+    name="pyenvuidgid",
+    summary="run a program with the ids of an account in its environment",
+    original="envuidgid",
+    usage="envuidgid account child",
+    arguments=[
+        Argument("account", "a name; numbers are not taken"),
+        Rest("program", "what to run, with its arguments", required=True),
+    ],
+    environment=("GID", "UID"),
+    exits={
+        100: "wrong usage",
+        111: "there is no such account, or the program could not be run",
+        "others": "the program's own",
+    },
+    see=["pysetuidgid(8)", "pyenvdir(8)", "pytcpserver(8)"],
+)
+
+
+def main(argv: list[str]) -> int:
+    return PROGRAM.run(argv, run_with_ids)
+
+
+def run_with_ids(call) -> int:
+    try:
+        account = pwd.getpwnam(call.account)
+    except KeyError:
+        raise Temporary(f"unknown account {call.account}") from None
+    ids = [(b"GID", b"%d" % account.pw_gid), (b"UID", b"%d" % account.pw_uid)]
+    return go_on(call.program, merge(call.environ, ids), load)
