@@ -1,7 +1,8 @@
 """Accept connections and run a program for each.
 
 Listens on HOST and PORT; the program has the connection on descriptors 0 and 1 and knows about it from
-its environment.  HOST is an address, 0 for all, or a name; PORT a number, 0 for any, or a service's name.
+its environment.  HOST is an address, 0 for all, a name, or several of what is listed below; PORT a number, 0 for any,
+or a service's name.
 
 A session program of ours, pysmtpd for one, runs as thousands of sessions in each of a few workers: the accepted
 socket is handed over to one of them, and no process is started for it.  The numbers in the log lines are then the
@@ -24,7 +25,9 @@ from pyqmail.system.listener import first_session_number
 from pyqmail.system.loop import Loop
 from pyqmail.system.processes import find_ours
 from pyqmail.tcp.addresses import port_number
+from pyqmail.tcp.adjusting import Adjusting, is_file, number
 from pyqmail.tcp.admission import Terms
+from pyqmail.tcp.limits import NAMES, REPLY, VARIABLES, Limits
 from pyqmail.tcp.lines import ERRORS, EVERYTHING, QUIET
 from pyqmail.tcp.opening import BOTH, IP4, IP6, Opening, has_port, interface_number, shown_port
 from pyqmail.tcp.server import Server
@@ -56,21 +59,24 @@ def serve(call) -> int:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     opening = Opening(call.backlog, call.kinds, call.interface, call.socket_mode)
     ears = opening.ears(call.host, port, call.environ)
+    attendants = attendants_of(call)
     drop_rights(call)
     if call.prints_port:
         os.write(1, shown_port(ears) + b"\n")
     leave_standard_descriptors()
     terms = terms_of(call)
+    attendants.append(Adjusting(call.limit, limit_words(call), terms.limits))
     loop = Loop()
     server = Server(
         loop,
         ears,
-        call.limit,
+        int(number(call.limit)),
         call.verbosity,
         first_session_number(),
         tally=terms.limits and Tally(),
         proxies=introductions(loop, call.is_proxy),
         drain_seconds=call.drain_seconds,
+        attendants=attendants,
     )
     server.run(Ways(server, terms, call.program, find_module, load, call.workers).choose())
     return 0
@@ -140,21 +146,35 @@ def terms_of(call) -> Terms:
 
 
 def limits_of(call):
-    """Return the Limits of the options, and of the environment for what no option says; None if nothing can limit."""
-    options = {
-        b"MAXCONNIP": call.per_address,
-        b"MAXCONNC": call.per_network,
-        b"MAXCONNRATE": call.rate,
-        b"MAXLOAD": call.most_load,
-        b"DIEMSG": call.excess_reply,
-    }
-    settings = {name: call.environ[name] for name in options if name in call.environ}
-    settings |= {name: os.fsencode(text) for name, text in options.items() if text is not None}
-    if not settings and call.rules is None:
-        return None
-    from pyqmail.tcp.limits import Limits
+    """Return the Limits of the options, and of the environment for what no option says; None if nothing can limit.
 
-    return Limits(settings)
+    Raises Temporary.
+    """
+    settings = {name: call.environ[name] for name in VARIABLES if name in call.environ}
+    settings |= {name: number(word) for name, word in limit_words(call).items()}
+    if call.excess_reply is not None:
+        settings[REPLY] = os.fsencode(call.excess_reply)
+    return Limits(settings) if settings or call.rules is not None else None
+
+
+def limit_words(call) -> dict[bytes, str]:
+    """Return what the options say: a limit's variable -> a number, or a file of one."""
+    words = zip(NAMES, (call.most_load, call.per_address, call.per_network, call.rate))
+    return {name: word for name, word in words if word is not None}
+
+
+def attendants_of(call) -> list:
+    """Return what stays beside the server; made before rights are dropped.  Raises Temporary."""
+    found = []
+    if call.ready_fd is not None or b"NOTIFY_SOCKET" in call.environ:
+        from pyqmail.tcp.readiness import Readiness
+
+        found.append(Readiness(call.ready_fd, call.environ))
+    if call.status_socket is not None:
+        from pyqmail.tcp.status import StatusSocket
+
+        found.append(StatusSocket(call.status_socket))
+    return found
 
 
 def find_module(word: str, path: bytes | None):
@@ -203,10 +223,16 @@ def _patience(text):
     return min(leading_number(text), 86400)  # beyond that the kernel's own clocks overflow
 
 
-def _number(text):
-    """Check that text is a number, and keep the text: a variable of the same meaning is text too."""
-    _count(text)
+def _limit(text):
+    """Return the word of a limit: a file's name, or digits."""
+    if not is_file(text):
+        _count(text)
     return text
+
+
+def _lenient_limit(text):
+    """Return the word of -c: a file's name, or the digits that the original makes of anything else."""
+    return text if is_file(text) else str(leading_number(text))
 
 
 def _count(text):
@@ -226,7 +252,7 @@ PROGRAM = Program(
         Flag("Q", "verbosity", "say what goes wrong (default)", ERRORS),
         Flag("v", "verbosity", "say everything", EVERYTHING),
         Flag("1", "prints_port", "write the port to descriptor 1 once it is open"),
-        Value("c", "limit", "LIMIT", "most connections at once; default 40", leading_number),
+        Value("c", "limit", "LIMIT", "most connections at once, or a file that says it; default 40", _lenient_limit),
         Value("b", "backlog", "BACKLOG", "most connections the kernel holds back; default 20", leading_number),
         Value("x", "rules", "RULES.CDB", "follow the rules that pytcprules compiled"),
         Flag("X", "absent_rules_allow", "with -x: rules that do not exist allow everybody"),
@@ -268,27 +294,27 @@ PROGRAM = Program(
             _count,
             "workers",
         ),
-        Value(None, "per_address", "N", "most connections from one address at once", _number, "per-address"),
-        Value(None, "per_network", "N", "most from one network, /24 or /64", _number, "per-network"),
-        Value(None, "rate", "N", "most new connections from one address within 60 seconds", _number, "rate"),
-        Value(
-            None, "most_load", "N", "deny everybody while the load average times 100 is above N", _number, "max-load"
-        ),
+        Value(None, "per_address", "N", "most connections from one address at once", _limit, "per-address"),
+        Value(None, "per_network", "N", "most from one network, /24 or /64", _limit, "per-network"),
+        Value(None, "rate", "N", "most new connections from one address within 60 seconds", _limit, "rate"),
+        Value(None, "most_load", "N", "deny everybody while the load average times 100 is above N", _limit, "max-load"),
         Value(
             None, "excess_reply", "TEXT", "what a client above a limit gets before it is denied", str, "excess-reply"
         ),
         Value(None, "greet_seconds", "SECONDS", "let each client wait so long for the program", _count, "greet-delay"),
         Value(None, "drain_seconds", "SECONDS", "at TERM let connections go on so long", _count, "drain"),
+        Value(None, "ready_fd", "N", "write a newline to descriptor N once connections are served", _count, "ready-fd"),
+        Value(None, "status_socket", "PATH", "tell pytcptop at PATH who is connected", str, "status-socket"),
     ],
     arguments=[
-        Argument("host", "the address to listen on", optional=True),
-        Argument("port", "the port to listen on", optional=True),
+        Argument("host", "where to listen; see below", optional=True),
+        Argument("port", "the port to listen on; - if nothing listens on one", optional=True),
         Rest("program", "the program and its arguments"),
     ],
     defaults={
         "verbosity": ERRORS,
         "prints_port": False,
-        "limit": 40,
+        "limit": "40",
         "backlog": 20,
         "rules": None,
         "absent_rules_allow": False,
@@ -314,8 +340,57 @@ PROGRAM = Program(
         "excess_reply": None,
         "greet_seconds": 0,
         "drain_seconds": None,
+        "ready_fd": None,
+        "status_socket": None,
     },
     exits={0: "ended by TERM; connections go on", 100: "wrong usage", 111: "try again later"},
+    notes=[
+        (
+            "where to listen",
+            [
+                ("0", "all IPv4 addresses; the empty word is the same"),
+                ("::", "all IPv6 addresses"),
+                (":0", "both, with one socket; an IPv4 client is one like any other"),
+                ("ADDRESS", "192.0.2.1 or 2001:db8::1; one of link-local scope as fe80::1%eth0, or with -I"),
+                ("NAME", "its first IPv4 address; if it has none, its first IPv6 address"),
+                (
+                    "PATH",
+                    "a word with a slash: a UNIX socket, made there before rights are given up and removed at the end if "
+                    "they suffice for that.  A socket file on which nobody listens is replaced",
+                ),
+                (
+                    "fd:N",
+                    "descriptor N, a socket that listens already, with the backlog it has.  Whoever holds it open has clients "
+                    "wait while we are started again: none is lost.  It becomes non-blocking for its other holders, too",
+                ),
+                (
+                    "fd:",
+                    "all sockets of LISTEN_FDS, if LISTEN_PID is our process.  Programs do not see these variables",
+                ),
+                (
+                    "WORD,WORD",
+                    "all of these at once.  PORT is the port of all addresses, and 0 one that is free on each of them.  "
+                    "What is written twice counts once",
+                ),
+            ],
+        ),
+        (
+            "unix clients",
+            "In rules the address of a client of a UNIX socket is unix, and its uid stands for what an ident server says: "
+            "1000@unix, then unix, then the empty address.  PROTO is UNIX; UNIXLOCALPATH, UNIXLOCALUID, UNIXLOCALGID, "
+            "UNIXLOCALPID, UNIXREMOTEEUID, UNIXREMOTEEGID and UNIXREMOTEPID are set, and no TCP variable is.",
+        ),
+        (
+            "proxies",
+            "ADDRESSES are addresses and networks, 192.0.2.1,2001:db8::/32, and unix for all clients of UNIX sockets.  A "
+            "connection from one of them must start with a header of the PROXY protocol, version 1 or 2; the client it names "
+            "is then the client for rules, limits, variables and log lines, and so is the local address.  UNKNOWN and LOCAL "
+            "mean the proxy itself.  A header that is malformed, or not complete within 3 seconds, ends the connection.  "
+            "Of others nothing is read.\n\n"
+            "Of version 2 up to 4096 bytes are taken; extensions, a checksum among them, are skipped.  The program finds what "
+            "follows the header.  TERM without --drain ends connections whose header has not come.",
+        ),
+    ],
     environment=[
         "PROTO",
         "TCPLOCALIP",

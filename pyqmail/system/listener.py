@@ -63,9 +63,12 @@ def inherit(number: int) -> socket.socket:
     Of 0, 1 and 2 it is a copy; any other number is free afterwards.  Raises Temporary.
     """
     try:
-        sock = socket.socket(fileno=fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3))
+        is_socket = stat.S_ISSOCK(os.fstat(number).st_mode)
+        sock = socket.socket(fileno=fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3)) if is_socket else None
     except OSError as error:
         raise Temporary(f"unable to use descriptor {number}", error) from None
+    if sock is None:
+        raise Temporary(f"unable to use descriptor {number}", OSError(errno.ENOTSOCK, ""))
     listens = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     if not listens or sock.type != socket.SOCK_STREAM or sock.family not in _FAMILIES:
         sock.close()

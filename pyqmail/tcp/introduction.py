@@ -24,7 +24,10 @@ def listed(text: str):
 
     words = text.split(",")
     has_unix = UNIX_CLIENT.decode() in words
-    networks = [ipaddress.ip_network(plain(word)) for word in words if word != UNIX_CLIENT.decode()]
+    try:
+        networks = [ipaddress.ip_network(plain(word)) for word in words if word != UNIX_CLIENT.decode()]
+    except ValueError:
+        raise ValueError(f"not addresses and networks: {text}") from None
 
     def is_listed(client) -> bool:
         if client.protocol == UNIX:
