@@ -12,7 +12,7 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 def names() -> list[str]:
     """Return the names of all executables, sorted."""
     modules = (name[:-3] for name in os.listdir(_HERE) if name.startswith("py") and name.endswith(".py"))
-    return sorted(module.replace("_at", "@") if module.endswith("_at") else module for module in modules)
+    return sorted(_name(module) for module in modules)
 
 
 def load(name: str):
@@ -24,3 +24,9 @@ def load(name: str):
     if not name.startswith("py") or not module.isidentifier() or not os.path.exists(f"{_HERE}/{module}.py"):
         raise LookupError(name)
     return importlib.import_module(f"pyqmail.programs.{module}")
+
+
+def _name(module):
+    """Return the program of a module: `pymconnect-io` of pymconnect_io, `pywho@` of pywho_at."""
+    stem = module.removesuffix("_at")
+    return stem.replace("_", "-") + ("@" if stem != module else "")

@@ -1,0 +1,43 @@
+"""Talk to a mail server, or to any that speaks in lines.
+
+What is typed goes to the server with CR LF for each line end; what it says comes back unchanged.  The end of input does
+not close the connection: pymconnect ends when the server closes it.  The talking is done by pymconnect-io, in this process.
+"""
+
+import os
+
+from pyqmail.base.options import Argument, Program
+from pyqmail.programs import pymconnect_io
+from pyqmail.tcp import asking
+
+PROGRAM = Program(
+    name="pymconnect",
+    summary="talk to a mail server by hand",
+    original="mconnect",
+    usage="mconnect [ host [ port ] ]",
+    arguments=[
+        asking.HOST,
+        Argument("port", "number or name of the port; 25 if it is missing", optional=True, default="25"),
+    ],
+    exits={
+        0: "the server closed the connection",
+        111: "no connection; descriptor 2 tells why, in tcpclient's words; or pymconnect-io could not fork",
+    },
+    environment=asking.ENVIRONMENT,
+    section=1,
+    see=["pymconnect-io(8)", "pytcpcat(1)", "pytcpclient(1)"],
+)
+
+
+def main(argv: list[str]) -> int:
+    return PROGRAM.run(argv, talk)
+
+
+def talk(call) -> int:
+    sock = asking.call(call.host, call.port)
+    if sock is None:
+        return 111
+    connection = sock.detach()
+    os.dup2(connection, 6)
+    os.dup2(connection, 7)
+    return pymconnect_io.main(["mconnect-io"])

@@ -1,0 +1,83 @@
+"""Ask a server a question and show its answer: what tcpcat, who@, date@, finger@ and http@ have in common.
+
+    return show(map(visible, answer("example.org", "79", b"user\n")))
+
+The connection is tcpclient's: no names are looked up but the host's, and failures are told in its words.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from pyqmail.base.failure import Failure, Temporary
+from pyqmail.base.options import Argument
+from pyqmail.protocol.carriage import ReturnRemoval, add_returns
+from pyqmail.system.descriptors import log, open_standard_descriptors, write_all
+from pyqmail.tcp.addresses import port_number
+from pyqmail.tcp.connecting import connect, find_addresses
+
+NOBODY_READS = 141  # what a shell says of a program that SIGPIPE has ended
+
+# of the declarations
+HOST = Argument("host", "whom to call; this machine if it is missing, empty or 0", optional=True, default="0")
+ENVIRONMENT = ["DNSREWRITEFILE", "LOCALDOMAIN", "PYQMAIL_DNS", "DNSCACHEIP"]
+EXITS = {
+    0: "the answer was shown, as far as there was one",
+    1: "it could not be written",
+    NOBODY_READS: "nobody reads it any more",
+}
+
+
+class Incomplete(Failure):
+    """Part of the answer is lost: exit code 1, as cat gives."""
+
+    code = 1
+
+
+def call(host: str, port: str):
+    """Return a socket connected to what two words of a command line mean; None if it cannot be had, why was told."""
+    open_standard_descriptors()  # else the connection could take the place of our output
+    try:
+        number = port_number(port)
+        return connect(find_addresses(host), number)
+    except Temporary as failure:
+        log(f"tcpclient: fatal: {failure}")
+        return None
+
+
+def answer(host: str, port: str, request: bytes = b"") -> Iterator[bytes]:
+    """Call a server, send it request and yield its answer in pieces; on the wire a line ends in CR LF, here in LF.
+
+    No connection, which was told, is an empty answer; a connection that is lost is the end of one.
+    """
+    sock = call(host, port)
+    if sock is None:
+        return
+    returns = ReturnRemoval()
+    with sock:
+        try:
+            sock.sendall(add_returns(request))
+        except OSError:
+            pass  # it may have answered before it went
+        try:
+            for piece in received(sock):
+                yield returns.receive(piece)
+        except OSError:
+            pass
+    yield returns.end()
+
+
+def received(sock) -> Iterator[bytes]:
+    """Yield what comes on a connection until its end.  Raises OSError."""
+    while piece := sock.recv(65536):
+        yield piece
+
+
+def show(pieces: Iterable[bytes]) -> int:
+    """Write pieces to descriptor 1, each as it comes, and return the exit code.  Raises Incomplete."""
+    for piece in pieces:
+        try:
+            write_all(1, piece)
+        except BrokenPipeError:
+            return NOBODY_READS
+        except OSError as error:
+            raise Incomplete("unable to write output", error) from None
+    return 0
