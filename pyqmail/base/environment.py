@@ -6,7 +6,7 @@ And the order in which additions to an environment leave it.
 VARIABLES = {
     "DATABYTES": "overrides control/databytes; no leading digit means 0, no limit",
     "DEFAULT": "the part of EXT that `default` in the .qmail file's name stood for; set only then",
-    "DIEMSG": "what a client above a limit is told before it is denied",
+    "DIEMSG": "what a client above a limit is told before it is denied; DIEMSG_MAXCONNIP and its like for one limit",
     "DNSCACHEIP": "DNS servers to ask instead of /etc/resolv.conf's: dotted addresses, joined by dots if several",
     "DNSREWRITEFILE": "the rules that host names are rewritten by, instead of /etc/dnsrewrite",
     "DTLINE": "the Delivered-To line of this delivery, its newline included",
@@ -24,6 +24,7 @@ VARIABLES = {
     "MAXCONNRATE": "most new connections from one address within 60 seconds; a rule may set it",
     "MAXLOAD": "deny everybody while the load average of a minute, times 100, is above it; a rule may set it",
     "NEWSENDER": "the sender of what is forwarded",
+    "NOTIFY_SOCKET": "the datagram socket where a service manager hears that connections are served, or no more",
     "PATH": "where programs are searched",
     "PROTO": "the protocol of the connection: TCP, TCP6 or UNIX",
     "PYQMAIL_DNS": "DNS servers to ask before any other setting: address:port, several separated by blanks",

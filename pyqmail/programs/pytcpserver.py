@@ -25,7 +25,7 @@ from pyqmail.system.listener import first_session_number
 from pyqmail.system.loop import Loop
 from pyqmail.system.processes import find_ours
 from pyqmail.tcp.addresses import port_number
-from pyqmail.tcp.adjusting import Adjusting, is_file, number
+from pyqmail.tcp.adjusting import Adjusting, digits_of, is_file
 from pyqmail.tcp.admission import Terms
 from pyqmail.tcp.limits import NAMES, REPLY, VARIABLES, Limits
 from pyqmail.tcp.lines import ERRORS, EVERYTHING, QUIET
@@ -61,16 +61,16 @@ def serve(call) -> int:
     ears = opening.ears(call.host, port, call.environ)
     attendants = attendants_of(call)
     drop_rights(call)
+    terms, limit = terms_of(call), int(digits_of(call.limit))
     if call.prints_port:
         os.write(1, shown_port(ears) + b"\n")
     leave_standard_descriptors()
-    terms = terms_of(call)
     attendants.append(Adjusting(call.limit, limit_words(call), terms.limits))
     loop = Loop()
     server = Server(
         loop,
         ears,
-        int(number(call.limit)),
+        limit,
         call.verbosity,
         first_session_number(),
         tally=terms.limits and Tally(),
@@ -151,7 +151,7 @@ def limits_of(call):
     Raises Temporary.
     """
     settings = {name: call.environ[name] for name in VARIABLES if name in call.environ}
-    settings |= {name: number(word) for name, word in limit_words(call).items()}
+    settings |= {name: digits_of(word) for name, word in limit_words(call).items()}
     if call.excess_reply is not None:
         settings[REPLY] = os.fsencode(call.excess_reply)
     return Limits(settings) if settings or call.rules is not None else None
@@ -375,6 +375,22 @@ PROGRAM = Program(
             ],
         ),
         (
+            "limits",
+            "A rule may set the variable of a limit, which then counts instead of the option.  A client above a limit is denied; "
+            "the deny line ends with LOAD: and the load, or with the variable, a colon and the limit.  0 allows nobody, but "
+            "does not limit the load.  DIEMSG_MAXCONNIP, and so on, is the reply for one limit.\n\n"
+            "N of each limit may be a file, which has a slash in its name and the number in its first line.  HUP reads these "
+            "files again, with the rights we have then; connections stay as they are.  Without such files HUP is not caught.",
+        ),
+        (
+            "life cycle",
+            "Once connections are served, --ready-fd is told, and READY=1 is sent to NOTIFY_SOCKET, a path or an abstract name "
+            "after an @.  TERM ends the server at once, and connections go on; with --drain the server stays until the last "
+            "of them is over, at most so many seconds, then sends TERM to what is left and ends a second later.  A second TERM "
+            "ends it at once.\n\n"
+            "The status socket is made before rights are given up; only its owner can connect.",
+        ),
+        (
             "unix clients",
             "In rules the address of a client of a UNIX socket is unix, and its uid stands for what an ident server says: "
             "1000@unix, then unix, then the empty address.  PROTO is UNIX; UNIXLOCALPATH, UNIXLOCALUID, UNIXLOCALGID, "
@@ -410,8 +426,9 @@ PROGRAM = Program(
         "DIEMSG",
         "GREETHOLD",
         "EARLYTALKER",
+        "NOTIFY_SOCKET",
         "PYQMAIL_DNS",
         "DNSCACHEIP",
     ],
-    see=["pytcprules(8)", "pytcprulescheck(8)"],
+    see=["pytcprules(8)", "pytcprulescheck(8)", "pytcptop(1)"],
 )

@@ -11,6 +11,8 @@
     PONG       6  worker    the PING's                    empty
     ENDED      7  worker    session                       its process and that one's wait status, 4 bytes each,
                                                           big-endian; process 0: none could be had
+    LIMITS     8  listener  0                             NUL-ended strings, a variable's name and its digits in
+                                                          turn: limits (tcp/limits.py) that have changed
 
 The strings of a CONNECTION are: TCP, TCP6 or UNIX; client's address, `unix` for a UNIX client; its port; our address,
 empty when the worker is to ask the kernel; our port; the interface of a link-local client; pid, uid and gid of a UNIX
@@ -33,7 +35,7 @@ import struct
 from pyqmail.protocol import frames
 from pyqmail.protocol.frames import Malformed, split_strings, strings
 
-CONNECTION, RESOLVER, PING, TAKEN, END, PONG, ENDED = range(1, 8)
+CONNECTION, RESOLVER, PING, TAKEN, END, PONG, ENDED, LIMITS = range(1, 9)
 IN_FLIGHT = 256
 BATCH = 64
 LIMIT_BYTES = 1024
@@ -59,6 +61,19 @@ def split_connection(body: bytes) -> list[bytes]:
     if len(texts) != 8 or texts[0] not in _PROTOCOLS or not texts[1] or not _are_numbers(texts[2], *texts[6:]):
         raise Malformed("not a connection")
     return texts
+
+
+def limits(changed: dict[bytes, bytes]) -> bytes:
+    """Return a LIMITS frame; changed: variable -> digits."""
+    return pack(LIMITS, 0, strings(*(text for pair in changed.items() for text in pair)))
+
+
+def split_limits(body: bytes) -> dict[bytes, bytes]:
+    """Return variable -> digits.  Raises Malformed."""
+    texts = split_strings(body)
+    if len(texts) % 2 or not all(text.isdigit() for text in texts[1::2]):
+        raise Malformed("not limits")
+    return dict(zip(texts[::2], texts[1::2]))
 
 
 def _are_numbers(*texts):

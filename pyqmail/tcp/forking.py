@@ -19,6 +19,7 @@ class Forking:
     names       BlockingNames, or None if no name is to be looked up
     """
 
+    kind = "forking"
     has_room = True
 
     def __init__(self, server, terms, argv: list[str], path: bytes | None, environ: dict, load=None, names=None):
@@ -52,6 +53,12 @@ class Forking:
         pass
 
     def leave(self) -> None:
+        pass
+
+    def workers(self) -> list:
+        return []
+
+    def announce(self, frame: bytes) -> None:
         pass
 
     def end_all(self, number: int) -> None:

@@ -17,12 +17,13 @@ class HandoverEnd:
     """Takes what the listener sends and answers its heartbeat; put() sends frames, those of one turn together.
 
     take(sock, client) is called for each connection, use_resolver(sock) for a resolver,
-    over() once no more will come.  Malformed is for the loop, that is, for the process, to end with.
+    over() once no more will come.  limits (tcp/limits.py, or None) are changed as the listener says.  Malformed is for
+    the loop, that is, for the process, to end with.
     """
 
-    def __init__(self, loop, sock, take, use_resolver, over):
+    def __init__(self, loop, sock, take, use_resolver, over, limits=None):
         self._loop, self._sock = loop, sock
-        self._take, self._use_resolver, self._over = take, use_resolver, over
+        self._take, self._use_resolver, self._over, self._limits = take, use_resolver, over, limits
         self._unpacker, self._descriptors = wire.Unpacker(), []
         self._out, self._is_due, self._is_waiting = b"", False, False
         sock.setblocking(False)
@@ -66,6 +67,8 @@ class HandoverEnd:
                 self._connection(number, Connection.from_texts(wire.split_connection(body)))
             elif kind == wire.PING:
                 self.put(wire.pack(wire.PONG, number))
+            elif kind == wire.LIMITS and self._limits is not None:
+                self._limits.change(wire.split_limits(body))
             elif kind != wire.RESOLVER:
                 raise wire.Malformed("not a word of a listener's")
             elif self._descriptors:

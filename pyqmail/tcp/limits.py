@@ -1,12 +1,19 @@
 """Who is one too many: limits by address, by network, by rate and by load, and what a client in excess is told.
 
-Each limit is an option and a variable that a rule may set, which then counts instead: MAXCONNIP, MAXCONNC, MAXLOAD,
-DIEMSG as the patch of the qmail toasters has them, and MAXCONNRATE.  0 allows nobody.
+Each limit is an option and a variable that a rule may set, which then counts instead: MAXCONNIP, MAXCONNC, MAXLOAD and
+DIEMSG, and one DIEMSG for each limit, as the limits patch of ucspi-tcp has them, and MAXCONNRATE.  0 allows nobody; as
+in the patch it does not limit the load.
 """
 
 import os
 
 from pyqmail.base.numbers import leading_number
+
+_LOAD = b"MAXLOAD"
+# in the order in which they are looked at: the first that is exceeded is told
+NAMES = (_LOAD, b"MAXCONNIP", b"MAXCONNC", b"MAXCONNRATE")
+REPLY = b"DIEMSG"
+VARIABLES = (*NAMES, REPLY, *(REPLY + b"_" + name for name in NAMES))
 
 
 class Excess:
@@ -19,29 +26,33 @@ class Excess:
 
 
 class Limits:
-    """settings: variable name -> text, for what the command line or the environment limits."""
+    """settings: variable name -> text, for what the command line or the environment limits.  load() is the load."""
 
-    NAMES = (b"MAXLOAD", b"MAXCONNC", b"MAXCONNIP", b"MAXCONNRATE")
-    REPLY = b"DIEMSG"
+    def __init__(self, settings: dict[bytes, bytes], load=lambda: os.getloadavg()[0]):
+        self._settings, self._load = settings, load
 
-    def __init__(self, settings: dict[bytes, bytes]):
-        self.settings = settings
+    def change(self, settings: dict[bytes, bytes]) -> None:
+        """Let these count from now on."""
+        self._settings = {**self._settings, **settings}
 
     def excess(self, client, variables) -> Excess | None:
         """Return how the client is one too many, None if it is not.  variables: (name, value) pairs of its rule."""
-        settings = self.settings
+        settings = self._settings
         if variables:
             settings = {**settings, **dict(variables)}
         if not settings:
             return None
-        for name in reversed(self.NAMES):  # the closest to the client is told
-            if name in settings and self._count(name, client) > leading_number(settings[name]):
-                reply = settings.get(self.REPLY, b"")
-                return Excess(b" %b:%d" % (name, leading_number(settings[name])), reply and reply + b"\r\n")
+        for name in NAMES:
+            if name in settings:
+                most, count = leading_number(settings[name]), self._count(name, client)
+                if count > most and (most or name != _LOAD):
+                    remark = b" LOAD:%d" % count if name == _LOAD else b" %b:%d" % (name, most)
+                    reply = settings.get(REPLY + b"_" + name) or settings.get(REPLY, b"")
+                    return Excess(remark, reply and reply + b"\r\n")
         return None
 
     def _count(self, name, client):
-        if name == b"MAXLOAD":
-            return int(os.getloadavg()[0] * 100)
+        if name == _LOAD:
+            return int(self._load() * 100)
         same_address, same_network, recent = client.counts
         return {b"MAXCONNIP": same_address, b"MAXCONNC": same_network, b"MAXCONNRATE": recent}[name]

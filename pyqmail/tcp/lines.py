@@ -1,11 +1,20 @@
 """Lines on descriptor 2: said one by one, written many at once, never one in two writes."""
 
+import select
+
 from pyqmail.base.failure import reason
 from pyqmail.system.descriptors import write_all
 from pyqmail.tcp.admission import drop_line
 
 QUIET, ERRORS, EVERYTHING = 0, 1, 2
 _PIPE_BYTES = 4096  # a write of no more is not mixed with other processes' lines
+
+
+def log_is_full() -> bool:
+    """Return whether a write to descriptor 2 would have to wait."""
+    poll = select.poll()
+    poll.register(2, select.POLLOUT)
+    return not poll.poll(0)
 
 
 class Lines:

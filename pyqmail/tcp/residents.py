@@ -4,7 +4,6 @@ import array
 import collections
 import errno
 import os
-import select
 import signal
 import socket
 import time
@@ -14,12 +13,14 @@ from pyqmail.protocol import handover_wire as wire
 from pyqmail.system.descriptors import log
 from pyqmail.system.loop import READ, WRITE
 from pyqmail.system.processes import fork
+from pyqmail.tcp.lines import log_is_full
 
 PING_SECONDS = 5.0
 PINGS_UNANSWERED = 6  # a worker silent for so many is stuck
 _SOON_SECONDS = 1.0  # one that ended sooner is not replaced at once
 _RETRY_SECONDS = 0.05
 _PIECE = 65536
+_LAST_SECONDS = 1.0  # with a worker that does not take what is still here
 
 
 class Seat:
@@ -46,6 +47,8 @@ class Residents:
     how many one worker can hold.  name: what ps shows for a worker.
     """
 
+    kind = "resident"
+
     def __init__(self, server, count: int, serve, resolve, most_sessions: int, name: str | None = None):
         self._server, self._serve, self._resolve = server, serve, resolve
         self._most, self._pings, self._name = most_sessions, 0, name
@@ -61,10 +64,15 @@ class Residents:
     def has_room(self) -> bool:
         return any(map(self._can_take, self._seats))
 
-    @property
-    def pids(self) -> list[int]:
-        """The workers' processes."""
-        return [seat.pid for seat in self._seats if seat.pid is not None]
+    def workers(self) -> list[tuple[int, int]]:
+        """Return (pid, sessions) of each worker there is."""
+        return [(seat.pid, len(seat.sessions)) for seat in self._seats if seat.pid is not None]
+
+    def announce(self, frame: bytes) -> None:
+        """Send a frame to every worker; one that is still to be started knows already what it says."""
+        for seat in self._seats:
+            if seat.pid is not None:
+                self._queue(seat, frame)
 
     def take(self, sock, client) -> None:
         number = self._server.number_for(client)
@@ -102,11 +110,11 @@ class Residents:
         """Hand over what is still here, within reason; the workers finish once the stream ends."""
         for seat in self._seats:
             if seat.sock is not None and seat.queue:
-                seat.sock.settimeout(1.0)
+                seat.sock.settimeout(_LAST_SECONDS)
                 self._send(seat)
 
     def end_all(self, number: int) -> None:
-        for pid in self.pids:
+        for pid, _ in self.workers():
             os.kill(pid, number)
 
     def _can_take(self, seat):
@@ -114,6 +122,8 @@ class Residents:
 
     def _begin(self, seat):
         """Start a worker for a seat that has none; what is queued there goes to it."""
+        if self._server.is_ending and not seat.queue:
+            return
         try:
             ours, theirs = socket.socketpair()
         except OSError as error:
@@ -284,21 +294,18 @@ class Residents:
         self._server.loop.after(PING_SECONDS, self._beat)
         self._pings += 1
         for seat in self._seats:
-            if seat.pid is None or _log_is_full():
+            if seat.pid is None or log_is_full():
                 continue  # who waits for the log is not stuck
             if seat.unanswered >= PINGS_UNANSWERED:
                 _kill(seat)
                 continue
             seat.unanswered += 1
-            seat.queue.append((wire.pack(wire.PING, self._pings & 0xFFFFFFFF), None))
-            if not seat.stalled:
-                self._send(seat)
+            self._queue(seat, wire.pack(wire.PING, self._pings & 0xFFFFFFFF))
 
-
-def _log_is_full():
-    poll = select.poll()
-    poll.register(2, select.POLLOUT)
-    return not poll.poll(0)
+    def _queue(self, seat, frame):
+        seat.queue.append((frame, None))
+        if not seat.stalled:
+            self._send(seat)
 
 
 def _kill(seat):

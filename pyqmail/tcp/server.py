@@ -10,6 +10,9 @@ A way is one of tcp/spawning.py, tcp/forking.py, tcp/residents.py:
     let_go()             in a forked child: close what only the parent goes on with
     leave()              no connection will come any more
     end_all(signal)      send the signal to every process that serves a connection
+    announce(frame)      send a frame (protocol/handover_wire.py) to every process that serves connections for us
+    workers()            (pid, connections) of each such process
+    kind                 what the way is called: `resident`, `forking` or `spawning`
 """
 
 import collections
@@ -22,7 +25,7 @@ from pyqmail.system.listener import FINAL, PASSING
 from pyqmail.system.loop import READ
 from pyqmail.system.processes import reap
 from pyqmail.tcp.admission import end_line, opening_line, status_line
-from pyqmail.tcp.lines import Lines
+from pyqmail.tcp.lines import Lines, log_is_full
 
 _BATCH = 16  # accepts for each wake-up, so that ended children and workers are heard in between
 _PAUSE_SECONDS = 0.1
@@ -37,14 +40,24 @@ class Server(Lines):
                     begin(sock, client, server) takes charge of a connection and returns True, or returns False; later
                     it calls introduced() or refused().  let_go() is for a forked child
     drain_seconds   None: a TERM ends the listener at once.  Otherwise: how long connections may go on
+    attendants      what stays beside the server (tcp/attendant.py)
     """
 
     def __init__(
-        self, loop, ears, limit: int, verbosity: int, first_number: int, tally=None, proxies=None, drain_seconds=None
+        self,
+        loop,
+        ears,
+        limit: int,
+        verbosity: int,
+        first_number: int,
+        tally=None,
+        proxies=None,
+        drain_seconds=None,
+        attendants=(),
     ):
         super().__init__(verbosity)
         self.loop, self.ears, self.limit, self.drain_seconds = loop, ears, limit, drain_seconds
-        self.count = 0
+        self.count, self.since, self.attendants = 0, time.time(), attendants
         self.clients = {}  # number in the log lines, or session number: Connection
         self.is_ending = False
         self.way = self._failure = None
@@ -53,19 +66,24 @@ class Server(Lines):
         self._watched, self._paused = False, False
         self._first_number = self._number = first_number
 
-    def run(self, way, ready=lambda: None) -> None:
-        """Serve until SIGTERM; ready() is called once connections are.  Raises Temporary when no socket is of use."""
+    def run(self, way) -> None:
+        """Serve until SIGTERM.  Raises Temporary when no socket is of use."""
         self.way = way
         self.loop.on_signal(signal.SIGCHLD, self._reap)
         self.loop.on_signal(signal.SIGTERM, self._end)
         noted = signal.getsignal(signal.SIGTERM)
         signal.signal(signal.SIGTERM, lambda number, frame: self._terminate(noted, number, frame))
         way.begin()
+        for attendant in self.attendants:
+            attendant.begin(self)
         self._status()
         self.flush()
         self.adjust()
-        ready()
+        for attendant in self.attendants:
+            attendant.ready()
         self.loop.run()
+        for attendant in self.attendants:
+            attendant.close()
         if self._failure is not None:
             raise Temporary("unable to accept", self._failure)
         if not self.is_ending:
@@ -136,6 +154,8 @@ class Server(Lines):
             sock.close()
         if self._proxies is not None:
             self._proxies.let_go()
+        for attendant in self.attendants:
+            attendant.let_go()
         self.way.let_go()
 
     def adjust(self) -> None:
@@ -209,6 +229,8 @@ class Server(Lines):
     def _reap(self):
         for pid, status in reap():
             self.way.reaped(pid, status)
+            for attendant in self.attendants:
+                attendant.reaped(pid)
         self.flush()
         self.adjust()
 
@@ -223,7 +245,8 @@ class Server(Lines):
         self.is_ending = True
         self.adjust()
         self._retire()
-        self.way.leave()
+        for attendant in self.attendants:
+            attendant.stopping()
         self.loop.after(self.drain_seconds, self._end_the_rest)
         self._leave_if_last()
 
@@ -240,6 +263,6 @@ class Server(Lines):
             self.loop.stop()
 
     def _terminate(self, noted, number, frame):
-        if self.is_writing:
+        if self.is_writing and log_is_full():
             os._exit(0)  # nobody reads our log: whoever wants us to end shall not wait for that
         noted(number, frame)

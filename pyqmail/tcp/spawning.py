@@ -22,6 +22,7 @@ class Spawning:
     never has a process; its number is the server's.
     """
 
+    kind = "spawning"
     has_room = True
 
     def __init__(
@@ -72,6 +73,13 @@ class Spawning:
     def leave(self) -> None:
         if self._others is not None:
             self._others.leave()
+
+    def workers(self) -> list[tuple[int, int]]:
+        return [] if self._others is None else self._others.workers()
+
+    def announce(self, frame: bytes) -> None:
+        if self._others is not None:
+            self._others.announce(frame)
 
     def end_all(self, number: int) -> None:
         for pid in self._children:

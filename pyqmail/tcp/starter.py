@@ -16,21 +16,21 @@ from pyqmail.tcp.lines import Lines
 class Starter(Lines):
     """What a way is told by instead of a Server, in a process of its own: the listener counts, this one starts.
 
-    make_way(starter) gives the way.  serve(sock) returns 0 once the listener has gone, as the listener
+    make_way(starter) gives the way.  limits: Limits (tcp/limits.py) that its terms have, or None.  serve(sock) returns 0 once the listener has gone, as the listener
     itself does at a SIGTERM: without waiting for the programs.
     """
 
-    def __init__(self, verbosity: int, make_way):
+    def __init__(self, verbosity: int, make_way, limits=None):
         super().__init__(verbosity)
         self.loop = Loop()
-        self._way = make_way(self)
+        self._way, self._limits = make_way(self), limits
         self._sessions, self._stream = {}, None
 
     def serve(self, sock) -> int:
         self._sock = sock
         self.loop.on_signal(signal.SIGCHLD, self._reap)
         self.loop.on_signal(signal.SIGTERM, lambda: self._way.end_all(signal.SIGTERM))
-        self._stream = HandoverEnd(self.loop, sock, self._take, lambda sock: sock.close(), self.loop.stop)
+        self._stream = HandoverEnd(self.loop, sock, self._take, lambda sock: sock.close(), self.loop.stop, self._limits)
         self.loop.run()
         return 0
 

@@ -66,7 +66,8 @@ class Ways:
             from pyqmail.tcp.starter import Starter
 
             verbosity, most = self._server.verbosity, self._server.limit
-            return Residents(self._server, count, lambda sock: Starter(verbosity, way).serve(sock), None, most)
+            limits = self._terms.limits
+            return Residents(self._server, count, lambda sock: Starter(verbosity, way, limits).serve(sock), None, most)
 
         count = max(0, self._count() - 1)
         return way(self._server, count, make_starters)

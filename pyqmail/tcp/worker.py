@@ -44,7 +44,7 @@ class Worker:
         self._handler, self._shared, self._label, self._verbosity = handler, shared, label, verbosity
         self._names = ChannelNames(loop)
         self._sessions, self._is_last = 0, False
-        self._stream = HandoverEnd(loop, sock, self._begin, self._names.use, self._listener_is_gone)
+        self._stream = HandoverEnd(loop, sock, self._begin, self._names.use, self._listener_is_gone, terms.limits)
 
     def _begin(self, sock, client):
         self._sessions += 1

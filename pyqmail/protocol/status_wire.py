@@ -1,0 +1,94 @@
+"""What a server's status socket says: one JSON document, ended by the end of the stream; nothing is asked.
+
+    version       1; whoever finds another number does not know the rest
+    server        the name at the head of its log lines
+    pid           its process
+    since         when it began, Unix time; every time is in seconds, with a fraction
+    now           when this was said
+    way           how connections are served: resident, forking or spawning
+    listening     where it listens: address:port, [address]:port or a path
+    limit, count  most connections at once, and how many there are
+    is_ending     true once it accepts nobody any more
+    workers       [{pid, sessions}]: processes that serve connections for it
+    connections   those that have a number, the oldest first:
+        number    as in the log lines, or, of a program that a worker started, a session's
+        protocol  TCP, TCP6 or UNIX
+        ip, port  the client's; of a UNIX client `unix` and 0
+        since     when it was accepted
+        state     of the TCP connection, as the kernel sees it: established, close-wait...
+        received, sent  bytes that came from the client, and that it has acknowledged
+        idle_ms   for so long nothing was received or sent
+
+state, received, sent and idle_ms are null where the kernel does not say: for UNIX clients, for those that a proxy speaks
+for, and for connections that have just begun or ended.  Bytes in names that are not UTF-8 stand as lone surrogates, \\udc80 to
+\\udcff.  A document has at most LIMIT_BYTES; a reader gives up beyond.
+"""
+
+import json
+
+VERSION = 1
+LIMIT_BYTES = 64 << 20
+_NUMBER, _WHOLE, _TEXT = (int, float), int, str
+_FIELDS = {
+    "server": _TEXT,
+    "pid": _WHOLE,
+    "since": _NUMBER,
+    "now": _NUMBER,
+    "way": _TEXT,
+    "listening": list,
+    "limit": _WHOLE,
+    "count": _WHOLE,
+    "is_ending": bool,
+    "workers": list,
+    "connections": list,
+}
+_WORKER = {"pid": _WHOLE, "sessions": _WHOLE}
+_UNKNOWN = type(None)
+_CONNECTION = {
+    "number": _WHOLE,
+    "protocol": _TEXT,
+    "ip": _TEXT,
+    "port": _WHOLE,
+    "since": _NUMBER,
+    "state": (_TEXT, _UNKNOWN),
+    "received": (_WHOLE, _UNKNOWN),
+    "sent": (_WHOLE, _UNKNOWN),
+    "idle_ms": (_WHOLE, _UNKNOWN),
+}
+
+
+class Malformed(ValueError):
+    """What came is no status, or one of a version we do not know."""
+
+
+def pack(fields: dict) -> bytes:
+    """Return the document of all fields but `version`."""
+    return json.dumps({"version": VERSION, **fields}, separators=(",", ":")).encode() + b"\n"
+
+
+def unpack(data: bytes) -> dict:
+    """Return the fields of a whole document; unknown ones are kept.  Raises Malformed."""
+    try:
+        fields = json.loads(data)
+    except (ValueError, RecursionError):
+        raise Malformed("not JSON") from None
+    if not isinstance(fields, dict) or fields.get("version") != VERSION:
+        raise Malformed(f"not a status of version {VERSION}")
+    _check(fields, _FIELDS)
+    for kind, rows in ((_WORKER, fields["workers"]), (_CONNECTION, fields["connections"])):
+        for row in rows:
+            _check(row, kind)
+    if not all(isinstance(place, str) for place in fields["listening"]):
+        raise Malformed("a field is missing or of the wrong kind: listening")
+    return fields
+
+
+def text(name: bytes) -> str:
+    """Return a name as it stands in a document."""
+    return name.decode("utf-8", "surrogateescape")
+
+
+def _check(fields, kinds):
+    for name, kind in kinds.items():
+        if not isinstance(fields, dict) or not isinstance(fields.get(name, ...), kind):
+            raise Malformed(f"a field is missing or of the wrong kind: {name}")

@@ -1,0 +1,78 @@
+"""Limits that stand in files, and are read again at HUP.
+
+The word of a limit is a number or, if it has a slash, a file whose first line is the number.
+"""
+
+import os
+import signal
+
+from pyqmail.base.failure import Failure, Temporary
+from pyqmail.base.numbers import is_number
+from pyqmail.system.descriptors import log, read_all
+from pyqmail.tcp.attendant import Attendant
+from pyqmail.tcp.lines import ERRORS
+
+_LONGEST_BYTES = 64
+
+
+def is_file(word: str) -> bool:
+    """Return whether the word of a limit is a file's name."""
+    return "/" in word
+
+
+def digits_of(word: str) -> bytes:
+    """Return the digits that the word of a limit means.  Raises Temporary if its file does not say."""
+    if not is_file(word):
+        return os.fsencode(word)
+    try:
+        fd = os.open(word, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            text = read_all(fd, _LONGEST_BYTES)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise Temporary(f"unable to read {word}", error) from None
+    line = text.partition(b"\n")[0].strip()
+    if not is_number(line):
+        raise Temporary(f"no number in the first line of {word}")
+    return line
+
+
+class Adjusting(Attendant):
+    """Changes limits at HUP.  Without files, HUP stays what it was when we were started.
+
+    limit is the word of -c; words: the variable of each other limit -> its word; limits: where those are kept
+    (tcp/limits.py).  The connections that are there stay.
+    """
+
+    def __init__(self, limit: str, words: dict, limits):
+        self._limit, self._limits = limit, limits
+        self._files = {name: word for name, word in words.items() if is_file(word)}
+
+    def begin(self, server) -> None:
+        if self._files or is_file(self._limit):
+            server.loop.on_signal(signal.SIGHUP, lambda: self._adjust(server))
+
+    def _adjust(self, server):
+        changed = {}
+        for name, word in self._files.items():
+            found = self._read(word, server.verbosity)
+            if found is not None:
+                changed[name] = found
+        if changed:
+            from pyqmail.protocol import handover_wire as wire
+
+            self._limits.change(changed)
+            server.way.announce(wire.limits(changed))
+        if is_file(self._limit):
+            found = self._read(self._limit, server.verbosity)
+            if found is not None:
+                server.change_limit(int(found))
+
+    def _read(self, word, verbosity):
+        try:
+            return digits_of(word)
+        except Failure as failure:
+            if verbosity >= ERRORS:
+                log(f"tcpserver: warning: limit stays as it is, {failure}")
+            return None

@@ -1,0 +1,23 @@
+"""What stays beside the server while it runs: who tells others that it is ready, who answers how it is, who adjusts it."""
+
+
+class Attendant:
+    """Called by the server (tcp/server.py); does nothing unless a kind of attendant says otherwise."""
+
+    def begin(self, server) -> None:
+        """The loop has not turned yet, the way has begun."""
+
+    def ready(self) -> None:
+        """Connections are served from now on."""
+
+    def stopping(self) -> None:
+        """No connection is accepted any more; those that are there go on."""
+
+    def reaped(self, pid: int) -> None:
+        """A child has ended, anybody's."""
+
+    def let_go(self) -> None:
+        """In a forked child: close what only the parent goes on with."""
+
+    def close(self) -> None:
+        """The server has ended."""

@@ -1,0 +1,149 @@
+"""The status socket: whoever connects is told how the server is (protocol/status_wire.py).
+
+A child of the server answers: it has the table as it was when it was forked, and can wait for the kernel and for a client
+that does not read.  A few may do so at once; others wait to be accepted.
+"""
+
+import os
+import signal
+import socket
+import time
+
+from pyqmail.base.failure import Temporary
+from pyqmail.system.listener import listen_at
+from pyqmail.system.loop import READ
+from pyqmail.system.processes import fork
+from pyqmail.tcp.attendant import Attendant
+from pyqmail.tcp.ears import Ear
+
+_MOST = 4
+_BACKLOG = 16
+_PATIENCE_SECONDS = 5
+_PAUSE_SECONDS = 0.1
+
+
+class StatusSocket(Attendant):
+    """Listens at path; a socket that is left over there is replaced.  Raises Temporary.
+
+    Only its owner can connect: whoever we are when it is made.  The file goes with the server if we still may remove it.
+    """
+
+    def __init__(self, path: str):
+        path = path if "/" in path else f"./{path}"
+        self._children, self._is_watched = set(), False
+        try:
+            self._ear = Ear(listen_at(path, _BACKLOG, 0o600), is_made=True)
+        except Temporary as failure:
+            raise Temporary(f"{failure.text} {path}", failure.error) from None
+
+    def begin(self, server) -> None:
+        self._server = server
+        self._watch()
+
+    def reaped(self, pid: int) -> None:
+        if pid in self._children:
+            self._children.discard(pid)
+            self._watch()
+
+    def let_go(self) -> None:
+        self._ear.close()
+
+    def close(self) -> None:
+        self._ear.retire()
+
+    def _watch(self):
+        wanted = len(self._children) < _MOST
+        if wanted != self._is_watched:
+            self._is_watched = wanted
+            if wanted:
+                self._server.loop.watch(self._ear.fileno(), READ, self._accept)
+            else:
+                self._server.loop.forget(self._ear.fileno())
+
+    def _accept(self, _):
+        try:
+            client, _ = self._ear.accept()
+        except BlockingIOError:
+            return
+        except OSError:
+            # the client stays ready: without a pause we would spin
+            self._server.loop.forget(self._ear.fileno())
+            self._is_watched = False
+            self._server.loop.after(_PAUSE_SECONDS, self._watch)
+            return
+        self._server.flush()
+        try:
+            self._children.add(fork(lambda: self._answer(client)))
+        except OSError:
+            pass  # the client sees the end
+        client.close()
+        self._watch()
+
+    def _answer(self, client):
+        from pyqmail.protocol import status_wire
+
+        signal.alarm(2 * _PATIENCE_SECONDS)  # a client that takes a byte now and then
+        server, places = self._server, [(ear.family, ear.local_ip, ear.local_port) for ear in self._server.ears]
+        server.let_go()
+        client.settimeout(_PATIENCE_SECONDS)
+        try:
+            client.sendall(status_wire.pack(describe(server, places)))
+        except OSError:
+            return 1
+        return 0
+
+
+def describe(server, places) -> dict:
+    """Return the fields of the server's status.  places: (family, address, port) of where it listens."""
+    from pyqmail.protocol.status_wire import text
+
+    measures = _measures(places)
+    connections = []
+    for number, client in sorted(server.clients.items(), key=lambda item: item[1].since):
+        measure = measures.get((client.ip, int(client.port or 0), client.local_port))
+        connections.append(
+            {
+                "number": number,
+                "protocol": text(client.protocol),
+                "ip": text(client.ip),
+                "port": int(client.port or 0),
+                "since": round(client.since, 3),
+                "state": measure and measure.state,
+                "received": measure and measure.received,
+                "sent": measure and measure.sent,
+                "idle_ms": measure and measure.idle_ms,
+            }
+        )
+    return {
+        "server": "tcpserver",
+        "pid": os.getppid(),
+        "since": round(server.since, 3),
+        "now": round(time.time(), 3),
+        "way": server.way.kind,
+        "listening": [text(_place(*place)) for place in places],
+        "limit": server.limit,
+        "count": server.count,
+        "is_ending": server.is_ending,
+        "workers": [{"pid": pid, "sessions": sessions} for pid, sessions in server.way.workers()],
+        "connections": connections,
+    }
+
+
+def _measures(places):
+    """Return {(client's address, its port, ours): Measure}; without those that the kernel does not tell."""
+    from pyqmail.system import sock_diag
+
+    found = {}
+    for family, port in {(family, port) for family, _, port in places if family != socket.AF_UNIX}:
+        try:
+            for (ip, other), measure in sock_diag.connections(family, int(port)).items():
+                found[ip, other, port] = measure
+        except OSError:
+            pass  # no netlink here, or not this part of it
+    return found
+
+
+def _place(family, ip, port):
+    if family == socket.AF_INET:
+        return b"%b:%b" % (ip or b"0.0.0.0", port)
+    return b"[%b]:%b" % (ip or b"::", port) if family == socket.AF_INET6 else ip
