@@ -68,8 +68,8 @@ def connect(
     for seconds, again in ((first, second), (second, 0)):
         late = []
         for ip in addresses:
-            sock = _socket(ip, local, local_port)
-            number = _connect(sock, (ip, port, 0, scope) if ":" in ip else (ip, port), seconds)
+            sock = _socket(ip, local, local_port, scope)
+            number = _connect(sock, _end(ip, port, scope), seconds)
             if not number:
                 sock.setblocking(True)
                 return sock
@@ -96,7 +96,11 @@ def _ask(host, name, kinds, environ, waits, is_shuffled):
     return [address.decode() for address in found]
 
 
-def _socket(ip, local, local_port):
+def _end(ip, port, scope):
+    return (ip, port, 0, scope) if ":" in ip else (ip, port)
+
+
+def _socket(ip, local, local_port, scope):
     """Return a socket for a connection to ip, not waiting, bound to our end.  Raises Temporary."""
     family = socket.AF_INET6 if ":" in ip else socket.AF_INET
     try:
@@ -107,7 +111,7 @@ def _socket(ip, local, local_port):
         try:
             if local and (":" in local) != (":" in ip):
                 raise OSError(errno.EAFNOSUPPORT, "")
-            sock.bind((local, local_port))
+            sock.bind(_end(local, local_port, scope))
         except OSError as error:
             sock.close()
             raise Temporary("unable to bind socket", error) from None

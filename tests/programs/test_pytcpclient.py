@@ -1,7 +1,4 @@
-"""pytcpclient as a program.  Beside the original it is in tests/interop/test_tcpclient.py; here is what that has not.
-
-Untested: addresses that need an interface to be reached.
-"""
+"""pytcpclient as a program.  Beside the original it is in tests/interop/test_tcpclient.py; here is what that has not."""
 
 import os
 import socket
@@ -36,15 +33,16 @@ def greet(listener):
                 pass
 
 
-def greeting(family, address):
+def greeting(family, address, scope=()):
     try:
-        listener = socket.create_server((address, 0), family=family)
+        listener = socket.create_server((address, 0, *scope), family=family)
     except OSError as error:
         pytest.skip(f"{address}: {error}")
     thread = threading.Thread(target=greet, args=(listener,))
     thread.start()
     yield listener.getsockname()[1]
-    with socket.create_connection(listener.getsockname()[:2], timeout=20) as sock:
+    with socket.socket(family) as sock:
+        sock.connect(listener.getsockname())
         sock.sendall(b"end\n")
         thread.join()
     listener.close()
@@ -172,6 +170,29 @@ def test_an_interface_must_be_there(run, port6, interface, code):
     done = run("pytcpclient", "-RHl0", "-I", interface, "::1", str(port6), "true")
     complaint = f"tcpclient: no such interface: {interface}\n".encode() + USAGE
     assert done == (code, b"", complaint if code else b"")
+
+
+@pytest.fixture
+def near():
+    """(address, interface, port) of a server at a link-local address of this machine."""
+    with open("/proc/net/if_inet6", encoding="ascii") as file:
+        found = [line.split() for line in file if line.startswith("fe80")]
+    if not found:
+        pytest.skip("no link-local address")
+    address, interface = socket.inet_ntop(socket.AF_INET6, bytes.fromhex(found[0][0])), found[0][5]
+    for port in greeting(socket.AF_INET6, address, (0, socket.if_nametoindex(interface))):
+        yield address, interface, port
+
+
+def test_an_interface_leads_to_a_link_local_address(run, near):
+    address, interface, port = near
+    done = run("pytcpclient", "-RHl0", "-I", interface, "-i", address, address, str(port), "env")
+    found = variables(done.out)
+    assert {found[name] for name in ("TCPLOCALIP", "TCPREMOTEIP", "TCP6LOCALIP", "TCP6REMOTEIP")} == {address}
+    assert (found["TCP6INTERFACE"], done.err) == (interface, b"")
+    failed = run("pytcpclient", "-RHl0", address, str(port), "env")
+    line = f"tcpclient: unable to connect to {address} port {port}: invalid argument\n"
+    assert failed == (111, b"", line.encode())
 
 
 @pytest.mark.parametrize("address", [":", "::1x", "1.2.3", "fe80::1%lo"])
