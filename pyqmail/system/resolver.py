@@ -354,12 +354,17 @@ _VALUE = {
 
 
 def _reverse(address):
+    return reversed_labels(address) + (b".ip6.arpa" if b":" in address else b".in-addr.arpa")
+
+
+def reversed_labels(address: bytes) -> bytes:
+    """Return what stands for an address in a name: 4.3.2.1, or the hexadecimal digits of an IPv6 one, last first."""
     if b":" not in address:
-        return b".".join(reversed(address.split(b"."))) + b".in-addr.arpa"
+        return b".".join(reversed(address.split(b".")))
     import socket
 
     digits = socket.inet_pton(socket.AF_INET6, address.decode()).hex()
-    return ".".join(reversed(digits)).encode() + b".ip6.arpa"
+    return ".".join(reversed(digits)).encode()
 
 
 def _in_order(exchangers):

@@ -110,12 +110,12 @@ DEAF = [
     ["sh", "-c", "for fd in 0 1 2; do test -p /proc/self/fd/$fd && echo $fd; done"],
     ["sh", "-c", "grep -E '^Sig(Blk|Ign|Cgt)' /proc/self/status"],
 ]
+# what they write at different times are whole lines: else it is chance whether pieces are read together
 LISTENING = [
     ["cat"],
     ["sh", "-c", "cat; exit 7"],
-    ["sh", "-c", "head -c 3; echo bye; cat"],
-    ["sh", "-c", "echo one; printf two; cat >/dev/null; echo three"],
-    ["sh", "-c", "printf 'a\\r\\nb\\nc\\r'; cat"],
+    ["sh", "-c", "echo one; cat >/dev/null; echo two; exit 3"],
+    ["sh", "-c", "cat >/dev/null; printf 'a\\r\\nb\\nc\\r'"],
     ["sh", "-c", "cat >/dev/null; head -c 3000 /dev/zero | tr '\\0' '\\n'"],
 ]
 INPUT = [b"a\nb\r\nc\r", b"x" * 600 + b"\n\nlast", b"line\n" * 100]

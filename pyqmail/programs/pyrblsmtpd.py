@@ -1,0 +1,147 @@
+"""Run an SMTP server for clients that are on no list.
+
+The client is $TCPREMOTEIP.  Its address, turned round, and BASE make a name; a list knows the client if there is a TXT record
+of that name.  Then the server is not run: the client is greeted and told the text of the record in reply to whatever it
+wants.  -r and -a act at their place among the options: a list asked later does not change what an earlier one has
+decided, and -b, -B, -c and -C hold for those after them.  There is no list that is asked without -r.
+
+A client that is not refused gets the server, in an environment that is not changed.  -R stands in the usage line, as
+in the original's; there is no such option.
+"""
+
+import _signal as signal  # the module without its enums: this is started once for each connection
+import os
+
+from pyqmail.base.environment import merged
+from pyqmail.base.numbers import leading_number
+from pyqmail.base.options import Act, Flag, Program, Rest, Value
+from pyqmail.programs.registry import load
+from pyqmail.supervise.chain import go_on
+from pyqmail.system import resolver
+from pyqmail.system.descriptors import log, write_all
+from pyqmail.tcp.blocklist import BOUNCE, GREETING, REFUSE, UNDECIDED, Dialogue, Judgement
+
+preload = resolver.preload  # for a parent that will fork us
+
+
+def main(argv: list[str]) -> int:
+    return PROGRAM.run(argv, work)
+
+
+def work(call) -> int:
+    judgement = _judgement(call)
+    environ = call.environ
+    if call.only_informs and judgement.is_by_list:
+        notice = b"[RBL info] " + judgement.clean_text()
+        _say(call, notice)
+        environ = merged(environ, [(b"RBLSMTPD", notice)])
+    elif judgement.decision in (REFUSE, BOUNCE):
+        _say(call, judgement.message())
+        return refuse(judgement.message(), call.seconds)
+    return go_on(call.program, environ, load)
+
+
+def refuse(message: bytes, seconds: int) -> int:
+    """Tell the client, for at most so many seconds; 0: at once, without a dialogue."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
+    signal.alarm(seconds)
+    dialogue = Dialogue(message)
+    try:
+        write_all(1, GREETING if seconds else message + b"\r\n")
+        while seconds and not dialogue.ended and (data := os.read(0, 65536)):
+            for reply in dialogue.receive(data):
+                write_all(1, reply)
+    except OSError:
+        pass  # the client has gone
+    return 0
+
+
+def _judgement(call):
+    """Return the call's Judgement: made by the first option that needs it, or when there are no more."""
+    if call.judgement is None:
+        call.judgement = Judgement(resolver, call.environ.get(b"TCPREMOTEIP", b""), call.environ.get(b"RBLSMTPD"))
+    return call.judgement
+
+
+def _ask_list(call, base):
+    _judgement(call).ask_list(os.fsencode(base), call.bounces, call.fails_closed)
+
+
+def _ask_exemptions(call, base):
+    _judgement(call).ask_exemptions(os.fsencode(base), call.fails_closed)
+
+
+def _delay(call, text):
+    _wait(call, leading_number(text) or _delay_of(call.environ))
+
+
+def _delay_as_the_environment_says(call):
+    _wait(call, _delay_of(call.environ))
+
+
+def _delay_of(environ):
+    return leading_number(environ.get(b"GREETDELAY", b""))
+
+
+def _wait(call, seconds):
+    if seconds and _judgement(call).decision is UNDECIDED:
+        import time
+
+        seconds = _bounded(seconds)
+        _say(call, b"greetdelay: %d" % seconds)
+        time.sleep(seconds)
+
+
+def _say(call, text):
+    log(b"rblsmtpd: %s pid %d: %s" % (call.environ.get(b"TCPREMOTEIP", b""), os.getpid(), text))
+
+
+def _bounded(seconds):
+    return min(seconds, 1 << 30)  # beyond that the kernel's own clocks overflow
+
+
+PROGRAM = Program(
+    name="pyrblsmtpd",
+    summary="run an SMTP server for clients that are on no list",
+    original="rblsmtpd",
+    usage="rblsmtpd [ -b ] [ -R ] [ -t timeout ] [ -r base ] [ -a base ] smtpd [ arg ... ]",
+    options=[
+        Flag("b", "bounces", "whom a later -r finds is refused with 553: its mail bounces"),
+        Flag("B", "bounces", "with 451: it may try again (default)", False),
+        Flag(
+            "c",
+            "fails_closed",
+            "a later look-up that fails refuses the client, with 451; a failing -a does not accept it",
+        ),
+        Flag("C", "fails_closed", "a failing -r does not refuse the client, a failing -a accepts it (default)", False),
+        Value(
+            "t",
+            "seconds",
+            "SECONDS",
+            "the longest dialogue; default 60; 0: the message instead of the greeting, and no dialogue",
+            lambda text: _bounded(leading_number(text)),
+        ),
+        Act("r", _ask_list, "refuse the client if BASE has a text for it", "BASE"),
+        Act("a", _ask_exemptions, "accept the client if BASE, an anti-list, has an address for it", "BASE"),
+        Flag("i", "only_informs", "do not refuse whom a list finds: log it, and tell the server in RBLSMTPD"),
+        Act("w", _delay, "wait so long, unless something is decided; 0 means -W", "SECONDS"),
+        Act("W", _delay_as_the_environment_says, "wait $GREETDELAY seconds, unless something is decided"),
+    ],
+    arguments=[Rest("program", "the SMTP server, with its arguments", required=True, metavar="smtpd")],
+    defaults={
+        "judgement": None,
+        "bounces": False,
+        "fails_closed": False,
+        "seconds": 60,
+        "only_informs": False,
+    },
+    exits={
+        0: "the client was refused",
+        100: "wrong usage",
+        111: "the server could not be run",
+        "others": "the server's own",
+    },
+    environment=["TCPREMOTEIP", "RBLSMTPD", "GREETDELAY", "PYQMAIL_DNS", "DNSCACHEIP"],
+    see=["pytcpserver(8)", "pysmtpd(8)", "pytcprules(8)"],
+)

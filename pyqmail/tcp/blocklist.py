@@ -1,0 +1,105 @@
+"""Whether a client is on a DNS list, and the dialogue in which it hears so.  Source: rblsmtpd of ucspi-tcp"""
+
+from pyqmail.base.literals import literal_address
+
+# what is to become of the client
+UNDECIDED, ACCEPT, REFUSE, BOUNCE = "undecided", "accept", "refuse", "bounce"
+
+GREETING = b"220 rblsmtpd.local\r\n"
+_LONGEST_TEXT_BYTES = 200
+
+
+class Judgement:
+    """What is to become of a client.  Lists are asked until one of them has decided.
+
+    resolver    system/resolver.py, or what has its text_of, addresses_of, reversed_labels and Soft
+    ip          the client's address, empty if unknown
+    given       the value of RBLSMTPD, None if it is not set: empty accepts, `-` and a text bounces, a text refuses
+    """
+
+    def __init__(self, resolver, ip: bytes, given: bytes | None) -> None:
+        self._resolver, self._is_ipv6 = resolver, False
+        self._labels = self._labels_of(ip)
+        self._must_not_bounce = False
+        self.decision, self.text, self.is_by_list = UNDECIDED, b"", False
+        if given is not None:
+            self.decision = ACCEPT if not given else BOUNCE if given.startswith(b"-") else REFUSE
+            self.text = given.removeprefix(b"-")
+
+    def ask_list(self, base: bytes, bounces: bool, fails_closed: bool) -> None:
+        """Decide against a client for which the list base has a text."""
+        if self.decision is not UNDECIDED:
+            return
+        try:
+            text = self._resolver.text_of(self._labels + base)
+        except self._resolver.Soft:
+            self._must_not_bounce = True
+            text, bounces = b"temporary RBL lookup error" if fails_closed else b"", False
+        if text:
+            self.decision, self.text, self.is_by_list = BOUNCE if bounces else REFUSE, text, True
+
+    def ask_exemptions(self, base: bytes, fails_closed: bool) -> None:
+        """Decide for a client that has an address in the anti-list base."""
+        if self.decision is not UNDECIDED:
+            return
+        try:
+            # a list of IPv6 clients answers with A records too, RFC 5782 section 2.4; ucspi-tcp6 asks for the other kind
+            is_exempt = self._resolver.addresses_of(
+                self._labels + base, kinds=("A", "AAAA") if self._is_ipv6 else ("A",)
+            )
+        except self._resolver.Soft:
+            self._must_not_bounce = True
+            is_exempt = not fails_closed
+        if is_exempt:
+            self.decision = ACCEPT
+
+    def message(self) -> bytes:
+        """Return the reply that refuses the client: one line, printable, without its end."""
+        code = b"553 " if self.decision is BOUNCE and not self._must_not_bounce else b"451 "
+        return code + self.clean_text()
+
+    def clean_text(self) -> bytes:
+        """Return the reason, at most 200 bytes, `?` for each that is not printable."""
+        return bytes(c if 32 <= c <= 126 else 63 for c in self.text[:_LONGEST_TEXT_BYTES])
+
+    def _labels_of(self, ip):
+        """Return the address as it stands in a list's names, a dot at the end.  What is no address is turned round at its dots."""
+        plain = literal_address(ip.partition(b"%")[0]) if b":" in ip else None
+        if plain is not None and plain.startswith(b"::ffff:") and b"." in plain:
+            ip = plain.removeprefix(b"::ffff:")
+        elif plain is not None:
+            self._is_ipv6, ip = True, plain
+        else:
+            return b".".join(reversed(ip.split(b"."))) + b"." if ip else b""
+        return self._resolver.reversed_labels(ip) + b"."
+
+
+class Dialogue:
+    """An SMTP session of nothing but refusals.  receive() takes the client's bytes in any pieces and returns the replies.
+
+    Every verb that a server must know is answered with 250, everything else, an empty line too, with the message.
+    After QUIT `ended` is True and nothing is answered.
+    """
+
+    _LONGEST_VERB = 64  # of a longer line no more than this is kept: it has no verb that we know
+
+    def __init__(self, message: bytes) -> None:
+        self.ended = False
+        self._begun = b""
+        self._refusal = message + b"\r\n"
+
+    def receive(self, data: bytes) -> list[bytes]:
+        *lines, self._begun = (self._begun + data).split(b"\n")
+        self._begun = self._begun[: self._LONGEST_VERB]
+        replies = []
+        for line in lines:
+            if self.ended:
+                break
+            verb = line.removesuffix(b"\r").partition(b" ")[0].lower()
+            self.ended = verb == b"quit"
+            replies.append(_REPLIES.get(verb, self._refusal))
+        return replies
+
+
+_REPLIES = dict.fromkeys((b"helo", b"ehlo", b"mail", b"rset", b"noop"), b"250 rblsmtpd.local\r\n")
+_REPLIES[b"quit"] = b"221 rblsmtpd.local\r\n"
