@@ -173,3 +173,36 @@ def test_ident_is_the_originals(tmp_path, said):
         socket.create_connection((SERVER, 113), timeout=10).close()
         thread.join()
         listener.close()
+
+
+HOSTS = ["one", "one.old", "here", "nope", "one.test", "one.test.", "x." * 150, "127.0.0.1", "127.1"]
+REWRITING = [
+    {"DNSREWRITEFILE": "rules"},
+    {"DNSREWRITEFILE": "/nowhere", "LOCALDOMAIN": "a test"},
+    {"DNSREWRITEFILE": "."},
+]
+
+
+@pytest.mark.parametrize("environ", REWRITING, ids=lambda environ: "".join(environ.values()))
+@pytest.mark.parametrize("host", HOSTS)
+def test_the_host_to_listen_on_is_the_originals(well_known_name_server, tmp_path, host, environ):
+    names = well_known_name_server
+    names.zone[b"one.test", names.A] = [socket.inet_aton("127.0.0.1")]
+    (tmp_path / "rules").write_text("*.old:.test\n=here:[127.0.0.1]\n?:+.none+.test\n")
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": ROOT, "DNSCACHEIP": "127.0.0.79", **environ}
+
+    def found(command):
+        names.asked.clear()
+        with subprocess.Popen(
+            [*command, "-1", host, "0", "true"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=tmp_path,
+            env=environ,
+        ) as server:
+            is_open = bool(server.stdout.readline())
+            if is_open:
+                server.kill()
+            return is_open, server.wait(timeout=20), server.stderr.read(), [name for name, _ in names.asked]
+
+    assert found(THEIRS) == found(OURS)
