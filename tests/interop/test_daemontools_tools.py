@@ -99,6 +99,21 @@ def test_the_program_finds_the_same(desk, tool, probe):
     desk.alike([tool, *CHAIN[tool], *PROBES[probe]])
 
 
+LOCALES = [{}, {"LC_ALL": "C"}, {"LANG": "C"}, {"LC_CTYPE": "POSIX"}, {"LC_ALL": "C.UTF-8"}, {"LC_ALL": "none"}]
+
+
+@chain
+@pytest.mark.parametrize("locale", LOCALES)
+def test_bytes_in_any_locale(desk, tool, locale):
+    """Arguments and variables are bytes, whatever the interpreter thinks of the locale."""
+    environ = {"PATH": PATH, "\udcff": "\udcfe\xe4\u20ac", **locale}
+    words = ["sh", "-c", "/bin/cat /proc/$$/cmdline /proc/$$/environ", "\xe4", "\udcc3", "\u20ac\n\t"]
+    code, out, _ = desk.alike([tool, *CHAIN[tool], *words], environ)
+    if code == 0:  # setuidgid needs root
+        assert b"\0\xc3\xa4\0\xc3\0\xe2\x82\xac\n\t\0" in out
+        assert b"\xff=\xfe\xc3\xa4\xe2\x82\xac\0" in out
+
+
 def ignore():
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM, 40):
         signal.signal(number, signal.SIG_IGN)
@@ -134,7 +149,6 @@ def test_the_state_goes_through(desk, tool, state, probe):
 def test_what_every_interpreter_ignores_is_not_ignored_by_the_program(desk, tool, number):
     """Whether they were ignored before cannot be known: the only state that does not go through."""
     words = [tool, *CHAIN[tool], *PROBES["signals"]]
-    assert desk.alike(words)[1]
     ignored = desk.run(False, words, restore_signals=False, preexec_fn=lambda: signal.signal(number, signal.SIG_IGN))
     assert ignored == desk.run(True, words)
 
@@ -303,7 +317,7 @@ def test_setuidgid_searches_the_program_as_the_account(desk):
 LIMITS = [
     ["-a", "50000000"], ["-c", "1"], ["-d", "9000000"], ["-f", "2"], ["-l", "3"], ["-m", "90000000"], ["-o", "9"],
     ["-p", "9999"], ["-r", "5"], ["-s", "900000"], ["-t", "6"], ["-m", "90000000", "-s", "="], ["-s=", "-m90000000"],
-    ["-m=", "-o="], ["-o", "20", "-o=", "-o30"], ["-o99999999999"], ["-t", ""], ["-f18446744073709551617"],
+    ["-m=", "-o="], ["-o", "20", "-o=", "-o30"], ["-o99999999999"], ["-l", ""], ["-f18446744073709551617"],
     ["-f9223372036854775807"], ["-f9223372036854775808"], ["-r000000000000000000000000017"], ["-c5", "--"],
 ]  # fmt: skip
 
@@ -397,9 +411,9 @@ def test_fghack_gives_31_descriptors(desk):
 @pytest.mark.parametrize("is_original", [True, False])
 def test_fghack_waits_for_what_was_left_behind(desk, is_original):
     """The program ends at once with 5; its child holds the pipe until its input ends."""
-    words = desk.words(is_original, ["fghack", "sh", "-c", "cat <&0 >/dev/null 2>&1 & exec 0<&-; echo left; exit 5"])
+    words = desk.words(is_original, ["fghack", "sh", "-c", "cat <&3 >/dev/null 2>&1 & echo left; exit 5"])
     with subprocess.Popen(
-        ["sh", "-c", 'exec 3<&0; exec "$@"', "sh", *words[:-1], words[-1].replace("<&0", "<&3")],
+        ["sh", "-c", 'exec 3<&0; exec "$@"', "sh", *words],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=desk.place,
@@ -412,18 +426,10 @@ def test_fghack_waits_for_what_was_left_behind(desk, is_original):
         assert process.wait(30) == 5
 
 
-@pytest.mark.parametrize("limit", [3, 5, 6, 20])
+@pytest.mark.parametrize("limit", [6, 20, 33, 34])
 def test_fghack_with_few_descriptors(desk, limit):
     """As many copies as there is room for."""
-    import resource
-
-    words = ["sh", "-c", "echo /proc/self/fd/*"]
-
-    def narrow():
-        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-
-    if limit > 5:  # an interpreter needs some to load
-        desk.alike(["softlimit", f"-o{limit}", "@fghack", *words])
+    desk.alike(["softlimit", f"-o{limit}", "@fghack", "sh", "-c", "echo /proc/self/fd/*"])
 
 
 def test_fghack_tells_of_a_crash(desk):

@@ -14,7 +14,7 @@ CODES = [
     (["true"],                                        0, ""),
     (["sh", "-c", "exit 7"],                          7, ""),
     (["sh", "-c", "kill -9 $$"],                      111, "fghack: fatal: child crashed\n"),
-    (["none"],                                        111, "fghack: fatal: unable to run none: file does not exist\n"),
+    (["./no"],                                        111, "fghack: fatal: unable to run ./no: file does not exist\n"),
     (["pyfghack", "sh", "-c", "exit 8"],              8, ""),
     (["pyenvuidgid", "no one", "true"],               111, "envuidgid: fatal: unknown account no one\n"),
     (["pysetlock", "lock", "sh", "-c", "exit 6"],     6, ""),
