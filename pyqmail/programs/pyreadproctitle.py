@@ -27,7 +27,7 @@ PROGRAM = Program(
         100: "no last argument of 5 bytes or more; nothing is said",
         111: "descriptor 0 could not be read; nothing is said.  Or the memory of the arguments could not be written",
     },
-    see=["pysvscanboot(8)", "ps(1)"],
+    see=["pysvscanboot(8)"],
 )
 
 
