@@ -44,14 +44,13 @@ class Ear:
 
     def retire(self) -> None:
         """Close, and remove the socket file if it is still the one that was made for us, and we may."""
-        self.close()
-        if self._made is not None:
-            path = os.fsdecode(self.local_ip)
+        if self._made is not None and self.fileno() >= 0:  # while open, no other file can have its number
             try:
-                if _file(path) == self._made:
-                    os.unlink(path)
+                if _file(self.local_ip) == self._made:
+                    os.unlink(self.local_ip)
             except OSError:
                 pass  # left over: the next listener replaces it
+        self.close()
 
     def _describe(self, sock, name):
         if self.family == socket.AF_UNIX:

@@ -42,7 +42,8 @@ class Opening:
     def ears(self, host: str, port: int, environ) -> list[Ear]:
         """Return what listens for the word HOST, those with a port first: all on the same one.
 
-        LISTEN_FDS and its kin are removed from environ if descriptors are used.  Raises Failure.
+        environ says how names are looked up and which descriptors were passed on; LISTEN_FDS and its kin are
+        removed from it if descriptors are used.  Raises Failure.
         """
         words = host.split(",")
         if len(words) > 1 and "" in words:
@@ -54,7 +55,7 @@ class Opening:
             elif _is_inherited(word):
                 numbers.update(dict.fromkeys(_numbers(word, environ)))
             else:
-                addresses.setdefault(self._address(word), word)
+                addresses.setdefault(self._address(word, environ), word)
         if numbers:
             for name in _PASSED_ON:
                 environ.pop(name, None)
@@ -86,7 +87,7 @@ class Opening:
                 if port or not ears or not is_taken or attempt == _TRIES - 1:
                     raise
 
-    def _address(self, word):
+    def _address(self, word, environ):
         """Return (address, whether it hears IPv4 too, scope).  Raises Temporary."""
         if word == ":0" and self.kinds != IP4:
             return "::", self.kinds == BOTH, 0
@@ -95,7 +96,7 @@ class Opening:
         from pyqmail.tcp.connecting import find_addresses
 
         text, _, interface = word.strip("[]").partition("%") if ":" in word else (word, "", "")
-        ip = plain(find_addresses(text, kinds=self.kinds, is_shuffled=False)[0])
+        ip = plain(find_addresses(text, kinds=self.kinds, environ=environ, is_shuffled=False)[0])
         return ip, False, _scope(ip, interface or self.interface)
 
 

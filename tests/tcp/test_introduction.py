@@ -1,0 +1,199 @@
+"""Proxies that say for whom they speak: real sockets and a real loop; only the Server is a list of what it is told."""
+
+import resource
+import socket
+import struct
+import time
+
+import pytest
+
+from pyqmail.system.listener import listen
+from pyqmail.system.loop import Loop
+from pyqmail.tcp.connection import TCP, TCP6, UNIX, Connection
+from pyqmail.tcp.ears import Ear
+from pyqmail.tcp.introduction import Introductions, listed
+
+LINE = b"PROXY TCP4 192.0.2.7 198.51.100.1 49152 25\r\n"
+BLOCK = b"\r\n\r\n\0\r\nQUIT\n\x21\x21" + struct.pack(
+    ">H16s16sHH", 36, *(socket.inet_pton(socket.AF_INET6, ip) for ip in ("2001:db8::7", "2001:db8::1")), 1, 2
+)
+MAPPED = b"PROXY TCP6 ::ffff:192.0.2.7 ::ffff:198.51.100.1 49152 25\r\n"
+
+
+class Told:
+    """What a Server would be told."""
+
+    def __init__(self):
+        self.introduced_ones, self.refused_ones = [], []
+
+    def introduced(self, sock, client):
+        self.introduced_ones.append((sock, client))
+
+    def refused(self, sock, client, why):
+        sock.close()
+        self.refused_ones.append((client, why))
+
+
+class Place:
+    """An ear, its loop, and who introduces itself there."""
+
+    def __init__(self, words, patience_seconds=30.0):
+        self.loop, self.told = Loop(), Told()
+        self.ear = Ear(listen("127.0.0.1", 0, 2000))
+        self.introductions = Introductions(self.loop, listed(words), patience_seconds)
+        self.clients = []
+
+    def connect(self):
+        """Return (the client's socket, the Connection accepted, whether it has to introduce itself)."""
+        self.clients.append(socket.create_connection(("127.0.0.1", int(self.ear.local_port)), 10))
+        self.ear.sock.settimeout(10)
+        sock, client = self.ear.accept()
+        self.accepted = sock
+        return self.clients[-1], client, self.introductions.begin(sock, client, self.told)
+
+    def until(self, holds):
+        limit = time.monotonic() + 20
+        while not holds():
+            assert time.monotonic() < limit
+            self.loop.turn(0.05)
+
+    def watched(self):
+        return len(self.loop._selector.get_map())
+
+    def close(self):
+        for sock in (*self.clients, *(sock for sock, _ in self.told.introduced_ones)):
+            sock.close()
+        self.introductions.let_go()
+        self.ear.close()
+
+
+@pytest.fixture
+def place():
+    made = []
+
+    def make(*arguments):
+        made.append(Place(*arguments))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.mark.parametrize("size", [1, 7, 10000])
+@pytest.mark.parametrize("header, texts", [
+    (LINE,   (TCP, b"192.0.2.7", b"49152", b"198.51.100.1", b"25")),
+    (MAPPED, (TCP, b"192.0.2.7", b"49152", b"198.51.100.1", b"25")),
+    (BLOCK,  (TCP6, b"2001:db8::7", b"1", b"2001:db8::1", b"2")),
+])  # fmt: skip
+def test_the_client_is_the_one_named_and_what_follows_stays(place, header, texts, size):
+    here = place("192.0.2.1,127.0.0.0/8")
+    sock, proxy, has_to = here.connect()
+    assert has_to
+    proxy.since = 7.0
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    data = header + b"EHLO x\r\n"
+    for at in range(0, len(data), size):
+        sock.sendall(data[at : at + size])
+        here.loop.turn(0.001)
+    here.until(lambda: here.told.introduced_ones)
+    ((taken, client),) = here.told.introduced_ones
+    assert (client.protocol, client.ip, client.port, client.local_ip, client.local_port) == texts
+    assert client.since == 7.0
+    assert taken.gettimeout() is None and taken.recv(100) == b"EHLO x\r\n"
+    assert here.watched() == 0
+    here.loop.turn(0)
+    assert not here.told.refused_ones
+
+
+@pytest.mark.parametrize("header", [b"PROXY UNKNOWN\r\n", b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"])
+def test_a_proxy_may_speak_for_itself(place, header):
+    here = place("127.0.0.1")
+    sock, proxy, _ = here.connect()
+    sock.sendall(header)
+    here.until(lambda: here.told.introduced_ones)
+    assert here.told.introduced_ones[0][1] is proxy
+
+
+def test_of_others_nothing_is_read(place):
+    here = place("192.0.2.0/24,::1,unix")
+    sock, _, has_to = here.connect()
+    assert not has_to and here.watched() == 0
+    sock.sendall(LINE)
+    assert here.accepted.recv(1000) == LINE
+    here.accepted.close()
+
+
+@pytest.mark.parametrize("data, ends_how, why", [
+    (b"EHLO x\r\n",  None,       "protocol error"),
+    (LINE[:-2],      "shut",     "end of file"),
+    (b"",            "shut",     "end of file"),
+    (LINE[:9],       "reset",    "connection reset"),
+    (b"",            None,       "timed out"),
+    (BLOCK[:-1],     None,       "timed out"),
+])  # fmt: skip
+def test_who_does_not_introduce_itself_is_refused(place, data, ends_how, why):
+    here = place("127.0.0.1", 0.05 if why == "timed out" else 30.0)
+    sock, proxy, _ = here.connect()
+    sock.sendall(data)
+    if ends_how == "shut":
+        sock.shutdown(socket.SHUT_WR)
+    elif ends_how == "reset":
+        here.loop.turn(1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.close()
+    here.until(lambda: here.told.refused_ones)
+    assert here.told.refused_ones == [(proxy, f"unable to read PROXY header: {why}")]
+    assert (here.told.introduced_ones, here.watched()) == ([], 0)
+
+
+def test_a_header_that_trickles_is_late_all_the_same(place):
+    here = place("127.0.0.1", 0.1)
+    sock, _, _ = here.connect()
+    data, started = bytearray(b"PROXY UNKNOWN " + b"x" * 90), time.monotonic()
+    while not here.told.refused_ones:
+        try:
+            sock.sendall(bytes([data.pop(0)]))
+        except OSError:
+            pass
+        for _ in range(2):  # one that reads, one that waits
+            here.loop.turn(0.02)
+        assert time.monotonic() - started < 10
+    assert "timed out" in here.told.refused_ones[0][1]
+
+
+def test_hundreds_at_once_wait_for_nobody(place):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    here = place("127.0.0.1")
+    silent = [here.connect()[0] for _ in range(500)]
+    quick = [here.connect()[0] for _ in range(500)]
+    for number, sock in enumerate(quick):
+        sock.sendall(b"PROXY TCP4 192.0.2.7 198.51.100.1 %d 25\r\n" % number)
+    here.until(lambda: len(here.told.introduced_ones) == 500)
+    assert {int(client.port) for _, client in here.told.introduced_ones} == set(range(500))
+    assert here.watched() == 500
+    here.introductions.let_go()
+    assert {sock.recv(1) for sock in silent} == {b""}
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_who_is_listed():
+    clients = {
+        "10.1.2.3": Connection(TCP, b"10.1.2.3", b"1", b"", b"2"),
+        "2001:db8::7": Connection(TCP6, b"2001:db8::7", b"1", b"", b"2"),
+        "unix": Connection(UNIX, b"unix", b"", b"/s", b"", credentials=b"1 2 3"),
+    }
+    for words, names in {
+        "10.0.0.0/8": ["10.1.2.3"],
+        "10.1.2.3,unix": ["10.1.2.3", "unix"],
+        "::ffff:10.1.2.3": ["10.1.2.3"],
+        "2001:db8::/32": ["2001:db8::7"],
+        "0.0.0.0/0,::/0": ["10.1.2.3", "2001:db8::7"],
+        "10.1.2.4,2001:db8::8": [],
+    }.items():
+        is_listed = listed(words)
+        assert [name for name, client in clients.items() if is_listed(client)] == names
+    for words in ("", "x", "10.0.0.1/8", "10.0.0.1,", "10.0.0.1 ,unix", "1.2.3"):
+        with pytest.raises(ValueError, match="not addresses and networks: "):
+            listed(words)
