@@ -16,7 +16,7 @@ from pyqmail.protocol import resolve_wire
 from pyqmail.protocol.resolve_wire import FOUND, NO_HOST, NO_RECORD, SOFT, split_strings, strings
 from pyqmail.system import resolver
 from pyqmail.system.answering import serve
-from pyqmail.system.listener import raise_descriptor_limit
+from pyqmail.system.ceilings import raise_descriptor_limit
 
 PROGRAM = Program(
     name="pyresolve",
@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
 
 def resolve(call) -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    most = max(1, min(MOST_QUESTIONS, (raise_descriptor_limit() - FILES_BESIDE) // FILES_FOR_QUESTION))
+    most = max(1, min(MOST_QUESTIONS, (raise_descriptor_limit()[0] - FILES_BESIDE) // FILES_FOR_QUESTION))
     known = resolver.AsyncResolver(dict(call.environ), on_the_wire=most)
     if not serve(0, 1, resolve_wire, lambda kind, body: answer(known, kind, body), most):
         raise Temporary("nonsense on descriptor 0")

@@ -198,10 +198,13 @@ class EventPeer:
 
 
 class EventDriver:
-    """For all sessions of one loop.  Channels are shared: one connection for each path."""
+    """For all sessions of one loop.  Channels are shared: one connection for each path.
 
-    def __init__(self, loop):
-        self.loop = loop
+    give_back(pid), or None: called with every program that run() starts, to give it limits that we have raised for us.
+    """
+
+    def __init__(self, loop, give_back=None):
+        self.loop, self._give_back = loop, give_back
         self._channels = {}
 
     def peer(self, sock, timeout_seconds=1200.0):
@@ -224,6 +227,8 @@ class EventDriver:
             raise
         finally:
             os.close(theirs)
+        if self._give_back is not None:
+            self._give_back(pid)
         started(pid)
         ended, said, open_ = Promise(), b"", collect is not None
         try:

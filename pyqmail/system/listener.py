@@ -1,4 +1,4 @@
-"""Listening sockets, opened or inherited, and how many descriptors there may be."""
+"""Listening sockets, opened or inherited, and the numbers of sessions."""
 
 import errno
 import fcntl
@@ -116,16 +116,6 @@ def _is_left_over(path):
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC) as probe:
         return probe.connect_ex(path) == errno.ECONNREFUSED
-
-
-def raise_descriptor_limit() -> int:
-    """Let this process open as many descriptors as it may ever; returns how many that is."""
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard
 
 
 def first_session_number() -> int:

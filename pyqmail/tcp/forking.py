@@ -17,15 +17,26 @@ class Forking:
     program     argv, the PATH to search it in, and our environment
     load        the registry's, if the program is one of ours that is to be called; None: it is exec'd
     names       BlockingNames, or None if no name is to be looked up
+    give_back   give_back(0) gives the process the limits that we have raised for us; None: none were
     """
 
     kind = "forking"
     has_room = True
 
-    def __init__(self, server, terms, argv: list[str], path: bytes | None, environ: dict, load=None, names=None):
+    def __init__(
+        self,
+        server,
+        terms,
+        argv: list[str],
+        path: bytes | None,
+        environ: dict,
+        load=None,
+        names=None,
+        give_back=None,
+    ):
         self._server, self._terms, self._names = server, terms, names
         self._argv, self._path, self._environ, self._load = argv, path, environ, load
-        self._children = set()
+        self._children, self._give_back = set(), give_back
 
     def begin(self) -> None:
         pass
@@ -97,6 +108,8 @@ class Forking:
 
     def _run(self, admission):
         environ = merged(self._environ, admission.additions)
+        if self._give_back is not None:
+            self._give_back(0)
         try:
             if self._load is not None:
                 return become(self._argv, environ, self._load, self._path)

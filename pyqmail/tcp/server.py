@@ -21,11 +21,12 @@ import signal
 import time
 
 from pyqmail.base.failure import Temporary
+from pyqmail.system.descriptors import log
 from pyqmail.system.listener import FINAL, PASSING
 from pyqmail.system.loop import READ
 from pyqmail.system.processes import reap
 from pyqmail.tcp.admission import end_line, opening_line, status_line
-from pyqmail.tcp.lines import Lines, log_is_full
+from pyqmail.tcp.lines import ERRORS, Lines, log_is_full
 
 _BATCH = 16  # accepts for each wake-up, so that ended children and workers are heard in between
 _PAUSE_SECONDS = 0.1
@@ -61,6 +62,7 @@ class Server(Lines):
         self.clients = {}  # number in the log lines, or session number: Connection
         self.is_ending = False
         self.way = self._failure = None
+        self.shortfall = lambda limit: ""  # the way's: why there cannot be so many, empty if there can
         self._tally, self._proxies = tally, proxies
         self._introduced = collections.deque()
         self._watched, self._paused = False, False
@@ -73,6 +75,7 @@ class Server(Lines):
         self.loop.on_signal(signal.SIGTERM, self._end)
         noted = signal.getsignal(signal.SIGTERM)
         signal.signal(signal.SIGTERM, lambda number, frame: self._terminate(noted, number, frame))
+        self._check_limit()
         way.begin()
         for attendant in self.attendants:
             attendant.begin(self)
@@ -94,6 +97,7 @@ class Server(Lines):
     def change_limit(self, limit: int) -> None:
         """Allow so many connections from now on; those there are stay."""
         self.limit = limit
+        self._check_limit()
         self._status()
         self.flush()
         self.adjust()
@@ -170,6 +174,11 @@ class Server(Lines):
                     self.loop.watch(ear.fileno(), READ, lambda _, ear=ear: self._accept(ear))
                 else:
                     self.loop.forget(ear.fileno())
+
+    def _check_limit(self):
+        text = self.shortfall(self.limit)
+        if text and self.verbosity >= ERRORS:
+            log(f"tcpserver: warning: {text}")
 
     def _accept(self, ear) -> None:
         way, accept = self.way, ear.accept

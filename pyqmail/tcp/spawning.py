@@ -19,14 +19,24 @@ class Spawning:
 
     forking is the way for what could not be started here.  make_others() gives a Residents of `others` starters, to
     share with when several connections come at once; it is not called before.  A connection that a rule denies
-    never has a process; its number is the server's.
+    never has a process; its number is the server's.  give_back(pid) gives a program the limits that we have raised
+    for us; None: none were.
     """
 
     kind = "spawning"
     has_room = True
 
     def __init__(
-        self, server, terms, argv: list[str], path: bytes | None, environ: dict, forking, others=0, make_others=None
+        self,
+        server,
+        terms,
+        argv: list[str],
+        path: bytes | None,
+        environ: dict,
+        forking,
+        others=0,
+        make_others=None,
+        give_back=None,
     ):
         self._server, self._terms, self._environ, self._forking = server, terms, environ, forking
         self._argv = [os.fsencode(word) for word in argv]
@@ -34,7 +44,7 @@ class Spawning:
         self._driver = BlockingDriver()
         self._children, self._held = set(), collections.deque()
         self._others, self._count, self._make_others = None, others, make_others
-        self._usual = None
+        self._usual, self._give_back = None, give_back
 
     def begin(self) -> None:
         pass
@@ -106,6 +116,8 @@ class Spawning:
         if pid is None:
             self._forking.take(sock, client, admission)  # which may wait, and says why it cannot be run
             return
+        if self._give_back is not None:
+            self._give_back(pid)
         self._children.add(pid)
         server.enter(pid, client)
         server.say(opening_line(pid, client.ip))

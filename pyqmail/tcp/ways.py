@@ -2,9 +2,7 @@
 
 import os
 
-from pyqmail.system.descriptors import log
-from pyqmail.system.listener import raise_descriptor_limit
-from pyqmail.tcp.lines import ERRORS
+from pyqmail.system.ceilings import most_processes, raise_descriptor_limit, raise_process_limit
 
 _SPARE_DESCRIPTORS = 64  # of each worker: log, loop, streams to others
 
@@ -21,7 +19,7 @@ class Ways:
     def __init__(self, server, terms, argv: list[str], find, load, workers: int | None):
         self._server, self._terms, self._argv, self._find, self._load = server, terms, argv, find, load
         self._workers = workers
-        self._environ = dict(os.environb)
+        self._environ = {name: value for name, value in os.environb.items() if name != b"EARLYTALKER"}  # ours to say
         self._path = self._environ.get(b"PATH")
 
     def choose(self):
@@ -39,8 +37,19 @@ class Ways:
             for word in self._argv[1:]:
                 self._find(word, self._path)  # a chain: what follows is here too when its turn comes in a child
         if module is not None or terms.looks_up or len(terms.banner) > LONGEST_BANNER_BYTES:
+            self._want_processes(1)
             return self._forking(self._server, module and self._load, names)
         return self._spawning()
+
+    def _want_processes(self, ours):
+        """See to a process for each connection; ours: how many there are besides."""
+
+        def shortfall(limit):
+            found = max(0, most_processes() - ours)
+            return f"processes for {found} connections only, of {limit}" if found < limit else ""
+
+        self._give_back = raise_process_limit(self._server.limit + ours)
+        self._server.shortfall = shortfall
 
     def _blocking_names(self):
         from pyqmail.system import resolver
@@ -52,14 +61,23 @@ class Ways:
     def _forking(self, server, load=None, names=None):
         from pyqmail.tcp.forking import Forking
 
-        return Forking(server, self._terms, self._argv, self._path, self._environ, load, names)
+        return Forking(server, self._terms, self._argv, self._path, self._environ, load, names, self._give_back)
 
     def _spawning(self):
         """Return the way of a foreign program for which nothing is to be waited for."""
         from pyqmail.tcp.spawning import Spawning
 
         def way(server, *others):
-            return Spawning(server, self._terms, self._argv, self._path, self._environ, self._forking(server), *others)
+            return Spawning(
+                server,
+                self._terms,
+                self._argv,
+                self._path,
+                self._environ,
+                self._forking(server),
+                *others,
+                give_back=self._give_back,
+            )
 
         def make_starters():
             from pyqmail.tcp.residents import Residents
@@ -70,6 +88,7 @@ class Ways:
             return Residents(self._server, count, lambda sock: Starter(verbosity, way, limits).serve(sock), None, most)
 
         count = max(0, self._count() - 1)
+        self._want_processes(1 + count)
         return way(self._server, count, make_starters)
 
     def _count(self):
@@ -85,14 +104,18 @@ class Ways:
 
         server, terms, count = self._server, self._terms, self._count()
         verbosity = server.verbosity
-        most = max(1, raise_descriptor_limit() - _SPARE_DESCRIPTORS)
-        if count * most < server.limit and verbosity >= ERRORS:
-            log(f"tcpserver: warning: descriptors for {count * most} connections only, of {server.limit}")
+        descriptors, give_back = raise_descriptor_limit()
+        most = max(1, descriptors - _SPARE_DESCRIPTORS)
+
+        def shortfall(limit):
+            return f"descriptors for {count * most} connections only, of {limit}" if count * most < limit else ""
+
+        server.shortfall = shortfall
         gc.freeze()  # what is here now stays shared with the workers
         return Residents(
             server,
             count,
-            lambda sock: serve_sessions(sock, terms, module, self._argv, self._environ, verbosity),
+            lambda sock: serve_sessions(sock, terms, module, self._argv, self._environ, verbosity, give_back),
             self._resolving() if terms.looks_up_name or terms.local_host is None else None,
             most,
             module.PROGRAM.name,

@@ -15,13 +15,13 @@ from pyqmail.tcp.lines import ERRORS, EVERYTHING
 from pyqmail.tcp.names import ChannelNames
 
 
-def serve(sock, terms, module, argv: list[str], environ: dict, verbosity: int) -> int:
+def serve(sock, terms, module, argv: list[str], environ: dict, verbosity: int, give_back=None) -> int:
     """Run sessions of module, a session program, until sock ends and the last of them is over.
 
-    Returns the exit code: 0, or what the program said when it refused to begin.
+    give_back: see EventDriver.  Returns the exit code: 0, or what the program said when it refused to begin.
     """
     loop = Loop()
-    driver = EventDriver(loop)
+    driver = EventDriver(loop, give_back)
     shared = {name: value for name, value in environ.items() if name not in NAMES}
     try:
         handler = module.session(argv, driver, shared)

@@ -1,0 +1,75 @@
+"""How many processes and descriptors there can be, and more of them for us than for the programs we start."""
+
+import os
+import resource
+
+UNLIMITED = 1 << 62
+_CGROUPS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/pids")
+
+
+def raise_process_limit(wanted: int):
+    """Let our user have as many processes as wanted, as far as allowed.
+
+    Returns give_back(pid), which gives a process (0: this one) the limit there was; None if it stays.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+    if not os.geteuid() or soft == hard or soft == resource.RLIM_INFINITY or soft >= wanted:
+        return None  # it does not hold root
+    raised = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NPROC, (raised, hard))
+    return lambda pid: _give(pid, resource.RLIMIT_NPROC, (soft, hard))
+
+
+def raise_descriptor_limit():
+    """Let this process open as many descriptors as it may ever.
+
+    Returns how many that is, and give_back(pid) as above.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == hard:
+        return hard, None
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard, lambda pid: _give(pid, resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def _give(pid, which, limits):
+    try:
+        resource.prlimit(pid, which, limits)
+    except OSError:
+        pass  # it has ended already
+
+
+def most_processes() -> int:
+    """Return how many processes this one and those that it starts can be, at most, and with others there.
+
+    The least of the user's limit, which does not hold root, the kernel's largest pid, and the control group's limit.
+    """
+    found = [_number("/proc/sys/kernel/pid_max"), *map(_number, _group_files())]
+    if os.geteuid():
+        soft = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+        found.append(UNLIMITED if soft == resource.RLIM_INFINITY else soft)
+    return min(found)
+
+
+def _group_files():
+    """Yield the files that may hold the limit of our control group, or of one around it."""
+    try:
+        with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+            lines = file.read().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        if controllers in ("", "pids"):
+            while group not in ("", "/"):
+                yield from (f"{place}{group}/pids.max" for place in _CGROUPS)
+                group = group.rpartition("/")[0]
+
+
+def _number(path):
+    """Return the number in a file, UNLIMITED if it has none or is not there."""
+    try:
+        with open(path, encoding="ascii") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return UNLIMITED
