@@ -1,10 +1,11 @@
-"""pymconnect-io between pipes; on a terminal with pymconnect.  Beside the original: tests/interop/test_at_programs.py
+"""pymconnect-io between pipes, and the original if it is installed: each test holds for both.  On a terminal: test_pymconnect.
 
 Untested: a fork that fails.
 """
 
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 
@@ -14,9 +15,9 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 
 
 class Talk:
-    """pymconnect-io, or another command, with pipes at 0, 1, 6 and 7; Python's files are unbuffered."""
+    """A command with pipes at 0, 1, 6 and 7; Python's files are unbuffered."""
 
-    def __init__(self, command=(sys.executable, f"{ROOT}/bin/pymconnect-io", "ignored")):
+    def __init__(self, command):
         said, self.said = os.pipe()  # to 6
         self.heard, heard = os.pipe()  # from 7
         ends = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 20) for fd in (said, heard)]
@@ -54,12 +55,20 @@ class Talk:
         return os.read(self.heard, 65536)
 
 
-@pytest.fixture
-def talk():
-    made = []
+COMMANDS = {
+    "ours": [sys.executable, f"{ROOT}/bin/pymconnect-io", "ignored"],
+    "theirs": ["mconnect-io", "ignored"],
+}
 
-    def start(*command):
-        made.append(Talk(*command))
+
+@pytest.fixture(params=COMMANDS)
+def talk(request):
+    command, made = COMMANDS[request.param], []
+    if not shutil.which(command[0]):
+        pytest.skip("needs ucspi-tcp")
+
+    def start():
+        made.append(Talk(command))
         return made[-1]
 
     yield start
