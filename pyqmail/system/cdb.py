@@ -1,8 +1,8 @@
 """cdb: constant databases of 32-bit offsets, compiled whole and read by key.
 
 Compiling is pure-cdb's, whose files are byte for byte those of the originals; it is imported only for that.
-Reading is our own: one read for a small file, two for each key of a large one, an end to every search
-in a damaged file, and nothing mapped, so that a file truncated under us is an error and not a signal.
+Reading is our own: one read for a small file, few for a large one whose tables are soon kept, an end to every
+search in a damaged file, and nothing mapped, so that a file truncated under us is an error and not a signal.
 """
 
 import errno
@@ -12,7 +12,9 @@ import struct
 _PAIR = struct.Struct("<II")
 _HEAD_BYTES = 2048
 _WHOLE_BYTES = 65536  # a file up to this size is read at once
-_LOOK_BYTES = 262144  # of a larger one, what key_lengths() looks through in one call
+_AHEAD_BYTES = 256  # of a larger one, what is read at least: a record's lengths, key and data come together
+_KEPT_SLOTS = 1024  # of a larger one, tables up to this size are kept: 8 KB each, 2 MB in all
+_LOOK_BYTES = 65536  # of a larger one, what key_lengths() looks through in one call
 
 
 def write_cdb(path: str | bytes, path_tmp: str | bytes, records) -> None:
@@ -53,7 +55,7 @@ class NotWritten(Exception):
 class Reader:
     """One open database.  get(key) returns the data of the first record under key, None if there is none.
 
-    Raises OSError when it cannot be opened or read, with EPROTO (`protocol error`) when it is damaged.
+    Raises OSError when it cannot be opened or read, with EPROTO (`protocol error`) when it is damaged, or all zero.
     `seen` is what os.stat said of the file when it was opened.
     """
 
@@ -61,7 +63,7 @@ class Reader:
 
     def __init__(self, path: str | bytes) -> None:
         self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        self._looks = {}
+        self._ahead, self._tables, self._looks = (0, b""), {}, {}
         try:
             self.seen = os.fstat(self._fd)
             self._start = os.read(self._fd, _HEAD_BYTES if self.seen.st_size > _WHOLE_BYTES else _WHOLE_BYTES)
@@ -73,24 +75,36 @@ class Reader:
         wanted = hash_of(key)
         table, slots = _PAIR.unpack(self._at((wanted & 255) * 8, 8))
         if not slots:
+            if not table and not any(self._start[:_HEAD_BYTES]):  # what a crash leaves of a file that was not synced
+                raise _damaged()
             return None
-        first = (wanted >> 8) % slots
-        for found, record in self._slots(table, slots, first):
+        kept, base = self._table(table, slots)
+        at = (wanted >> 8) % slots
+        for _ in range(slots):
+            found, record = (
+                _PAIR.unpack(self._at(table + 8 * at, 8)) if kept is None else _PAIR.unpack_from(kept, base + 8 * at)
+            )
             if not record:
                 return None
             if found == wanted:
                 key_bytes, data_bytes = _PAIR.unpack(self._at(record, 8))
                 if key_bytes == len(key) and self._at(record + 8, key_bytes) == key:
                     return self._at(record + 8 + key_bytes, data_bytes)
+            at = at + 1 if at + 1 < slots else 0
         return None
 
     def key_lengths(self, starts: tuple[bytes, ...]) -> set[int] | None:
         """Return the lengths below 256 of the keys that start with one of `starts`, perhaps some more; None: not known.
 
         Bytes that look like such a record are taken for one.  A small file is looked through at once, a large one by
-        256 KB in each call: it is known after some calls, and no call is a long one.
+        64 KB in each call: it is known after some calls, and no call is a long one.  Of a file that was cut short
+        nothing is ever known.
         """
-        look = self._looks.setdefault(starts, [0, set()])
+        look = self._looks.get(starts)
+        if look is None:
+            if self._is_cut_short():
+                return None
+            look = self._looks[starts] = [0, set()]
         at, lengths = look
         size = self.seen.st_size
         if at < size:
@@ -121,23 +135,36 @@ class Reader:
     def __exit__(self, *_):
         self.close()
 
-    def _slots(self, table, slots, first):
-        """Yield each slot once, from first on and round: a few at a time, as most searches end at once."""
-        at, left = first, slots
-        while left:
-            count = min(16, left, slots - at)
-            yield from _PAIR.iter_unpack(self._at(table + 8 * at, 8 * count))
-            at, left = (at + count) % slots, left - count
+    def _table(self, table, slots):
+        """Return bytes that have the whole table, and its place in them; (None, 0) if it is too large to be kept."""
+        if table + 8 * slots <= len(self._start):
+            return self._start, table
+        kept = self._tables.get((table, slots))
+        if kept is None and slots <= _KEPT_SLOTS:
+            kept = self._tables[table, slots] = self._at(table, 8 * slots)
+        return kept, 0
 
     def _at(self, position, size):
         end = position + size
         if end <= len(self._start):
             return self._start[position:end]
+        from_, ahead = self._ahead
+        if from_ <= position and end <= from_ + len(ahead):
+            return ahead[position - from_ : end - from_]
         # checked first: a damaged length must not make us reserve gigabytes
-        piece = os.pread(self._fd, size, position) if end <= self.seen.st_size else b""
-        if len(piece) != size:
-            raise OSError(errno.EPROTO, os.strerror(errno.EPROTO))
-        return piece
+        ahead = os.pread(self._fd, max(size, _AHEAD_BYTES), position) if end <= self.seen.st_size else b""
+        if len(ahead) < size:
+            raise _damaged()
+        self._ahead = position, ahead
+        return ahead[:size]
+
+    def _is_cut_short(self):
+        head = self._at(0, _HEAD_BYTES)
+        return max(table + slots * 8 for table, slots in _PAIR.iter_unpack(head)) > self.seen.st_size
+
+
+def _damaged():
+    return OSError(errno.EPROTO, os.strerror(errno.EPROTO))
 
 
 def hash_of(key: bytes) -> int:

@@ -50,3 +50,68 @@ def test_what_cannot_be_done_is_said_as_the_original_does(run, tmp_path, argumen
 def test_a_compiled_file_is_readable_by_all(run, tmp_path):
     assert run("pytcprules", "rules.cdb", "rules.tmp", input=b":allow\n", cwd=tmp_path).code == 0
     assert (tmp_path / "rules.cdb").stat().st_mode & 0o444 == 0o444
+
+
+RULES = (
+    b'127.:allow,RELAYCLIENT=""\n10.0.0.0/8:deny\n2001:db8::/32:allow\n=.example.org:allow\nno colon\n1000@unix:deny\n'
+)
+EXPLAINED = [
+    # arguments                                           the lines after `no rule for`
+    (["127.0.0.1"],                                       b'line 1 holds: 127.:allow,RELAYCLIENT=""\n'
+                                                          b"it is the rule for 127.: the start of the address\n"
+                                                          b"set environment variable RELAYCLIENT=\nallow connection\n"),
+    (["::ffff:10.1.1.1"],                                 b"line 2 holds: 10.0.0.0/8:deny\n"
+                                                          b"it is the rule for 10.0.0.0/8: a network that the address is in\n"
+                                                          b"deny connection\n"),
+    (["2001:DB8:0::1"],                                   b"line 3 holds: 2001:db8::/32:allow\n"
+                                                          b"it is the rule for 2001:db8::/32: a network that the address is in\n"
+                                                          b"allow connection\n"),
+    (["9.9.9.9", "--host", "A.Example.ORG"],              b"line 4 holds: =.example.org:allow\n"
+                                                          b"it is the rule for =.example.org: the end of the name\n"
+                                                          b"allow connection\n"),
+    (["unix", "--info=1000"],                             b"line 6 holds: 1000@unix:deny\n"
+                                                          b"it is the rule for 1000@unix: what is known of the user, "
+                                                          b"and the address\ndeny connection\n"),
+    (["9.9.9.9"],                                         b"no line holds\nallow connection\n"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments, told", EXPLAINED)
+def test_explain_names_the_line_and_the_reason_and_writes_nothing(run, tmp_path, arguments, told):
+    code, out, err = run("pytcprules", "--explain", *arguments, "rules.cdb", "tmp", input=RULES, cwd=tmp_path)
+    assert (code, err, list(tmp_path.iterdir())) == (0, b"", [])
+    assert out.endswith(told)
+    assert all(line.startswith(b"no rule for ") for line in out.removesuffix(told).splitlines())
+
+
+def test_lint_names_lines_writes_nothing_and_ends_with_100(run, tmp_path):
+    said = b"line 5: no colon, so it is skipped: no colon\n"
+    assert run("pytcprules", "--lint", input=RULES, cwd=tmp_path) == (100, said, b"")
+    assert run("pytcprules", "--lint", "rules.cdb", "tmp", input=b":allow\n", cwd=tmp_path) == (0, b"", b"")
+    assert list(tmp_path.iterdir()) == []
+
+
+USAGE = b"tcprules: usage: tcprules rules.cdb rules.tmp\n"
+WRONG = [
+    (["--explain"], b"pytcprules: option requires an argument -- -explain\n"),
+    (["--explain", "1.2.3"], b"tcprules: neither an IPv4 address nor one of IPv6 nor unix: 1.2.3\n"),
+    (["--explain", "1.2.3.4", "--lint"], b"tcprules: --host and --info belong to --explain, and --lint stands alone\n"),
+    (
+        ["--host", "x", "rules.cdb", "tmp"],
+        b"tcprules: --host and --info belong to --explain, and --lint stands alone\n",
+    ),
+    (["--lint", "--info="], b"tcprules: --host and --info belong to --explain, and --lint stands alone\n"),
+    (["--nonsense"], b"pytcprules: illegal option -- -nonsense\n"),
+]
+
+
+@pytest.mark.parametrize("arguments, complaint", WRONG)
+def test_options_that_mean_nothing_are_wrong_usage(run, tmp_path, arguments, complaint):
+    code, out, err = run("pytcprules", *arguments, input=RULES, cwd=tmp_path)
+    assert (code, out, err.replace(b"/pytcprules", b"pytcprules")) == (100, b"", complaint + USAGE)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_line_that_is_no_rule_is_not_explained(run):
+    code, out, err = run("pytcprules", "--explain", "1.2.3.4", input=b"1.:allow\nx:y\0z\n")
+    assert (code, out, err) == (100, b"", b"tcprules: fatal: unable to parse this line: x:y\n")

@@ -31,9 +31,10 @@ def test_an_empty_database_has_2048_bytes_and_no_keys(tmp_path):
         assert reader.get(b"") is None
 
 
-@pytest.mark.parametrize("whole_bytes", [0, 1 << 30])
-def test_every_key_of_a_large_one_is_found(tmp_path, monkeypatch, whole_bytes):
+@pytest.mark.parametrize("whole_bytes, kept_slots", [(0, 0), (0, 40), (0, 1000), (1 << 30, 1000)])
+def test_every_key_of_a_large_one_is_found(tmp_path, monkeypatch, whole_bytes, kept_slots):
     monkeypatch.setattr(cdb, "_WHOLE_BYTES", whole_bytes)
+    monkeypatch.setattr(cdb, "_KEPT_SLOTS", kept_slots)
     records = [(b"host%d.example" % number, b"%d" % number) for number in range(5000)]
     with Reader(make(tmp_path, records)) as reader:
         assert all(reader.get(key) == data for key, data in records)
@@ -81,6 +82,13 @@ def test_a_file_cut_short_is_a_protocol_error(tmp_path, monkeypatch, size, whole
     with Reader(path) as reader, pytest.raises(OSError) as caught:
         for key, _ in RECORDS:
             reader.get(key)
+    assert caught.value.errno == errno.EPROTO
+
+
+def test_a_file_of_zeros_is_damaged_and_none_without_keys(tmp_path):
+    (tmp_path / "rules.cdb").write_bytes(bytes(4096))
+    with Reader(tmp_path / "rules.cdb") as reader, pytest.raises(OSError) as caught:
+        reader.get(b"a")
     assert caught.value.errno == errno.EPROTO
 
 
