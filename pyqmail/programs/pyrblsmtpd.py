@@ -1,9 +1,9 @@
 """Run an SMTP server for clients that are on no list.
 
-The client is $TCPREMOTEIP.  Its address, turned round, and BASE make a name; a list knows the client if there is a TXT record
-of that name.  Then the server is not run: the client is greeted and told the text of the record in reply to whatever it
-wants.  -r and -a act at their place among the options: a list asked later does not change what an earlier one has
-decided, and -b, -B, -c and -C hold for those after them.  There is no list that is asked without -r.
+The client is $TCPREMOTEIP.  Its address, turned round, and BASE make a name; a list knows the client if there is a TXT
+record of that name.  Then the server is not run: the client is greeted and told the text of the record in reply to
+whatever it wants.  -r and -a act at their place among the options: a list asked later does not change what an
+earlier one has decided, and -b, -B, -c and -C hold for those after them.  There is no list that is asked without -r.
 
 A client that is not refused gets the server, in an environment that is not changed.  -R stands in the usage line, as
 in the original's; there is no such option.

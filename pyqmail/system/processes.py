@@ -22,7 +22,7 @@ def candidates(name: bytes, path: bytes | None) -> list[bytes]:
 def execute(argv: list, environ, path: bytes | None = None, name=None) -> OSError:
     """Become the program argv[0], found in path; returns the error to report only if that failed.
 
-    name: what to search instead of argv[0].  An empty argv[0] becomes the file's name: an interpreter cannot pass it on.
+    name: what to search instead of argv[0].  An empty argv[0], which os.execve refuses, becomes the file's name.
 
     ENOENT goes on with the next element; EACCES, EPERM and EISDIR are remembered; anything else ends the
     search.  No shell is tried for a file without #!.  Source: ucspi-tcp's pathexec

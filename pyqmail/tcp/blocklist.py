@@ -43,10 +43,9 @@ class Judgement:
         if self.decision is not UNDECIDED:
             return
         try:
-            # a list of IPv6 clients answers with A records too, RFC 5782 section 2.4; ucspi-tcp6 asks for the other kind
-            is_exempt = self._resolver.addresses_of(
-                self._labels + base, kinds=("A", "AAAA") if self._is_ipv6 else ("A",)
-            )
+            # lists of IPv6 clients have A records too, RFC 5782 section 2.4; but ucspi-tcp6 asks for AAAA
+            kinds = ("A", "AAAA") if self._is_ipv6 else ("A",)
+            is_exempt = self._resolver.addresses_of(self._labels + base, kinds=kinds)
         except self._resolver.Soft:
             self._must_not_bounce = True
             is_exempt = not fails_closed
@@ -63,20 +62,23 @@ class Judgement:
         return bytes(c if 32 <= c <= 126 else 63 for c in self.text[:_LONGEST_TEXT_BYTES])
 
     def _labels_of(self, ip):
-        """Return the address as it stands in a list's names, a dot at the end.  What is no address is turned round at its dots."""
+        """Return the address as it stands in a list's names, a dot at the end; empty if it is unknown.
+
+        What is no IPv6 address is turned round at its dots, whatever it is.
+        """
         plain = literal_address(ip.partition(b"%")[0]) if b":" in ip else None
         if plain is not None and plain.startswith(b"::ffff:") and b"." in plain:
-            ip = plain.removeprefix(b"::ffff:")
+            ip = plain.rpartition(b":")[2]
         elif plain is not None:
-            self._is_ipv6, ip = True, plain
-        else:
-            return b".".join(reversed(ip.split(b"."))) + b"." if ip else b""
-        return self._resolver.reversed_labels(ip) + b"."
+            self._is_ipv6 = True
+            return self._resolver.reversed_labels(plain) + b"."
+        return b".".join(reversed(ip.split(b"."))) + b"." if ip else b""
 
 
 class Dialogue:
-    """An SMTP session of nothing but refusals.  receive() takes the client's bytes in any pieces and returns the replies.
+    """An SMTP session of nothing but refusals.
 
+    receive() takes the client's bytes in any pieces and returns the replies, each to be written by itself.
     Every verb that a server must know is answered with 250, everything else, an empty line too, with the message.
     After QUIT `ended` is True and nothing is answered.
     """

@@ -33,9 +33,8 @@ def stand_between(inward, outward) -> None:
     """Put a forked child between descriptors 0 and 1 and the program that this process goes on as.
 
     The child copies 0 to the program's input through inward(piece), and the program's output to 1 through
-    outward(piece); each is called once more with b"" at the end, when nothing is copied any more.  The end of the input closes
-    the program's input; the end of the output, or a write that fails, ends the child.
-    Raises Temporary.
+    outward(piece).  Each is called once more, with b"", at its end; what that returns is not written.  The end of the
+    input closes the program's input; the end of the output, or a write that fails, ends the child.  Raises Temporary.
     """
     open_standard_descriptors()
     try:

@@ -161,7 +161,7 @@ def test_recorded_is_all_that_went_through():
 
 
 def test_a_program_that_says_much_before_it_listens():
-    """The original stands still here: it waits until the program takes the input, and that until its output is taken."""
+    """The original stands still here: it waits for the program to take input, and that for us to take its output."""
     program = ["sh", "-c", "head -c 1000000 /dev/zero; exec cat"]
     stream = bytes(1000000)
     done = subprocess.run(

@@ -18,6 +18,7 @@ import pytest
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 THEIRS = ["rblsmtpd"]
 OURS = [sys.executable, f"{ROOT}/bin/pyrblsmtpd"]
+OURS_SERVER = [sys.executable, f"{ROOT}/bin/pytcpserver"]
 ENVIRON = {"PATH": f"{ROOT}/bin:{os.environ['PATH']}", "PYTHONPATH": ROOT}
 TXT, A = 16, 1
 LABEL = "x" * 64  # no name: a look-up of it fails at once
@@ -178,14 +179,18 @@ def test_the_time_for_all_is_limited(command):
     """A client that goes on talking has no more than that."""
     environ = {**ENVIRON, "RBLSMTPD": "no"}
     with subprocess.Popen(
-        [*command, "-t1", "x"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environ
+        [*command, "-t1", "x"],
+        bufsize=0,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environ,
     ) as process:
         began = time.monotonic()
         assert process.stdout.readline() == b"220 rblsmtpd.local\r\n"
         try:
             while True:
                 process.stdin.write(b"noop\r\n")
-                process.stdin.flush()
                 if not process.stdout.readline():
                     break
         except BrokenPipeError:
@@ -207,12 +212,13 @@ def test_a_client_that_has_gone(command):
 class Chain:
     """A pytcpserver with a chain behind it, one connection at a time."""
 
-    def __init__(self, program, environ):
+    def __init__(self, program, environ, server=OURS_SERVER, options=(), **how):
         self.process = subprocess.Popen(
-            [sys.executable, f"{ROOT}/bin/pytcpserver", "-1vRHl0", "127.0.0.1", "0", *program],
+            [*server, "-1vRHl0", *options, "127.0.0.1", "0", *program],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={**ENVIRON, **environ},
+            **how,
         )
         self.port = int(self.process.stdout.readline())
         self.log = b""
@@ -248,6 +254,28 @@ def chain(home, name_server):
         server.close()
 
 
+@needs_original
+@pytest.mark.parametrize("rule", ['RBLSMTPD="no"', 'RBLSMTPD="-no"', 'RBLSMTPD=""', 'X="1"'])
+def test_rules_decide_in_the_originals_chain_and_in_ours(tmp_path, rule):
+    subprocess.run(["tcprules", "rules.cdb", "tmp"], input=f":allow,{rule}\n".encode(), cwd=tmp_path, check=True)
+    program = ["-r", "x" * 64, "sh", "-c", "read said; read said; echo served ${RBLSMTPD-unset}"]
+
+    def converse(server, name):
+        running = Chain([name, *program], {}, server, ["-x", "rules.cdb"], cwd=tmp_path)
+        try:
+            with running.connect() as sock, sock.makefile("rb") as replies:
+                sock.sendall(b"rcpt\r\nquit\r\n")
+                heard = replies.read()
+            while b"end " not in running.log:
+                running.log += os.read(running.process.stderr.fileno(), 65536)
+            return heard, re.sub(rb"(pid|ok|end) \d+|:\d+", rb"\1 N", running.log.partition(b"end ")[0])
+        finally:
+            running.close()
+
+    theirs, ours = converse(["tcpserver"], "rblsmtpd"), converse(OURS_SERVER, "pyrblsmtpd")
+    assert ours == theirs
+
+
 def command_line(pid):
     with open(f"/proc/{pid}/cmdline", "rb") as file:
         return file.read().split(b"\0")[1:-1]
@@ -263,7 +291,7 @@ CHAINS = [
 
 @pytest.mark.parametrize("program", CHAINS, ids=" ".join)
 def test_a_chain_of_ours_runs_without_exec(chain, program):
-    """What was executed stays to be read in the process: the server's own command line.  An exec would have replaced it."""
+    """The process shows what was executed last: the server's own command line, which an exec would have replaced."""
     server = chain(*program)
     with server.connect() as sock:
         greeting = sock.recv(1000)

@@ -1,4 +1,4 @@
-"""pyrblsmtpd where it goes past the original: -i, -w, -W, IPv6.  Beside the original: tests/interop/test_rblsmtpd.py."""
+"""pyrblsmtpd past the original: -i, -w, -W, IPv6.  Beside the original: tests/interop/test_rblsmtpd.py."""
 
 import re
 import time
@@ -12,7 +12,7 @@ NIBBLES = b"1" + b".0" * 31
 
 @pytest.fixture
 def ask(run, name_server):
-    """ask(*arguments, env={}) -> Result of pyrblsmtpd for the client ::1, which the list `bad` knows; no process number."""
+    """ask(*arguments, env={}) -> Result of pyrblsmtpd for ::1, which the list `bad` knows; no process number."""
     name_server.zone[NIBBLES + b".bad", TXT] = [b"\5Bad\n!"]
 
     def program(*arguments, env=None):
