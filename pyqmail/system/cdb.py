@@ -38,6 +38,8 @@ def write_cdb(path: str | bytes, path_tmp: str | bytes, records) -> None:
             os.fsync(file.fileno())
     except OSError as error:
         raise NotWritten("write", error) from None
+    except struct.error:  # beyond 4 GB: the originals call it that
+        raise NotWritten("write", OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))) from None
     try:
         os.rename(path_tmp, path)
     except OSError as error:

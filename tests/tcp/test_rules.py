@@ -1,10 +1,11 @@
 """Rules: which one holds for a client, and when a changed file is seen."""
 
 import os
+import threading
 
 import pytest
 
-from pyqmail.system.cdb import write_cdb
+from pyqmail.system.cdb import Reader, write_cdb
 from pyqmail.tcp.rules import Instruction, Rules, addresses, find_rule
 from pyqmail.tcp.rules_keys import readable
 from pyqmail.tcp.rules_source import compile_lines
@@ -111,3 +112,54 @@ def test_networks_are_found_in_files_of_any_size(tmp_path, source):
         ]:
             rule = rules.find(ip, None, None)
             assert shown == (rule and readable(rule.key))
+
+
+@pytest.mark.parametrize("more", [b"", LARGE])
+def test_a_search_goes_on_in_the_file_it_began_in(tmp_path, more):
+    place = Place(tmp_path)
+    place.write(b"192.0.2.0/24:deny\n" + more)
+    with Reader(place.path) as reader:
+
+        def get(key):
+            place.write(b":allow\n")
+            return reader.get(key)
+
+        assert find_rule(get, b"192.0.2.1", None, None, reader.key_lengths).is_denied
+    assert not Rules(place.path).find(b"192.0.2.1", None, None).is_denied
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 3000, bytes(300_000)])
+def test_a_file_overwritten_during_a_search_is_an_error_and_nothing_else(tmp_path, content):
+    place = Place(tmp_path)
+    place.write(LARGE)
+    with Reader(place.path) as reader:
+        (tmp_path / "rules.cdb").write_bytes(content)
+        with pytest.raises(OSError, match="Protocol error"):
+            find_rule(reader.get, b"10.0.0.1", None, None, reader.key_lengths)
+
+
+def test_while_files_are_replaced_each_search_sees_one_of_them(tmp_path):
+    place, over = Place(tmp_path), threading.Event()
+    sources = {"a": b"1.2.3.4:deny\n" + LARGE, "b": LARGE + b"1.2.3.4:allow,A=/b/\n"}
+    for name, source in sources.items():
+        write_cdb(str(tmp_path / name), place.path + ".tmp", compile_lines(source))
+    os.symlink("a", place.path)
+
+    def replace():
+        while not over.is_set():
+            for name in ("b", "a"):
+                os.symlink(name, place.path + ".new")
+                os.rename(place.path + ".new", place.path)
+
+    thread, seen, searches = threading.Thread(target=replace), set(), 0
+    thread.start()
+    try:
+        rules = Rules(place.path)
+        while searches < 2000 or (len(seen) < 2 and searches < 2_000_000):
+            rule = rules.find(b"1.2.3.4", None, None)
+            seen.add((rule.is_denied, *rule.variables))
+            searches += 1
+    finally:
+        over.set()
+        thread.join()
+    assert seen == {(True,), (False, (b"A", b"b"))}
