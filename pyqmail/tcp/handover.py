@@ -7,7 +7,7 @@ import socket
 from pyqmail.protocol import handover_wire as wire
 from pyqmail.system.descriptors import log
 from pyqmail.system.loop import READ, WRITE
-from pyqmail.tcp.connection import TCP, TCP6, UNIX, Connection
+from pyqmail.tcp.connection import UNIX, Connection
 
 _PIECE = 65536
 _ROOM = socket.CMSG_SPACE(4 * wire.BATCH)
@@ -110,9 +110,8 @@ class HandoverEnd:
             self._loop.watch(self._sock.fileno(), READ, self._ready)
 
 
-_FAMILIES = {TCP: socket.AF_INET, TCP6: socket.AF_INET6, UNIX: socket.AF_UNIX}
-
-
 def _connection(fd, protocol):
-    # family and type given: nothing to ask the kernel for
-    return socket.socket(_FAMILIES[protocol], socket.SOCK_STREAM, 0, fileno=fd)
+    # family and type given: nothing to ask the kernel for.  A TCP client's socket may be of either family, or a UNIX one
+    # behind a proxy; Python makes as much room for its addresses as the family says
+    family = socket.AF_UNIX if protocol == UNIX else socket.AF_INET6
+    return socket.socket(family, socket.SOCK_STREAM, 0, fileno=fd)

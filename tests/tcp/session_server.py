@@ -22,7 +22,7 @@ class Session:
         assert b"TCPREMOTEIP" not in environ
 
         async def handler(peer, environ):
-            peer.put(b"hello %d %b\n" % (os.getpid(), environ[b"TCPREMOTEIP"]))
+            peer.put(b"hello %d %b\n" % (os.getpid(), environ.get(b"TCPREMOTEIP", b"unix")))
             held = b""
             while True:
                 await peer.flush()

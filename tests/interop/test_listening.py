@@ -1,0 +1,445 @@
+"""pytcpserver on IPv4, IPv6, UNIX and inherited sockets, in each of its three ways to run a program.
+
+The ways: sessions in workers (the session of tests/tcp/session_server.py), a fork of ours (pyenvdir), a foreign program.
+"""
+
+import os
+import re
+import select
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from pyqmail.system.cdb import write_cdb
+from pyqmail.tcp.rules_source import compile_lines
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+OURS = [sys.executable, f"{ROOT}/bin/pytcpserver"]
+SESSIONS = [sys.executable, f"{ROOT}/tests/tcp/session_server.py"]
+WAYS = ["resident", "forked", "foreign"]
+VARIABLES = [
+    *(protocol + name for protocol in ("TCP", "TCP6") for name in (
+        "LOCALIP", "LOCALPORT", "LOCALHOST", "REMOTEIP", "REMOTEPORT", "REMOTEHOST", "REMOTEINFO", "INTERFACE")),
+    *("UNIX" + name for name in ("LOCALPATH", "LOCALUID", "LOCALGID", "REMOTEEUID", "REMOTEEGID", "REMOTEPID")),
+    "PROTO", "RULE", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES",
+]  # fmt: skip
+INHERITED = {"TCPREMOTEHOST": "stale", "TCPREMOTEINFO": "stale", "TCPLOCALIP": "stale"}
+
+
+def environment(**more):
+    return {"PATH": f"{ROOT}/bin:{os.environ['PATH']}", "PYTHONPATH": ROOT, "HOME": "/", **more}
+
+
+class Running:
+    """A server; text: what it has written to descriptor 2 so far.  port: what -1 says, None if nothing."""
+
+    def __init__(self, command, cwd, environ, **more):
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=cwd, env=environ, **more
+        )
+        self.text = b""
+        said = self.process.stdout.readline()
+        assert said, self.process.stderr.read()
+        self.port = int(said) if said.strip() else None
+
+    def wait_for(self, mark, count=1):
+        until = time.monotonic() + 20
+        while self.text.count(mark) < count:
+            left = until - time.monotonic()
+            assert left > 0 and select.select([self.process.stderr], [], [], left)[0], self.text
+            piece = os.read(self.process.stderr.fileno(), 65536)
+            assert piece, self.text
+            self.text += piece
+
+    def lines(self):
+        """Return the lines; processes' and sessions' numbers as PID."""
+        return re.sub(rb"(pid|ok|deny|end) \d+", rb"\1 PID", self.text).decode()
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.terminate()
+        code = self.process.wait(timeout=20)
+        self.process.stdout.close()
+        self.process.stderr.close()
+        return code
+
+
+@pytest.fixture
+def start(tmp_path):
+    """start(way, host, port, *options, program=None, environ=None, before=(), **of_popen) -> Running."""
+    running = []
+    (tmp_path / "folder").mkdir()
+    programs = {"resident": ["session"], "forked": ["pyenvdir", "folder", "env"], "foreign": ["env"]}
+
+    def run(way, host, port, *options, program=None, environ=None, before=(), **more):
+        command = SESSIONS if way == "resident" else OURS
+        words = [*before, *command, "-1", *options, host, port, *(program or programs[way])]
+        running.append(Running(words, tmp_path, environment(**(environ or {})), **more))
+        return running[-1]
+
+    yield run
+    for server in running:
+        server.stop()
+
+
+def rest(sock):
+    got = b""
+    while piece := sock.recv(65536):
+        got += piece
+    return got
+
+
+def connect(address):
+    """address: (host, port) or a path."""
+    if isinstance(address, tuple):
+        return socket.create_connection(address, 20)
+    sock = socket.socket(socket.AF_UNIX)
+    sock.settimeout(20)
+    sock.connect(address)
+    return sock
+
+
+def variables(way, sock):
+    """Return what the program says of VARIABLES, name -> value."""
+    if way != "resident":
+        lines = (line.partition("=") for line in rest(sock).decode().splitlines())
+        return {name: value for name, _, value in lines if name in VARIABLES}
+    with sock.makefile("rb") as answers:
+        answers.readline()
+        sock.sendall(b"".join(b"env %b\n" % name.encode() for name in VARIABLES))
+        found = {name: answers.readline().decode().strip() for name in VARIABLES}
+        sock.sendall(b"close\n")
+        assert answers.read() == b""
+    return {name: value for name, value in found.items() if value != "unset"}
+
+
+def tcp_variables(protocol, ip, port, client_port, more=()):
+    """Return what is to be set for a client that comes from ip to ip."""
+    own = {"LOCALIP": ip, "LOCALPORT": str(port), "LOCALHOST": "0", "REMOTEIP": ip, "REMOTEPORT": str(client_port)}
+    return {
+        "PROTO": protocol,
+        **{p + name: value for p in {"TCP", protocol} for name, value in own.items()},
+        **dict(more),
+    }
+
+
+TCP_PLACES = [
+    # HOST             client's way    protocol
+    ("127.0.0.1",      "127.0.0.1",    "TCP"),
+    ("::1",            "::1",          "TCP6"),
+    ("::",             "::1",          "TCP6"),
+    (":0",             "::1",          "TCP6"),
+    (":0",             "127.0.0.1",    "TCP"),
+    ("127.0.0.1,::1",  "::1",          "TCP6"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("host, ip, protocol", TCP_PLACES)
+def test_tcp(start, way, host, ip, protocol):
+    server = start(way, host, "0", "-vHRl0", environ=INHERITED)
+    with connect((ip, server.port)) as sock:
+        port = sock.getsockname()[1]
+        assert variables(way, sock) == tcp_variables(protocol, ip, server.port, port)
+    server.wait_for(b"status: 0/40\n", 2)
+    assert server.lines() == (
+        "tcpserver: status: 0/40\ntcpserver: status: 1/40\n"
+        f"tcpserver: pid PID from {ip}\ntcpserver: ok PID 0:{ip}:{server.port} :{ip}::{port}\n"
+        "tcpserver: end PID status 0\ntcpserver: status: 0/40\n"
+    )
+    assert server.stop() == 0
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_unix(start, tmp_path, way):
+    server = start(way, "./s", "-", "-vHRl0", environ=INHERITED)
+    assert server.port is None
+    path = f"{tmp_path}/s"
+    with connect(path) as sock:
+        assert variables(way, sock) == {
+            "PROTO": "UNIX",
+            "UNIXLOCALPATH": "./s",
+            "UNIXLOCALUID": str(os.getuid()),
+            "UNIXLOCALGID": str(os.getgid()),
+            "UNIXREMOTEEUID": str(os.getuid()),
+            "UNIXREMOTEEGID": str(os.getgid()),
+            "UNIXREMOTEPID": str(os.getpid()),
+        }
+    server.wait_for(b"status: 0/40\n", 2)
+    assert server.lines() == (
+        "tcpserver: status: 0/40\ntcpserver: status: 1/40\n"
+        f"tcpserver: pid PID from unix\ntcpserver: ok PID :./s: :unix:{os.getuid()}:\n"
+        "tcpserver: end PID status 0\ntcpserver: status: 0/40\n"
+    )
+    assert server.stop() == 0
+    assert not os.path.exists(path)
+
+
+RULES = b"""::1:allow,RULE="six",TCPREMOTEIP="changed"
+127.0.0.1:allow,RULE="four"
+%d@unix:allow,RULE="uid"
+unix:allow,RULE="unix"
+fe80::/10:allow,RULE="link"
+:deny
+""" % os.getuid()
+RULE_CASES = [
+    # rules                             six      four     unix
+    (RULES,                             "six",   "four",  "uid"),
+    (RULES.partition(b"\n%d@" % os.getuid())[0] + b'\nunix:allow,RULE="unix"\n:deny\n', "six", "four", "unix"),
+    (b'::/8:allow,RULE="net"\n127.:deny\nunix:deny\n', "net", None, None),
+    (b':allow,RULE="all"\n::1:deny\n',  None,    "all",   "all"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("source, six, four, unix", RULE_CASES)
+def test_rules(start, tmp_path, way, source, six, four, unix):
+    write_cdb(tmp_path / "rules.cdb", tmp_path / "rules.tmp", compile_lines(source))
+    server = start(way, ":0,./s", "0", "-vHRl0", "-xrules.cdb")
+    for address, wanted in ((("::1", server.port), six), (("127.0.0.1", server.port), four), (f"{tmp_path}/s", unix)):
+        with connect(address) as sock:
+            if wanted is None:
+                assert rest(sock) == b""
+            else:
+                found = variables(way, sock)
+                assert found["RULE"] == wanted
+                assert wanted != "six" or found["TCPREMOTEIP"] == "changed" and found["TCP6REMOTEIP"] == "::1"
+    server.wait_for(b"status: 0/40\n", 2)
+    server.wait_for(b"tcpserver: end ", 3)
+    assert server.text.count(b"tcpserver: deny ") == [six, four, unix].count(None)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_proxy_names_the_client(start, tmp_path, way):
+    source = b'192.0.2.:allow,RULE="client"\n127.:deny\nunix:deny\n2001:db8::/32:allow,RULE="client6"\n:deny\n'
+    write_cdb(tmp_path / "rules.cdb", tmp_path / "rules.tmp", compile_lines(source))
+    server = start(way, "127.0.0.1,./s", "0", "-vHRl0", "-xrules.cdb", "--proxy", "127.0.0.0/8,unix")
+    line = b"PROXY TCP4 192.0.2.7 198.51.100.1 49152 25\r\n"
+    six = b"\r\n\r\n\0\r\nQUIT\n\x21\x21" + struct.pack(
+        ">H16s16sHH", 36, *(socket.inet_pton(socket.AF_INET6, ip) for ip in ("2001:db8::7", "2001:db8::1")), 1, 2
+    )
+    for address in (("127.0.0.1", server.port), f"{tmp_path}/s"):
+        with connect(address) as sock:
+            sock.sendall(line)
+            assert variables(way, sock) == {
+                "PROTO": "TCP", "TCPLOCALIP": "198.51.100.1", "TCPLOCALPORT": "25", "TCPLOCALHOST": "0",
+                "TCPREMOTEIP": "192.0.2.7", "TCPREMOTEPORT": "49152", "RULE": "client",
+            }  # fmt: skip
+        with connect(address) as sock:
+            sock.sendall(six)
+            found = variables(way, sock)
+            assert (found["PROTO"], found["TCP6REMOTEIP"], found["RULE"]) == ("TCP6", "2001:db8::7", "client6")
+        with connect(address) as sock:
+            sock.sendall(b"PROXY UNKNOWN\r\n")
+            assert rest(sock) == b""  # the proxy itself is denied
+        with connect(address) as sock:
+            sock.sendall(b"EHLO x\r\n")
+            with pytest.raises(ConnectionResetError):
+                rest(sock)
+    server.wait_for(b"tcpserver: end ", 8)
+    assert server.lines().count("pid PID from 192.0.2.7\ntcpserver: ok PID 0:198.51.100.1:25 :192.0.2.7::49152\n") == 2
+    assert server.text.count(b"deny") == 2
+    drop = "tcpserver: warning: dropping connection, unable to read PROXY header: protocol error\n"
+    assert server.lines().count(drop + "tcpserver: end PID status 28416\n") == 2
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_follows_the_header_is_the_programs(start, way):
+    program = {"forked": ["pyenvdir", "folder", "cat"], "foreign": ["cat"]}.get(way)
+    server = start(way, "127.0.0.1", "0", "-HRl0", "--proxy", "127.0.0.1", program=program)
+    with connect(("127.0.0.1", server.port)) as sock:
+        sock.sendall(b"PROXY TCP4 192.0.2.7 198.51.100.1 49152 25\r\nPROXY x\r\n")
+        sock.shutdown(socket.SHUT_WR)
+        assert rest(sock).endswith(b" 192.0.2.7\nPROXY x\r\n" if way == "resident" else b"PROXY x\r\n")
+
+
+def test_proxies_that_say_nothing_hold_up_nobody_and_count(start):
+    server = start("foreign", "127.0.0.1,::1", "0", "-vHRl0", "-c31", "--proxy", "127.0.0.1", program=["echo", "here"])
+    silent = [connect(("127.0.0.1", server.port)) for _ in range(30)]
+    server.wait_for(b"status: 30/31\n")
+    with connect(("::1", server.port)) as sock:
+        assert rest(sock) == b"here\n"
+    server.wait_for(b"unable to read PROXY header: timed out\n", 30)
+    for sock in silent:
+        assert rest(sock) == b""
+        sock.close()
+    server.wait_for(b"status: 0/31\n", 2)
+
+
+def test_the_originals_client_talks_to_us(start):
+    if shutil.which("tcpclient") is None:
+        pytest.skip("needs ucspi-tcp")
+    for host in ("127.0.0.1", ":0", "::1,0"):
+        server = start("foreign", host, "0", "-HRl0", program=["cat"])
+        done = subprocess.run(
+            ["tcpclient", "-HRl0", "127.0.0.1", str(server.port), "sh", "-c", "echo hello >&7; exec 7>&-; head -1 <&6"],
+            capture_output=True,
+            timeout=20,
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"hello\n", b"")
+
+
+def test_rights_are_given_up_after_the_socket_was_made(start, tmp_path):
+    if os.getuid():
+        pytest.skip("needs root")
+    server = start("foreign", "./s", "-", "-HRl0", "-u65534", "-g65534", "--socket-mode", "600", program=["id", "-u"])
+    with connect(f"{tmp_path}/s") as sock:
+        assert rest(sock) == b"65534\n"
+    seen = os.stat(tmp_path / "s")
+    assert (seen.st_uid, seen.st_mode & 0o777) == (0, 0o600)
+    assert server.stop() == 0
+    assert os.path.exists(tmp_path / "s")  # it may not remove it: the next one replaces it
+    start("foreign", "./s", "-")
+
+
+def held(family=socket.AF_INET, address=("127.0.0.1", 0)):
+    sock = socket.socket(family)
+    sock.bind(address)
+    sock.listen(1000)
+    return sock
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("number", [0, 3])
+def test_an_inherited_socket(start, way, number):
+    """The program has the connection on 0 and 1, and the listening socket nowhere."""
+    with held(socket.AF_INET6, ("::1", 0)) as sock:
+        place = sock.getsockname()[:2]
+        before, more = (), {"stdin": sock}
+        if number:
+            move = f"import os, sys; os.dup2({sock.fileno()}, 3); os.execvp(sys.argv[1], sys.argv[1:])"
+            before, more = (sys.executable, "-c", move), {"pass_fds": [sock.fileno()]}
+        program = {
+            "forked": ["pyenvdir", "folder", "sh", "-c", "ls -l /proc/$$/fd"],
+            "foreign": ["sh", "-c", "ls -l /proc/$$/fd"],
+        }
+        server = start(way, f"fd:{number}", "-", "-HRl0", program=program.get(way), before=before, **more)
+        assert server.port == place[1]
+        with connect(place) as client:
+            if way == "resident":
+                assert variables(way, client)["TCP6LOCALIP"] == "::1"
+            else:
+                sockets = re.findall(r" (\d+) -> socket:", rest(client).decode())
+                # 3 that is closed comes from the wrapper's copy, not from us
+                assert set(sockets) - ({str(sock.fileno())} if number else set()) == {"0", "1"}
+        assert server.stop() == 0
+        with connect(place) as client:
+            start(way, "fd:0", "-", "-HRl0", stdin=sock)
+            assert client.recv(5)  # who came in between was kept waiting
+
+
+def test_sockets_that_were_passed_on(start, tmp_path):
+    with held() as first, held(socket.AF_UNIX, f"{tmp_path}/s") as second:
+        wrapper = (
+            "import fcntl, os, sys\n"
+            f"a, b = (fcntl.fcntl(fd, fcntl.F_DUPFD, 20) for fd in ({first.fileno()}, {second.fileno()}))\n"
+            "os.dup2(a, 3); os.dup2(b, 4)\n"
+            "os.environ['LISTEN_PID'] = str(os.getpid())\n"
+            "os.execvp(sys.argv[1], sys.argv[1:])"
+        )
+        server = start(
+            "foreign", "fd:", "-", "-HRl0",
+            before=(sys.executable, "-c", wrapper), pass_fds=[first.fileno(), second.fileno()],
+            environ={"LISTEN_FDS": "2", "LISTEN_FDNAMES": "a:b"},
+        )  # fmt: skip
+        assert server.port == first.getsockname()[1]
+        for address, protocol in ((first.getsockname(), "TCP"), (f"{tmp_path}/s", "UNIX")):
+            with connect(address) as sock:
+                found = variables("foreign", sock)
+            assert found["PROTO"] == protocol and not [name for name in found if name.startswith("LISTEN")]
+    assert server.stop() == 0
+    assert os.path.exists(tmp_path / "s")
+
+
+WRONG = [
+    (["./s", "25", "cat"], 100, b"tcpserver: nothing listens on a port: write - for it\n"),
+    (["0,./s", "-", "cat"], 111, b"tcpserver: fatal: unable to figure out port number for -\n"),
+    (["fd:0", "-", "cat"], 111, b"tcpserver: fatal: unable to use descriptor 0: not a socket\n"),
+    (["fd:", "-", "cat"], 111, b"tcpserver: fatal: no sockets were passed on to us: LISTEN_FDS\n"),
+    (["0,", "0", "cat"], 100, b"tcpserver: fatal: empty word in 0,\n"),
+    (["-4", "::1", "0", "cat"], 111, b"tcpserver: fatal: no IP address for ::1\n"),
+    (["-I", "nonesuch", "0", "0", "cat"], 100, b"tcpserver: no interface: nonesuch\n"),
+    (["--socket-mode", "0o6", "./s", "-", "cat"], 100, b"tcpserver: not an octal mode: 0o6\n"),
+    (["--proxy", "localhost", "0", "0", "cat"], 100, b"tcpserver: not addresses and networks: localhost\n"),
+]
+
+
+@pytest.mark.parametrize("words, code, line", WRONG)
+def test_wrong_words(tmp_path, words, code, line):
+    done = subprocess.run(
+        [*OURS, *words], capture_output=True, timeout=60, env=environment(), cwd=tmp_path, stdin=subprocess.DEVNULL
+    )
+    assert (done.returncode, done.stderr[: len(line)]) == (code, line)
+
+
+class Storm:
+    """Clients that come one after the other, several at once, and are to be greeted each."""
+
+    def __init__(self, address, farewell, count=8):
+        self.answers, self.failures, self._ends = 0, [], False
+        self._address, self._farewell, self._lock = address, farewell, threading.Lock()
+        self._threads = [threading.Thread(target=self._run) for _ in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def _run(self):
+        while not self._ends:
+            try:
+                with connect(self._address) as sock:
+                    sock.sendall(self._farewell)
+                    sock.shutdown(socket.SHUT_WR)
+                    answer = rest(sock)
+            except OSError as error:
+                answer = repr(error).encode()
+            with self._lock:
+                self.answers += answer.startswith(b"hello")
+                if not answer.startswith(b"hello"):
+                    self.failures.append(answer)
+
+    def end(self):
+        self._ends = True
+        for thread in self._threads:
+            thread.join(timeout=40)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_restart_loses_no_connection(start, way, tmp_path):
+    """We hold the socket; the server, which is not root's, ends and begins again while clients go on coming."""
+    say = "read line; echo hello"
+    program = {"forked": ["pyenvdir", "folder", "sh", "-c", say], "foreign": ["sh", "-c", say]}.get(way)
+    os.chmod(tmp_path, 0o755)
+    with held() as sock:
+        sock.listen(1000)
+        storm = Storm(sock.getsockname(), b"close\n")
+        try:
+            for _ in range(5):
+                goal = storm.answers + 40
+                server = start(way, "fd:0", "-", "-HRl0", "-c500", program=program, stdin=sock, **nobody())
+                assert os.stat(f"/proc/{server.process.pid}").st_uid == nobody().get("user", os.getuid())
+                limit = time.monotonic() + 30
+                while storm.answers < goal:
+                    assert time.monotonic() < limit and not storm.failures, storm.failures[:3]
+                    select.select([], [], [], 0.01)
+                assert server.stop() == 0
+            start(way, "fd:0", "-", "-HRl0", "-c500", program=program, stdin=sock, **nobody())
+        finally:
+            storm.end()
+    assert storm.failures == []
+    assert storm.answers >= 200
+
+
+def nobody():
+    """Return what makes Popen start another user's process, if we may and that user can read us."""
+    if os.getuid():
+        return {}
+    for place in (f"{ROOT}/bin/x", sys.executable):
+        while (place := os.path.dirname(place)) != "/":
+            if not os.stat(place).st_mode & 0o001:
+                return {}
+    return {"user": 65534, "group": 65534, "extra_groups": []}
