@@ -20,9 +20,9 @@ for everybody else.  Any byte may be the quote.  A line without a colon is skipp
     unix:allow
     1000@unix:allow,RELAYCLIENT=""
 
-IPv6 addresses and networks, address/bits, are compiled as ucspi-tcp6 does.  `2001:db8:`, some first groups and a
-colon, is a network too.  The address ends at the first colon that `deny` or `allow` follows.  `unix` is a client of a
-UNIX socket, whose info is its uid.
+IPv6 addresses and networks, address/bits, are compiled as ucspi-tcp6 does.  `2001:db8:`, two or more first groups, a
+colon after each, is a network too.  The address ends at the first colon that `deny` or `allow` follows.  `unix` is a
+client of a UNIX socket, whose info is its uid.
 
 The first of these that there is a rule for counts, and nothing else: info@address, info@=name, the address, =name,
 the parts of the address that end in a dot, the longest first, networks, the smallest first, the ends of the name, the
@@ -42,7 +42,7 @@ from pyqmail.tcp.rules_source import BadLine, compile_lines
 
 def _client(text):
     """Return the address a client of that address is looked up by.  Raises ValueError."""
-    from pyqmail.tcp.rules_keys import ip4_number, ip6_packed, ip6_text
+    from pyqmail.tcp.rules_keys import MAPPED, ip4_number, ip6_packed, ip6_text
 
     ip = os.fsencode(text)
     if ip4_number(ip) is not None or ip == b"unix":
@@ -50,7 +50,7 @@ def _client(text):
     packed = ip6_packed(ip)
     if packed is None:
         raise ValueError(f"neither an IPv4 address nor one of IPv6 nor unix: {text}")
-    return ip6_text(packed).removeprefix(b"::ffff:") if b"." in ip6_text(packed) else ip6_text(packed)
+    return b"%d.%d.%d.%d" % tuple(packed[12:]) if packed.startswith(MAPPED) else ip6_text(packed)
 
 
 PROGRAM = Program(
@@ -93,32 +93,32 @@ def main(argv: list[str]) -> int:
 def work(call) -> int:
     if call.ip is None and (call.host is not None or call.info is not None) or call.lints and call.ip is not None:
         raise PROGRAM.wrong("tcprules: --host and --info belong to --explain, and --lint stands alone")
-    if call.ip is not None:
-        return explain(call)
-    if call.lints:
-        return lint()
+    if call.ip is not None or call.lints:
+        return advise(call)
     if call.tmp is None:
         raise PROGRAM.wrong()
     return compile_rules(call)
 
 
-def explain(call) -> int:
-    from pyqmail.tcp.rules_advice import explain
+def advise(call) -> int:
+    from pyqmail.tcp.rules_advice import explain, lint
 
-    host = call.host and call.host.lower()  # as the server looks names up
+    source, code = _read_source(), 0
+    if call.lints:
+        found = lint(source)
+        said = b"".join(b"line %d: %b: %b\n" % (number, what.encode(), line) for number, what, line in found)
+        code = 100 if found else 0
+    else:
+        host = call.host and call.host.lower()  # as the server looks names up
+        try:
+            said = explain(source, call.ip, host, call.info)
+        except BadLine as bad:
+            raise _unparsable(bad) from None
     try:
-        write_all(1, explain(_read_source(), call.ip, host, call.info))
-    except BadLine as bad:
-        raise _unparsable(bad) from None
-    return 0
-
-
-def lint() -> int:
-    from pyqmail.tcp.rules_advice import lint
-
-    found = lint(_read_source())
-    write_all(1, b"".join(b"line %d: %b: %b\n" % (number, os.fsencode(what), line) for number, what, line in found))
-    return 100 if found else 0
+        write_all(1, said)
+    except OSError as error:
+        raise Temporary("unable to write output", error) from None
+    return code
 
 
 def compile_rules(call) -> int:

@@ -40,8 +40,9 @@ def check(call) -> int:
             rule = find_rule(rules.get, ip, host, info, rules.key_lengths)
     except OSError as error:
         raise Temporary(f"unable to read {call.cdb}", error) from None
-    if rule is None:
-        write_all(1, b"default:\nallow connection\n")
-    else:
-        write_all(1, b"rule " + readable(rule.key) + b":\n" + rule.told())
+    said = b"default:\nallow connection\n" if rule is None else b"rule " + readable(rule.key) + b":\n" + rule.told()
+    try:
+        write_all(1, said)
+    except OSError as error:
+        raise Temporary("unable to write output", error) from None
     return 0

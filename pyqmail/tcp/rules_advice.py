@@ -1,12 +1,11 @@
 """Advice about rules in source form: which line holds for a client, and which lines can never hold."""
 
 from pyqmail.tcp.rules import Instruction, addresses
-from pyqmail.tcp.rules_keys import IP4_NETWORK, ip6_packed, readable
+from pyqmail.tcp.rules_keys import IP4_NETWORK, MAPPED, ip6_packed, readable
 from pyqmail.tcp.rules_source import BadLine, rule_of
 
 _SHOWN_BYTES = 200
 _CLEAN = bytes(c if 32 <= c < 127 else 63 for c in range(256))
-_MAPPED = bytes(10) + b"\xff\xff"  # how an IPv6 address starts that is an IPv4 one
 
 
 def explain(source: bytes, ip: bytes, host: bytes | None, info: bytes | None) -> bytes:
@@ -131,7 +130,7 @@ def _why_no_name(name, has_info):
 def _why_no_ip6(place):
     ip, slash, bits = place.partition(b"/")
     packed = ip6_packed(ip)
-    is_mapped = packed is not None and packed.startswith(_MAPPED)
+    is_mapped = packed is not None and packed.startswith(MAPPED)
     return "such clients are looked up by their IPv4 address" if is_mapped and int(bits or 128) >= 96 else None
 
 

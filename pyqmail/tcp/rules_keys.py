@@ -11,6 +11,7 @@ start of a longer one.
 """
 
 IP4_NETWORK, IP6_NETWORK = b"_", b"^"
+MAPPED = bytes(10) + b"\xff\xff"  # how an IPv6 address starts that is one of IPv4
 _IP4_ONES = b"abcdefghijklmnopqrstuvwxyz123456"
 _IP6_FIRST_ONE = 96
 # with which two bytes such keys start; there is no prefix of no bits

@@ -80,7 +80,8 @@ def keys_of(address: bytes):
     """Return the keys of an address, any iterable of them.  Raises ValueError.
 
     One with a colon is of IPv6: an address, with or without `info@` before it; a network, `2001:db8::/32`; or its first
-    groups with a colon after them, `2001:db8:`, which is the same network.  Among others, `10.0.0.0/8` is a network.
+    groups, two at least, with a colon after each, `2001:db8:`, which is the same network.  Among others, `10.0.0.0/8`
+    is a network.
     """
     if b":" in address:
         return (_ip6_key(address),)
@@ -134,4 +135,5 @@ def _ip6_key(address):
 
 
 def _is_first_groups(place):
-    return place.endswith(b":") and not place.startswith(b":") and b"::" not in place
+    """Return whether these are groups as `2001:db8:`.  A single one is none: `10::deny` has a colon too many."""
+    return place.endswith(b":") and place.count(b":") > 1 and not place.startswith(b":") and b"::" not in place

@@ -1,9 +1,13 @@
 """pytcprules beside the original: files, lines and exit codes."""
 
+import os
 import shutil
 import subprocess
+import sys
 
 import pytest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 SOURCES = [
     b"",
@@ -115,3 +119,16 @@ def test_options_that_mean_nothing_are_wrong_usage(run, tmp_path, arguments, com
 def test_a_line_that_is_no_rule_is_not_explained(run):
     code, out, err = run("pytcprules", "--explain", "1.2.3.4", input=b"1.:allow\nx:y\0z\n")
     assert (code, out, err) == (100, b"", b"tcprules: fatal: unable to parse this line: x:y\n")
+
+
+@pytest.mark.parametrize("program", ["pytcprules --lint", "pytcprules --explain 1.2.3.4", "pytcprulescheck rules.cdb"])
+def test_output_that_cannot_be_written_is_said(run, tmp_path, program):
+    run("pytcprules", "rules.cdb", "tmp", input=b":allow\n", cwd=tmp_path)
+    name, *arguments = program.split()
+    command = [sys.executable, f"{ROOT}/bin/{name}", *arguments]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            command, input=b"x", stdout=full, stderr=subprocess.PIPE, env={"PYTHONPATH": ROOT}, cwd=tmp_path, timeout=20
+        )
+    line = b"%b: fatal: unable to write output: out of disk space\n" % name.removeprefix("py").encode()
+    assert (done.returncode, done.stderr) == (111, line)

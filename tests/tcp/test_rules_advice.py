@@ -12,7 +12,7 @@ GOOD = b"""# who may relay:
 10.1.2.3/32:deny
 2001:db8::1:allow,A="x:y"
 2001:db8::/32:deny
-fe80::allow
+fe80:0::allow
 =:deny
 =example.org:allow
 =.example.org:allow
@@ -112,7 +112,7 @@ EXPLAINED = [
     ((b"1.2.3.200", None, None), 18, b"1.2.3.200: the address"),
     ((b"2001:db8::1", None, None), 6, b"2001:0DB8:0000:0000:0000:0000:0000:0001: the address"),
     ((b"2001:db8::2", None, None), 7, b"2001:db8::/32: a network that the address is in"),
-    ((b"fe80::2", None, None), 8, b"fe80::/16: a network that the address is in"),
+    ((b"fe80::2", None, None), 8, b"fe80::/32: a network that the address is in"),
     ((b"unix", None, b"0"), 15, b"unix: the address"),
     ((b"unix", None, b"1000"), 16, b"1000@unix: what is known of the user, and the address"),
 ]
