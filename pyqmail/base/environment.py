@@ -17,6 +17,8 @@ VARIABLES = {
     "GREETHOLD": "for how many seconds a client is held back before the program; from a rule",
     "HOME": "home directory of the user",
     "HOST": "domain part of the recipient; HOST2, HOST3, HOST4 without its last one, two, three labels",
+    "LISTEN_FDS": "how many sockets were passed on, from descriptor 3 up",
+    "LISTEN_PID": "the process they were passed on to",
     "LOCAL": "local part of the recipient",
     "LOCALDOMAIN": "domains, separated by blanks, to complete host names with, if there are no rules",
     "MAXCONNC": "most connections from one network, /24 or /64; a rule may set it",

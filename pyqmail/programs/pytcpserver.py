@@ -54,6 +54,7 @@ def serve(call) -> int:
     port = port_of(call)
     if not call.program:
         raise PROGRAM.wrong()
+    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0))  # until the server has its own way to end
     open_standard_descriptors()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -391,7 +392,10 @@ PROGRAM = Program(
             "The status socket is made before rights are given up; only its owner can connect.",
         ),
         (
-            "unix clients",
+            "other clients",
+            "Of an IPv6 client PROTO is TCP6, and each variable that starts with TCP is there a second time, starting with "
+            "TCP6; TCP6INTERFACE is the interface of a link-local address.  An IPv4 client is one of IPv4 wherever it "
+            "came in.\n\n"
             "In rules the address of a client of a UNIX socket is unix, and its uid stands for what an ident server says: "
             "1000@unix, then unix, then the empty address.  PROTO is UNIX; UNIXLOCALPATH, UNIXLOCALUID, UNIXLOCALGID, "
             "UNIXLOCALPID, UNIXREMOTEEUID, UNIXREMOTEEGID and UNIXREMOTEPID are set, and no TCP variable is.",
@@ -419,6 +423,8 @@ PROGRAM = Program(
         "UID",
         "GID",
         "PATH",
+        "LISTEN_FDS",
+        "LISTEN_PID",
         "MAXCONNIP",
         "MAXCONNC",
         "MAXCONNRATE",

@@ -259,6 +259,26 @@ def test_what_follows_the_header_is_the_programs(start, way):
         assert rest(sock).endswith(b" 192.0.2.7\nPROXY x\r\n" if way == "resident" else b"PROXY x\r\n")
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_who_drains_waits_for_headers_too_and_gives_up_its_place(start, tmp_path, way):
+    server = start(way, "./s,127.0.0.1", "0", "-vHRl0", "--drain", "20", "--proxy", "127.0.0.1,unix")
+    place = f"{tmp_path}/s"
+    with connect(place) as first, connect(("127.0.0.1", server.port)) as second:
+        server.wait_for(b"status: 2/40\n")
+        server.process.terminate()
+        limit = time.monotonic() + 20
+        while os.path.exists(place):
+            assert time.monotonic() < limit
+            select.select([], [], [], 0.01)
+        start(way, "./s", "-", "-HRl0")
+        for sock in (first, second):
+            sock.sendall(b"PROXY TCP4 192.0.2.7 198.51.100.1 49152 25\r\n")
+            assert variables(way, sock)["TCPREMOTEIP"] == "192.0.2.7"
+    assert server.process.wait(timeout=20) == 0
+    with connect(place) as sock:
+        assert variables(way, sock)["PROTO"] == "UNIX"  # the next one's socket is still there
+
+
 def test_proxies_that_say_nothing_hold_up_nobody_and_count(start):
     server = start("foreign", "127.0.0.1,::1", "0", "-vHRl0", "-c31", "--proxy", "127.0.0.1", program=["echo", "here"])
     silent = [connect(("127.0.0.1", server.port)) for _ in range(30)]
