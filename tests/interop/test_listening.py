@@ -292,6 +292,20 @@ def test_proxies_that_say_nothing_hold_up_nobody_and_count(start):
     server.wait_for(b"status: 0/31\n", 2)
 
 
+def test_limits_count_the_clients_of_a_proxy(start):
+    server = start("foreign", "127.0.0.1", "0", "-vHRl0", "--per-address=1", "--proxy", "127.0.0.1", program=["cat"])
+    place = ("127.0.0.1", server.port)
+    with connect(place) as first, connect(place) as second, connect(place) as third:
+        first.sendall(b"PROXY TCP4 192.0.2.7 198.51.100.1 1 25\r\nhere\n")
+        assert first.recv(100) == b"here\n"
+        second.sendall(b"PROXY TCP4 192.0.2.7 198.51.100.1 2 25\r\n")
+        assert rest(second) == b""
+        third.sendall(b"PROXY TCP4 192.0.2.8 198.51.100.1 3 25\r\nhere\n")
+        assert third.recv(100) == b"here\n"
+    server.wait_for(b"MAXCONNIP")
+    assert "deny PID 0:198.51.100.1:25 :192.0.2.7::2 MAXCONNIP" in server.lines()
+
+
 def test_the_originals_client_talks_to_us(start):
     if shutil.which("tcpclient") is None:
         pytest.skip("needs ucspi-tcp")
@@ -428,28 +442,39 @@ class Storm:
             thread.join(timeout=40)
 
 
+def drain(file):
+    while os.read(file.fileno(), 65536):
+        pass
+
+
+@pytest.mark.parametrize("verbosity", ["-q", "-v"])
 @pytest.mark.parametrize("way", WAYS)
-def test_a_restart_loses_no_connection(start, way, tmp_path):
+def test_a_restart_loses_no_connection(start, way, verbosity, tmp_path):
     """We hold the socket; the server, which is not root's, ends and begins again while clients go on coming."""
     say = "read line; echo hello"
     program = {"forked": ["pyenvdir", "folder", "sh", "-c", say], "foreign": ["sh", "-c", say]}.get(way)
     os.chmod(tmp_path, 0o755)
     with held() as sock:
         sock.listen(1000)
-        storm = Storm(sock.getsockname(), b"close\n")
+        storm, readers = Storm(sock.getsockname(), b"close\n"), []
         try:
             for _ in range(5):
                 goal = storm.answers + 40
-                server = start(way, "fd:0", "-", "-HRl0", "-c500", program=program, stdin=sock, **nobody())
+                server = start(way, "fd:0", "-", verbosity, "-HRl0", "-c500", program=program, stdin=sock, **nobody())
+                readers.append(threading.Thread(target=drain, args=(server.process.stderr,)))
+                readers[-1].start()
                 assert os.stat(f"/proc/{server.process.pid}").st_uid == nobody().get("user", os.getuid())
                 limit = time.monotonic() + 30
                 while storm.answers < goal:
                     assert time.monotonic() < limit and not storm.failures, storm.failures[:3]
                     select.select([], [], [], 0.01)
-                assert server.stop() == 0
+                server.process.terminate()
+                assert server.process.wait(timeout=20) == 0
             start(way, "fd:0", "-", "-HRl0", "-c500", program=program, stdin=sock, **nobody())
         finally:
             storm.end()
+            for reader in readers:
+                reader.join(timeout=40)
     assert storm.failures == []
     assert storm.answers >= 200
 

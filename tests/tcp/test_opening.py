@@ -3,6 +3,7 @@
 import os
 import socket
 import stat
+import threading
 
 import pytest
 
@@ -190,6 +191,27 @@ def test_a_left_over_socket_is_replaced_and_a_used_one_is_not(open_ears):
     second.retire()  # not its own any more
     with connect("./s"):
         assert third.accept()
+
+
+def test_of_many_that_find_a_left_over_socket_one_has_it(open_ears):
+    (left,) = open_ears("./s")
+    left.close()
+    opened, failures = [], []
+
+    def attempt():
+        try:
+            opened.extend(open_ears("./s"))
+        except Temporary as failure:
+            failures.append(str(failure))
+
+    threads = [threading.Thread(target=attempt) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=20)
+    assert failures == ["unable to bind: address already used"] * 19
+    with connect("./s"):
+        assert opened[0].accept()
 
 
 def test_nothing_but_a_left_over_socket_is_replaced(open_ears, tmp_path):
