@@ -57,19 +57,27 @@ def listen_at(path: str, backlog: int, mode: int | None = None) -> socket.socket
         os.close(folder)
 
 
-def inherit(number: int) -> socket.socket:
-    """Take over a listening descriptor: the socket returned is non-blocking and close-on-exec.
+def inherit(numbers) -> list[socket.socket]:
+    """Take over listening descriptors: the sockets returned are non-blocking and close-on-exec.
 
-    Of 0, 1 and 2 it is a copy; any other number is free afterwards.  Raises Temporary.
+    Of 0, 1 and 2 they are copies; any other number is free afterwards.  Raises Temporary.
     """
+    for number in numbers:  # before there are any of our own that could have one of these numbers
+        try:
+            is_socket = stat.S_ISSOCK(os.fstat(number).st_mode)
+        except (OSError, OverflowError):
+            raise Temporary(f"unable to use descriptor {number}", OSError(errno.EBADF, "")) from None
+        if not is_socket:
+            raise Temporary(f"unable to use descriptor {number}", OSError(errno.ENOTSOCK, ""))
+    return [_inherit(number) for number in numbers]
+
+
+def _inherit(number):
     try:
-        is_socket = stat.S_ISSOCK(os.fstat(number).st_mode)
-        sock = socket.socket(fileno=fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3)) if is_socket else None
+        sock = socket.socket(fileno=fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3))
+        listens = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     except OSError as error:
         raise Temporary(f"unable to use descriptor {number}", error) from None
-    if sock is None:
-        raise Temporary(f"unable to use descriptor {number}", OSError(errno.ENOTSOCK, ""))
-    listens = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     if not listens or sock.type != socket.SOCK_STREAM or sock.family not in _FAMILIES:
         sock.close()
         raise Temporary(f"descriptor {number} is no socket that listens for streams")

@@ -24,7 +24,7 @@ from pyqmail.tcp.ears import Ear
 
 BOTH, IP4, IP6 = ("A", "AAAA"), ("A",), ("AAAA",)
 _PASSED_ON = (b"LISTEN_PID", b"LISTEN_FDS", b"LISTEN_FDNAMES")
-_FIRST_PASSED_ON = 3
+_FIRST_PASSED_ON, _MOST_PASSED_ON = 3, 4096
 _LINK_LOCAL = ("fe8", "fe9", "fea", "feb")
 _TRIES = 100  # to find a port that is free on all addresses
 
@@ -59,17 +59,17 @@ class Opening:
         if numbers:
             for name in _PASSED_ON:
                 environ.pop(name, None)
+        inherited = [Ear(sock) for sock in inherit(numbers)]
         ears = self._listen(addresses, port, len(words) > 1)
         try:
             for path in paths:
                 with _Naming(path, len(words) > 1):
                     ears.append(Ear(listen_at(path, self.backlog, self.mode), is_made=True))
-            ears += [Ear(inherit(number)) for number in numbers]
         except Temporary:
             for ear in ears:
                 ear.retire()
             raise
-        return ears
+        return ears + inherited
 
     def _listen(self, addresses, port, are_several):
         for attempt in range(_TRIES):
@@ -141,7 +141,7 @@ def _numbers(word, environ):
     if word != "fd:":
         return [int(word[3:])]
     pid, count = (environ.get(name, b"") for name in _PASSED_ON[:2])
-    if pid != b"%d" % os.getpid() or not is_number(count) or not int(count):
+    if pid != b"%d" % os.getpid() or not is_number(count) or not 0 < int(count) <= _MOST_PASSED_ON:
         raise Temporary("no sockets were passed on to us: LISTEN_FDS")
     return range(_FIRST_PASSED_ON, _FIRST_PASSED_ON + int(count))
 

@@ -76,6 +76,8 @@ WRONG = [
     ("127.0.0.1,/none/x",   {},                 "unable to bind /none/x: file does not exist"),
     ("./" + "x" * 106,      {},                 "unable to bind: file name too long"),
     ("fe80::1%nonesuch",    {},                 "no interface: nonesuch"),
+    ("fd:99999999999999999999", {},             "unable to use descriptor 99999999999999999999: file descriptor not open"),
+    ("127.0.0.1,127.0.0.2,fd:987", {},          "unable to use descriptor 987: file descriptor not open"),
     ("fd:987",              {},                 "unable to use descriptor 987: file descriptor not open"),
     ("fd:",                 {},                 "no sockets were passed on to us: LISTEN_FDS"),
 ]  # fmt: skip
@@ -267,12 +269,18 @@ def test_what_does_not_listen_is_no_use(open_ears):
         with sock, pytest.raises(Temporary) as failure:
             open_ears(f"fd:{sock.fileno()}")
         assert str(failure.value).endswith(" is no socket that listens for streams")
+    with listening() as sock:
+        free = os.dup(0)  # whatever is opened next has this number
+        os.close(free)
+        with pytest.raises(Temporary, match=f"unable to use descriptor {free}: file descriptor not open"):
+            open_ears(f"fd:{sock.fileno()},fd:{free}")
     with open("/dev/null") as file, pytest.raises(Temporary, match="unable to use descriptor [0-9]+: not a socket"):
         open_ears(f"fd:{file.fileno()}")
 
 
 @pytest.mark.parametrize(
-    "pid, count", [(b"1", b"1"), (None, b"1"), (b"", b"1"), ("own", b"0"), ("own", b"x"), ("own", b"")]
+    "pid, count",
+    [(b"1", b"1"), (None, b"1"), (b"", b"1"), ("own", b"0"), ("own", b"9" * 99), ("own", b"x"), ("own", b"")],
 )
 def test_what_was_passed_on_to_somebody_else_is_left_alone(open_ears, pid, count):
     environ = {b"LISTEN_FDS": count}
