@@ -6,23 +6,44 @@ The owner's execute bit says that a file is complete and safely on disk.  After 
 `@LABEL.u`, and nothing is lost that had been written.
 
 TERM ends it at the end of a line and leaves what comes after that unread, for its successor; ALRM starts new files.
+KILL finds lines in memory only in the moment between reading and writing, or while a disk is full: a full file is synced
+and processed when all that was read stands in the next one.
 Once it has read a line it does not give up: a full disk is said in a warning and tried again every 5 seconds, while the
-input waits.
+input waits.  A processor that fails is run again until it succeeds.  A log that somebody removes is made anew.
 """
 
 import os
 
-from pyqmail.base.options import Program, Rest
+from pyqmail.base.options import Flag, Program, Rest, Value
+from pyqmail.supervise.copying import Copy
 from pyqmail.supervise.intake import Intake
 from pyqmail.supervise.logger import Logger
 from pyqmail.supervise.patience import Patience
+from pyqmail.supervise.stamps import CLOCKS, clock_of
 from pyqmail.system.descriptors import open_standard_descriptors
 
 PROGRAM = Program(
     name="pymultilog",
     summary="keep lines in logs that rotate",
     original="multilog",
-    usage="multilog action ...",
+    usage="multilog [ --copy ] [ --time tai|iso ] action ...",
+    options=[
+        Flag(
+            None,
+            "copies",
+            "copy every line to descriptor 1 too, selected or not, with its time if there is t",
+            long="copy",
+        ),
+        Value(
+            None,
+            "clock",
+            "FORMAT",
+            "how t writes the time: tai, the usual label, or iso, `YYYY-MM-DDThh:mm:ss.uuuuuuZ` in UTC",
+            clock_of,
+            long="time",
+        ),
+    ],
+    defaults={"copies": False, "clock": None},
     arguments=[Rest("actions", "what to do with each line", metavar="action")],
     notes=[
         (
@@ -45,13 +66,23 @@ PROGRAM = Program(
             ],
         ),
         (
+            "The copy",
+            "With --copy the logs get the lines first, then descriptor 1.  A reader that is slow delays the reading of more "
+            "input, as with any pipe.  When descriptor 1 takes nothing any more, because it is closed, or full, or not read "
+            "for 5 seconds after TERM, a warning says so once, and only the logs go on.",
+        ),
+        (
             "Patterns",
             "A star stands for everything up to the first byte that equals what follows it in PATTERN, or, at its end, "
             "for the rest of the line.  Any other byte stands for itself.  The time that t puts there is part of the line: "
             "`-* deliver*` deselects lines whose first blank, the one behind the time, is followed by `deliver`.",
         ),
     ],
-    exits={0: "end of input, or TERM", 111: "a log could not be opened; nothing was read"},
+    exits={
+        0: "end of input, or TERM",
+        100: "an option that is none",
+        111: "a log could not be opened; nothing was read",
+    },
     see=["pytai64n(8)", "pytai64nlocal(8)", "pysvscan(8)"],
 )
 
@@ -63,11 +94,14 @@ def main(argv: list[str]) -> int:
 def keep(call) -> int:
     open_standard_descriptors()  # else one of ours would be taken for the input
     os.umask(0o022)
-    intake = Intake()
+    patience, intake = Patience(PROGRAM.label), Intake()
     try:
-        logger = Logger(call.actions, Patience(PROGRAM.label))
+        copy = Copy(intake.may_write, patience) if call.copies else None
+        logger = Logger(call.actions, patience, call.clock or CLOCKS["tai"], copy=copy)
+        if call.clock and not logger.is_stamping:
+            raise PROGRAM.wrong(f"{PROGRAM.label}: --time is for scripts that begin with t")
         logger.open()
-        while (block := intake.read()) != b"":
+        while (block := intake.read(logger.block_bytes)) != b"":
             if block is None:
                 intake.wants_rotation = False
                 logger.rotate()

@@ -1,10 +1,11 @@
 """Reading a logger's input, with the two signals that may come meanwhile."""
 
+import _signal as signal  # the module without its enums: they cost half a megabyte for each log
 import os
 import select
-import signal
+import time
 
-BLOCK_BYTES = 65536
+FAREWELL_SECONDS = 5
 
 
 class Intake:
@@ -16,7 +17,7 @@ class Intake:
     def __init__(self, fd: int = 0) -> None:
         self.wants_rotation = False  # ALRM came; whoever rotates sets it back
         self._fd = fd
-        self._ending = False
+        self._ending = False  # TERM came
         self._at_line_start = True
         self._wake, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._poll = select.poll()
@@ -32,8 +33,8 @@ class Intake:
     def _alarm(self, *_):
         self.wants_rotation = True
 
-    def read(self) -> bytes | None:
-        """Return the next bytes; b"" at the end; None if ALRM came first.
+    def read(self, limit_bytes: int) -> bytes | None:
+        """Return the next bytes, at most so many; b"" at the end; None if ALRM came first.
 
         After TERM what was read up to then is the end if it ended with a line; else the end is where that line ends.
         The rest stays unread for the next logger.  An error of reading is an end too, as in the original.
@@ -48,7 +49,7 @@ class Intake:
                 os.read(self._wake, 1024)
                 continue
             try:
-                block = os.read(self._fd, 1 if self._ending else BLOCK_BYTES)
+                block = os.read(self._fd, 1 if self._ending else limit_bytes)
             except BlockingIOError:
                 continue
             except OSError:
@@ -56,6 +57,24 @@ class Intake:
             if block:
                 self._at_line_start = block.endswith(b"\n")
             return block
+
+    def may_write(self, fd: int) -> bool:
+        """Wait until fd takes something, or fails; False if it still does not FAREWELL_SECONDS after TERM."""
+        poll = select.poll()
+        poll.register(fd, select.POLLOUT)
+        poll.register(self._wake, select.POLLIN)
+        deadline = None
+        while True:
+            if self._ending and deadline is None:
+                deadline = time.monotonic() + FAREWELL_SECONDS
+            left = None if deadline is None else (deadline - time.monotonic()) * 1000
+            if left is not None and left <= 0:
+                return False
+            ready = [descriptor for descriptor, _ in poll.poll(left)]
+            if fd in ready:
+                return True
+            if self._wake in ready:
+                os.read(self._wake, 1024)
 
     def close(self) -> None:
         """Give the signals back and close the pipe; descriptor 0 stays."""

@@ -2,7 +2,7 @@
 
     lock      flock held while it is in use
     current   being written, 0644; 0744 once it is complete and safely on disk
-    previous  current of a moment ago, on its way to be finished; short-lived
+    previous  current of a moment ago, on its way to be finished; 0744 once it is safely on disk; short-lived
     processed what a processor made of previous;  0744 once complete
     state     the processor's memory; newstate: what it is to become
     @LABEL.s  finished and complete.   @LABEL.u  was in progress at a crash, maybe incomplete, not processed
@@ -10,14 +10,18 @@
 The owner's execute bit is the mark of completeness; the layout is multilog's, and either program goes on where the
 other stopped.  While it is opened trouble is Temporary; from then on nothing is given up: what fails is said in a
 warning and tried again after a pause.  Every step that works on names changes to the directory first.
+
+A full current becomes previous at once, but is settled, that is synced, processed and named, only after the rest of
+what was read stands in its successor: that takes long, and a kill meanwhile finds nothing in memory.
 """
 
 import fcntl
 import os
 
 from pyqmail.base.failure import Temporary
-from pyqmail.base.tai import TEXT_BYTES, now_text_label
-from pyqmail.system.processes import spawn
+from pyqmail.base.tai import now
+from pyqmail.supervise.finished import FinishedFiles, unlink_if_there
+from pyqmail.supervise.processor import run_processor
 
 LEAST_BYTES, MOST_BYTES, USUAL_BYTES = 4096, 16777215, 99999
 LEAST_FILES, USUAL_FILES = 2, 10
@@ -33,31 +37,27 @@ class LogDirectory:
 
     name: the path as the user wrote it.  size_bytes: of a full file.  files: how many to keep, current included.
     processor: a shell command, None if there is none; the empty command makes empty files.
-    patience: tells of a failure and waits, see Patience.
+    patience: tells of a failure and waits, see Patience.  clock returns Unix seconds and nanoseconds, for names.
     """
 
-    def __init__(self, name: str, size_bytes: int, files: int, processor: str | None, patience) -> None:
-        self.name, self.files, self.processor = name, files, processor
-        self.size_bytes = size_bytes
+    def __init__(self, name: str, size_bytes: int, files: int, processor: str | None, patience, clock=now) -> None:
+        self.name, self.size_bytes, self.processor = name, size_bytes, processor
+        self._finished = FinishedFiles(name, files, patience, clock)
         self.follows = False  # takes the rest of a long line whose start it took
         self._insist, self._patience = patience.insist, patience
-        self._directory = self._lock = self._current = -1
+        self._start = self._directory = self._lock = self._current = -1
+        self._previous = -1  # what is not settled yet
         self._bytes = 0
         self._buffer = b""
 
     def open(self, start: int) -> None:
-        """Lock and open it, relative to the directory open on descriptor start.  Raises Temporary."""
+        """Lock and open it, relative to the directory open on descriptor start, which stays open.  Raises Temporary."""
+        self._start = start
         _or_fatal("unable to switch to starting directory", os.fchdir, start)
-        try:
-            os.mkdir(self.name, 0o700)
-        except OSError:
-            pass  # it is there, or opening it says why not
         text = f"unable to open directory {self.name}"
-        self._directory = _or_fatal(text, os.open, self.name, os.O_RDONLY | os.O_NONBLOCK)
+        self._directory = _or_fatal(text, _make_and_open, self.name)
         _or_fatal(text, os.fchdir, self._directory)
-        text = f"unable to lock directory {self.name}"
-        self._lock = _or_fatal(text, os.open, "lock", _APPEND, 0o600)
-        _or_fatal(text, fcntl.flock, self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._lock = _or_fatal(f"unable to lock directory {self.name}", _lock)
         found = self._stat("current")
         if found is not None and found.st_mode & COMPLETE:
             self._bytes = found.st_size
@@ -85,11 +85,11 @@ class LogDirectory:
         processed = self._stat("processed")
         if processed is not None and processed.st_mode & COMPLETE:
             _remove("previous")
-            self._finish("processed", "s")
+            self._finished.add("processed", "s")
         else:
             _remove("processed")
-            self._finish("previous", "u")
-        self._finish("current", "u")
+            self._finished.add("previous", "u")
+        self._finished.add("current", "u")
 
     @property
     def room_bytes(self) -> int:
@@ -130,9 +130,25 @@ class LogDirectory:
         if self._bytes:
             self._rotate()
 
+    def settle(self) -> None:
+        """Sync, process and name the file that is full, if there is one."""
+        if self._previous < 0:
+            return
+        insist = self._insist
+        insist(f"unable to switch to {self.name}", os.fchdir, self._directory)
+        insist(f"unable to write {self.name}/current to disk", os.fsync, self._previous)
+        insist(f"unable to set mode of {self.name}/previous", os.fchmod, self._previous, 0o744)
+        os.close(self._previous)
+        self._previous = -1
+        if self.processor is not None and self._finished.stat("previous"):
+            self._process()
+        else:
+            self._finished.add("previous", "s")
+
     def close(self) -> None:
         """Sync current and mark it complete."""
         self.flush()
+        self.settle()
         self._insist(f"unable to write {self.name}/current to disk", os.fsync, self._current)
         self._insist(f"unable to set mode of {self.name}/current", os.fchmod, self._current, 0o744)
         for descriptor in (self._current, self._lock, self._directory):
@@ -151,29 +167,55 @@ class LogDirectory:
             piece = piece[count:]
 
     def _write(self, data) -> int:
-        count = self._insist(f"unable to write to {self.name}/current", _write_some, self._current, data)
+        while True:
+            count = self._insist(f"unable to write to {self.name}/current", _write_some, self._current, data)
+            if os.fstat(self._current).st_nlink:
+                break
+            self._renew()  # somebody has removed it: nobody would find what was written
         self._bytes += count
         return count
 
     def _rotate(self):
+        self.settle()
         insist = self._insist
         insist(f"unable to switch to {self.name}", os.fchdir, self._directory)
-        insist(f"unable to write {self.name}/current to disk", os.fsync, self._current)
-        os.close(self._current)
         text = f"unable to rename current to previous in directory {self.name}"
-        insist(text, os.rename, "current", "previous")
+        try:
+            insist(text, os.rename, "current", "previous", pass_on=FileNotFoundError)
+        except FileNotFoundError:
+            self._renew()
+            return
+        self._previous = self._current
         self._current = insist(f"unable to create {self.name}/current", os.open, "current", _APPEND, 0o600)
         self._bytes = 0
         insist(f"unable to set mode of {self.name}/current", os.fchmod, self._current, 0o644)
-        insist(f"unable to set mode of {self.name}/previous", os.chmod, "previous", 0o744)
-        if self.processor is None:
-            self._finish("previous", "s")
-        else:
-            self._process()
+
+    def _renew(self):
+        """Current is not in the directory any more, or that is gone too: make what is missing."""
+        self._patience.tell(f"warning: {self.name}/current is gone, starting a new one")
+        os.close(self._current)
+        insist, text = self._insist, f"unable to create {self.name}/current"
+        insist(f"unable to switch to {self.name}", os.fchdir, self._directory)
+        try:
+            self._current = insist(text, os.open, "current", _APPEND, 0o600, pass_on=FileNotFoundError)
+        except FileNotFoundError:
+            self._reopen_directory()
+            self._current = insist(text, os.open, "current", _APPEND, 0o600)
+        insist(f"unable to set mode of {self.name}/current", os.fchmod, self._current, 0o644)
+        self._bytes = os.fstat(self._current).st_size
+
+    def _reopen_directory(self):
+        insist = self._insist
+        os.close(self._directory)
+        os.close(self._lock)
+        insist("unable to switch to starting directory", os.fchdir, self._start)
+        self._directory = insist(f"unable to open directory {self.name}", _make_and_open, self.name)
+        insist(f"unable to switch to {self.name}", os.fchdir, self._directory)
+        self._lock = insist(f"unable to lock directory {self.name}", _lock)
 
     def _process(self):
         insist = self._insist
-        while not self._run_processor():
+        while not run_processor(self.processor, self.name, self._patience):
             self._patience.wait(f"processor failed in {self.name}")
         text = f"unable to create {self.name}/processed"
         processed = insist(text, os.open, "processed", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o644)
@@ -184,65 +226,10 @@ class LogDirectory:
         newstate = insist(text, os.open, "newstate", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o644)
         insist(f"unable to write {self.name}/newstate to disk", os.fsync, newstate)
         os.close(newstate)
-        insist(f"unable to remove {self.name}/previous", _unlink_if_there, "previous")
+        insist(f"unable to remove {self.name}/previous", unlink_if_there, "previous")
         text = f"unable to rename newstate to state in directory {self.name}"
         insist(text, os.rename, "newstate", "state")
-        self._finish("processed", "s")
-
-    def _run_processor(self) -> bool:
-        """Run the processor once; return whether it succeeded.  0 previous, 1 processed, 4 state, 5 newstate."""
-        opened = {}
-        try:
-            opened[0] = os.open("previous", os.O_RDONLY)
-            opened[1] = os.open("processed", _REPLACE & ~os.O_NONBLOCK, 0o644)
-            opened[4] = os.open("state", os.O_RDONLY)
-            opened[5] = os.open("newstate", _REPLACE & ~os.O_NONBLOCK, 0o644)
-        except OSError as error:
-            for descriptor in opened.values():
-                os.close(descriptor)
-            self._patience.tell(f"fatal: unable to run {self.processor}", error)
-            return False
-        words = [b"sh", b"-c", os.fsencode(self.processor)]
-        text = f"unable to fork for processor in {self.name}"
-        pid = self._insist(text, spawn, words, os.environb, b"/bin", opened)
-        for descriptor in opened.values():
-            os.close(descriptor)
-        status = self._insist(f"wait failed for processor in {self.name}", os.waitpid, pid, 0)[1]
-        if os.WIFSIGNALED(status):
-            self._patience.wait(f"processor crashed in {self.name}", f"signal {os.WTERMSIG(status)}")
-        return status == 0
-
-    def _finish(self, file, code):
-        """Give file its final name, then remove the oldest finished ones.
-
-        Linked, then unlinked: nothing is ever overwritten, and a second link means that the first step is done.
-        """
-        try:
-            found = self._insist(f"unable to stat {self.name}/{file}", os.stat, file, pass_on=FileNotFoundError)
-        except FileNotFoundError:
-            return
-        if found.st_nlink == 1:
-            self._link(file, code)
-        self._insist(f"unable to remove {self.name}/{file}", os.unlink, file)
-        self._prune()
-
-    def _link(self, file, code):
-        while True:
-            name = f"{now_text_label().decode()}.{code}"
-            try:
-                os.link(file, name)
-                return
-            except OSError as error:
-                self._patience.wait(f"unable to link to {self.name}/{name}", error)
-
-    def _prune(self):
-        while True:
-            names = self._insist(f"unable to read {self.name}", os.listdir, b".")
-            names = [name for name in names if name.startswith(b"@") and len(name) >= TEXT_BYTES]
-            if len(names) < self.files:
-                return
-            oldest = min(names, key=lambda name: name[:TEXT_BYTES])
-            self._insist(f"unable to remove {self.name}/{os.fsdecode(oldest)}", _unlink_if_there, oldest)
+        self._finished.add("processed", "s")
 
 
 def _or_fatal(text, function, *arguments):
@@ -252,19 +239,30 @@ def _or_fatal(text, function, *arguments):
         raise Temporary(text, error) from None
 
 
+def _make_and_open(directory):
+    try:
+        os.mkdir(directory, 0o700)
+    except OSError:
+        pass  # it is there, or opening it says why not
+    return os.open(directory, os.O_RDONLY | os.O_NONBLOCK)
+
+
+def _lock():
+    lock = os.open("lock", _APPEND, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        raise
+    return lock
+
+
 def _remove(*files):
     for file in files:
         try:
             os.unlink(file)
         except OSError:
             pass  # it was not there; else making it anew says why not
-
-
-def _unlink_if_there(file):
-    try:
-        os.unlink(file)
-    except FileNotFoundError:
-        pass
 
 
 def _write_some(descriptor, data):

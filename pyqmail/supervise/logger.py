@@ -13,7 +13,7 @@ from itertools import compress
 
 from pyqmail.base.failure import Temporary
 from pyqmail.base.numbers import leading_number
-from pyqmail.base.tai import now_text_label
+from pyqmail.base.tai import now, now_text_label
 from pyqmail.supervise.logdir import LEAST_BYTES, LEAST_FILES, MOST_BYTES, USUAL_BYTES, USUAL_FILES, LogDirectory
 from pyqmail.supervise.selection import Choice
 from pyqmail.supervise.stamps import stamp_lines
@@ -22,7 +22,7 @@ from pyqmail.system.descriptors import write_all
 HEAD_BYTES = 1000
 SHOWN_BYTES = 200
 SMALL_BYTES = 1024  # the original reads this much at once
-UINT32 = 1 << 32
+LARGE_BYTES = 65536
 
 
 class Echo:
@@ -64,13 +64,15 @@ class StatusFile:
 class Logger:
     """A script and its open outputs.
 
-    words: the actions, as they stand on the command line.  clock returns the text label of this moment.
+    words: the actions, as they stand on the command line.  clock returns this moment as `t` writes it, name_clock for
+    the names of files.  copy: is given everything that logs could get, stamped, after they got it.
     take() is given the input, finish() ends it; rotate() starts new files.
     """
 
-    def __init__(self, words: list[str], patience, clock=now_text_label) -> None:
-        self._clock = clock
-        self._stamping = bool(words) and words[0].startswith("t")
+    def __init__(self, words: list[str], patience, clock=now_text_label, name_clock=now, copy=None) -> None:
+        self._clock, self._name_clock = clock, name_clock
+        self._copy, self._passed = copy, []
+        self.is_stamping = bool(words) and words[0].startswith("t")
         self._steps = []
         self._logs = []
         self._pending = b""  # the start of a line, not yet decided upon
@@ -94,37 +96,56 @@ class Logger:
             elif kind == "!":
                 processor = rest
             elif kind and kind in "./":
-                self._logs.append(LogDirectory(word, size_bytes, files, processor, patience))
+                self._logs.append(LogDirectory(word, size_bytes, files, processor, patience, self._name_clock))
                 self._steps.append(self._logs[-1])
 
     def open(self) -> None:
         """Open the status files, then the logs.  Raises Temporary; no input has been touched then."""
         try:
-            start = os.open(".", os.O_RDONLY | os.O_NONBLOCK)
+            self._start = os.open(".", os.O_RDONLY | os.O_NONBLOCK)
         except OSError as error:
             raise Temporary("unable to switch to current directory", error) from None
         for step in self._steps:
             if isinstance(step, StatusFile):
                 step.open()
         for log in self._logs:
-            log.open(start)
-        os.close(start)
+            log.open(self._start)
+
+    @property
+    def block_bytes(self) -> int:
+        """How much to read at once: what makes no log full twice, unless its lines are very short.
+
+        All of it is then in files before the long part of a rotation begins.
+        """
+        smallest = min((log.size_bytes for log in self._logs), default=MOST_BYTES)
+        return min(smallest // 2 // SMALL_BYTES * SMALL_BYTES, LARGE_BYTES)
 
     def take(self, block: bytes) -> None:
         """Take the next bytes of input; all that can be decided upon is with the kernel when it returns."""
-        self._take(block, self._clock() + b" " if self._stamping else b"")
+        self._take(block, self._clock() + b" " if self.is_stamping else b"")
+        self._settle()
 
     def finish(self) -> None:
         """The input has ended: complete its last line, close the logs."""
         if self._pending or self._following:
             self._take_small(b"\n", b"")
+            self._settle()
         for log in self._logs:
             log.close()
+        os.close(self._start)
 
     def rotate(self) -> None:
         """Start a new file in every log that is not empty."""
         for log in self._logs:
             log.rotate_now()
+            log.settle()
+
+    def _settle(self):
+        for log in self._logs:
+            log.settle()
+        if self._copy:
+            passed, self._passed = self._passed, []
+            self._copy.write(b"".join(passed))
 
     def _take(self, block, stamp):
         longest = len(self._pending) + len(block) + len(stamp) * (block.count(b"\n") + 1)
@@ -193,16 +214,22 @@ class Logger:
         """Add block, stamped, to what is pending; return the whole lines of it."""
         if stamp:
             block = stamp_lines(block, stamp, not self._pending)
+        if self._copy:
+            self._passed.append(block)
         text = self._pending + block
         cut = text.rfind(b"\n") + 1
         self._pending = text[cut:]
         return text[:cut]
 
     def _split_following(self, block):
+        """Split off what still belongs to the line that logs follow."""
         cut = block.find(b"\n") + 1
-        if not cut:
-            return block, b""
-        self._following = False
+        if cut:
+            self._following = False
+        else:
+            cut = len(block)
+        if self._copy:
+            self._passed.append(block[:cut])
         return block[:cut], block[cut:]
 
     def _decide_long(self, put, add):

@@ -1,4 +1,8 @@
-"""Time labels at the start of lines."""
+"""Times at the start of lines."""
+
+import time
+
+from pyqmail.base.tai import now, now_text_label
 
 LF = b"\n"
 
@@ -12,3 +16,18 @@ def stamp_lines(block: bytes, stamp: bytes, at_start: bool) -> bytes:
     if block.endswith(LF):
         stamped = stamped[: -len(stamp)]
     return stamp + stamped if at_start and block else stamped
+
+
+def iso_time(seconds: int, nanoseconds: int) -> bytes:
+    """Return a moment as `YYYY-MM-DDThh:mm:ss.uuuuuuZ`, UTC.  RFC 3339"""
+    return b"%04d-%02d-%02dT%02d:%02d:%02d.%06dZ" % (*time.gmtime(seconds)[:6], nanoseconds // 1000)
+
+
+CLOCKS = {"tai": now_text_label, "iso": lambda: iso_time(*now())}  # format -> what gives this moment in it
+
+
+def clock_of(time_format: str):
+    """Return the function that gives this moment in a format.  Raises ValueError for one that we do not know."""
+    if time_format not in CLOCKS:
+        raise ValueError(f"not a format of time: {time_format}")
+    return CLOCKS[time_format]

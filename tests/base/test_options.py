@@ -82,6 +82,25 @@ def test_refused(words, text):
     assert str(refusal.value) == text
 
 
+LETTERLESS = Program(
+    "pything", "do", options=[Flag(None, "calm", long="calm")], defaults={"calm": False}, arguments=[Rest("words")]
+)
+WORDS = [
+    # given                  calm   operands
+    (["--calm", "-x"],       True,  ["-x"]),
+    (["--*", "--calm"],      False, ["--*", "--calm"]),
+    (["---calm"],            False, ["---calm"]),
+    (["--calm", "--", "--"], True,  ["--"]),
+    (["-", "--calm"],        False, ["-", "--calm"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("given, calm, words", WORDS)
+def test_without_letters_only_names_are_options(given, calm, words):
+    call = LETTERLESS.parse(["thing", *given], {})
+    assert (call.calm, call.words) == (calm, words)
+
+
 def test_an_act_acts_at_its_place():
     call = PROGRAM.parse(["thing", "h"], {})
     call.bases = []

@@ -1,248 +1,386 @@
-"""pymultilog as a program, beside the original: what it leaves on disk, its lines and exit codes, its signals."""
+"""pymultilog as a program where the original is no measure: faults, what is read and written counted, its options.
+
+What it has in common with the original stands in tests/interop/test_multilog.py.
+"""
 
 import os
-import random
 import re
-import resource
 import select
 import shutil
 import signal
 import subprocess
-import sys
+import threading
 
 import pytest
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-OURS = [sys.executable, f"{ROOT}/bin/pymultilog"]
-ORIGINAL = ["multilog"]
-needs_original = pytest.mark.skipif(not shutil.which("multilog"), reason="the original is not installed")
-DEADLINE_SECONDS = 30
-EMPTY = b""
+SECONDS = 30
+NEEDS_ROOT = pytest.mark.skipif(os.getuid() != 0, reason="mounting a file system needs root")
 
 
-def without_times(data):
-    return re.sub(rb"@[0-9a-f]{24}", b"@T", data)
+def start(stage, *script, **how):
+    """Start a logger with unbuffered pipes to its descriptors 0 and 2."""
+    pipe = subprocess.PIPE
+    return stage.start("pymultilog", *script, **{"stdin": pipe, "stderr": pipe, "bufsize": 0, **how})
 
 
-def contents(place):
-    """Return (name, mode, bytes) of all files below place, oldest first, times blotted out."""
-    found = []
-    for folder, _, names in sorted(os.walk(place)):
-        for name in sorted(names):
-            path = os.path.join(folder, name)
-            shown = without_times(os.fsencode(os.path.relpath(path, place)))
-            with open(path, "rb") as file:
-                found.append((shown, os.stat(path).st_mode & 0o777, without_times(file.read())))
-    return found
-
-
-def logged(command, place, script, given):
-    place.mkdir(exist_ok=True)
-    source = place.with_suffix(".input")
-    source.write_bytes(given)
-    with open(source, "rb") as file:
-        done = subprocess.run([*command, *script], stdin=file, capture_output=True, cwd=place, timeout=60)
-    return done.returncode, without_times(done.stderr), contents(place)
-
-
-def random_lines(lengths, count, seed):
-    chance = random.Random(seed)
-    return b"".join(
-        bytes(chance.choices(b"abcdefgh *\t\0\xff", k=chance.choice(lengths))) + b"\n" for _ in range(count)
-    )
-
-
-INPUTS = {
-    "nothing": b"",
-    "short": b"".join(b"line number padded %d\n" % number for number in range(2000)),
-    "mixed": random_lines([0, 1, 5, 30, 90, 100, 200, 511, 512, 513], 3000, 1) + b"last",
-    "long": random_lines([0, 100, 900, 973, 974, 975, 998, 999, 1000, 1001, 1023, 1024, 2000, 5000, 9000], 150, 2),
-    "endless": b"x" * 100000,
-    "empty": b"\n" * 20000,
-}
-SCRIPTS = [
-    [],
-    ["./a"],
-    ["t", "./a"],
-    ["e"],
-    ["s4096", "n200", "./a"],
-    ["t", "s5000", "n3", "./a", "n300", "s8192", "./b"],
-    ["-*", "+*b*c*", "./a", "e", "s4096", "n500", "./b", "=status"],
-    ["s4096", "n200", "-a*", "./a", "-*", "+*d*f", "+**a*", "./b", "e"],
-    ["s4096", "n100", "!tr a-z A-Z; cat <&4 | wc -c >&5", "./a"],
-    ["s4096", "n100", "!", "./a", "foo", "", "--", "-"],
-    ["s4096", "./a", "./a"],
-]
-
-
-@needs_original
-@pytest.mark.parametrize("given", INPUTS.values(), ids=INPUTS)
-@pytest.mark.parametrize("script", SCRIPTS, ids=" ".join)
-def test_as_the_original(tmp_path, script, given):
-    ours = logged(OURS, tmp_path / "ours", script, given)
-    assert ours == logged(ORIGINAL, tmp_path / "original", script, given)
-
-
-@needs_original
-@pytest.mark.parametrize("first, second", [(OURS, ORIGINAL), (ORIGINAL, OURS)], ids=["ours first", "ours second"])
-def test_takes_over_a_log(tmp_path, first, second):
-    """After a clean end, and after a kill in the middle: as if one program had written everything."""
-    script = ["s4096", "n100", "!cat; echo state >&5", "./a"]
-    given = INPUTS["short"]
-    both = [logged(command, tmp_path / "both", script, given)[0] for command in (first, second)]
-    alone = [logged(ORIGINAL, tmp_path / "alone", script, given)[0] for _ in range(2)]
-    assert both == alone == [0, 0]
-    assert contents(tmp_path / "both") == contents(tmp_path / "alone")
-    for place, command in ((tmp_path / "both", first), (tmp_path / "alone", ORIGINAL)):
-        with running(command, script, place) as logger:
-            logger.stdin.write(b"written before the kill\n")
-            wait_for(place / "a/current", b"the kill\n")
-            logger.kill()
-    logged(second, tmp_path / "both", script, b"next\n")
-    logged(ORIGINAL, tmp_path / "alone", script, b"next\n")
-    found = contents(tmp_path / "both")
-    assert found == contents(tmp_path / "alone")
-    assert [name for name, _, _ in found if name.endswith(b".u")] == [b"a/@T.u"]
-
-
-class running:
-    """A logger with an unbuffered pipe to its stdin; killed at the end, whatever happens."""
-
-    def __init__(self, command, script, place):
-        self.command, self.place = [*command, *script], place
-
-    def __enter__(self):
-        self.place.mkdir(exist_ok=True)
-        self.process = subprocess.Popen(
-            self.command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0, cwd=self.place
-        )
-        return self.process
-
-    def __exit__(self, *_):
-        self.process.kill()
-        self.process.wait(DEADLINE_SECONDS)
-        self.process.stdin.close()
-        self.process.stderr.close()
-
-
-def wait_for(path, ending):
-    """Wait until the file at path ends so, or is EMPTY."""
-    for _ in range(DEADLINE_SECONDS * 100):
-        if path.exists():
-            text = path.read_bytes()
-            if text.endswith(ending) if ending else not text:
-                return
-        select.select([], [], [], 0.01)
-    raise AssertionError(f"{path} never ended with {ending}")
+def read(path):
+    return path.read_bytes() if path.exists() else None
 
 
 def read_line(pipe):
-    ready = select.select([pipe], [], [], DEADLINE_SECONDS)[0]
+    ready = select.select([pipe], [], [], SECONDS)[0]
     return os.read(pipe.fileno(), 1000) if ready else b"nothing was said"
 
 
-COMMANDS = [OURS, pytest.param(ORIGINAL, marks=needs_original)]
-BOTH = pytest.mark.parametrize("command", COMMANDS, ids=["ours", "original"])
+def lines_of(log):
+    """Return the lines of all files of a log, oldest first."""
+    names = sorted(name for name in os.listdir(log) if name.startswith("@"))
+    return b"".join(read(log / name) or b"" for name in [*names, "previous", "current"]).splitlines()
 
 
-@BOTH
-def test_term_at_a_line_end_leaves_the_rest_unread(tmp_path, command):
-    with running(command, ["./a"], tmp_path) as logger:
-        logger.stdin.write(b"one\n")
-        wait_for(tmp_path / "a/current", b"one\n")
-        logger.send_signal(signal.SIGTERM)
-        assert logger.wait(DEADLINE_SECONDS) == 0
-    assert (tmp_path / "a/current").read_bytes() == b"one\n"
-    assert (tmp_path / "a/current").stat().st_mode & 0o777 == 0o744
+def numbered(count):
+    """Return so many lines of 32 bytes: what is read at once ends with a line then."""
+    return b"".join(b"%08d and some more and more\n" % number for number in range(count))
 
 
-def test_term_in_a_line_reads_to_its_end_and_not_beyond(tmp_path):
+class Small:
+    """A file system in memory of so many KB, mounted while the test runs."""
+
+    def __init__(self, place, kilobytes):
+        self.place = place
+        place.mkdir()
+        self._mount("-t", "tmpfs", "-o", f"size={kilobytes}k", "none")
+
+    def _mount(self, *words):
+        if subprocess.run(["mount", *words, self.place], capture_output=True, check=False, timeout=60).returncode:
+            pytest.skip("mounting is not possible here")
+
+    def grow(self, kilobytes):
+        self._mount("-o", f"remount,size={kilobytes}k")
+
+    def make_read_only(self):
+        self._mount("-o", "remount,ro")
+
+    def close(self):
+        subprocess.run(["umount", "-l", self.place], check=False, timeout=60)
+
+
+@pytest.fixture
+def disk(stage):
+    """A small file system in the stage's `disk`, 64 KB."""
+    made = Small(stage.place / "disk", 64)
+    yield made
+    made.close()
+
+
+@NEEDS_ROOT
+@pytest.mark.parametrize("script", [["s1000000"], ["s8192", "n100"], ["s8192", "n100", "!cat"]], ids=" ".join)
+def test_a_full_disk_is_waited_for_and_every_line_is_there(stage, disk, script):
+    logger = start(stage, *script, "./disk/a")
+    given = numbered(20000)
+    feeding = threading.Thread(target=lambda: (logger.stdin.write(given), logger.stdin.close()))
+    feeding.start()
+    said = read_line(logger.stderr)
+    assert re.match(rb"multilog: warning: unable to write to ./disk/a/current, pausing: |cat: ", said), said
+    logger.send_signal(signal.SIGALRM)
+    disk.grow(4000)
+    feeding.join(SECONDS)
+    assert logger.wait(SECONDS) == 0
+    assert lines_of(disk.place / "a") == given.splitlines()
+
+
+@NEEDS_ROOT
+def test_term_on_a_full_disk_ends_it_when_all_that_was_read_is_written(stage, disk):
     reading, writing = os.pipe()
-    (tmp_path / "a").mkdir()
-    with subprocess.Popen([*OURS, "t", "./a"], stdin=reading, cwd=tmp_path) as logger:
-        os.write(writing, b"one\nbegun" + b"." * 991)
-        wait_for(tmp_path / "a/current", b"....")  # the label and 974 bytes of the line: it has been read
-        logger.send_signal(signal.SIGTERM)
-        os.write(writing, b", ended\nfor the next\n")
-        assert logger.wait(DEADLINE_SECONDS) == 0
-    rest = os.read(reading, 1000)
-    os.close(reading)
+    logger = start(stage, "./disk/a", stdin=reading)
+    given = numbered(2000)
+    os.write(writing, given)
+    os.write(writing, given)
+    assert read_line(logger.stderr).startswith(b"multilog: warning: unable to write to ./disk/a/current, pausing: ")
+    logger.send_signal(signal.SIGTERM)
+    disk.grow(4000)
+    assert logger.wait(SECONDS) == 0
     os.close(writing)
-    text = (tmp_path / "a/current").read_bytes()
-    # nothing is lost in between, wherever the signal found it
-    assert re.sub(rb"@\w+ ", b"", text) + rest == b"one\nbegun" + b"." * 991 + b", ended\nfor the next\n"
-    assert text.endswith(b"\n")
+    with open(reading, "rb") as rest:
+        assert b"\n".join(lines_of(disk.place / "a")) + b"\n" + rest.read() == given * 2
 
 
-@BOTH
-def test_alarm_starts_a_new_file(tmp_path, command):
-    with running(command, ["./a", "./b"], tmp_path) as logger:
-        logger.stdin.write(b"one\n")
-        wait_for(tmp_path / "b/current", b"one\n")
+@NEEDS_ROOT
+def test_a_read_only_disk_is_said_before_anything_is_read(stage, disk):
+    disk.make_read_only()
+    said = b"multilog: fatal: unable to open directory ./disk/a: file does not exist\n"
+    assert stage.run("pymultilog", "./disk/a", input=b"x\n") == (111, b"", said)
+
+
+@NEEDS_ROOT
+def test_a_log_on_a_read_only_disk(stage, disk):
+    assert stage.run("pymultilog", "./disk/a", input=b"x\n").code == 0
+    disk.make_read_only()
+    said = b"multilog: fatal: unable to lock directory ./disk/a: read-only file system\n"
+    assert stage.run("pymultilog", "./disk/a", input=b"x\n") == (111, b"", said)
+
+
+GONE = [
+    # what somebody does to the log                        what still stands where it was put
+    (shutil.rmtree, []),
+    (lambda log: (log / "current").unlink(), []),
+    (lambda log: (log / "current").rename(log / "moved"), [b"one"]),
+    (lambda log: log.rename(log.with_name("b")), [b"one"]),
+]
+
+
+@pytest.mark.parametrize("remove, kept", GONE, ids=["removed", "current removed", "current moved", "moved"])
+@pytest.mark.parametrize("alarm", [False, True])
+def test_a_log_that_is_gone_is_made_anew(stage, remove, kept, alarm):
+    """Only what had been written before is gone with it."""
+    log = stage.place / "a"
+    logger = start(stage, "./a", "=status")
+    logger.stdin.write(b"one\n")
+    stage.until(lambda: read(log / "current") == b"one\n")
+    remove(log)
+    if alarm:
         logger.send_signal(signal.SIGALRM)
-        wait_for(tmp_path / "b/current", EMPTY)
-        logger.stdin.write(b"two\n")
-        wait_for(tmp_path / "b/current", b"two\n")
-        logger.stdin.close()
-        assert logger.wait(DEADLINE_SECONDS) == 0
-    for log in "ab":
-        found = [(name, text) for name, _, text in contents(tmp_path / log) if name != b"lock"]
-        assert sorted(found)[0] == (b"@T.s", b"one\n") and (b"current", b"two\n") in found
+        if log.exists() or not kept:
+            assert read_line(logger.stderr) == b"multilog: warning: ./a/current is gone, starting a new one\n"
+    logger.stdin.write(b"two\nthree\n")
+    logger.stdin.close()
+    assert logger.wait(SECONDS) == 0
+    found = []
+    for folder, _, files in os.walk(stage.place):
+        for name in files:
+            if name in ("current", "moved") or name.startswith("@"):
+                with open(os.path.join(folder, name), "rb") as file:
+                    found += file.read().splitlines()
+    assert sorted(found) == sorted([*kept, b"two", b"three"])
 
 
-@BOTH
-def test_a_log_whose_directory_is_gone_is_complained_about(tmp_path, command):
-    with running(command, ["./a"], tmp_path) as logger:
-        logger.stdin.write(b"one\n")
-        wait_for(tmp_path / "a/current", b"one\n")
-        shutil.rmtree(tmp_path / "a")
-        logger.send_signal(signal.SIGALRM)
-        said = b"unable to rename current to previous in directory ./a, pausing: file does not exist\n"
-        assert read_line(logger.stderr) == b"multilog: warning: " + said
+def test_term_under_load_loses_nothing_from_logger_to_logger(stage):
+    """One pipe, a writer that never waits, and ten loggers, each ended in the middle."""
+    reading, writing = os.pipe()
+    count = 200000
+    given = numbered(count)
 
+    def write():
+        with open(writing, "wb") as pipe:
+            pipe.write(given)
 
-def test_a_full_disk_is_waited_for_even_when_told_to_end(tmp_path):
-    with running(OURS, ["./a"], tmp_path) as logger:
-        logger.stdin.write(b"one\n")
-        wait_for(tmp_path / "a/current", b"one\n")
-        resource.prlimit(logger.pid, resource.RLIMIT_FSIZE, (6, -1))
-        logger.stdin.write(b"two\n")
-        said = b"multilog: warning: unable to write to ./a/current, pausing: file too big\n"
-        assert read_line(logger.stderr) == said
+    feeding = threading.Thread(target=write)
+    feeding.start()
+    log, written = stage.place / "a", 0
+    for _ in range(10):
+        logger = start(stage, "t", "s65536", "n1000", "./a", stdin=reading)
+        stage.until(lambda: logger.poll() is not None or size(log) > written)
         logger.send_signal(signal.SIGTERM)
-        resource.prlimit(logger.pid, resource.RLIMIT_FSIZE, (-1, -1))
-        assert logger.wait(DEADLINE_SECONDS) == 0
-    assert (tmp_path / "a/current").read_bytes() == b"one\ntwo\n"
+        assert logger.wait(SECONDS) == 0
+        written = size(log)
+    last = start(stage, "t", "s65536", "n1000", "./a", stdin=reading)
+    os.close(reading)
+    feeding.join(SECONDS)
+    assert last.wait(SECONDS) == 0
+    assert [line[26:] for line in lines_of(log)] == given.splitlines()
 
 
-def test_at_rest_it_does_not_wake_up(tmp_path):
+def size(log):
+    try:
+        return sum(os.path.getsize(log / name) for name in os.listdir(log))
+    except FileNotFoundError:
+        return 0
+
+
+@pytest.mark.parametrize("ending", ["exit 111", "kill -9 $$", "exec /not/there"])
+def test_a_kill_while_a_processor_fails_loses_nothing(stage, ending):
+    """What was read stands in files before the processor runs; what was not is in the pipe."""
+    reading, writing = os.pipe()
+    given = numbered(1500)
+    logger = start(stage, "s4096", "n1000", f"!head -c 9; {ending}", "./a", stdin=reading)
+    os.write(writing, given)
+    said = read_line(logger.stderr)
+    assert b"processor" in said or b"not found" in said
+    logger.kill()
+    logger.wait(SECONDS)
+    next_one = start(stage, "s4096", "n1000", "./a", stdin=reading)
+    os.close(writing)
+    os.close(reading)
+    assert next_one.wait(SECONDS) == 0
+    assert lines_of(stage.place / "a") == given.splitlines()
+
+
+def test_kills_in_the_middle_of_rotations(stage):
+    """After each kill the lines of that logger are there in order, none is missing before the last, none there twice."""
+    log = stage.place / "a"
+    for turn in range(8):
+        before = size(log)
+        logger = start(stage, "s4096", "n10000", "!cat; exit 0", "./a")
+        feeding = threading.Thread(target=write_until_closed, args=(logger, turn))
+        feeding.start()
+        stage.until(lambda: size(log) > before + 20000)
+        logger.kill()
+        logger.wait(SECONDS)
+        feeding.join(SECONDS)
+        assert stage.run("pymultilog", "s4096", "n10000", "./a", stdin=subprocess.DEVNULL) == (0, b"", b"")
+        lines = [line for line in lines_of(log) if line.startswith(b"%d:" % turn)]
+        assert lines == [b"%d:%07d" % (turn, number) for number in range(len(lines))]
+        assert len(lines) > 100
+
+
+def write_until_closed(logger, turn):
+    number = 0
+    try:
+        while True:
+            logger.stdin.write(b"".join(b"%d:%07d\n" % (turn, n) for n in range(number, number + 100)))
+            number += 100
+    except BrokenPipeError:
+        pass
+
+
+def test_at_rest_it_does_not_wake_up(stage):
     def wakeups(pid):
-        with open(f"/proc/{pid}/status") as status:
+        with open(f"/proc/{pid}/status", encoding="ascii") as status:
             return [line for line in status if "ctxt_switches" in line]
 
-    with running(OURS, ["t", "./a"], tmp_path) as logger:
-        logger.stdin.write(b"one\n")
-        wait_for(tmp_path / "a/current", b"one\n")
-        select.select([logger.stderr], [], [], 0.2)
-        before = wakeups(logger.pid)
-        select.select([logger.stderr], [], [], 0.5)
-        assert wakeups(logger.pid) == before
+    logger = start(stage, "t", "./a")
+    logger.stdin.write(b"one\n")
+    stage.until(lambda: read(stage.place / "a/current"))
+    select.select([logger.stderr], [], [], 0.2)
+    before = wakeups(logger.pid)
+    select.select([logger.stderr], [], [], 0.5)
+    assert wakeups(logger.pid) == before
 
 
-@pytest.mark.parametrize("redirection", ["<&-", "0>/dev/null"])
-@BOTH
-def test_an_unreadable_input_is_its_end(tmp_path, command, redirection):
-    words = ["sh", "-c", f'exec "$@" {redirection}', "sh", *command, "./a"]
-    done = subprocess.run(words, capture_output=True, cwd=tmp_path, timeout=60)
-    assert (done.returncode, done.stderr) == (0, b"")
+def test_iso_time(stage):
+    for option in (["--time", "iso"], ["--time=iso"]):
+        assert stage.run("pymultilog", *option, "t", "./a", input=b"one\ntwo\n") == (0, b"", b"")
+    lines = lines_of(stage.place / "a")
+    assert all(re.fullmatch(rb"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z (one|two)", line) for line in lines)
+    assert len(lines) == 4 and lines == sorted(lines[:2]) + sorted(lines[2:])
 
 
-@BOTH
-def test_an_interrupt_kills_it_and_leaves_current_incomplete(tmp_path, command):
-    with running(command, ["./a"], tmp_path) as logger:
-        logger.stdin.write(b"one\n")
-        wait_for(tmp_path / "a/current", b"one\n")
-        logger.send_signal(signal.SIGINT)
-        assert logger.wait(DEADLINE_SECONDS) == -signal.SIGINT
-        assert logger.stderr.read() == b""
-    assert (tmp_path / "a/current").stat().st_mode & 0o777 == 0o644
+def test_tai_time_is_the_usual(stage):
+    assert stage.run("pymultilog", "--time", "tai", "t", "./a", input=b"one\n") == (0, b"", b"")
+    assert re.fullmatch(rb"@[0-9a-f]{24} one\n", read(stage.place / "a/current"))
+
+
+def test_iso_time_with_patterns_and_names(stage):
+    """Patterns see the time; the names of files keep their labels."""
+    script = ["--time=iso", "t", "-*", "+* a", "s4096", "n99", "./a"]
+    assert stage.run("pymultilog", *script, input=b"a\nb\n" * 500) == (0, b"", b"")
+    assert {line[28:] for line in lines_of(stage.place / "a")} == {b"a"}
+    assert len(lines_of(stage.place / "a")) == 500
+    assert all(re.fullmatch(r"@[0-9a-f]{24}\.s|current|state|lock", name) for name in os.listdir(stage.place / "a"))
+
+
+USAGE = b"multilog: usage: multilog [ --copy ] [ --time tai|iso ] action ...\n"
+REFUSED = [
+    (["--time", "local", "t"], b"multilog: not a format of time: local\n"),
+    (["--time"], b"pymultilog: option requires an argument -- -time\n"),
+    (["--time", "iso", "./a"], b"multilog: --time is for scripts that begin with t\n"),
+    (["--copies", "./a"], b"pymultilog: illegal option -- -copies\n"),
+    (["--copy=1", "./a"], b"pymultilog: illegal option -- -copy\n"),
+]
+
+
+@pytest.mark.parametrize("words, said", REFUSED)
+def test_an_option_that_is_none(stage, words, said):
+    assert stage.run("pymultilog", *words, input=b"x\n") == (100, b"", said + USAGE)
+    assert not (stage.place / "a").exists()
+
+
+TAKEN_AS_SCRIPT = [
+    # words                       what of "-", "-x", "--copy", "-copy", "a" is logged
+    (["--*", "./a"], b"a\n"),
+    (["---*", "./a"], b"-\n-x\n-copy\na\n"),
+    (["./a", "--copy"], b"-\n-x\n--copy\n-copy\na\n"),
+    (["-", "--copy", "./a"], b"-\n-x\n--copy\na\n"),
+    (["--", "--copy", "./a"], b"-\n-x\n--copy\na\n"),
+    (["--", "--", "./a"], b"-x\n--copy\n-copy\na\n"),
+]
+
+
+@pytest.mark.parametrize("words, logged", TAKEN_AS_SCRIPT)
+def test_words_of_the_script_are_no_options(stage, words, logged):
+    assert stage.run("pymultilog", *words, input=b"-\n-x\n--copy\n-copy\na\n") == (0, b"", b"")
+    assert read(stage.place / "a/current") == logged
+
+
+@pytest.mark.parametrize("size", [1, 7, 1024, 100000])
+def test_a_copy_is_what_a_log_of_all_lines_gets(stage, size):
+    given = numbered(300) + b"x" * 5000 + b"\n\n" + b"y" * 1000 + b"\nend"
+    script = ["--copy", "t", "s1000000", "./a", "-*", "+* *7*", "s4096", "n100", "./b"]
+    logger = start(stage, *script, stdout=subprocess.PIPE)
+    copied = []
+    reading = threading.Thread(target=lambda: copied.append(read_all(logger.stdout)))
+    reading.start()
+    for at in range(0, len(given), size):
+        logger.stdin.write(given[at : at + size])
+    logger.stdin.close()
+    assert logger.wait(SECONDS) == 0
+    reading.join(SECONDS)
+    assert copied[0] == read(stage.place / "a/current")
+    assert [line[26:] for line in copied[0].splitlines()] == given.splitlines()
+
+
+def read_all(file):
+    pieces = []
+    while piece := file.read(65536):
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+CLOSED = b"multilog: warning: unable to write to standard output, copying no more: broken pipe\n"
+
+
+def test_a_copy_that_nobody_can_read_is_one_warning(stage):
+    logger = start(stage, "--copy", "./a", stdout=subprocess.PIPE)
+    logger.stdout.close()
+    given = numbered(10000)
+    logger.stdin.write(given)
+    logger.stdin.close()
+    assert logger.wait(SECONDS) == 0
+    assert logger.stderr.read() == CLOSED
+    assert lines_of(stage.place / "a") == given.splitlines()
+
+
+def test_a_copy_onto_a_full_device_is_one_warning(stage):
+    with open("/dev/full", "wb") as full:
+        logger = start(stage, "--copy", "./a", stdout=full)
+    logger.stdin.write(b"one\n")
+    assert read_line(logger.stderr).startswith(
+        b"multilog: warning: unable to write to standard output, copying no more: "
+    )
+    logger.stdin.write(b"two\n")
+    logger.stdin.close()
+    assert logger.wait(SECONDS) == 0
+    assert read(stage.place / "a/current") == b"one\ntwo\n"
+    assert logger.stderr.read() == b""
+
+
+def test_a_copy_that_is_not_read_holds_up_no_line_that_was_read(stage):
+    """The lines are in the log before the copy waits; TERM gives the reader five seconds."""
+    given = numbered(2000)  # nearly all that a pipe holds
+    reading, writing = os.pipe()
+    logger = start(stage, "--copy", "s1000000", "./a", stdin=reading, stdout=subprocess.PIPE)
+    taken = 0
+    for _ in range(2):
+        os.write(writing, given)
+        taken += len(given)
+        stage.until(lambda: size(stage.place / "a") == taken)
+    logger.send_signal(signal.SIGTERM)
+    assert logger.wait(SECONDS) == 0
+    said = b"multilog: warning: unable to write to standard output, copying no more: nobody reads it\n"
+    assert logger.stderr.read() == said
+    os.close(writing)
+    os.close(reading)
+    assert lines_of(stage.place / "a") == given.splitlines() * 2
+
+
+def test_a_slow_reader_of_the_copy_gets_everything(stage):
+    given = numbered(20000)
+    logger = start(stage, "--copy", "s4096", "n5", "./a", stdout=subprocess.PIPE)
+    feeding = threading.Thread(target=lambda: (logger.stdin.write(given), logger.stdin.close()))
+    feeding.start()
+    got = []
+    while piece := os.read(logger.stdout.fileno(), 1000):
+        got.append(piece)
+    assert b"".join(got) == given
+    feeding.join(SECONDS)
+    assert logger.wait(SECONDS) == 0

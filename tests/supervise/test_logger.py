@@ -32,8 +32,8 @@ def in_its_own_directory(tmp_path, monkeypatch):
     os.chdir("/")
 
 
-def opened(*words, sleep=None):
-    logger = Logger(list(words), Patience("multilog", sleep or Nurse()), clock=lambda: LABEL)
+def opened(*words, sleep=None, **how):
+    logger = Logger(list(words), Patience("multilog", sleep or Nurse()), clock=lambda: LABEL, **how)
     start = os.getcwd()
     logger.open()
     os.chdir(start)  # a logger ends up in one of its logs
@@ -240,3 +240,76 @@ def test_a_log_is_used_by_one_logger(tmp_path):
     opened("./log")
     with pytest.raises(Temporary, match="^unable to lock directory ./log: temporary failure$"):
         opened("./log")
+
+
+class Clock:
+    """Gives one moment after another; the last one again and again."""
+
+    def __init__(self, *moments):
+        self.moments = list(moments)
+
+    def __call__(self):
+        return self.moments.pop(0) if len(self.moments) > 1 else self.moments[0]
+
+
+HOUR = 3600
+CLOCKS = [
+    # what the clock says when a file is finished                     numbers of the files that are kept, oldest first
+    ([(1000000, 500), (1000001, 500), (1000002, 500), (1000003, 500)], b"23"),
+    ([(1000000, 500), (1000000, 500), (1000000, 500), (1000000, 500)], b"23"),
+    ([(1000000, 500), (1000001, 999999500), (1000001 - HOUR, 0), (1000002 - HOUR, 0)], b"23"),
+    ([(1000000, 500), (1000001, 500), (1000001 + HOUR, 0), (1000002, 0)], b"23"),
+    # a file from a time when the clock was a year ahead stays; the others go by age
+    ([(1000000 + 365 * 24 * HOUR, 0), (1000001, 500), (1000002, 500), (1000003, 500)], b"30"),
+]
+
+
+@pytest.mark.parametrize("moments, numbers", CLOCKS)
+def test_a_clock_that_is_set_back_removes_no_young_file(tmp_path, moments, numbers):
+    logger = opened("n3", "./log", name_clock=Clock(*moments))
+    for number in b"0123":
+        feed(logger, bytes([number]))
+        feed(logger, b"\n")
+        logger.rotate()
+    text, files = kept(tmp_path / "log")
+    assert (text.replace(b"\n", b""), files) == (numbers, [".s", ".s"])
+
+
+def test_a_full_file_is_settled_when_all_of_the_block_is_written(tmp_path):
+    """The processor finds what came after the full file in the next one."""
+    logger = opened("s4096", f"!cat; cat {tmp_path}/log/current >{tmp_path}/then", "./log")
+    given = b"".join(b"%0100d\n" % number for number in range(30))
+    feed(logger, given)
+    then = (tmp_path / "then").read_bytes()
+    assert then and kept(tmp_path / "log") == (given, [".s"])
+    assert (tmp_path / "log/current").read_bytes() == then
+
+
+@pytest.mark.parametrize(
+    "sizes, block_bytes",
+    [([], 65536), (["s4096"], 2048), (["s1000000"], 65536), (["s20000", "s8192"], 4096), ([""], 49152)],
+)
+def test_a_block_makes_no_log_full_twice(sizes, block_bytes):
+    assert (
+        opened(*(word for number, size in enumerate(sizes) for word in (size, f"./{number}"))).block_bytes
+        == block_bytes
+    )
+
+
+class Kept:
+    def __init__(self):
+        self.text = b""
+
+    def write(self, text):
+        self.text += text
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000, 100000])
+@pytest.mark.parametrize("given", [b"a\n\nb", b"\n", b"", LONG + b"\nb\n" + LONG], ids=len)
+def test_a_copy_gets_every_line(given, size, tmp_path):
+    copy = Kept()
+    logger = opened("t", "./log", "-*", "./other", copy=copy)
+    feed(logger, given, size)
+    logger.finish()
+    assert copy.text == kept(tmp_path / "log")[0]
+    assert kept(tmp_path / "other")[0] == b""
