@@ -1,39 +1,78 @@
 """Keep a supervisor on every service in a directory.
 
-Looks at DIR, or the current directory, at once and then every five seconds: each directory in it whose name does not
-start with a dot is a service.  If it has a log directory when first seen, that is supervised too, and what the service
-writes to descriptor 1 goes through a pipe to descriptor 0 of its log.  The pipe stays open here, so that restarting
-either loses nothing.  There is no limit on their number.
+Looks at DIR, or the current directory: each directory in it whose name does not start with a dot is a service.  If it
+has a log directory when first seen, that is supervised too, and what the service writes to descriptor 1 goes through
+a pipe to descriptor 0 of its log.  The pipe stays open here, so that restarting either loses nothing.  There is no
+limit on their number.
+
+Services that are added, renamed or removed are seen at once, also where links lead to them, and so is another DIR in
+the place of this one: the services in both go on.  A directory that was just made is left alone until nothing came
+into it for a quarter of a second, since its log may come last.  At rest nothing wakes up.  Only where the kernel
+cannot tell of changes (network file systems, no more inotify instances), or after a warning, there is a look every five
+seconds.
+
+A supervisor that was killed is started again at once, but not twice in a second; one that was told to leave, after a
+second, if its name is still there; one that cannot begin, every five seconds.
 
 The supervisors are forked from this process; with --supervise PROGRAM, that program is found in PATH and executed.
 
 Like the original it dies of SIGTERM and leaves the supervisors to themselves.  With --stop-on-term, SIGTERM, SIGINT
-and SIGHUP bring down every service and then its log, kill what is left after four seconds, and end with 0.  In this
-mode each supervisor has a process group of its own; a service whose supervisor was killed is ended before another is
-started; and supervisors left by an earlier pysvscan are brought down first.
+and SIGHUP bring down every service and then its log, kill what is left after four seconds or as many as --stop-seconds
+says, and end with 0.  In this mode each supervisor has a process group of its own; a service whose supervisor was
+killed is ended before another is started; and supervisors left by an earlier pysvscan are brought down first.
 """
 
 import os
 
 from pyqmail.base.failure import Temporary
+from pyqmail.base.numbers import is_number
 from pyqmail.base.options import Argument, Flag, Program, Rest, Value
 from pyqmail.programs.registry import load
 from pyqmail.supervise.scanning import keep_scanning
+from pyqmail.supervise.stopping import STOP_SECONDS
 from pyqmail.system.processes import find_ours
+
+
+def seconds(text):
+    """Return the number, at most an hour.  Raises ValueError for anything else."""
+    number = int(text) if is_number(text) else 0
+    if not 1 <= number <= 3600:
+        raise ValueError(text)
+    return number
+
 
 PROGRAM = Program(
     name="pysvscan",
     summary="keep a supervisor on every service in a directory",
     original="svscan",
-    usage="svscan [ --stop-on-term ] [ --supervise program ] [ dir ]",
+    usage="svscan [ --stop-on-term ] [ --stop-seconds n ] [ --supervise program ] [ dir ]",
     options=[
         Flag(None, "stop_on_term", "bring everything down on SIGTERM, SIGINT or SIGHUP", long="stop-on-term"),
+        Value(
+            None,
+            "stop_seconds",
+            "n",
+            "the same, killing what is left after n seconds",
+            convert=seconds,
+            long="stop-seconds",
+        ),
         Value(None, "supervise", "program", "execute this instead of forking our own", long="supervise"),
     ],
-    defaults={"stop_on_term": False, "supervise": None},
+    defaults={"stop_on_term": False, "stop_seconds": None, "supervise": None},
     arguments=[Argument("dir", "where the services are", optional=True), Rest("ignored")],
     environment=("PATH",),
     exits={0: "stopped by a signal with --stop-on-term", 111: "cannot enter the directory"},
+    notes=[
+        (
+            "In a container",
+            "As process 1 it reaps whatever loses its parent, and is told to stop as with --stop-on-term by SIGTERM, "
+            "SIGINT, SIGQUIT or SIGPWR: a first process has no default actions, and would not end at all.  SIGHUP makes "
+            "it look at the directory again, for what the kernel does not tell of, like a new mount.  --stop-seconds should "
+            "be less than the time after which the container is killed; that is often ten seconds.  Its descriptors 1 and 2 "
+            "are those of services without a log, and of every supervisor's and log's messages.\n\n"
+            "The services may stand on a file system that cannot be written to: see SUPERVISEDIR in pysupervise(8).",
+        ),
+    ],
     see=("pysupervise(8)", "pysvc(8)", "pysvstat(8)"),
 )
 
@@ -43,7 +82,9 @@ def main(argv):
 
 
 def work(call):
+    place = None
     if call.dir is not None:
+        place = _absolute(os.fsencode(call.dir))
         try:
             os.chdir(call.dir)
         except OSError as error:
@@ -51,5 +92,15 @@ def work(call):
     program, path = call.supervise, call.environ.get(b"PATH")
     is_ours = program is None or find_ours(os.fsencode(program), path) == "pysupervise"
     main = load("pysupervise").main if is_ours else None
-    keep_scanning(main, program or "supervise", call.stop_on_term)
+    is_stoppable = call.stop_on_term or call.stop_seconds is not None or os.getpid() == 1
+    stop_seconds = (call.stop_seconds or STOP_SECONDS) if is_stoppable else None
+    keep_scanning(main, program or "supervise", stop_seconds, place)
     return 0
+
+
+def _absolute(path):
+    """Return what leads there from anywhere; None if nothing does."""
+    try:
+        return os.path.join(os.getcwdb(), path)
+    except OSError:
+        return None if not path.startswith(b"/") else path

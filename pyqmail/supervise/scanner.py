@@ -4,33 +4,41 @@ A service is known by device and inode of its directory, not by its name.  If it
 seen, its descriptor 1 and the log's descriptor 0 are one pipe, of which we hold both ends, so that neither
 side's restart loses a line.
 
-How a supervisor is started, and what to do when descriptors run out, is given from outside: see starting.py.
+When to make the next pass is known after each.  How a supervisor is started, what to do when descriptors run out, and
+how changes are noticed is given from outside: see starting.py and watching.py.
 """
 
 import errno
+import fcntl
 import os
 import signal
 import stat
+import termios
+import time
 
 from pyqmail.base.failure import reason
+from pyqmail.supervise.watching import Ground, Watching
 from pyqmail.system.descriptors import log
 
-SECONDS = 5.0
+SECONDS = 5.0  # until we look again, where something is wrong or nothing tells us that it changed
+RESTART_SECONDS = 1.0
+SETTLE_SECONDS = 0.25  # a new directory is left alone while it is being filled: its log may come last
 LONGEST_LOGGED_NAME = 255
 SERVICE, LOG = PARTS = 0, 1
+_TOO_MANY = (errno.EMFILE, errno.ENFILE)
 
 
 class Slot:
     """One service: its name in the last pass, and the pids of its supervisor and its log's; 0 is none.
 
-    pipe: (read, write) if it is logged, else None.
+    pipe: (read, write) if it is logged, else None.  due: for each of the two, when it may be started (time.monotonic).
     """
 
-    __slots__ = ("identity", "name", "pids", "pipe", "is_present")
+    __slots__ = ("identity", "name", "pids", "due", "pipe", "is_present")
 
     def __init__(self, identity, name, pipe):
         self.identity, self.name, self.pipe = identity, name, pipe
-        self.pids = [0, 0]
+        self.pids, self.due = [0, 0], [0.0, 0.0]
         self.is_present = True
 
     def folder(self, part: int) -> bytes:
@@ -48,51 +56,71 @@ class Scanner:
     """Looks at the working directory.  slots: what is known now, identity -> Slot, in the order found.
 
     ends_orphans: a service whose supervisor was killed is told to end, with all of their process group.
+    clock: seconds that only grow.
     """
 
-    def __init__(self, supervise, descriptors, ends_orphans=False) -> None:
+    def __init__(
+        self, supervise, descriptors, ends_orphans=False, watching=None, ground=None, clock=time.monotonic
+    ) -> None:
         self._supervise, self._descriptors, self._ends_orphans = supervise, descriptors, ends_orphans
+        self._watching, self._ground, self._clock = watching or Watching(), ground or Ground(), clock
         self.slots = {}
+        self._by_pid = {}  # pid of a supervisor -> its slot, which of the two it is, and since when
+        self._has_scanned, self._without_pipe, self._next = False, [], None
 
-    def scan(self) -> None:
-        """Make one pass: reap, look at every name, start what does not run, free what has gone."""
+    def scan(self) -> float | None:
+        """Make one pass: reap, look at every name, start what does not run, free what has gone.
+
+        Returns when (on the clock) to make another one, None: when something changes.
+        """
         self.reap()
-        if not self.look():
-            return
-        for slot in self.slots.values():
-            if slot.is_present:
-                self._start(slot)
-        self._free()
+        self._next = None
+        if self.look():
+            self._has_scanned = True
+            for slot in self.slots.values():
+                if slot.is_present:
+                    self._start(slot)
+            self._free()
+        if self._watching.is_blind:
+            self._again_in(SECONDS)
+        return self._next
 
     def look(self) -> bool:
         """Find the services that are there now; start nothing.  Returns whether the directory could be read."""
         for slot in self.slots.values():
             slot.is_present = False
+        self._watching.begin()
+        self._ground.go(self._watching)
         try:
             with os.scandir(b".") as entries:
-                names = [entry.name for entry in entries]
+                found = list(entries)
         except OSError as error:
-            warn("unable to read directory", error)
+            self._warn("unable to read directory", error)
             return False
-        for name in names:
-            if not name.startswith(b"."):
-                self._see(name)
+        without_pipe, self._without_pipe = self._without_pipe, []
+        for entry in found:
+            if not entry.name.startswith(b"."):
+                self._see(entry)
+        self._watching.finish()
+        self._tell_of_pipes(without_pipe)
         return True
 
-    def reap(self) -> None:
-        """Reap all children that have ended; a supervisor's slot is free then."""
-        by_pid = {pid: (slot, part) for slot in self.slots.values() for part, pid in enumerate(slot.pids) if pid}
+    def reap(self) -> bool:
+        """Reap all children that have ended; return whether a supervisor was among them: its slot is free then."""
+        has_ended = False
         while True:
             try:
                 # looked at before it is reaped: until then nobody else can get its number
                 ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
-                return
+                return has_ended
             if ended is None:
-                return
-            slot, part = by_pid.get(ended.si_pid, (None, None))
+                return has_ended
+            slot, part, since = self._by_pid.pop(ended.si_pid, (None, None, None))
             if slot is not None:
+                has_ended = True
                 slot.pids[part] = 0
+                slot.due[part] = self._due(since, ended)
                 if self._ends_orphans and ended.si_code != os.CLD_EXITED:
                     self._end_group(slot.folder(part), ended.si_pid)
             os.waitpid(ended.si_pid, 0)
@@ -103,6 +131,17 @@ class Scanner:
             slot.close_pipe()
         self.slots.clear()
 
+    def _due(self, since, ended):
+        """Return when a supervisor may be started again.
+
+        Killed: at once, if a second has passed since the start.  Told to leave: after a second, in which whoever told
+        it can take the name away.  Not able to begin: as the original, five seconds after the start.
+        """
+        now = self._clock()
+        if ended.si_code != os.CLD_EXITED:
+            return since + RESTART_SECONDS
+        return max(now + RESTART_SECONDS, since + SECONDS if ended.si_status else 0)
+
     def _end_group(self, folder, group):
         log(f"svscan: warning: supervise {os.fsdecode(folder)} was killed, ending its service")
         for number in (signal.SIGTERM, signal.SIGCONT):
@@ -111,54 +150,97 @@ class Scanner:
             except (ProcessLookupError, PermissionError):
                 return
 
-    def _see(self, name):
+    def _see(self, entry):
+        name = entry.name
         try:
+            if entry.is_symlink():
+                self._watching.links(name)
             found = os.stat(name)
         except OSError as error:
-            return warn(f"unable to stat {os.fsdecode(name)}", error)
+            return self._warn(f"unable to stat {os.fsdecode(name)}", error)
         if not stat.S_ISDIR(found.st_mode):
             return None
         identity = (found.st_dev, found.st_ino)
         slot = self.slots.get(identity)
         if slot is None:
-            return self._admit(identity, name)
+            return self._admit(identity, name, found)
         if not slot.is_present:  # a second name for the same directory is of no interest
             slot.is_present, slot.name = True, name
         return None
 
-    def _admit(self, identity, name):
+    def _admit(self, identity, name, found):
+        if self._has_scanned and 0 <= (age := time.time() - found.st_mtime) < SETTLE_SECONDS:
+            return self._again_in(SETTLE_SECONDS - age)
         try:
             pipe = self._make_pipe() if _has_log(name) else None
         except _NoLog as problem:
-            return warn(f"unable to stat {os.fsdecode(name)}/log", problem.error)
+            return self._warn(f"unable to stat {os.fsdecode(name)}/log", problem.error)
         except OSError as error:
-            return warn(f"unable to create pipe for {os.fsdecode(name)}", error)
+            if error.errno in _TOO_MANY:
+                return self._without_pipe.append((name, error))
+            return self._warn(f"unable to create pipe for {os.fsdecode(name)}", error)
         self.slots[identity] = Slot(identity, name, pipe)
         return None
 
     def _make_pipe(self):
-        try:
-            return os.pipe()
-        except OSError as error:
+        while True:
+            try:
+                pipe = os.pipe()
+                if self._descriptors is None or self._descriptors.has_room_above(max(pipe)):
+                    return pipe
+                for fd in pipe:
+                    os.close(fd)
+                error = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            except OSError as problem:
+                error = problem
             if error.errno != errno.EMFILE or not self._descriptors.allow_more():
-                raise
-        return os.pipe()
+                raise error
+
+    def _tell_of_pipes(self, before):
+        """Say in one line, once, that descriptors have run out: it may be for hundreds of services."""
+        if not self._without_pipe:
+            return
+        self._again_in(SECONDS)
+        name, error = self._without_pipe[0]
+        number = len(self._without_pipe) - 1
+        if number + 1 != len(before):
+            more = f" and {number} more" if number else ""
+            log(f"svscan: warning: unable to create pipe for {os.fsdecode(name)}{more}: {reason(error)}")
 
     def _start(self, slot):
         parts = ((SERVICE, 1),) if slot.pipe is None else ((SERVICE, 1), (LOG, 0))
+        now = self._clock()
         for part, descriptor in parts:
             if slot.pids[part]:
                 continue
+            if slot.due[part] > now:
+                self._again_in(slot.due[part] - now)
+                continue
             theirs = None if slot.pipe is None else (slot.pipe[descriptor], descriptor)
             try:
-                slot.pids[part] = self._supervise(slot.name, part == LOG, theirs)
+                pid = self._supervise(slot.name, part == LOG, theirs)
             except OSError as error:
-                warn(f"unable to fork for {os.fsdecode(slot.folder(part))}", error)
+                slot.due[part] = now + SECONDS
+                self._warn(f"unable to fork for {os.fsdecode(slot.folder(part))}", error)
+                continue
+            slot.pids[part] = pid
+            self._by_pid[pid] = slot, part, now
 
     def _free(self):
         for slot in [slot for slot in self.slots.values() if not slot.is_present and slot.pids == [0, 0]]:
+            if slot.pipe is not None and (unread := _unread_bytes(slot.pipe[0])):
+                log(f"svscan: warning: log of {os.fsdecode(slot.name)} has left {unread} bytes unread")
             slot.close_pipe()
             del self.slots[slot.identity]
+
+    def _warn(self, text, error):
+        """Say what could not be done; we go on, and look again."""
+        log(f"svscan: warning: {text}: {reason(error)}")
+        self._again_in(SECONDS)
+
+    def _again_in(self, seconds):
+        when = self._clock() + seconds
+        self._next = when if self._next is None else min(self._next, when)
 
 
 class _NoLog(Exception):
@@ -179,6 +261,5 @@ def _has_log(name):
     return True
 
 
-def warn(text: str, error: OSError) -> None:
-    """Say what could not be done; the scanner goes on."""
-    log(f"svscan: warning: {text}: {reason(error)}")
+def _unread_bytes(fd):
+    return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), "little")

@@ -1,72 +1,129 @@
-"""The life of svscan: a pass every five seconds, for ever or until a signal says to stop."""
+"""The life of svscan: a pass at once, and one whenever something has changed, for ever or until told to stop.
+
+What changes is a name (the kernel gives notice), or a supervisor that ends (SIGCHLD).  At rest there is no timer.  Where
+the kernel has no notices to give, or something is wrong that may get better, there is a pass every five seconds.
+"""
 
 import gc
 import os
 import signal
+import time
 
 from pyqmail.supervise.control import is_supervised
-from pyqmail.supervise.scanner import PARTS, SECONDS, Scanner
+from pyqmail.supervise.scanner import PARTS, Scanner
 from pyqmail.supervise.starting import DescriptorLimit, Starter, inherited_descriptors
-from pyqmail.system.loop import Loop, Promise, TimedOut
+from pyqmail.supervise.watching import Ground, Watching
+from pyqmail.system.loop import READ, Loop, Promise
+from pyqmail.system.notices import Notices
 
+PAUSE_SECONDS = 0.1  # between passes at least: changes come in crowds
 STOPPING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+# the first process has no default actions; QUIT and PWR are how some containers are told to stop
+STOPPING_SIGNALS_OF_FIRST = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGPWR)
 
 
-def keep_scanning(main, program: str, is_stoppable: bool) -> None:
-    """Scan the working directory.  Returns only if stoppable, when everything is down.
+def keep_scanning(main, program: str, stop_seconds: float | None, place: bytes | None) -> None:
+    """Scan the working directory.  Returns only if stop_seconds is given, when everything is down.
 
-    main: of our own supervisor's module, forked; None: program is executed.
+    main: of our own supervisor's module, forked; None: program is executed.  place: see Ground.
     """
     kept = inherited_descriptors()
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    loop, limit = Loop(), DescriptorLimit()
+    loop, limit, notices = Loop(), DescriptorLimit(), _notices()
+    is_stoppable = stop_seconds is not None
     starter = Starter(main, program, loop, limit, kept, is_apart=is_stoppable)
-    scanner = Scanner(starter, limit, is_stoppable)
+    scanner = Scanner(starter, limit, is_stoppable, Watching(notices), Ground(place))
+    scanning = Scanning(loop, scanner, notices)
     gc.freeze()  # what is imported by now is shared with every supervisor
     if is_stoppable:
-        _scan_until_told(loop, scanner)
+        _scan_until_told(loop, scanner, scanning, stop_seconds)
     else:
-        _scan_for_ever(loop, scanner)
+        scanning.begin()
+        loop.run()
 
 
-def _scan_for_ever(loop, scanner):
-    def scan():
-        scanner.scan()
-        loop.after(SECONDS, scan)
-
-    loop.soon(scan)
-    loop.run()
+def _notices():
+    try:
+        return Notices()
+    except OSError:
+        return None
 
 
-def _scan_until_told(loop, scanner):
+class Scanning:
+    """Passes of a scanner: the first at begin(), until end()."""
+
+    def __init__(self, loop, scanner, notices) -> None:
+        self._loop, self._scanner, self._notices = loop, scanner, notices
+        self._timer, self._last = None, 0.0
+
+    def begin(self) -> None:
+        self._loop.on_signal(signal.SIGCHLD, self._child_ended)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGCHLD,))
+        if self._notices is not None:
+            self._loop.watch(self._notices.fileno(), READ, self._changed)
+        self._pass()
+
+    def hurry(self) -> None:
+        """Make a pass at once, or a moment after the last one."""
+        self._at(max(time.monotonic(), self._last + PAUSE_SECONDS))
+
+    def end(self) -> None:
+        """Make no more passes."""
+        if self._notices is not None:
+            self._loop.forget(self._notices.fileno())
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _child_ended(self):
+        if self._scanner.reap():
+            self.hurry()
+
+    def _changed(self, _):
+        if self._notices.take():
+            self.hurry()
+
+    def _at(self, when):
+        if self._timer is None or self._timer.when is None:
+            self._timer = self._loop.at(when, self._pass)
+        elif when < self._timer.when:
+            self._timer.move(when)
+
+    def _pass(self):
+        due = self._scanner.scan()
+        self._last = time.monotonic()
+        if due is not None:
+            self._at(max(due, self._last + PAUSE_SECONDS))
+
+
+def _scan_until_told(loop, scanner, scanning, stop_seconds):
     from pyqmail.system.orphans import adopt_orphans
 
+    is_first = os.getpid() == 1
     adopt_orphans()
     told = Promise()
-    for number in STOPPING_SIGNALS:
+    for number in STOPPING_SIGNALS_OF_FIRST if is_first else STOPPING_SIGNALS:
         if number == signal.SIGTERM or signal.getsignal(number) != signal.SIG_IGN:
             loop.on_signal(number, told.keep)
-    life = loop.start(_live(loop, scanner, told))
+    if is_first:
+        loop.on_signal(signal.SIGHUP, scanning.hurry)
+    life = loop.start(_live(loop, scanner, scanning, stop_seconds, told))
     life.promise.then(lambda _: loop.stop())
     loop.run()
     if life.promise.error is not None:
         raise life.promise.error
 
 
-async def _live(loop, scanner, told):
+async def _live(loop, scanner, scanning, stop_seconds, told):
     from pyqmail.supervise.stopping import Stopping
     from pyqmail.system.orphans import children
 
     scanner.look()
     if any(is_supervised(os.fsdecode(slot.folder(part))) for slot in scanner.slots.values() for part in PARTS):
-        await Stopping(loop, scanner, children).run()
+        await Stopping(loop, scanner, children, stop_seconds).run()
         scanner.close()
-    while not told.done:
-        scanner.scan()
-        try:
-            await told.within(loop, SECONDS)
-        except TimedOut:
-            pass
-    await Stopping(loop, scanner, children).run()
+    if not told.done:
+        scanning.begin()
+    await told
+    scanning.end()
+    await Stopping(loop, scanner, children, stop_seconds).run()

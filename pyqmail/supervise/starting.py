@@ -6,10 +6,13 @@ own (another service's pipe held open there would hide its end from its log).
 
 import os
 import resource
+import signal
 
 from pyqmail.base.failure import reason
 from pyqmail.system import processes
 from pyqmail.system.descriptors import log
+
+_SPARE_DESCRIPTORS = 8  # with all others in pipes we could not even read the directory
 
 
 class DescriptorLimit:
@@ -26,6 +29,10 @@ class DescriptorLimit:
         self._before = self._before or (soft, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         return True
+
+    def has_room_above(self, fd: int) -> bool:
+        """Return whether, with all up to fd in use, enough are left to go on working."""
+        return fd + _SPARE_DESCRIPTORS < resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
     def restore(self) -> None:
         """In a forked child: back to what we were started with."""
@@ -52,15 +59,21 @@ class Starter:
 
         theirs: our end of the log's pipe and the descriptor it becomes, or None.
         """
-        pid = processes.fork(lambda: self._child(name, is_log, theirs))
+        # a signal to the child, while our handlers are still there, waits until they are not
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            pid = processes.fork(lambda: self._child(name, is_log, theirs, mask))
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if self._is_apart:
             _set_group(pid)  # here too: whoever comes first, before we might signal the group
         return pid
 
-    def _child(self, name, is_log, theirs):
+    def _child(self, name, is_log, theirs, mask):
         if self._is_apart:
             _set_group(0)
         self._loop.abandon()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         shown = os.fsdecode(name)
         if theirs is not None:
             try:
@@ -86,13 +99,17 @@ class Starter:
 
 def inherited_descriptors() -> list[int]:
     """Return the descriptors above 2, sorted, that a program we exec would inherit."""
+    try:
+        open_ones = sorted(map(int, os.listdir("/proc/self/fd")))
+    except OSError:
+        open_ones = range(3, 256)  # no /proc in this container
     kept = []
-    for fd in sorted(map(int, os.listdir("/proc/self/fd"))):
+    for fd in open_ones:
         try:
             if fd > 2 and os.get_inheritable(fd):
                 kept.append(fd)
         except OSError:
-            pass  # the one that read the list
+            pass  # the one that read the list, or none at all
     return kept
 
 

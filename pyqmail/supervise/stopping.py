@@ -1,10 +1,13 @@
 """Bringing all services down: services first, each log after its service, what will not end killed.
 
+With the usual 4 s to do it in:
+
     at once     `dx` to each service.  When its supervisor has ended: our ends of the pipe are closed and its log
                 gets `x`, so that it reads to the end of file and leaves
     3 s         `k` to the services still there
     3.5 s       `dx` to the logs still there
     4 s         SIGKILL to every supervisor of ours, with its process group
+    5 s         whoever is left stays
 
 Processes that lost their parents are ours if we adopt orphans: SIGTERM once no service is left, SIGKILL at 3.5 s.
 """
@@ -15,9 +18,11 @@ import time
 
 from pyqmail.supervise.control import command, is_supervised
 from pyqmail.supervise.scanner import LOG, SERVICE
+from pyqmail.system.descriptors import log
 from pyqmail.system.loop import Promise, TimedOut
 
-KILL_SERVICES, END_LOGS, KILL_ALL, GIVE_UP = 3.0, 3.5, 4.0, 5.0
+STOP_SECONDS = 4.0
+_KILL_SERVICES, _END_LOGS, _KILL_ALL, _GIVE_UP = 0.75, 0.875, 1.0, 1.25  # of those seconds
 _TICK_SECONDS = 0.1
 
 
@@ -27,22 +32,22 @@ class Stopping:
     children() lists the pids of our children, adopted ones included.
     """
 
-    def __init__(self, loop, scanner, children) -> None:
-        self._loop, self._scanner, self._children = loop, scanner, children
+    def __init__(self, loop, scanner, children, stop_seconds: float = STOP_SECONDS) -> None:
+        self._loop, self._scanner, self._children, self._seconds = loop, scanner, children, stop_seconds
         self._slots = list(scanner.slots.values())
         self._sent = set()  # (slot, part, commands): each is sent once
         self._told = set()  # pids of orphans that got SIGTERM
         self._ended = Promise()
 
     async def run(self) -> None:
-        """Return when every supervisor and every child has ended, or at last after 5 s."""
+        """Return when every supervisor and every child has ended, or at last when it is time to give up."""
         begun = time.monotonic()
         self._loop.on_signal(signal.SIGCHLD, self._child_ended)
         while True:
             self._ended = Promise()
             self._scanner.reap()
-            passed = time.monotonic() - begun
-            if not self._press(passed) or passed >= GIVE_UP:
+            passed = (time.monotonic() - begun) / self._seconds
+            if not self._press(passed) or passed >= _GIVE_UP:
                 return
             try:
                 await self._ended.within(self._loop, _TICK_SECONDS)
@@ -53,30 +58,35 @@ class Stopping:
         self._ended.keep()
 
     def _press(self, passed):
-        """Do what is due after so many seconds; return whether anybody is left."""
+        """Do what is due when so much of the time has passed, 1.0 is all; return whether anybody is left."""
         services = logs = False
         for slot in self._slots:
             if _is_there(slot, SERVICE):
                 services = True
                 self._command(slot, SERVICE, b"dx")
-                if passed >= KILL_SERVICES:
-                    self._command(slot, SERVICE, b"k")
+                if passed >= _KILL_SERVICES and self._command(slot, SERVICE, b"k"):
+                    log(f"svscan: warning: {os.fsdecode(slot.name)} does not end, killing it")
                 continue
             slot.close_pipe()
             if _is_there(slot, LOG):
                 logs = True
                 self._command(slot, LOG, b"x")
-                if passed >= END_LOGS:
+                if passed >= _END_LOGS:
                     self._command(slot, LOG, b"dx")
-        if passed >= KILL_ALL:
+        if passed >= _KILL_ALL:
             self._kill_supervisors()
         orphans = not services and self._end_orphans(passed)
         return services or logs or orphans
 
     def _command(self, slot, part, commands):
-        """Send commands once.  A supervisor that just starts cannot be reached yet: the next turn tries again."""
-        if (slot, part, commands) not in self._sent and command(os.fsdecode(slot.folder(part)), commands):
-            self._sent.add((slot, part, commands))
+        """Send commands once; return whether that was now.
+
+        A supervisor that just starts cannot be reached yet: the next turn tries again.
+        """
+        if (slot, part, commands) in self._sent or not command(_folder(slot, part), commands):
+            return False
+        self._sent.add((slot, part, commands))
+        return True
 
     def _kill_supervisors(self):
         for slot in self._slots:
@@ -90,7 +100,7 @@ class Stopping:
         ours = {pid for slot in self._slots for pid in slot.pids}
         orphans = [pid for pid in self._children() if pid not in ours]
         for pid in orphans:
-            if passed >= END_LOGS:
+            if passed >= _END_LOGS:
                 _tell(os.kill, pid, signal.SIGKILL)
             elif pid not in self._told:
                 self._told.add(pid)
@@ -101,7 +111,17 @@ class Stopping:
 
 def _is_there(slot, part):
     """Return whether a supervisor is there: ours, or one that somebody started before us."""
-    return slot.pids[part] != 0 or is_supervised(os.fsdecode(slot.folder(part)))
+    return slot.pids[part] != 0 or is_supervised(_folder(slot, part))
+
+
+def _folder(slot, part):
+    """Return where to reach a supervisor: where ours stands, which may have no name among the services any more."""
+    if slot.pids[part]:
+        try:
+            return os.readlink(f"/proc/{slot.pids[part]}/cwd")
+        except OSError:
+            pass  # no /proc
+    return os.fsdecode(slot.folder(part))
 
 
 def _tell(send, pid, number):

@@ -17,6 +17,7 @@ _CHANGES = _MOVED_FROM | _MOVED_TO | _CREATE | _DELETE | _DELETE_SELF | _MOVE_SE
 _OVERFLOW, _IGNORED = 0x4000, 0x8000
 _HEAD_BYTES = 16  # an event: number, mask, cookie, length of the name that follows; 4 bytes each
 _BLOCK_BYTES = 16384
+_SHARED_FILE_SYSTEMS = ("nfs", "cifs", "smb", "9p", "afs", "ceph", "fuse", "virtiofs", "vboxsf")
 
 
 class Notices:
@@ -102,3 +103,21 @@ def _events(block: bytes):
         number = int.from_bytes(block[at : at + 4], sys.byteorder, signed=True)
         yield number, int.from_bytes(block[at + 4 : at + 8], sys.byteorder)
         at += _HEAD_BYTES + int.from_bytes(block[at + 12 : at + 16], sys.byteorder)
+
+
+def is_changed_elsewhere(path: str | bytes) -> bool:
+    """Return whether other machines can change what is in a directory: the kernel gives no notice of that.
+
+    Raises OSError if it is not there.
+    """
+    device = os.stat(path).st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            for line in file:
+                place, _, system = line.partition(" - ")  # see proc(5)
+                if place.split()[2] == number:
+                    return system.split()[0].startswith(_SHARED_FILE_SYSTEMS)
+    except OSError:
+        pass  # no /proc: believe in notices
+    return False

@@ -1,14 +1,20 @@
 """What a scanner takes for a service, what it starts and when it lets go.  Supervisors are recorded, not run."""
 
+import errno
 import os
+import signal
+import time
 
 import pytest
 
 from pyqmail.supervise.scanner import Scanner
+from pyqmail.supervise.starting import DescriptorLimit
+from pyqmail.supervise.watching import Ground, Watching
+from pyqmail.system.notices import Notices
 
 
 class Record:
-    """Stands for supervisors: each is a child that ends when told."""
+    """Stands for supervisors: each is a child that ends when told, with the code it is told."""
 
     def __init__(self):
         self.started, self.running = [], {}
@@ -18,22 +24,33 @@ class Record:
         pid = os.fork()
         if pid == 0:
             os.close(write)
-            os.read(read, 1)
-            os._exit(0)
+            os._exit((os.read(read, 1) or b"\0")[0])
         os.close(read)
         self.started.append((name, is_log, theirs and theirs[1]))
         self.running[name, is_log] = pid, write
         return pid
 
-    def end(self, name, is_log=False):
+    def end(self, name, is_log=False, code=0):
+        """End one, killed if code is None."""
         pid, write = self.running.pop((name, is_log))
-        os.write(write, b"x")  # closing alone would not do: those started later hold it too
+        if code is None:
+            os.kill(pid, signal.SIGKILL)
+        else:
+            os.write(write, bytes([code]))  # closing alone would not do: those started later hold it too
         os.close(write)
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
     def take(self):
         started, self.started = self.started, []
         return sorted(started)
+
+
+class Clock:
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
 
 
 @pytest.fixture
@@ -45,6 +62,27 @@ def record(tmp_path, monkeypatch):
         pid = built.running[name, is_log][0]
         built.end(name, is_log)
         os.waitpid(pid, 0)
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def told():
+    """A Watching that has notices."""
+    notices = Notices()
+    yield Watching(notices)
+    notices.close()
+
+
+def make(path, age_seconds=60):
+    """Make a directory into which nothing came for so long, nor into the one around it."""
+    path.mkdir(parents=True)
+    for changed in (path, path.parent):
+        os.utime(changed, (time.time() - age_seconds,) * 2)
+    return path
 
 
 def test_which_names_are_services(record, tmp_path, capfd):
@@ -74,26 +112,59 @@ def test_a_name_too_long_for_a_log(record, tmp_path):
     assert record.take() == [(name.encode(), False, 1), (name.encode(), True, 0)]
 
 
-def test_what_ended_is_started_at_the_next_pass(record, tmp_path):
+PACES = [
+    # it ends, so many seconds after its start     seconds from its end to the next start
+    (None, 0.5, 0.5),  # killed
+    (None, 30, 0),
+    (0, 0.5, 1),  # told to leave
+    (0, 30, 1),
+    (111, 0.5, 4.5),  # not able to begin
+    (111, 30, 1),
+]
+
+
+@pytest.mark.parametrize("is_log", [False, True])
+@pytest.mark.parametrize("code, lived, waits", PACES)
+def test_what_ended_is_started_again(record, tmp_path, clock, told, code, lived, waits, is_log):
     (tmp_path / "a/log").mkdir(parents=True)
-    scanner = Scanner(record, None)
-    scanner.scan()
-    record.take()
-    scanner.scan()
-    assert record.take() == []
-    record.end(b"a", is_log=True)
-    scanner.scan()
-    assert record.take() == [(b"a", True, 0)]
+    scanner = Scanner(record, None, watching=told, clock=clock)
+    assert scanner.scan() is None
+    assert record.take() == [(b"a", False, 1), (b"a", True, 0)]
+    clock.now += lived
+    assert scanner.scan() is None and record.take() == []
+    record.end(b"a", is_log, code)
+    assert scanner.reap() and not scanner.reap()
+    if waits:
+        assert scanner.scan() == clock.now + waits and record.take() == []
+        clock.now += waits
+    assert scanner.scan() is None
+    assert record.take() == [(b"a", is_log, int(not is_log))]
 
 
-def test_a_renamed_service_is_the_same(record, tmp_path):
+def test_a_name_that_comes_back_starts_at_once(record, tmp_path, clock, told):
     (tmp_path / "a").mkdir()
-    scanner = Scanner(record, None)
+    scanner = Scanner(record, None, watching=told, clock=clock)
+    scanner.scan()
+    record.end(b"a", code=111)
+    (tmp_path / "a").rename(tmp_path / ".a")
+    scanner.scan()
+    assert scanner.slots == {}
+    (tmp_path / ".a").rename(tmp_path / "a")
+    os.utime(tmp_path / "a", (0, 0))
+    record.take()
+    assert scanner.scan() is None and record.take() == [(b"a", False, None)]
+
+
+def test_a_renamed_service_is_the_same(record, tmp_path, clock):
+    (tmp_path / "a").mkdir()
+    scanner = Scanner(record, None, clock=clock)
     scanner.scan()
     (tmp_path / "a").rename(tmp_path / "b")
     scanner.scan()
     assert record.take() == [(b"a", False, None)]
     record.end(b"a")
+    scanner.scan()
+    clock.now += 1
     scanner.scan()
     assert record.take() == [(b"b", False, None)]
 
@@ -134,21 +205,166 @@ def test_more_than_a_thousand(tmp_path, monkeypatch):
     assert len(started) == 1100
 
 
-def test_a_failing_fork_is_a_warning_and_is_tried_again(tmp_path, monkeypatch, capfd):
+def test_a_failing_fork_is_a_warning_and_is_tried_again(tmp_path, monkeypatch, capfd, clock):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a/log").mkdir(parents=True)
 
     def failing(*_):
         raise BlockingIOError(11, "no more")
 
-    scanner = Scanner(failing, None)
-    scanner.scan()
+    scanner = Scanner(failing, None, clock=clock)
+    assert scanner.scan() == clock.now + 5
     assert capfd.readouterr().err == (
         "svscan: warning: unable to fork for a: temporary failure\n"
         "svscan: warning: unable to fork for a/log: temporary failure\n"
     )
     started = []
     scanner._supervise = lambda name, is_log, theirs: started.append(is_log) or 1
+    assert scanner.scan() == clock.now + 5 and started == []
+    clock.now += 5
     scanner.scan()
     assert started == [False, True]
     scanner.close()
+
+
+def test_when_to_look_again(record, tmp_path, clock, told):
+    (tmp_path / "a").mkdir()
+    scanner = Scanner(record, None, clock=clock)
+    assert scanner.scan() == scanner.scan() == clock.now + 5  # nothing tells us
+    record.end(b"a")
+    scanner.reap()
+    scanner = Scanner(record, None, watching=told, clock=clock)
+    assert scanner.scan() is None
+    (tmp_path / "dangling").symlink_to("nowhere")
+    assert scanner.scan() == clock.now + 5  # said again, as the original does
+    (tmp_path / "dangling").unlink()
+    assert scanner.scan() is None
+
+
+def test_a_directory_that_is_being_filled_is_left_alone(record, tmp_path, clock, told):
+    make(tmp_path / "first", 0)
+    scanner = Scanner(record, None, watching=told, clock=clock)
+    assert scanner.scan() is None and len(record.take()) == 1  # that was there before us
+    make(tmp_path / "ready")
+    make(tmp_path / "ahead", -60)  # or our clock is behind
+    make(tmp_path / "filled", 0.1)
+    assert 0 < scanner.scan() - clock.now < 0.16
+    assert record.take() == [(b"ahead", False, None), (b"ready", False, None)]
+    (tmp_path / "filled/log").mkdir()
+    os.utime(tmp_path / "filled", (0, 0))
+    assert scanner.scan() is None
+    assert record.take() == [(b"filled", False, 1), (b"filled", True, 0)]
+
+
+def test_descriptors_that_run_out_are_told_once(record, tmp_path, clock, told, capfd):
+    class Limit:
+        room = 0
+
+        def has_room_above(self, fd):
+            self.room -= 1
+            return self.room >= 0
+
+        def allow_more(self):
+            return False
+
+    for name in "abcd":
+        make(tmp_path / name / "log")
+    make(tmp_path / "plain")
+    limit = Limit()
+    scanner = Scanner(record, limit, watching=told, clock=clock)
+    assert scanner.scan() == scanner.scan() == clock.now + 5
+    assert record.take() == [(b"plain", False, None)]
+    said = capfd.readouterr().err
+    assert said.startswith("svscan: warning: unable to create pipe for ")
+    assert said.endswith(" and 3 more: process cannot open more files\n") and said.count("\n") == 1
+    limit.room = 3
+    scanner.scan()
+    said = capfd.readouterr().err
+    assert said.endswith(": process cannot open more files\n") and " more: " not in said
+    limit.room = 1
+    assert scanner.scan() is None and len(record.take()) == 8
+    assert capfd.readouterr().err == ""
+    scanner.close()
+
+
+def test_some_descriptors_are_left_for_us(tmp_path, monkeypatch):
+    monkeypatch.setattr("resource.getrlimit", lambda _: (40, 40))
+    limit = DescriptorLimit()
+    assert limit.has_room_above(31) and not limit.has_room_above(32)
+    assert not limit.allow_more()
+
+
+def test_what_a_log_did_not_read_is_told(record, tmp_path, capfd):
+    make(tmp_path / "a/log")
+    scanner = Scanner(record, None)
+    scanner.scan()
+    (slot,) = scanner.slots.values()
+    os.write(slot.pipe[1], b"never read\n")
+    (tmp_path / "a").rename(tmp_path / ".a")
+    record.end(b"a")
+    record.end(b"a", is_log=True)
+    scanner.scan()
+    assert scanner.slots == {}
+    assert capfd.readouterr().err == "svscan: warning: log of a has left 11 bytes unread\n"
+
+
+def test_another_directory_in_the_place_of_ours(record, tmp_path, told):
+    ours, link = make(tmp_path / "one"), tmp_path / "services"
+    (ours / "both").symlink_to(make(tmp_path / "both"))
+    make(ours / "old")
+    link.symlink_to("one")
+    os.chdir(link)
+    scanner = Scanner(record, None, watching=told, ground=Ground(os.fsencode(link)))
+    assert scanner.scan() is None and [name for name, *_ in record.take()] == [b"both", b"old"]
+    (make(tmp_path / "two") / "both").symlink_to(tmp_path / "both")
+    make(tmp_path / "two/new")
+    link.unlink()
+    scanner.scan()
+    assert record.take() == [] and all(slot.is_present for slot in scanner.slots.values())  # until there is one
+    link.symlink_to("two")
+    scanner.scan()
+    assert record.take() == [(b"new", False, None)] and os.getcwd() == str(tmp_path / "two")
+    assert {slot.name: slot.is_present for slot in scanner.slots.values()} == {
+        b"both": True,
+        b"old": False,
+        b"new": True,
+    }
+
+
+def test_a_directory_that_was_not_named_stays_ours(record, tmp_path):
+    make(tmp_path / "one/a")
+    os.chdir(tmp_path / "one")
+    scanner = Scanner(record, None)
+    scanner.scan()
+    (tmp_path / "one").rename(tmp_path / "two")
+    make(tmp_path / "one/b"), make(tmp_path / "two/c")
+    scanner.scan()
+    assert [name for name, *_ in record.take()] == [b"a", b"c"]
+
+
+def test_a_directory_that_was_removed(record, tmp_path, clock, capfd):
+    make(tmp_path / "one/a")
+    os.chdir(tmp_path / "one")
+    scanner = Scanner(record, None, ground=Ground(os.fsencode(tmp_path / "one")), clock=clock)
+    scanner.scan()
+    (tmp_path / "one/a").rmdir()
+    (tmp_path / "one").rmdir()
+    scanner.scan()
+    assert [slot.is_present for slot in scanner.slots.values()] == [False]
+    make(tmp_path / "one/b")
+    scanner.scan()
+    assert [name for name, *_ in record.take()] == [b"a", b"b"] and capfd.readouterr().err == ""
+
+
+def test_a_directory_that_cannot_be_read(record, tmp_path, clock, told, monkeypatch, capfd):
+    make(tmp_path / "a")
+    scanner = Scanner(record, None, watching=told, clock=clock)
+    scanner.scan()
+
+    def scandir(_):
+        raise OSError(errno.EMFILE, "")
+
+    monkeypatch.setattr("os.scandir", scandir)
+    assert scanner.scan() == clock.now + 5
+    assert len(scanner.slots) == 1
+    assert capfd.readouterr().err == "svscan: warning: unable to read directory: process cannot open more files\n"

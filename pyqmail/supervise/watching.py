@@ -1,0 +1,77 @@
+"""Where a change must be seen: the directory of services, and every directory in which a link to one leads on."""
+
+import os
+
+from pyqmail.system.notices import is_changed_elsewhere
+
+_MOST_LINKS = 40  # as the kernel
+
+
+class Watching:
+    """The directories that a scanner has watched, named anew in each pass.
+
+    notices None: the kernel has none to give.  is_blind: something can change that we are not told of.
+    """
+
+    def __init__(self, notices=None) -> None:
+        self._notices = notices
+        self._watched, self._named, self._foreign = set(), set(), set()
+        self.is_blind = notices is None
+
+    def begin(self) -> None:
+        """Begin a pass: nothing is named yet."""
+        self._named = set()
+        self.is_blind = self._notices is None
+
+    def directory(self, path: bytes) -> None:
+        """Name a directory: names that come, go or change in it make a notice from now on."""
+        if self._notices is None:
+            return
+        try:
+            number = self._notices.watch(path)
+            if number not in self._watched and number not in self._named and is_changed_elsewhere(path):
+                self._foreign.add(number)
+        except OSError:
+            self.is_blind = True  # not readable for us, gone, or more than the kernel takes
+            return
+        self._named.add(number)
+        if number in self._foreign:
+            self.is_blind = True
+
+    def links(self, path: bytes) -> None:
+        """Name the directories in which the links that path is made of lead on.  No link: none."""
+        for _ in range(_MOST_LINKS):
+            try:
+                target = os.readlink(path)
+            except OSError:
+                return
+            path = os.path.join(os.path.dirname(path), target.rstrip(b"/") or b"/")
+            self.directory(os.path.dirname(path) or b".")
+
+    def finish(self) -> None:
+        """End a pass: what it did not name is not watched any more."""
+        for number in self._watched - self._named:
+            self._notices.forget(number)
+            self._foreign.discard(number)
+        self._watched = self._named
+
+
+class Ground:
+    """The directory of services: our working directory, and the absolute path by which it was given.
+
+    path None: it was not given; then it stays the same one, whatever it is called.
+    """
+
+    def __init__(self, path: bytes | None = None) -> None:
+        self._path = path
+
+    def go(self, watching: Watching) -> None:
+        """Enter the directory that the path leads to by now, and have it watched; if there is none, stay."""
+        if self._path is not None:
+            watching.links(self._path)
+            try:
+                if not os.path.samestat(os.stat(self._path), os.stat(b".")):
+                    os.chdir(self._path)
+            except OSError:
+                watching.directory(os.path.dirname(self._path))  # where it will come back
+        watching.directory(b".")
