@@ -29,6 +29,7 @@ class Intake:
 
     def _end(self, *_):
         self._ending = True
+        self._farewell = time.monotonic() + FAREWELL_SECONDS
 
     def _alarm(self, *_):
         self.wants_rotation = True
@@ -63,18 +64,15 @@ class Intake:
         poll = select.poll()
         poll.register(fd, select.POLLOUT)
         poll.register(self._wake, select.POLLIN)
-        deadline = None
         while True:
-            if self._ending and deadline is None:
-                deadline = time.monotonic() + FAREWELL_SECONDS
-            left = None if deadline is None else (deadline - time.monotonic()) * 1000
-            if left is not None and left <= 0:
-                return False
+            left = max(0, self._farewell - time.monotonic()) * 1000 if self._ending else None
             ready = [descriptor for descriptor, _ in poll.poll(left)]
             if fd in ready:
                 return True
             if self._wake in ready:
                 os.read(self._wake, 1024)
+            elif self._ending:
+                return False
 
     def close(self) -> None:
         """Give the signals back and close the pipe; descriptor 0 stays."""

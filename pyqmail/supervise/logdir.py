@@ -78,6 +78,7 @@ class LogDirectory:
     def _open_current(self, text):
         self._current = _or_fatal(text, os.open, "current", _APPEND, 0o600)
         _or_fatal(f"unable to set mode of {self.name}/current", os.fchmod, self._current, 0o644)
+        self._has_links = os.fstat(self._current).st_nlink > 0  # not on every file system
 
     def _recover(self):
         """After a crash: what a processor had completed is finished, the rest is kept as it is."""
@@ -169,7 +170,7 @@ class LogDirectory:
     def _write(self, data) -> int:
         while True:
             count = self._insist(f"unable to write to {self.name}/current", _write_some, self._current, data)
-            if os.fstat(self._current).st_nlink:
+            if not self._has_links or os.fstat(self._current).st_nlink:
                 break
             self._renew()  # somebody has removed it: nobody would find what was written
         self._bytes += count

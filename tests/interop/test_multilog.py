@@ -55,8 +55,11 @@ def start(stage, name, script, place, **how):
 
 
 def read_line(pipe):
-    ready = select.select([pipe], [], [], SECONDS)[0]
-    return os.read(pipe.fileno(), 1000) if ready else b"nothing was said"
+    said = b""
+    while not said.endswith(b"\n"):
+        assert select.select([pipe], [], [], SECONDS)[0], f"no whole line was said, only {said}"
+        said += os.read(pipe.fileno(), 1000) or b"the end\n"
+    return said
 
 
 def read(path):
@@ -488,3 +491,20 @@ def test_nothing_waits_in_the_logger(stage, name):
         written += piece
         if not written.endswith(b"\nc"):
             stage.until(lambda: read(stage.place / "a/current") == written)
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
+@BOTH
+def test_what_is_synced(stage, name):
+    """current at each rotation and at the end; processed and newstate when they are complete."""
+    trace = stage.place / "trace"
+    place = stage.place / name
+    place.mkdir()
+    for script, synced in ((["s4096", "n99", "./a"], 1), (["s4096", "n99", "!cat", "./b"], 3)):
+        words = ["strace", "-f", "-e", "trace=fsync,fdatasync,sync", "-o", trace, *stage.command(name), *script]
+        done = subprocess.run(words, input=INPUTS["short"], cwd=place, capture_output=True, timeout=60)
+        if b"strace: " in done.stderr:
+            pytest.skip("tracing is not possible here")
+        rotations = sum(file.startswith("@") for file in os.listdir(place / script[-1]))
+        calls = [line for line in trace.read_bytes().splitlines() if b"sync(" in line]
+        assert rotations > 10 and len(calls) == rotations * synced + 1

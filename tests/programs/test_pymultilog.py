@@ -28,8 +28,11 @@ def read(path):
 
 
 def read_line(pipe):
-    ready = select.select([pipe], [], [], SECONDS)[0]
-    return os.read(pipe.fileno(), 1000) if ready else b"nothing was said"
+    said = b""
+    while not said.endswith(b"\n"):
+        assert select.select([pipe], [], [], SECONDS)[0], f"no whole line was said, only {said}"
+        said += os.read(pipe.fileno(), 1000) or b"the end\n"
+    return said
 
 
 def lines_of(log):
@@ -371,6 +374,19 @@ def test_a_copy_that_is_not_read_holds_up_no_line_that_was_read(stage):
     os.close(writing)
     os.close(reading)
     assert lines_of(stage.place / "a") == given.splitlines() * 2
+
+
+def test_a_copy_that_is_read_after_term_is_whole(stage):
+    given = numbered(4000)
+    logger = start(stage, "--copy", "s1000000", "./a", stdout=subprocess.PIPE)
+    logger.stdin.write(given[:64000])
+    stage.until(lambda: size(stage.place / "a") == 64000)
+    logger.stdin.write(given[64000:])
+    stage.until(lambda: size(stage.place / "a") == 128000)  # its copy does not fit into the pipe any more
+    logger.send_signal(signal.SIGTERM)
+    assert read_all(logger.stdout) == given
+    assert logger.wait(SECONDS) == 0
+    assert logger.stderr.read() == b""
 
 
 def test_a_slow_reader_of_the_copy_gets_everything(stage):

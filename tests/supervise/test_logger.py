@@ -140,6 +140,18 @@ def test_processor_is_tried_until_it_succeeds(tmp_path, capfd):
     assert capfd.readouterr().err == "multilog: warning: processor failed in ./log, pausing\n" * 2
 
 
+def test_processor_that_is_tried_again_finds_the_old_state_and_nothing_of_its_own(tmp_path):
+    log = tmp_path / "log"
+    opened("./log").finish()
+    (log / "state").write_text("old ")
+    script = f"!cat <&4; test -e {tmp_path}/ready || {{ echo much more than before >&5; exit 3; }}; cat; echo new >&5"
+    logger = opened(script, "./log", sleep=Nurse((tmp_path / "ready").touch))
+    feed(logger, b"a\n")
+    logger.rotate()
+    assert kept(log) == (b"old a\n", [".s"])
+    assert (log / "state").read_bytes() == b"new\n"
+
+
 def test_processor_killed_by_a_signal_is_run_again(tmp_path, capfd):
     nurse = Nurse((tmp_path / "ready").touch, pauses=2)
     logger = opened("s4096", f"!test -e {tmp_path}/ready || kill -9 $$; cat", "./log", sleep=nurse)
