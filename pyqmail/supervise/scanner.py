@@ -62,7 +62,7 @@ class Scanner:
     def __init__(
         self, supervise, descriptors, ends_orphans=False, watching=None, ground=None, clock=time.monotonic
     ) -> None:
-        self._supervise, self._descriptors, self._ends_orphans = supervise, descriptors, ends_orphans
+        self._supervise, self._descriptors, self.ends_orphans = supervise, descriptors, ends_orphans
         self._watching, self._ground, self._clock = watching or Watching(), ground or Ground(), clock
         self.slots = {}
         self._by_pid = {}  # pid of a supervisor -> its slot, which of the two it is, and since when
@@ -121,7 +121,7 @@ class Scanner:
                 has_ended = True
                 slot.pids[part] = 0
                 slot.due[part] = self._due(since, ended)
-                if self._ends_orphans and ended.si_code != os.CLD_EXITED:
+                if self.ends_orphans and ended.si_code != os.CLD_EXITED:
                     self._end_group(slot.folder(part), ended.si_pid)
             os.waitpid(ended.si_pid, 0)
 

@@ -89,6 +89,7 @@ class Stopping:
         return True
 
     def _kill_supervisors(self):
+        self._scanner.ends_orphans = False  # their groups go with them
         for slot in self._slots:
             for pid in slot.pids:
                 if pid:

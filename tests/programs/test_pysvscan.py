@@ -147,6 +147,184 @@ def test_descriptors_run_out(stage):
     assert scanner.wait(10) == 0 and stage.err() == b""
 
 
+# changes
+
+
+def wait_seconds(pid):
+    """Return how long a process that waits for events will do so at most, as the kernel has it: -1 is for ever."""
+    with open(f"/proc/{pid}/syscall", encoding="ascii") as file:
+        words = file.read().split()  # the call's number, then epoll_wait's epfd, events, maxevents, timeout
+    return (
+        int.from_bytes(int(words[4], 16).to_bytes(8, "little")[:4], "little", signed=True) if len(words) > 4 else None
+    )
+
+
+def sleeps_for_ever(*pids):
+    return all(wait_seconds(pid) == -1 for pid in pids)
+
+
+def supervisor(stage, folder):
+    return int(field(stage.up(folder), "PPid"))
+
+
+@pytest.mark.parametrize("options", [(), ("--stop-on-term",), ("--stop-on-term", ".")])
+@pytest.mark.skipif(not os.path.exists("/proc/self/syscall"), reason="the kernel does not tell system calls")
+def test_at_rest_nobody_wakes_up(stage, tmp_path, options):
+    """Nothing but an event wakes a process that waits without a time limit."""
+    (tmp_path / "real").mkdir()
+    folders = [stage.service("a", LOGGED, log=TO_FILE), stage.service("b"), stage.service("down", is_down=True)]
+    (stage.place / "link").symlink_to(stage.service(".real"))
+    scanner = start(stage, *options)
+    pids = [supervisor(stage, place) for place in (folders[0], folders[0] / "log", folders[1], stage.place / "link")]
+    stage.until(lambda: sleeps_for_ever(scanner.pid, *pids), 3)
+    number = field(scanner.pid, "voluntary_ctxt_switches")
+    (folders[0] / "root").mkdir()  # of no interest
+    (tmp_path / "other").touch()
+    assert sleeps_for_ever(scanner.pid, *pids) and field(scanner.pid, "voluntary_ctxt_switches") == number
+    assert stage.err() == b""
+
+
+def test_a_trouble_is_looked_at_again(stage):
+    (stage.place / "dangling").symlink_to("missing")
+    scanner = start(stage)
+    stage.until(lambda: stage.err().count(b"unable to stat dangling: file does not exist\n") == 1)
+    stage.until(lambda: 0 < (wait_seconds(scanner.pid) or 0) <= 5000)
+    folder = stage.service("missing")
+    stage.up(folder)
+    stage.until(lambda: sleeps_for_ever(scanner.pid), 3)
+
+
+def soon(stage, holds):
+    """Wait for what happens without the five seconds of the original."""
+    return stage.until(holds, 3.5)
+
+
+def test_what_comes_is_seen_at_once(stage, tmp_path):
+    start(stage)
+    stage.up(stage.service("first"))
+    ready = stage.service(".a")
+    begun = time.monotonic()
+    shown = ready.rename(stage.place / "a")
+    soon(stage, lambda: stage.pid(shown))
+    (tmp_path / "elsewhere").mkdir()
+    elsewhere = stage.service("../elsewhere/b", LOGGED, log=TO_FILE)
+    (stage.place / "b").symlink_to(elsewhere)
+    soon(stage, lambda: stage.pid(elsewhere) and lines(elsewhere))
+    for name in ("c", "c/log"):  # piece by piece, its log last
+        (stage.place / name).mkdir()
+        (stage.place / name / "run").write_text(LOGGED if name == "c" else TO_FILE)
+        (stage.place / name / "run").chmod(0o755)
+    soon(stage, lambda: stage.pid(stage.place / "c") and lines(stage.place / "c"))
+    assert time.monotonic() - begun < 3.5
+    assert stage.err() == b""
+
+
+def test_another_target_of_a_link(stage, tmp_path):
+    for name in ("set", "new"):
+        (tmp_path / name).mkdir()
+    target = stage.service("../set/a")
+    (stage.place / "a").symlink_to(target)
+    scanner = start(stage)
+    first = stage.up(target)
+    moved = target.rename(tmp_path / "old")
+    other = stage.service("../new/a").rename(target)
+    soon(stage, lambda: stage.pid(other) and stage.is_supervised(other))
+    assert stage.pid(moved) == first and stage.pid(other) != first  # beside the old one, as ever
+    assert scanner.poll() is None
+
+
+def test_another_directory(stage, tmp_path):
+    """A link to a set of services is turned to another one: what is in both goes on."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    both = stage.service("both")
+    old, new = stage.service("../one/old"), stage.service("../two/new")
+    for name in ("one", "two"):
+        (tmp_path / name / "both").symlink_to(both)
+    (tmp_path / "set").symlink_to("one")
+    start(stage, "../set")
+    first, last = stage.up(both), stage.up(old)
+    (tmp_path / "next").symlink_to("two")
+    (tmp_path / "next").rename(tmp_path / "set")
+    soon(stage, lambda: stage.pid(new))
+    assert (stage.pid(both), stage.pid(old)) == (first, last)
+    stage.run("pysvc", "-dx", old)
+    soon(stage, lambda: not stage.is_supervised(old))
+    os.kill(int(field(first, "PPid")), signal.SIGKILL)
+    soon(stage, lambda: stage.is_supervised(both))
+    os.kill(first, signal.SIGKILL)
+    stage.run("pysvc", "-dx", new, both)
+
+
+def test_a_killed_supervisor_is_started_at_once_but_not_twice_in_a_second(stage):
+    folder = stage.service("a", is_down=True)
+    start(stage)
+    stage.until(lambda: stage.is_supervised(folder))
+    seen, begun = set(), time.monotonic()
+    for _ in range(4):
+        (one,) = stage.until(lambda: {pid for pid in stage.everyone() if field(pid, "Name") == "pysupervise"} - seen)
+        stage.until(lambda: stage.is_supervised(folder))
+        seen.add(one)
+        os.kill(one, signal.SIGKILL)
+    assert 2.9 < time.monotonic() - begun < 5
+
+
+def test_what_was_told_to_leave_comes_back_while_its_name_is_there(stage):
+    folder = stage.service("a")
+    start(stage)
+    first = stage.up(folder)
+    stage.run("pysvc", "-dx", folder)
+    soon(stage, lambda: stage.is_supervised(folder) and stage.pid(folder) not in (0, first))
+
+
+def test_removed_while_its_log_is_behind(stage):
+    folder = stage.service("a", "#!/bin/sh\necho one\nexec sleep 600\n", log="#!/bin/sh\nexec sleep 600\n")
+    start(stage)
+    stage.up(folder), stage.up(folder / "log")
+    hidden = folder.rename(stage.place / ".a")
+    stage.run("pysvc", "-dx", hidden, hidden / "log")
+    stage.until(lambda: stage.err() == b"svscan: warning: log of a has left 4 bytes unread\n")
+
+
+@pytest.mark.long
+def test_fifteen_hundred_services(stage):
+    """Each with a log: 3,000 supervisors and as many descriptors here."""
+    folders = [stage.service(str(number), log=stage.IDLE, is_down=True) for number in range(1500)]
+    for folder in folders:
+        (folder / "log/down").touch()
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if hard < 3100:
+        pytest.skip("not enough descriptors")
+    scanner = start(
+        stage, "--stop-seconds", "60", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    )
+    stage.until(lambda: all(stage.is_supervised(place) for folder in folders for place in (folder, folder / "log")), 60)
+    (folders[700] / "down").unlink()
+    stage.run("pysvc", "-u", folders[700])
+    stage.up(folders[700])
+    new = stage.service("new")
+    soon(stage, lambda: stage.is_supervised(new))
+    assert stage.err() == b""
+    scanner.terminate()
+    assert scanner.wait(60) == 0 and stage.everyone() == []
+
+
+def test_more_services_than_descriptors(stage):
+    folders = [stage.service(str(number), LOGGED, log=TO_FILE) for number in range(30)]
+    scanner = start(stage, "--stop-on-term", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40)))
+    line = rb"svscan: warning: unable to create pipe for \d+ and (\d+) more: process cannot open more files\n"
+    left = int(stage.until(lambda: re.fullmatch(line, stage.err()))[1]) + 1
+    assert 15 < left < 25
+    running = stage.until(lambda: len(up := [one for one in folders if lines(one)]) == 30 - left and up)
+    gone = running[0].rename(stage.place / ".gone")  # seen, although they have run out
+    stage.run("pysvc", "-dx", gone)
+    stage.until(lambda: not stage.is_supervised(gone))
+    stage.run("pysvc", "-dx", gone / "log")
+    stage.until(lambda: sum(bool(lines(one)) for one in folders) == 30 - left)
+    scanner.terminate()
+    assert scanner.wait(10) == 0
+
+
 # the clean end
 
 STUBBORN = "#!/bin/sh\ntrap '' TERM\necho begun\nwhile :; do sleep 1; done\n"
@@ -189,6 +367,47 @@ def test_a_clean_end_of_what_does_not_want_to(stage):
     assert scanner.wait(10) == 0
     assert time.monotonic() - begun < 5
     assert stage.everyone() == []
+
+
+SLOW = f"""#!{sys.executable}
+import os, signal
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+os.write(1, b"begun\\n")
+signal.sigwait([signal.SIGTERM])
+signal.sigtimedwait([signal.SIGTERM], 1.5)  # a second one does not come
+os.write(1, b"last words\\n")
+"""
+
+
+@pytest.mark.parametrize("seconds, said", [("1", ["begun"]), ("9", ["begun", "last words"])])
+def test_less_or_more_time_to_end(stage, seconds, said):
+    folder = stage.service("a", SLOW, log=TO_FILE)
+    scanner = start(stage, "--stop-seconds", seconds)
+    stage.up(folder)
+    stage.until(lambda: lines(folder) == ["begun"])
+    begun = time.monotonic()
+    scanner.terminate()
+    assert scanner.wait(15) == 0 and stage.everyone() == []
+    assert 0.7 < time.monotonic() - begun < 4 and lines(folder) == said
+    assert stage.err() == (b"svscan: warning: a does not end, killing it\n" if seconds == "1" else b"")
+
+
+@pytest.mark.parametrize("number", ["0", "x", "-1", "", "3601", "1.5"])
+def test_no_such_time(stage, number):
+    assert stage.run("pysvscan", "--stop-seconds", number).code == 100
+
+
+def test_the_end_of_services_whose_names_are_gone(stage):
+    folder = stage.service("a", LAST_WORDS, log=TO_FILE)
+    scanner = start(stage, "--stop-on-term")
+    stage.up(folder)
+    stage.until(lambda: lines(folder) == ["begun"])
+    hidden = folder.rename(stage.place / ".hidden")
+    begun = time.monotonic()
+    scanner.terminate()
+    assert scanner.wait(10) == 0 and time.monotonic() - begun < 3
+    assert lines(hidden) == ["begun", "last words"]
+    assert stage.everyone() == [] and stage.err() == b""
 
 
 def test_an_end_before_it_has_begun(stage):
