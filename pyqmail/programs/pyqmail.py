@@ -1,8 +1,15 @@
-"""The command for people: run a complete system of one's own, and render the manual pages.
+"""The command for people: run a complete system of one's own, print systemd's units, render the manual pages.
 
 `pyqmail run` makes a private home if there is none, starts every service under pysvscan, sends one message to
 the local user over SMTP, shows what became of it and stays in the foreground until Ctrl-C.
 `pyqmail send` hands it another message, from standard input.
+
+`pyqmail units` prints a .service for each directory of services in DIR, by default of those we came with.  It executes the
+directory's script run, as it is; what that says goes to the journal, and log/run is not used.  systemd restarts it a second
+after its end, tells it alone to stop, and waits until it says that it is ready if it can say so.  Services are started by root
+and give up their rights themselves, in a private home (PYQMAIL_HOME) they run as its owner.  Variables that a script asks
+for (SMTP_ADDRESS, SMTP_PORT, SMTP_LIMIT) are written into the unit if they are set.  A directory with a file down is not
+to be enabled.  With --sockets systemd listens for pysmtpd, as root, and goes on doing so while pysmtpd is started again.
 """
 
 import sys
@@ -54,6 +61,19 @@ def send(port: int, sender: str, recipients: tuple[str, ...]) -> int:
     return quickstart.send(port, sender, recipients, sys.stdin.buffer.read())
 
 
+@command.command(help="Print systemd's units for the directories of services in DIR.")
+@click.option("--to", "destination", help="Write them into this directory instead.")
+@click.option("--user", is_flag=True, help="For systemd's manager of one user, not the system's.")
+@click.option(
+    "--sockets", is_flag=True, help="Let systemd listen: a .socket beside each service that it can be had for."
+)
+@click.argument("directory", required=False, metavar="[DIR]")
+def units(destination: str | None, user: bool, sockets: bool, directory: str | None) -> int:
+    from pyqmail.programs import units as systemd
+
+    return systemd.show(directory, destination, user, sockets)
+
+
 def _options(name):
     """Return (form, meaning) of each option of a command, for the manual."""
     parameters = [one for one in command.commands[name].params if isinstance(one, click.Option)]
@@ -62,15 +82,17 @@ def _options(name):
 
 PROGRAM = Program(
     name="pyqmail",
-    summary="run a complete mail system of one's own; render the manual pages",
-    usage="pyqmail run [ --once ] [ --port P ] | pyqmail send [ --port P ] [ --sender S ] recipient ... | pyqmail man [ --check ]",
-    notes=[(f"Options of {name}", _options(name)) for name in ("run", "send", "man")],
+    summary="run a complete mail system of one's own; print systemd's units; render the manual pages",
+    usage="pyqmail run [ --once ] [ --port P ] | pyqmail send [ --port P ] [ --sender S ] recipient ... | "
+    "pyqmail units [ --to D ] [ --user ] [ --sockets ] [ DIR ] | pyqmail man [ --check ]",
+    notes=[(f"Options of {name}", _options(name)) for name in ("run", "send", "units", "man")],
     environment=["PYQMAIL_HOME", "SMTP_PORT"],
     exits={
         0: "done",
         1: "the message did not arrive, or a page is not up to date",
         2: "wrong usage",
-        111: "it could not be started",
+        100: "it is no use trying: no services in DIR, say",
+        111: "it could not be started, or written",
     },
     see=["pysvscan(8)", "pytcpserver(8)", "pysmtpd(8)", "pyqueued(8)", "pystart(8)", "pyqmail-differences(7)"],
 )

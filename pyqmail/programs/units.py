@@ -1,0 +1,179 @@
+"""`pyqmail units`: systemd's units for directories of services, which take the place of a supervisor and its logs.
+
+Each service is one .service that runs the script run, as it is.  What it says goes to the journal: its log directory is
+for supervisors.  It is started by root, as by a supervisor, and its programs give up their rights themselves; in a
+private home it runs as the home's owner.  Variables that a script asks for are passed on if we have them.
+
+With sockets, a script whose server listens at "${X_ADDRESS:-HOST}" "${X_PORT:-PORT}" has a .socket too: systemd listens
+there, also while the service is down, and the server has `fd:` for its HOST.
+"""
+
+import ipaddress
+import os
+import re
+import sys
+
+from pyqmail.base.failure import Failure, Permanent, Temporary
+from pyqmail.programs import private_home, registry
+from pyqmail.system.descriptors import read_file, write_all
+from pyqmail.system.home import find_home
+
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_NAME = re.compile(r"[A-Za-z0-9:_.-]+")
+_UNFIT = re.compile(r"[\x00-\x1f\x7f\\\"']|\s$")  # what a path would have to be escaped for, each place its own way
+_PROGRAM = re.compile(r"^\s*exec\s+([^\s<>&]+)(?!\S)", re.MULTILINE)  # not `exec 2>&1`
+_VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*):?[-=]")
+_PLACE = re.compile(r'"\$\{((\w+)_ADDRESS):-([^}"]*)\}" "\$\{(\2_PORT):-([0-9]+)\}"')
+_QUEUE = "pyqueued"
+
+
+def show(directory: str | None, target: str | None, is_user: bool, has_sockets: bool) -> int:
+    """Print the units, or write them into target; return the exit code.  directory None: the services we came with."""
+    try:
+        place = os.path.abspath(directory or private_home.services_source())
+        units = make(place, os.environb, is_user, has_sockets)
+        if target is None:
+            write_all(1, "\n".join(f"# {name}\n{text}" for name, text in units.items()).encode())
+        else:
+            _write(units, target)
+    except Failure as failure:
+        os.write(2, os.fsencode(f"pyqmail: fatal: {failure}\n"))
+        return failure.code
+    return 0
+
+
+def make(directory: str, environ, is_user: bool, has_sockets: bool) -> dict[str, str]:
+    """Return file name -> content of the units for the services in a directory.  Raises Failure."""
+    try:
+        names = sorted(name for name in os.listdir(directory) if os.path.isfile(f"{directory}/{name}/run"))
+        scripts = {name: os.fsdecode(read_file(f"{directory}/{name}/run")) for name in names if name[0] != "."}
+    except OSError as error:
+        raise Temporary(f"unable to read {error.filename or directory}", error) from None
+    if not scripts:
+        raise Permanent(f"no services in {directory}")
+    units = {}
+    for name, script in scripts.items():
+        _check(f"{directory}/{name}", name)
+        sockets = _socket(name, script, environ) if has_sockets else None
+        if sockets:
+            units[f"{name}.socket"] = sockets
+        units[f"{name}.service"] = _service(name, directory, script, environ, is_user, bool(sockets), _QUEUE in scripts)
+    return units
+
+
+def _check(path, name):
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise Permanent(f"a unit cannot name {path}") from None
+    if not _NAME.fullmatch(name) or _UNFIT.search(path):
+        raise Permanent(f"a unit cannot name {path}")
+
+
+def _service(name, directory, script, environ, is_user, has_socket, has_queue):
+    folder = f"{directory}/{name}"
+    after = [] if is_user else ["network.target"]
+    if has_queue and name != _QUEUE:
+        after.append(f"{_QUEUE}.service")
+    lines = ["[Unit]", f"Description={_description(name)}"]
+    lines += [f"After={' '.join(after)}"] if after else []
+    lines += [f"Requires={name}.socket"] if has_socket else []
+    lines += ["StartLimitIntervalSec=0", "", "[Service]"]
+    # ready is said by what run becomes, so that no other process needs to be heard
+    lines += [f"Type={'notify' if _says_ready(script) else 'exec'}", f"ExecStart={_quoted(f'{folder}/run')}"]
+    lines += [f"WorkingDirectory={folder.replace('%', '%%')}", f"SyslogIdentifier={name}"]
+    lines += [f"Environment={_quoted(word)}" for word in _environment(script, environ, has_socket)]
+    user = None if is_user else _user(environ)
+    lines += [f"User={user}"] if user else []
+    # the signal goes to run alone, as a supervisor's does; what it leaves behind is killed
+    lines += ["Restart=always", "RestartSec=1", "KillMode=mixed"]
+    if os.path.lexists(f"{folder}/down"):
+        lines += ["", "# normally down: to be started by hand"]
+    else:
+        lines += ["", "[Install]", f"WantedBy={'default' if is_user else 'multi-user'}.target"]
+        lines += [f"Also={name}.socket"] if has_socket else []
+    return "\n".join(lines) + "\n"
+
+
+def _description(name):
+    try:
+        return f"{name}: {registry.load(name).PROGRAM.summary}"
+    except LookupError:
+        return name
+
+
+def _says_ready(script):
+    """Return whether whatever a script becomes tells NOTIFY_SOCKET that it is ready."""
+    programs = _PROGRAM.findall(script)
+    try:
+        return bool(programs) and all("NOTIFY_SOCKET" in registry.load(one).PROGRAM.environment for one in programs)
+    except LookupError:
+        return False
+
+
+def _environment(script, environ, has_socket):
+    """Return the entries of a script's environment."""
+    entries = {"PATH": f"{os.path.dirname(os.path.abspath(sys.argv[0]))}:{_PATH}"}
+    for name in ["PYQMAIL_HOME", *_VARIABLE.findall(script)]:
+        value = environ.get(os.fsencode(name))
+        if value:
+            entries[name] = os.path.abspath(os.fsdecode(value)) if name == "PYQMAIL_HOME" else os.fsdecode(value)
+    if has_socket:
+        place = _PLACE.search(script)
+        entries |= {place[1]: "fd:", place[4]: "-"}
+    for name, value in entries.items():
+        if _UNFIT.search(value) or not value.isascii():
+            raise Permanent(f"a unit cannot have ${name}: {value}")
+    return [f"{name}={value}" for name, value in entries.items()]
+
+
+def _user(environ):
+    """Return the owner of a private home unless that is root; else None."""
+    import pwd
+
+    uid = find_home(environ).owner()
+    if not uid:
+        return None
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _socket(name, script, environ):
+    """Return the .socket of a service whose script says where it listens, else None.  Raises Permanent."""
+    place = _PLACE.search(script)
+    if place is None:
+        return None
+    host = os.fsdecode(environ.get(os.fsencode(place[1]), b"")) or place[3]
+    port = os.fsdecode(environ.get(os.fsencode(place[4]), b"")) or place[5]
+    words = host.split(",")
+    if not (port.isascii() and port.isdigit()):
+        raise Permanent(f"a .socket unit needs a number for a port, not {port}")
+    lines = ["[Unit]", f"Description={name}: where it listens", "", "[Socket]"]
+    lines += [f"ListenStream={_listening(word, port)}" for word in words]
+    lines += ["BindIPv6Only=both" if ":0" in words else "BindIPv6Only=ipv6-only"]
+    return "\n".join([*lines, "", "[Install]", "WantedBy=sockets.target", ""])
+
+
+def _listening(word, port):
+    try:
+        ip = ipaddress.ip_address({"0": "0.0.0.0", "": "0.0.0.0", ":0": "::"}.get(word, word.strip("[]")))
+    except ValueError:
+        raise Permanent(f"a .socket unit needs an address, not {word}") from None
+    return f"{ip}:{port}" if ip.version == 4 else f"[{ip}]:{port}"
+
+
+def _quoted(text):
+    return '"' + text.replace("%", "%%") + '"'
+
+
+def _write(units, target):
+    for name, text in units.items():
+        path = f"{target}/{name}"
+        try:
+            with open(f"{path}.new", "w", encoding="utf-8") as file:
+                file.write(text)
+            os.rename(f"{path}.new", path)
+        except OSError as error:
+            raise Temporary(f"unable to write {path}", error) from None

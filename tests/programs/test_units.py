@@ -1,0 +1,185 @@
+"""`pyqmail units`: what stands in systemd's units.  That they work is shown in tests/interop/test_units.py."""
+
+import os
+import pwd
+import shutil
+import subprocess
+
+import pytest
+
+from pyqmail.base.failure import Permanent, Temporary
+from pyqmail.programs.units import make
+
+SMTP = 'exec pytcpserver -v "${SMTP_ADDRESS:-0}" "${SMTP_PORT:-25}" pysmtpd\n'
+
+
+@pytest.fixture
+def services(tmp_path):
+    """services(name=script, ...) -> the directory of those services."""
+
+    def build(**scripts):
+        for name, script in scripts.items():
+            (tmp_path / "services" / name).mkdir(parents=True)
+            (tmp_path / "services" / name / "run").write_text(f"#!/bin/sh\n{script}")
+        return str(tmp_path / "services")
+
+    return build
+
+
+def units(directory, environ=(), is_user=False, has_sockets=False):
+    return make(directory, {b"PYQMAIL_HOME": b"/nonexistent", **dict(environ)}, is_user, has_sockets)
+
+
+def values(text, name):
+    return [line.partition("=")[2] for line in text.splitlines() if line.startswith(f"{name}=")]
+
+
+def test_one_service(services):
+    place = services(pysmtpd=f"exec 2>&1\n{SMTP}", pyqueued="exec pyqueued 2>&1\n")
+    made = units(place, {b"SMTP_PORT": b"2525", b"SMTP_LIMIT": b"7"})
+    assert sorted(made) == ["pyqueued.service", "pysmtpd.service"]
+    lines = made["pysmtpd.service"].splitlines()
+    path = next(line for line in lines if line.startswith('Environment="PATH='))
+    assert path.endswith(':/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"')
+    assert [line for line in lines if line != path] == [
+        "[Unit]",
+        "Description=pysmtpd: receive mail by SMTP",
+        "After=network.target pyqueued.service",
+        "StartLimitIntervalSec=0",
+        "",
+        "[Service]",
+        "Type=notify",
+        f'ExecStart="{place}/pysmtpd/run"',
+        f"WorkingDirectory={place}/pysmtpd",
+        "SyslogIdentifier=pysmtpd",
+        'Environment="PYQMAIL_HOME=/nonexistent"',
+        'Environment="SMTP_PORT=2525"',
+        "Restart=always",
+        "RestartSec=1",
+        "KillMode=mixed",
+        "",
+        "[Install]",
+        "WantedBy=multi-user.target",
+    ]
+
+
+@pytest.mark.parametrize(
+    "script, kind",
+    [
+        (SMTP, "notify"),
+        ("exec 2>&1\n" + SMTP, "notify"),
+        ("[ -e x ] && exec pystart x\n" + SMTP, "notify"),  # a line of its own is what is looked at
+        ("if [ -e x ]; then\n  exec pystart x\nfi\n" + SMTP, "exec"),
+        ("exec pystart ./Maildir/\n", "exec"),
+        ("exec tcpserver 0 25 pysmtpd\n", "exec"),
+        ("exec pyenvuidgid qmaild pytcpserver 0 25 pysmtpd\n", "exec"),
+        ("pytcpserver 0 25 pysmtpd\n", "exec"),
+    ],
+)
+def test_readiness_is_waited_for_where_it_is_told(services, script, kind):
+    assert values(units(services(x=script))["x.service"], "Type") == [kind]
+
+
+def test_a_manager_of_one_user(services):
+    text = units(services(pysmtpd=SMTP), is_user=True)["pysmtpd.service"]
+    assert values(text, "WantedBy") == ["default.target"]
+    assert values(text, "After") == values(text, "User") == []
+
+
+def test_the_owner_of_a_private_home(services, home):
+    def user():
+        text = units(services_place, {b"PYQMAIL_HOME": os.fsencode(home.path)})["x.service"]
+        return values(text, "User")
+
+    services_place = services(x="exec pyqueued\n")
+    uid = os.getuid()
+    if uid:
+        assert user() == [pwd.getpwuid(uid).pw_name]
+    else:
+        assert user() == []
+        os.chown(f"{home.path}/private", pwd.getpwnam("nobody").pw_uid, -1)
+        assert user() == ["nobody"]
+        os.chown(f"{home.path}/private", 54321, -1)
+        assert user() == ["54321"]
+
+
+def test_normally_down(services):
+    place = services(x="exec pyqueued\n")
+    open(f"{place}/x/down", "w").close()
+    assert "[Install]" not in units(place)["x.service"]
+
+
+@pytest.mark.parametrize(
+    "environ, listening, only",
+    [
+        ({}, ["0.0.0.0:25"], "ipv6-only"),
+        ({b"SMTP_ADDRESS": b"127.0.0.1,::1", b"SMTP_PORT": b"2525"}, ["127.0.0.1:2525", "[::1]:2525"], "ipv6-only"),
+        ({b"SMTP_ADDRESS": b"0,::"}, ["0.0.0.0:25", "[::]:25"], "ipv6-only"),
+        ({b"SMTP_ADDRESS": b":0"}, ["[::]:25"], "both"),
+    ],
+)
+def test_sockets(services, environ, listening, only):
+    made = units(services(pysmtpd=SMTP, x="exec pyqueued\n"), environ, has_sockets=True)
+    assert sorted(made) == ["pysmtpd.service", "pysmtpd.socket", "x.service"]
+    assert values(made["pysmtpd.socket"], "ListenStream") == listening
+    assert values(made["pysmtpd.socket"], "BindIPv6Only") == [only]
+    service = made["pysmtpd.service"]
+    assert values(service, "Environment")[-2:] == ['"SMTP_ADDRESS=fd:"', '"SMTP_PORT=-"']
+    assert values(service, "Requires") == values(service, "Also") == ["pysmtpd.socket"]
+
+
+@pytest.mark.parametrize("environ", [{b"SMTP_ADDRESS": b"mail.example"}, {b"SMTP_PORT": b"smtp"}])
+def test_what_a_socket_cannot_say(services, environ):
+    with pytest.raises(Permanent):
+        units(services(pysmtpd=SMTP), environ, has_sockets=True)
+
+
+@pytest.mark.parametrize("name", ["two words", "a@b", "new\nline", "back\\slash", "q'uote", "\udcff"])
+def test_what_a_unit_cannot_name(services, name):
+    with pytest.raises(Permanent, match="a unit cannot name"):
+        units(services(**{name: SMTP}))
+
+
+def test_values_that_would_have_to_be_escaped(services):
+    with pytest.raises(Permanent, match=r"a unit cannot have \$SMTP_ADDRESS: 0\nUser=x"):
+        units(services(pysmtpd=SMTP), {b"SMTP_ADDRESS": b"0\nUser=x"})
+
+
+def test_no_services(services, tmp_path):
+    with pytest.raises(Permanent, match="no services in "):
+        units(str(tmp_path))
+    with pytest.raises(Temporary, match="unable to read .*/none: file does not exist"):
+        units(str(tmp_path / "none"))
+
+
+def test_as_a_command(run, services, tmp_path):
+    place = services(pysmtpd=SMTP, pyqueued="exec pyqueued\n")
+    environ = {"PYQMAIL_HOME": "/nonexistent"}
+    shown = run("pyqmail", "units", place, env=environ)
+    assert (shown.code, shown.err) == (0, b"")
+    (tmp_path / "to").mkdir()
+    assert run("pyqmail", "units", "--to", str(tmp_path / "to"), place, env=environ) == (0, b"", b"")
+    texts = {name: (tmp_path / "to" / name).read_bytes() for name in sorted(os.listdir(tmp_path / "to"))}
+    assert shown.out == b"\n".join(b"# %b\n%b" % (name.encode(), text) for name, text in texts.items())
+    assert run("pyqmail", "units", str(tmp_path)).code == 100
+    failed = run("pyqmail", "units", "--to", str(tmp_path / "none"), place)
+    reason = f"pyqmail: fatal: unable to write {tmp_path}/none/pyqueued.service: file does not exist\n"
+    assert failed == (111, b"", reason.encode())
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="not installed: systemd-analyze")
+@pytest.mark.parametrize("options", [(), ("--sockets",)])
+def test_systemd_accepts_them(run, services, tmp_path, options):
+    """A directory whose name has everything that may stand in a unit."""
+    odd = tmp_path / "50% of $HOME"
+    odd.mkdir()
+    place = f"{odd}/services"
+    os.rename(services(pysmtpd=SMTP, pyqueued="exec pyqueued\n"), place)
+    for name in os.listdir(place):
+        os.chmod(f"{place}/{name}/run", 0o755)
+    (tmp_path / "to").mkdir()
+    assert run("pyqmail", "units", *options, "--to", str(tmp_path / "to"), place).code == 0
+    paths = [str(path) for path in (tmp_path / "to").iterdir()]
+    done = subprocess.run(["systemd-analyze", "verify", *paths], capture_output=True, text=True, timeout=60)
+    complaints = [line for line in done.stderr.splitlines() if str(tmp_path) in line or "pysmtpd" in line]
+    assert (done.returncode, complaints) == (0, [])
