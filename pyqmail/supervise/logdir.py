@@ -218,6 +218,8 @@ class LogDirectory:
         insist = self._insist
         while not run_processor(self.processor, self.name, self._patience):
             self._patience.wait(f"processor failed in {self.name}")
+            if not self._finished.stat("previous"):
+                return  # somebody has removed it
         text = f"unable to create {self.name}/processed"
         processed = insist(text, os.open, "processed", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o644)
         insist(f"unable to write {self.name}/processed to disk", os.fsync, processed)

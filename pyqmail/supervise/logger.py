@@ -123,13 +123,13 @@ class Logger:
     def take(self, block: bytes) -> None:
         """Take the next bytes of input; all that can be decided upon is with the kernel when it returns."""
         self._take(block, self._clock() + b" " if self.is_stamping else b"")
-        self._settle()
+        self._complete()
 
     def finish(self) -> None:
         """The input has ended: complete its last line, close the logs."""
         if self._pending or self._following:
             self._take_small(b"\n", b"")
-            self._settle()
+            self._complete()
         for log in self._logs:
             log.close()
         os.close(self._start)
@@ -140,7 +140,8 @@ class Logger:
             log.rotate_now()
             log.settle()
 
-    def _settle(self):
+    def _complete(self):
+        """What was taken is in the files: now what may take long."""
         for log in self._logs:
             log.settle()
         if self._copy:

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 
 import pytest
 
@@ -176,6 +177,28 @@ def test_full_disk_is_waited_for(tmp_path, capfd):
     logger.finish()
     assert kept(tmp_path / "log")[0] == b"".join(LABEL + b" " + line for line in given)
     assert capfd.readouterr().err == "multilog: warning: unable to write to ./log/current, pausing: file too big\n" * 2
+
+
+def test_a_processor_that_fails_does_not_keep_us_in_a_log_that_is_gone(tmp_path, capfd):
+    logger = opened("!exit 1", "./log", sleep=Nurse(lambda: shutil.rmtree(tmp_path / "log")))
+    feed(logger, b"a\n")
+    logger.rotate()
+    feed(logger, b"b\n")
+    assert kept(tmp_path / "log") == (b"b\n", [])
+    said = ["processor failed in ./log, pausing", "./log/current is gone, starting a new one"]
+    assert capfd.readouterr().err.splitlines() == [f"multilog: warning: {line}" for line in said]
+
+
+def test_a_log_that_is_gone_is_waited_for_if_it_cannot_be_made(tmp_path, capfd):
+    (tmp_path / "logs").mkdir()
+    logger = opened("./logs/log", sleep=Nurse((tmp_path / "logs").mkdir))
+    feed(logger, b"a\n")
+    shutil.rmtree(tmp_path / "logs")
+    feed(logger, b"b\nc\n")
+    logger.finish()
+    assert kept(tmp_path / "logs/log") == (b"b\nc\n", [])
+    gone, missing = capfd.readouterr().err.splitlines()
+    assert missing == "multilog: warning: unable to open directory ./logs/log, pausing: file does not exist"
 
 
 def test_rotation_that_fails_is_repeated(tmp_path, capfd):
