@@ -17,7 +17,7 @@ class Intake:
     def __init__(self, fd: int = 0) -> None:
         self.wants_rotation = False  # ALRM came; whoever rotates sets it back
         self._fd = fd
-        self._ending = False  # TERM came
+        self._ending, self._farewell = False, 0.0  # whether TERM came; when we stop waiting for the copy's reader then
         self._at_line_start = True
         self._wake, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._poll = select.poll()

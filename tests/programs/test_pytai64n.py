@@ -51,3 +51,12 @@ def test_an_output_that_fails_is_111_without_a_word():
     with open("/dev/full", "wb") as full:
         done = subprocess.run(OURS, input=b"x\n", stdout=full, stderr=subprocess.PIPE, timeout=60)
     assert (done.returncode, done.stderr) == (111, b"")
+
+
+@needs_original
+@pytest.mark.parametrize("redirection", ["<&-", ">&-", "<&- >&-"])
+@pytest.mark.parametrize("command", [OURS, ["tai64n"]], ids=["ours", "original"])
+def test_a_descriptor_that_is_closed_is_111_without_a_word(command, redirection):
+    words = ["sh", "-c", f'exec "$@" {redirection}', "sh", *command]
+    done = subprocess.run(words, input=b"x\n", capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (111, b"", b"")
