@@ -11,6 +11,7 @@ import select
 import shutil
 import signal
 import subprocess
+import threading
 
 import pytest
 
@@ -417,6 +418,34 @@ def test_term_in_a_line_that_never_ends(stage, name):
     logger.stdin.close()
     assert logger.wait(SECONDS) == 0
     assert read(stage.place / "a/current") == b"." * 1000 + b"!\n"
+
+
+def test_turn_by_turn_on_one_pipe_under_load(stage):
+    """A writer that never waits; each logger is ended in the middle of it, the other kind takes over: every line once."""
+    given = b"".join(b"line %d of a long day\n" % number for number in range(200000))
+    reading, writing = os.pipe()
+
+    def write():
+        with open(writing, "wb") as pipe:
+            pipe.write(given)
+
+    feeding = threading.Thread(target=write)
+    feeding.start()
+    log, script = stage.place / "a", ["t", "s16384", "n10000", "!cat; cat <&4 >&5", "./a"]
+    for name in NAMES * 4:
+        before = len(os.listdir(log)) if log.exists() else 0
+        logger = start(stage, name, script, stage.place, stdin=reading)
+        stage.until(lambda: logger.poll() is not None or (log.exists() and len(os.listdir(log)) > before + 3))
+        logger.send_signal(signal.SIGTERM)
+        assert logger.wait(SECONDS) == 0
+    last = start(stage, "pymultilog", script, stage.place, stdin=reading)
+    os.close(reading)
+    feeding.join(SECONDS)
+    assert last.wait(SECONDS) == 0
+    names = sorted(file for file in os.listdir(log) if file.startswith("@"))
+    assert all(file.endswith(".s") for file in names)
+    text = b"".join((log / file).read_bytes() for file in [*names, "current"])
+    assert re.sub(rb"(?m)^@[0-9a-f]{24} ", b"", text) == given
 
 
 @BOTH
