@@ -20,13 +20,14 @@
         idle_ms   for so long nothing was received or sent
 
 state, received, sent and idle_ms are null where the kernel does not say: for UNIX clients, for those that a proxy speaks
-for, and for connections that have just begun or ended.  Bytes in names that are not UTF-8 stand as lone surrogates, \\udc80 to
-\\udcff.  A document has at most LIMIT_BYTES; a reader gives up beyond.
+for, and for connections that have just begun or ended.  A byte of a name that is not UTF-8 stands as a lone surrogate.
+No number is negative, or 2^64 or more.  A document has at most LIMIT_BYTES; a reader gives up beyond.
 """
 
 import json
 
 VERSION = 1
+_TOO_MUCH = 1 << 64
 LIMIT_BYTES = 64 << 20
 _NUMBER, _WHOLE, _TEXT = (int, float), int, str
 _FIELDS = {
@@ -90,5 +91,6 @@ def text(name: bytes) -> str:
 
 def _check(fields, kinds):
     for name, kind in kinds.items():
-        if not isinstance(fields, dict) or not isinstance(fields.get(name, ...), kind):
+        value = fields.get(name, ...) if isinstance(fields, dict) else ...
+        if not isinstance(value, kind) or isinstance(value, (int, float)) and not 0 <= value < _TOO_MUCH:
             raise Malformed(f"a field is missing or of the wrong kind: {name}")

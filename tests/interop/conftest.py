@@ -331,3 +331,276 @@ def system(home, make_system):
     one = make_system(home)
     one.furnish()
     return one
+
+
+WAYS = ("resident", "forking", "spawning")
+SESSION = """
+echo "hello $$ $TCPREMOTEIP"
+while read word name; do
+  case $word in
+    env) eval "echo \\"\\${$name-unset}\\"" ;;
+    limit) ulimit -S$name ;;
+    exit) exit $name ;;
+    close) exit 0 ;;
+    *) echo $word $name ;;
+  esac
+done
+exit 3
+"""
+
+
+class TcpServer:
+    """A pytcpserver that serves the session of tests/tcp/session_server.py in one of WAYS; log: what it says."""
+
+    def __init__(self, way, options, host, place, environ, how):
+        (place / "no-variables").mkdir(exist_ok=True)
+        program = {
+            "resident": ["session"],
+            "forking": ["pyenvdir", "no-variables", "sh", "-c", SESSION],
+            "spawning": ["sh", "-c", SESSION],
+        }[way]
+        starter = f"{ROOT}/tests/tcp/session_server.py" if way == "resident" else f"{ROOT}/bin/pytcpserver"
+        port_read, port_write = os.pipe()
+        log_read, log_write = os.pipe()
+        self.process = subprocess.Popen(
+            [sys.executable, starter, "-1", "-HRl0", *options, host, "0", *program],
+            stdin=subprocess.DEVNULL,
+            stdout=port_write,
+            stderr=log_write,
+            cwd=place,
+            env={"PATH": PATH, "PYTHONPATH": ROOT, **environ},
+            **how,
+        )
+        os.close(port_write)
+        os.close(log_write)
+        self.log, self._clients = Lines(log_read), []
+        with os.fdopen(port_read, "rb") as file:
+            self.port = int(file.readline() or b"0")  # 0: it has ended
+
+    def connect(self, ip="127.0.0.1"):
+        """Return a client, nothing read yet.  ip: its own address."""
+        family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+        sock = socket.socket(family)
+        sock.settimeout(SECONDS)
+        sock.bind((ip, 0))
+        sock.connect(("::1" if family == socket.AF_INET6 else "127.0.0.1", self.port))
+        self._clients.append(TcpClient(sock))
+        return self._clients[-1]
+
+    def burst(self, count):
+        """Connect so many while the server is stopped: it finds them all at once and shares them with starters."""
+        self.process.send_signal(signal.SIGSTOP)
+        clients = [self.connect() for _ in range(count)]
+        self.process.send_signal(signal.SIGCONT)
+        assert all(client.greeting() for client in clients)
+        return clients
+
+    def refuses(self):
+        """Wait until nobody listens any more; a connection is then refused."""
+
+        def is_free():  # a connection to find out would be one more to serve
+            with socket.socket() as sock, contextlib.suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                sock.bind(("127.0.0.1", self.port))
+                return True
+
+        until(is_free)
+        with socket.socket() as sock:
+            return sock.connect_ex(("127.0.0.1", self.port)) != 0
+
+    def term(self):
+        self.process.terminate()
+
+    def ended(self):
+        """Wait for the server's end; returns its exit code."""
+        return self.process.wait(SECONDS)
+
+    def close(self):
+        for client in self._clients:
+            client.close()
+        self.process.kill()
+        self.process.wait()
+        self.log.finish()  # no process of it is left
+
+
+class TcpClient:
+    def __init__(self, sock):
+        self.sock, self.file = sock, sock.makefile("rb")
+
+    def line(self):
+        return self.file.readline()
+
+    def greeting(self):
+        """Return the session's process; 0 if the server closed instead."""
+        words = self.line().split()
+        return int(words[1]) if words and words[0] == b"hello" else 0
+
+    def ask(self, line):
+        self.sock.sendall(line + b"\n")
+        return self.line()
+
+    def leave(self):
+        assert self.ask(b"close") == b""
+
+    def close(self):
+        self.file.close()
+        self.sock.close()
+
+
+@pytest.fixture
+def serve(tmp_path):
+    """serve(way, *options, host="127.0.0.1", env={}, **more for Popen) -> a TcpServer in tmp_path; it ends with the test."""
+    running = []
+
+    def start(way, *options, host="127.0.0.1", env=(), **how):
+        running.append(TcpServer(way, options, host, tmp_path, dict(env), how))
+        return running[-1]
+
+    yield start
+    for server in running:
+        server.close()
+
+
+@pytest.fixture(params=WAYS)
+def way(request):
+    return request.param
+
+
+OURS = [sys.executable, f"{ROOT}/bin/pytcpserver"]
+THEIRS = ["tcpserver"]
+# a program of the test's own, ./show, behind tcpserver and behind pytcpserver; `resident`: pysmtpd, which runs it as QMAILQUEUE
+SHOWN = {
+    "resident": ([sys.executable, f"{ROOT}/bin/pysmtpd"], ["pysmtpd"]),
+    "forking": (["envdir", "no-variables", "./show"], ["pyenvdir", "no-variables", "./show"]),
+    "spawning": (["./show"], ["./show"]),
+}
+MESSAGE = b"HELO x\r\nMAIL FROM:<>\r\nRCPT TO:<a@here.example>\r\nDATA\r\n.\r\nQUIT\r\n"
+
+
+class Beside:
+    """tcpserver or pytcpserver on a port of the kernel's choice.  text: what it has written to descriptor 2 so far.
+
+    prefix: words before the command.  A port that is given is not asked for with -1.
+    """
+
+    def __init__(self, way, command, words, place, prefix, port, how):
+        self.way, self.text, self._place = way, b"", place
+        self.process = subprocess.Popen(
+            [*prefix, *command, *([] if port else ["-1"]), *words],
+            **{
+                "stdin": subprocess.DEVNULL,
+                "stdout": subprocess.PIPE,
+                "stderr": subprocess.PIPE,
+                "cwd": place,
+                **how,
+            },
+        )
+        self.port = port or int(self.process.stdout.readline() or b"0")
+        assert self.port, self.process.stderr.read()
+
+    def connect(self, source="127.0.0.1", host="127.0.0.1"):
+        return socket.create_connection((host, self.port), timeout=SECONDS, source_address=(source, 0))
+
+    def ask(self, data=b"", **where):
+        """Send data and, if there was any, a half close; return all that comes until the end or a reset."""
+        with self.connect(**where) as sock:
+            if data:
+                with contextlib.suppress(OSError):  # it has closed already
+                    sock.sendall(data)
+                    sock.shutdown(socket.SHUT_WR)
+            got = b""
+            with contextlib.suppress(ConnectionError):
+                while piece := sock.recv(65536):
+                    got += piece
+            return got
+
+    def shown(self, **where):
+        """Return what ./show shows for a new connection; of pysmtpd's it is another program of the connection."""
+        if self.way != "resident":
+            return self.ask(**where)
+        said = self.ask(MESSAGE, **where)
+        if not said.endswith(b"221 here.example\r\n"):
+            return said
+        with open(self._place / "shown", "rb") as file:
+            return file.read()
+
+    def wait_for(self, mark, count=1):
+        """Read lines until mark stands in them count times."""
+        limit = time.monotonic() + SECONDS
+        while self.text.count(mark) < count:
+            left = limit - time.monotonic()
+            assert left > 0 and select.select([self.process.stderr], [], [], left)[0], self.text
+            piece = os.read(self.process.stderr.fileno(), 65536)
+            assert piece, self.text
+            self.text += piece
+
+    def lines(self, count=1):
+        """Return the lines once count connections have ended; numbers and ports that differ from run to run are words."""
+        self.wait_for(b"tcpserver: end ", count)
+        self.wait_for(b"tcpserver: status: 0/", count + 1)
+        text = re.sub(rb":%d\b" % self.port, b":PORT", self.text)
+        text = re.sub(rb"(pid|ok|deny|end) \d+", rb"\1 PID", text)
+        return re.sub(rb":\d+\n", b":CLIENT\n", text).decode("latin-1")
+
+    def stop(self):
+        self.process.terminate()
+        return self.process.wait(SECONDS)
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+        for file in (self.process.stdout, self.process.stderr):
+            if file is not None:
+                file.close()
+
+
+@pytest.fixture
+def beside(tmp_path, home):
+    """beside(way, options, show="env", program=None, host="127.0.0.1", env={}, prefix=(), **of_popen) -> (theirs, ours)
+
+    Each is a Beside in tmp_path with `show` as ./show; `only` leaves just 0, theirs, or 1.  program: instead of SHOWN.
+    """
+    running = []
+    (tmp_path / "no-variables").mkdir(exist_ok=True)
+
+    def start(
+        way,
+        options=(),
+        show="env",
+        program=None,
+        host="127.0.0.1",
+        port=0,
+        port_word=None,
+        env=(),
+        env_exactly=None,
+        prefix=(),
+        command=None,
+        only=None,
+        **how,
+    ):
+        redirection = f"exec >{tmp_path}/shown\n" if way == "resident" else ""
+        (tmp_path / "show").write_text(f"#!/bin/sh\n{redirection}{show}\n")
+        (tmp_path / "show").chmod(0o755)
+        environ = {"PATH": PATH, "PYTHONPATH": ROOT, "PYQMAIL_HOME": home.path, **dict(env)}
+        if way == "resident":
+            environ.setdefault("QMAILQUEUE", f"{tmp_path}/show")
+        made = []
+        for side in (0, 1):
+            if only in (None, side):
+                workers = ["--workers", "1"] if side and way == "resident" else []
+                words = [
+                    *workers,
+                    *options,
+                    host,
+                    str(port) if port_word is None else port_word,
+                    *(program or SHOWN[way][side]),
+                ]
+                settings = {"env": environ if env_exactly is None else env_exactly, **how}
+                first = command or (THEIRS, OURS)[side]
+                made.append(Beside(way, first, words, tmp_path, prefix, port, settings))
+                running.append(made[-1])
+        return made
+
+    yield start
+    for server in running:
+        server.close()

@@ -10,6 +10,7 @@ TRANSCRIPT = os.path.join(os.path.dirname(os.path.dirname(__file__)), "transcrip
 FIRST = [b"TCP", b"127.0.0.1", b"55555", b"", b"25", b"", b"", b"2 3 1"]
 SECOND = [b"TCP6", b"fe80::9", b"4", b"fe80::1", b"25", b"eth0", b"", b""]
 THIRD = [b"UNIX", b"unix", b"", b"/run/smtp", b"", b"", b"77 1000 100", b""]
+CHANGED = {b"MAXCONNIP": b"7", b"MAXLOAD": b"350"}
 SAID = [
     ("L", wire.pack(wire.RESOLVER, 0)),
     ("L", wire.connection(0x8001, FIRST)),
@@ -22,6 +23,7 @@ SAID = [
     ("W", wire.end(0x8001, 0)),
     ("W", wire.ended(0x8003, 4660, 9)),
     ("W", wire.ended(0x8004, 0, 0)),
+    ("L", wire.limits(CHANGED)),
 ]
 
 
@@ -53,10 +55,12 @@ def test_the_transcript_reads_the_same_in_any_pieces(size):
         (wire.END, 0x8001),
         (wire.ENDED, 0x8003),
         (wire.ENDED, 0x8004),
+        (wire.LIMITS, 0),
     ]
     assert [wire.split_connection(got[at][2]) for at in (1, 2, 3)] == [FIRST, SECOND, THIRD]
     assert [wire.split_end(got[at][2]) for at in (5, 8)] == [111, 0]
     assert [wire.split_ended(got[at][2]) for at in (9, 10)] == [(4660, 9), (0, 0)]
+    assert wire.split_limits(got[11][2]) == CHANGED
 
 
 def changed(at, text):
@@ -91,6 +95,12 @@ def test_an_exit_code_is_one_byte(body):
 def test_a_process_and_its_end_are_eight_bytes(body):
     with pytest.raises(wire.Malformed):
         wire.split_ended(body)
+
+
+@pytest.mark.parametrize("body", [b"MAXCONNIP\0", b"MAXCONNIP\0x\0", b"MAXCONNIP\0\0", b"MAXCONNIP\0007"])
+def test_limits_are_names_and_digits(body):
+    with pytest.raises(wire.Malformed):
+        wire.split_limits(body)
 
 
 def test_a_frame_longer_than_the_wire_allows_is_malformed():

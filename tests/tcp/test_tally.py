@@ -1,0 +1,89 @@
+"""Counting clients by address, network and period; the clock is given."""
+
+import pytest
+
+from pyqmail.tcp.connection import TCP, TCP6, UNIX, Connection
+from pyqmail.tcp.tally import Tally
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def tally(clock):
+    return Tally(60, clock)
+
+
+def client(ip, uid=None):
+    if uid is not None:
+        return Connection(UNIX, b"unix", b"", b"/x", b"", credentials=b"7 %d 9" % uid)
+    return Connection(TCP6 if b":" in ip else TCP, ip, b"4711", b"", b"25")
+
+
+@pytest.fixture
+def enter(tally):
+    def enter(ip, uid=None):
+        one = client(ip, uid)
+        tally.enter(one)
+        return one
+
+    return enter
+
+
+PLACES = [
+    # clients                                                     counts of the last: address, network, period
+    ([b"192.0.2.1"],                                              (1, 1, 1)),
+    ([b"192.0.2.1", b"192.0.2.1"],                                (2, 2, 2)),
+    ([b"192.0.2.1", b"192.0.2.2"],                                (1, 2, 1)),
+    ([b"192.0.2.1", b"192.0.3.1"],                                (1, 1, 1)),
+    ([b"1.1.1.11", b"1.1.11.1"],                                  (1, 1, 1)),
+    ([b"2001:db8::1", b"2001:db8:0:0:ffff::1"],                   (1, 2, 1)),
+    ([b"2001:db8::1", b"2001:db8:0:1::1"],                        (1, 1, 1)),
+    ([b"::1", b"0.0.0.1"],                                        (1, 1, 1)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("clients, counts", PLACES)
+def test_clients_are_counted_by_address_and_network(enter, clients, counts):
+    assert [enter(ip) for ip in clients][-1].counts == counts
+
+
+def test_unix_clients_are_counted_by_uid(enter):
+    assert [enter(b"", uid).counts for uid in (1, 2, 1)] == [(1, 1, 1), (1, 1, 1), (2, 2, 2)]
+
+
+def test_who_leaves_is_counted_out_but_not_of_the_period(enter, tally):
+    first, second = enter(b"192.0.2.1"), enter(b"192.0.2.2")
+    tally.leave(first)
+    assert enter(b"192.0.2.1").counts == (1, 2, 2)
+    tally.leave(second)
+    assert enter(b"192.0.2.9").counts == (1, 2, 1)
+
+
+def test_a_period_begins_with_a_first_connection_and_another_after_its_end(enter, clock):
+    assert enter(b"192.0.2.1").counts[2] == 1
+    clock.now += 59.9
+    assert enter(b"192.0.2.1").counts[2] == 2
+    clock.now += 0.1
+    assert enter(b"192.0.2.1").counts[2] == 1
+    clock.now += 59.9
+    assert enter(b"192.0.2.1").counts[2] == 2
+
+
+def test_nothing_is_kept_of_clients_that_left_and_periods_that_ended(enter, tally, clock):
+    for number in range(1000):
+        tally.leave(enter(b"192.0.2.%d" % (number % 250)))
+        clock.now += 1
+    clock.now += 60
+    tally.leave(enter(b"192.0.2.255"))
+    kept = [len(value) for value in vars(tally).values() if isinstance(value, dict)]
+    assert sorted(kept) == [0, 0, 1]
