@@ -128,6 +128,8 @@ class Spawning:
         """Return the pid of the program on fd; None if the first file that is there could not be started."""
         actions = ((os.POSIX_SPAWN_DUP2, fd, 0), (os.POSIX_SPAWN_DUP2, fd, 1))
         last = self._candidates[-1]
+        if not self._argv[0]:
+            return None  # posix_spawn refuses that name; it leads to directories only
         for name in self._candidates:
             try:
                 if name is not last:
