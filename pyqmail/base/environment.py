@@ -39,6 +39,7 @@ VARIABLES = {
     "RPLINE": "the Return-Path line of this delivery, its newline included",
     "SENDER": "the envelope sender, empty for a bounce",
     "SMTP_PORT": "the port of SMTP on 127.0.0.1, instead of 2525",
+    "SUPERVISEDIR": "where supervisors have their files, instead of supervise/ in the directory of each service",
     "TCPLOCALHOST": "name of the local end of the connection; unset when unknown",
     "TCPLOCALIP": "address of the local end of the connection",
     "TCPLOCALPORT": "port of the local end of the connection",

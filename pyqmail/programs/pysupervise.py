@@ -4,7 +4,10 @@ Goes into DIR, starts ./run there unless a file named down exists, and starts it
 a second.  Takes commands from pysvc through the FIFO DIR/supervise/control, and keeps the state in
 DIR/supervise/status.  A second supervisor of the same directory does not start.
 
-SIGTERM ends the supervisor only; to end the service and then the supervisor, `pysvc -dx DIR`.
+SIGTERM ends the supervisor only; to end the service and then the supervisor, `pysvc -dx DIR`.  The next supervisor of
+a service that was left running so takes it over, and says so, if DIR/supervise/details proves that the process with
+the pid of the status is that very one.  Its exit code will not be known.  To have a second copy started beside it, as
+the original does, remove that file first.
 """
 
 import signal
@@ -12,14 +15,81 @@ import signal
 from pyqmail.base.options import Argument, Program
 from pyqmail.supervise.supervisor import Supervisor
 
+_FILES = [
+    ("down", "the service is not started before it is told to be up; looked at once"),
+    (
+        "finish",
+        "a program that is run as `./finish CODE SIGNAL` after each end of run: its exit code and 0, or 256 and the "
+        "signal that killed it, as s6 has it (runit gives -1 for 256); 111 if run could not be executed.  The next start "
+        "waits for it.  Exit code 125: the service has failed for good and is wanted down",
+    ),
+    ("timeout-finish", "milliseconds that finish may take before it is killed; default 5000; 0: any time"),
+    (
+        "start",
+        "a program that is run before run when the service was down, not at each restart.  Any exit code but 0: the "
+        "service has failed for good and is wanted down",
+    ),
+    ("stop", "a program that is run once the service is down and not to be started again; not if it failed for good"),
+    (
+        "notify",
+        "a program that is run as `./notify SCRIPT EVENT PID CODE` at each start and end of start, run, finish and "
+        "stop; EVENT is start, exit or killed, CODE the exit code or the signal.  Nobody waits for it",
+    ),
+    ("down-signal", "the signal for `pysvc -d` by name or number, instead of TERM; CONT follows as ever"),
+    ("timeout-kill", "milliseconds after `pysvc -d` when a run that is still there is killed; default 0: never"),
+    (
+        "backoff",
+        "the longest time in seconds from one start to the next: a service that ends before its time is started "
+        "again after 1, 2, 4 seconds and so on up to that; once it ran that long, after 1 again; default: always 1",
+    ),
+    (
+        "notification-fd",
+        "the number, 3 or more, of a descriptor to which run writes a line end when it is ready; for pysvwait -U",
+    ),
+]
+_CONVENTIONS = """
+All but down are of no meaning to the original.  A program is a regular file that may be executed; what is not is
+ignored.  Numbers and signals are read each time they are needed, so a change counts at once.
+
+Where start, stop or notify is there, the conventions are those of daemontools-encore, and run exiting 100 has failed
+for good.  Elsewhere it is restarted, as by the original.  Encore's setsid, its log file that is a program, and its
+service without run are not there.
+
+The programs have the environment and the descriptors of run.  While start, finish or stop runs, the signals of
+pysvc go to it.
+"""
+_STATES = """
+What may happen in each state, the state that follows, and what is done then, in this order.  Letters are commands of
+pysvc(8).  `leaving`: if x was commanded; `again`: else if the service is wanted up, or another start was asked for;
+without either: in all other cases.  A program that is not there is done at once.
+
+The deaf second after each start is `fresh`: what happens then is looked at when it is over (`rested`).  `due`: it is time
+for the next start; `overdue`: what was to end has not; `broken`: it says that the service has failed for good.
+`status`: the status file is written.
+"""
+
+
+class _Notes:
+    """The manual's further sections; made when asked for, which no supervisor does."""
+
+    def __iter__(self):
+        from pyqmail.supervise.diagram import diagram
+
+        yield "Files", _FILES
+        yield "More about files", _CONVENTIONS
+        yield "States", f"{_STATES}\n{diagram()}"
+
+
 PROGRAM = Program(
     name="pysupervise",
     summary="start a service and keep it running",
     original="supervise",
     usage="supervise dir",
     arguments=[Argument("dir", "the directory of the service, with its program run")],
+    notes=_Notes(),
+    environment=("SUPERVISEDIR",),
     exits={0: "told to exit, and the service is down", 100: "wrong usage", 111: "the directory is not fit for it"},
-    see=("pysvc(8)", "pysvstat(8)", "pysvok(8)", "pysvscan(8)"),
+    see=("pysvc(8)", "pysvstat(8)", "pysvok(8)", "pysvwait(8)", "pysvscan(8)"),
 )
 
 

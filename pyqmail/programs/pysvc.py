@@ -1,15 +1,15 @@
 """Command the supervisors of services.
 
 The letters are sent to each DIR in the order given.  A directory whose supervisor cannot be reached is a warning on
-descriptor 2, and the exit code stays 0.
+descriptor 2, and the exit code stays 0: scripts rely on that.  With --strict it tells.
 """
 
 import errno
 import os
 
-from pyqmail.base.failure import Usage, reason
-from pyqmail.base.options import Act, Program, Rest
-from pyqmail.supervise.control import StartingDirectory, open_control
+from pyqmail.base.failure import Permanent, Temporary, Usage
+from pyqmail.base.options import Act, Flag, Program, Rest
+from pyqmail.supervise.control import NOT_RUNNING, StartingDirectory, open_control
 from pyqmail.system.descriptors import log, write_all
 
 # letter, its word in the original's help line, what the supervisor does
@@ -48,11 +48,19 @@ PROGRAM = _Commands(
     summary="command the supervisors of services",
     original="svc",
     usage="svc [ -udopchaitkx ] dir ...",
-    options=[Act(letter, _collect(letter), f"{word}: {does}") for letter, word, does in LETTERS],
-    defaults={"commands": ""},
+    options=[
+        *(Act(letter, _collect(letter), f"{word}: {does}") for letter, word, does in LETTERS),
+        Flag(None, "is_strict", "exit with 100 or 111 if a directory could not be reached", long="strict"),
+    ],
+    defaults={"commands": "", "is_strict": False},
     arguments=[Rest("dir", "the directories of services")],
-    exits={0: "whoever was reached", 100: "wrong usage", 111: "the current directory is lost"},
-    see=("pysupervise(8)", "pysvstat(8)"),
+    environment=("SUPERVISEDIR",),
+    exits={
+        0: "without --strict, whoever was reached; with it, everybody",
+        100: "wrong usage; with --strict, a supervisor is not running",
+        111: "the current directory is lost; with --strict, there was other trouble with a directory",
+    },
+    see=("pysupervise(8)", "pysvstat(8)", "pysvwait(8)"),
 )
 
 
@@ -62,30 +70,37 @@ def main(argv):
 
 def work(call):
     start = StartingDirectory()
+    code = 0
     for directory in call.dir:
-        problem = send(directory, call.commands.encode())
-        if problem:
+        try:
+            send(directory, call.commands.encode())
+        except (Permanent, Temporary) as problem:
             log(f"svc: warning: {problem}")
+            code = max(code, problem.code)
         start.go_back()
     start.close()
-    return 0
+    return code if call.is_strict else 0
 
 
 def send(directory, commands):
-    """Send commands to one directory, which becomes the working directory.  Returns what went wrong, else None."""
+    """Send commands to one directory, which becomes the working directory.
+
+    Raises Permanent if no supervisor is running there, Temporary for other trouble.
+    """
     try:
         os.chdir(directory)
     except OSError as error:
-        return f"unable to chdir to {directory}: {reason(error)}"
+        raise Temporary(f"unable to chdir to {directory}", error) from None
     try:
         fd = open_control()
     except OSError as error:
-        why = "supervise not running" if error.errno == errno.ENXIO else reason(error)
-        return f"unable to control {directory}: {why}"
+        if error.errno == errno.ENXIO:
+            raise Permanent(f"unable to control {directory}: supervise not running") from None
+        failure = Permanent if error.errno in NOT_RUNNING else Temporary
+        raise failure(f"unable to control {directory}", error) from None
     try:
         write_all(fd, commands)
     except OSError as error:
-        return f"error writing commands to {directory}: {reason(error)}"
+        raise Temporary(f"error writing commands to {directory}", error) from None
     finally:
         os.close(fd)
-    return None

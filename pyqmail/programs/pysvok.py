@@ -7,7 +7,7 @@ import os
 
 from pyqmail.base.failure import Temporary
 from pyqmail.base.options import Argument, Program, Rest
-from pyqmail.supervise.control import NOT_RUNNING, knock
+from pyqmail.supervise.control import NOT_RUNNING, knock, state_folder
 
 PROGRAM = Program(
     name="pysvok",
@@ -15,8 +15,9 @@ PROGRAM = Program(
     original="svok",
     usage="svok dir",
     arguments=[Argument("dir", "the directory of the service"), Rest("ignored")],
+    environment=("SUPERVISEDIR",),
     exits={0: "it is running", 100: "it is not running, or wrong usage", 111: "cannot tell"},
-    see=("pysupervise(8)", "pysvstat(8)"),
+    see=("pysupervise(8)", "pysvstat(8)", "pysvwait(8)"),
 )
 
 
@@ -34,5 +35,7 @@ def work(call):
     except OSError as error:
         if error.errno in NOT_RUNNING:
             return 100
-        raise Temporary(f"unable to open {call.dir}/supervise/ok", error) from None
+        folder = state_folder()
+        shown = folder if folder.startswith("/") else f"{call.dir}/{folder}"
+        raise Temporary(f"unable to open {shown}/ok", error) from None
     return 0

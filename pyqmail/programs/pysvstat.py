@@ -2,14 +2,26 @@
 
 One line on descriptor 1 for each DIR: whether its service is up, under which pid, for how many seconds, and what is
 wanted where that differs.  What cannot be found out is said on the same line.
+
+With --long, what pysupervise knows beyond that follows after a semicolon: the state of pysupervise(8) where up and down
+do not say it, since when the service is ready, the seconds between its starts if they are more than one, how often this
+supervisor started it, and how it ended last:
+
+    pysmtpd: up (pid 7) 12 seconds; ready 11 seconds, started 3 times, last exit code 111
+
+With --json each line is an object: directory, and error, or up, pid, seconds, paused, wish (up, down or once),
+has_down_file, and what is known of state, ready_seconds, wait_seconds, starts, exit_code, signal.
 """
 
 import errno
 import os
+import time
 
 from pyqmail.base.failure import reason
-from pyqmail.base.options import Program, Rest
-from pyqmail.supervise.control import StartingDirectory, knock
+from pyqmail.base.options import Flag, Program, Rest
+from pyqmail.supervise.control import StartingDirectory, knock, state_folder
+from pyqmail.supervise.details import Details, details_of
+from pyqmail.supervise.facts import describe_details, facts
 from pyqmail.supervise.status import STATUS_BYTES, Status, describe
 from pyqmail.system.descriptors import write_all
 
@@ -18,9 +30,15 @@ PROGRAM = Program(
     summary="print the state of services",
     original="svstat",
     usage="svstat dir ...",
+    options=[
+        Flag(None, "form", "say all that pysupervise knows", value="long", long="long"),
+        Flag(None, "form", "the same as objects", value="json", long="json"),
+    ],
+    defaults={"form": "short"},
     arguments=[Rest("dir", "the directories of services")],
+    environment=("SUPERVISEDIR",),
     exits={0: "whatever the states are", 111: "the current directory is lost"},
-    see=("pysupervise(8)", "pysvok(8)", "pysvc(8)"),
+    see=("pysupervise(8)", "pysvok(8)", "pysvc(8)", "pysvwait(8)"),
 )
 
 
@@ -36,10 +54,7 @@ def work(call):
     start = StartingDirectory()
     lines = []
     for directory in call.dir:
-        try:
-            lines.append(f"{directory}: {state(directory)}\n")
-        except Unknown as unknown:
-            lines.append(f"{directory}: {unknown}\n")
+        lines.append(_line(directory, call.form))
         start.go_back()
     start.close()
     try:
@@ -49,8 +64,28 @@ def work(call):
     return 0
 
 
-def state(directory):
-    """Return the words for one directory, which becomes the working directory.  Raises Unknown."""
+def _line(directory, form):
+    try:
+        status, details, has_down_file = look(directory, form != "short")
+        known = {"directory": directory, **facts(status, details, has_down_file, int(time.time()))}
+        text = describe(status, has_down_file)
+        if form == "long":
+            text += describe_details(details, status, os.path.exists("notification-fd"))
+    except Unknown as unknown:
+        text = str(unknown)
+        known = {"directory": directory, "error": text}
+    if form != "json":
+        return f"{directory}: {text}\n"
+    import json
+
+    return json.dumps(known) + "\n"
+
+
+def look(directory, is_thorough):
+    """Return (status, details, whether a down file exists) of one directory, which becomes the working directory.
+
+    Details are empty if not wanted or not known.  Raises Unknown.
+    """
     _try("unable to chdir", os.chdir, directory)
     try:
         has_down_file = bool(os.stat("down"))
@@ -58,19 +93,22 @@ def state(directory):
         has_down_file = False
     except OSError as error:
         raise Unknown(f"unable to stat down: {reason(error)}") from None
+    folder = state_folder()
     try:
         knock()
     except OSError as error:
         if error.errno == errno.ENXIO:
             raise Unknown("supervise not running") from None
-        raise Unknown(f"unable to open supervise/ok: {reason(error)}") from None
-    fd = _try("unable to open supervise/status", os.open, "supervise/status", os.O_RDONLY | os.O_NONBLOCK)
+        raise Unknown(f"unable to open {folder}/ok: {reason(error)}") from None
+    fd = _try(f"unable to open {folder}/status", os.open, f"{folder}/status", os.O_RDONLY | os.O_NONBLOCK)
     try:
-        return describe(Status(_try("unable to read supervise/status", os.read, fd, STATUS_BYTES)), has_down_file)
+        status = Status(_try(f"unable to read {folder}/status", os.read, fd, STATUS_BYTES))
     except ValueError as problem:
-        raise Unknown(f"unable to read supervise/status: {problem}") from None
+        raise Unknown(f"unable to read {folder}/status: {problem}") from None
     finally:
         os.close(fd)
+    details = details_of(status, folder) if is_thorough else None
+    return status, details or Details(), has_down_file
 
 
 def _try(text, call, *arguments):

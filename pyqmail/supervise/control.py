@@ -1,5 +1,9 @@
 """The other side of the FIFOs: commanding a supervisor and asking whether there is one.
 
+They lie in supervise/ below the service's directory.  SUPERVISEDIR names another place: as daemontools-encore has it, a
+relative one takes the place of `supervise`; below an absolute one, each service has a folder named after its directory,
+`/` turned to `:`.  Supervisors and those who talk to them must be told the same.
+
 A FIFO without a reader refuses to be opened for writing without waiting (ENXIO): that is how a dead supervisor is
 known.
 """
@@ -12,9 +16,20 @@ from pyqmail.base.failure import Temporary
 NOT_RUNNING = (errno.ENOENT, errno.ENXIO)
 
 
-def open_control(path: str = "supervise/control") -> int:
-    """Return a blocking descriptor to the control FIFO.  Raises OSError: ENXIO if no supervisor reads it."""
-    fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+def state_folder(directory: str = ".") -> str:
+    """Return where the supervisor of a directory has its files; relative if it lies below the working directory."""
+    place = os.environ.get("SUPERVISEDIR") or "supervise"
+    if place.startswith("/"):
+        return f"{place}/{os.path.realpath(directory)[1:].replace('/', ':')}"
+    return place if directory == "." else f"{directory}/{place}"
+
+
+def open_control() -> int:
+    """Return a blocking descriptor to the control FIFO of the working directory.
+
+    Raises OSError: ENXIO if no supervisor reads it.
+    """
+    fd = os.open(f"{state_folder()}/control", os.O_WRONLY | os.O_NONBLOCK)
     os.set_blocking(fd, True)
     return fd
 
@@ -25,7 +40,7 @@ def command(directory: str, commands: bytes) -> bool:
     Never waits.
     """
     try:
-        fd = os.open(f"{directory}/supervise/control", os.O_WRONLY | os.O_NONBLOCK)
+        fd = os.open(f"{state_folder(directory)}/control", os.O_WRONLY | os.O_NONBLOCK)
     except OSError:
         return False
     try:
@@ -36,15 +51,23 @@ def command(directory: str, commands: bytes) -> bool:
         os.close(fd)
 
 
-def knock(path: str = "supervise/ok") -> None:
-    """Return if a supervisor holds the FIFO open.  Raises OSError: see NOT_RUNNING."""
-    os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+def knock(directory: str = ".") -> None:
+    """Return if a supervisor of that directory is alive.  Raises OSError: see NOT_RUNNING."""
+    os.close(open_ok(directory))
+
+
+def open_ok(directory: str) -> int:
+    """Return a descriptor on which poll(2) reports an error once the supervisor of that directory is gone.
+
+    Raises OSError: see NOT_RUNNING.
+    """
+    return os.open(f"{state_folder(directory)}/ok", os.O_WRONLY | os.O_NONBLOCK)
 
 
 def is_supervised(directory: str) -> bool:
     """Return whether a supervisor of that directory is alive."""
     try:
-        knock(f"{directory}/supervise/ok")
+        knock(directory)
     except OSError:
         return False
     return True

@@ -1,114 +1,157 @@
 """The states of one supervised service: events in, orders out; no process, no file, no clock.
 
-States: DOWN, no process; FRESH, started less than a second ago, when the supervisor is deaf; UP; PAUSED;
-LEFT, the supervisor is gone.  Events: a command byte, RESTED when the deaf second is over, ENDED when the
-process has ended.  Beside the state stand the wish (up, down, or once) and whether to leave when down.
+Beside the state stand the wish (up, down, or once), whether somebody asked for another start meanwhile, and whether
+the supervisor leaves when the service is down.  A script that is not there has ended well at once, and a pause that
+is over at once, so a service with nothing but run goes through the states of the original.
 
-Orders, to be carried out left to right: START the process (which also writes the status), a signal to it, write
-the STATUS, LEAVE.  A start that fails is a process that has ended.
+Orders are carried out left to right.  A run that cannot be executed is a process that has ended.
 """
 
 from pyqmail.supervise.status import ONCE, WANT_DOWN, WANT_UP
 
-DOWN, FRESH, UP, PAUSED, LEFT = "down", "fresh", "up", "paused", "left"
-STATES = (DOWN, FRESH, UP, PAUSED, LEFT)
+DOWN = "down"  # no process
+STARTING = "starting"  # the script start runs
+FRESH = "fresh"  # run was started less than a second ago: the supervisor is deaf
+UP = "up"  # run runs
+PAUSED = "paused"  # run is stopped by SIGSTOP
+FINISHING = "finishing"  # run has ended, the script finish runs
+WAITING = "waiting"  # for the next start
+STOPPING = "stopping"  # down for now, the script stop runs
+FAILED = "failed"  # down, as one of the programs said that trying again is of no use
+LEFT = "left"  # the supervisor is gone
+STATES = (DOWN, STARTING, FRESH, UP, PAUSED, FINISHING, WAITING, STOPPING, FAILED, LEFT)
 
-RESTED, ENDED = "rested", "ended"
-COMMANDS = (b"d", b"u", b"o", b"x", b"p", b"c", b"h", b"a", b"i", b"t", b"k")
-EVENTS = (RESTED, ENDED, *COMMANDS)
+RESTED = "rested"  # the deaf second is over
+ENDED = "ended"  # run has ended
+DONE = "done"  # a script has ended, or there is none
+BROKEN = "broken"  # a script has ended and says: failed for good
+DUE = "due"  # the pause before the next start is over
+OVERDUE = "overdue"  # what should have ended has not in its time
+SIGNALS = {b"h": "SIGHUP", b"a": "SIGALRM", b"i": "SIGINT", b"t": "SIGTERM", b"k": "SIGKILL"}
+COMMANDS = (b"d", b"u", b"o", b"x", b"p", b"c", *SIGNALS)
+EVENTS = (RESTED, ENDED, DONE, BROKEN, DUE, OVERDUE, *COMMANDS)
 
-START, STATUS, LEAVE = "start", "status", "leave"
-TERM, CONT, STOP, HUP, ALRM, INT, KILL = "SIGTERM", "SIGCONT", "SIGSTOP", "SIGHUP", "SIGALRM", "SIGINT", "SIGKILL"
+STATUS, LEAVE = "status", "leave"  # write the status; leave
+SET_UP, START, FINISH, TEAR_DOWN = "./start", "./run", "./finish", "./stop"  # start that; START writes the status too
+PAUSE = "pause"  # until the next start is due
+DOWN_SIGNAL, TERM, CONT, STOP, KILL = "down-signal", "SIGTERM", "SIGCONT", "SIGSTOP", "SIGKILL"
 
-# (state, event) -> (next state, orders).  What is missing cannot happen: see IMPOSSIBLE
+_WITHOUT_PROCESS = (DOWN, FAILED, WAITING)
+_IN_SCRIPT = (STARTING, FINISHING, STOPPING)
+_IN_RUN = (UP, PAUSED)
+
+
+class Choice:
+    """Where an event leads if the supervisor is to leave, else if another start is wished, else: (state, orders)."""
+
+    __slots__ = ("leaving", "again", "otherwise")
+
+    def __init__(self, leaving, again, otherwise):
+        self.leaving, self.again, self.otherwise = leaving, again, otherwise
+
+    def all(self):
+        return self.leaving, self.again, self.otherwise
+
+
+_TEAR_DOWN = (STOPPING, (TEAR_DOWN,))
+_LEAVE = (LEFT, (STATUS, LEAVE))
+
+# (state, event) -> (next state, orders), or a Choice of them.  What is missing cannot happen: see IMPOSSIBLE
 NEXT = {
+    **{(state, letter): (state, (STATUS,)) for state in (*_WITHOUT_PROCESS, *_IN_SCRIPT) for letter in (b"p", b"c")},
+    **{(state, letter): (state, ()) for state in _WITHOUT_PROCESS for letter in SIGNALS},
+    **{(state, letter): (state, (SIGNALS[letter],)) for state in (*_IN_SCRIPT, *_IN_RUN) for letter in SIGNALS},
+    **{(state, letter): (state, (STATUS,)) for state in (*_IN_SCRIPT, *_IN_RUN) for letter in (b"u", b"o", b"x")},
     (DOWN, b"d"): (DOWN, (STATUS,)),
-    (DOWN, b"u"): (FRESH, (STATUS, START)),
-    (DOWN, b"o"): (FRESH, (STATUS, START)),
-    (DOWN, b"x"): (LEFT, (STATUS, LEAVE)),
-    (DOWN, b"p"): (DOWN, (STATUS,)),
-    (DOWN, b"c"): (DOWN, (STATUS,)),
-    (DOWN, b"h"): (DOWN, ()),
-    (DOWN, b"a"): (DOWN, ()),
-    (DOWN, b"i"): (DOWN, ()),
-    (DOWN, b"t"): (DOWN, ()),
-    (DOWN, b"k"): (DOWN, ()),
+    (DOWN, b"u"): (STARTING, (STATUS, SET_UP)),
+    (DOWN, b"o"): (STARTING, (STATUS, SET_UP)),
+    (DOWN, b"x"): _LEAVE,
+    (STARTING, DONE): Choice(_TEAR_DOWN, (FRESH, (START,)), _TEAR_DOWN),
+    (STARTING, BROKEN): Choice(_LEAVE, (FAILED, (STATUS,)), (FAILED, (STATUS,))),
+    (STARTING, b"d"): (STARTING, (TERM, CONT, STATUS)),
     (FRESH, RESTED): (UP, ()),
-    (UP, ENDED): (DOWN, (STATUS,)),  # and then AFTER_END
-    (UP, b"d"): (UP, (TERM, CONT, STATUS)),
-    (UP, b"u"): (UP, (STATUS,)),
-    (UP, b"o"): (UP, (STATUS,)),
-    (UP, b"x"): (UP, (STATUS,)),
+    (UP, ENDED): (FINISHING, (STATUS, FINISH)),
+    (UP, OVERDUE): (UP, (KILL,)),
+    (UP, b"d"): (UP, (DOWN_SIGNAL, CONT, STATUS)),
     (UP, b"p"): (PAUSED, (STOP, STATUS)),
     (UP, b"c"): (UP, (CONT, STATUS)),
-    (UP, b"h"): (UP, (HUP,)),
-    (UP, b"a"): (UP, (ALRM,)),
-    (UP, b"i"): (UP, (INT,)),
-    (UP, b"t"): (UP, (TERM,)),
-    (UP, b"k"): (UP, (KILL,)),
-    (PAUSED, ENDED): (DOWN, (STATUS,)),  # and then AFTER_END
-    (PAUSED, b"d"): (UP, (TERM, CONT, STATUS)),
-    (PAUSED, b"u"): (PAUSED, (STATUS,)),
-    (PAUSED, b"o"): (PAUSED, (STATUS,)),
-    (PAUSED, b"x"): (PAUSED, (STATUS,)),
+    (PAUSED, ENDED): (FINISHING, (STATUS, FINISH)),
+    (PAUSED, OVERDUE): (PAUSED, (KILL,)),
+    (PAUSED, b"d"): (UP, (DOWN_SIGNAL, CONT, STATUS)),
     (PAUSED, b"p"): (PAUSED, (STOP, STATUS)),
     (PAUSED, b"c"): (UP, (CONT, STATUS)),
-    (PAUSED, b"h"): (PAUSED, (HUP,)),
-    (PAUSED, b"a"): (PAUSED, (ALRM,)),
-    (PAUSED, b"i"): (PAUSED, (INT,)),
-    (PAUSED, b"t"): (PAUSED, (TERM,)),
-    (PAUSED, b"k"): (PAUSED, (KILL,)),
+    (FINISHING, DONE): Choice(_TEAR_DOWN, (WAITING, (PAUSE,)), _TEAR_DOWN),
+    (FINISHING, BROKEN): Choice(_LEAVE, (FAILED, (STATUS,)), (FAILED, (STATUS,))),
+    (FINISHING, OVERDUE): (FINISHING, (KILL,)),
+    (FINISHING, b"d"): (FINISHING, (STATUS,)),
+    (WAITING, DUE): (FRESH, (START,)),
+    (WAITING, b"d"): (STOPPING, (STATUS, TEAR_DOWN)),
+    (WAITING, b"u"): (FRESH, (STATUS, START)),
+    (WAITING, b"o"): (FRESH, (STATUS, START)),
+    (WAITING, b"x"): (STOPPING, (STATUS, TEAR_DOWN)),
+    (STOPPING, DONE): Choice(_LEAVE, (STARTING, (SET_UP,)), (DOWN, ())),
+    (STOPPING, b"d"): (STOPPING, (STATUS,)),
+    (FAILED, b"d"): (DOWN, (STATUS,)),
+    (FAILED, b"u"): (STARTING, (STATUS, SET_UP)),
+    (FAILED, b"o"): (STARTING, (STATUS, SET_UP)),
+    (FAILED, b"x"): _LEAVE,
 }
 
-# Deaf, the supervisor sees neither the end of the process nor a command; only FRESH can rest; what is down
-# does not end; and after LEFT there is nobody.
-IMPOSSIBLE = {
-    *((FRESH, event) for event in EVENTS if event != RESTED),
-    *((state, RESTED) for state in STATES if state != FRESH),
-    (DOWN, ENDED),
-    *((LEFT, event) for event in EVENTS),
+# Deaf, the supervisor sees neither the end of the process nor a command; only FRESH can rest; only run ends, only a
+# script is done; stop cannot fail; only WAITING has a pause; only run and finish have a time limit; and after LEFT
+# there is nobody.
+_POSSIBLE = {
+    RESTED: (FRESH,),
+    ENDED: _IN_RUN,
+    DONE: _IN_SCRIPT,
+    BROKEN: (STARTING, FINISHING),
+    DUE: (WAITING,),
+    OVERDUE: (*_IN_RUN, FINISHING),
 }
+_HEARING = (*_WITHOUT_PROCESS, *_IN_SCRIPT, *_IN_RUN)
+IMPOSSIBLE = {(state, event) for state in STATES for event in EVENTS if state not in _POSSIBLE.get(event, _HEARING)}
 
 # command -> the wish from then on; the others leave it
 WISH = {b"d": WANT_DOWN, b"u": WANT_UP, b"o": ONCE}
-
-# (wish, told to leave) -> what follows the end of the process: next state, orders
-AFTER_END = {
-    (WANT_UP, False): (FRESH, (START,)),
-    (WANT_DOWN, False): (DOWN, ()),
-    (ONCE, False): (DOWN, ()),
-    (WANT_UP, True): (LEFT, (STATUS, LEAVE)),
-    (WANT_DOWN, True): (LEFT, (STATUS, LEAVE)),
-    (ONCE, True): (LEFT, (STATUS, LEAVE)),
-}
 
 
 class Service:
     """One service: its state, the wish, and whether the supervisor leaves once it is down."""
 
-    __slots__ = ("state", "wish", "is_leaving")
+    __slots__ = ("state", "wish", "is_leaving", "_is_asked")
 
     def __init__(self, wish: bytes) -> None:
-        self.state, self.wish, self.is_leaving = DOWN, wish, False
+        self.state, self.wish, self.is_leaving, self._is_asked = DOWN, wish, False, False
 
     def begin(self) -> tuple[str, ...]:
         """Return the first orders: start, unless wanted down."""
         if self.wish == WANT_DOWN:
             return ()
-        self.state = FRESH
-        return (START,)
+        self.state = STARTING
+        return (SET_UP,)
+
+    def take_over(self, is_paused: bool) -> None:
+        """Begin with a process that runs already."""
+        self.state = PAUSED if is_paused else UP
 
     def receive(self, event) -> tuple[str, ...]:
         """Return the orders that follow from an event.  A byte that is no command gives none.
 
         Raises KeyError for what cannot happen.
         """
-        if event in EVENTS:
-            self.wish = WISH.get(event, self.wish)
-            self.is_leaving = self.is_leaving or event == b"x"
-            self.state, orders = NEXT[self.state, event]
-            if event == ENDED:
-                self.state, more = AFTER_END[self.wish, self.is_leaving]
-                orders += more
-            return orders
-        return ()
+        if event not in EVENTS:
+            return ()
+        next_ = NEXT[self.state, event]
+        if event in WISH:
+            self.wish = WISH[event]
+            self._is_asked = event != b"d" and self.state not in _IN_RUN  # then it only is not restarted
+        self.is_leaving = self.is_leaving or event == b"x"
+        if isinstance(next_, Choice):
+            wants_again = self.wish == WANT_UP or self._is_asked
+            next_ = next_.leaving if self.is_leaving else next_.again if wants_again else next_.otherwise
+        self.state, orders = next_
+        if START in orders:
+            self._is_asked = False
+        elif self.state == FAILED:
+            self.wish, self._is_asked = WANT_DOWN, False
+        return orders

@@ -28,12 +28,12 @@ class Status:
     pid 0 is down; wish is one byte, whatever stands there.
     """
 
-    __slots__ = ("count", "pid", "paused", "wish")
+    __slots__ = ("label", "count", "pid", "paused", "wish")
 
     def __init__(self, data: bytes) -> None:
         if len(data) < STATUS_BYTES:
             raise ValueError("bad format")
-        self.count = int.from_bytes(data[:8], "big")
+        self.label, self.count = data[:12], int.from_bytes(data[:8], "big")
         self.pid = int.from_bytes(data[12:16], "little")
         self.paused = data[16] != 0
         self.wish = data[17:18]

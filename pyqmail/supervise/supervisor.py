@@ -1,25 +1,33 @@
-"""The supervisor of one service: its files under supervise/, its process, and the loop between them.
+"""The supervisor of one service: its processes, its files, and the loop between them.
 
 Carries out the orders of service.py.  At rest it waits for two things, a byte in the control FIFO and the end of
 a child, and touches nothing.  Every wake-up is one round: reap first, then take one command.
 """
 
-import errno
-import fcntl
 import os
 import signal
-import stat
+import time
 
 from pyqmail.base import tai
-from pyqmail.base.failure import Temporary, reason
-from pyqmail.supervise.service import ENDED, FRESH, LEAVE, LEFT, PAUSED, RESTED, START, STATUS, UP, Service
+from pyqmail.base.failure import Temporary
+from pyqmail.supervise import service as states
+from pyqmail.supervise.details import KILLED, Details
+from pyqmail.supervise.folder import Folder, warn
+from pyqmail.supervise.pace import Pace
+from pyqmail.supervise.readiness import Readiness
+from pyqmail.supervise.running import NoProcess, Unfit, spawn, spawn_notify, take_over
+from pyqmail.supervise.service import Service
+from pyqmail.supervise.settings import FINISH_MILLISECONDS, down_signal, is_program, number
 from pyqmail.supervise.status import WANT_DOWN, WANT_UP, pack_status
-from pyqmail.system.descriptors import log
+from pyqmail.system.identity import begun
 from pyqmail.system.loop import READ, Loop
 
 DEAF_SECONDS = 1.02  # after each start, so that a service that ends at once is started once a second
 NO_PROCESS_SECONDS = 60
-_NOT_NOW = (errno.EAGAIN, errno.ENOMEM)
+NOT_STARTED = 111  # the exit code of a run that cannot be executed
+FAILED_RUN, FAILED_FINISH = 100, 125
+_SCRIPTS = {states.SET_UP: "start", states.FINISH: "finish", states.TEAR_DOWN: "stop"}
+_ENCORE = ("start", "stop", "notify")
 
 
 class Supervisor:
@@ -27,14 +35,21 @@ class Supervisor:
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
-        self._pid = 0
-        self._label = tai.now_label()
-        self._is_within_round = False
+        self._pid = self._script_pid = 0
+        self._script = None  # its name while it runs
+        self._survivor = None  # what stands for a run that is no child of ours
+        self._details, self._pace = Details(), Pace()
+        self._details.label, self._details.starts = tai.now_label(), 0
+        self._timer = None  # of the one thing that is due next
+        self._start_time = self._due_time = time.monotonic()
+        self._is_broken = False  # the run that ended last has failed for good
+        self._is_deaf = self._is_within_round = False
         try:
             self._loop = Loop()
             self._loop.on_signal(signal.SIGCHLD, self._round)
         except OSError as error:
             raise Temporary(f"unable to create pipe for {directory}", error) from None
+        self._readiness = Readiness(self._loop, self._has_become_ready, self._complain)
         # whoever ignored or blocked it: we are the one who must hear it
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGCHLD,))
 
@@ -42,16 +57,18 @@ class Supervisor:
         """Supervise until told to leave.  Raises Temporary if the directory is not fit for it."""
         self._enter()
         self._service = Service(WANT_DOWN if self._is_down_by_default() else WANT_UP)
-        self._make_folder()
-        self._lock()
-        self._control = self._open_fifo("control")
-        # open for writing too, or the FIFO would be at its end after the first writer
-        self._open("control", os.O_WRONLY | os.O_NONBLOCK, "write")
+        self._folder = Folder(self._directory)
+        self._folder.make()
+        self._folder.lock()
+        self._control = self._folder.open_control()
+        self._look_for_survivor()
         self._write_status()
         # ok comes after the status and before the start: whoever sees it may read the one and command the other
-        self._open_fifo("ok")
+        self._folder.open_ok()
         self._loop.watch(self._control, READ, self._round)
-        self._follow(self._service.begin())
+        if self._pid == 0:
+            self._follow(self._service.begin())
+        self._write_status()  # whoever waits for us looks again at each
         self._loop.run()
 
     # the directory
@@ -71,56 +88,18 @@ class Supervisor:
             raise Temporary(f"unable to stat {self._directory}/down", error) from None
         return True
 
-    def _make_folder(self):
-        """Make supervise/, or what a symbolic link of that name points to (a patch of Debian's)."""
-        try:
-            os.mkdir("supervise", 0o700)
-        except FileExistsError:
-            if os.path.islink("supervise") and not os.path.exists("supervise"):
-                _ignoring_errors(os.mkdir, os.readlink("supervise"), 0o700)
-        except OSError:
-            pass  # the lock will tell
-
-    def _lock(self):
-        path = f"{self._directory}/supervise/lock"
-        try:
-            lock = os.open("supervise/lock", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o600)
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise Temporary(f"unable to acquire {path}", error) from None
-
-    def _open_fifo(self, name):
-        """Return a descriptor reading a FIFO below supervise/, made if need be.
-
-        Anything else of that name goes: nobody could command us through it, and the lock says it is ours.
-        """
-        path = f"supervise/{name}"
-        try:
-            if not stat.S_ISFIFO(os.stat(path).st_mode):
-                os.unlink(path)
-                self._warn(f"{self._directory}/{path} is no FIFO, making it anew")
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            raise Temporary(f"unable to read {self._directory}/{path}", error) from None
-        _ignoring_errors(os.mkfifo, path, 0o600)
-        return self._open(name, os.O_RDONLY | os.O_NONBLOCK, "read")
-
-    def _open(self, name, flags, purpose):
-        try:
-            return os.open(f"supervise/{name}", flags)
-        except OSError as error:
-            raise Temporary(f"unable to {purpose} {self._directory}/supervise/{name}", error) from None
+    def _complain(self, name, word):
+        warn(f"{self._directory}/{name} makes no sense: {word}")
 
     # the rounds
 
     def _round(self, _=None):
-        if self._service.state == FRESH:
-            return  # deaf: the end of the deaf second comes back here
+        if self._is_deaf:
+            return  # the end of the deaf second comes back here
         self._reap()
-        if self._service.state == FRESH:
+        if self._is_deaf:
             self._is_within_round = True  # deaf in the middle of it: the command is still due
-        elif self._service.state != LEFT:
+        elif self._service.state != states.LEFT:
             self._take_command()
 
     def _take_command(self):
@@ -128,107 +107,228 @@ class Supervisor:
             command = os.read(self._control, 1)
         except BlockingIOError:
             return
-        self._follow(self._service.receive(command))
+        self._receive(command)
 
     def _reap(self):
-        """Reap every child that has ended; other children than the service are those we had before we began."""
-        if self._pid == 0 and self._service.state == UP:
-            self._has_ended()  # it could not be executed
-        while self._service.state != FRESH:  # then the new process may have ended already: not to be heard yet
+        """Reap every child that has ended; those we had before we began, and notify, are of no interest."""
+        if self._pid == 0 and self._service.state in (states.UP, states.PAUSED):
+            self._has_ended(NOT_STARTED, 0)  # it could not be executed
+        while not self._is_deaf:  # then the new process may have ended already: not to be heard yet
             try:
-                pid, _ = os.waitpid(-1, os.WNOHANG)
+                pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 return
             if pid == 0:
                 return
+            killed = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+            code = KILLED if killed else os.WEXITSTATUS(status)
             if pid == self._pid:
-                self._has_ended()
+                self._has_ended(code, killed)
+            elif pid == self._script_pid:
+                self._script_has_ended(code, killed)
 
-    def _has_ended(self):
-        self._pid, self._label = 0, tai.now_label()
-        self._follow(self._service.receive(ENDED))
+    def _receive(self, event):
+        self._follow(self._service.receive(event))
+        if self._service.state != states.LEFT:
+            self._folder.write_details(self._pack_details())
 
     def _follow(self, orders):
         for order in orders:
-            if order == STATUS:
+            if order == states.STATUS:
                 self._write_status()
-            elif order == START:
+            elif order == states.START:
                 self._start()
-            elif order == LEAVE:
+            elif order in _SCRIPTS:
+                self._start_script(_SCRIPTS[order])
+            elif order == states.PAUSE:
+                self._pause()
+            elif order == states.LEAVE:
                 self._loop.stop()
+            elif order == states.DOWN_SIGNAL:
+                self._signal(down_signal(self._complain))
+                self._limit("timeout-kill", 0)
             else:
                 self._signal(getattr(signal, order))
 
-    def _signal(self, number):
-        if self._pid == 0:
-            return  # it could not be executed; to kill, 0 means our own process group
-        try:
-            os.kill(self._pid, number)
-        except (ProcessLookupError, PermissionError):
-            pass  # gone, or of a user out of our reach: as the original, no word about it
+    # time
 
-    # the process
+    def _arm(self, seconds, event):
+        self._timer = self._loop.after(seconds, lambda: self._fire(event))
 
-    def _start(self):
-        """Start ./run and be deaf for a second.  One that cannot be executed is one that ends at once."""
-        try:
-            # straight from exec: no shell, no PATH, what we inherited and nothing of our own
-            self._pid = os.posix_spawn("./run", ["./run"], os.environb, setsigdef=_DEFAULTED)
-        except OSError as error:
-            if error.errno in _NOT_NOW:
-                self._warn(f"unable to fork for {self._directory}, sleeping {NO_PROCESS_SECONDS} seconds", error)
-                self._rest(NO_PROCESS_SECONDS, self._start)
-                return
-            log(f"supervise: fatal: unable to start {self._directory}/run: {reason(error)}")
-            self._pid = 0
-        self._label = tai.now_label()
-        self._write_status()
-        self._rest(DEAF_SECONDS, self._rested)
+    def _disarm(self):
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _fire(self, event):
+        self._timer = None
+        self._receive(event)
+
+    def _limit(self, name, default):
+        """Let what runs be overdue after the milliseconds in a file; 0: never."""
+        milliseconds = number(name, default, self._complain)
+        if milliseconds and self._timer is None:
+            self._arm(milliseconds / 1000, states.OVERDUE)
+
+    def _pause(self):
+        seconds = self._due_time - time.monotonic()
+        if seconds > 0:
+            self._arm(seconds, states.DUE)
+        else:
+            self._follow(self._service.receive(states.DUE))
 
     def _rest(self, seconds, work):
+        """Be deaf for so long, then go on with work."""
+        self._is_deaf = True
         self._loop.forget(self._control)
         self._loop.after(seconds, work)
 
-    def _rested(self):
+    def _hear(self):
+        self._is_deaf = False
         self._loop.watch(self._control, READ, self._round)
-        self._follow(self._service.receive(RESTED))
+        self._loop.soon(self._round)
+
+    # run
+
+    def _start(self):
+        """Start ./run and be deaf for a second.  One that cannot be executed is one that ends at once."""
+        self._disarm()
+        notification = self._readiness.open()
+        try:
+            self._pid = spawn(["./run"], self._directory, notification)
+        except NoProcess:
+            self._rest(NO_PROCESS_SECONDS, self._start)
+            return
+        except Unfit:
+            self._pid = 0
+        finally:
+            if notification:
+                os.close(notification[0])
+        self._start_time = time.monotonic()
+        details = self._details
+        details.label, details.ready = tai.now_label(), None
+        details.starts += 1
+        details.begun = self._identity()
+        self._write_status()
+        if self._pid:
+            spawn_notify("run", "start", self._pid, 0)
+        self._rest(DEAF_SECONDS, self._rested)
+
+    def _identity(self):
+        try:
+            return begun(self._pid) if self._pid else None
+        except (OSError, ValueError, IndexError):
+            return None
+
+    def _rested(self):
+        self._hear()
+        self._receive(states.RESTED)
         if self._is_within_round:
             self._is_within_round = False
             self._take_command()  # else a service that ends at once would never let us hear one
-        self._loop.soon(self._round)
 
-    # the status
+    def _has_ended(self, code, killed):
+        pid, self._pid = self._pid, 0
+        self._disarm()
+        self._readiness.close()
+        longest = number("backoff", 0, self._complain)
+        now = time.monotonic()
+        self._due_time = now + self._pace.ended(now - self._start_time, longest)
+        details = self._details
+        details.label, details.ended, details.ready, details.begun = tai.now_label(), (code, killed), None, None
+        self._is_broken = code == FAILED_RUN and any(map(is_program, _ENCORE))
+        if pid:
+            _notify_end("run", pid, code, killed)
+        self._receive(states.ENDED)
+
+    def _has_become_ready(self):
+        self._details.ready = tai.now()[0]
+        self._folder.write_details(self._pack_details())
+
+    def _signal(self, number_):
+        pid = self._pid or self._script_pid
+        if pid == 0:
+            return  # it could not be executed; to kill, 0 means our own process group
+        try:
+            if self._survivor is not None:
+                signal.pidfd_send_signal(self._survivor, number_)
+            else:
+                os.kill(pid, number_)
+        except (ProcessLookupError, PermissionError):
+            pass  # gone, or of a user out of our reach: as the original, no word about it
+
+    def _look_for_survivor(self):
+        """Take over the run of a supervisor that was killed, if it is beyond doubt that one."""
+        left = self._folder.read()
+        self._survivor = take_over(left)
+        if self._survivor is None:
+            return
+        status, details = left
+        self._pid = status.pid
+        self._details = details
+        details.starts = details.starts or 0
+        self._service.take_over(status.paused)
+        warn(f"{self._directory}/run still runs as pid {self._pid}, its supervisor was killed: taking it over")
+
+        def ended(_):
+            self._loop.forget(self._survivor)
+            os.close(self._survivor)
+            self._survivor = None
+            self._has_ended(KILLED, 0)  # nobody can tell us how
+
+        self._loop.watch(self._survivor, READ, ended)
+
+    # the scripts around it
+
+    def _start_script(self, name):
+        """Start a script, or say that it is done if there is none."""
+        self._disarm()
+        if name == "start":
+            self._pace = Pace()
+        if not is_program(name):
+            self._script_is_done(name, 0)
+            return
+        try:
+            arguments = map(str, self._details.ended or (0, 0)) if name == "finish" else ()
+            self._script_pid = spawn([f"./{name}", *arguments], self._directory)
+        except NoProcess:
+            self._rest(NO_PROCESS_SECONDS, lambda: self._start_script_again(name))
+        except Unfit:
+            self._script_is_done(name, NOT_STARTED)
+        else:
+            self._script = name
+            spawn_notify(name, "start", self._script_pid, 0)
+            if name == "finish":
+                self._limit("timeout-finish", FINISH_MILLISECONDS)
+
+    def _start_script_again(self, name):
+        self._hear()
+        self._start_script(name)
+
+    def _script_has_ended(self, code, killed):
+        name, pid = self._script, self._script_pid
+        self._script, self._script_pid = None, 0
+        self._disarm()
+        _notify_end(name, pid, code, killed)
+        self._script_is_done(name, code)
+
+    def _script_is_done(self, name, code):
+        is_broken = (name == "start" and code != 0) or (name == "finish" and (code == FAILED_FINISH or self._is_broken))
+        self._receive(states.BROKEN if is_broken else states.DONE)
+
+    # the files
+
+    def _pack_details(self):
+        state = self._service.state
+        self._details.state = states.UP if state == states.FRESH else state
+        self._details.wait = self._pace.seconds if self._pace.seconds > 1 else None
+        return self._details.pack()
 
     def _write_status(self):
-        """Replace supervise/status; whoever reads it sees the old 18 bytes or the new."""
-        new = f"{self._directory}/supervise/status.new"
-        data = pack_status(self._label, self._pid, self._service.state == PAUSED, self._service.wish)
-        try:
-            fd = os.open("supervise/status.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK, 0o644)
-        except OSError as error:
-            return self._warn(f"unable to open {new}", error)
-        try:
-            if os.write(fd, data) != len(data):
-                return self._warn(f"unable to write {new}: partial write")
-        except OSError as error:
-            return self._warn(f"unable to write {new}", error)
-        finally:
-            os.close(fd)
-        try:
-            os.rename("supervise/status.new", "supervise/status")
-        except OSError as error:
-            self._warn(f"unable to rename {new} to status", error)
-
-    def _warn(self, text, error=None):
-        log(f"supervise: warning: {text}" + (f": {reason(error)}" if error else ""))
+        is_paused = self._service.state == states.PAUSED
+        status = pack_status(self._details.label, self._pid, is_paused, self._service.wish)
+        self._folder.write(status, self._pack_details())
 
 
-# the two the interpreter ignores, and the one we handle; every other signal is the service's to inherit
-_DEFAULTED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD)
-
-
-def _ignoring_errors(call, *arguments):
-    try:
-        call(*arguments)
-    except OSError:
-        pass
+def _notify_end(script, pid, code, killed):
+    spawn_notify(script, "killed" if killed else "exit", pid, killed or code)

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import signal
 import stat
 
@@ -38,12 +39,13 @@ def test_its_files(stage):
     stage.start("pysupervise", "a")
     pid = stage.up(folder)
     place = folder / "supervise"
-    assert sorted(os.listdir(place)) == ["control", "lock", "ok", "status"]
+    assert sorted(os.listdir(place)) == ["control", "details", "lock", "ok", "status"]
     modes = {name: os.stat(place / name).st_mode for name in os.listdir(place)}
     assert modes == {
         "control": stat.S_IFIFO | 0o600,
         "ok": stat.S_IFIFO | 0o600,
         "lock": stat.S_IFREG | 0o600,
+        "details": stat.S_IFREG | 0o644,
         "status": stat.S_IFREG | 0o644,
     }
     assert stat.S_IMODE(os.stat(place).st_mode) == 0o700
@@ -224,7 +226,7 @@ def test_at_rest_it_does_nothing(stage):
         stage.until(lambda: switches() != before, seconds=1.5)
 
 
-def test_killed_it_leaves_its_service_and_the_lock_is_free(stage):
+def test_killed_it_leaves_its_service_and_the_next_takes_it_over(stage):
     folder = stage.service("a")
     supervisor = stage.start("pysupervise", "a")
     pid = stage.up(folder)
@@ -232,5 +234,74 @@ def test_killed_it_leaves_its_service_and_the_lock_is_free(stage):
     assert supervisor.wait(10) == -signal.SIGTERM
     os.kill(pid, 0)
     assert not stage.is_supervised(folder)
+    before = stage.state(folder)
+    second = stage.start("pysupervise", "a")
+    assert stage.up(folder) == pid and stage.state(folder) == before  # with its age
+    line = f"supervise: warning: a/run still runs as pid {pid}, its supervisor was killed: taking it over"
+    assert said(stage) == [line]
+    send(folder, b"p")
+    stage.until(lambda: stage.state(folder)[16] == 1)
+    send(folder, b"ct")  # it ends, and is started again
+    assert stage.until(lambda: stage.pid(folder) not in (0, pid))
+    send(folder, b"dx")
+    assert second.wait(10) == 0 and said(stage) == [line]
+
+
+# what makes it doubtful that the process with the pid in the status is the service
+DOUBTS = [
+    lambda details, pid: None,
+    lambda details, pid: b"",
+    lambda details, pid: re.sub(rb"begun \d+", b"begun 1", details),  # a pid used again
+    lambda details, pid: re.sub(rb"begun (\d+) .*", rb"begun \1 another-boot", details),
+    lambda details, pid: re.sub(rb"label @.{16}", b"label @4000000000000000", details),
+]
+
+
+@pytest.mark.parametrize("change", DOUBTS)
+def test_what_is_doubtful_is_not_taken_over(stage, change):
+    folder = stage.service("a")
+    supervisor = stage.start("pysupervise", "a")
+    pid = stage.up(folder)
+    supervisor.kill()
+    supervisor.wait()
+    path = folder / "supervise/details"
+    content = change(path.read_bytes(), pid)
+    path.unlink() if content is None else path.write_bytes(content)
     stage.start("pysupervise", "a")
     assert stage.until(lambda: stage.pid(folder) not in (0, pid))
+    os.kill(pid, 0)
+    assert said(stage) == []
+
+
+def test_one_that_ended_meanwhile_is_not_taken_over(stage):
+    folder = stage.service("a")
+    supervisor = stage.start("pysupervise", "a")
+    pid = stage.up(folder)
+    supervisor.kill()
+    supervisor.wait()
+    os.kill(pid, signal.SIGKILL)
+    stage.until(lambda: is_gone(pid))
+    stage.start("pysupervise", "a")
+    assert stage.until(lambda: stage.pid(folder) not in (0, pid)) and said(stage) == []
+
+
+def is_gone(pid):
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+            return file.read().rpartition(")")[2].split()[0] == "Z"  # nobody here reaps what init should
+    except FileNotFoundError:
+        return True
+
+
+def test_what_is_taken_over_while_it_should_be_down_is_not_started_again(stage):
+    folder = stage.service("a")
+    supervisor = stage.start("pysupervise", "a")
+    pid = stage.up(folder)
+    supervisor.kill()
+    supervisor.wait()
+    (folder / "down").touch()
+    second = stage.start("pysupervise", "a")
+    stage.until(lambda: stage.is_supervised(folder) and stage.state(folder)[17:] == b"d")
+    assert stage.pid(folder) == pid
+    send(folder, b"dx")
+    assert second.wait(10) == 0

@@ -59,3 +59,28 @@ def test_what_cannot_be_reached_is_a_warning_each(run, service, tmp_path):
         "",
     ]
     assert read() == b"d"
+
+
+STRICT = [
+    # directories, exit code
+    (["a"], 0),
+    (["a", "none"], 100),
+    (["dead"], 100),
+    (["missing", "dead"], 111),
+    (["dead", "file"], 111),
+    ([], 0),
+]
+
+
+@pytest.mark.parametrize("directories, code", STRICT)
+def test_the_exit_code_tells_if_asked(run, service, tmp_path, directories, code):
+    folder, read = service
+    (tmp_path / "none").mkdir()
+    (tmp_path / "file").touch()
+    (tmp_path / "dead/supervise").mkdir(parents=True)
+    os.mkfifo(tmp_path / "dead/supervise/control")
+    done = run("pysvc", "--strict", "-d", *directories, cwd=tmp_path)
+    assert (done.code, done.out) == (code, b"")
+    assert done.err == run("pysvc", "-d", *directories, cwd=tmp_path).err
+    if "a" in directories:
+        assert read() == b"dd"

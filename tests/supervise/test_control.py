@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from pyqmail.supervise.control import NOT_RUNNING, StartingDirectory, command, is_supervised, knock
+from pyqmail.supervise.control import NOT_RUNNING, StartingDirectory, command, is_supervised, knock, state_folder
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def service(tmp_path):
 def test_without_a_reader_nobody_is_there(service):
     assert not is_supervised(str(service)) and not command(str(service), b"d")
     with pytest.raises(OSError) as caught:
-        knock(f"{service}/supervise/ok")
+        knock(str(service))
     assert caught.value.errno in NOT_RUNNING
 
 
@@ -47,3 +47,29 @@ def test_there_and_back(tmp_path, monkeypatch):
     start.go_back()
     assert os.getcwd() == str(tmp_path)
     start.close()
+
+
+PLACES = [
+    # SUPERVISEDIR, directory, where below {tmp} the files are
+    (None, ".", "supervise"),
+    (None, "a", "a/supervise"),
+    ("", "a", "a/supervise"),
+    ("state", ".", "state"),
+    ("state", "/x/y", "/x/y/state"),
+    ("/run/sv", "/x/y", "/run/sv/x:y"),
+    ("/run/sv", "link", "/run/sv/{tmp}:a"),
+    ("/run/sv", ".", "/run/sv/{tmp}"),
+]
+
+
+@pytest.mark.parametrize("place, directory, folder", PLACES)
+def test_where_the_files_are(tmp_path, monkeypatch, place, directory, folder):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "link").symlink_to("a")
+    if place is None:
+        monkeypatch.delenv("SUPERVISEDIR", raising=False)
+    else:
+        monkeypatch.setenv("SUPERVISEDIR", place)
+    flat = str(tmp_path.resolve())[1:].replace("/", ":")
+    assert state_folder(directory) == folder.replace("{tmp}", flat)

@@ -1,0 +1,96 @@
+"""What the 18 bytes of a status cannot say, in supervise/details: one fact a line, its name and its words.
+
+    label     @... of the status it belongs to; if that has another label, all this is out of date
+    state     one of the states of service.py
+    starts    how often this supervisor started run
+    wait      seconds from the last start to the next, if it ends before its time
+    ended     exit code and signal of the last run: 256 and the signal if it was killed, else 0 as the signal
+    ready     @... when the service said that it is ready, if it did
+    begun     when the process began, in ticks since boot, and the boot's id: with the pid of the status, one process
+              in all the world
+
+Replaced by rename, always before the status.  Who reads it knows no order, skips what it does not know, and takes what
+makes no sense for missing: an older or newer supervisor may have written it, or another one's may be in charge.
+"""
+
+from pyqmail.base.tai import read_text_label, text_label, unix_moment
+from pyqmail.system.descriptors import read_file
+
+KILLED = 256  # stands for the exit code of what was killed
+
+
+class Details:
+    """The facts; None is unknown, or not so.
+
+    label: binary, 12 bytes.  ready: Unix seconds.  ended: (exit code, signal).  begun: (ticks, boot id), the id in
+    bytes.
+    """
+
+    __slots__ = ("label", "state", "starts", "wait", "ended", "ready", "begun")
+
+    def __init__(self) -> None:
+        for name in self.__slots__:
+            setattr(self, name, None)
+
+    def pack(self) -> bytes:
+        """Return the file's content."""
+        facts = {name: getattr(self, name) for name in self.__slots__}
+        return b"".join(
+            b"%b %b\n" % (name.encode(), _FORMS[name][0](fact)) for name, fact in facts.items() if fact is not None
+        )
+
+
+def read_details(data: bytes) -> Details:
+    """Return the facts in a file's content, whatever that is."""
+    details = Details()
+    for line in data.split(b"\n"):
+        name, _, words = line.partition(b" ")
+        name = name.decode("latin-1")
+        if name in _FORMS:
+            try:
+                setattr(details, name, _FORMS[name][1](words))
+            except ValueError:
+                pass  # as if it was not there
+    return details
+
+
+def details_of(status, folder: str) -> Details | None:
+    """Return the facts in the folder that belong to its status; None if there are none."""
+    try:
+        details = read_details(read_file(f"{folder}/details"))
+    except OSError:
+        return None
+    return details if details.label == status.label else None
+
+
+def _read_label(words):
+    return bytes.fromhex(words[1:].decode()) if _read_moment(words) else None
+
+
+def _read_moment(words):
+    moment = read_text_label(words)
+    if moment is None:
+        raise ValueError
+    return moment
+
+
+def _read_two(words):
+    first, second = words.split()
+    return int(first), second
+
+
+def _read_ended(words):
+    code, number = _read_two(words)
+    return code, int(number)
+
+
+# name -> (how it is written, how it is read; that raises ValueError)
+_FORMS = {
+    "label": (lambda label: text_label(*unix_moment(label)), _read_label),
+    "state": (str.encode, bytes.decode),
+    "starts": (b"%d".__mod__, int),
+    "wait": (b"%d".__mod__, int),
+    "ended": (b"%d %d".__mod__, _read_ended),
+    "ready": (lambda seconds: text_label(seconds, 0), lambda words: _read_moment(words)[0]),
+    "begun": (b"%d %b".__mod__, _read_two),
+}

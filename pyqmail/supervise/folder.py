@@ -1,0 +1,133 @@
+"""The files of a supervisor: supervise/ in the service's directory, or what SUPERVISEDIR says.
+
+They are those of the original, and details.  All paths are relative to the service's directory, which must be the
+working directory.
+"""
+
+import fcntl
+import os
+import stat
+
+from pyqmail.base.failure import Temporary, reason
+from pyqmail.supervise.control import state_folder
+from pyqmail.supervise.details import Details, details_of
+from pyqmail.supervise.status import Status
+from pyqmail.system.descriptors import log, read_file
+
+
+class Folder:
+    """directory names the service in messages as it was given.  Every method but write() raises Temporary."""
+
+    def __init__(self, directory: str) -> None:
+        self._path = state_folder()
+        self._shown = self._path if self._path.startswith("/") else f"{directory}/{self._path}"
+        self._details = b""
+
+    def make(self) -> None:
+        """Make it, or what a symbolic link of that name points to (a patch of Debian's)."""
+        try:
+            os.makedirs(self._path, 0o700)
+        except FileExistsError:
+            if os.path.islink(self._path) and not os.path.exists(self._path):
+                _ignoring_errors(os.mkdir, os.readlink(self._path), 0o700)
+        except OSError:
+            pass  # the lock will tell
+
+    def lock(self) -> None:
+        """Take the lock for as long as this process lives."""
+        try:
+            lock = os.open(f"{self._path}/lock", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o600)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise Temporary(f"unable to acquire {self._shown}/lock", error) from None
+
+    def open_control(self) -> int:
+        """Return a descriptor to read commands from."""
+        control = self._open_fifo("control")
+        # open for writing too, or the FIFO would be at its end after the first writer
+        self._open("control", os.O_WRONLY | os.O_NONBLOCK, "write")
+        return control
+
+    def open_ok(self) -> None:
+        """From now on, whoever knocks knows that we are here."""
+        self._open_fifo("ok")
+
+    def read(self) -> tuple[Status, Details] | None:
+        """Return what the last supervisor left, if status and details belong together; else None."""
+        try:
+            status = Status(read_file(f"{self._path}/status"))
+        except (OSError, ValueError):
+            return None
+        details = details_of(status, self._path)
+        return None if details is None else (status, details)
+
+    def write(self, status: bytes, details: bytes) -> None:
+        """Replace the details, then the status: whoever reads one sees the old or the new.  Warns of what failed."""
+        of_details = self._replace("details", details)
+        warning = self._replace("status", status) or of_details
+        if warning:
+            warn(warning)
+        self._details = details
+
+    def write_details(self, details: bytes) -> None:
+        """Replace the details if they have changed since."""
+        if details != self._details:
+            warning = self._replace("details", details)
+            if warning:
+                warn(warning)
+            self._details = details
+
+    def _open_fifo(self, name):
+        """Return a descriptor reading a FIFO, made if need be.
+
+        Anything else of that name goes: nobody could command us through it, and the lock says it is ours.
+        """
+        path = f"{self._path}/{name}"
+        try:
+            if not stat.S_ISFIFO(os.stat(path).st_mode):
+                os.unlink(path)
+                warn(f"{self._shown}/{name} is no FIFO, making it anew")
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise Temporary(f"unable to read {self._shown}/{name}", error) from None
+        _ignoring_errors(os.mkfifo, path, 0o600)
+        return self._open(name, os.O_RDONLY | os.O_NONBLOCK, "read")
+
+    def _open(self, name, flags, purpose):
+        try:
+            return os.open(f"{self._path}/{name}", flags)
+        except OSError as error:
+            raise Temporary(f"unable to {purpose} {self._shown}/{name}", error) from None
+
+    def _replace(self, name, data):
+        """Replace a file by rename; return what went wrong, if anything did."""
+        path, shown = f"{self._path}/{name}.new", f"{self._shown}/{name}.new"
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK, 0o644)
+        except OSError as error:
+            return f"unable to open {shown}: {reason(error)}"
+        try:
+            if os.write(fd, data) != len(data):
+                return f"unable to write {shown}: partial write"
+        except OSError as error:
+            return f"unable to write {shown}: {reason(error)}"
+        finally:
+            os.close(fd)
+        try:
+            os.rename(path, f"{self._path}/{name}")
+        except OSError as error:
+            return f"unable to rename {shown} to {name}: {reason(error)}"
+        return None
+
+
+def warn(text: str) -> None:
+    """Say what is wrong; the supervisor goes on."""
+    log(f"supervise: warning: {text}")
+
+
+def _ignoring_errors(call, *arguments):
+    try:
+        call(*arguments)
+    except OSError:
+        pass

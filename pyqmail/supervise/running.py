@@ -1,0 +1,72 @@
+"""Starting the programs in a service's directory, and finding the one that an earlier supervisor has left."""
+
+import errno
+import os
+import signal
+
+from pyqmail.base.failure import reason
+from pyqmail.supervise.folder import warn
+from pyqmail.supervise.settings import is_program
+from pyqmail.system.descriptors import log
+from pyqmail.system.identity import begun
+
+_NOT_NOW = (errno.EAGAIN, errno.ENOMEM)
+# the two the interpreter ignores, and the one we handle; every other signal is the service's to inherit
+_DEFAULTED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD)
+
+
+class NoProcess(Exception):
+    """The system has no process to give; this was said, and it will be tried again."""
+
+
+class Unfit(Exception):
+    """The program cannot be executed; this was said."""
+
+
+def spawn(argv: list, directory: str, descriptor: tuple[int, int] | None = None) -> int:
+    """Start a program of the working directory; return its pid.  Raises NoProcess or Unfit.
+
+    descriptor: (ours, its number there), or None.
+    """
+    actions = [(os.POSIX_SPAWN_DUP2, *descriptor)] if descriptor else ()
+    try:
+        # straight from exec: no shell, no PATH, what we inherited and nothing of our own
+        return os.posix_spawn(argv[0], argv, os.environb, file_actions=actions, setsigdef=_DEFAULTED)
+    except OSError as error:
+        if error.errno in _NOT_NOW:
+            warn(f"unable to fork for {directory}, sleeping 60 seconds: {reason(error)}")
+            raise NoProcess from None
+        log(f"supervise: fatal: unable to start {directory}/{argv[0][2:]}: {reason(error)}")
+        raise Unfit from None
+
+
+def spawn_notify(script: str, event: str, pid: int, code: int) -> None:
+    """Start ./notify, if there is one; nobody waits for it.  Source: daemontools-encore"""
+    if is_program("notify"):
+        argv = ["./notify", script, event, str(pid), str(code)]
+        try:
+            os.posix_spawn(argv[0], argv, os.environb, setsigdef=_DEFAULTED)
+        except OSError as error:
+            warn(f"unable to start notify: {reason(error)}")
+
+
+def take_over(left) -> int | None:
+    """Return a descriptor of the process that an earlier supervisor left running, or None.
+
+    left: its status and details, or None.  That a process has the number of the status is not enough: it must have
+    begun when the details say, in this very boot.  The descriptor can be read once the process has ended.
+    """
+    if left is None or left[0].pid == 0 or left[1].begun is None:
+        return None
+    status, details = left
+    try:
+        descriptor = os.pidfd_open(status.pid)
+    except OSError:
+        return None
+    try:
+        if begun(status.pid) == details.begun:  # the descriptor is older than this look: it is of the same process
+            return descriptor
+    except (OSError, ValueError, IndexError):
+        pass  # it ended meanwhile
+    os.close(descriptor)
+    return None

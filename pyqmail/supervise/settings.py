@@ -1,0 +1,55 @@
+"""What a service directory asks for beyond run and down, each by a file of its own; names and forms are the field's.
+
+A file that is not there, or cannot be read, is the default.  What it holds is one word; one that makes no sense is
+the default too, and `complain` is called with the file's name and its word.
+"""
+
+import os
+import signal
+import stat
+
+from pyqmail.system.descriptors import read_file
+
+FINISH_MILLISECONDS = 5000
+
+
+def is_program(name: str) -> bool:
+    """Return whether a file of that name is there to be executed: regular, with an execute bit."""
+    try:
+        mode = os.stat(name).st_mode
+    except OSError:
+        return False
+    return stat.S_ISREG(mode) and mode & 0o111 != 0
+
+
+def number(name: str, default: int, complain) -> int:
+    """Return the number in a file: decimal digits."""
+    word = _word(name)
+    if word is None:
+        return default
+    if word.isascii() and word.isdigit() and len(word) <= 9:
+        return int(word)
+    complain(name, word)
+    return default
+
+
+def down_signal(complain) -> int:
+    """Return the signal that ends the service: in the file down-signal as QUIT, SIGQUIT or 3; default SIGTERM."""
+    word = _word("down-signal")
+    if word is None:
+        return signal.SIGTERM
+    found = getattr(signal, f"SIG{word.upper().removeprefix('SIG')}", None)
+    if isinstance(found, signal.Signals):
+        return found
+    if word.isascii() and word.isdigit() and int(word[:4]) in signal.valid_signals():
+        return int(word[:4])
+    complain("down-signal", word)
+    return signal.SIGTERM
+
+
+def _word(name):
+    try:
+        words = os.fsdecode(read_file(name)).split()
+    except OSError:
+        return None
+    return words[0] if words else ""

@@ -1,0 +1,20 @@
+"""Telling a process from a later one that got its number."""
+
+import errno
+import os
+
+from pyqmail.system.descriptors import read_file
+
+_START_TIME = 19  # counted from the field after the name, see proc(5)
+
+
+def begun(pid: int) -> tuple[int, bytes]:
+    """Return when a process began: ticks since boot, and which boot.
+
+    Raises OSError if there is none of that number, or one that has ended and was not waited for.
+    """
+    # pid (name) state ppid ...; the name may hold blanks and parentheses
+    fields = read_file(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+    if fields[0] in (b"Z", b"X"):
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+    return int(fields[_START_TIME]), read_file("/proc/sys/kernel/random/boot_id").strip()

@@ -1,0 +1,293 @@
+"""pysupervise and what a service directory asks for beyond run and down: scripts, signals, time limits, readiness."""
+
+import os
+import pathlib
+import time
+
+import pytest
+
+IDLE = "#!/bin/sh\nexec sleep 600\n"
+NOTE = '#!/bin/sh\necho "${0#./} $*" >> notes\n'
+DEAF = "#!/bin/sh\ntrap '' TERM\necho deaf >> notes\nwhile :; do sleep 600 & wait; done\n"
+
+
+def write(folder, name, script):
+    (folder / name).write_text(script)
+    (folder / name).chmod(0o755)
+
+
+def send(folder, commands):
+    fd = os.open(folder / "supervise/control", os.O_WRONLY | os.O_NONBLOCK)
+    os.write(fd, commands)
+    os.close(fd)
+
+
+def notes(folder):
+    path = folder / "notes"
+    return path.read_text().split("\n")[:-1] if path.exists() else []
+
+
+def details(folder):
+    """Return the facts of supervise/details, a dict of strings."""
+    try:
+        lines = (folder / "supervise/details").read_text().split("\n")
+    except FileNotFoundError:
+        return {}
+    return dict(line.split(" ", 1) for line in lines if line)
+
+
+def state(folder):
+    return details(folder).get("state")
+
+
+ENDS = [
+    # run, what finish is told, what details say
+    ("exit 0", "0 0", "0 0"),
+    ("exit 3", "3 0", "3 0"),
+    ("exit 111", "111 0", "111 0"),
+    ("kill -9 $$", "256 9", "256 9"),
+    ("kill -TERM $$", "256 15", "256 15"),
+]
+
+
+@pytest.mark.parametrize("run, told, ended", ENDS)
+def test_finish_is_told_how_run_ended(stage, run, told, ended):
+    folder = stage.service("a", f"#!/bin/sh\n{run}\n")
+    write(folder, "finish", NOTE)
+    process = stage.start("pysupervise", "a")
+    stage.until(lambda: len(notes(folder)) >= 2)
+    assert set(notes(folder)) == {f"finish {told}"} and details(folder)["ended"] == ended
+    send(folder, b"dx")
+    assert process.wait(10) == 0
+    assert details(folder)["state"] == "left"
+
+
+def test_finish_after_a_run_that_cannot_be_executed(stage):
+    folder = stage.service("a", None)
+    write(folder, "finish", NOTE)
+    stage.start("pysupervise", "a")
+    stage.until(lambda: notes(folder) == ["finish 111 0"])
+
+
+def test_finish_that_says_stop(stage):
+    folder = stage.service("a", "#!/bin/sh\nexit 1\n")
+    write(folder, "finish", NOTE + "exit 125\n")
+    process = stage.start("pysupervise", "a")
+    stage.until(lambda: state(folder) == "failed" and stage.state(folder)[12:] == b"\0\0\0\0\0d")
+    assert notes(folder) == ["finish 1 0"]
+    assert stage.run("pysvstat", "--long", "a").out.endswith(b"; failed, started 1 times, last exit code 1\n")
+    send(folder, b"u")
+    stage.until(lambda: notes(folder) == ["finish 1 0"] * 2 and state(folder) == "failed")
+    send(folder, b"x")
+    assert process.wait(10) == 0
+
+
+def test_finish_that_does_not_end_is_killed(stage):
+    folder = stage.service("a", "#!/bin/sh\nexit 1\n")
+    write(folder, "finish", DEAF)
+    (folder / "timeout-finish").write_text("50\n")
+    process = stage.start("pysupervise", "a")
+    stage.until(lambda: len(notes(folder)) >= 2)
+    send(folder, b"dx")
+    assert process.wait(10) == 0
+
+
+def test_commands_while_finish_runs(stage):
+    folder = stage.service("a", "#!/bin/sh\nexit 1\n")
+    write(folder, "finish", "#!/bin/sh\necho $$ >> notes\nexec sleep 600\n")
+    (folder / "timeout-finish").write_text("0\n")
+    stage.start("pysupervise", "a")
+    stage.until(lambda: state(folder) == "finishing" and notes(folder))
+    assert stage.pid(folder) == 0  # the service is down, whatever svstat is asked
+    send(folder, b"o")
+    stage.until(lambda: stage.state(folder)[17:] == b"\0")
+    send(folder, b"k")  # goes to finish; then the start that o asked for, then finish again
+    stage.until(lambda: len(notes(folder)) == 2 and state(folder) == "finishing")
+    send(folder, b"k")
+    stage.until(lambda: state(folder) == "down")
+    assert details(folder)["starts"] == "2"
+
+
+def test_start_run_stop_and_notify(stage):
+    folder = stage.service("a")
+    for name in ("start", "stop"):
+        write(folder, name, NOTE)
+    write(folder, "notify", '#!/bin/sh\necho "$1 $2 $4" >> news\n')
+    process = stage.start("pysupervise", "a")
+    pid = stage.up(folder)
+    assert notes(folder) == ["start "]
+    send(folder, b"t")  # a restart is no start
+    stage.until(lambda: stage.pid(folder) not in (0, pid))
+    send(folder, b"d")
+    stage.until(lambda: state(folder) == "down")
+    assert notes(folder) == ["start ", "stop "]
+    send(folder, b"u")
+    stage.up(folder)
+    send(folder, b"dx")
+    assert process.wait(10) == 0
+    assert notes(folder) == ["start ", "stop "] * 2
+    news = ["start start 0", "start exit 0", "run start 0", "run killed 15", "run start 0", "run killed 15"]
+    news += ["stop start 0", "stop exit 0", "start start 0", "start exit 0", "run start 0", "run killed 15"]
+    news += ["stop start 0", "stop exit 0"]
+    # nobody waits for notify, so the order is not certain
+    stage.until(lambda: sorted((folder / "news").read_text().split("\n")[:-1]) == sorted(news))
+
+
+def test_start_that_fails(stage):
+    folder = stage.service("a", NOTE)
+    write(folder, "start", "#!/bin/sh\nexit 7\n")
+    write(folder, "stop", NOTE)
+    process = stage.start("pysupervise", "a")
+    stage.until(lambda: state(folder) == "failed")
+    send(folder, b"x")
+    assert process.wait(10) == 0 and notes(folder) == []
+
+
+def test_start_that_cannot_be_executed(stage):
+    folder = stage.service("a", NOTE)
+    write(folder, "start", "#!/no/such/interpreter\n")
+    stage.start("pysupervise", "a")
+    stage.until(lambda: state(folder) == "failed")
+    assert stage.err() == b"supervise: fatal: unable to start a/start: file does not exist\n"
+
+
+@pytest.mark.parametrize("name, is_restarted", [(None, True), ("finish", True), ("stop", False), ("notify", False)])
+def test_run_that_exits_with_100(stage, name, is_restarted):
+    folder = stage.service("a", NOTE + "exit 100\n")
+    if name:
+        write(folder, name, "#!/bin/sh\n")
+    stage.start("pysupervise", "a")
+    if is_restarted:
+        stage.until(lambda: len(notes(folder)) == 2)
+    else:
+        stage.until(lambda: state(folder) == "failed")
+        assert notes(folder) == ["run "]
+
+
+def test_files_of_those_names_that_are_no_programs_mean_nothing(stage):
+    folder = stage.service("a", NOTE + "exit 100\n")
+    for name in ("start", "stop", "notify", "finish"):
+        (folder / name).write_text(NOTE + "exit 125\n")
+    stage.start("pysupervise", "a")
+    stage.until(lambda: notes(folder) == ["run "] * 2)
+
+
+@pytest.mark.parametrize("content", ["QUIT", "3\n", "SIGQUIT"])
+def test_down_signal(stage, content):
+    folder = stage.service(
+        "a", "#!/bin/sh\ntrap 'echo quit >> notes; exit' QUIT\necho up >> notes\nwhile :; do :; done\n"
+    )
+    (folder / "down-signal").write_text(content)
+    process = stage.start("pysupervise", "a")
+    stage.until(lambda: notes(folder) == ["up"])
+    send(folder, b"dx")
+    assert process.wait(10) == 0 and notes(folder) == ["up", "quit"]
+
+
+def test_a_down_signal_that_makes_no_sense(stage):
+    folder = stage.service("a")
+    (folder / "down-signal").write_text("LOUD\n")
+    process = stage.start("pysupervise", "a")
+    stage.up(folder)
+    send(folder, b"dx")
+    assert process.wait(10) == 0
+    assert stage.err() == b"supervise: warning: a/down-signal makes no sense: LOUD\n"
+
+
+def test_a_run_that_ignores_term_is_killed_if_asked_for(stage):
+    folder = stage.service("a", DEAF)
+    process = stage.start("pysupervise", "a")
+    stage.until(lambda: notes(folder))
+    send(folder, b"d")  # without the file: for ever
+    stage.until(lambda: stage.state(folder)[17:] == b"d")
+    (folder / "timeout-kill").write_text("50\n")
+    send(folder, b"dx")
+    assert process.wait(10) == 0 and details(folder)["ended"] == "256 9"
+
+
+def test_backoff_grows_and_is_shown(stage):
+    folder = stage.service("a", "#!/bin/sh\ndate +%s.%N >> notes\n")
+    (folder / "backoff").write_text("2\n")
+    process = stage.start("pysupervise", "a")
+    times = list(map(float, stage.until(lambda: len(notes(folder)) >= 4 and notes(folder))))
+    gaps = [later - earlier for earlier, later in zip(times, times[1:])]
+    assert 0.9 < gaps[0] < 1.8 < gaps[1] < 3 and 1.8 < gaps[2] < 3
+    stage.until(lambda: state(folder) == "waiting")
+    shown = stage.run("pysvstat", "--long", "a").out
+    assert b"want up; waiting, 2 seconds between starts, started 4 times, last exit code 0\n" in shown
+    begun = time.monotonic()
+    send(folder, b"u")  # starts it at once
+    stage.until(lambda: len(notes(folder)) == 5)
+    assert time.monotonic() - begun < 0.9
+    send(folder, b"dx")
+    assert process.wait(10) == 0
+
+
+READY = """#!/bin/sh
+read line < go
+printf 'almost' >&5
+read line < go
+printf ' ready\\n' >&5
+echo more >&5
+exec sleep 600
+"""
+
+
+def test_readiness(stage):
+    folder = stage.service("a", READY)
+    (folder / "notification-fd").write_text("5\n")
+    os.mkfifo(folder / "go")
+    stage.start("pysupervise", "a")
+    pid = stage.up(folder)
+    assert stage.run("pysvwait", "-U", "-t", 0, "a").code == 99
+    assert stage.run("pysvwait", "-u", "-t", 0, "a").code == 0
+    (folder / "go").write_text("\n")
+    assert stage.run("pysvstat", "--long", "a").out.split(b"; ")[1].startswith(b"not ready")
+    (folder / "go").write_text("\n")
+    assert stage.run("pysvwait", "-U", "-t", 15, "a").code == 0
+    assert stage.run("pysvstat", "--long", "a").out.split(b"; ")[1].startswith(b"ready 0 seconds, ")
+    send(folder, b"k")
+    stage.until(lambda: stage.pid(folder) not in (0, pid))
+    assert "ready" not in details(folder)
+
+
+@pytest.mark.parametrize("content", ["x", "2", "-1"])
+def test_a_notification_descriptor_that_makes_no_sense(stage, content):
+    folder = stage.service("a")
+    (folder / "notification-fd").write_text(content)
+    stage.start("pysupervise", "a")
+    stage.up(folder)
+    assert stage.err().decode() == f"supervise: warning: a/notification-fd makes no sense: {content}\n"
+
+
+def test_state_outside_a_read_only_directory(stage, tmp_path):
+    folder = stage.service("a")
+    environ = {**stage.environ(), "SUPERVISEDIR": str(tmp_path / "run")}
+    process = stage.start("pysupervise", "a", env=environ)
+    place = tmp_path / "run" / str(folder)[1:].replace("/", ":")
+
+    def run(*words):
+        return stage.run(*words, env=environ)
+
+    assert run("pysvwait", "-u", "-t", 15, "a").code == 0
+    assert sorted(os.listdir(place)) == ["control", "details", "lock", "ok", "status"]
+    assert os.listdir(folder) == ["run"]
+    assert run("pysvok", "a").code == 0 and stage.run("pysvok", "a").code == 100
+    assert b"a: up (pid " in run("pysvstat", "a").out
+    assert run("pysvc", "--strict", "-dx", "a") == (0, b"", b"")
+    assert process.wait(10) == 0
+    assert run("pysvwait", "-d", "-t", 0, "a").code == 0
+    second = stage.start("pysupervise", "a", env={**environ, "SUPERVISEDIR": "state"})
+    stage.until(lambda: (folder / "state/status").exists())
+    lock = stage.run("pysupervise", "a", env={**environ, "SUPERVISEDIR": "state"})
+    assert lock.err == b"supervise: fatal: unable to acquire a/state/lock: temporary failure\n"
+    second.kill()
+
+
+def test_the_directory_is_only_read(stage, tmp_path):
+    """What a supervisor with SUPERVISEDIR leaves in the directory: nothing, as it is mounted read-only somewhere."""
+    folder = stage.service("a", is_down=True)
+    before = sorted(p.name for p in pathlib.Path(folder).iterdir())
+    stage.start("pysupervise", "a", env={**stage.environ(), "SUPERVISEDIR": str(tmp_path / "run")})
+    stage.until(lambda: (tmp_path / "run").is_dir() and any((tmp_path / "run").glob("*/ok")))
+    assert sorted(p.name for p in pathlib.Path(folder).iterdir()) == before
