@@ -1,0 +1,50 @@
+"""Wait until services are up, ready or down.
+
+Waits without polling, for a supervisor too that is not there yet: pysupervise, or another one that has the files of
+supervise.  With several directories, until all of them are as wanted at the same moment.
+
+A service that has no file notification-fd cannot say when it is ready: it is once it is up.  Down means that nothing
+runs and nothing is to run: a service between two starts is not down, nor one whose finish or stop script runs, nor one
+that has lost its supervisor and runs on.  Without a supervisor and without such a process it is.
+"""
+
+from pyqmail.base.options import Flag, Program, Rest, Value
+from pyqmail.supervise.waiting import READY, REALLY_DOWN, UP, Waiter
+
+TIMED_OUT = 99
+
+
+def _seconds(text):
+    if not text.replace(".", "", 1).isdecimal():
+        raise ValueError(f"not a number of seconds: {text}")
+    return float(text)
+
+
+PROGRAM = Program(
+    name="pysvwait",
+    summary="wait until services are up, ready or down",
+    usage="pysvwait -u | -U | -d [ -t seconds ] [ -a | -o ] dir ...",
+    options=[
+        Flag("u", "wanted", "until they are up", value=UP),
+        Flag("U", "wanted", "until they are ready", value=READY),
+        Flag("d", "wanted", "until they are really down", value=REALLY_DOWN),
+        Value("t", "seconds", "seconds", "at most so long; 0 only looks; default: for ever", convert=_seconds),
+        Flag("a", "is_any", "until all are, the default", value=False),
+        Flag("o", "is_any", "until one of them is", value=True),
+    ],
+    defaults={"wanted": None, "seconds": None, "is_any": False},
+    arguments=[Rest("dir", "the directories of services", required=True)],
+    environment=("SUPERVISEDIR",),
+    exits={0: "they are", TIMED_OUT: "not in time", 100: "wrong usage", 111: "cannot tell"},
+    see=("pysupervise(8)", "pysvc(8)", "pysvstat(8)"),
+)
+
+
+def main(argv):
+    return PROGRAM.run(argv, work)
+
+
+def work(call):
+    if call.wanted is None:
+        raise PROGRAM.wrong()
+    return 0 if Waiter(call.dir, call.wanted).wait(call.seconds, call.is_any) else TIMED_OUT

@@ -1,0 +1,146 @@
+"""Waiting until services are up, ready or down, without polling.
+
+What wakes us: a status or details that is replaced, the supervisor's end of the FIFO ok that goes away, the end of a
+process that has lost its supervisor.  Only where the kernel gives no notices do we look once a second.
+"""
+
+import os
+import select
+import time
+
+from pyqmail.base.failure import Temporary
+from pyqmail.supervise.control import NOT_RUNNING, open_ok, state_folder
+from pyqmail.supervise.details import details_of
+from pyqmail.supervise.service import DOWN, FAILED, LEFT
+from pyqmail.supervise.status import ONCE, WANT_DOWN, Status
+from pyqmail.system.descriptors import read_file
+from pyqmail.system.notices import Notices
+
+UP, READY, REALLY_DOWN = "up", "ready", "down"
+_LOOK_SECONDS = 1.0
+
+
+class Waiter:
+    """Waits for services.  directories as given; wanted: UP, READY or REALLY_DOWN.  Raises Temporary."""
+
+    def __init__(self, directories, wanted: str) -> None:
+        try:
+            self._notices = Notices()
+        except OSError:
+            self._notices = None
+        self._is_blind = self._notices is None
+        self._poll = select.poll()
+        if self._notices is not None:
+            self._poll.register(self._notices.fileno(), select.POLLIN)
+        self._wanted = wanted
+        self._watched = [_Watched(directory, self._poll) for directory in directories]
+
+    def wait(self, seconds: float | None, is_any: bool) -> bool:
+        """Return True once all services (any: one) are as wanted at the same moment, False after so many seconds."""
+        limit = None if seconds is None else time.monotonic() + seconds
+        enough = any if is_any else all
+        while True:
+            self._is_blind = self._notices is None
+            if enough([self._holds(watched) for watched in self._watched]):
+                return True
+            left = None if limit is None else limit - time.monotonic()
+            if left is not None and left <= 0:
+                return False
+            if self._is_blind:
+                left = _LOOK_SECONDS if left is None else min(left, _LOOK_SECONDS)
+            self._poll.poll(None if left is None else left * 1000)
+            if self._notices is not None:
+                self._notices.take()
+
+    def _holds(self, watched):
+        if self._notices is not None and not watched.ask_for_notices(self._notices):
+            self._is_blind = True
+        return watched.is_as(self._wanted)
+
+
+class _Watched:
+    """One service: what is known of it now, and what would wake us."""
+
+    def __init__(self, directory, poll):
+        self._directory, self._poll = directory, poll
+        self._ok = self._process = None
+        try:
+            os.stat(f"{directory}/.")
+        except OSError as error:
+            raise Temporary(f"unable to chdir to {directory}", error) from None
+
+    def ask_for_notices(self, notices):
+        """Watch where the supervisor has its files or, until there is such a folder, the one above it."""
+        folder = os.path.realpath(state_folder(self._directory))
+        for _ in range(2):  # it may come while we watch above
+            try:
+                notices.watch(folder)
+                return True
+            except FileNotFoundError:
+                pass
+            except OSError:
+                return False
+            try:
+                notices.watch(os.path.dirname(folder))
+            except OSError:
+                return False
+        return True
+
+    def is_as(self, wanted):
+        is_supervised = self._hold_ok()  # before the status: whoever replaces that later wakes us
+        try:
+            status = Status(read_file(f"{state_folder(self._directory)}/status"))
+        except (FileNotFoundError, ValueError):
+            return wanted == REALLY_DOWN and not is_supervised
+        except OSError as error:
+            raise Temporary(f"unable to read {state_folder(self._directory)}/status", error) from None
+        if not is_supervised:
+            return wanted == REALLY_DOWN and not self._survives(status.pid)
+        details = details_of(status, state_folder(self._directory))
+        if wanted == REALLY_DOWN:
+            if details is None or details.state is None:
+                return status.pid == 0 and status.wish in (WANT_DOWN, ONCE)
+            return status.pid == 0 and details.state in (DOWN, FAILED, LEFT)
+        if status.pid == 0:
+            return False
+        return wanted == UP or not self._tells_ready() or (details is not None and details.ready is not None)
+
+    def _tells_ready(self):
+        return os.path.exists(f"{self._directory}/notification-fd")
+
+    def _hold_ok(self):
+        """Return whether a supervisor is there; hold the FIFO, so that its end wakes us."""
+        if self._ok is not None and _is_broken(self._ok):
+            self._poll.unregister(self._ok)
+            os.close(self._ok)
+            self._ok = None
+        if self._ok is None:
+            try:
+                self._ok = open_ok(self._directory)
+            except OSError as error:
+                if error.errno in NOT_RUNNING:
+                    return False
+                raise Temporary(f"unable to open {state_folder(self._directory)}/ok", error) from None
+            self._poll.register(self._ok, 0)
+        return True
+
+    def _survives(self, pid):
+        """Return whether a process of that pid is there, left by a supervisor that was killed; its end wakes us."""
+        if self._process is None and pid:
+            try:
+                self._process = os.pidfd_open(pid)
+            except OSError:
+                return False
+            self._poll.register(self._process, select.POLLIN)
+        if self._process is not None and _is_broken(self._process):
+            self._poll.unregister(self._process)
+            os.close(self._process)
+            self._process = None
+        return self._process is not None
+
+
+def _is_broken(fd):
+    """Return whether the other side of a FIFO, or a process, is gone."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))

@@ -1,0 +1,220 @@
+"""pysvwait as a program: what it waits for, and that it sleeps meanwhile.
+
+What stays untested: a kernel without notices, where it looks once a second.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+
+import pytest
+
+USAGE = b"pysvwait: usage: pysvwait -u | -U | -d [ -t seconds ] [ -a | -o ] dir ...\n"
+SUPERVISORS = [
+    "pysupervise",
+    pytest.param("supervise", marks=pytest.mark.skipif(not shutil.which("supervise"), reason="no")),
+]
+
+
+@pytest.fixture
+def wait(stage):
+    """Start pysvwait; returns its Popen, once it sleeps unless it has ended."""
+
+    def start(*words):
+        process = stage.start("pysvwait", *words)
+        stage.until(lambda: process.poll() is not None or is_waiting(process.pid))
+        return process
+
+    return start
+
+
+def is_waiting(pid):
+    """Return whether it sleeps in poll(2), which it does for one reason."""
+    with open(f"/proc/{pid}/syscall", encoding="ascii") as file:
+        return file.read().split()[0] in (POLL, PPOLL)
+
+
+POLL, PPOLL = "7", "271"
+pytestmark = pytest.mark.skipif(os.uname().machine != "x86_64", reason="numbers of system calls")
+
+
+def send(folder, commands):
+    fd = os.open(folder / "supervise/control", os.O_WRONLY | os.O_NONBLOCK)
+    os.write(fd, commands)
+    os.close(fd)
+
+
+BAD = [
+    ([], b""),
+    (["a"], b""),
+    (["-u"], b""),
+    (["-u", "-t", "x", "a"], b"pysvwait: not a number of seconds: x\n"),
+    (["-u", "-t", "-1", "a"], b"pysvwait: not a number of seconds: -1\n"),
+    (["-z", "a"], b"pysvwait: illegal option -- z\n"),
+]
+
+
+@pytest.mark.parametrize("words, complaint", BAD)
+def test_usage(run, words, complaint):
+    assert run("pysvwait", *words) == (100, b"", complaint + USAGE)
+
+
+def test_what_cannot_be_told(run, tmp_path):
+    (tmp_path / "a/supervise/status").mkdir(parents=True)
+    (tmp_path / "file").touch()
+
+    def fails(name):
+        done = run("pysvwait", "-u", "-t", "0", name, cwd=tmp_path)
+        assert (done.code, done.out) == (111, b"")
+        return done.err.decode()
+
+    assert fails("missing") == "pysvwait: fatal: unable to chdir to missing: file does not exist\n"
+    assert fails("file") == "pysvwait: fatal: unable to chdir to file: not a directory\n"
+    assert fails("a") == "pysvwait: fatal: unable to read a/supervise/status: is a directory\n"
+
+
+@pytest.mark.parametrize("supervisor", SUPERVISORS)
+def test_up_and_down(stage, wait, supervisor):
+    """From before there is a supervisor until after it has gone."""
+    folder = stage.service("a", is_down=True)
+    up = wait("-u", "a")
+    assert stage.run("pysvwait", "-d", "-t", 0, "a").code == 0
+    process = stage.start(supervisor, "a")
+    stage.until(lambda: stage.is_supervised(folder))
+    assert stage.run("pysvwait", "-u", "-t", 0, "a").code == 99
+    assert stage.run("pysvwait", "-d", "-t", 0, "a").code == 0
+    send(folder, b"u")
+    assert up.wait(10) == 0
+    assert stage.run("pysvwait", "-U", "-t", 0, "a").code == 0  # it cannot say when it is ready
+    down = wait("-d", "a")
+    assert down.poll() is None
+    send(folder, b"dx")
+    assert down.wait(10) == 0 and process.wait(10) == 0
+    assert stage.run("pysvwait", "-d", "-t", 0, "a").code == 0
+    assert stage.run("pysvwait", "-u", "-t", 0, "a").code == 99
+
+
+@pytest.mark.parametrize("supervisor", SUPERVISORS)
+def test_a_supervisor_that_is_killed_leaves_a_service_that_is_not_down(stage, wait, supervisor):
+    folder = stage.service("a")
+    process = stage.start(supervisor, "a")
+    pid = stage.up(folder)
+    down = wait("-d", "a")
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert stage.run("pysvwait", "-d", "-t", 0, "a").code == 99
+    assert stage.run("pysvwait", "-u", "-t", 0, "a").code == 99
+    os.kill(pid, signal.SIGKILL)
+    assert down.wait(10) == 0
+
+
+def test_down_is_after_finish_and_stop(stage, wait):
+    folder = stage.service("a")
+    for name in ("finish", "stop"):
+        (folder / name).write_text(f"#!/bin/sh\necho {name} >> told\nread line < go\n")
+        (folder / name).chmod(0o755)
+    os.mkfifo(folder / "go")
+    stage.start("pysupervise", "a")
+    stage.up(folder)
+    send(folder, b"d")
+    down = wait("-d", "a")
+    for told in ("finish\n", "finish\nstop\n"):
+        stage.until(lambda: (folder / "told").exists() and (folder / "told").read_text() == told)
+        assert stage.run("pysvwait", "-d", "-t", 0, "a").code == 99
+        assert down.poll() is None
+        (folder / "go").write_text("\n")
+    assert down.wait(10) == 0
+
+
+def test_between_two_starts_it_is_not_down(stage):
+    folder = stage.service("a", "#!/bin/sh\n")
+    (folder / "backoff").write_text("60")
+    stage.start("pysupervise", "a")
+    stage.up(folder)
+    stage.until(lambda: b"state waiting" in (folder / "supervise/details").read_bytes())
+    assert stage.run("pysvwait", "-d", "-t", 0, "a").code == 99
+
+
+def test_all_and_one(stage, wait):
+    a, b = stage.service("a"), stage.service("b", is_down=True)
+    stage.start("pysupervise", "a")
+    stage.start("pysupervise", "b")
+    stage.up(a)
+    stage.until(lambda: stage.is_supervised(b))
+    assert stage.run("pysvwait", "-u", "-o", "-t", 0, "a", "b").code == 0
+    assert stage.run("pysvwait", "-uao", "-t0", "b", "a").code == 0
+    assert stage.run("pysvwait", "-d", "-o", "-t", 0, "a", "b").code == 0
+    assert stage.run("pysvwait", "-uoa", "-t", 0, "a", "b").code == 99
+    everything = wait("-u", "a", "b", "a")
+    send(b, b"u")
+    assert everything.wait(10) == 0
+
+
+def test_a_time_limit(stage):
+    stage.service("a")
+    assert stage.run("pysvwait", "-u", "-t", "0.05", "a") == (99, b"", b"")
+
+
+def test_it_sleeps(stage, wait):
+    folder = stage.service("a")
+    stage.start("pysupervise", "a")
+    stage.up(folder)
+    send(folder, b"o")  # heard only after the deaf second: from then on both rest
+    stage.until(lambda: stage.state(folder)[17:] == b"\0")
+    process = wait("-d", "a")
+
+    def switches():
+        with open(f"/proc/{process.pid}/status", encoding="ascii") as file:
+            return [line for line in file if "ctxt_switches" in line]
+
+    before = switches()
+    with pytest.raises(AssertionError):
+        stage.until(lambda: switches() != before, seconds=1.5)
+    send(folder, b"d")
+    assert process.wait(10) == 0
+
+
+def test_a_folder_that_goes_and_comes_back(stage, wait):
+    folder = stage.service("a", is_down=True)
+    process = stage.start("pysupervise", "a")
+    stage.until(lambda: stage.is_supervised(folder))
+    up = wait("-u", "a")
+    send(folder, b"x")
+    assert process.wait(10) == 0
+    shutil.rmtree(folder / "supervise")
+    stage.start("pysupervise", "a")
+    stage.until(lambda: stage.is_supervised(folder))
+    send(folder, b"u")
+    assert up.wait(10) == 0
+
+
+def test_a_link_that_leads_nowhere_yet(stage, wait):
+    folder = stage.service("a")
+    os.symlink("../elsewhere", folder / "supervise")
+    up = wait("-u", "a")
+    stage.start("pysupervise", "a")
+    assert up.wait(10) == 0
+
+
+def test_a_hundred_services(stage, wait):
+    """Made up: what a supervisor leaves, and a process of our own in its place."""
+    from pyqmail.base import tai
+    from pyqmail.supervise.status import pack_status
+
+    readers, folders = [], [stage.service(f"s{number}", None) for number in range(100)]
+    child = subprocess.Popen(["sleep", "600"])
+    for folder in folders:
+        (folder / "supervise").mkdir()
+        os.mkfifo(folder / "supervise/ok")
+        readers.append(os.open(folder / "supervise/ok", os.O_RDONLY | os.O_NONBLOCK))
+        (folder / "supervise/status").write_bytes(pack_status(tai.now_label(), 0, False, b"d"))
+    process = wait("-u", *(folder.name for folder in folders))
+    for folder in reversed(folders):
+        (folder / "supervise/status.new").write_bytes(pack_status(tai.now_label(), child.pid, False, b"u"))
+        (folder / "supervise/status.new").rename(folder / "supervise/status")
+    assert process.wait(20) == 0
+    child.kill()
+    child.wait()
+    for reader in readers:
+        os.close(reader)
