@@ -13,6 +13,6 @@ def files(pattern):
 services = [f"services/{name}{part}" for name in sorted(os.listdir("services")) for part in ("", "/log")]
 setup(
     scripts=files("bin/py*"),
-    data_files=[(f"share/pyqmail/{folder}", files(f"{folder}/run")) for folder in services]
+    data_files=[(f"share/pyqmail/{folder}", files(f"{folder}/*")) for folder in services]
     + [(f"share/man/man{section}", files(f"man/*.{section}")) for section in (1, 5, 7, 8)],
 )

@@ -97,10 +97,15 @@ def _make_user(home):
 def _make_services(home):
     source = services_source()
     for name in sorted(os.listdir(source)):
-        for script in (f"{name}/run", f"{name}/log/run"):
-            target = f"{service_folder(home)}/{script}"
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-            _write_new(target, read_file(f"{source}/{script}"), 0o755)
+        for folder in (name, f"{name}/log"):
+            target = f"{service_folder(home)}/{folder}"
+            os.makedirs(target, exist_ok=True)
+            if os.path.lexists(f"{target}/run"):
+                continue  # with an older run, newer files beside it would not fit
+            files = [entry.name for entry in os.scandir(f"{source}/{folder}") if entry.is_file()]
+            for file in sorted(files, key="run".__eq__):  # run last
+                mode = 0o755 if file == "run" else 0o644
+                _write_new(f"{target}/{file}", read_file(f"{source}/{folder}/{file}"), mode)
 
 
 def services_source() -> str:

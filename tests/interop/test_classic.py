@@ -156,7 +156,8 @@ def services(system, smtp_peer):
 
 def classic(text):
     """Change a run script of ours to the all-classic mode under the original's server."""
-    return text.replace("exec pystart", "exec pystart --classic").replace("exec pytcpserver", "exec tcpserver")
+    text = text.replace("exec pystart", "exec pystart --classic").replace("exec pytcpserver", "exec tcpserver")
+    return text.replace("--ready-fd 9 ", "")  # the original has no such option
 
 
 ALL = ("pyqueued", "pysend", "pysmtpd")

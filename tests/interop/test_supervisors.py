@@ -59,6 +59,10 @@ class Supervisor:
     def is_down(self, place):
         return b": down " in self.tell("svstat", place)
 
+    def is_ready(self, place):
+        """Return whether a service is ready, for all that the supervisor knows: to most, running is all there is."""
+        return self.pid(place) != 0
+
     def stop(self, scanner):
         """As its manual says: the scanner first, else it starts again what is left; services, then their logs."""
         scanner.terminate()
@@ -130,6 +134,9 @@ class S6(Supervisor):
     def is_down(self, place):
         return self.tell("s6-svstat", "-o", "up", place) == b"false\n"
 
+    def is_ready(self, place):
+        return self.tell("s6-svstat", "-o", "ready", place) == b"true\n"
+
     def stop(self, scanner):
         self.tell("s6-svscanctl", "-t", ".")
         assert scanner.wait(SECONDS) == 0
@@ -141,6 +148,9 @@ class Ours(Supervisor):
 
     def tell(self, *words, code=0):
         return super().tell(f"py{words[0]}", *words[1:], code=code)
+
+    def is_ready(self, place):
+        return re.search(rb"^%b +ready " % place.encode(), self.tell("svtop", "."), re.MULTILINE)
 
     def stop(self, scanner):
         scanner.terminate()
@@ -193,6 +203,7 @@ def test_the_services_run_unchanged(services, kind):
     supervisor.down("pysmtpd")
     services.until(lambda: supervisor.is_down("pysmtpd") and not services.accepts())
     supervisor.up("pysmtpd")
+    services.until(lambda: supervisor.is_ready("pysmtpd"))
     services.until(services.accepts)
     deliver(services, 3)
     supervisor.stop(scanner)
