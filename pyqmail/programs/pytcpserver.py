@@ -59,8 +59,9 @@ def serve(call) -> int:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     opening = Opening(call.backlog, call.kinds, call.interface, call.socket_mode)
+    attendants = readiness(call)
     ears = opening.ears(call.host, port, call.environ)
-    attendants = attendants_of(call)
+    attendants += status_socket(call)
     drop_rights(call)
     terms, limit = terms_of(call), int(digits_of(call.limit))
     if call.prints_port:
@@ -164,18 +165,22 @@ def limit_words(call) -> dict[bytes, str]:
     return {name: word for name, word in words if word is not None}
 
 
-def attendants_of(call) -> list:
-    """Return what stays beside the server; made before rights are dropped.  Raises Temporary."""
-    found = []
-    if call.ready_fd is not None or b"NOTIFY_SOCKET" in call.environ:
-        from pyqmail.tcp.readiness import Readiness
+def readiness(call) -> list:
+    """Return who tells that we are ready, if anybody wants to know; before we open what might get its number."""
+    if call.ready_fd is None and b"NOTIFY_SOCKET" not in call.environ:
+        return []
+    from pyqmail.tcp.readiness import Readiness
 
-        found.append(Readiness(call.ready_fd, call.environ))
-    if call.status_socket is not None:
-        from pyqmail.tcp.status import StatusSocket
+    return [Readiness(call.ready_fd, call.environ)]
 
-        found.append(StatusSocket(call.status_socket))
-    return found
+
+def status_socket(call) -> list:
+    """Return who tells how we are, if that is asked for; before rights are dropped."""
+    if call.status_socket is None:
+        return []
+    from pyqmail.tcp.status import StatusSocket
+
+    return [StatusSocket(call.status_socket)]
 
 
 def find_module(word: str, path: bytes | None):

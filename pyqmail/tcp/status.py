@@ -82,7 +82,7 @@ class StatusSocket(Attendant):
     def _answer(self, client):
         from pyqmail.protocol import status_wire
 
-        signal.alarm(2 * _PATIENCE_SECONDS)  # a client that takes a byte now and then
+        signal.alarm(2 * _PATIENCE_SECONDS)  # the end, whoever keeps us waiting
         server, places = self._server, [(ear.family, ear.local_ip, ear.local_port) for ear in self._server.ears]
         server.let_go()
         client.settimeout(_PATIENCE_SECONDS)

@@ -124,6 +124,23 @@ def test_starters_know_the_counts(serve):
     deny(server, b" MAXCONNIP:20")
 
 
+def test_starters_hold_clients_back_too(serve):
+    server = serve("spawning", "-v", "--workers", "3", "--greet-delay", "1", "-c100", "-b100")
+    clients = server.burst(20)
+    assert [client.ask(b"env EARLYTALKER") for client in clients] == [b"unset\n"] * 20
+
+
+@pytest.mark.parametrize("options", [(), ("--workers", "0")])
+def test_smtp_clients_in_excess_are_told_so(system, options):
+    limits = ("--per-address", "1", "--excess-reply", "421 too many connections (#4.7.0)", "--greet-delay", "1")
+    system.start_smtp(options=("-v", "-RHl0", *options, *limits))
+    address = system.address
+    with socket.create_connection(address) as first, socket.create_connection(address) as second:
+        assert second.makefile("rb").read() == b"421 too many connections (#4.7.0)\r\n"
+        assert first.recv(4) == b"220 "
+    system.smtp_log.find(rb"tcpserver: deny \d+ 0:127.0.0.1:\d+ :127.0.0.1::\d+ MAXCONNIP:1\n")
+
+
 @pytest.mark.parametrize("early", [b"unset\n", b"1\n"])
 def test_who_talks_before_its_time_is_marked(serve, way, early):
     server = serve(way, "-v", "--greet-delay", "1", env={"EARLYTALKER": "stale"})
@@ -222,7 +239,8 @@ FATAL = [
     (["-c", "."  "/"],                     None,       b"unable to read ./: is a directory"),
     (["-c", "/dev/zero"],                  None,       b"no number in the first line of /dev/zero"),
     (["--rate", "./limit"],                "1 2\n",    b"no number in the first line of ./limit"),
-    (["--ready-fd", "77"],                 None,       b"unable to use descriptor 77: file descriptor not open"),
+    (["--ready-fd", "3"],                  None,       b"unable to use descriptor 3: file descriptor not open"),
+    (["--ready-fd", "9" * 30],             None,       b"unable to use descriptor " + b"9" * 30 + b": file descriptor not open"),
     (["--status-socket", "no/such/place"], None,       b"unable to bind no/such/place: file does not exist"),
 ]  # fmt: skip
 
