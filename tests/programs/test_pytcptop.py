@@ -88,28 +88,6 @@ def test_nothing_steers_the_terminal():
     assert "^[[2J^J^I^?" in text
 
 
-DURATIONS = [
-    (-5, "0s"), (0.9, "0s"), (59.9, "59s"), (60, "1m00s"), (3599, "59m59s"), (3600, "1h00m"), (86399, "23h59m"),
-    (86400, "1d00h"), (400 * 86400 + 3600, "400d01h"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("seconds, text", DURATIONS)
-def test_a_duration(seconds, text):
-    assert pytcptop.duration(seconds) == text
-
-
-AMOUNTS = [
-    (0, "0"), (1023, "1023"), (1024, "1.0k"), (1536, "1.5k"), (10188, "9.9k"), (10189, "10k"), (1 << 20, "1.0M"),
-    (1047552, "1023k"), (5 << 30, "5.0G"), ((1 << 64) - 1, "16E"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("count, text", AMOUNTS)
-def test_an_amount(count, text):
-    assert pytcptop.amount(count) == text
-
-
 class Answering:
     """A socket at path that says data to one client."""
 
