@@ -92,7 +92,7 @@ class Starter:
             processes.name_process("pysupervise")
             return self._main(argv)
         self._limit.restore()
-        processes.reset_signals()
+        processes.stop_ignoring()
         error = processes.execute([os.fsencode(word) for word in argv], dict(os.environb), os.environb.get(b"PATH"))
         return _failed(f"unable to start supervise {shown}" + ("/log" if is_log else ""), error)
 
