@@ -4,6 +4,7 @@ import os
 import resource
 
 UNLIMITED = 1 << 62
+_KERNEL = ("/proc/sys/kernel/pid_max", "/proc/sys/kernel/threads-max")
 _CGROUPS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/pids")
 
 
@@ -42,9 +43,9 @@ def _give(pid, which, limits):
 def most_processes() -> int:
     """Return how many processes this one and those that it starts can be, at most, and with others there.
 
-    The least of the user's limit, which does not hold root, the kernel's largest pid, and the control group's limit.
+    The least of the user's limit, which does not hold root, the kernel's own limits, and those of our control groups.
     """
-    found = [_number("/proc/sys/kernel/pid_max"), *map(_number, _group_files())]
+    found = [_number(path) for path in (*_KERNEL, *_group_files())]
     if os.geteuid():
         soft = resource.getrlimit(resource.RLIMIT_NPROC)[0]
         found.append(UNLIMITED if soft == resource.RLIM_INFINITY else soft)
@@ -61,9 +62,9 @@ def _group_files():
     for line in lines:
         _, controllers, group = line.split(":", 2)
         if controllers in ("", "pids"):
-            while group not in ("", "/"):
-                yield from (f"{place}{group}/pids.max" for place in _CGROUPS)
-                group = group.rpartition("/")[0]
+            parts = [part for part in group.split("/") if part]
+            for count in range(len(parts) + 1):  # in a container the topmost is ours and has a limit, too
+                yield from ("/".join((place, *parts[:count], "pids.max")) for place in _CGROUPS)
 
 
 def _number(path):

@@ -212,7 +212,7 @@ def test_more_programs_than_pids_are_too_many(serve, way):
     ours = 1 if way == "forking" else 3
     server.log.find(rb"^tcpserver: warning: processes for (\d+) connections only, of %d\n" % PID_MAX)
     found = re.search(rb"processes for (\d+)", server.log.text)
-    assert int(found[1]) <= PID_MAX - ours
+    assert int(found[1]) <= PID_MAX - ours  # less where a control group has a limit
     assert b"warning" not in serve(way, "-q", f"-c{PID_MAX}").log.text
 
 

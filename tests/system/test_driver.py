@@ -188,3 +188,13 @@ def test_closing_a_peer_twice_is_harmless():
     peer.close()
     peer.close()
     loop.abandon()
+
+
+def test_a_program_is_given_its_limits_back():
+    loop, given, started = Loop(), [], []
+    driver = EventDriver(loop, give_back=given.append)
+    task = loop.start(driver.run(["true"], os.environb, {}, path=b"/bin:/usr/bin", started=started.append))
+    while not task.promise.done:
+        loop.turn(10)
+    loop.abandon()
+    assert given == started and len(given) == 1
