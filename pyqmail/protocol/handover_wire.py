@@ -13,6 +13,8 @@
                                                           big-endian; process 0: none could be had
     LIMITS     8  listener  0                             NUL-ended strings, a variable's name and its digits in
                                                           turn: limits (tcp/limits.py) that have changed
+    STARTED    9  worker    session                       the process that serves it, 4 bytes, big-endian; only from a
+                                                          worker that starts a program for each
 
 The strings of a CONNECTION are: TCP, TCP6 or UNIX; client's address, `unix` for a UNIX client; its port; our address,
 empty when the worker is to ask the kernel; our port; the interface of a link-local client; pid, uid and gid of a UNIX
@@ -35,7 +37,7 @@ import struct
 from pyqmail.protocol import frames
 from pyqmail.protocol.frames import Malformed, split_strings, strings
 
-CONNECTION, RESOLVER, PING, TAKEN, END, PONG, ENDED, LIMITS = range(1, 9)
+CONNECTION, RESOLVER, PING, TAKEN, END, PONG, ENDED, LIMITS, STARTED = range(1, 10)
 IN_FLIGHT = 256
 BATCH = 64
 LIMIT_BYTES = 1024
@@ -61,6 +63,18 @@ def split_connection(body: bytes) -> list[bytes]:
     if len(texts) != 8 or texts[0] not in _PROTOCOLS or not texts[1] or not _are_numbers(texts[2], *texts[6:]):
         raise Malformed("not a connection")
     return texts
+
+
+def started(session: int, pid: int) -> bytes:
+    """Return a STARTED frame."""
+    return pack(STARTED, session, pid.to_bytes(4, "big"))
+
+
+def split_started(body: bytes) -> int:
+    """Return the process.  Raises Malformed."""
+    if len(body) != 4:
+        raise Malformed("not a process")
+    return int.from_bytes(body, "big")
 
 
 def limits(changed: dict[bytes, bytes]) -> bytes:

@@ -11,7 +11,7 @@
     is_ending     true once it accepts nobody any more
     workers       [{pid, sessions}]: processes that serve connections for it
     connections   those that have a number, the oldest first:
-        number    as in the log lines, or, of a program that a worker started, a session's
+        number    as in the log lines
         protocol  TCP, TCP6 or UNIX
         ip, port  the client's; of a UNIX client `unix` and 0
         since     when it was accepted

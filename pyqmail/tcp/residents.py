@@ -255,6 +255,10 @@ class Residents:
                 self._server.end(number, wait_status, pid)
             else:
                 self._server.uncount(number)
+        elif kind == wire.STARTED:
+            if number not in seat.sessions:
+                raise wire.Malformed("not a session of this worker")
+            self._server.clients[number].number = wire.split_started(body)
         elif kind == wire.TAKEN:
             seat.on_way = max(0, seat.on_way - number)
         elif kind == wire.PONG:

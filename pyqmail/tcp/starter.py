@@ -40,6 +40,8 @@ class Starter(Lines):
 
     def enter(self, number: int, client) -> None:
         self._sessions[number] = client.number
+        if number != client.number:
+            self._stream.put(wire.started(client.number, number))
 
     def end(self, number: int, wait_status: int) -> None:
         self._stream.put(wire.ended(self._sessions.pop(number), number, wait_status))

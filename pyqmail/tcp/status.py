@@ -99,11 +99,11 @@ def describe(server, places) -> dict:
 
     measures = _measures(places)
     connections = []
-    for number, client in sorted(server.clients.items(), key=lambda item: item[1].since):
+    for client in sorted(server.clients.values(), key=lambda client: client.since):
         measure = measures.get((client.ip, int(client.port or 0), client.local_port))
         connections.append(
             {
-                "number": number,
+                "number": client.number,
                 "protocol": text(client.protocol),
                 "ip": text(client.ip),
                 "port": int(client.port or 0),

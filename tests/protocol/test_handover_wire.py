@@ -24,6 +24,7 @@ SAID = [
     ("W", wire.ended(0x8003, 4660, 9)),
     ("W", wire.ended(0x8004, 0, 0)),
     ("L", wire.limits(CHANGED)),
+    ("W", wire.started(0x8005, 4661)),
 ]
 
 
@@ -56,11 +57,13 @@ def test_the_transcript_reads_the_same_in_any_pieces(size):
         (wire.ENDED, 0x8003),
         (wire.ENDED, 0x8004),
         (wire.LIMITS, 0),
+        (wire.STARTED, 0x8005),
     ]
     assert [wire.split_connection(got[at][2]) for at in (1, 2, 3)] == [FIRST, SECOND, THIRD]
     assert [wire.split_end(got[at][2]) for at in (5, 8)] == [111, 0]
     assert [wire.split_ended(got[at][2]) for at in (9, 10)] == [(4660, 9), (0, 0)]
     assert wire.split_limits(got[11][2]) == CHANGED
+    assert wire.split_started(got[12][2]) == 4661
 
 
 def changed(at, text):
@@ -95,6 +98,12 @@ def test_an_exit_code_is_one_byte(body):
 def test_a_process_and_its_end_are_eight_bytes(body):
     with pytest.raises(wire.Malformed):
         wire.split_ended(body)
+
+
+@pytest.mark.parametrize("body", [b"", bytes(3), bytes(5)])
+def test_a_process_is_four_bytes(body):
+    with pytest.raises(wire.Malformed):
+        wire.split_started(body)
 
 
 @pytest.mark.parametrize("body", [b"MAXCONNIP\0", b"MAXCONNIP\0x\0", b"MAXCONNIP\0\0", b"MAXCONNIP\0007"])
