@@ -1,0 +1,87 @@
+"""Show services, how they are and what they use.
+
+DIR is a directory of services, as pysvscan's, or a service itself; without any, the current directory.  On a terminal
+the table is shown again every second, as much of it as there is room for, until q or Ctrl-C; anywhere else, or with
+--once, all of it once, as plain text.
+
+A line is a service or its log.  The state is what the supervisor says: up, ready (up, and it said so), down, paused, or
+one of pysupervise's other states; and what is wanted, where that differs.  What is `unsupervised` has no supervisor that
+is alive.  Then come: for how long the process has been there, or gone; its number; how often this supervisor
+started it again; how its last run ended; and the time between starts while they are slowed down.
+
+Memory, processor and descriptors are those of the process and all its descendants; the supervisor's own are not
+counted.  Memory is PSS: of a page that N processes share each counts 1/N, so that the column can be added up.  The
+processor's share is that of the last second; when the table is shown for the first time, of the process's whole life;
+100 is one processor.
+
+Every supervisor of this family is understood, daemontools and those that keep its files (daemontools-encore, runit);
+what they do not say, or we may not read, is a dash.  A name that is not printable has `?` in it.
+"""
+
+import os
+
+from pyqmail.base.failure import Temporary
+from pyqmail.base.options import Flag, Program, Rest
+from pyqmail.base.tables import printable
+from pyqmail.supervise.overview import find, look, table
+from pyqmail.system.descriptors import write_all
+from pyqmail.system.usage import Meter
+
+SCREEN = """\
+Three services with their logs while mail comes in, one that fails again and again (its file backoff says 8), and one whose
+supervisor has gone:
+
+    6 of 8 up, memory 72M, processor 22.3%, descriptors 207
+
+    SERVICE       STATE           FOR    PID  RESTARTS  ENDED    PAUSE  MEMORY  CPU%  FDS
+    example       waiting          1s      -         2  exit 1      4s       -     -    -
+    old           unsupervised      -      -         -  -            -       -     -    -
+    pyqueued      up            4m12s  21077         1  SIGKILL      -    4.5M   4.7   46
+    pyqueued/log  up            2d01h  20979         0  -            -    3.3M   0.0   11
+    pysend        up            2d01h  20986         0  -            -     46M  10.0   89
+    pysend/log    paused        2d01h  20988         0  -            -    3.8M   0.5   11
+    pysmtpd       ready         2d01h  20980         0  -            -     11M   6.6   39
+    pysmtpd/log   up            2d01h  20989         0  -            -    3.8M   0.5   11
+"""
+
+PROGRAM = Program(
+    name="pysvtop",
+    summary="show services, how they are and what they use",
+    options=[Flag(None, "is_once", "show the table once", long="once")],
+    defaults={"is_once": False},
+    arguments=[Rest("dir", "directories of services, or services; default: the current directory")],
+    exits={0: "shown", 111: "a DIR cannot be read"},
+    section=1,
+    notes=[("What it looks like", SCREEN)],
+    see=("pysvscan(8)", "pysupervise(8)", "pysvstat(8)", "pysvc(8)"),
+)
+
+
+def main(argv: list[str]) -> int:
+    return PROGRAM.run(argv, work)
+
+
+def work(call) -> int:
+    directories, meter = [os.fsencode(one) for one in call.dir] or [b"."], Meter()
+    if call.is_once or not os.isatty(1):
+        try:
+            write_all(1, "".join(f"{line}\n" for line in draw(directories, meter)).encode("ascii"))
+        except BrokenPipeError:
+            pass  # who read it has seen enough
+        return 0
+    from pyqmail.system.screen import watch
+
+    watch(lambda most_lines: draw(directories, meter, most_lines))
+    return 0
+
+
+def draw(directories: list[bytes], meter, most_lines: int | None = None) -> list[str]:
+    """Return the lines of the table as things are now.  Raises Temporary."""
+    try:
+        entries = [look(name, place) for name, place in find(directories)]
+    except OSError as error:
+        raise Temporary(f"unable to read {printable(os.fsencode(error.filename))}", error) from None
+    used = meter.look([entry.pid for entry in entries if entry.pid])
+    for entry in entries:
+        entry.usage = used.get(entry.pid)
+    return table(entries, most_lines=most_lines)

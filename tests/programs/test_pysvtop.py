@@ -1,0 +1,110 @@
+"""The table of services under our supervisor and the original's, printed and on a terminal."""
+
+import os
+import pty
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import termios
+import time
+
+import pytest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+ENVIRON = {"PATH": f"{ROOT}/bin:{os.path.dirname(sys.executable)}:{os.environ['PATH']}", "PYTHONPATH": ROOT}
+SECONDS = 30
+SCRIPTS = {
+    "one": "sleep 1000 &\nexec sleep 1000\n",
+    "one/log": "exec cat >log\n",
+    "two": "exec sleep 1000\n",
+}
+original = pytest.mark.skipif(not shutil.which("svscan"), reason="not installed: svscan")
+
+
+@pytest.fixture
+def services(tmp_path):
+    """A directory of services; two is normally down."""
+    place = tmp_path / "services"
+    for name, script in SCRIPTS.items():
+        (place / name).mkdir(parents=True)
+        (place / name / "run").write_text(f"#!/bin/sh\n{script}")
+        (place / name / "run").chmod(0o755)
+    (place / "two/down").touch()
+    return place
+
+
+@pytest.fixture
+def scan(services):
+    """scan(program) starts it on the services, and waits for the supervisors."""
+    started = []
+
+    def start(program):
+        process = subprocess.Popen([program, str(services)], env=ENVIRON, start_new_session=True)
+        started.append(process)
+        limit = time.monotonic() + SECONDS
+        while subprocess.run(["pysvtop", str(services)], env=ENVIRON, capture_output=True).stdout.count(b" up ") < 2:
+            assert time.monotonic() < limit
+
+    yield start
+    for process in started:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+UP = rb"up +[0-9]+s +[0-9]+ +%b +- +- +[0-9.]+[kM] +[0-9]+\.[0-9] +[0-9]+\n"
+
+
+@pytest.mark.parametrize("program, restarts", [("pysvscan", b"0"), pytest.param("svscan", b"-", marks=original)])
+def test_services_with_what_they_use(run, services, scan, program, restarts):
+    scan(program)
+    shown = run("pysvtop", cwd=services)
+    assert (shown.code, shown.err) == (0, b"")
+    pattern = rb"""2 of 3 up, memory [0-9.]+[kM], processor [0-9.]+%%, descriptors [0-9]+
+
+SERVICE  STATE  FOR +PID  RESTARTS  ENDED  PAUSE  MEMORY  CPU%%  FDS
+one      %b(?:one/log  %b)two      down +[0-9]+s +- +%b  -          -       -     -    -
+""" % (UP % restarts, UP % restarts, restarts)
+    assert re.fullmatch(pattern, shown.out), shown.out.decode()
+    assert run("pysvtop", "--once", str(services)).out.count(b"\n") == 6
+
+
+def test_a_service_alone_and_several_directories(run, services):
+    names = [line.split()[0] for line in run("pysvtop", str(services / "one")).out.decode().splitlines()[3:]]
+    assert names == [f"{services}/one", f"{services}/one/log"]
+    shown = run("pysvtop", "one", ".", cwd=services).out.decode().splitlines()[3:]
+    assert [line.split()[:2] for line in shown] == [
+        [name, "unsupervised"] for name in ("one", "one/log", "./one", "./one/log", "./two")
+    ]
+
+
+def test_a_directory_that_is_not_there(run, tmp_path):
+    done = run("pysvtop", f"{tmp_path}/no\x1b[2Jne")
+    assert done == (111, b"", f"pysvtop: fatal: unable to read {tmp_path}/no?[2Jne: file does not exist\n".encode())
+    assert run("pysvtop", "--twice").code == 100
+
+
+def test_nobody_reads_it(services):
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    done = subprocess.run(["pysvtop", str(services)], env=ENVIRON, stdout=write_end, stderr=subprocess.PIPE)
+    os.close(write_end)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_it_refreshes_on_a_terminal_until_q(services):
+    ours, theirs = pty.openpty()
+    before = termios.tcgetattr(theirs)
+    with subprocess.Popen(["pysvtop", str(services)], env=ENVIRON, stdin=theirs, stdout=theirs) as process:
+        text, limit = b"", time.monotonic() + SECONDS
+        while text.count(b"0 of 3 up") < 2:
+            assert time.monotonic() < limit and select.select([ours], [], [], SECONDS)[0], text
+            text += os.read(ours, 65536)
+        assert b"\r\none/log  unsupervised " in text
+        os.write(ours, b"q")
+        assert process.wait(SECONDS) == 0
+    assert termios.tcgetattr(theirs) == before
+    os.close(ours)
+    os.close(theirs)
