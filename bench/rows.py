@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import time
 
-from bench import listener_rows, logging_rows, machine, rules, tools
+from bench import listener_rows, logging_rows, machine, rules, supervision_rows, tools
 from bench.machine import BIN, free_port, send, start, stop, tool, until
 from bench.systems import BusierPostfix, Ours, Postfix
 
@@ -141,6 +141,7 @@ ROWS = {
     "attack": (listener_rows.attack, "<= 2 x quiet, no growth"),
     "rule-lookup": (rules.rule_lookup, "flat: <= 1.5 x ten rules"),
     "cold-start": (cold_start, "bare python + 8 ms"),
+    **supervision_rows.SUPERVISION_ROWS,
     **logging_rows.LOGGING_ROWS,
     "chain-tools": (tools.chain_tools, "bare python + 3 ms"),
 }

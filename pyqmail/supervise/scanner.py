@@ -8,10 +8,10 @@ When to make the next pass is known after each.  How a supervisor is started, wh
 how changes are noticed is given from outside: see starting.py and watching.py.
 """
 
+import _signal as signal
 import errno
 import fcntl
 import os
-import signal
 import stat
 import termios
 import time

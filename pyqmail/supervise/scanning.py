@@ -4,9 +4,9 @@ What changes is a name (the kernel gives notice), or a supervisor that ends (SIG
 the kernel has no notices to give, or something is wrong that may get better, there is a pass every five seconds.
 """
 
+import _signal as signal
 import gc
 import os
-import signal
 import time
 
 from pyqmail.supervise.control import is_supervised

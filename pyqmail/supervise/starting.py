@@ -4,14 +4,16 @@ The forked copy has what exec would have left it: descriptors 0, 1 and 2, those 
 own (another service's pipe held open there would hide its end from its log).
 """
 
+import _signal as signal
 import os
 import resource
-import signal
 
 from pyqmail.base.failure import reason
 from pyqmail.system import processes
 from pyqmail.system.descriptors import log
 
+# what a scanner may have handlers for
+_HANDLED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPWR)
 _SPARE_DESCRIPTORS = 8  # with all others in pipes we could not even read the directory
 
 
@@ -60,7 +62,7 @@ class Starter:
         theirs: our end of the log's pipe and the descriptor it becomes, or None.
         """
         # a signal to the child, while our handlers are still there, waits until they are not
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
         try:
             pid = processes.fork(lambda: self._child(name, is_log, theirs, mask))
         finally:
@@ -72,7 +74,7 @@ class Starter:
     def _child(self, name, is_log, theirs, mask):
         if self._is_apart:
             _set_group(0)
-        self._loop.abandon()
+        self._loop.abandon_signals()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         shown = os.fsdecode(name)
         if theirs is not None:

@@ -12,8 +12,8 @@ With the usual 4 s to do it in:
 Processes that lost their parents are ours if we adopt orphans: SIGTERM once no service is left, SIGKILL at 3.5 s.
 """
 
+import _signal as signal
 import os
-import signal
 import time
 
 from pyqmail.supervise.control import command, is_supervised

@@ -8,11 +8,11 @@ A descriptor that was given to the loop must be given back with forget() before 
 that does not go on with the loop calls abandon() first.
 """
 
+import _signal as signal
 import collections
 import heapq
 import os
 import selectors
-import signal
 import time
 import types
 
@@ -262,13 +262,16 @@ class Loop:
 
     def abandon(self):
         """In a forked child: let go of everything without touching what the parent goes on with."""
+        self.abandon_signals()
         self._selector.close()
+        for fd in self._wakeup or ():
+            os.close(fd)
+
+    def abandon_signals(self):
+        """In a forked child that closes our descriptors itself: the rest, in as little memory of its own as possible."""
         for number in self._signals:
             signal.signal(number, signal.SIG_DFL)
-        if self._wakeup is not None:
-            signal.set_wakeup_fd(-1)
-            for fd in self._wakeup:
-                os.close(fd)
+        signal.set_wakeup_fd(-1)
 
     def _run_soon(self):
         soon = self._soon

@@ -95,8 +95,9 @@ def fork(work, name: str | None = None) -> int:
 def name_process(name: str) -> None:
     """Show name, its first 15 bytes, in ps and top: a forked program is not what its parent was started as."""
     try:
-        with open("/proc/self/comm", "wb", buffering=0) as file:
-            file.write(os.fsencode(name))
+        fd = os.open("/proc/self/comm", os.O_WRONLY | os.O_CLOEXEC)
+        os.write(fd, os.fsencode(name))
+        os.close(fd)
     except OSError:
         pass
 
