@@ -15,7 +15,8 @@ processor's share is that of the last second; when the table is shown for the fi
 100 is one processor.
 
 Every supervisor of this family is understood, daemontools and those that keep its files (daemontools-encore, runit);
-what they do not say, or we may not read, is a dash.  A name that is not printable has `?` in it.
+what they do not say, or we may not read, is a dash.  s6 keeps files of its own: what it supervises is
+unsupervised here.  A name that is not printable has `?` in it.
 """
 
 import os
@@ -52,6 +53,7 @@ PROGRAM = Program(
     arguments=[Rest("dir", "directories of services, or services; default: the current directory")],
     exits={0: "shown", 111: "a DIR cannot be read"},
     section=1,
+    environment=("SUPERVISEDIR",),
     notes=[("What it looks like", SCREEN)],
     see=("pysvscan(8)", "pysupervise(8)", "pysvstat(8)", "pysvc(8)"),
 )

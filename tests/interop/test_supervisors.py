@@ -160,10 +160,13 @@ class Ours(Supervisor):
 ALL = {"daemontools": Supervisor, "daemontools-encore": Encore, "runit": Runit, "s6": S6, "ours": Ours}
 
 
+def needs(*programs):
+    missing = [program for program in programs if not shutil.which(program)]
+    return pytest.mark.skipif(bool(missing), reason=f"not installed: {' '.join(missing)}")
+
+
 def parameter(name, kind):
-    missing = [program for program in kind.needs if not shutil.which(program)]
-    skip = pytest.mark.skipif(bool(missing), reason=f"not installed: {' '.join(missing)}")
-    return pytest.param(kind, id=name, marks=skip)
+    return pytest.param(kind, id=name, marks=needs(*kind.needs))
 
 
 @pytest.fixture
@@ -214,17 +217,55 @@ def test_the_services_run_unchanged(services, kind):
         assert filecmp.cmp(f"{services.services}/{place}/run", f"services/{place}/run", shallow=False)
 
 
-@pytest.mark.parametrize("kind", [parameter(*item) for item in ALL.items() if item[1].keeps_status])
-def test_their_status_is_read_by_our_tools(services, kind):
+SIBLINGS = [parameter(*item) for item in ALL.items() if item[1].keeps_status]
+
+
+@pytest.mark.parametrize("prefix", ["py", pytest.param("", marks=needs(*Supervisor.needs))], ids=["ours", "C"])
+@pytest.mark.parametrize("kind", SIBLINGS)
+def test_status_and_commands_are_the_same_for_all_of_the_family(services, kind, prefix):
+    """runit and daemontools-encore keep daemontools' files: its tools and ours serve them, and one another."""
     supervisor, scanner = start(kind, services)
+    path = "/usr/local/bin:/usr/bin:/bin"  # without encore's tools
+
+    def tool(name, *words):
+        more = {"env": {**services.environ, "PATH": path}} if not prefix else {}
+        return services.run(f"{prefix}{name}", *words, cwd=services.services, **more)
+
     for place in PLACES:
-        said = services.run("pysvstat", place, cwd=services.services).stdout
+        said = tool("svstat", place).stdout
         found = re.fullmatch(LINE + b"\n", said)
         assert found and int(found[1]) == supervisor.pid(place), said
-        assert services.run("pysvok", place, cwd=services.services).returncode == 0
-    services.run("pysvc", "-d", "pysmtpd", cwd=services.services)
+        assert tool("svok", place).returncode == 0
+        assert re.search(rb"(?m)^%b +(?:up|ready) +[0-9]+s +%b " % (place.encode(), found[1]), tops(services))
+    tool("svc", "-d", "pysmtpd")
     services.until(lambda: supervisor.is_down("pysmtpd"))
-    services.run("pysvc", "-u", "pysmtpd", cwd=services.services)
+    tool("svc", "-u", "pysmtpd")
     services.until(lambda: supervisor.pid("pysmtpd"))
     supervisor.stop(scanner)
     services.until(lambda: not services.pids())
+
+
+def tops(services):
+    return services.run("pysvtop", cwd=services.services).stdout
+
+
+@needs(*S6.needs)
+def test_s6_keeps_files_of_its_own(services):
+    supervisor, scanner = start(S6, services)
+    said = services.run("pysvstat", "pysend", cwd=services.services).stdout
+    assert said == b"pysend: unable to open supervise/ok: file does not exist\n"
+    assert tops(services).count(b" unsupervised ") == len(PLACES)
+    supervisor.stop(scanner)
+    services.until(lambda: not services.pids())
+
+
+@needs(*Runit.needs, *S6.needs)
+def test_what_their_tools_make_of_ours(services):
+    """sv asks for two bytes more than daemontools' status has; the commands of s6 are bytes as everybody's."""
+    ours, scanner = start(Ours, services)
+    done = services.run("sv", "status", f"{services.services}/pysend")
+    assert (done.returncode, done.stdout.endswith(b": unable to read supervise/status: bad format\n")) == (1, True)
+    assert services.run("s6-svstat", "pysend", cwd=services.services).returncode == 1
+    services.run("s6-svc", "-d", "pysmtpd", cwd=services.services)
+    services.until(lambda: ours.is_down("pysmtpd"))
+    ours.stop(scanner)
