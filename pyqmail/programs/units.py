@@ -21,7 +21,7 @@ from pyqmail.system.home import find_home
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _NAME = re.compile(r"[A-Za-z0-9:_.-]+")
 _UNFIT = re.compile(r"[\x00-\x1f\x7f\\\"']|\s$")  # what a path would have to be escaped for, each place its own way
-_PROGRAM = re.compile(r"^\s*exec\s+([^\s<>&]+)(?!\S)", re.MULTILINE)  # not `exec 2>&1`
+_PROGRAM = re.compile(r"\bexec\s+([^\s<>&]+)(?!\S)")  # not `exec 2>&1`
 _VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*):?[-=]")
 _PLACE = re.compile(r'"\$\{((\w+)_ADDRESS):-([^}"]*)\}" "\$\{(\2_PORT):-([0-9]+)\}"')
 _QUEUE = "pyqueued"

@@ -68,7 +68,7 @@ def test_one_service(services):
     [
         (SMTP, "notify"),
         ("exec 2>&1\n" + SMTP, "notify"),
-        ("[ -e x ] && exec pystart x\n" + SMTP, "notify"),  # a line of its own is what is looked at
+        ("[ -e x ] && exec pystart x\n" + SMTP, "exec"),
         ("if [ -e x ]; then\n  exec pystart x\nfi\n" + SMTP, "exec"),
         ("exec pystart ./Maildir/\n", "exec"),
         ("exec tcpserver 0 25 pysmtpd\n", "exec"),
