@@ -128,10 +128,14 @@ def _environment(script, environ, has_socket):
 
 
 def _user(environ):
-    """Return the owner of a private home unless that is root; else None."""
+    """Return the owner of a private home unless that is root; else None.  Raises Temporary."""
     import pwd
 
-    uid = find_home(environ).owner()
+    home = find_home(environ)
+    try:
+        uid = home.owner()
+    except OSError as error:
+        raise Temporary(f"unable to read {home.path}", error) from None
     if not uid:
         return None
     try:
