@@ -10,8 +10,8 @@ the pid of the status is that very one.  Its exit code will not be known.  To ha
 the original does, remove that file first.
 """
 
-import signal
 
+import _signal as signal
 from pyqmail.base.options import Argument, Program
 from pyqmail.supervise.supervisor import Supervisor
 

@@ -1,8 +1,8 @@
 """Starting the programs in a service's directory, and finding the one that an earlier supervisor has left."""
 
+import _signal as signal
 import errno
 import os
-import signal
 
 from pyqmail.base.failure import reason
 from pyqmail.supervise.folder import warn

@@ -4,8 +4,8 @@ A file that is not there, or cannot be read, is the default.  What it holds is o
 the default too, and `complain` is called with the file's name and its word.
 """
 
+import _signal as signal
 import os
-import signal
 import stat
 
 from pyqmail.system.descriptors import read_file
@@ -38,11 +38,13 @@ def down_signal(complain) -> int:
     word = _word("down-signal")
     if word is None:
         return signal.SIGTERM
-    found = getattr(signal, f"SIG{word.upper().removeprefix('SIG')}", None)
-    if isinstance(found, signal.Signals):
+    name = word.upper().removeprefix("SIG")
+    if word.isascii() and word.isdigit():
+        found = int(word[:4])
+    else:
+        found = getattr(signal, f"SIG{name}", None) if name.isalnum() else None  # SIG_DFL is none
+    if found in signal.valid_signals():
         return found
-    if word.isascii() and word.isdigit() and int(word[:4]) in signal.valid_signals():
-        return int(word[:4])
     complain("down-signal", word)
     return signal.SIGTERM
 

@@ -4,8 +4,8 @@ Carries out the orders of service.py.  At rest it waits for two things, a byte i
 a child, and touches nothing.  Every wake-up is one round: reap first, then take one command.
 """
 
+import _signal as signal  # without its enums: their pages would be copied in each forked supervisor
 import os
-import signal
 import time
 
 from pyqmail.base import tai

@@ -8,7 +8,7 @@ A descriptor that was given to the loop must be given back with forget() before 
 that does not go on with the loop calls abandon() first.
 """
 
-import _signal as signal
+import _signal as signal  # without its enums: their pages would be copied in each forked supervisor
 import collections
 import heapq
 import os
