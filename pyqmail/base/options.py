@@ -153,10 +153,10 @@ class Program:
             return work(self.parse(argv))
         except Usage as failure:
             if not self.quiet_usage:
-                os.write(2, os.fsencode(f"{failure}\n"))
+                _complain(f"{failure}\n")
             return self.usage_code
         except Failure as failure:
-            os.write(2, os.fsencode(f"{self.label}: fatal: {failure}\n"))
+            _complain(f"{self.label}: fatal: {failure}\n")
             return failure.code
         except KeyboardInterrupt:
             import _signal
@@ -166,7 +166,7 @@ class Program:
         except Exception:
             import traceback
 
-            os.write(2, os.fsencode(traceback.format_exc()))
+            _complain(traceback.format_exc())
             return 111
 
     def parse(self, argv, environ=None):
@@ -264,3 +264,11 @@ class Program:
             else:
                 words.append(f"[ {argument.metavar} ]" if argument.optional else argument.metavar)
         return " ".join(words)
+
+
+def _complain(text):
+    """Write to descriptor 2.  Where that is closed or full, the exit code alone tells."""
+    try:
+        os.write(2, os.fsencode(text))
+    except OSError:
+        pass

@@ -1,11 +1,15 @@
 """Option parsing as the originals do it, and what comes from a declaration."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
 from pyqmail.base.failure import Permanent, Temporary, Usage
 from pyqmail.base.options import Act, Argument, Flag, Program, Rest, Value
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 def number(text):
@@ -129,6 +133,13 @@ def test_endings(ending, code, said, capfd):
 
     assert PROGRAM.run(["thing", "h"], work) == code
     assert capfd.readouterr().err.encode() == said
+
+
+@pytest.mark.parametrize("code, arguments", [(100, []), (111, ["no-such-program", "x"])])
+@pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full", "<&- >&- 2>&-"])
+def test_without_a_descriptor_2_the_exit_code_is_the_same(code, arguments, redirection):
+    command = ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, f"{ROOT}/bin/pyargv0", *arguments]
+    assert subprocess.run(command, env={**os.environ, "PYTHONPATH": ROOT}, timeout=60).returncode == code
 
 
 def test_our_own_bug_is_a_traceback_and_111(capfd):
