@@ -23,7 +23,7 @@ VARIABLES = {
     "LOCALDOMAIN": "domains, separated by blanks, to complete host names with, if there are no rules",
     "MAXCONNC": "most connections from one network, /24 or /64; a rule may set it",
     "MAXCONNIP": "most connections from one address; a rule may set it",
-    "MAXCONNRATE": "most new connections from one address within 60 seconds; a rule may set it",
+    "MAXCONNRATE": "most new connections from one address, of IPv6 one /64, within 60 seconds; a rule may set it",
     "MAXLOAD": "deny everybody while the load average of a minute, times 100, is above it; a rule may set it",
     "NEWSENDER": "the sender of what is forwarded",
     "NOTIFY_SOCKET": "the datagram socket where a service manager hears that connections are served, or no more",

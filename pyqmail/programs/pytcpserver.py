@@ -302,7 +302,14 @@ PROGRAM = Program(
         ),
         Value(None, "per_address", "N", "most connections from one address at once", _limit, "per-address"),
         Value(None, "per_network", "N", "most from one network, /24 or /64", _limit, "per-network"),
-        Value(None, "rate", "N", "most new connections from one address within 60 seconds", _limit, "rate"),
+        Value(
+            None,
+            "rate",
+            "N",
+            "most new connections from one address, of IPv6 one /64, within 60 seconds",
+            _limit,
+            "rate",
+        ),
         Value(None, "most_load", "N", "deny everybody while the load average times 100 is above N", _limit, "max-load"),
         Value(
             None, "excess_reply", "TEXT", "what a client above a limit gets before it is denied", str, "excess-reply"

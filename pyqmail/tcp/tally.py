@@ -1,5 +1,6 @@
 """How many connections there are from where, and how many new ones there were lately."""
 
+import collections
 import socket
 import time
 
@@ -9,21 +10,23 @@ PERIOD_SECONDS = 60
 class Tally:
     """Counts clients by address and by network, /24 or /64; and the new ones from an address within a period.
 
-    A period begins with the first connection of an address after its last period, as in Postfix's anvil.  Clients of
-    a UNIX socket are counted by uid.
+    A period begins with the first connection of an address after its last period, as in Postfix's anvil.  For periods
+    an IPv6 network is one address: whoever has one of its 2^64 addresses has them all.  Clients of a UNIX socket are
+    counted by uid.
     """
 
     def __init__(self, period_seconds: float = PERIOD_SECONDS, clock=time.monotonic):
         self._period, self._clock = period_seconds, clock
         self._addresses, self._networks = {}, {}
-        self._recent = {}  # address: [end of its period, new connections in it]; in the order of those ends
+        self._recent, self._ends = {}, collections.deque()  # address: new ones in its period; (its end, address)
 
     def enter(self, client) -> None:
         """Count a client in and tell it its counts."""
         address, network = _places(client)
         same_address = self._addresses[address] = self._addresses.get(address, 0) + 1
         same_network = self._networks[network] = self._networks.get(network, 0) + 1
-        client.counts = (same_address, same_network, self._count_recent(address))
+        recent = self._count_recent(network if b":" in client.ip else address)
+        client.counts = (same_address, same_network, recent)
 
     def leave(self, client) -> None:
         """Count a client out that entered."""
@@ -31,16 +34,15 @@ class Tally:
         _count_down(self._addresses, address)
         _count_down(self._networks, network)
 
-    def _count_recent(self, address):
-        now, recent = self._clock(), self._recent
-        while recent:
-            oldest = next(iter(recent))
-            if recent[oldest][0] > now:
-                break
-            del recent[oldest]
-        entry = recent.setdefault(address, [now + self._period, 0])
-        entry[1] += 1
-        return entry[1]
+    def _count_recent(self, place):
+        now, recent, ends = self._clock(), self._recent, self._ends
+        while ends and ends[0][0] <= now:
+            del recent[ends.popleft()[1]]
+        if place not in recent:
+            recent[place] = 0
+            ends.append((now + self._period, place))
+        recent[place] += 1
+        return recent[place]
 
 
 def _places(client):
