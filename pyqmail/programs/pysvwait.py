@@ -6,6 +6,9 @@ supervise.  With several directories, until all of them are as wanted at the sam
 A service that has no file notification-fd cannot say when it is ready: it is once it is up.  Down means that nothing
 runs and nothing is to run: a service between two starts is not down, nor one whose finish or stop script runs, nor one
 that has lost its supervisor and runs on.  Without a supervisor and without such a process it is.
+
+A supervisor does not hear commands for a second after each start, and pysvc does not wait for it: `pysvc -u DIR` and then
+`pysvwait -d DIR` may find it still down.
 """
 
 from pyqmail.base.options import Flag, Program, Rest, Value

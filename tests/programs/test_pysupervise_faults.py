@@ -99,9 +99,10 @@ def test_no_process_to_be_had(open_stage):
 # exits a thousand times: the supervisor's second is made short, nothing else is changed
 FAST = """
 import sys
+from pyqmail.programs import pysupervise
 from pyqmail.supervise import pace, supervisor
 supervisor.DEAF_SECONDS = pace.SHORTEST_SECONDS = 0
-supervisor.Supervisor(sys.argv[1]).run()
+sys.exit(pysupervise.main(["supervise", sys.argv[1]]))
 """
 
 
@@ -191,15 +192,16 @@ def test_a_supervise_directory_that_goes_away(stage):
 
 JUMPING = """
 import sys, time
-from pyqmail.supervise import supervisor
+from pyqmail.programs import pysupervise
 real, shift = time.time_ns, 0
 time.time_ns = lambda: real() - shift
-class Jumping(supervisor.Supervisor):
+class Jumping(pysupervise.Supervisor):
     def _rested(self):
         global shift
         shift = 3600 * 10**9  # after the first second somebody sets the clock
         super()._rested()
-Jumping(sys.argv[1]).run()
+pysupervise.Supervisor = Jumping
+sys.exit(pysupervise.main(["supervise", sys.argv[1]]))
 """
 
 
