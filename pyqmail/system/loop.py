@@ -1,8 +1,8 @@
 """One loop for parents and residents: readiness, timers, child exits, signals, and coroutines.
 
-Over selectors.EpollSelector; no asyncio.  Callbacks are called from run() and must not wait.  A coroutine
-waits with `await loop.readable(fd, seconds)`, `await loop.writable(fd, seconds)`, `await loop.sleep(seconds)`
-or `await promise`; a time limit raises TimedOut inside it.
+Over epoll; no asyncio, and not selectors, whose layers cost time in each turn and memory in each forked process.
+Callbacks are called from run() and must not wait.  A coroutine waits with `await loop.readable(fd, seconds)`,
+`await loop.writable(fd, seconds)`, `await loop.sleep(seconds)` or `await promise`; a time limit raises TimedOut inside it.
 
 A descriptor that was given to the loop must be given back with forget() before it is closed.  A forked child
 that does not go on with the loop calls abandon() first.
@@ -12,11 +12,11 @@ import _signal as signal  # without its enums: their pages would be copied in ea
 import collections
 import heapq
 import os
-import selectors
+import select
 import time
 import types
 
-READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+READ, WRITE = select.EPOLLIN, select.EPOLLOUT
 
 
 class TimedOut(Exception):
@@ -142,7 +142,8 @@ class Loop:
     """See the module.  One for each process; turn() is one wait and what it brought, run() turns until stop()."""
 
     def __init__(self):
-        self._selector = selectors.EpollSelector()
+        self._epoll = select.epoll()
+        self._watched = {}  # fd -> (events, work)
         self._timers = []
         self._count = 0
         self._soon = collections.deque()
@@ -156,18 +157,20 @@ class Loop:
 
     def watch(self, fd, events, work):
         """Call work(events) whenever fd is ready for one of them, from now until forget(); again to change."""
-        key = self._selector.get_map().get(fd)
-        if key is None:
-            self._selector.register(fd, events, work)
-        else:
-            self._selector.modify(fd, events, work)
+        known = self._watched.pop(fd, None)
+        if known is None:
+            self._epoll.register(fd, events)
+        elif known[0] != events:
+            self._epoll.modify(fd, events)
+        self._watched[fd] = events, work
 
     def forget(self, fd):
         """Stop watching fd, whoever waits; nothing happens if it is not watched."""
-        try:
-            self._selector.unregister(fd)
-        except (KeyError, ValueError):
-            pass
+        if self._watched.pop(fd, None) is not None:
+            try:
+                self._epoll.unregister(fd)
+            except OSError:
+                pass  # closed already
 
     # time
 
@@ -252,18 +255,20 @@ class Loop:
         self._run_soon()
         if not self._running and longest_seconds is None:
             return
-        watched = self._selector.get_map()
-        for key, events in self._selector.select(self._patience(longest_seconds)):
-            now = watched.get(key.fd)
-            if now is not None and now.data is key.data:  # else given back, or another's by now, in this very turn
-                key.data(events)
+        watched = self._watched
+        ready = self._epoll.poll(self._patience(longest_seconds), max(1, len(watched)))
+        for fd, event, (wanted, work) in [(fd, event, watched[fd]) for fd, event in ready if fd in watched]:
+            now = watched.get(fd)
+            if now is not None and now[1] is work:  # else given back, or another's by now, in this very turn
+                # an error or a hang-up is for whoever waits for anything
+                work(((event & ~WRITE and READ) | (event & ~READ and WRITE)) & wanted)
         self._fire_timers()
         self._run_soon()
 
     def abandon(self):
         """In a forked child: let go of everything without touching what the parent goes on with."""
         self.abandon_signals()
-        self._selector.close()
+        self._epoll.close()
         for fd in self._wakeup or ():
             os.close(fd)
 
@@ -326,14 +331,11 @@ class Loop:
             task._watch = target
             target.then(task.wake)
             return
-        key = self._selector.get_map().get(target)
-        if key is None:
+        wanted, watch = self._watched.get(target, (None, None))
+        if wanted is None:
             watch = _Watch(self, target)
-            self._selector.register(target, events, watch)
-        else:
-            watch = key.data
-            if key.events != events:
-                self._selector.modify(target, events, watch)
+        if wanted != events:
+            self.watch(target, events, watch)
         watch.task = task
         task._watch = watch
 

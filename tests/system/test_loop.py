@@ -94,7 +94,7 @@ def test_readiness_nobody_waits_for_does_not_spin(loop):
 
     theirs.send(b"unread")
     finish(loop, work())
-    assert len(turns) == 20 and ours.fileno() not in loop._selector.get_map()
+    assert len(turns) == 20 and ours.fileno() not in loop._watched
 
 
 def test_what_is_forgotten_in_a_turn_is_not_called_in_it(loop):

@@ -1,5 +1,6 @@
 """Proxies that say for whom they speak: real sockets and a real loop; only the Server is a list of what it is told."""
 
+import gc
 import resource
 import socket
 import struct
@@ -58,7 +59,7 @@ class Place:
             self.loop.turn(0.05)
 
     def watched(self):
-        return len(self.loop._selector.get_map())
+        return len(self.loop._watched)
 
     def close(self):
         for sock in (*self.clients, *(sock for sock, _ in self.told.introduced_ones)):
@@ -176,6 +177,21 @@ def test_hundreds_at_once_wait_for_nobody(place):
     here.introductions.let_go()
     assert {sock.recv(1) for sock in silent} == {b""}
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_nothing_is_left_of_who_has_said_it():
+    here = Place("127.0.0.1", 0.05)
+    gc.collect()
+    gc.disable()
+    try:
+        for header in (LINE, b"EHLO", b""):
+            here.connect()[0].sendall(header)
+        here.until(lambda: len(here.told.introduced_ones) + len(here.told.refused_ones) == 3)
+        here.loop.turn(0.1)
+        assert not [one for one in gc.get_objects() if type(one).__name__ == "_Waiting"]
+    finally:
+        gc.enable()
+        here.close()
 
 
 def test_who_is_listed():
