@@ -10,10 +10,12 @@ the pid of the status is that very one.  Its exit code will not be known.  To ha
 the original does, remove that file first.
 """
 
-
 import _signal as signal
+
+from pyqmail.base.failure import Failure
 from pyqmail.base.options import Argument, Program
 from pyqmail.supervise.supervisor import Supervisor
+from pyqmail.system.descriptors import log
 
 _FILES = [
     ("down", "the service is not started before it is told to be up; looked at once"),
@@ -102,5 +104,18 @@ def main(argv):
 def work(call):
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    Supervisor(call.dir).run()
+    Supervisor(call.dir, dict(call.environ)).run()
+    return 0
+
+
+def supervise(directory, environ):
+    """Do in a scanner's forked copy what main does: no command line, and in as little memory of its own as that takes.
+
+    environ: bytes to bytes, a plain dict that was made before the fork.  Returns the exit code.
+    """
+    try:
+        Supervisor(directory, environ).run()
+    except Failure as failure:
+        log(f"supervise: fatal: {failure}")
+        return failure.code
     return 0

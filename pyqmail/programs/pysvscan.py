@@ -91,10 +91,10 @@ def work(call):
             raise Temporary(f"unable to chdir to {call.dir}", error) from None
     program, path = call.supervise, call.environ.get(b"PATH")
     is_ours = program is None or find_ours(os.fsencode(program), path) == "pysupervise"
-    main = load("pysupervise").main if is_ours else None
+    supervise = load("pysupervise").supervise if is_ours else None
     is_stoppable = call.stop_on_term or call.stop_seconds is not None or os.getpid() == 1
     stop_seconds = (call.stop_seconds or STOP_SECONDS) if is_stoppable else None
-    keep_scanning(main, program or "supervise", stop_seconds, place)
+    keep_scanning(supervise, program or "supervise", stop_seconds, place)
     return 0
 
 

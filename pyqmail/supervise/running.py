@@ -23,15 +23,15 @@ class Unfit(Exception):
     """The program cannot be executed; this was said."""
 
 
-def spawn(argv: list, directory: str, descriptor: tuple[int, int] | None = None) -> int:
+def spawn(argv: list, environ: dict, directory: str, descriptor: tuple[int, int] | None = None) -> int:
     """Start a program of the working directory; return its pid.  Raises NoProcess or Unfit.
 
-    descriptor: (ours, its number there), or None.
+    environ: no os.environb, which would be walked in Python.  descriptor: (ours, its number there), or None.
     """
     actions = [(os.POSIX_SPAWN_DUP2, *descriptor)] if descriptor else ()
     try:
         # straight from exec: no shell, no PATH, what we inherited and nothing of our own
-        return os.posix_spawn(argv[0], argv, os.environb, file_actions=actions, setsigdef=_DEFAULTED)
+        return os.posix_spawn(argv[0], argv, environ, file_actions=actions, setsigdef=_DEFAULTED)
     except OSError as error:
         if error.errno in _NOT_NOW:
             warn(f"unable to fork for {directory}, sleeping 60 seconds: {reason(error)}")
@@ -40,12 +40,12 @@ def spawn(argv: list, directory: str, descriptor: tuple[int, int] | None = None)
         raise Unfit from None
 
 
-def spawn_notify(script: str, event: str, pid: int, code: int) -> None:
+def spawn_notify(environ: dict, script: str, event: str, pid: int, code: int) -> None:
     """Start ./notify, if there is one; nobody waits for it.  Source: daemontools-encore"""
     if is_program("notify"):
         argv = ["./notify", script, event, str(pid), str(code)]
         try:
-            os.posix_spawn(argv[0], argv, os.environb, setsigdef=_DEFAULTED)
+            os.posix_spawn(argv[0], argv, environ, setsigdef=_DEFAULTED)
         except OSError as error:
             warn(f"unable to start notify: {reason(error)}")
 

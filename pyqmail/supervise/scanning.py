@@ -22,17 +22,17 @@ STOPPING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 STOPPING_SIGNALS_OF_FIRST = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGPWR)
 
 
-def keep_scanning(main, program: str, stop_seconds: float | None, place: bytes | None) -> None:
+def keep_scanning(supervise, program: str, stop_seconds: float | None, place: bytes | None) -> None:
     """Scan the working directory.  Returns only if stop_seconds is given, when everything is down.
 
-    main: of our own supervisor's module, forked; None: program is executed.  place: see Ground.
+    supervise: our own supervisor, forked; None: program is executed.  place: see Ground.
     """
     kept = inherited_descriptors()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     loop, limit, notices = Loop(), DescriptorLimit(), _notices()
     is_stoppable = stop_seconds is not None
-    starter = Starter(main, program, loop, limit, kept, is_apart=is_stoppable)
+    starter = Starter(supervise, program, loop, limit, kept, is_apart=is_stoppable)
     scanner = Scanner(starter, limit, is_stoppable, Watching(notices), Ground(place))
     scanning = Scanning(loop, scanner, notices)
     gc.freeze()  # what is imported by now is shared with every supervisor

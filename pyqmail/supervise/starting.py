@@ -45,15 +45,16 @@ class DescriptorLimit:
 class Starter:
     """Starts supervisors.
 
-    main        the main of our own supervisor's module, or None to exec program
+    supervise   our own supervisor: called with a directory and the environment, or None to exec program
     program     what to look for in PATH
     loop        the loop that a forked copy gives up
     kept        descriptors above 2 that what we start inherits, see inherited_descriptors()
     is_apart    give each supervisor and its service a process group of their own
     """
 
-    def __init__(self, main, program, loop, descriptor_limit, kept=(), is_apart=False):
-        self._main, self._program, self._loop = main, program, loop
+    def __init__(self, supervise, program, loop, descriptor_limit, kept=(), is_apart=False):
+        self._supervise, self._program, self._loop = supervise, program, loop
+        self._environ = dict(os.environb)
         self._limit, self._kept, self._is_apart = descriptor_limit, kept, is_apart
 
     def __call__(self, name: bytes, is_log: bool, theirs: tuple[int, int] | None) -> int:
@@ -87,15 +88,16 @@ class Starter:
                 os.chdir(name)
             except OSError as error:
                 return _failed(f"unable to switch to {shown}", error)
-        argv = [self._program, "log" if is_log else shown]
-        if self._main is not None:
+        directory = "log" if is_log else shown
+        if self._supervise is not None:
             close_others(self._kept)
             self._limit.restore()
             processes.name_process("pysupervise")
-            return self._main(argv)
+            return self._supervise(directory, self._environ)
         self._limit.restore()
         processes.stop_ignoring()
-        error = processes.execute([os.fsencode(word) for word in argv], dict(os.environb), os.environb.get(b"PATH"))
+        argv = [os.fsencode(self._program), os.fsencode(directory)]
+        error = processes.execute(argv, self._environ, self._environ.get(b"PATH"))
         return _failed(f"unable to start supervise {shown}" + ("/log" if is_log else ""), error)
 
 

@@ -31,10 +31,13 @@ _ENCORE = ("start", "stop", "notify")
 
 
 class Supervisor:
-    """Supervises the service in directory, which is named in messages as it was given."""
+    """Supervises the service in directory, which is named in messages as it was given.
 
-    def __init__(self, directory: str) -> None:
-        self._directory = directory
+    environ: what its programs get, bytes to bytes, a plain dict.
+    """
+
+    def __init__(self, directory: str, environ: dict) -> None:
+        self._directory, self._environ = directory, environ
         self._pid = self._script_pid = 0
         self._script = None  # its name while it runs
         self._survivor = None  # what stands for a run that is no child of ours
@@ -195,7 +198,7 @@ class Supervisor:
         self._disarm()
         notification = self._readiness.open()
         try:
-            self._pid = spawn(["./run"], self._directory, notification)
+            self._pid = spawn(["./run"], self._environ, self._directory, notification)
         except NoProcess:
             self._rest(NO_PROCESS_SECONDS, self._start)
             return
@@ -211,7 +214,7 @@ class Supervisor:
         details.begun = self._identity()
         self._write_status()
         if self._pid:
-            spawn_notify("run", "start", self._pid, 0)
+            spawn_notify(self._environ, "run", "start", self._pid, 0)
         self._rest(DEAF_SECONDS, self._rested)
 
     def _identity(self):
@@ -238,7 +241,7 @@ class Supervisor:
         details.label, details.ended, details.ready, details.begun = tai.now_label(), (code, killed), None, None
         self._is_broken = code == FAILED_RUN and any(map(is_program, _ENCORE))
         if pid:
-            _notify_end("run", pid, code, killed)
+            self._notify_end("run", pid, code, killed)
         self._receive(states.ENDED)
 
     def _has_become_ready(self):
@@ -290,14 +293,14 @@ class Supervisor:
             return
         try:
             arguments = map(str, self._details.ended or (0, 0)) if name == "finish" else ()
-            self._script_pid = spawn([f"./{name}", *arguments], self._directory)
+            self._script_pid = spawn([f"./{name}", *arguments], self._environ, self._directory)
         except NoProcess:
             self._rest(NO_PROCESS_SECONDS, lambda: self._start_script_again(name))
         except Unfit:
             self._script_is_done(name, NOT_STARTED)
         else:
             self._script = name
-            spawn_notify(name, "start", self._script_pid, 0)
+            spawn_notify(self._environ, name, "start", self._script_pid, 0)
             if name == "finish":
                 self._limit("timeout-finish", FINISH_MILLISECONDS)
 
@@ -309,7 +312,7 @@ class Supervisor:
         name, pid = self._script, self._script_pid
         self._script, self._script_pid = None, 0
         self._disarm()
-        _notify_end(name, pid, code, killed)
+        self._notify_end(name, pid, code, killed)
         self._script_is_done(name, code)
 
     def _script_is_done(self, name, code):
@@ -329,6 +332,5 @@ class Supervisor:
         status = pack_status(self._details.label, self._pid, is_paused, self._service.wish)
         self._folder.write(status, self._pack_details())
 
-
-def _notify_end(script, pid, code, killed):
-    spawn_notify(script, "killed" if killed else "exit", pid, killed or code)
+    def _notify_end(self, script, pid, code, killed):
+        spawn_notify(self._environ, script, "killed" if killed else "exit", pid, killed or code)

@@ -64,13 +64,15 @@ def test_ours_is_called_where_exec_would_have_put_it(tmp_path, monkeypatch, is_l
     read, write = os.pipe()
     report = tmp_path / "report"
 
-    def main(argv):
+    def supervise(directory, environ):
         fds = sorted(int(fd) for fd in os.listdir("/proc/self/fd"))
-        report.write_text(f"{argv} {os.path.basename(os.getcwd())} {os.fstat(int(not is_log)).st_ino} {len(fds)}")
+        report.write_text(
+            f"{directory} {environ == dict(os.environb)} {os.path.basename(os.getcwd())} {os.fstat(int(not is_log)).st_ino} {len(fds)}"
+        )
         return 7
 
     loop = Loop()
-    start = Starter(main, "supervise", loop, DescriptorLimit())
+    start = Starter(supervise, "supervise", loop, DescriptorLimit())
     theirs = (read, 0) if is_log else (write, 1)
     pid = start(b"a", is_log, theirs)
     status = os.waitpid(pid, 0)[1]
@@ -81,7 +83,7 @@ def test_ours_is_called_where_exec_would_have_put_it(tmp_path, monkeypatch, is_l
     assert os.waitstatus_to_exitcode(status) == 7
     where = "a" if is_log else tmp_path.name
     # 0, 1, 2 and the one that listed them
-    assert report.read_text() == f"['supervise', '{'log' if is_log else 'a'}'] {where} {inode} 4"
+    assert report.read_text() == f"{'log' if is_log else 'a'} True {where} {inode} 4"
 
 
 def test_a_foreign_supervisor_is_searched_in_path(tmp_path, monkeypatch, capfd):
