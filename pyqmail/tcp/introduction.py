@@ -88,6 +88,7 @@ class Introductions:
         self._waiting.discard(waiting)
         self._loop.forget(waiting.sock.fileno())
         waiting.timer.cancel()
+        waiting.timer = None  # it holds us: nothing that holds itself is left behind
 
 
 class _Waiting:
