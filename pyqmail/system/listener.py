@@ -8,8 +8,19 @@ import stat
 
 from pyqmail.base.failure import Temporary
 
-# the system lacks something it may have again in a moment
-PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+# accept(2) failed, but a connection was taken off the queue: the next one may be good
+GONE = (
+    errno.ECONNABORTED,
+    errno.EPROTO,
+    errno.ENETDOWN,
+    errno.ENETUNREACH,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
+    errno.ENOPROTOOPT,
+    errno.ENONET,
+    errno.ETIMEDOUT,
+)
+# it will always fail.  Every other error may pass: what the system lacks it may have again in a moment
 FINAL = (errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EOPNOTSUPP)
 _FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 _LONGEST_PATH_BYTES = 107

@@ -1,5 +1,6 @@
 """Lines on descriptor 2: said one by one, written many at once, never one in two writes."""
 
+import os
 import select
 
 from pyqmail.base.failure import reason
@@ -18,11 +19,14 @@ def log_is_full() -> bool:
 
 
 class Lines:
-    """What is to be said, according to verbosity."""
+    """What is to be said, according to verbosity.
+
+    is_writing: flush() is at it, and may have to wait.  is_to_end: it shall not wait any more.
+    """
 
     def __init__(self, verbosity: int):
         self.verbosity = verbosity
-        self.is_writing = False
+        self.is_writing = self.is_to_end = False
         self._lines = []
 
     def say(self, line: bytes) -> None:
@@ -35,6 +39,11 @@ class Lines:
         if self.verbosity >= ERRORS:
             self._lines.append(drop_line(text))
 
+    def complain(self, text: str) -> None:
+        """Say what is wrong with the server itself, unless nothing is to be said."""
+        if self.verbosity >= ERRORS:
+            self._lines.append(b"tcpserver: warning: " + os.fsencode(text) + b"\n")
+
     def warn_of_fork(self, error: OSError) -> None:
         """Say that a connection is dropped for want of a process."""
         self.warn(f"unable to fork: {reason(error)}")
@@ -45,7 +54,8 @@ class Lines:
             data = self._some_lines()
             self.is_writing = True
             try:
-                write_all(2, data)
+                if not (self.is_to_end and log_is_full()):  # nobody reads it: that shall not keep us
+                    write_all(2, data)
             except OSError:
                 pass
             self.is_writing = False

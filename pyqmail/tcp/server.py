@@ -20,13 +20,12 @@ import os
 import signal
 import time
 
-from pyqmail.base.failure import Temporary
-from pyqmail.system.descriptors import log
-from pyqmail.system.listener import FINAL, PASSING
+from pyqmail.base.failure import Temporary, reason
+from pyqmail.system.listener import FINAL, GONE
 from pyqmail.system.loop import READ
 from pyqmail.system.processes import reap
 from pyqmail.tcp.admission import end_line, opening_line, status_line
-from pyqmail.tcp.lines import ERRORS, Lines, log_is_full
+from pyqmail.tcp.lines import Lines, log_is_full
 
 _BATCH = 16  # accepts for each wake-up, so that ended children and workers are heard in between
 _PAUSE_SECONDS = 0.1
@@ -59,13 +58,13 @@ class Server(Lines):
         super().__init__(verbosity)
         self.loop, self.ears, self.limit, self.drain_seconds = loop, ears, limit, drain_seconds
         self.count, self.since, self.attendants = 0, time.time(), attendants
-        self.clients = {}  # number in the log lines, or session number: Connection
+        self.clients = {}  # the number it was entered with, not always that of the log lines: Connection
         self.is_ending = False
         self.way = self._failure = None
         self.shortfall = lambda limit: ""  # the way's: why there cannot be so many, empty if there can
         self._tally, self._proxies = tally, proxies
         self._introduced = collections.deque()
-        self._watched, self._paused = False, False
+        self._watched, self._paused, self._said_errno = False, False, None  # why accept failed, said once
         self._first_number = self._number = first_number
 
     def run(self, way) -> None:
@@ -178,8 +177,8 @@ class Server(Lines):
 
     def _check_limit(self):
         text = self.shortfall(self.limit)
-        if text and self.verbosity >= ERRORS:
-            log(f"tcpserver: warning: {text}")
+        if text:
+            self.complain(text)
 
     def _accept(self, ear) -> None:
         way, accept = self.way, ear.accept
@@ -194,7 +193,7 @@ class Server(Lines):
                 if self._cannot_accept(error):
                     break
                 continue
-            client.since = time.time()
+            client.since, self._said_errno = time.time(), None
             self.count += 1
             self._status()
             if self._proxies is None or not self._proxies.begin(sock, client, self):
@@ -224,12 +223,15 @@ class Server(Lines):
         if error.errno in FINAL:
             self._failure = error
             self.loop.stop()
-        elif error.errno in PASSING:
+        elif error.errno in GONE:
+            return False
+        else:
             # the connection stays ready: without a pause we would spin
             self._paused = True
             self.loop.after(_PAUSE_SECONDS, self._go_on)
-        else:
-            return False
+            if error.errno != self._said_errno:
+                self._said_errno = error.errno
+                self.complain(f"unable to accept: {reason(error)}")
         return True
 
     def _go_on(self):
@@ -275,4 +277,5 @@ class Server(Lines):
     def _terminate(self, noted, number, frame):
         if self.is_writing and log_is_full():
             os._exit(0)  # nobody reads our log: whoever wants us to end shall not wait for that
+        self.is_to_end = self.drain_seconds is None or self.is_ending
         noted(number, frame)

@@ -485,6 +485,8 @@ class Beside:
 
     def __init__(self, way, command, words, place, prefix, port, how):
         self.way, self.text, self._place = way, b"", place
+        self.is_told = any(re.match(r"-[a-zA-Z]*v", os.fsdecode(word)) for word in words)
+        self._ended = 0
         self.process = subprocess.Popen(
             [*prefix, *command, *([] if port else ["-1"]), *words],
             **{
@@ -502,7 +504,10 @@ class Beside:
         return socket.create_connection((host, self.port), timeout=SECONDS, source_address=(source, 0))
 
     def ask(self, data=b"", **where):
-        """Send data and, if there was any, a half close; return all that comes until the end or a reset."""
+        """Send data and, if there was any, a half close; return all that comes until the end or a reset.
+
+        If connections' ends are told, this one's is waited for, or another's.
+        """
         with self.connect(**where) as sock:
             if data:
                 with contextlib.suppress(OSError):  # it has closed already
@@ -512,7 +517,10 @@ class Beside:
             with contextlib.suppress(ConnectionError):
                 while piece := sock.recv(65536):
                     got += piece
-            return got
+        if self.is_told:
+            self._ended += 1
+            self.wait_for(b"tcpserver: end ", self._ended)
+        return got
 
     def shown(self, **where):
         """Return what ./show shows for a new connection; of pysmtpd's it is another program of the connection."""
@@ -537,7 +545,8 @@ class Beside:
     def lines(self, count=1):
         """Return the lines once count connections have ended; numbers and ports that differ from run to run are words."""
         self.wait_for(b"tcpserver: end ", count)
-        self.wait_for(b"tcpserver: status: 0/", count + 1)
+        while b"tcpserver: status: 0/" not in self.text[self.text.rindex(b"tcpserver: end ") :]:
+            self.wait_for(b"\n", self.text.count(b"\n") + 1)
         text = re.sub(rb":%d\b" % self.port, b":PORT", self.text)
         text = re.sub(rb"(pid|ok|deny|end) \d+", rb"\1 PID", text)
         return re.sub(rb":\d+\n", b":CLIENT\n", text).decode("latin-1")
