@@ -5,6 +5,7 @@ import fcntl
 import os
 import socket
 import stat
+import time
 
 from pyqmail.base.failure import Temporary
 
@@ -24,6 +25,7 @@ GONE = (
 FINAL = (errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EOPNOTSUPP)
 _FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 _LONGEST_PATH_BYTES = 107
+_LOCK_SECONDS = 1.0
 
 
 def listen(ip: str, port: int, backlog: int, is_dual: bool = False, scope: int = 0) -> socket.socket:
@@ -57,13 +59,8 @@ def listen_at(path: str, backlog: int, mode: int | None = None) -> socket.socket
         sock.close()
         raise Temporary("unable to bind", error) from None
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        return _begin(
-            sock,
-            backlog,
-            (lambda: _bind_at(sock, path), "unable to bind"),
-            (lambda: mode is None or os.chmod(path, mode), f"unable to set mode of {path}"),
-        )
+        _lock(folder)
+        return _begin(sock, backlog, (lambda: _bind_at(sock, path, mode), "unable to bind"))
     finally:
         os.close(folder)
 
@@ -117,9 +114,24 @@ def _begin(sock, backlog, *steps):
     return sock
 
 
-def _bind_at(sock, path):
+def _lock(folder):
+    """Lock a folder, but do not insist: whoever may read it can hold its lock as long as they like."""
+    until = time.monotonic() + _LOCK_SECONDS
+    while time.monotonic() < until:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except OSError:
+            time.sleep(0.01)
+
+
+def _bind_at(sock, path, mode):
     if len(os.fsencode(path)) > _LONGEST_PATH_BYTES:
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+    # made with its mode: by the time of a chmod a stranger could have put a link to another file there
+    mask = os.umask(0 if mode is None else 0o777 & ~mode)
+    if mode is None:
+        os.umask(mask)
     try:
         sock.bind(path)
     except OSError as error:
@@ -127,6 +139,8 @@ def _bind_at(sock, path):
             raise
         os.unlink(path)
         sock.bind(path)
+    finally:
+        os.umask(mask)
 
 
 def _is_left_over(path):

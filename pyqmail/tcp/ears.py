@@ -75,5 +75,9 @@ def _interface(index):
 
 
 def _file(path):
-    seen = os.lstat(path)
+    """Return what tells a file from any other, None if there is none."""
+    try:
+        seen = os.lstat(path)
+    except OSError:
+        return None
     return seen.st_dev, seen.st_ino

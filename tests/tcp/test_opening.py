@@ -1,5 +1,6 @@
 """What the word HOST opens.  Across processes, and with what is passed on: tests/interop/test_listening.py."""
 
+import fcntl
 import os
 import socket
 import stat
@@ -8,6 +9,7 @@ import threading
 import pytest
 
 from pyqmail.base.failure import Permanent, Temporary
+from pyqmail.system import listener
 from pyqmail.tcp.opening import IP4, IP6, Opening, has_port, interface_number, shown_port
 
 
@@ -171,6 +173,32 @@ def test_a_unix_socket_is_made_and_removed(open_ears, tmp_path):
         assert (ear.local_port, shown_port([ear])) == (b"", b"")
         ear.retire()
         assert not os.path.exists("s")
+
+
+@pytest.mark.parametrize("has_link", [True, False])
+def test_what_takes_the_sockets_place_at_once_stays_as_it_is(open_ears, tmp_path, monkeypatch, has_link):
+    victim = tmp_path / "victim"
+    victim.touch(0o600)
+
+    class Raced(socket.socket):
+        def bind(self, path):
+            super().bind(path)
+            os.unlink(path)
+            if has_link:
+                os.symlink(victim, path)
+
+    monkeypatch.setattr(listener.socket, "socket", Raced)
+    (ear,) = open_ears("./s", mode=0o777)
+    ear.retire()
+    assert stat.S_IMODE(victim.stat().st_mode) == 0o600
+
+
+def test_who_holds_the_folders_lock_does_not_hold_us(open_ears, tmp_path, monkeypatch):
+    monkeypatch.setattr(listener, "_LOCK_SECONDS", 0.05)
+    folder = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    assert open_ears("./s")
+    os.close(folder)
 
 
 def test_a_left_over_socket_is_replaced_and_a_used_one_is_not(open_ears):
