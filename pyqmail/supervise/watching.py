@@ -68,7 +68,9 @@ class Ground:
     def go(self, watching: Watching) -> None:
         """Enter the directory that the path leads to by now, and have it watched; if there is none, stay."""
         if self._path is not None:
-            watching.links(self._path)
+            if os.path.islink(self._path):
+                watching.directory(os.path.dirname(self._path))
+                watching.links(self._path)
             try:
                 if not os.path.samestat(os.stat(self._path), os.stat(b".")):
                     os.chdir(self._path)
