@@ -1,4 +1,4 @@
-"""The row about supervision.  services(folder, scale) -> {what: figure}, as in rows.py; the original's stand beside ours."""
+"""The row about supervision.  services(folder, scale) -> {what: figure}, as in rows.py, the original's beside ours."""
 
 import os
 import signal

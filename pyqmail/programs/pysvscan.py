@@ -65,11 +65,11 @@ PROGRAM = Program(
     notes=[
         (
             "In a container",
-            "As process 1 it reaps whatever loses its parent, and is told to stop as with --stop-on-term by SIGTERM, "
-            "SIGINT, SIGQUIT or SIGPWR: a first process has no default actions, and would not end at all.  SIGHUP makes "
-            "it look at the directory again, for what the kernel does not tell of, like a new mount.  --stop-seconds should "
-            "be less than the time after which the container is killed; that is often ten seconds.  Its descriptors 1 and 2 "
-            "are those of services without a log, and of every supervisor's and log's messages.\n\n"
+            "As process 1 it reaps whatever loses its parent, and SIGTERM, SIGINT, SIGQUIT or SIGPWR stop it as with "
+            "--stop-on-term: a first process has no default actions, and would not end at all.  SIGHUP makes it look at "
+            "the directory again, for what the kernel does not tell of, like a new mount.  --stop-seconds should be less "
+            "than the time after which the container is killed, often ten seconds.  Its descriptors 1 and 2 are those of "
+            "services without a log; its descriptor 2 is that of all supervisors and logs.\n\n"
             "The services may stand on a file system that cannot be written to: see SUPERVISEDIR in pysupervise(8).",
         ),
     ],

@@ -1,7 +1,7 @@
 """The life of svscan: a pass at once, and one whenever something has changed, for ever or until told to stop.
 
-What changes is a name (the kernel gives notice), or a supervisor that ends (SIGCHLD).  At rest there is no timer.  Where
-the kernel has no notices to give, or something is wrong that may get better, there is a pass every five seconds.
+What changes is a name (the kernel gives notice), or a supervisor that ends (SIGCHLD).  At rest there is no timer.
+Where the kernel has no notices to give, or something is wrong that may get better, there is a pass every five seconds.
 """
 
 import _signal as signal

@@ -2,7 +2,8 @@
 
 Over epoll; no asyncio, and not selectors, whose layers cost time in each turn and memory in each forked process.
 Callbacks are called from run() and must not wait.  A coroutine waits with `await loop.readable(fd, seconds)`,
-`await loop.writable(fd, seconds)`, `await loop.sleep(seconds)` or `await promise`; a time limit raises TimedOut inside it.
+`await loop.writable(fd, seconds)`, `await loop.sleep(seconds)` or `await promise`; a time limit raises TimedOut
+inside it.
 
 A descriptor that was given to the loop must be given back with forget() before it is closed.  A forked child
 that does not go on with the loop calls abandon() first.
@@ -273,7 +274,7 @@ class Loop:
             os.close(fd)
 
     def abandon_signals(self):
-        """In a forked child that closes our descriptors itself: the rest, in as little memory of its own as possible."""
+        """In a forked child that closes our descriptors itself: the rest, with as few pages copied as possible."""
         for number in self._signals:
             signal.signal(number, signal.SIG_DFL)
         signal.set_wakeup_fd(-1)

@@ -1,7 +1,7 @@
 """pysvscan as process 1 of a container: orphans, signals, services on a file system that cannot be written to.
 
-A container is a PID namespace with a /proc of its own, made by unshare; only root may.  What stays untested: a container
-without /proc, and one that is killed because the time was up.
+A container is a PID namespace with a /proc of its own, made by unshare; only root may.  What stays untested: a
+container without /proc, and one that is killed because the time was up.
 """
 
 import os
