@@ -34,6 +34,8 @@ from pyqmail.tcp.server import Server
 from pyqmail.tcp.tally import Tally
 from pyqmail.tcp.ways import Ways
 
+_LONGEST_SECONDS = 86400  # beyond that the kernel's own clocks overflow
+
 
 def main(argv: list[str]) -> int:
     return PROGRAM.run(argv, work)
@@ -226,7 +228,11 @@ def _from_environment(call):
 
 
 def _patience(text):
-    return min(leading_number(text), 86400)  # beyond that the kernel's own clocks overflow
+    return min(leading_number(text), _LONGEST_SECONDS)
+
+
+def _seconds(text):
+    return min(_count(text), _LONGEST_SECONDS)
 
 
 def _limit(text):
@@ -314,8 +320,17 @@ PROGRAM = Program(
         Value(
             None, "excess_reply", "TEXT", "what a client above a limit gets before it is denied", str, "excess-reply"
         ),
-        Value(None, "greet_seconds", "SECONDS", "let each client wait so long for the program", _count, "greet-delay"),
-        Value(None, "drain_seconds", "SECONDS", "at TERM let connections go on so long", _count, "drain"),
+        Value(
+            None,
+            "greet_seconds",
+            "SECONDS",
+            "let each client wait so long for the program, at most a day",
+            _seconds,
+            "greet-delay",
+        ),
+        Value(
+            None, "drain_seconds", "SECONDS", "at TERM let connections go on so long, at most a day", _seconds, "drain"
+        ),
         Value(None, "ready_fd", "N", "write a newline to descriptor N once connections are served", _count, "ready-fd"),
         Value(None, "status_socket", "PATH", "tell pytcptop at PATH who is connected", str, "status-socket"),
     ],

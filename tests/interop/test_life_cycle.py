@@ -115,6 +115,17 @@ def test_after_the_time_what_is_left_is_ended(serve, way):
     assert len(re.findall(rb"end \d+ status 15\n", server.log.finish())) == 2
 
 
+def test_times_without_end_are_a_day(serve, way):
+    server = serve(way, "-v", "--drain", "9" * 30, "--greet-delay", "9" * 30)
+    client = server.connect()
+    assert client.ask(b"before its time").startswith(b"hello ")
+    assert client.line().startswith(b"before ")
+    server.term()
+    assert client.ask(b"still").startswith(b"still")
+    client.leave()
+    assert server.ended() == 0
+
+
 def test_a_second_term_ends_the_server_and_sessions_go_on(serve, way):
     server = serve(way, "-v", "--drain", "60")
     client = server.connect()
