@@ -19,7 +19,8 @@ class Ways:
     def __init__(self, server, terms, argv: list[str], find, load, workers: int | None):
         self._server, self._terms, self._argv, self._find, self._load = server, terms, argv, find, load
         self._workers = workers
-        self._environ = {name: value for name, value in os.environb.items() if name != b"EARLYTALKER"}  # ours to say
+        # EARLYTALKER is ours to say; an empty name cannot be passed on
+        self._environ = {name: value for name, value in os.environb.items() if name not in (b"", b"EARLYTALKER")}
         self._path = self._environ.get(b"PATH")
 
     def choose(self):

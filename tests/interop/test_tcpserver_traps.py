@@ -190,6 +190,24 @@ def test_06_what_is_unset_does_not_leak(beside, way):
     assert {b"RELAYCLIENT=kept", b"TCP6REMOTEIP=kept", b"SSLREMOTEIP=kept", b"TCPLOCALHOST=0"} <= set(shown)
 
 
+ODD = """
+import ctypes, os, shutil, sys
+argv = [os.fsencode(word) for word in sys.argv[1:]]
+environ = [b"%b=%b" % pair for pair in os.environb.items()] + [b"A=1", b"A=2", b"NOTHING", b"=nameless", b"PROTO=a", b"PROTO=b"]
+vector = lambda words: (ctypes.c_char_p * (len(words) + 1))(*words, None)
+ctypes.CDLL(None).execve(os.fsencode(shutil.which(sys.argv[1])), vector(argv), vector(environ))
+"""
+
+
+def test_06_an_odd_environment_does_no_harm(beside):
+    """Different on purpose: what has no name or no value, and what stands there a second time, is not passed on."""
+    odd = {b"=nameless", b"A=1", b"A=2", b"NOTHING", b"PROTO=b", b"PROTO=TCP"}
+    servers = beside("spawning", ["-HRl0"], program=["env"], prefix=[sys.executable, "-c", ODD])
+    theirs, ours = (odd & set(server.ask().split(b"\n")) for server in servers)
+    assert theirs == odd
+    assert ours == {b"A=1", b"PROTO=TCP"}
+
+
 # --- 8, 9: numbers, and rights
 
 LENIENT = [
