@@ -11,11 +11,12 @@ import time
 from pyqmail.base import tai
 from pyqmail.base.failure import Temporary
 from pyqmail.supervise import service as states
+from pyqmail.supervise.alarm import Alarm
 from pyqmail.supervise.details import KILLED, Details
 from pyqmail.supervise.folder import Folder, warn
 from pyqmail.supervise.pace import Pace
 from pyqmail.supervise.readiness import Readiness
-from pyqmail.supervise.running import NoProcess, Unfit, spawn, spawn_notify, take_over
+from pyqmail.supervise.running import NoProcess, Unfit, find_survivor, spawn, spawn_notify
 from pyqmail.supervise.service import Service
 from pyqmail.supervise.settings import FINISH_MILLISECONDS, down_signal, is_program, number
 from pyqmail.supervise.status import WANT_DOWN, WANT_UP, pack_status
@@ -43,7 +44,6 @@ class Supervisor:
         self._survivor = None  # what stands for a run that is no child of ours
         self._details, self._pace = Details(), Pace()
         self._details.label, self._details.starts = tai.now_label(), 0
-        self._timer = None  # of the one thing that is due next
         self._start_time = self._due_time = time.monotonic()
         self._is_broken = False  # the run that ended last has failed for good
         self._is_deaf = self._is_within_round = False
@@ -52,6 +52,7 @@ class Supervisor:
             self._loop.on_signal(signal.SIGCHLD, self._round)
         except OSError as error:
             raise Temporary(f"unable to create pipe for {directory}", error) from None
+        self._alarm = Alarm(self._loop, self._receive)
         self._readiness = Readiness(self._loop, self._has_become_ready, self._complain)
         # whoever ignored or blocked it: we are the one who must hear it
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGCHLD,))
@@ -155,28 +156,16 @@ class Supervisor:
 
     # time
 
-    def _arm(self, seconds, event):
-        self._timer = self._loop.after(seconds, lambda: self._fire(event))
-
-    def _disarm(self):
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _fire(self, event):
-        self._timer = None
-        self._receive(event)
-
     def _limit(self, name, default):
         """Let what runs be overdue after the milliseconds in a file; 0: never."""
         milliseconds = number(name, default, self._complain)
-        if milliseconds and self._timer is None:
-            self._arm(milliseconds / 1000, states.OVERDUE)
+        if milliseconds and not self._alarm.is_set:
+            self._alarm.set(milliseconds / 1000, states.OVERDUE)
 
     def _pause(self):
         seconds = self._due_time - time.monotonic()
         if seconds > 0:
-            self._arm(seconds, states.DUE)
+            self._alarm.set(seconds, states.DUE)
         else:
             self._follow(self._service.receive(states.DUE))
 
@@ -195,7 +184,7 @@ class Supervisor:
 
     def _start(self):
         """Start ./run and be deaf for a second.  One that cannot be executed is one that ends at once."""
-        self._disarm()
+        self._alarm.cancel()
         notification = self._readiness.open()
         try:
             self._pid = spawn(["./run"], self._environ, self._directory, notification)
@@ -232,7 +221,7 @@ class Supervisor:
 
     def _has_ended(self, code, killed):
         pid, self._pid = self._pid, 0
-        self._disarm()
+        self._alarm.cancel()
         self._readiness.close()
         longest = number("backoff", 0, self._complain)
         now = time.monotonic()
@@ -254,7 +243,7 @@ class Supervisor:
             return  # it could not be executed; to kill, 0 means our own process group
         try:
             if self._survivor is not None:
-                signal.pidfd_send_signal(self._survivor, number_)
+                self._survivor.signal(number_)
             else:
                 os.kill(pid, number_)
         except (ProcessLookupError, PermissionError):
@@ -263,29 +252,25 @@ class Supervisor:
     def _look_for_survivor(self):
         """Take over the run of a supervisor that was killed, if it is beyond doubt that one."""
         left = self._folder.read()
-        self._survivor = take_over(left)
+        self._survivor = find_survivor(left)
         if self._survivor is None:
             return
-        status, details = left
+        status, self._details = left
+        self._details.starts = self._details.starts or 0
         self._pid = status.pid
-        self._details = details
-        details.starts = details.starts or 0
         self._service.take_over(status.paused)
         warn(f"{self._directory}/run still runs as pid {self._pid}, its supervisor was killed: taking it over")
+        self._survivor.watch(self._loop, self._survivor_has_ended)
 
-        def ended(_):
-            self._loop.forget(self._survivor)
-            os.close(self._survivor)
-            self._survivor = None
-            self._has_ended(KILLED, 0)  # nobody can tell us how
-
-        self._loop.watch(self._survivor, READ, ended)
+    def _survivor_has_ended(self):
+        self._survivor = None
+        self._has_ended(KILLED, 0)  # nobody can tell us how
 
     # the scripts around it
 
     def _start_script(self, name):
         """Start a script, or say that it is done if there is none."""
-        self._disarm()
+        self._alarm.cancel()
         if name == "start":
             self._pace = Pace()
         if not is_program(name):
@@ -311,7 +296,7 @@ class Supervisor:
     def _script_has_ended(self, code, killed):
         name, pid = self._script, self._script_pid
         self._script, self._script_pid = None, 0
-        self._disarm()
+        self._alarm.cancel()
         self._notify_end(name, pid, code, killed)
         self._script_is_done(name, code)
 
