@@ -132,6 +132,7 @@ def compile_rules(call) -> int:
     try:
         write_cdb(os.fsencode(call.cdb), tmp, compile_lines(source))
     except BadLine as bad:
+        _empty(tmp)
         raise _unparsable(bad) from None
     except NotWritten as failed:
         what = {
@@ -141,6 +142,14 @@ def compile_rules(call) -> int:
         }[failed.step]
         raise Temporary(what, failed.error) from None
     return 0
+
+
+def _empty(tmp):
+    """Leave tmp empty, as the original does: zeros alone would pass for compiled rules that allow everybody."""
+    try:
+        os.truncate(tmp, 0)
+    except OSError:
+        pass  # something that has no size
 
 
 def _read_source():
