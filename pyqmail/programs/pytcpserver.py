@@ -318,7 +318,12 @@ PROGRAM = Program(
         ),
         Value(None, "most_load", "N", "deny everybody while the load average times 100 is above N", _limit, "max-load"),
         Value(
-            None, "excess_reply", "TEXT", "what a client above a limit gets before it is denied", str, "excess-reply"
+            None,
+            "excess_reply",
+            "TEXT",
+            "what a client above a limit gets before it is denied, at most 510 bytes",
+            str,
+            "excess-reply",
         ),
         Value(
             None,
