@@ -77,7 +77,9 @@ class Residents:
     def take(self, sock, client) -> None:
         number = self._server.number_for(client)
         self._server.enter(number, client)
-        seat = min(filter(self._can_take, self._seats), key=lambda seat: len(seat.sessions))
+        seats = filter(self._can_take, self._seats)
+        # one that does not answer is stuck or about to be killed: others first
+        seat = min(seats, key=lambda seat: (seat.unanswered > 1, len(seat.sessions)))
         seat.sessions.add(number)
         seat.on_way += 1
         seat.queue.append((wire.connection(number, client.texts()), sock))

@@ -1,5 +1,6 @@
 """Resident sessions: lines, exit codes, lost and stuck workers, a thousand at once, the end."""
 
+import itertools
 import os
 import re
 import resource
@@ -10,12 +11,15 @@ import subprocess
 import sys
 import threading
 import time
+import types
 
 import dns.message
 import dns.rrset
 import pytest
 
 from pyqmail.system.cdb import write_cdb
+from pyqmail.tcp.connection import TCP, Connection
+from pyqmail.tcp.residents import Residents
 from pyqmail.tcp.rules_source import compile_lines
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -220,6 +224,24 @@ def test_a_stuck_worker_is_killed_and_replaced(start):
     client.sock.sendall(b"hang\n")
     assert b" status 9\n" in server.wait_for(b"status: 0/40\n", 2)
     assert server.connect().line().split()[1] != first
+
+
+def test_new_clients_go_to_workers_that_answer():
+    numbers = itertools.count(1)
+    listener = types.SimpleNamespace(number_for=lambda client: next(numbers), enter=lambda number, client: None)
+    way = Residents(listener, 2, None, None, 100)
+    for pid, seat in enumerate(way._seats):
+        seat.pid = pid
+    silent, answering = way._seats
+    for unanswered, wanted in ((0, 2), (1, 2), (2, 0), (5, 0)):
+        silent.sessions, answering.sessions = set(), {-1, -2}
+        silent.unanswered = unanswered
+        way.take(None, Connection(TCP, b"192.0.2.1", b"1", b"", b"25"))
+        way.take(None, Connection(TCP, b"192.0.2.1", b"1", b"", b"25"))
+        assert len(silent.sessions) == wanted
+    answering.pid = None
+    way.take(None, Connection(TCP, b"192.0.2.1", b"1", b"", b"25"))
+    assert len(silent.sessions) == 1  # better than nobody
 
 
 def test_the_limit_holds_others_back(start):
