@@ -51,13 +51,14 @@ def _notices():
 
 
 class Scanning:
-    """Passes of a scanner: the first at begin(), until end()."""
+    """Passes of a scanner: the first at begin(), none after end()."""
 
     def __init__(self, loop, scanner, notices) -> None:
         self._loop, self._scanner, self._notices = loop, scanner, notices
-        self._timer, self._last = None, 0.0
+        self._timer, self._last, self._is_on = None, 0.0, False
 
     def begin(self) -> None:
+        self._is_on = True
         self._loop.on_signal(signal.SIGCHLD, self._child_ended)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGCHLD,))
         if self._notices is not None:
@@ -66,10 +67,11 @@ class Scanning:
 
     def hurry(self) -> None:
         """Make a pass at once, or a moment after the last one."""
-        self._at(max(time.monotonic(), self._last + PAUSE_SECONDS))
+        if self._is_on:
+            self._at(max(time.monotonic(), self._last + PAUSE_SECONDS))
 
     def end(self) -> None:
-        """Make no more passes."""
+        self._is_on = False
         if self._notices is not None:
             self._loop.forget(self._notices.fileno())
         if self._timer is not None:

@@ -106,6 +106,7 @@ def test_the_earlier_of_two_times_counts(loop, notices, tmp_path):
     scanning.hurry()
     turn_until(loop, lambda: len(scanner.passes) == 3)
     scanning.end()
+    scanning.hurry()
     (tmp_path / "newer").touch()
     loop.turn(0)
     assert is_at_rest(loop) and len(scanner.passes) == 3
