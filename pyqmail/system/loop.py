@@ -18,6 +18,7 @@ import time
 import types
 
 READ, WRITE = select.EPOLLIN, select.EPOLLOUT
+_SMALL_CROWD = 1000  # timers that are not worth looking through
 
 
 class TimedOut(Exception):
@@ -145,7 +146,7 @@ class Loop:
     def __init__(self):
         self._epoll = select.epoll()
         self._watched = {}  # fd -> (events, work)
-        self._timers = []
+        self._timers, self._crowd = [], _SMALL_CROWD
         self._count = 0
         self._soon = collections.deque()
         self._running = False
@@ -298,6 +299,22 @@ class Loop:
             self._count += 1
             item._entry = item.when
             heapq.heappush(self._timers, (item.when, self._count, item))
+            if len(self._timers) > self._crowd:
+                self._forget_dead_timers()
+
+    def _forget_dead_timers(self):
+        """Drop what will not fire: else thousands that end long before their time would stay until then."""
+        timers, kept = self._timers, []
+        for entry in timers:
+            when, _, item = entry
+            if item._entry == when:
+                if item.when is not None:
+                    kept.append(entry)
+                else:
+                    item._entry = None
+        timers[:] = kept  # in place: _fire_timers() may be at it
+        heapq.heapify(timers)
+        self._crowd = max(_SMALL_CROWD, 2 * len(timers))
 
     def _fire_timers(self):
         timers, now = self._timers, time.monotonic()

@@ -212,3 +212,26 @@ def test_many_tasks_with_time_limits_leave_nothing(loop):
     assert all(task.promise.value == b"x" for task in tasks)
     for ours, _ in pairs:
         loop.forget(ours.fileno())
+
+
+def test_what_ends_long_before_its_time_is_not_kept_until_then(loop):
+    ours, theirs = socket.socketpair()
+    alive, fired = [], []
+
+    async def work():
+        await loop.readable(ours.fileno(), 1200)
+
+    for number in range(20_000):
+        loop.start(work()).cancel()
+        timer = loop.after(1300, lambda: fired.append(1))
+        if number % 100:
+            timer.cancel()
+        else:
+            alive.append(timer)
+    assert len(loop._timers) < 3000
+    for timer in alive:
+        timer.move(0)
+    loop.turn(0)
+    assert len(fired) == len(alive) == 200
+    ours.close()
+    theirs.close()
