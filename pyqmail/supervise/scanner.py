@@ -24,7 +24,7 @@ SECONDS = 5.0  # until we look again, where something is wrong or nothing tells 
 RESTART_SECONDS = 1.0
 SETTLE_SECONDS = 0.25  # a new directory is left alone while it is being filled: its log may come last
 LONGEST_LOGGED_NAME = 255
-SERVICE, LOG = PARTS = 0, 1
+SERVICE, LOG = 0, 1
 _TOO_MANY = (errno.EMFILE, errno.ENFILE)
 
 

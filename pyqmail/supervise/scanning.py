@@ -10,7 +10,7 @@ import os
 import time
 
 from pyqmail.supervise.control import is_supervised
-from pyqmail.supervise.scanner import PARTS, Scanner
+from pyqmail.supervise.scanner import Scanner
 from pyqmail.supervise.starting import DescriptorLimit, Starter, inherited_descriptors
 from pyqmail.supervise.watching import Ground, Watching
 from pyqmail.system.loop import READ, Loop, Promise
@@ -120,8 +120,8 @@ async def _live(loop, scanner, scanning, stop_seconds, told):
     from pyqmail.supervise.stopping import Stopping
     from pyqmail.system.orphans import children
 
-    scanner.look()
-    if any(is_supervised(os.fsdecode(slot.folder(part))) for slot in scanner.slots.values() for part in PARTS):
+    if _is_any_supervised():
+        scanner.look()
         await Stopping(loop, scanner, children, stop_seconds).run()
         scanner.close()
     if not told.done:
@@ -129,3 +129,12 @@ async def _live(loop, scanner, scanning, stop_seconds, told):
     await told
     scanning.end()
     await Stopping(loop, scanner, children, stop_seconds).run()
+
+
+def _is_any_supervised():
+    """Return whether there are supervisors here that an earlier scanner has left."""
+    try:
+        names = [name for name in os.listdir(".") if not name.startswith(".")]
+    except OSError:
+        return False  # the first pass will say so
+    return any(is_supervised(folder) for name in names for folder in (name, f"{name}/log"))

@@ -393,6 +393,13 @@ def test_less_or_more_time_to_end(stage, seconds, said):
     assert stage.err() == (b"svscan: warning: a does not end, killing it\n" if seconds == "1" else b"")
 
 
+def test_a_warning_is_said_once_for_each_look(stage):
+    (stage.place / "dangling").symlink_to("nowhere")
+    scanner = start(stage, "--stop-on-term")
+    stage.until(lambda: 0 < (wait_seconds(scanner.pid) or 0) <= 5000)
+    assert stage.err() == b"svscan: warning: unable to stat dangling: file does not exist\n"
+
+
 @pytest.mark.parametrize("number", ["0", "x", "-1", "", "3601", "1.5"])
 def test_no_such_time(stage, number):
     assert stage.run("pysvscan", "--stop-seconds", number).code == 100
