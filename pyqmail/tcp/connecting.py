@@ -32,8 +32,7 @@ def find_addresses(
     the process's if None; waits as in system/resolver.py.
     Raises Temporary, both if there is no address and if none could be found out now.
     """
-    if host in ("", "0"):
-        return [own]
+    host = own if host in ("", "0") else host
     address = literal_address(os.fsencode(host)) if ":" in host else None
     if address is not None and "AAAA" in kinds:
         return [address.decode()]

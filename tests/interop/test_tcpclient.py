@@ -218,6 +218,9 @@ NAMES = [
     ("one.test.", {"DNSREWRITEFILE": "/dev/null"}),
     ("one.test", {"DNSREWRITEFILE": "."}),
     ("127.0.0.1", {"DNSREWRITEFILE": "."}),
+    ("0", {"DNSREWRITEFILE": "."}),
+    ("", {"DNSREWRITEFILE": "."}),
+    ("0", {"DNSREWRITEFILE": "rules"}),
     ("one.test", {"DNSREWRITEFILE": "rules/nothing"}),
 ]
 
