@@ -199,15 +199,14 @@ def soon(stage, holds):
     return stage.until(holds, 3.5)
 
 
-def test_what_comes_is_seen_at_once(stage, tmp_path):
+def test_what_comes_is_seen_at_once(stage):
     start(stage)
     stage.up(stage.service("first"))
     ready = stage.service(".a")
     begun = time.monotonic()
     shown = ready.rename(stage.place / "a")
     soon(stage, lambda: stage.pid(shown))
-    (tmp_path / "elsewhere").mkdir()
-    elsewhere = stage.service("../elsewhere/b", LOGGED, log=TO_FILE)
+    elsewhere = stage.service(".elsewhere/b", LOGGED, log=TO_FILE)
     (stage.place / "b").symlink_to(elsewhere)
     soon(stage, lambda: stage.pid(elsewhere) and lines(elsewhere))
     for name in ("c", "c/log"):  # piece by piece, its log last
@@ -219,34 +218,31 @@ def test_what_comes_is_seen_at_once(stage, tmp_path):
     assert stage.err() == b""
 
 
-def test_another_target_of_a_link(stage, tmp_path):
-    for name in ("set", "new"):
-        (tmp_path / name).mkdir()
-    target = stage.service("../set/a")
+def test_another_target_of_a_link(stage):
+    target = stage.service(".set/a")
     (stage.place / "a").symlink_to(target)
     scanner = start(stage)
     first = stage.up(target)
-    moved = target.rename(tmp_path / "old")
-    other = stage.service("../new/a").rename(target)
+    moved = target.rename(stage.place / ".old")
+    other = stage.service(".new/a").rename(target)
     soon(stage, lambda: stage.pid(other) and stage.is_supervised(other))
     assert stage.pid(moved) == first and stage.pid(other) != first  # beside the old one, as ever
     assert scanner.poll() is None
 
 
-def test_another_directory(stage, tmp_path):
+def test_another_directory(stage):
     """A link to a set of services is turned to another one: what is in both goes on."""
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
+    place = stage.place
     both = stage.service("both")
-    old, new = stage.service("../one/old"), stage.service("../two/new")
+    old, new = stage.service(".one/old"), stage.service(".two/new")
     for name in ("one", "two"):
-        (tmp_path / name / "both").symlink_to(both)
-    (tmp_path / "links").mkdir()
-    (tmp_path / "links/set").symlink_to("../one")
-    start(stage, "../links/set")
+        (place / f".{name}/both").symlink_to(both)
+    (place / ".links").mkdir()
+    (place / ".links/set").symlink_to("../.one")
+    start(stage, ".links/set")
     first, last = stage.up(both), stage.up(old)
-    (tmp_path / "links/next").symlink_to("../two")
-    (tmp_path / "links/next").rename(tmp_path / "links/set")
+    (place / ".links/next").symlink_to("../.two")
+    (place / ".links/next").rename(place / ".links/set")
     soon(stage, lambda: stage.pid(new))
     assert (stage.pid(both), stage.pid(old)) == (first, last)
     stage.run("pysvc", "-dx", old)
