@@ -60,7 +60,7 @@ def work(call):
     try:
         write_all(1, os.fsencode("".join(lines)))
     except OSError:
-        return 111
+        pass  # as the original, which does not look
     return 0
 
 

@@ -78,6 +78,8 @@ class Logger:
         self._pending = b""  # the start of a line, not yet decided upon
         self._following = False  # in a line whose start was decided upon
         self._compile(words, patience)
+        # each line is shown as often as there is an e before the next one is
+        self._is_by_line = sum(isinstance(step, Echo) for step in self._steps) > 1
 
     def _compile(self, words, patience):
         size_bytes, files, processor = USUAL_BYTES, USUAL_FILES, None
@@ -150,7 +152,7 @@ class Logger:
 
     def _take(self, block, stamp):
         longest = len(self._pending) + len(block) + len(stamp) * (block.count(b"\n") + 1)
-        if all(longest < log.room_bytes for log in self._logs):
+        if not self._is_by_line and all(longest < log.room_bytes for log in self._logs):
             self._take_large(block, stamp)
         elif len(block) <= SMALL_BYTES:
             self._take_small(block, stamp)
@@ -193,7 +195,7 @@ class Logger:
                 step.take(heads if chosen is None else list(compress(heads, chosen)))
 
     def _take_small(self, block, stamp):
-        """Some log may become full: hand it the original's pieces, line by line."""
+        """Some log may become full: hand it the original's pieces, line by line.  Or lines are shown twice."""
         if self._following:
             rest, block = self._split_following(block)
             for log in self._logs:

@@ -3,11 +3,15 @@
 import json
 import os
 import re
+import subprocess
+import sys
 
 import pytest
 
 from pyqmail.base import tai
 from pyqmail.supervise.status import pack_status
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 def test_a_line_for_each(run, tmp_path):
@@ -36,6 +40,12 @@ def test_a_line_for_each(run, tmp_path):
         "folder: unable to read supervise/status: is a directory",
         "",
     ]
+
+
+def test_what_nobody_can_read_is_no_failure():
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([sys.executable, f"{ROOT}/bin/pysvstat", "missing"], stdout=full, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_nothing_to_say(run):
