@@ -26,8 +26,7 @@ from pyqmail.system.loop import Loop
 from pyqmail.system.processes import find_ours
 from pyqmail.tcp.addresses import port_number
 from pyqmail.tcp.adjusting import Adjusting, digits_of, is_file
-from pyqmail.tcp.admission import Terms
-from pyqmail.tcp.limits import NAMES, REPLY, VARIABLES, Limits
+from pyqmail.tcp.asked_for import introductions, limit_words, readiness, status_socket, terms_of
 from pyqmail.tcp.lines import ERRORS, EVERYTHING, QUIET
 from pyqmail.tcp.opening import BOTH, IP4, IP6, Opening, has_port, interface_number, shown_port
 from pyqmail.tcp.server import Server
@@ -95,14 +94,6 @@ def port_of(call) -> int:
     return 0
 
 
-def introductions(loop, is_proxy):
-    if is_proxy is None:
-        return None
-    from pyqmail.tcp.introduction import Introductions
-
-    return Introductions(loop, is_proxy)
-
-
 def drop_rights(call) -> None:
     """Become the group and the user asked for; 0 leaves them alone.  Raises Temporary."""
     if call.gid:
@@ -124,65 +115,6 @@ def leave_standard_descriptors() -> None:
     for number in (0, 1):
         os.dup2(null, number)
     os.close(null)
-
-
-def terms_of(call) -> Terms:
-    """Return what the command line says about connections."""
-    rules = None
-    if call.rules is not None:
-        from pyqmail.tcp.rules import Rules
-
-        rules = Rules(call.rules, call.absent_rules_allow)
-    return Terms(
-        local_host=None if call.local_host is None else os.fsencode(call.local_host),
-        looks_up_name=call.looks_up_name,
-        is_paranoid=call.is_paranoid,
-        asks_ident=call.asks_ident,
-        ident_seconds=call.ident_seconds,
-        greet_seconds=call.greet_seconds,
-        keeps_options=call.keeps_options,
-        has_no_delay=call.has_no_delay,
-        banner=os.fsencode(call.banner),
-        rules=rules,
-        rules_name=call.rules or "",
-        limits=limits_of(call),
-    )
-
-
-def limits_of(call):
-    """Return the Limits of the options, and of the environment for what no option says; None if nothing can limit.
-
-    Raises Temporary.
-    """
-    settings = {name: call.environ[name] for name in VARIABLES if name in call.environ}
-    settings |= {name: digits_of(word) for name, word in limit_words(call).items()}
-    if call.excess_reply is not None:
-        settings[REPLY] = os.fsencode(call.excess_reply)
-    return Limits(settings) if settings or call.rules is not None else None
-
-
-def limit_words(call) -> dict[bytes, str]:
-    """Return what the options say: a limit's variable -> a number, or a file of one."""
-    words = zip(NAMES, (call.most_load, call.per_address, call.per_network, call.rate))
-    return {name: word for name, word in words if word is not None}
-
-
-def readiness(call) -> list:
-    """Return who tells that we are ready, if anybody wants to know; before we open what might get its number."""
-    if call.ready_fd is None and b"NOTIFY_SOCKET" not in call.environ:
-        return []
-    from pyqmail.tcp.readiness import Readiness
-
-    return [Readiness(call.ready_fd, call.environ)]
-
-
-def status_socket(call) -> list:
-    """Return who tells how we are, if that is asked for; before rights are dropped."""
-    if call.status_socket is None:
-        return []
-    from pyqmail.tcp.status import StatusSocket
-
-    return [StatusSocket(call.status_socket)]
 
 
 def find_module(word: str, path: bytes | None):
