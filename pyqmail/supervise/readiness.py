@@ -24,8 +24,8 @@ class Readiness:
         theirs = number("notification-fd", _NONE, self._complain)
         if theirs == _NONE:
             return None
-        if theirs < _LOWEST:
-            return self._complain("notification-fd", theirs)
+        if not _LOWEST <= theirs < os.sysconf("SC_OPEN_MAX"):
+            return self._complain("notification-fd", str(theirs))
         try:
             self._read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
             os.set_blocking(write, True)  # it is the service's now

@@ -28,6 +28,7 @@ NO_PROCESS_SECONDS = 60
 NOT_STARTED = 111  # the exit code of a run that cannot be executed
 FAILED_RUN, FAILED_FINISH = 100, 125
 _SCRIPTS = {states.SET_UP: "start", states.FINISH: "finish", states.TEAR_DOWN: "stop"}
+_SHOWN_CHARACTERS = 40  # of a word that makes no sense
 _ENCORE = ("start", "stop", "notify")
 
 
@@ -93,7 +94,9 @@ class Supervisor:
         return True
 
     def _complain(self, name, word):
-        warn(f"{self._directory}/{name} makes no sense: {word}")
+        from pyqmail.base.tables import printable  # only here: every supervisor would carry it
+
+        warn(f"{self._directory}/{name} makes no sense: {printable(os.fsencode(word[:_SHOWN_CHARACTERS]))}")
 
     # the rounds
 

@@ -185,14 +185,17 @@ def test_down_signal(stage, content):
     assert process.wait(10) == 0 and notes(folder) == ["up", "quit"]
 
 
-def test_a_down_signal_that_makes_no_sense(stage):
+@pytest.mark.parametrize(
+    "content, shown", [(b"LOUD\n", b"LOUD"), (b"\033[2J\xff", b"?[2J?"), (b"x" * 100, b"x" * 40), (b"", b"")]
+)
+def test_a_down_signal_that_makes_no_sense(stage, content, shown):
     folder = stage.service("a")
-    (folder / "down-signal").write_text("LOUD\n")
+    (folder / "down-signal").write_bytes(content)
     process = stage.start("pysupervise", "a")
     stage.up(folder)
     send(folder, b"dx")
     assert process.wait(10) == 0
-    assert stage.err() == b"supervise: warning: a/down-signal makes no sense: LOUD\n"
+    assert stage.err() == b"supervise: warning: a/down-signal makes no sense: %b\n" % shown
 
 
 def test_a_run_that_ignores_term_is_killed_if_asked_for(stage):
@@ -252,7 +255,7 @@ def test_readiness(stage):
     assert "ready" not in details(folder)
 
 
-@pytest.mark.parametrize("content", ["x", "2", "-1"])
+@pytest.mark.parametrize("content", ["x", "2", "-1", "999999999"])
 def test_a_notification_descriptor_that_makes_no_sense(stage, content):
     folder = stage.service("a")
     (folder / "notification-fd").write_text(content)
