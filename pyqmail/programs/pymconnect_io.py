@@ -5,8 +5,8 @@ each as it comes.  It ends when 6 does.  The end of 0 closes nothing: the answer
 Arguments are ignored; what cannot be written is lost.
 """
 
+import _signal as signal  # the module without its enums: those cost a third of the start
 import os
-import signal
 
 from pyqmail.base.failure import Temporary
 from pyqmail.base.options import Program
