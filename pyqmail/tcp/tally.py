@@ -50,7 +50,7 @@ def _places(client):
         return client.uid, client.uid
     ip = client.ip
     if b":" in ip:
-        return ip, socket.inet_pton(socket.AF_INET6, ip.decode())[:8]
+        return ip, b":" + socket.inet_pton(socket.AF_INET6, ip.decode())[:8]  # like no uid and no IPv4 address
     return ip, ip.rpartition(b".")[0]
 
 
