@@ -52,17 +52,12 @@ def listen_at(path: str, backlog: int, mode: int | None = None) -> socket.socket
     A socket file on which nobody listens is replaced.  Raises Temporary.
     """
     sock = _new_socket(socket.AF_UNIX)
+    folder = _lock(os.path.dirname(path))  # two that find the same left-over file would remove one another's
     try:
-        # two that find the same left-over file would remove one another's
-        folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        sock.close()
-        raise Temporary("unable to bind", error) from None
-    try:
-        _lock(folder)
         return _begin(sock, backlog, (lambda: _bind_at(sock, path, mode), "unable to bind"))
     finally:
-        os.close(folder)
+        if folder is not None:
+            os.close(folder)
 
 
 def inherit(numbers) -> list[socket.socket]:
@@ -115,14 +110,22 @@ def _begin(sock, backlog, *steps):
 
 
 def _lock(folder):
-    """Lock a folder, but do not insist: whoever may read it can hold its lock as long as they like."""
+    """Lock a folder; returns its descriptor, or None if we may not read it.
+
+    We do not insist: whoever may read it can hold its lock as long as they like.
+    """
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None  # bind will say what is wrong, if anything is
     until = time.monotonic() + _LOCK_SECONDS
     while time.monotonic() < until:
         try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
         except OSError:
             time.sleep(0.01)
+    return fd
 
 
 def _bind_at(sock, path, mode):

@@ -1,5 +1,6 @@
 """What the word HOST opens.  Across processes, and with what is passed on: tests/interop/test_listening.py."""
 
+import errno
 import fcntl
 import os
 import socket
@@ -199,6 +200,14 @@ def test_who_holds_the_folders_lock_does_not_hold_us(open_ears, tmp_path, monkey
     fcntl.flock(folder, fcntl.LOCK_EX)
     assert open_ears("./s")
     os.close(folder)
+
+
+def test_a_folder_that_may_be_written_but_not_read_will_do(open_ears, monkeypatch):
+    def refuse(path, flags):
+        raise PermissionError(errno.EACCES, path)
+
+    monkeypatch.setattr(listener.os, "open", refuse)
+    assert open_ears("./s")
 
 
 def test_a_left_over_socket_is_replaced_and_a_used_one_is_not(open_ears):
