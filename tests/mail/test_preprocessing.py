@@ -44,6 +44,10 @@ class Channel:
         self.taken.append((one.number, len(self._synced)))
 
 
+class Cleaner:
+    unanswered = 0
+
+
 @pytest.fixture
 def synced(monkeypatch):
     """(directory, names in it) for each that was synced; nothing less than a power failure tells it otherwise."""
@@ -75,7 +79,7 @@ def test_a_leftover_is_removed_for_good_before_its_number_is_used(home, leftover
     ):
         with open(f"{home.queue}/{name}", "wb") as file:
             file.write(content)
-    todo = Todo(Office(home), {"local": channel}, None, None)
+    todo = Todo(Office(home), {"local": channel}, Cleaner(), None)
     todo.start()
     todo.stop()
     place = os.path.realpath(home.queue)

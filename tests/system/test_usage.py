@@ -93,7 +93,10 @@ class Forbidding:
 
     def process_iter(self):
         for pid in self.psutil.pids():
-            process = self.psutil.Process(pid)
+            try:
+                process = self.psutil.Process(pid)
+            except self.psutil.NoSuchProcess:
+                continue
             process.memory_full_info = process.num_fds = self.deny
             yield process
 
