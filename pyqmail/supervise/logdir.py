@@ -247,7 +247,7 @@ def _make_and_open(directory):
         os.mkdir(directory, 0o700)
     except OSError:
         pass  # it is there, or opening it says why not
-    return os.open(directory, os.O_RDONLY | os.O_NONBLOCK)
+    return os.open(directory, os.O_RDONLY | os.O_NONBLOCK | os.O_DIRECTORY)
 
 
 def _lock():

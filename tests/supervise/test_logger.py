@@ -201,6 +201,17 @@ def test_a_log_that_is_gone_is_waited_for_if_it_cannot_be_made(tmp_path, capfd):
     assert missing == "multilog: warning: unable to open directory ./logs/log, pausing: file does not exist"
 
 
+def test_a_file_in_the_place_of_a_log_is_waited_for(tmp_path, capfd):
+    logger = opened("./log", sleep=Nurse((tmp_path / "log").unlink))
+    shutil.rmtree(tmp_path / "log")
+    (tmp_path / "log").touch()
+    feed(logger, b"a\n")
+    logger.finish()
+    assert kept(tmp_path / "log") == (b"a\n", [])
+    gone, there = capfd.readouterr().err.splitlines()
+    assert there == "multilog: warning: unable to open directory ./log, pausing: not a directory"
+
+
 def test_rotation_that_fails_is_repeated(tmp_path, capfd):
     nurse = Nurse(lambda: os.rmdir(tmp_path / "log/previous"))
     logger = opened("./log", sleep=nurse)
