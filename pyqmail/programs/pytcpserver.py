@@ -28,7 +28,7 @@ from pyqmail.tcp.addresses import port_number
 from pyqmail.tcp.adjusting import Adjusting, digits_of, is_file
 from pyqmail.tcp.asked_for import introductions, limit_words, readiness, status_socket, terms_of
 from pyqmail.tcp.lines import ERRORS, EVERYTHING, QUIET
-from pyqmail.tcp.opening import BOTH, IP4, IP6, Opening, has_port, interface_number, shown_port
+from pyqmail.tcp.opening import BOTH, IP4, IP6, Opening, has_path, has_port, interface_number, shown_port
 from pyqmail.tcp.server import Server
 from pyqmail.tcp.tally import Tally
 from pyqmail.tcp.ways import Ways
@@ -55,6 +55,8 @@ def serve(call) -> int:
     port = port_of(call)
     if not call.program:
         raise PROGRAM.wrong()
+    if call.socket_mode is not None and not has_path(call.host):
+        raise PROGRAM.wrong("tcpserver: --socket-mode is for UNIX sockets, of which there is none")
     signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0))  # until the server has its own way to end
     open_standard_descriptors()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:

@@ -119,6 +119,11 @@ def has_port(host: str) -> bool:
     return not all("/" in word or _is_inherited(word) for word in host.split(","))
 
 
+def has_path(host: str) -> bool:
+    """Return whether anything in HOST is a UNIX socket to be made."""
+    return any("/" in word for word in host.split(","))
+
+
 def shown_port(ears) -> bytes:
     """Return the port that ears listen on, the first if there are several; empty if none has a port."""
     return next((ear.local_port for ear in ears if ear.local_port), b"")

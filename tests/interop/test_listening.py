@@ -393,6 +393,11 @@ def test_sockets_that_were_passed_on(start, tmp_path):
 
 WRONG = [
     (["./s", "25", "cat"], 100, b"tcpserver: nothing listens on a port: write - for it\n"),
+    (
+        ["--socket-mode", "600", "0", "0", "cat"],
+        100,
+        b"tcpserver: --socket-mode is for UNIX sockets, of which there is none\n",
+    ),
     (["0,./s", "-", "cat"], 111, b"tcpserver: fatal: unable to figure out port number for -\n"),
     (["fd:0", "-", "cat"], 111, b"tcpserver: fatal: unable to use descriptor 0: not a socket\n"),
     (["fd:", "-", "cat"], 111, b"tcpserver: fatal: no sockets were passed on to us: LISTEN_FDS\n"),
