@@ -2,6 +2,8 @@
 
 A child copies: in both directions each newline that has no carriage return directly before it gets one.  The
 program stays this process; it reads and writes pipes, not the connection.
+
+    pytcpserver -vRHl0 0 smtp pyfixcrio pysmtpd 2>&1
 """
 
 from pyqmail.base.options import Program, Rest

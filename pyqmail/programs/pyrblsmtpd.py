@@ -7,6 +7,8 @@ earlier one has decided, and -b, -B, -c and -C hold for those after them.  There
 
 A client that is not refused gets the server, in an environment that is not changed.  -R stands in the usage line, as
 in the original's; there is no such option.
+
+    pytcpserver -vRl0 0 smtp pyrblsmtpd -r list.example pysmtpd 2>&1
 """
 
 import _signal as signal  # the module without its enums: this is started once for each connection

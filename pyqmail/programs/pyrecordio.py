@@ -7,6 +7,8 @@ written as they are.
 
 The program stays this process; it reads and writes pipes, not the connection.  The last lines may come after it has
 ended.
+
+    pytcpserver -vRHl0 0 smtp pyrecordio pysmtpd 2>&1
 """
 
 import os

@@ -7,6 +7,8 @@ they are tried in random order until one answers.
 A name is completed and rewritten by the rules of DNSREWRITEFILE or /etc/dnsrewrite, else with the domains of
 LOCALDOMAIN, of the first search or domain line of /etc/resolv.conf, or that of this machine.  A dot at its end means:
 as it is.
+
+    pytcpclient -RHl0 0 smtp sh -c 'head -n 1 <&6; echo QUIT >&7; cat <&6'
 """
 
 import os
