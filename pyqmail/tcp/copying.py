@@ -34,7 +34,8 @@ def stand_between(inward, outward) -> None:
 
     The child copies 0 to the program's input through inward(piece), and the program's output to 1 through
     outward(piece).  Each is called once more, with b"", at its end; what that returns is not written.  The end of the
-    input closes the program's input; the end of the output, or a write that fails, ends the child.  Raises Temporary.
+    input closes the program's input; what the program does not take is lost.  The end of the output, or a write to 1
+    that fails, ends the child.  Raises Temporary.
     """
     open_standard_descriptors()
     try:
@@ -110,3 +111,5 @@ def _write_some(fd, data):
         return os.write(fd, data)
     except BlockingIOError:
         return 0
+    except BrokenPipeError:  # a program that does not listen may still have something to say
+        return len(data)

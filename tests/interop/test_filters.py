@@ -170,6 +170,21 @@ def test_a_program_that_says_much_before_it_listens():
     assert len(done.stdout) == 2000000
 
 
+@pytest.mark.parametrize("name", ["recordio", "fixcrio"])
+def test_what_a_program_says_that_does_not_listen(name, tmp_path):
+    """The original ends with the first input that the program does not take, and what the program then says is lost."""
+    os.mkfifo(tmp_path / "go")
+    command = [*both(name)[1], "sh", "-c", "exec <&-; echo ready; read x <go; echo bye; exit 3"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, env=ENVIRON, cwd=tmp_path, **pipes) as process:
+        assert process.stdout.readline().rstrip() == b"ready"
+        process.stdin.write(bytes(300_000))  # more than any pipe holds
+        process.stdin.flush()
+        (tmp_path / "go").write_text("\n")
+        assert process.stdout.read().rstrip() == b"bye"
+        assert process.wait(timeout=60) == 3
+
+
 @pytest.mark.parametrize("program", [["cat"], ["sh", "-c", "while read x; do echo $x; done"]], ids=" ".join)
 def test_a_conversation_is_recorded_in_its_order(program):
     def converse(command):
