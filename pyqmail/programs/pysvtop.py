@@ -51,7 +51,7 @@ PROGRAM = Program(
     options=[Flag(None, "is_once", "show the table once", long="once")],
     defaults={"is_once": False},
     arguments=[Rest("dir", "directories of services, or services; default: the current directory")],
-    exits={0: "shown", 111: "a DIR cannot be read"},
+    exits={0: "shown", 111: "a DIR cannot be read, or the table not be written"},
     section=1,
     environment=("SUPERVISEDIR",),
     notes=[("What it looks like", SCREEN)],
@@ -70,6 +70,8 @@ def work(call) -> int:
             write_all(1, "".join(f"{line}\n" for line in draw(directories, meter)).encode("ascii"))
         except BrokenPipeError:
             pass  # who read it has seen enough
+        except OSError as error:
+            raise Temporary("unable to write", error) from None
         return 0
     from pyqmail.system.screen import watch
 

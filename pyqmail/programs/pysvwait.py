@@ -11,6 +11,7 @@ A supervisor does not hear commands for a second after each start, and pysvc doe
 `pysvwait -d DIR` may find it still down.
 """
 
+from pyqmail.base.numbers import is_number
 from pyqmail.base.options import Flag, Program, Rest, Value
 from pyqmail.supervise.waiting import READY, REALLY_DOWN, UP, Waiter
 
@@ -18,7 +19,7 @@ TIMED_OUT = 99
 
 
 def _seconds(text):
-    if not text.replace(".", "", 1).isdecimal():
+    if not is_number(text.replace(".", "", 1)):
         raise ValueError(f"not a number of seconds: {text}")
     return float(text)
 

@@ -152,7 +152,7 @@ def _socket(name, script, environ):
     host = os.fsdecode(environ.get(os.fsencode(place[1]), b"")) or place[3]
     port = os.fsdecode(environ.get(os.fsencode(place[4]), b"")) or place[5]
     words = host.split(",")
-    if not (port.isascii() and port.isdigit()):
+    if not (port.isascii() and port.isdigit() and 1 <= int(port[:6]) <= 65535):
         raise Permanent(f"a .socket unit needs a number for a port, not {port}")
     lines = ["[Unit]", f"Description={name}: where it listens", "", "[Socket]"]
     lines += [f"ListenStream={_listening(word, port)}" for word in words]

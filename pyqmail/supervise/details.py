@@ -17,6 +17,7 @@ from pyqmail.base.tai import read_text_label, text_label, unix_moment
 from pyqmail.system.descriptors import read_file
 
 KILLED = 256  # stands for the exit code of what was killed
+_MOST_DIGITS = 18
 
 
 class Details:
@@ -74,23 +75,35 @@ def _read_moment(words):
     return moment
 
 
-def _read_two(words):
-    first, second = words.split()
-    return int(first), second
+def _read_word(words):
+    if not words.isalpha():
+        raise ValueError
+    return words.decode()
+
+
+def _read_number(words):
+    if not words.isdigit() or len(words) > _MOST_DIGITS:
+        raise ValueError
+    return int(words)
 
 
 def _read_ended(words):
-    code, number = _read_two(words)
-    return code, int(number)
+    code, number = words.split()
+    return _read_number(code), _read_number(number)
+
+
+def _read_begun(words):
+    ticks, boot = words.split()
+    return _read_number(ticks), boot
 
 
 # name -> (how it is written, how it is read; that raises ValueError)
 _FORMS = {
     "label": (lambda label: text_label(*unix_moment(label)), _read_label),
-    "state": (str.encode, bytes.decode),
-    "starts": (b"%d".__mod__, int),
-    "wait": (b"%d".__mod__, int),
+    "state": (str.encode, _read_word),
+    "starts": (b"%d".__mod__, _read_number),
+    "wait": (b"%d".__mod__, _read_number),
     "ended": (b"%d %d".__mod__, _read_ended),
     "ready": (lambda seconds: text_label(seconds, 0), lambda words: _read_moment(words)[0]),
-    "begun": (b"%d %b".__mod__, _read_two),
+    "begun": (b"%d %b".__mod__, _read_begun),
 }

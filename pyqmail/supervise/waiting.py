@@ -18,6 +18,7 @@ from pyqmail.system.notices import Notices
 
 UP, READY, REALLY_DOWN = "up", "ready", "down"
 _LOOK_SECONDS = 1.0
+_LONGEST_SECONDS = 86400.0  # of one wait: poll(2) takes no month
 
 
 class Waiter:
@@ -43,12 +44,10 @@ class Waiter:
             self._is_blind = self._notices is None
             if enough([self._holds(watched) for watched in self._watched]):
                 return True
-            left = None if limit is None else limit - time.monotonic()
-            if left is not None and left <= 0:
+            left = _LONGEST_SECONDS if limit is None else limit - time.monotonic()
+            if left <= 0:
                 return False
-            if self._is_blind:
-                left = _LOOK_SECONDS if left is None else min(left, _LOOK_SECONDS)
-            self._poll.poll(None if left is None else left * 1000)
+            self._poll.poll(min(left, _LOOK_SECONDS if self._is_blind else _LONGEST_SECONDS) * 1000)
             if self._notices is not None:
                 self._notices.take()
 

@@ -94,6 +94,12 @@ def test_nobody_reads_it(services):
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+def test_what_cannot_be_written_is_said(services):
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(["pysvtop", str(services)], env=ENVIRON, stdout=full, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (111, b"pysvtop: fatal: unable to write: out of disk space\n")
+
+
 def test_it_refreshes_on_a_terminal_until_q(services):
     ours, theirs = pty.openpty()
     before = termios.tcgetattr(theirs)

@@ -51,6 +51,7 @@ BAD = [
     (["-u"], b""),
     (["-u", "-t", "x", "a"], b"pysvwait: not a number of seconds: x\n"),
     (["-u", "-t", "-1", "a"], b"pysvwait: not a number of seconds: -1\n"),
+    (["-u", "-t", "٣", "a"], "pysvwait: not a number of seconds: ٣\n".encode()),
     (["-z", "a"], b"pysvwait: illegal option -- z\n"),
 ]
 
@@ -149,6 +150,16 @@ def test_all_and_one(stage, wait):
     everything = wait("-u", "a", "b", "a")
     send(b, b"u")
     assert everything.wait(10) == 0
+
+
+@pytest.mark.parametrize("seconds", ["3000000", "9" * 400])
+def test_a_very_long_time(stage, wait, seconds):
+    folder = stage.service("a", is_down=True)
+    stage.start("pysupervise", "a")
+    stage.until(lambda: stage.run("pysvok", "a").code == 0)
+    waiting = wait("-u", "-t", seconds, "a")
+    send(folder, b"u")
+    assert waiting.wait(10) == 0
 
 
 def test_a_time_limit(stage):

@@ -128,7 +128,16 @@ def test_sockets(services, environ, listening, only):
     assert values(service, "Requires") == values(service, "Also") == ["pysmtpd.socket"]
 
 
-@pytest.mark.parametrize("environ", [{b"SMTP_ADDRESS": b"mail.example"}, {b"SMTP_PORT": b"smtp"}])
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {b"SMTP_ADDRESS": b"mail.example"},
+        {b"SMTP_PORT": b"smtp"},
+        {b"SMTP_PORT": b"0"},
+        {b"SMTP_PORT": b"65536"},
+        {b"SMTP_PORT": b"9" * 5000},
+    ],
+)
 def test_what_a_socket_cannot_say(services, environ):
     with pytest.raises(Permanent):
         units(services(pysmtpd=SMTP), environ, has_sockets=True)

@@ -48,6 +48,7 @@ GARBAGE = [
     b"label\nstate\xff\nstarts\nwait\nended\nready\nbegun",
     b"label @\nstarts x\nwait 1.5\nended 1\nready soon\nbegun now",
     b"label @4000\nstarts " + b"9" * 5000 + b"\nended 1 2 3\nready @\nbegun 1\n",
+    b"state \033[2J\nstarts -5\nwait 1_0\nended 1 -9\nbegun -1 x\n",
     TEXT[:5],
 ]
 
