@@ -59,6 +59,11 @@ service without run are not there.
 
 The programs have the environment and the descriptors of run.  While start, finish or stop runs, the signals of
 pysvc go to it.
+
+Where SUPERVISEDIR is set, its files stand elsewhere than in DIR/supervise.  A relative one takes the place of that name.
+Below an absolute one, which may be on another file system, each service has a folder named after its directory,
+without the first slash and with `:` for the others: `/run/sv/service:pysmtpd` for /service/pysmtpd.  It must be the same for
+pysvc, pysvstat and the others.
 """
 _STATES = """
 What may happen in each state, the state that follows, and what is done then, in this order.  Letters are commands of
