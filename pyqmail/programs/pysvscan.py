@@ -60,7 +60,7 @@ PROGRAM = Program(
     ],
     defaults={"stop_on_term": False, "stop_seconds": None, "supervise": None},
     arguments=[Argument("dir", "where the services are", optional=True), Rest("ignored")],
-    environment=("PATH",),
+    environment=("PATH", "SUPERVISEDIR"),
     exits={0: "stopped by a signal with --stop-on-term", 111: "cannot enter the directory"},
     notes=[
         (
