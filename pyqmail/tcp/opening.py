@@ -92,7 +92,9 @@ class Opening:
         if word == ":0" and self.kinds != IP4:
             return "::", self.kinds == BOTH, 0
         if word in ("", "0", ":0"):
-            return "::" if self.kinds == IP6 else "0.0.0.0", False, 0
+            if self.kinds == IP6:
+                return "::", False, 0
+            word = "0.0.0.0"  # which the rewriting rules may know, as any other
         from pyqmail.tcp.connecting import find_addresses
 
         text, _, interface = word.strip("[]").partition("%") if ":" in word else (word, "", "")

@@ -175,7 +175,7 @@ def test_ident_is_the_originals(tmp_path, said):
         listener.close()
 
 
-HOSTS = ["one", "one.old", "here", "nope", "one.test", "one.test.", "x." * 150, "127.0.0.1", "127.1"]
+HOSTS = ["one", "one.old", "here", "nope", "one.test", "one.test.", "x." * 150, "127.0.0.1", "127.1", "0", ""]
 REWRITING = [
     {"DNSREWRITEFILE": "rules"},
     {"DNSREWRITEFILE": "/nowhere", "LOCALDOMAIN": "a test"},
@@ -188,7 +188,7 @@ REWRITING = [
 def test_the_host_to_listen_on_is_the_originals(well_known_name_server, tmp_path, host, environ):
     names = well_known_name_server
     names.zone[b"one.test", names.A] = [socket.inet_aton("127.0.0.1")]
-    (tmp_path / "rules").write_text("*.old:.test\n=here:[127.0.0.1]\n?:+.none+.test\n")
+    (tmp_path / "rules").write_text("*.old:.test\n=here:[127.0.0.1]\n=0.0.0.0:one.test\n?:+.none+.test\n")
     environ = {"PATH": os.environ["PATH"], "PYTHONPATH": ROOT, "DNSCACHEIP": "127.0.0.79", **environ}
 
     def found(command):
