@@ -9,8 +9,8 @@ A PATH set here reaches the program, but the program is searched in the PATH fro
 
 from pyqmail.base.options import Argument, Program, Rest
 from pyqmail.programs.registry import load
-from pyqmail.supervise.chain import go_on
 from pyqmail.supervise.variables import merge, read_directory
+from pyqmail.system.processes import go_on
 
 PROGRAM = Program(
     name="pyenvdir",

@@ -9,8 +9,8 @@ import pwd
 from pyqmail.base.failure import Temporary
 from pyqmail.base.options import Argument, Program, Rest
 from pyqmail.programs.registry import load
-from pyqmail.supervise.chain import go_on
 from pyqmail.supervise.variables import merge
+from pyqmail.system.processes import go_on
 
 PROGRAM = Program(
     name="pyenvuidgid",

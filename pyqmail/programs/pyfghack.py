@@ -11,8 +11,7 @@ import os
 from pyqmail.base.failure import Temporary
 from pyqmail.base.options import Program, Rest
 from pyqmail.programs.registry import load
-from pyqmail.supervise.chain import go_on
-from pyqmail.system.processes import exit_code, fork
+from pyqmail.system.processes import exit_code, fork, go_on
 
 COPIES = 30  # of the pipe's end: a daemon that closes the first few descriptors keeps some
 

@@ -9,7 +9,7 @@ program stays this process; it reads and writes pipes, not the connection.
 from pyqmail.base.options import Program, Rest
 from pyqmail.programs.registry import load
 from pyqmail.protocol.carriage import MissingReturns
-from pyqmail.supervise.chain import go_on
+from pyqmail.system.processes import go_on
 from pyqmail.tcp.copying import stand_between
 
 PROGRAM = Program(

@@ -8,7 +8,7 @@ import os
 
 from pyqmail.base.options import Program, Rest
 from pyqmail.programs.registry import load
-from pyqmail.supervise.chain import go_on
+from pyqmail.system.processes import go_on
 
 PROGRAM = Program(
     name="pypgrphack",

@@ -18,9 +18,9 @@ from pyqmail.base.environment import merged
 from pyqmail.base.numbers import leading_number
 from pyqmail.base.options import Act, Flag, Program, Rest, Value
 from pyqmail.programs.registry import load
-from pyqmail.supervise.chain import go_on
 from pyqmail.system import resolver
 from pyqmail.system.descriptors import log, write_all
+from pyqmail.system.processes import go_on
 from pyqmail.tcp.blocklist import BOUNCE, GREETING, REFUSE, UNDECIDED, Dialogue, Judgement
 
 preload = resolver.preload  # for a parent that will fork us

@@ -15,8 +15,8 @@ import os
 
 from pyqmail.base.options import Program, Rest
 from pyqmail.programs.registry import load
-from pyqmail.supervise.chain import go_on
 from pyqmail.system.descriptors import log
+from pyqmail.system.processes import go_on
 from pyqmail.tcp.copying import stand_between
 
 _LONGEST_BYTES = 256  # what the original reads at once; all its lines together are written whole by one write

@@ -10,7 +10,7 @@ import os
 from pyqmail.base.failure import Temporary
 from pyqmail.base.options import Argument, Flag, Program, Rest
 from pyqmail.programs.registry import load
-from pyqmail.supervise.chain import go_on
+from pyqmail.system.processes import go_on
 
 PROGRAM = Program(
     name="pysetlock",

@@ -18,8 +18,7 @@ from pyqmail.base.failure import Temporary
 from pyqmail.base.numbers import ULONG, count_digits, leading_number
 from pyqmail.base.options import Act, Program, Rest
 from pyqmail.programs.registry import load
-from pyqmail.supervise.chain import go_on
-from pyqmail.system.processes import find, find_ours
+from pyqmail.system.processes import find, find_ours, go_on
 
 # With less an interpreter with one of our programs does not even come up.  Measured: the least `softlimit -m` under
 # which `pytai64n </dev/null` loads is 13.4 MB; with the imports of pysmtpd 14.9, of pysend 15.4.  For -d it is 4.8, 5.4

@@ -19,8 +19,8 @@ from pyqmail.base.failure import Failure, Temporary
 from pyqmail.base.numbers import count_digits, leading_number
 from pyqmail.base.options import Argument, Flag, Program, Rest, Value
 from pyqmail.programs.registry import load
-from pyqmail.supervise.chain import go_on
 from pyqmail.system.descriptors import log, move, open_standard_descriptors
+from pyqmail.system.processes import go_on
 from pyqmail.tcp.addresses import port_number
 from pyqmail.tcp.connecting import WAITS, connect, find_addresses
 from pyqmail.tcp.lines import ERRORS, EVERYTHING, QUIET

@@ -5,6 +5,8 @@ import errno
 import os
 import sys
 
+from pyqmail.base.failure import Temporary
+
 DEFAULT_PATH = b"/bin:/usr/bin"
 _REMEMBERED = (errno.EACCES, errno.EPERM, errno.EISDIR)
 
@@ -175,6 +177,18 @@ def become(argv: list[str], environ, load, path: bytes | None = None, name: str 
 
 def _named(argv, file):
     return argv if argv[0] else [file, *argv[1:]]
+
+
+def go_on(words: list[str], environ, load) -> int:
+    """Become the program words[0], the last act of a chain loader; environ and load as for become().
+
+    It is searched in the PATH this process was started with, whatever environ says.  Raises Temporary if it could
+    not be run.
+    """
+    try:
+        return become(words, environ, load, os.environb.get(b"PATH"))
+    except OSError as error:
+        raise Temporary(f"unable to run {words[0]}", error) from None
 
 
 def _try_each(name, path, attempt, done=()) -> OSError | None:

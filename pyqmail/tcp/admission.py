@@ -1,10 +1,9 @@
-"""What happens to a connection before its program: options, banner, names, ident, rules; and the lines about it.
+"""What happens to a connection before its program: options, banner, names, ident, rules.
 
 One coroutine for all ways to run a program: over the blocking driver in a child, over the event driver in a
 worker, and in the listener itself when nothing in it can wait.
 """
 
-import os
 import socket
 
 from pyqmail.base.failure import reason
@@ -15,10 +14,6 @@ from pyqmail.tcp.connection import TCP, UNIX, plain
 from pyqmail.tcp.environment import tcp_variables, unix_variables
 from pyqmail.tcp.names import ask_ident, find_name
 
-LABEL = b"tcpserver: "
-_CLEAN = bytes(c if 32 < c < 127 and c not in b"%:" else 63 for c in range(256))
-_CLEAN_ADDRESS = _CLEAN[:58] + b":" + _CLEAN[59:]
-_FIELD_BYTES = 100
 _LONGEST_GREET_SECONDS = 3600
 
 
@@ -126,43 +121,6 @@ async def hold_greeting(admission, peer) -> None:
     if admission.greet_seconds:
         is_early = await peer.has_input_within(admission.greet_seconds)
         admission.additions.append((b"EARLYTALKER", b"1" if is_early else None))
-
-
-def opening_line(number: int, ip: bytes) -> bytes:
-    return LABEL + b"pid %d from %b\n" % (number, ip)
-
-
-def verdict_line(number: int, admission: Admission) -> bytes:
-    """Return the `ok` or `deny` line: what was found out, not what a rule made of it.
-
-    Addresses keep their colons, as in ucspi-tcp6; an IPv4 address has none.
-    """
-    word = b"deny" if admission.is_denied else b"ok"
-    local_host, local_ip, local_port, host, ip, info, port = admission.fields
-    names = (local_host, local_port, host, info, port)
-    local_host, local_port, host, info, port = (_field(text, _CLEAN) for text in names)
-    local_ip, ip = _field(local_ip, _CLEAN_ADDRESS), _field(ip, _CLEAN_ADDRESS)
-    fields = (local_host, local_ip, local_port, host, ip, info, port)
-    return LABEL + b"%b %d %b:%b:%b %b:%b:%b:%b%b\n" % (word, number, *fields, admission.remark)
-
-
-def drop_line(text: str) -> bytes:
-    return LABEL + b"warning: dropping connection, " + os.fsencode(text) + b"\n"
-
-
-def status_line(count: int, limit: int) -> bytes:
-    return LABEL + b"status: %d/%d\n" % (count, limit)
-
-
-def end_line(number: int, wait_status: int) -> bytes:
-    return LABEL + b"end %d status %d\n" % (number, wait_status)
-
-
-def _field(text, clean):
-    """Clean and cut a field of the line; exactly 100 bytes are marked as cut too, as the original does."""
-    if not text:
-        return b""
-    return (text[:_FIELD_BYTES] + b"..." if len(text) >= _FIELD_BYTES else text).translate(clean)
 
 
 def _try_option(sock, level, option, value):

@@ -7,8 +7,8 @@ from pyqmail.base.environment import merged
 from pyqmail.base.failure import reason
 from pyqmail.system.driver import BlockingDriver, BlockingPeer, drive
 from pyqmail.system.processes import become, execute, fork
-from pyqmail.tcp.admission import Drop, admit, drop_line, hold_greeting, opening_line, verdict_line
-from pyqmail.tcp.lines import ERRORS, EVERYTHING
+from pyqmail.tcp.admission import Drop, admit, hold_greeting
+from pyqmail.tcp.lines import ERRORS, EVERYTHING, drop_line, opening_line, verdict_line
 
 
 class Forking:

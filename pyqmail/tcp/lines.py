@@ -1,14 +1,54 @@
-"""Lines on descriptor 2: said one by one, written many at once, never one in two writes."""
+"""Lines on descriptor 2, about connections and the server: said one by one, written many at once, never one in two writes."""
 
 import os
 import select
 
 from pyqmail.base.failure import reason
 from pyqmail.system.descriptors import write_all
-from pyqmail.tcp.admission import drop_line
 
 QUIET, ERRORS, EVERYTHING = 0, 1, 2
 _PIPE_BYTES = 4096  # a write of no more is not mixed with other processes' lines
+LABEL = b"tcpserver: "
+_CLEAN = bytes(c if 32 < c < 127 and c not in b"%:" else 63 for c in range(256))
+_CLEAN_ADDRESS = _CLEAN[:58] + b":" + _CLEAN[59:]
+_FIELD_BYTES = 100
+
+
+def opening_line(number: int, ip: bytes) -> bytes:
+    return LABEL + b"pid %d from %b\n" % (number, ip)
+
+
+def verdict_line(number: int, admission) -> bytes:
+    """Return the `ok` or `deny` line of an Admission (tcp/admission.py): what was found out, not what a rule made of it.
+
+    Addresses keep their colons, as in ucspi-tcp6; an IPv4 address has none.
+    """
+    word = b"deny" if admission.is_denied else b"ok"
+    local_host, local_ip, local_port, host, ip, info, port = admission.fields
+    names = (local_host, local_port, host, info, port)
+    local_host, local_port, host, info, port = (_field(text, _CLEAN) for text in names)
+    local_ip, ip = _field(local_ip, _CLEAN_ADDRESS), _field(ip, _CLEAN_ADDRESS)
+    fields = (local_host, local_ip, local_port, host, ip, info, port)
+    return LABEL + b"%b %d %b:%b:%b %b:%b:%b:%b%b\n" % (word, number, *fields, admission.remark)
+
+
+def drop_line(text: str) -> bytes:
+    return LABEL + b"warning: dropping connection, " + os.fsencode(text) + b"\n"
+
+
+def status_line(count: int, limit: int) -> bytes:
+    return LABEL + b"status: %d/%d\n" % (count, limit)
+
+
+def end_line(number: int, wait_status: int) -> bytes:
+    return LABEL + b"end %d status %d\n" % (number, wait_status)
+
+
+def _field(text, clean):
+    """Clean and cut a field of the line; exactly 100 bytes are marked as cut too, as the original does."""
+    if not text:
+        return b""
+    return (text[:_FIELD_BYTES] + b"..." if len(text) >= _FIELD_BYTES else text).translate(clean)
 
 
 def log_is_full() -> bool:
@@ -42,7 +82,7 @@ class Lines:
     def complain(self, text: str) -> None:
         """Say what is wrong with the server itself, unless nothing is to be said."""
         if self.verbosity >= ERRORS:
-            self._lines.append(b"tcpserver: warning: " + os.fsencode(text) + b"\n")
+            self._lines.append(LABEL + b"warning: " + os.fsencode(text) + b"\n")
 
     def warn_of_fork(self, error: OSError) -> None:
         """Say that a connection is dropped for want of a process."""

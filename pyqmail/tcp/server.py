@@ -24,8 +24,7 @@ from pyqmail.base.failure import Temporary, reason
 from pyqmail.system.listener import FINAL, GONE
 from pyqmail.system.loop import READ
 from pyqmail.system.processes import reap
-from pyqmail.tcp.admission import end_line, opening_line, status_line
-from pyqmail.tcp.lines import Lines, log_is_full
+from pyqmail.tcp.lines import Lines, end_line, log_is_full, opening_line, status_line
 
 _BATCH = 16  # accepts for each wake-up, so that ended children and workers are heard in between
 _PAUSE_SECONDS = 0.1

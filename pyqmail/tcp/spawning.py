@@ -8,7 +8,8 @@ import signal
 from pyqmail.base.environment import merged
 from pyqmail.system.driver import BlockingDriver, BlockingPeer, drive
 from pyqmail.system.processes import candidates
-from pyqmail.tcp.admission import Drop, admit, opening_line, verdict_line
+from pyqmail.tcp.admission import Drop, admit
+from pyqmail.tcp.lines import opening_line, verdict_line
 
 LONGEST_BANNER_BYTES = 4096  # an empty send buffer takes that: writing it cannot wait
 _DEFAULTED = (signal.SIGPIPE, signal.SIGCHLD, signal.SIGTERM, signal.SIGXFSZ)

@@ -8,10 +8,10 @@ from pyqmail.system.channel import Gone
 from pyqmail.system.descriptors import log
 from pyqmail.system.driver import EventDriver
 from pyqmail.system.loop import Loop, TimedOut
-from pyqmail.tcp.admission import Drop, admit, drop_line, hold_greeting, opening_line, verdict_line
+from pyqmail.tcp.admission import Drop, admit, hold_greeting
 from pyqmail.tcp.environment import NAMES, SessionEnvironment
 from pyqmail.tcp.handover import HandoverEnd
-from pyqmail.tcp.lines import ERRORS, EVERYTHING
+from pyqmail.tcp.lines import ERRORS, EVERYTHING, drop_line, opening_line, verdict_line
 from pyqmail.tcp.names import ChannelNames
 
 
