@@ -96,7 +96,7 @@ def _entry(name, status, details):
 
 def _state(status, details):
     if details.state not in _PLAIN:
-        words = [printable(details.state.encode())]
+        words = [details.state]
     elif not status.pid:
         words = [DOWN]
     else:

@@ -8,19 +8,18 @@ import _signal as signal  # without its enums: their pages would be copied in ea
 import os
 import time
 
-from pyqmail.base import tai
 from pyqmail.base.failure import Temporary
 from pyqmail.supervise import service as states
 from pyqmail.supervise.alarm import Alarm
-from pyqmail.supervise.details import KILLED, Details
+from pyqmail.supervise.details import KILLED
 from pyqmail.supervise.folder import Folder, warn
 from pyqmail.supervise.pace import Pace
 from pyqmail.supervise.readiness import Readiness
+from pyqmail.supervise.record import Record
 from pyqmail.supervise.running import NoProcess, Unfit, find_survivor, spawn, spawn_notify
 from pyqmail.supervise.service import Service
 from pyqmail.supervise.settings import FINISH_MILLISECONDS, down_signal, is_program, number
-from pyqmail.supervise.status import WANT_DOWN, WANT_UP, pack_status
-from pyqmail.system.identity import begun
+from pyqmail.supervise.status import WANT_DOWN, WANT_UP
 from pyqmail.system.loop import READ, Loop
 
 DEAF_SECONDS = 1.02  # after each start, so that a service that ends at once is started once a second
@@ -43,8 +42,7 @@ class Supervisor:
         self._pid = self._script_pid = 0
         self._script = None  # its name while it runs
         self._survivor = None  # what stands for a run that is no child of ours
-        self._details, self._pace = Details(), Pace()
-        self._details.label, self._details.starts = tai.now_label(), 0
+        self._record, self._pace = Record(), Pace()
         self._start_time = self._due_time = time.monotonic()
         self._is_broken = False  # the run that ended last has failed for good
         self._is_deaf = self._is_within_round = False
@@ -200,20 +198,11 @@ class Supervisor:
             if notification:
                 os.close(notification[0])
         self._start_time = time.monotonic()
-        details = self._details
-        details.label, details.ready = tai.now_label(), None
-        details.starts += 1
-        details.begun = self._identity()
+        self._record.run_was_started(self._pid)
         self._write_status()
         if self._pid:
             spawn_notify(self._environ, "run", "start", self._pid, 0)
         self._rest(DEAF_SECONDS, self._rested)
-
-    def _identity(self):
-        try:
-            return begun(self._pid) if self._pid else None
-        except (OSError, ValueError, IndexError):
-            return None
 
     def _rested(self):
         self._hear()
@@ -229,15 +218,14 @@ class Supervisor:
         longest = number("backoff", 0, self._complain)
         now = time.monotonic()
         self._due_time = now + self._pace.ended(now - self._start_time, longest)
-        details = self._details
-        details.label, details.ended, details.ready, details.begun = tai.now_label(), (code, killed), None, None
+        self._record.run_has_ended(code, killed)
         self._is_broken = code == FAILED_RUN and any(map(is_program, _ENCORE))
         if pid:
             self._notify_end("run", pid, code, killed)
         self._receive(states.ENDED)
 
     def _has_become_ready(self):
-        self._details.ready = tai.now()[0]
+        self._record.run_is_ready()
         self._folder.write_details(self._pack_details())
 
     def _signal(self, number_):
@@ -258,9 +246,8 @@ class Supervisor:
         self._survivor = find_survivor(left)
         if self._survivor is None:
             return
-        status, self._details = left
-        self._details.starts = self._details.starts or 0
-        self._pid = status.pid
+        status, details = left
+        self._record, self._pid = Record(details), status.pid
         self._service.take_over(status.paused)
         warn(f"{self._directory}/run still runs as pid {self._pid}, its supervisor was killed: taking it over")
         self._survivor.watch(self._loop, self._survivor_has_ended)
@@ -280,7 +267,7 @@ class Supervisor:
             self._script_is_done(name, 0)
             return
         try:
-            arguments = map(str, self._details.ended or (0, 0)) if name == "finish" else ()
+            arguments = map(str, self._record.ended) if name == "finish" else ()
             self._script_pid = spawn([f"./{name}", *arguments], self._environ, self._directory)
         except NoProcess:
             self._rest(NO_PROCESS_SECONDS, lambda: self._start_script_again(name))
@@ -310,15 +297,10 @@ class Supervisor:
     # the files
 
     def _pack_details(self):
-        state = self._service.state
-        self._details.state = states.UP if state == states.FRESH else state
-        self._details.wait = self._pace.seconds if self._pace.seconds > 1 else None
-        return self._details.pack()
+        return self._record.details(self._service, self._pace.seconds)
 
     def _write_status(self):
-        is_paused = self._service.state == states.PAUSED
-        status = pack_status(self._details.label, self._pid, is_paused, self._service.wish)
-        self._folder.write(status, self._pack_details())
+        self._folder.write(self._record.status(self._pid, self._service), self._pack_details())
 
     def _notify_end(self, script, pid, code, killed):
         spawn_notify(self._environ, script, "killed" if killed else "exit", pid, killed or code)

@@ -152,7 +152,8 @@ def details(**facts):
         (DOWN, {"state": "failed", "ended": (100, 0)}, ("failed", None, "exit 100", None)),
         (DOWN, {"state": "down", "ended": (KILLED, 99)}, ("down", None, "signal 99", None)),
         (DOWN, {"state": "down", "ended": (KILLED, 0)}, ("down", None, None, None)),
-        (DOWN, {"state": "\x1b[2J"}, ("?[2J", None, None, None)),
+        (DOWN, {"state": "\x1b[2J"}, ("down", None, None, None)),
+        (DOWN, {"state": "drowsy"}, ("drowsy", None, None, None)),
     ],
 )
 def test_what_our_supervisor_says_too(supervised, status, facts, found):

@@ -1,0 +1,54 @@
+"""What a supervisor knows of its service, as it stands in the files: the status and the details, always of one moment."""
+
+from pyqmail.base import tai
+from pyqmail.supervise import service as states
+from pyqmail.supervise.details import Details
+from pyqmail.supervise.status import pack_status
+from pyqmail.system.identity import begun
+
+
+class Record:
+    """The facts since the supervisor began, or since an earlier one did whose details are gone on with."""
+
+    __slots__ = ("_details",)
+
+    def __init__(self, details: Details | None = None) -> None:
+        self._details = details or Details()
+        self._details.starts = self._details.starts or 0
+        if details is None:
+            self._details.label = tai.now_label()
+
+    @property
+    def ended(self) -> tuple[int, int]:
+        """How run ended last: exit code and signal; both 0 if it did not."""
+        return self._details.ended or (0, 0)
+
+    def run_was_started(self, pid: int) -> None:
+        """pid 0: it could not be executed."""
+        details = self._details
+        details.label, details.ready = tai.now_label(), None
+        details.starts += 1
+        details.begun = _identity(pid)
+
+    def run_has_ended(self, code: int, killed: int) -> None:
+        details = self._details
+        details.label, details.ended, details.ready, details.begun = tai.now_label(), (code, killed), None, None
+
+    def run_is_ready(self) -> None:
+        self._details.ready = tai.now()[0]
+
+    def status(self, pid: int, service) -> bytes:
+        return pack_status(self._details.label, pid, service.state == states.PAUSED, service.wish)
+
+    def details(self, service, wait_seconds: int) -> bytes:
+        """wait_seconds: from one start to the next, as it is now."""
+        self._details.state = states.UP if service.state == states.FRESH else service.state
+        self._details.wait = wait_seconds if wait_seconds > 1 else None
+        return self._details.pack()
+
+
+def _identity(pid):
+    try:
+        return begun(pid) if pid else None
+    except (OSError, ValueError, IndexError):
+        return None
