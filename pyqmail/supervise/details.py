@@ -17,7 +17,7 @@ from pyqmail.base.tai import read_text_label, text_label, unix_moment
 from pyqmail.system.descriptors import read_file
 
 KILLED = 256  # stands for the exit code of what was killed
-_MOST_DIGITS = 18
+_MOST_DIGITS, _MOST_BYTES = 18, 4096
 
 
 class Details:
@@ -58,7 +58,7 @@ def read_details(data: bytes) -> Details:
 def details_of(status, folder: str) -> Details | None:
     """Return the facts in the folder that belong to its status; None if there are none."""
     try:
-        details = read_details(read_file(f"{folder}/details"))
+        details = read_details(read_file(f"{folder}/details", _MOST_BYTES))
     except OSError:
         return None
     return details if details.label == status.label else None

@@ -11,7 +11,7 @@ import stat
 from pyqmail.base.failure import Temporary, reason
 from pyqmail.supervise.control import state_folder
 from pyqmail.supervise.details import Details, details_of
-from pyqmail.supervise.status import Status
+from pyqmail.supervise.status import STATUS_BYTES, Status
 from pyqmail.system.descriptors import log, read_file
 
 
@@ -55,7 +55,7 @@ class Folder:
     def read(self) -> tuple[Status, Details] | None:
         """Return what the last supervisor left, if status and details belong together; else None."""
         try:
-            status = Status(read_file(f"{self._path}/status"))
+            status = Status(read_file(f"{self._path}/status", STATUS_BYTES))
         except (OSError, ValueError):
             return None
         details = details_of(status, self._path)

@@ -12,7 +12,7 @@ from pyqmail.base.tai import EPOCH
 from pyqmail.supervise.control import NOT_RUNNING, knock, state_folder
 from pyqmail.supervise.details import KILLED, Details, details_of
 from pyqmail.supervise.service import DOWN, FRESH, PAUSED, UP
-from pyqmail.supervise.status import WANT_DOWN, WANT_UP, Status
+from pyqmail.supervise.status import STATUS_BYTES, WANT_DOWN, WANT_UP, Status
 from pyqmail.system.descriptors import read_file
 
 UNSUPERVISED = "unsupervised"
@@ -74,7 +74,7 @@ def look(name: bytes, directory: bytes) -> Entry:
     folder = state_folder(place)
     try:
         knock(place)
-        status = Status(read_file(f"{folder}/status"))
+        status = Status(read_file(f"{folder}/status", STATUS_BYTES))
     except OSError as error:
         return Entry(name, UNSUPERVISED if error.errno in NOT_RUNNING else UNKNOWN)
     except ValueError:

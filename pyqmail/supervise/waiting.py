@@ -12,7 +12,7 @@ from pyqmail.base.failure import Temporary
 from pyqmail.supervise.control import NOT_RUNNING, open_ok, state_folder
 from pyqmail.supervise.details import details_of
 from pyqmail.supervise.service import DOWN, FAILED, LEFT
-from pyqmail.supervise.status import ONCE, WANT_DOWN, Status
+from pyqmail.supervise.status import ONCE, STATUS_BYTES, WANT_DOWN, Status
 from pyqmail.system.descriptors import read_file
 from pyqmail.system.notices import Notices
 
@@ -88,7 +88,7 @@ class _Watched:
     def is_as(self, wanted):
         is_supervised = self._hold_ok()  # before the status: whoever replaces that later wakes us
         try:
-            status = Status(read_file(f"{state_folder(self._directory)}/status"))
+            status = Status(read_file(f"{state_folder(self._directory)}/status", STATUS_BYTES))
         except (FileNotFoundError, ValueError):
             return wanted == REALLY_DOWN and not is_supervised
         except OSError as error:

@@ -23,11 +23,11 @@ def read_all(fd: int, limit_bytes: int | None = None) -> bytes:
     return b"".join(pieces)
 
 
-def read_file(path: str | bytes) -> bytes:
-    """Return a file's content; opened non-blocking, so that a FIFO cannot hold us.  Raises OSError."""
+def read_file(path: str | bytes, limit_bytes: int | None = None) -> bytes:
+    """Return a file's content, at most so much; opened non-blocking, so that a FIFO cannot hold us.  Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        return read_all(fd)
+        return read_all(fd, limit_bytes)
     finally:
         os.close(fd)
 

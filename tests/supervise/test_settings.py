@@ -74,3 +74,10 @@ def test_is_program(place):
     assert [is_program(name) for name in ("run", "folder", "link", "missing")] == [False] * 4
     (place / "run").chmod(0o755)
     assert is_program("run") and is_program("link")
+
+
+def test_a_file_without_end_is_not_read_to_it(place, complaints):
+    (place / "backoff").symlink_to("/dev/zero")
+    made, complain = complaints
+    assert number("backoff", 7, complain) == 7
+    assert [name for name, _ in made] == ["backoff"]

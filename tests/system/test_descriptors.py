@@ -23,6 +23,7 @@ def test_read_all_with_a_bound():
 def test_a_fifo_without_writer_does_not_hold_us(tmp_path):
     os.mkfifo(tmp_path / "fifo")
     assert descriptors.read_file(str(tmp_path / "fifo")) == b""
+    assert descriptors.read_file("/dev/zero", 5) == bytes(5)
 
 
 def test_write_all_says_when_nobody_reads():
