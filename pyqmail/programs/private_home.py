@@ -5,7 +5,6 @@ What is there already stays as it is: mail, queue, and what its owner has change
 
 import os
 import socket
-import sys
 
 from pyqmail.base.failure import Permanent, Temporary
 from pyqmail.programs import registry
@@ -110,8 +109,14 @@ def _make_services(home):
 
 def services_source() -> str:
     """Return where the ready service directories are: in the checkout, else where they were installed."""
+    import sysconfig
+
     checkout = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    for place in (os.path.join(checkout, "services"), os.path.join(sys.prefix, "share/pyqmail/services")):
+    # not sys.prefix: a distribution's own Python installs below /usr/local
+    for place in (
+        os.path.join(checkout, "services"),
+        os.path.join(sysconfig.get_path("data"), "share/pyqmail/services"),
+    ):
         if os.path.isdir(place):
             return place
     raise Permanent("the service directories are not installed")
