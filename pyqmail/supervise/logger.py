@@ -28,10 +28,12 @@ LARGE_BYTES = 65536
 class Echo:
     """The action e: the start of each line to descriptor 2."""
 
+    descriptor = 2
+
     def take(self, heads) -> None:
         shown = [head if len(head) <= SHOWN_BYTES else head[:SHOWN_BYTES] + b"..." for head in heads]
         try:
-            write_all(2, b"".join(line + b"\n" for line in shown))
+            write_all(self.descriptor, b"".join(line + b"\n" for line in shown))
         except OSError:
             pass  # nobody reads it; the logs matter more
 
@@ -45,7 +47,7 @@ class StatusFile:
     def open(self) -> None:
         """Raises Temporary."""
         try:
-            self._file = os.open(self.name, os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK, 0o600)
+            self.descriptor = os.open(self.name, os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK, 0o600)
         except OSError as error:
             raise Temporary(f"unable to create {self.name}", error) from None
 
@@ -55,10 +57,10 @@ class StatusFile:
             pass  # each would overwrite the one before it
         if last is None:
             return
-        self._insist(f"unable to move to beginning of {self.name}", os.lseek, self._file, 0, os.SEEK_SET)
+        self._insist(f"unable to move to beginning of {self.name}", os.lseek, self.descriptor, 0, os.SEEK_SET)
         rest = last.ljust(HEAD_BYTES + 1, b"\n")
         while rest:
-            rest = rest[self._insist(f"unable to write {self.name}", os.write, self._file, rest) :]
+            rest = rest[self._insist(f"unable to write {self.name}", os.write, self.descriptor, rest) :]
 
 
 class Logger:
@@ -77,9 +79,8 @@ class Logger:
         self._logs = []
         self._pending = b""  # the start of a line, not yet decided upon
         self._following = False  # in a line whose start was decided upon
+        self._is_by_line = False  # each line must have gone through the script before the next
         self._compile(words, patience)
-        # each line is shown as often as there is an e before the next one is
-        self._is_by_line = sum(isinstance(step, Echo) for step in self._steps) > 1
 
     def _compile(self, words, patience):
         size_bytes, files, processor = USUAL_BYTES, USUAL_FILES, None
@@ -110,6 +111,8 @@ class Logger:
         for step in self._steps:
             if isinstance(step, StatusFile):
                 step.open()
+        places = [_place(step.descriptor) for step in self._steps if isinstance(step, (Echo, StatusFile))]
+        self._is_by_line = len(set(places)) < len(places)  # two write to the same
         for log in self._logs:
             log.open(self._start)
 
@@ -195,7 +198,7 @@ class Logger:
                 step.take(heads if chosen is None else list(compress(heads, chosen)))
 
     def _take_small(self, block, stamp):
-        """Some log may become full: hand it the original's pieces, line by line.  Or lines are shown twice."""
+        """Some log may become full: hand it the original's pieces, line by line.  Or two actions write to one place."""
         if self._following:
             rest, block = self._split_following(block)
             for log in self._logs:
@@ -257,6 +260,11 @@ class Logger:
                     put(step, head)
             elif selected:
                 step.take([head])
+
+
+def _place(descriptor):
+    found = os.fstat(descriptor)
+    return found.st_dev, found.st_ino
 
 
 def _heads(lines):
