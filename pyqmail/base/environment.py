@@ -10,7 +10,7 @@ VARIABLES = {
     "DNSCACHEIP": "DNS servers to ask instead of /etc/resolv.conf's: dotted addresses, joined by dots if several",
     "DNSREWRITEFILE": "the rules that host names are rewritten by, instead of /etc/dnsrewrite",
     "DTLINE": "the Delivered-To line of this delivery, its newline included",
-    "EARLYTALKER": "1 if the client talked, or left, before its time; set only where clients are held back",
+    "EARLYTALKER": "1 if a client that was held back talked, or left, before its time; else not set",
     "EXT": "the address extension of this delivery; EXT2, EXT3, EXT4 its ends after the first, second, third dash",
     "GID": "group id, decimal",
     "GREETDELAY": "for how many seconds a client waits for its greeting",

@@ -59,14 +59,26 @@ def _list(heading, pairs, font=".B"):
 
 
 def _synopsis(program):
-    """Return the usage lines under our own name, with the long options that the original's usage leaves out."""
-    long = [f"[ {option.long_form} ]" for option in program.options if not option.letter]
+    """Return the usage lines under our own name, with the options that the original's usage leaves out."""
     lines = []
     for usage in program.usage.split(f" | {program.label} "):
         rest = usage.removeprefix(program.label).strip()
-        added = [form for form in long if form.split()[1] not in rest.split()]
-        lines.append(" ".join([program.name, *added, rest]).rstrip())
+        lines.append(" ".join([program.name, *_unsaid(program.options, rest.split()), rest]).rstrip())
     return lines
+
+
+def _unsaid(options, words):
+    """Return the forms of the options that are not among the words of a usage line, flags of one letter together."""
+    short = [word.strip("[]") for word in words if word.startswith(("-", "[-")) and not word.startswith("--")]
+    unsaid = [option for option in options if option.letter and option.letter not in "".join(short)]
+    flags = "".join(option.letter for option in unsaid if not option.takes_value)
+    values = [f"[ -{option.letter} {option.metavar} ]" for option in unsaid if option.takes_value]
+    long = [
+        f"[ {option.long_form} ]"
+        for option in options
+        if not option.letter and option.long_form.split()[0] not in words
+    ]
+    return long + ([f"[ -{flags} ]"] if flags else []) + values
 
 
 def _option_form(option) -> str:

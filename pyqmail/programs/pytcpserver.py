@@ -187,6 +187,27 @@ def _count(text):
     return int(text)
 
 
+_EXAMPLE = """\
+The script run of a service for pysvscan:
+
+    #!/bin/sh
+    exec 2>&1
+    exec pytcpserver -vRH -l mail.example.org -b 1024 -c /etc/smtp/limit \\
+        --per-address 20 --per-network 100 --rate 60 --max-load 2000 \\
+        --excess-reply '421 too busy, try again later (#4.3.2)' \\
+        --greet-delay 1 --drain 30 --ready-fd 9 --status-socket /run/smtp.status \\
+        -x /etc/smtp/rules.cdb -u "$(id -u qmaild)" -g "$(id -g qmaild)" :0 25 pysmtpd
+
+Beside it stand `notification-fd` with 9, so that pysupervise opens that descriptor, and `timeout-kill` with 35000, \
+more than --drain takes.  /etc/smtp/limit, which qmaild may read, says 1000.  A rule can say otherwise for some: \
+`10.:allow,MAXCONNIP="200",GREETHOLD="0"`.  Then:
+
+    pysvwait -U -t 10 /service/smtp   # until clients are served
+    pytcptop /run/smtp.status         # who is connected
+    pysvc -h /service/smtp            # /etc/smtp/limit has changed: read it
+    pysvc -d /service/smtp            # no more clients; those there have 30 seconds
+    pysvwait -d -t 40 /service/smtp   # until it has ended"""
+
 PROGRAM = Program(
     name="pytcpserver",
     summary="accept connections and run a program for each",
@@ -355,6 +376,8 @@ PROGRAM = Program(
             "after an @.  TERM ends the server at once, and connections go on; with --drain the server stays until the last "
             "of them is over, at most so many seconds, then sends TERM to what is left and ends a second later.  A second TERM "
             "ends it at once.\n\n"
+            "While it drains it does not listen: clients are refused until a successor has been started.  With fd: they wait, "
+            "if somebody else holds the socket open; without --drain a successor begins beside the old connections.\n\n"
             "The status socket is made before rights are given up; only its owner can connect.",
         ),
         (
@@ -376,6 +399,7 @@ PROGRAM = Program(
             "Of version 2 up to 4096 bytes are taken; extensions, a checksum among them, are skipped.  The program finds what "
             "follows the header.  TERM without --drain ends connections whose header has not come.",
         ),
+        ("a service with limits", _EXAMPLE),
     ],
     environment=[
         "PROTO",

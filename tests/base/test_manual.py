@@ -40,7 +40,7 @@ PAGE = r"""
 .SH NAME
 pything \- do a thing
 .SH SYNOPSIS
-.B pything [ \-\-workers N ] [ \-v ] host program
+.B pything [ \-\-workers N ] [ \-l NAME ] [ \-v ] host program
 .SH DESCRIPTION
 .PP
 Does it.
@@ -101,7 +101,7 @@ def test_a_page_has_all_that_is_declared():
 
 def test_help_has_it_too():
     assert manual.help_text(PROGRAM) == (
-        "usage: pything [ --workers N ] [ -v ] host program\n\n"
+        "usage: pything [ --workers N ] [ -l NAME ] [ -v ] host program\n\n"
         "do a thing\n"
         "  -v                     say all\n"
         "  -l NAME, --label NAME  our `name`\n"
@@ -146,6 +146,20 @@ def test_the_synopsis_is_the_originals_under_our_name_with_our_options(usage, lo
     options = [Flag(None, name, "so", long=name) for name in long]
     page = manual.page(Program("pything", "x", original="thing", usage=usage, options=options), "")
     assert page.partition(".SH SYNOPSIS\n")[2].partition("\n.SH")[0] == source
+
+
+def test_the_synopsis_has_the_letters_that_the_usage_leaves_out():
+    options = [Flag(letter, "so", "so") for letter in "va46"]
+    options += [
+        Value("l", "name", "NAME", "so"),
+        Value("I", "interface", "IFNAME", "so"),
+        Flag(None, "v", "v", long="v4"),
+    ]
+    page = manual.page(
+        Program("pything", "x", original="thing", usage="thing [ -v ] [-l name] [ -a ] x", options=options), ""
+    )
+    synopsis = page.partition(".SH SYNOPSIS\n")[2].partition("\n.SH")[0]
+    assert synopsis == r".B pything [ \-\-v4 ] [ \-46 ] [ \-I IFNAME ] [ \-v ] [\-l name] [ \-a ] x"
 
 
 @pytest.mark.parametrize("name", registry.names())
