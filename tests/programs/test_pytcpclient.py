@@ -245,4 +245,4 @@ def test_too_few_descriptors_are_told(run, port):
 def test_help(run):
     done = run("pytcpclient", "--help")
     assert done.code == 0
-    assert done.out.startswith(b"usage: pytcpclient [ -hHrRdDqQv ]")
+    assert done.out.startswith(b"usage: pytcpclient [ -46 ] [ -I IFNAME ] [ -hHrRdDqQv ]")
