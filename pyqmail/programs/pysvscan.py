@@ -18,8 +18,9 @@ The supervisors are forked from this process; with --supervise PROGRAM, that pro
 
 Like the original it dies of SIGTERM and leaves the supervisors to themselves.  With --stop-on-term, SIGTERM, SIGINT
 and SIGHUP bring down every service and then its log, kill what is left after four seconds or as many as --stop-seconds
-says, and end with 0.  In this mode each supervisor has a process group of its own; a service whose supervisor was
-killed is ended before another is started; and supervisors left by an earlier pysvscan are brought down first.
+says, and end with 0.  A service is killed after three quarters of that, so that its log can still read the end.  In this
+mode each supervisor has a process group of its own; a service whose supervisor was killed is ended before another is
+started; and supervisors left by an earlier pysvscan are brought down first.
 """
 
 import os
@@ -41,6 +42,25 @@ def seconds(text):
     return number
 
 
+_CONTAINER = """\
+A whole mail system, built in a clean checkout of pyqmail; its log is the container's:
+
+    FROM python:3.13-slim
+    COPY . /src
+    RUN pip install /src && cp -R /usr/local/share/pyqmail/services /service && rm -r /service/*/log
+    RUN install -d -o nobody /mail /run/sv
+    USER nobody
+    RUN PYQMAIL_HOME=/mail pyqmail run --once
+    ENV PYQMAIL_HOME=/mail SUPERVISEDIR=/run/sv SMTP_PORT=2525
+    VOLUME /mail
+    EXPOSE 2525
+    CMD ["pysvscan", "--stop-seconds", "8", "/service"]
+
+`pyqmail run --once` makes the private home /mail: queue, control files and the user demo, all of one owner.  What it wrote \
+into /mail/control (me, locals, rcpthosts) names the machine of the build; put your own there.  With a root that cannot \
+be written to, /mail and /run/sv must be mounts that belong to the user nobody.  To look at the services: \
+`pysvstat /service/*` and `pysvtop /service` in the container."""
+
 PROGRAM = Program(
     name="pysvscan",
     summary="keep a supervisor on every service in a directory",
@@ -61,7 +81,7 @@ PROGRAM = Program(
     defaults={"stop_on_term": False, "stop_seconds": None, "supervise": None},
     arguments=[Argument("dir", "where the services are", optional=True), Rest("ignored")],
     environment=("PATH", "SUPERVISEDIR"),
-    exits={0: "stopped by a signal with --stop-on-term", 111: "cannot enter the directory"},
+    exits={0: "stopped by a signal, with --stop-on-term or as process 1", 111: "cannot enter the directory"},
     notes=[
         (
             "In a container",
@@ -70,7 +90,8 @@ PROGRAM = Program(
             "the directory again, for what the kernel does not tell of, like a new mount.  --stop-seconds should be less "
             "than the time after which the container is killed, often ten seconds.  Its descriptors 1 and 2 are those of "
             "services without a log; its descriptor 2 is that of all supervisors and logs.\n\n"
-            "The services may stand on a file system that cannot be written to: see SUPERVISEDIR in pysupervise(8).",
+            "The services may stand on a file system that cannot be written to: see SUPERVISEDIR in pysupervise(8).\n\n"
+            + _CONTAINER,
         ),
     ],
     see=("pysupervise(8)", "pysvc(8)", "pysvstat(8)"),
