@@ -94,7 +94,7 @@ PROGRAM = Program(
             + _CONTAINER,
         ),
     ],
-    see=("pysupervise(8)", "pysvc(8)", "pysvstat(8)"),
+    see=("pysupervise(8)", "pysvscanboot(8)", "pysvc(8)", "pysvstat(8)", "pysvwait(8)", "pysvtop(1)"),
 )
 
 

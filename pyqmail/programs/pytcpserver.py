@@ -426,5 +426,5 @@ PROGRAM = Program(
         "PYQMAIL_DNS",
         "DNSCACHEIP",
     ],
-    see=["pytcprules(8)", "pytcprulescheck(8)", "pytcptop(1)"],
+    see=["pytcprules(8)", "pytcprulescheck(8)", "pytcptop(1)", "pysmtpd(8)", "pyrblsmtpd(8)", "pysupervise(8)"],
 )
