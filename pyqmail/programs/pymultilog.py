@@ -77,6 +77,13 @@ PROGRAM = Program(
             "for the rest of the line.  Any other byte stands for itself.  The time that t puts there is part of the line: "
             "`-* deliver*` deselects lines whose first blank, the one behind the time, is followed by `deliver`.",
         ),
+        (
+            "An example",
+            "Every line of a server into ./main, the clients it denied into ./denied as well, and all to descriptor 1 for "
+            "whoever collects that:\n\n"
+            "    #!/bin/sh\n"
+            "    exec pymultilog --copy --time iso t s1000000 n20 ./main '-*' '+* tcpserver: deny *' ./denied",
+        ),
     ],
     exits={
         0: "end of input, or TERM",

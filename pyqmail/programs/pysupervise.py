@@ -57,6 +57,8 @@ Where start, stop or notify is there, the conventions are those of daemontools-e
 for good.  Elsewhere it is restarted, as by the original.  Encore's setsid, its log file that is a program, and its
 service without run are not there.
 
+What has failed for good shows as failed in `pysvstat --long`; `pysvc -u DIR` starts it again.
+
 The programs have the environment and the descriptors of run.  While start, finish or stop runs, the signals of
 pysvc go to it.
 
