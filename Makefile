@@ -1,6 +1,8 @@
 # Every target uses .venv; `make venv` makes it.  PYTHON chooses the interpreter it is made with.
 PYTHON ?= python3
 BIN = .venv/bin
+# Most tests wait rather than work: two for each processor.
+WORKERS ?= $(shell n=$$(( 2 * $$(nproc) )); echo $$(( n > 16 ? 16 : n )))
 
 .PHONY: run test test-long bench man venv clean
 
@@ -18,10 +20,10 @@ run: venv
 	@$(BIN)/pyqmail run $(if $(ONCE),--once)
 
 test: venv
-	@$(BIN)/python -m pytest -n auto
+	@$(BIN)/python -m pytest -n $(WORKERS)
 
 test-long: venv
-	@$(BIN)/python -m pytest -n auto -m long
+	@$(BIN)/python -m pytest -n $(WORKERS) -m long
 
 bench: venv
 	@$(BIN)/python -m bench
