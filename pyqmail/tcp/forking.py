@@ -8,7 +8,7 @@ from pyqmail.base.failure import reason
 from pyqmail.system.driver import BlockingDriver, BlockingPeer, drive
 from pyqmail.system.processes import become, execute, fork
 from pyqmail.tcp.admission import Drop, admit, hold_greeting
-from pyqmail.tcp.lines import ERRORS, EVERYTHING, drop_line, opening_line, verdict_line
+from pyqmail.tcp.lines import ERRORS, EVERYTHING, drop_line, opening_line, say_now, verdict_line
 
 
 class Forking:
@@ -81,12 +81,12 @@ class Forking:
         peer = BlockingPeer(fd, fd)
         self._server.let_go()
         if verbosity >= EVERYTHING:
-            _say(opening_line(number, client.ip))
+            say_now(opening_line(number, client.ip))
         try:
             if admission is None:
                 admission = drive(admit(self._terms, sock, peer, client, BlockingDriver(), self._names))
             if verbosity >= EVERYTHING:
-                _say(verdict_line(number, admission))
+                say_now(verdict_line(number, admission))
             if admission.is_denied:
                 return 100
             drive(hold_greeting(admission, peer))
@@ -94,7 +94,7 @@ class Forking:
             return self._run(admission)
         except Drop as drop:
             if verbosity >= ERRORS:
-                _say(drop_line(str(drop)))
+                say_now(drop_line(str(drop)))
             return 111
 
     def _stand_on(self, sock):
@@ -118,10 +118,3 @@ class Forking:
             raise execute([os.fsencode(word) for word in self._argv], environ, self._path)
         except OSError as error:
             raise Drop(f"unable to run {self._argv[0]}: {reason(error)}") from None
-
-
-def _say(line):
-    try:
-        os.write(2, line)
-    except OSError:
-        pass

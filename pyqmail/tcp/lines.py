@@ -51,6 +51,14 @@ def _field(text, clean):
     return (text[:_FIELD_BYTES] + b"..." if len(text) >= _FIELD_BYTES else text).translate(clean)
 
 
+def say_now(lines: bytes) -> None:
+    """Write complete lines at once, of one connection in a process of its own or a worker.  A log may be gone."""
+    try:
+        os.write(2, lines)
+    except OSError:
+        pass
+
+
 def log_is_full() -> bool:
     """Return whether a write to descriptor 2 would have to wait."""
     poll = select.poll()

@@ -1,7 +1,5 @@
 """Sessions in a few workers that stay: the worker's side of the hand-over (protocol/handover_wire.py)."""
 
-import os
-
 from pyqmail.base.failure import Failure, Usage
 from pyqmail.protocol import handover_wire as wire
 from pyqmail.system.channel import Gone
@@ -11,7 +9,7 @@ from pyqmail.system.loop import Loop, TimedOut
 from pyqmail.tcp.admission import Drop, admit, hold_greeting
 from pyqmail.tcp.environment import NAMES, SessionEnvironment
 from pyqmail.tcp.handover import HandoverEnd
-from pyqmail.tcp.lines import ERRORS, EVERYTHING, drop_line, opening_line, verdict_line
+from pyqmail.tcp.lines import ERRORS, EVERYTHING, drop_line, opening_line, say_now, verdict_line
 from pyqmail.tcp.names import ChannelNames
 
 
@@ -58,7 +56,7 @@ class Worker:
             code = 100 if environ is None else await self._handler(peer, environ)
         except Drop as drop:
             if self._verbosity >= ERRORS:
-                _say(drop_line(str(drop)))
+                say_now(drop_line(str(drop)))
         except (Gone, TimedOut):
             code = 1  # the client's doing: as the originals end when they can neither read nor write
         except Failure as failure:
@@ -76,16 +74,16 @@ class Worker:
         """Return the session's environment, None if it is denied; the lines about it are said here.  Raises Drop."""
         opening = opening_line(client.number, client.ip) if self._verbosity >= EVERYTHING else b""
         if opening and (self._terms.looks_up or self._terms.banner):
-            _say(opening)  # what comes next may take its time
+            say_now(opening)  # what comes next may take its time
             opening = b""
         try:
             admission = await admit(self._terms, sock, peer, client, self._driver, self._names)
         except Drop:
             if opening:
-                _say(opening)
+                say_now(opening)
             raise
         if self._verbosity >= EVERYTHING:
-            _say(opening + verdict_line(client.number, admission))
+            say_now(opening + verdict_line(client.number, admission))
         if admission.is_denied:
             return None
         await hold_greeting(admission, peer)
@@ -98,10 +96,3 @@ class Worker:
     def _leave_if_last(self):
         if self._is_last and not self._sessions:
             self._loop.stop()
-
-
-def _say(lines):
-    try:
-        os.write(2, lines)
-    except OSError:
-        pass
