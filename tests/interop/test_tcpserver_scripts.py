@@ -96,7 +96,8 @@ def outcome(server, script, place, port, address):
     )  # fmt: skip
     is_served = NOBODY_IS_SERVED.search(script) is None
     options = script.partition("$PORT")[0]
-    is_told = re.search(r"SERVER .*-\w*v", options) is not None and "-q" not in options
+    verbosity = re.findall("[qQv]", "".join(re.findall(r" -(\w*)", options.partition("SERVER")[2])))
+    is_told = verbosity[-1:] == ["v"]
     last = rb"end \d+ status \d+\ntcpserver: status: 0/" if is_served else rb"status: 0/0\n"
     try:
         answer = asked(process, address, is_served)
