@@ -122,8 +122,8 @@ class Torture:
             self.counts["loggers killed by -9"] += 1
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
-            if of_supervisor:  # until it is gone it seems to be there, with its service in its charge
-                self.stage.until(lambda: self.pid_of_supervisor(folder) != pid, 30)
+            if of_supervisor:  # until the scanner has waited for it, its service is in nobody's charge
+                self.stage.until(lambda: not os.path.exists(f"/proc/{pid}"), 30)
             what = ("log's " if is_log else "") + ("supervisor" if of_supervisor else "process")
             self.counts[f"kills of a {what}"] += 1
 
