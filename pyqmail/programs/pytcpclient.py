@@ -15,7 +15,7 @@ import os
 import socket
 
 from pyqmail.base.environment import merged
-from pyqmail.base.failure import Failure, Temporary
+from pyqmail.base.failure import Temporary
 from pyqmail.base.numbers import count_digits, leading_number
 from pyqmail.base.options import Argument, Flag, Program, Rest, Value
 from pyqmail.programs.registry import load
@@ -23,7 +23,7 @@ from pyqmail.system.descriptors import log, move, open_standard_descriptors
 from pyqmail.system.processes import go_on
 from pyqmail.tcp.addresses import port_number
 from pyqmail.tcp.connecting import WAITS, connect, find_addresses
-from pyqmail.tcp.lines import ERRORS, EVERYTHING, QUIET
+from pyqmail.tcp.lines import ERRORS, EVERYTHING, QUIET, unless_quiet
 
 _READING, _WRITING = 6, 7
 _LONGEST_SECONDS = 86400  # beyond that the kernel's own clocks overflow
@@ -40,12 +40,7 @@ def main(argv: list[str]) -> int:
 
 
 def work(call) -> int:
-    try:
-        return run(call)
-    except Failure as failure:
-        if call.verbosity == QUIET:
-            return failure.code  # from here on only the exit code tells
-        raise
+    return unless_quiet(call, run)
 
 
 def run(call) -> int:

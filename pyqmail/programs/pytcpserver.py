@@ -16,7 +16,7 @@ programs, as many as there are processors share that, or as --workers says.
 import os
 import signal
 
-from pyqmail.base.failure import Failure, Temporary
+from pyqmail.base.failure import Temporary
 from pyqmail.base.numbers import UINT32, count_digits, is_number, leading_number
 from pyqmail.base.options import Act, Argument, Flag, Program, Rest, Value
 from pyqmail.programs.registry import load
@@ -27,7 +27,7 @@ from pyqmail.system.processes import find_ours
 from pyqmail.tcp.addresses import port_number
 from pyqmail.tcp.adjusting import Adjusting, digits_of, is_file
 from pyqmail.tcp.asked_for import introductions, limit_words, readiness, status_socket, terms_of
-from pyqmail.tcp.lines import ERRORS, EVERYTHING, QUIET
+from pyqmail.tcp.lines import ERRORS, EVERYTHING, QUIET, unless_quiet
 from pyqmail.tcp.opening import BOTH, IP4, IP6, Opening, has_path, has_port, interface_number, shown_port
 from pyqmail.tcp.server import Server
 from pyqmail.tcp.tally import Tally
@@ -41,12 +41,7 @@ def main(argv: list[str]) -> int:
 
 
 def work(call) -> int:
-    try:
-        return serve(call)
-    except Failure as failure:
-        if call.verbosity == QUIET:
-            return failure.code  # from here on only the exit code tells
-        raise
+    return unless_quiet(call, serve)
 
 
 def serve(call) -> int:

@@ -3,7 +3,7 @@
 import os
 import select
 
-from pyqmail.base.failure import reason
+from pyqmail.base.failure import Failure, reason
 from pyqmail.system.descriptors import write_all
 
 QUIET, ERRORS, EVERYTHING = 0, 1, 2
@@ -49,6 +49,16 @@ def _field(text, clean):
     if not text:
         return b""
     return (text[:_FIELD_BYTES] + b"..." if len(text) >= _FIELD_BYTES else text).translate(clean)
+
+
+def unless_quiet(call, work) -> int:
+    """Return work(call); a Failure after -q is its exit code and no word.  Raises Failure."""
+    try:
+        return work(call)
+    except Failure as failure:
+        if call.verbosity == QUIET:
+            return failure.code
+        raise
 
 
 def say_now(lines: bytes) -> None:
