@@ -63,10 +63,11 @@ class Supervisor:
         self._folder = Folder(self._directory)
         self._folder.make()
         self._folder.lock()
-        self._control = self._folder.open_control()
         self._look_for_survivor()
         self._write_status()
-        # ok comes after the status and before the start: whoever sees it may read the one and command the other
+        # ok comes after the status and the control: whoever sees it may read the one and command the other.  Nothing
+        # stands between the two, or who has sent a command and then sees no ok would believe that we have left
+        self._control = self._folder.open_control()
         self._folder.open_ok()
         self._loop.watch(self._control, READ, self._round)
         if self._pid == 0:

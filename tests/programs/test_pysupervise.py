@@ -3,6 +3,7 @@
 import fcntl
 import os
 import re
+import shutil
 import signal
 import stat
 
@@ -27,6 +28,23 @@ def send(folder, commands):
     fd = os.open(folder / "supervise/control", os.O_WRONLY | os.O_NONBLOCK)
     os.write(fd, commands)
     os.close(fd)
+
+
+def test_nothing_stands_between_control_and_ok(stage, tmp_path):
+    """Who sends dx in between and then finds no ok believes that we have left, while we start the service."""
+    if shutil.which("strace") is None or stage.run("strace", "-o", "/dev/null", "true").code:
+        pytest.skip("needs strace, and the right to trace")
+    folder, trace = stage.service("a", is_down=True), tmp_path / "trace"
+    command = stage.command("pysupervise")
+    calls = ("-e", "trace=open,openat,rename,renameat,renameat2")
+    stage.start("strace", "-D", "-f", "-qq", "-o", trace, *calls, *command, "a")
+    stage.until(lambda: stage.is_supervised(folder))
+    send(folder, b"dx")
+    stage.until(lambda: not stage.is_supervised(folder))
+    stage.until(lambda: re.search(rb'"supervise/ok"', trace.read_bytes()))
+    names = re.findall(rb'"supervise/([a-z.]+)"', trace.read_bytes())
+    first = names.index(b"control")
+    assert b"status" in names[:first] and names[first : first + 3] == [b"control", b"control", b"ok"]
 
 
 @pytest.mark.parametrize("arguments", [[], ["a", "b"]])
