@@ -72,6 +72,12 @@ PROGRAM = Program(
             "for 5 seconds after TERM, a warning says so once, and only the logs go on.",
         ),
         (
+            "Kills",
+            "TERM ends it with the line that is being read.  `kill -9` loses no line of a pipe either, even on a full disk: "
+            "what is not in the files is still in the pipe, for the next logger.  After it up to 64 KB of lines may be there "
+            "twice, the last of the first time cut.",
+        ),
+        (
             "Patterns",
             "A star stands for everything up to the first byte that equals what follows it in PATTERN, or, at its end, "
             "for the rest of the line.  Any other byte stands for itself.  The time that t puts there is part of the line: "
@@ -114,6 +120,8 @@ def keep(call) -> int:
                 logger.rotate()
             else:
                 logger.take(block)
+                intake.done()
+                logger.settle()
         logger.finish()
     finally:
         intake.close()

@@ -1,11 +1,74 @@
-"""Reading a logger's input, with the two signals that may come meanwhile."""
+"""Reading a logger's input, with the two signals that may come meanwhile.
+
+What was read from a pipe stays in it until it is in the files: whoever is killed in between, or while the disk is full,
+leaves it to the next logger.  Lines may then be there twice; none is lost.
+"""
 
 import _signal as signal  # the module without its enums: they cost half a megabyte for each log
 import os
 import select
 import time
 
+from pyqmail.system.peek import Peek
+
 FAREWELL_SECONDS = 5
+PIECE_BYTES = 1024  # where files end depends on pieces of this size: see logger.py
+
+
+class Taken:
+    """What is read is gone: a file, a socket, or a pipe where nothing else is possible."""
+
+    def __init__(self, fd) -> None:
+        self._fd = fd
+
+    def read(self, limit_bytes):
+        return os.read(self._fd, limit_bytes)
+
+    def done(self):
+        pass
+
+    def close(self):
+        pass
+
+
+class Kept:
+    """A pipe that keeps what was read until done().  Raises OSError if fd is none.
+
+    The start of a line whose end waits behind it is kept as well: it is not in the files before that end.
+    """
+
+    def __init__(self, fd) -> None:
+        self._peek = Peek(fd)
+        self._kept = b""  # the start of the pipe that was read long ago
+        self._block = b""  # what was read after it, and is not done
+        self._is_all = True  # nothing was behind it
+
+    def read(self, limit_bytes):
+        while True:
+            seen = self._peek.look(len(self._kept) + limit_bytes + 1)
+            if not seen or (len(seen) > len(self._kept) and seen.startswith(self._kept)):
+                break
+            self._kept = b""  # somebody else has read from this pipe
+        count = min(len(seen) - len(self._kept), limit_bytes)
+        if count > PIECE_BYTES:  # something stays behind, so that the start of a line need not go
+            count = (count - 1) // PIECE_BYTES * PIECE_BYTES
+        end = len(self._kept) + count
+        self._is_all = end == len(seen)
+        self._block = seen[len(self._kept) : end]
+        return self._block
+
+    def done(self):
+        """What was read is in the files."""
+        block, self._block = self._block, b""
+        if not block:
+            return
+        line_end = block.rfind(b"\n") + 1
+        kept = block[line_end:] if line_end and not self._is_all else b""
+        self._peek.take(len(self._kept) + len(block) - len(kept))
+        self._kept = kept
+
+    def close(self):
+        self._peek.close()
 
 
 class Intake:
@@ -17,6 +80,10 @@ class Intake:
     def __init__(self, fd: int = 0) -> None:
         self.wants_rotation = False  # ALRM came; whoever rotates sets it back
         self._fd = fd
+        try:
+            self._source = Kept(fd)
+        except OSError:
+            self._source = Taken(fd)
         self._ending, self._farewell = False, 0.0  # whether TERM came; when we stop waiting for the copy's reader then
         self._at_line_start = True
         self._wake, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -50,7 +117,7 @@ class Intake:
                 os.read(self._wake, 1024)
                 continue
             try:
-                block = os.read(self._fd, 1 if self._ending else limit_bytes)
+                block = self._source.read(1 if self._ending else limit_bytes)
             except BlockingIOError:
                 continue
             except OSError:
@@ -58,6 +125,10 @@ class Intake:
             if block:
                 self._at_line_start = block.endswith(b"\n")
             return block
+
+    def done(self) -> None:
+        """What was read is in the files: it need not stay in the pipe."""
+        self._source.done()
 
     def may_write(self, fd: int) -> bool:
         """Wait until fd takes something, or fails; False if it still does not FAREWELL_SECONDS after TERM."""
@@ -81,3 +152,4 @@ class Intake:
         signal.set_wakeup_fd(-1)
         os.close(self._wake)
         os.close(self._waker)
+        self._source.close()

@@ -68,7 +68,7 @@ class Logger:
 
     words: the actions, as they stand on the command line.  clock returns this moment as `t` writes it, name_clock for
     the names of files.  copy: is given everything that logs could get, stamped, after they got it.
-    take() is given the input, finish() ends it; rotate() starts new files.
+    take() is given the input, with settle() after each; finish() ends it; rotate() starts new files.
     """
 
     def __init__(self, words: list[str], patience, clock=now_text_label, name_clock=now, copy=None) -> None:
@@ -128,13 +128,20 @@ class Logger:
     def take(self, block: bytes) -> None:
         """Take the next bytes of input; all that can be decided upon is with the kernel when it returns."""
         self._take(block, self._clock() + b" " if self.is_stamping else b"")
-        self._complete()
+
+    def settle(self) -> None:
+        """What was taken is in the files: now what may take long."""
+        for log in self._logs:
+            log.settle()
+        if self._copy:
+            passed, self._passed = self._passed, []
+            self._copy.write(b"".join(passed))
 
     def finish(self) -> None:
         """The input has ended: complete its last line, close the logs."""
         if self._pending or self._following:
             self._take_small(b"\n", b"")
-            self._complete()
+            self.settle()
         for log in self._logs:
             log.close()
         os.close(self._start)
@@ -144,14 +151,6 @@ class Logger:
         for log in self._logs:
             log.rotate_now()
             log.settle()
-
-    def _complete(self):
-        """What was taken is in the files: now what may take long."""
-        for log in self._logs:
-            log.settle()
-        if self._copy:
-            passed, self._passed = self._passed, []
-            self._copy.write(b"".join(passed))
 
     def _take(self, block, stamp):
         longest = len(self._pending) + len(block) + len(stamp) * (block.count(b"\n") + 1)

@@ -1,9 +1,9 @@
 """Services and their logs under random kills, commands, additions and removals: every line written is in a log, once.
 
 Each service writes numbered lines and marks in shared memory how many; a mark survives any kill.  Everything else is
-ours: pysvscan, forked supervisors, pymultilog executed by the run scripts.  Who kills with -9 a logger between its
-reading and its writing takes what it had read: such lines are counted, and only as many as there were such kills, times
-what one read can hold, are allowed.  TORTURE_SECONDS in the environment is how long to go on, 60 by default.
+ours: pysvscan, forked supervisors, pymultilog executed by the run scripts.  Who kills with -9 a logger after it has
+written and before it has taken that out of its pipe makes it come again, and may cut the last line of the first time:
+such lines are counted.  TORTURE_SECONDS in the environment is how long to go on, 60 by default.
 """
 
 import collections
@@ -241,28 +241,26 @@ def test_torture(stage, tmp_path, options, capsys):
     assert scanner.wait(60) == 0
     assert stage.everyone() == []
     written, (logged, broken) = torture.written(), _logged(tmp_path / "logs")
-    lost = {}
+    lost, twice = {}, 0
     for life, marked in written.items():
         numbers = logged.get(life, [])
-        assert numbers == sorted(set(numbers)), f"life {life}: lines twice, or out of order"
-        count = max([marked, *numbers[-1:]])
+        first_times = list(dict.fromkeys(numbers))
+        assert first_times == sorted(first_times), f"life {life}: lines out of order"
+        twice += len(numbers) - len(first_times)
+        count = max([marked, *first_times[-1:]])
         assert count - marked <= 1
-        if len(numbers) != count:
-            lost[life] = count - len(numbers)
+        if len(first_times) != count:
+            lost[life] = count - len(first_times)
     assert set(logged) <= set(written)
-    lines, counts = sum(map(len, logged.values())), torture.counts
+    lines, counts = sum(map(len, logged.values())) - twice, torture.counts
+    warnings = collections.Counter(re.sub(rb"[0-9]+", b"N", line) for line in stage.err().splitlines())
     with capsys.disabled():
         print(f"\ntorture, seed {seed}, {SECONDS:.0f} s: " + ", ".join(f"{n} {what}" for what, n in counts.items()))
         print(
-            f"lives of services {len(written)}; lines in files {lines}, written {lines + sum(lost.values())}, ", end=""
+            f"lives of services {len(written)}; lines written {lines + sum(lost.values())}, in files {lines}, ", end=""
         )
-        print(f"lost {sum(lost.values())} by kill -9 of a logger, lines cut by it {len(broken)}")
-        print(
-            f"warnings: {dict(collections.Counter(re.sub(rb'[0-9]+', b'N', line) for line in stage.err().split(bytes([10])) if line))}"
-        )
-    assert lines > 1000 and b" bytes unread" not in stage.err()
-    if not counts["loggers killed by -9"]:
-        assert not lost and not broken
+        print(f"lost {sum(lost.values())}; after kill -9 of a logger {twice} twice, {len(broken)} cut and there again")
+        print(f"warnings: {dict(warnings)}")
+    assert lines > 1000 and not lost and b" bytes unread" not in stage.err()
     assert len(broken) <= 2 * counts["loggers killed by -9"]
-    assert len(lost) <= counts["loggers killed by -9"]
-    assert sum(lost.values()) <= counts["loggers killed by -9"] * READ_BYTES // len("<1 1 >\n")
+    assert twice <= counts["loggers killed by -9"] * READ_BYTES // len("<1 1 >\n")

@@ -44,6 +44,7 @@ def opened(*words, sleep=None, **how):
 def feed(logger, data, size=1 << 30):
     for at in range(0, len(data), size):
         logger.take(data[at : at + size])
+        logger.settle()
 
 
 def kept(log):
