@@ -1,1 +1,4 @@
-"""The three subjects, one: mail.  Sessions, queue, scheduling and delivery.  A stranger to tcp and supervise."""
+"""The three subjects, one: mail.  A stranger to tcp and supervise.
+
+Its rooms: queue, sending, local, remote, incoming.  What two of them share stands here.
+"""

@@ -8,7 +8,7 @@ nobody goes to the user alias.  In a private home everything does.
 import os
 
 from pyqmail.base.options import Argument, Program, Rest
-from pyqmail.mail import users
+from pyqmail.mail.local import users
 from pyqmail.system.home import find_home
 
 PROGRAM = Program(

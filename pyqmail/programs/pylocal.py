@@ -9,8 +9,8 @@ forwarded message.
 import os
 
 from pyqmail.base.options import Argument, Flag, Program, Rest
-from pyqmail.mail.local_delivery import Delivery, Job, Standard
-from pyqmail.mail.maildir import Names
+from pyqmail.mail.local.delivery import Delivery, Job, Standard
+from pyqmail.mail.local.maildir import Names
 from pyqmail.system.descriptors import keep_from_children
 from pyqmail.system.home import find_home
 
@@ -82,7 +82,7 @@ def deliver(call) -> int:
     home = os.path.abspath(find_home(environ).path)  # now: the delivery changes directory
 
     def queueing():
-        from pyqmail.mail.queueing import Queueing
+        from pyqmail.mail.queue.queueing import Queueing
         from pyqmail.system.driver import BlockingDriver
         from pyqmail.system.home import Home
 

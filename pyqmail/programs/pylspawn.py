@@ -17,8 +17,8 @@ import signal
 
 from pyqmail.base.failure import Temporary
 from pyqmail.base.options import Argument, Flag, Program
-from pyqmail.mail.local_spawner import LocalDeliveries
-from pyqmail.mail.local_worker import limit_open_files
+from pyqmail.mail.local.child import limit_open_files
+from pyqmail.mail.local.spawner import LocalDeliveries
 from pyqmail.mail.spawner import Messages, Native, Spawner, Stock
 from pyqmail.protocol.spawn_stock import NARROW, WIDE
 from pyqmail.system.descriptors import keep_from_children

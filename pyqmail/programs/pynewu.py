@@ -9,7 +9,7 @@ import os
 
 from pyqmail.base.failure import Temporary
 from pyqmail.base.options import Program
-from pyqmail.mail.users import BadFormat, compile_assign
+from pyqmail.mail.local.users import BadFormat, compile_assign
 from pyqmail.system.cdb import NotWritten, write_cdb
 from pyqmail.system.descriptors import read_all
 from pyqmail.system.home import find_home

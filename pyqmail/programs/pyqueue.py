@@ -15,7 +15,7 @@ import stat
 import time
 
 from pyqmail.base.options import Program
-from pyqmail.mail.queueing import CRASHED, INLINE_LIMIT, Queueing, Spool
+from pyqmail.mail.queue.queueing import CRASHED, INLINE_LIMIT, Queueing, Spool
 from pyqmail.protocol.envelope import BadEnvelope, EnvelopeReader
 from pyqmail.system.channel import Unavailable
 from pyqmail.system.driver import BlockingDriver, drive
@@ -122,7 +122,7 @@ async def hand_over(queueing, whole_file, message, envelope):
 
 def write_ourselves(home, whole_file, message, envelope, seconds):
     """Write the queue as its user; only root can become it."""
-    from pyqmail.mail.admission import Origin, admit_alone
+    from pyqmail.mail.queue.admission import Origin, admit_alone
 
     uid = os.getuid()
     if os.geteuid() == 0:

@@ -20,9 +20,9 @@ import socket
 
 from pyqmail.base.failure import Temporary
 from pyqmail.base.options import Program
-from pyqmail.mail.admission import Admission, invokers
-from pyqmail.mail.queue_files import find_queue, hold_writer_lock
-from pyqmail.mail.queue_server import QueueNumbers, QueueServer, most_connections
+from pyqmail.mail.queue.admission import Admission, invokers
+from pyqmail.mail.queue.files import find_queue, hold_writer_lock
+from pyqmail.mail.queue.server import QueueNumbers, QueueServer, most_connections
 from pyqmail.system.descriptors import log, open_standard_descriptors
 from pyqmail.system.home import USERS, find_home
 from pyqmail.system.loop import Loop

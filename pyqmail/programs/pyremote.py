@@ -12,7 +12,7 @@ import os
 import time
 
 from pyqmail.base.options import Program, Rest
-from pyqmail.mail.exchangers import (
+from pyqmail.mail.remote.exchangers import (
     NO_CONNECTION,
     NO_EXCHANGER,
     SOFT_DNS,
@@ -22,8 +22,8 @@ from pyqmail.mail.exchangers import (
     plan_for,
     settle_literal,
 )
-from pyqmail.mail.tcpto import Timeouts
-from pyqmail.mail.transmission import Died, Message, Transmission
+from pyqmail.mail.remote.tcpto import Timeouts
+from pyqmail.mail.remote.transmission import Died, Message, Transmission
 from pyqmail.protocol import resolve_wire, smtp_report
 from pyqmail.system.controls import Controls
 from pyqmail.system.descriptors import write_all

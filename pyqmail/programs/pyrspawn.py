@@ -16,10 +16,10 @@ import signal
 
 from pyqmail.base.failure import Temporary
 from pyqmail.base.options import Flag, Program
-from pyqmail.mail.remote_agent import DEFAULT_AGENT
-from pyqmail.mail.remote_spawner import AgentDeliveries, Sessions
+from pyqmail.mail.remote.agent import DEFAULT_AGENT
+from pyqmail.mail.remote.spawner import AgentDeliveries, Sessions
+from pyqmail.mail.remote.tcpto import clear
 from pyqmail.mail.spawner import Messages, Spawner, Stock
-from pyqmail.mail.tcpto import clear
 from pyqmail.protocol.spawn_stock import NARROW, WIDE
 from pyqmail.system.controls import Controls
 from pyqmail.system.driver import EventDriver

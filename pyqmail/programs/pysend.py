@@ -16,9 +16,9 @@ import signal
 
 from pyqmail.base.numbers import session_processes
 from pyqmail.base.options import Flag, Program, Value
-from pyqmail.mail.manager import Manager, Settings
-from pyqmail.mail.queue_files import find_queue
-from pyqmail.mail.spawner_stock import StockSpawner
+from pyqmail.mail.queue.files import find_queue
+from pyqmail.mail.sending.manager import Manager, Settings
+from pyqmail.mail.sending.spawner_stock import StockSpawner
 from pyqmail.protocol.spawn_stock import NARROW, WIDE
 from pyqmail.system.controls import Controls
 from pyqmail.system.home import Home, find_home
@@ -128,7 +128,7 @@ def prepare(call, loop):
 def enter_queue(home):
     """Return the names of the queue's files, relative to the home.  Raises CannotStart."""
     from pyqmail.base.failure import Failure
-    from pyqmail.mail.queue_files import QueueNames
+    from pyqmail.mail.queue.files import QueueNames
 
     if not os.path.isdir(home.queue):
         raise CannotStart("unable to switch to queue directory")
@@ -158,14 +158,14 @@ def spawners(call, loop, before_write):
     if not call.native:
         width = WIDE if call.wide else NARROW
         return StockSpawner(loop, *LOCAL, width, before_write), StockSpawner(loop, *REMOTE, width, before_write)
-    from pyqmail.mail.spawner_native import NativeLocal, NativeRemote
+    from pyqmail.mail.sending.spawner_native import NativeLocal, NativeRemote
 
     pairs = [REMOTE, *((MORE + 2 * index, MORE + 1 + 2 * index) for index in range(call.sessions - 1))]
     return NativeLocal(loop, *LOCAL, before_write), NativeRemote(loop, pairs, before_write)
 
 
 def resolving(loop, controls, clock, lost):
-    from pyqmail.mail.resolving import Resolving
+    from pyqmail.mail.sending.resolving import Resolving
     from pyqmail.system.interfaces import own_addresses
 
     return Resolving(loop, *RESOLVE, controls, own_addresses, clock, lost)

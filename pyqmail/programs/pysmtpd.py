@@ -14,8 +14,8 @@ connection; one that cannot be read is a 421 and never its default.
 """
 
 from pyqmail.base.options import Program, Rest
-from pyqmail.mail.acceptance import CONTROLS
-from pyqmail.mail.reception import Reception
+from pyqmail.mail.incoming.acceptance import CONTROLS
+from pyqmail.mail.incoming.reception import Reception
 from pyqmail.system.driver import BlockingDriver, drive
 from pyqmail.system.home import find_home
 

@@ -19,6 +19,15 @@ BELOW = {
     "programs": {"mail", "tcp", "supervise", "protocol", "system", "base"},
 }
 
+# The rooms of mail: which others they know.  The modules that stand beside them know none
+ROOMS_OF_MAIL = {
+    "queue": set(),
+    "remote": set(),
+    "local": {"queue"},
+    "incoming": {"queue"},
+    "sending": {"queue", "remote"},
+}
+
 
 def modules():
     for folder, _, files in os.walk(os.path.join(ROOT, "pyqmail")):
@@ -55,6 +64,16 @@ def test_imports_point_down(path):
         parts = name.split(".")
         if parts[0] == "pyqmail" and len(parts) > 1:
             assert parts[1] == layer or parts[1] in BELOW[layer], f"{path}:{line} imports {name}"
+
+
+@pytest.mark.parametrize("path", [path for path in ALL if path.startswith("pyqmail/mail/")])
+def test_rooms_of_mail(path):
+    room, *inner = path.split("/")[2:]
+    known = ROOMS_OF_MAIL[room] | {room} if inner else set()
+    for name, line in imports(path):
+        parts = name.split(".")
+        if parts[:2] == ["pyqmail", "mail"] and len(parts) > 2 and parts[2] in ROOMS_OF_MAIL:
+            assert parts[2] in known, f"{path}:{line} imports {name}"
 
 
 def test_only_the_registry_imports_by_name():

@@ -20,9 +20,9 @@ import time
 
 import pytest
 
-from pyqmail.mail import completion, passes, preprocessing
-from pyqmail.mail.admission import Admission, Origin
-from pyqmail.mail.queue_files import QueueNames, state_of
+from pyqmail.mail.queue.admission import Admission, Origin
+from pyqmail.mail.queue.files import QueueNames, state_of
+from pyqmail.mail.sending import completion, passes, preprocessing
 from pyqmail.programs import pyclean, pysend
 from pyqmail.protocol import envelope, native, queue_wire, resolve_wire, spawn_stock
 from pyqmail.protocol.frames import strings
@@ -30,7 +30,7 @@ from pyqmail.system.descriptors import arrange
 from pyqmail.system.home import Home
 
 # what a process imports by itself only once it needs it
-from pyqmail.mail import resolving, spawner_native  # noqa: F401 isort: skip
+from pyqmail.mail.sending import resolving, spawner_native  # noqa: F401 isort: skip
 from pyqmail.system import interfaces  # noqa: F401 isort: skip
 
 DIED = 137

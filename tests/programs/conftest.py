@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from pyqmail.mail.queue_files import QueueNames, pull_trigger
+from pyqmail.mail.queue.files import QueueNames, pull_trigger
 from pyqmail.protocol import envelope, native, resolve_wire, spawn_stock
 from pyqmail.protocol.frames import strings
 from pyqmail.system.processes import spawn

@@ -1,4 +1,4 @@
-"""The rules of the search are in tests/mail/test_users.py; here is the program, against the system's own password database."""
+"""The rules of the search are in tests/mail/local/test_users.py; here is the program, against the system's own password database."""
 
 import os
 import pwd

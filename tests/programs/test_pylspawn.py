@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from pyqmail.mail.local_spawner import report_for
+from pyqmail.mail.local.spawner import report_for
 from pyqmail.protocol import native, spawn_stock
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from pyqmail.mail.queue_files import find_queue, hold_writer_lock
+from pyqmail.mail.queue.files import find_queue, hold_writer_lock
 from pyqmail.protocol.envelope import format_envelope
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -190,4 +190,4 @@ def test_it_imports_little():
     assert "pyqmail.programs.pyqueue" in said
     slow = "asyncio re subprocess typing logging tempfile random shutil dataclasses click dns"
     assert set(said).isdisjoint(slow.split())
-    assert set(said).isdisjoint({"pyqmail.mail.admission", "pyqmail.base.controls"})
+    assert set(said).isdisjoint({"pyqmail.mail.queue.admission", "pyqmail.base.controls"})

@@ -13,9 +13,9 @@ import time
 
 import pytest
 
-from pyqmail.mail.queue_files import find_queue
-from pyqmail.mail.queue_server import CONNECTIONS_OF_UID, COPIES_OF_UID
-from pyqmail.mail.queueing import Queueing, Spool
+from pyqmail.mail.queue.files import find_queue
+from pyqmail.mail.queue.queueing import Queueing, Spool
+from pyqmail.mail.queue.server import CONNECTIONS_OF_UID, COPIES_OF_UID
 from pyqmail.protocol import queue_wire
 from pyqmail.protocol.envelope import format_envelope
 from pyqmail.protocol.queue_wire import DESCRIPTORS, INLINE

@@ -5,7 +5,20 @@ import os
 import pytest
 
 from pyqmail.protocol.local_wire import (
-    ACCOUNT, DELIVER, DONE, LOOKUP, NEED, OUTPUT, PACKET_LIMIT, Malformed, code_body, deliver, pack, split_code, split_deliver, unpack,
+    ACCOUNT,
+    DELIVER,
+    DONE,
+    LOOKUP,
+    NEED,
+    OUTPUT,
+    PACKET_LIMIT,
+    Malformed,
+    code_body,
+    deliver,
+    pack,
+    split_code,
+    split_deliver,
+    unpack,
 )  # fmt: skip
 
 TRANSCRIPT = os.path.join(os.path.dirname(os.path.dirname(__file__)), "transcripts/local-wire.txt")

@@ -1,0 +1,174 @@
+"""Warm workers of pylspawn: forked, given up to one user, then one delivery after another over a socket.
+
+Before anything of the user is touched the worker has the user's group, groups and uid, no descriptor but its socket,
+the umask and the limits of a program that was started for this.  A delivery leaves nothing behind: the
+working directory is set back, variables go to programs only.  The wire is protocol/local_wire.py.
+"""
+
+import os
+import resource
+import signal
+import socket
+import traceback  # before the fork: a user may not be able to read our installation
+
+from pyqmail.mail.local import users
+from pyqmail.mail.local.delivery import Delivery, Job
+from pyqmail.mail.local.maildir import Names
+from pyqmail.mail.queue.queueing import Queueing
+from pyqmail.mail.spawner import Collected
+from pyqmail.protocol import local_wire
+from pyqmail.system.channel import receive_with
+from pyqmail.system.descriptors import arrange, write_all
+from pyqmail.system.driver import BlockingDriver
+from pyqmail.system.processes import exit_code, spawn
+
+SOCKET = 3
+
+
+def settle(socket_fd: int, home, open_files: int) -> None:
+    """Make a forked child fit for work: its descriptors, directory, umask, signals and limits.  Raises OSError."""
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    arrange({0: null, 1: null, 2: null, SOCKET: socket_fd})
+    os.set_inheritable(SOCKET, False)
+    limit_open_files(open_files)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.umask(0o077)
+    os.chdir(home.path)
+
+
+def limit_open_files(soft: int) -> int:
+    """Set the soft limit of open files, as far as the hard one allows; returns what it was."""
+    before, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY:
+        soft = min(soft, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return before
+
+
+def give_up_to(uid: int, gid: int, root_allowed: bool) -> int:
+    """Become uid with gid as the only group; returns 0, else the exit code that says why not."""
+    try:
+        if not (os.getuid() == os.geteuid() == uid and os.getuid()):
+            if os.getuid() == 0:
+                os.setgroups([gid])
+                os.setresgid(gid, gid, gid)
+            os.setresuid(uid, uid, uid)
+    except (OSError, OverflowError):
+        return users.BUG
+    if os.getresuid() != (uid, uid, uid):
+        return users.BUG
+    return 0 if uid or root_allowed else users.ROOT
+
+
+def serve_deliveries(home, default: bytes, environ) -> int:
+    """Make deliveries until the socket ends.  environ is what programs inherit; default as for qmail-local."""
+    names, queueing = Names(), Queueing(BlockingDriver(), home)
+
+    def queue_at_home():
+        os.chdir(home.path)
+        return queueing
+
+    def deliver(sock, body, descriptors):
+        user, home_directory, local, dash, ext, domain, sender = local_wire.split_deliver(body)
+        job = Job(user, home_directory, local, dash, ext, domain, sender, default)
+        output = Output(sock)
+        try:
+            code = Delivery(job, descriptors[0], environ, output, queue_at_home, names).run()
+        except Exception:
+            output.complain(os.fsencode(traceback.format_exc()))
+            code = 111
+        os.chdir(home.path)
+        return local_wire.pack(local_wire.DONE, local_wire.code_body(code, output.close()))
+
+    return _serve(local_wire.DELIVER, deliver)
+
+
+def serve_lookups(program: str | None, environ) -> int:
+    """Look users up in the password database until the socket ends; with a program, by running that."""
+
+    def look_up(sock, body, descriptors):
+        try:
+            fields = run_getpw(program, body, environ) if program else _find(body).pack()
+        except users.Unknown as unknown:
+            return local_wire.pack(local_wire.ACCOUNT, local_wire.code_body(unknown.code))
+        return local_wire.pack(local_wire.ACCOUNT, local_wire.code_body(0, fields))
+
+    return _serve(local_wire.LOOKUP, look_up)
+
+
+def run_getpw(program: str, local: bytes, environ) -> bytes:
+    """Return what a program with qmail-getpw's interface prints.  Raises Unknown with its exit code, or 121, 118."""
+    ours, theirs = os.pipe2(os.O_CLOEXEC)
+    try:
+        pid = spawn([os.fsencode(program), local], environ, environ.get(b"PATH"), {1: theirs})
+    except OSError:
+        os.close(ours)
+        raise users.Unknown(users.NO_GETPW) from None
+    finally:
+        os.close(theirs)
+    fields = b""
+    while len(fields) < local_wire.PACKET_LIMIT - 100 and (piece := os.read(ours, 4096)):
+        fields += piece
+    os.close(ours)
+    code = exit_code(os.waitpid(pid, 0)[1])
+    if code != 0:
+        raise users.Unknown(users.SYSTEM if code is None else code)
+    return fields
+
+
+class Output:
+    """What a delivery writes: kept here until a program runs, in the spawner's pipe from then on, all in its order."""
+
+    def __init__(self, sock) -> None:
+        self._sock, self._own, self._pipe = sock, Collected(), None
+
+    def say(self, text: bytes) -> None:
+        if self._pipe is None:
+            self._own.add(text)
+            return
+        try:
+            write_all(self._pipe, text)
+        except OSError:
+            pass
+
+    complain = say
+
+    def descriptors(self) -> tuple[int, int]:
+        if self._pipe is None:
+            self._sock.send(local_wire.pack(local_wire.NEED))
+            packet, descriptors = receive_with(self._sock, local_wire.PACKET_LIMIT, 1)
+            if not packet or local_wire.unpack(packet)[0] != local_wire.OUTPUT:
+                os._exit(111)  # the spawner has gone: nobody will hear what comes of this
+            own = self._own.text
+            self._own = Collected()
+            self._pipe = descriptors[0] if descriptors else os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC)
+            if own:
+                self.say(own)
+        return self._pipe, self._pipe
+
+    def close(self) -> bytes:
+        """Return what is not in the pipe."""
+        if self._pipe is not None:
+            os.close(self._pipe)
+        return self._own.text
+
+
+def _serve(expected, work):
+    sock = socket.socket(fileno=SOCKET)
+    while True:
+        packet, descriptors = receive_with(sock, local_wire.PACKET_LIMIT, 1)
+        if not packet:
+            return 0
+        kind, body = local_wire.unpack(packet)
+        if kind != expected:
+            return 111
+        answer = work(sock, body, descriptors)
+        for fd in descriptors:
+            os.close(fd)
+        sock.send(answer)
+
+
+def _find(local):
+    import pwd
+
+    return users.find_in_passwd(local, pwd.getpwnam)

@@ -1,0 +1,204 @@
+"""The workers of one user: how many there are, what waits for them, and the process of each.
+
+A few are started as soon as all are busy, more only after a task has waited a moment.  What has been idle for a
+few seconds is dismissed.  What a worker does in its process is in child.py.
+"""
+
+import collections
+import os
+import signal
+import socket
+import time
+
+from pyqmail.mail.local import child
+from pyqmail.mail.spawner import NO_FORK
+from pyqmail.protocol import local_wire
+from pyqmail.protocol.frames import Malformed
+from pyqmail.system.channel import send_with
+from pyqmail.system.loop import READ
+from pyqmail.system.processes import exit_code, fork
+
+IDLE_SECONDS = 3.0
+PATIENCE_SECONDS = 0.02  # how long a task waits for a busy worker before more are started
+AT_ONCE = 2 * (os.cpu_count() or 1)  # workers of one user that are started without waiting: their fsyncs overlap
+
+
+class Crew:
+    """The workers of one user and what waits for them.
+
+    A task has begin(worker), receive(worker, kind, body) -> whether the worker is done with it, and lost(code).
+    """
+
+    def __init__(self, deliveries, key, work) -> None:
+        self._deliveries, self._loop, self._key, self._work = deliveries, deliveries.loop, key, work
+        self._workers, self._idle, self._waiting, self._timer = set(), [], collections.deque(), None
+        self._sweeper = None
+
+    def submit(self, task) -> None:
+        self._waiting.append(task)
+        self._assign()
+
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.kill()
+        for worker in self._workers:
+            os.waitpid(worker.pid, 0)
+
+    def idle(self, worker) -> None:
+        """A worker has nothing to do any more."""
+        if self._waiting:
+            self._give(worker)
+            return
+        worker.idle_since = time.monotonic()
+        self._idle.append(worker)
+        if self._sweeper is None:
+            self._sweeper = self._loop.after(IDLE_SECONDS, self._sweep)
+
+    def gone(self, worker) -> None:
+        """A worker has ended."""
+        self._workers.discard(worker)
+        if worker in self._idle:
+            self._idle.remove(worker)
+        if self._waiting:
+            self._assign()
+        elif not self._workers and self._sweeper is None:
+            self._deliveries.forget_crew(self._key)
+
+    def _assign(self):
+        while self._waiting and self._idle:
+            self._give(self._idle.pop())
+        while self._waiting and len(self._workers) < min(AT_ONCE, self._deliveries.most):
+            if not self._enlarge():
+                return
+        if self._waiting and self._timer is None and len(self._workers) < self._deliveries.most:
+            self._timer = self._loop.after(PATIENCE_SECONDS, self._reinforce)
+
+    def _give(self, worker):
+        task = self._waiting.popleft()
+        if not worker.take(task):
+            self._waiting.appendleft(task)  # the worker has just died; the next to come takes it
+
+    def _reinforce(self):
+        """Orders have waited: start as many workers again as there are, if so many are needed."""
+        self._timer = None
+        for _ in range(min(len(self._waiting), len(self._workers) or 1, self._deliveries.most - len(self._workers))):
+            if not self._waiting or not self._enlarge():
+                return
+        self._assign()
+
+    def _enlarge(self):
+        """Start a worker and give it the first task; False if that cannot be had now."""
+        try:
+            worker = Worker(self._deliveries, self, self._work)
+        except OSError:
+            if not self._workers:
+                while self._waiting:
+                    self._waiting.popleft().refuse(NO_FORK)
+            return False
+        self._workers.add(worker)
+        self._give(worker)
+        return True
+
+    def _sweep(self):
+        """Dismiss workers that have been idle for long; the longest idle stand first."""
+        self._sweeper = None
+        now = time.monotonic()
+        while self._idle and self._idle[0].idle_since + IDLE_SECONDS <= now:
+            self._idle.pop(0).dismiss()
+        if self._idle:
+            self._sweeper = self._loop.at(self._idle[0].idle_since + IDLE_SECONDS, self._sweep)
+        elif not self._workers:
+            self._deliveries.forget_crew(self._key)
+
+
+class Worker:
+    """One worker process and our end of its socket.  Raises OSError if it cannot be had."""
+
+    def __init__(self, deliveries, crew, work) -> None:
+        self._loop, self._crew, self._task, self.idle_since = deliveries.loop, crew, None, 0.0
+        self._has_ended = False
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            self.pid = fork_watched(self._loop, lambda: self._become(deliveries, theirs.fileno(), work), self._exited)
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        ours.setblocking(False)
+        self._sock = ours
+        self._loop.watch(ours.fileno(), READ, lambda _: self._receive())
+
+    def take(self, task) -> bool:
+        """Begin a task; False if the worker is no longer there."""
+        self._task = task
+        try:
+            task.begin(self)
+        except OSError:
+            self._task = None
+            self.kill()
+            return False
+        return True
+
+    def send(self, packet, descriptors=()) -> None:
+        """Raises OSError."""
+        if self._sock is None:
+            raise BrokenPipeError
+        send_with(self._sock, packet, descriptors)
+
+    def dismiss(self) -> None:
+        """Let it end: it reads the end of its socket."""
+        if self._sock is not None:
+            self._loop.forget(self._sock.fileno())
+            self._sock.close()
+            self._sock = None
+
+    def kill(self) -> None:
+        self.dismiss()
+        if not self._has_ended:
+            os.kill(self.pid, signal.SIGKILL)
+
+    def _become(self, deliveries, socket_fd, work):
+        deliveries.loop.abandon()
+        child.settle(socket_fd, deliveries.home, deliveries.open_files)
+        return work()
+
+    def _receive(self):
+        while self._sock is not None:
+            try:
+                packet = self._sock.recv(local_wire.PACKET_LIMIT)
+                if not packet:
+                    self.dismiss()
+                    return
+                kind, body = local_wire.unpack(packet)
+                if self._task is None:
+                    raise Malformed("nothing was asked")
+                if self._task.receive(self, kind, body):
+                    self._task = None
+                    self._crew.idle(self)
+            except BlockingIOError:
+                return
+            except (OSError, Malformed):
+                self.kill()
+
+    def _exited(self, status):
+        self._has_ended = True
+        if self._sock is not None:
+            self._receive()  # it may have answered before it ended
+        self.dismiss()
+        task, self._task = self._task, None
+        if task is not None:
+            task.lost(exit_code(status))
+        self._crew.gone(self)
+
+
+def fork_watched(loop, work, ended) -> int:
+    """Fork a child that does work(), whose end calls ended(wait status).  Raises OSError: then there is no child."""
+    pid = fork(work, "pylocal")
+    try:
+        loop.on_exit(pid, ended)
+    except OSError:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
+    return pid

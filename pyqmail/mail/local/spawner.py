@@ -1,0 +1,325 @@
+"""The local spawner: for each order find the user, have a worker of that user deliver, report how it ended.
+
+Workers are forked when there is work for a user and end when there has been none for a few seconds; quick
+deliveries share them, slow ones do not wait for each other (crew.py).  With `execute_each` each
+delivery is a process that becomes pylocal, as with the original.
+"""
+
+import os
+
+from pyqmail.base.failure import is_temporary
+from pyqmail.mail.local import child, users
+from pyqmail.mail.local.crew import Crew, fork_watched
+from pyqmail.mail.spawner import NO_FORK, NO_PIPE, Collected, Refused, report_text
+from pyqmail.protocol import local_wire
+from pyqmail.protocol.frames import Malformed
+from pyqmail.system.cdb import Reader
+from pyqmail.system.descriptors import arrange
+from pyqmail.system.loop import READ
+from pyqmail.system.processes import execute, exit_code, reset_signals
+
+CRASHED = b"Zqmail-local crashed.\n"
+OUT_OF_MEMORY = b"Zqmail-spawn out of memory. (#4.3.0)\n"
+DEFERRALS = (111, 71, 74, 75)
+
+# exit code of qmail-local or of what stands before it -> report, whatever was written.  qmail-local.md section 1.3
+REPORTS = {
+    users.BUG: b"ZInternal qmail-lspawn bug.\n",
+    users.ROOT: b"ZNot allowed to perform deliveries as root.\n",
+    users.NFS: b"ZNFS failure in qmail-local.\n",
+    users.NO_ALIAS: b"ZUnable to find alias user!\n",
+    users.CDB: b"ZTrouble reading users/cdb in qmail-lspawn.\n",
+    users.SYSTEM: b"ZTemporary failure in qmail-lspawn.\n",
+    119: b"ZOut of memory in qmail-lspawn.\n",
+    120: b"ZUnable to run qmail-local.\n",
+    users.NO_GETPW: b"ZUnable to run qmail-getpw.\n",
+    126: b"DUnable to run qmail-local.\n",
+}
+
+
+def report_for(code: int | None, output: bytes) -> bytes:
+    """Return the report for an exit code of qmail-local, None if a signal killed it, and what it wrote."""
+    if code is None:
+        return CRASHED
+    if code in REPORTS:
+        return REPORTS[code]
+    return report_text(b"K" if code == 0 else b"Z" if code in DEFERRALS else b"D", output)
+
+
+class LocalDeliveries:
+    """Makes the deliveries of a spawner.  deliver(order) must be followed by one report(number, text).
+
+    most is how many there can be at once; open_files the limit that programs get.
+    """
+
+    def __init__(self, loop, home, default, environ, execute_each, most, open_files) -> None:
+        self.loop, self.home, self.default, self.environ = loop, home, default, environ
+        self.most, self.open_files = most, open_files
+        self.report = None  # set by whoever has the spawner
+        self._execute_each = execute_each
+        self._owner = home.owner()
+        self._owner_gid = None if self._owner is None else home.gid("nofiles")
+        self._assigned = Assigned(f"{home.users}/cdb")
+        self._crews = {}
+
+    def deliver(self, order) -> None:
+        local, _, domain = order.recipient.rpartition(b"@")
+        try:
+            if not local:
+                raise Refused(b"K")
+            account = self._assigned.find(local)
+            if account is None and self._owner is not None:
+                account = users.find_in_private_home(self.home, local)
+        except users.Unknown as unknown:
+            self._refuse(order, report_for(unknown.code, b""))
+        except Refused as refused:
+            self._refuse(order, refused.report)
+        except OSError:
+            self._refuse(order, REPORTS[users.SYSTEM])
+        else:
+            if account is None:
+                self._crew(None, self._look_up).submit(Lookup(self, order, local, domain))
+            else:
+                self.start(order, account, local, domain)
+
+    def start(self, order, account, local, domain) -> None:
+        """Go on with an order whose user is known."""
+        uid, gid = (account.uid, account.gid) if self._owner is None else (self._owner, self._owner_gid)
+        if self._execute_each:
+            Executed(self, order, account, uid, gid, local, domain).start()
+            return
+        fields = account.user, account.home, local, account.dash, account.ext, domain, order.sender
+        try:
+            packet = local_wire.deliver(*fields)
+        except Malformed:
+            self._refuse(order, OUT_OF_MEMORY)
+            return
+        self._crew((uid, gid), lambda: self._work_for(uid, gid)).submit(Handed(self, order, packet))
+
+    def finish(self, order, report) -> None:
+        self.report(order.number, report)
+
+    def close(self) -> None:
+        """End all workers; none has anything to do."""
+        for crew in self._crews.values():
+            crew.close()
+
+    def is_root_allowed(self) -> bool:
+        return self._owner == 0
+
+    def forget_crew(self, key) -> None:
+        self._crews.pop(key, None)
+
+    def _refuse(self, order, report):
+        os.close(order.message)
+        self.report(order.number, report)
+
+    def _crew(self, key, work):
+        crew = self._crews.get(key)
+        if crew is None:
+            crew = self._crews[key] = Crew(self, key, work)
+        return crew
+
+    def _work_for(self, uid, gid):
+        """What a worker of one user does, in its process."""
+        code = child.give_up_to(uid, gid, self.is_root_allowed())
+        return code or child.serve_deliveries(self.home, self.default, self.environ)
+
+    def _look_up(self):
+        """What a worker that reads the password database does, in its process."""
+        if os.getuid() == 0:
+            try:
+                uid, gid = self.home.uid("qmailp"), self.home.gid("nofiles")
+            except LookupError:
+                return users.NO_GETPW
+            code = child.give_up_to(uid, gid, False)
+            if code:
+                return code
+        return child.serve_lookups("pygetpw" if self._execute_each else None, self.environ)
+
+
+class Assigned:
+    """users/cdb, opened again whenever another file stands there."""
+
+    def __init__(self, path: str) -> None:
+        self._path, self._reader, self._stamp = path, None, None
+
+    def find(self, local: bytes):
+        """Return the account of a local part; None if it has none or there is no users/cdb.  Raises Unknown."""
+        try:
+            seen = os.stat(self._path)
+            stamp = seen.st_ino, seen.st_dev, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_size
+            if stamp != self._stamp:
+                self.close()
+                self._reader, self._stamp = Reader(self._path), stamp
+            return users.find_assigned(self._reader.get, local)
+        except FileNotFoundError:
+            self.close()
+            return None
+        except OSError:
+            self.close()
+            raise users.Unknown(users.CDB) from None
+
+    def close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+        self._reader = self._stamp = None
+
+
+class Lookup:
+    """The task of finding an order's user in the password database."""
+
+    def __init__(self, deliveries, order, local, domain) -> None:
+        self._deliveries, self._order, self._local, self._domain = deliveries, order, local, domain
+
+    def begin(self, worker) -> None:
+        worker.send(local_wire.pack(local_wire.LOOKUP, self._local))
+
+    def receive(self, worker, kind, body) -> bool:
+        if kind != local_wire.ACCOUNT:
+            raise Malformed("not an account")
+        code, fields = local_wire.split_code(body)
+        try:
+            if code:
+                raise users.Unknown(code)
+            account = users.unpack(fields)
+        except users.Unknown as unknown:
+            self.refuse(report_for(unknown.code, b""))
+        else:
+            self._deliveries.start(self._order, account, self._local, self._domain)
+        return True
+
+    def lost(self, code) -> None:
+        self.refuse(report_for(users.SYSTEM if code in (None, 0, 111) else code, b""))
+
+    def refuse(self, report) -> None:
+        os.close(self._order.message)
+        self._deliveries.finish(self._order, report)
+
+
+class Delivering:
+    """What a delivery in any process has: output read to its end, an exit code, one report when both are there."""
+
+    def __init__(self, deliveries, order) -> None:
+        self._deliveries, self._order = deliveries, order
+        self._collected, self._pipe, self._code, self._has_ended = Collected(), None, None, False
+
+    def refuse(self, report) -> None:
+        if self._order.message is not None:
+            self._close_message()
+        self._deliveries.finish(self._order, report)
+
+    def _make_pipe(self):
+        """Return the end to write to.  Raises OSError."""
+        self._pipe, theirs = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self._pipe, False)
+        os.set_blocking(theirs, True)
+        self._deliveries.loop.watch(self._pipe, READ, lambda _: self._read())
+        return theirs
+
+    def _close_message(self):
+        os.close(self._order.message)
+        self._order.message = None
+
+    def _ended(self, code):
+        self._code, self._has_ended = code, True
+        if self._pipe is None:
+            self._deliveries.finish(self._order, report_for(self._code, self._collected.text))
+
+    def _read(self):
+        try:
+            data = os.read(self._pipe, 65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        self._collected.add(data)
+        if not data:
+            self._close_pipe()
+            if self._has_ended:
+                self._ended(self._code)
+
+    def _close_pipe(self):
+        self._deliveries.loop.forget(self._pipe)
+        os.close(self._pipe)
+        self._pipe = None
+
+
+class Handed(Delivering):
+    """The task of a delivery in a warm worker."""
+
+    def __init__(self, deliveries, order, packet) -> None:
+        super().__init__(deliveries, order)
+        self._packet = packet
+
+    def begin(self, worker) -> None:
+        worker.send(self._packet, (self._order.message,))
+        self._close_message()
+
+    def receive(self, worker, kind, body) -> bool:
+        if kind == local_wire.NEED and self._pipe is None:
+            self._give_pipe(worker)
+            return False
+        if kind != local_wire.DONE:
+            raise Malformed("not the end of a delivery")
+        code, text = local_wire.split_code(body)
+        self._collected.add(text)
+        self._ended(code)
+        return True
+
+    def lost(self, code) -> None:
+        self._ended(code or None)  # a worker that ends before it says so has not delivered
+
+    def _give_pipe(self, worker):
+        try:
+            theirs = self._make_pipe()
+        except OSError:
+            worker.send(local_wire.pack(local_wire.OUTPUT))
+            return
+        try:
+            worker.send(local_wire.pack(local_wire.OUTPUT), (theirs,))
+        finally:
+            os.close(theirs)
+
+
+class Executed(Delivering):
+    """A delivery in a process of its own that becomes pylocal, found in PATH."""
+
+    def __init__(self, deliveries, order, account, uid, gid, local, domain) -> None:
+        super().__init__(deliveries, order)
+        self._account, self._identity = account, (uid, gid)
+        self._local, self._domain = local, domain
+
+    def start(self) -> None:
+        try:
+            theirs = self._make_pipe()
+        except OSError:
+            self.refuse(NO_PIPE)
+            return
+        try:
+            fork_watched(
+                self._deliveries.loop, lambda: self._become(theirs), lambda status: self._ended(exit_code(status))
+            )
+        except OSError:
+            self._close_pipe()
+            self.refuse(NO_FORK)
+        else:
+            self._close_message()
+        finally:
+            os.close(theirs)
+
+    def _become(self, output):
+        deliveries, account = self._deliveries, self._account
+        deliveries.loop.abandon()
+        child.limit_open_files(deliveries.open_files)
+        arrange({0: self._order.message, 1: output, 2: output})
+        os.umask(0o077)
+        os.chdir(deliveries.home.path)
+        code = child.give_up_to(*self._identity, deliveries.is_root_allowed())
+        if code:
+            return code
+        words = [b"pylocal", b"--", account.user, account.home, self._local, account.dash, account.ext]
+        words += [self._domain, self._order.sender, deliveries.default]
+        reset_signals()
+        error = execute(words, deliveries.environ, deliveries.environ.get(b"PATH"))
+        return 120 if is_temporary(error) else 126

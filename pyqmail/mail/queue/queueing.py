@@ -1,0 +1,291 @@
+"""Queueing a message from one of our programs: the client side of pyqueued, and of a foreign QMAILQUEUE.
+
+    message = Spool()
+    message.write(...)                                  # any number of times; never raises
+    outcome = await queueing.queue(message, format_envelope(sender, recipients), environ)
+    message.close()
+    text = outcome_text(outcome)                        # b"" success, b"D..." permanent, b"Z..." temporary
+
+Whatever is not certain is temporary: a connection that breaks after the message was sent may mean that it is
+queued, and the sender will try again.
+"""
+
+import os
+
+from pyqmail.base.failure import Failure
+from pyqmail.protocol import queue_wire
+from pyqmail.protocol.queue_wire import DESCRIPTORS, INLINE, INLINE_LIMIT, Malformed
+from pyqmail.system.channel import Gone, Unavailable
+from pyqmail.system.descriptors import write_all
+from pyqmail.system.driver import BlockingDriver
+from pyqmail.system.loop import TimedOut
+from pyqmail.system.processes import exit_code, find_ours, fork
+
+IN_MEMORY_BYTES = 1 << 20
+MEMORY_BYTES = 64 << 20
+TEXT_DESCRIPTOR = 6
+TEXT_BYTES = 255
+INLINE_SECONDS = 600
+DESCRIPTORS_SECONDS = 3600
+CRASHED = -1
+
+# exit code of qmail-queue -> text; D permanent, Z temporary
+TEXTS = {
+    0: b"",
+    11: b"Denvelope address too long for qq (#5.1.3)",
+    31: b"Dmail server permanently rejected message (#5.3.0)",
+    51: b"Zqq out of memory (#4.3.0)",
+    52: b"Zqq timeout (#4.3.0)",
+    53: b"Zqq write error or disk full (#4.3.0)",
+    54: b"Zqq read error (#4.3.0)",
+    55: b"Zqq unable to read configuration (#4.3.0)",
+    56: b"Zqq trouble making network connection (#4.3.0)",
+    61: b"Zqq trouble in home directory (#4.3.0)",
+    **dict.fromkeys((62, 63, 64, 65, 66), b"Zqq trouble creating files in queue (#4.3.0)"),
+    71: b"Zmail server temporarily rejected message (#4.3.0)",
+    72: b"Zconnection to mail server timed out (#4.4.1)",
+    73: b"Zconnection to mail server rejected (#4.4.1)",
+    74: b"Zcommunication with mail server failed (#4.4.2)",
+    81: b"Zqq internal bug (#4.3.0)",
+    91: b"Zqq internal bug (#4.3.0)",
+    115: b"Denvelope address too long for qq (#5.1.3)",
+    120: b"Zunable to exec qq (#4.3.0)",
+}
+
+
+_ONE_LINE = bytes(32 if c in b"\r\n" else c for c in range(256))  # the text goes into one line of SMTP
+
+
+class Outcome:
+    """What became of a message: qmail-queue's exit code, the qp, its own text for 82.
+
+    exit_code is CRASHED if a signal killed it.  qp is 0 if pyqueued did not queue it.
+    """
+
+    __slots__ = ("exit_code", "qp", "text")
+
+    def __init__(self, exit_code: int, qp: int = 0, text: bytes = b"") -> None:
+        self.exit_code, self.qp, self.text = exit_code, qp, text
+
+
+def outcome_text(outcome: Outcome) -> bytes:
+    """Return what callers are told: empty for success, else D or Z and a text.  Source: qmail_close()"""
+    code, own = outcome.exit_code, outcome.text.rstrip(b"\r\n").translate(_ONE_LINE)
+    if code == CRASHED:
+        return b"Zqq crashed (#4.3.0)"
+    if code == 82 and len(own) > 2:
+        return own
+    text = TEXTS.get(code)
+    if text is None:
+        text = b"Dqq permanent problem (#5.3.0)" if 11 <= code <= 40 else b"Zqq temporary problem (#4.3.0)"
+    return text
+
+
+class Memory:
+    """What all mail that one process is being sent may hold in memory together: many slow clients are many messages."""
+
+    __slots__ = ("_free",)
+
+    def __init__(self, limit_bytes: int = MEMORY_BYTES) -> None:
+        self._free = limit_bytes
+
+    def take(self, size: int) -> bool:
+        """Return whether there is room for so many bytes more; they are then to be given back."""
+        if size > self._free:
+            return False
+        self._free -= size
+        return True
+
+    def give(self, size: int) -> None:
+        self._free += size
+
+
+class Spool:
+    """A message while it arrives: in memory as long as it is small, then in an unlinked file below $TMPDIR.
+
+    memory is what it shares with others; without room there it is a file at once.
+
+    Never raises: once a write has failed, `failed` is True, the rest is dropped and queueing it gives 53.
+    """
+
+    __slots__ = ("size", "failed", "_text", "_fd", "_limit", "_memory", "_held")
+
+    def __init__(self, in_memory_bytes: int = IN_MEMORY_BYTES, memory: Memory | None = None) -> None:
+        self.size, self.failed = 0, False
+        self._text, self._fd, self._limit = bytearray(), -1, in_memory_bytes
+        self._memory, self._held = memory or Memory(in_memory_bytes), 0
+
+    def write(self, data: bytes) -> None:
+        if self.failed:
+            return
+        self.size += len(data)
+        try:
+            if self._fd < 0 and (self.size > self._limit or not self._memory.take(len(data))):
+                self._fd = _unlinked_file()
+                write_all(self._fd, self._text)
+                self._let_go()
+            if self._fd >= 0:
+                write_all(self._fd, data)
+            else:
+                self._held += len(data)
+                self._text += data  # not a list of pieces: a client may send two bytes at a time
+        except OSError:
+            self.failed = True
+
+    @property
+    def in_memory(self) -> bool:
+        return self._fd < 0
+
+    def content(self) -> bytes:
+        """Return the whole message; only while it is in memory."""
+        return bytes(self._text)
+
+    def descriptor(self) -> int:
+        """Return a descriptor of the whole message, at its start.  It stays the spool's.  Raises OSError."""
+        if self._fd < 0:
+            fd = os.memfd_create("message", os.MFD_CLOEXEC)
+            self._fd = fd
+            write_all(fd, self._text)
+            self._text = bytearray()  # what it held it still does, as a file in memory
+        os.lseek(self._fd, 0, os.SEEK_SET)
+        return self._fd
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
+        self._let_go()
+
+    def _let_go(self):
+        self._memory.give(self._held)
+        self._text, self._held = bytearray(), 0
+
+
+class Queueing:
+    """Hands messages to the queue for one process; keeps its connection to pyqueued open between them.
+
+    The process's working directory must be the qmail home: QMAILQUEUE is relative to it.  Over the blocking
+    driver a message is written into the queue by ourselves if nobody listens and we may; a resident never does
+    that in its loop.
+    """
+
+    def __init__(self, driver, home, load=None) -> None:
+        self._driver, self._home = driver, home
+        self._channel, self._owner = None, None
+        self._judged = (None, False)
+
+    async def queue(self, message: Spool, envelope: bytes, environ) -> Outcome:
+        """Queue a message; envelope is a whole stream (protocol/envelope.py), environ the session's."""
+        if message.failed:
+            return Outcome(53)
+        program = environ.get(b"QMAILQUEUE")
+        if program is not None and not self._is_ours(program):
+            return await self._run(program, message, envelope, environ)
+        try:
+            return await self.hand_over(message, envelope)
+        except Unavailable:
+            if not isinstance(self._driver, BlockingDriver):
+                return Outcome(62)
+            return self._write_ourselves(message, envelope)
+
+    async def hand_over(self, message: Spool, envelope: bytes) -> Outcome:
+        """Give a message to pyqueued.  Raises Unavailable if nobody listens: then nothing was done."""
+        if message.in_memory and message.size + len(envelope) <= INLINE_LIMIT:
+            body = queue_wire.inline_body(envelope, message.content())
+            return await self._ask(INLINE, body, (), INLINE_SECONDS)
+        try:
+            message_fd = message.descriptor()
+        except OSError:
+            return Outcome(51)
+        return await self.pass_file(message_fd, envelope)
+
+    async def pass_file(self, message_fd: int, envelope: bytes) -> Outcome:
+        """Let pyqueued read a message from a descriptor, to its end.  Raises Unavailable."""
+        try:
+            with _Memory(envelope) as envelope_fd:
+                return await self._ask(DESCRIPTORS, b"", (message_fd, envelope_fd), DESCRIPTORS_SECONDS)
+        except OSError:
+            return Outcome(51)
+
+    async def _ask(self, kind, body, descriptors, seconds):
+        try:
+            _, answer = await self._connection().ask(kind, body, descriptors, seconds)
+            return Outcome(*queue_wire.split_answer(answer))
+        except TimedOut:
+            return Outcome(52)
+        except (Gone, Malformed):
+            return Outcome(81)
+
+    def _connection(self):
+        # pyqueued takes the uid of whoever connected: a connection must not outlive a change of it, or a fork.
+        owner = os.getpid(), os.geteuid()
+        if self._owner != owner:
+            self._channel, self._owner = self._driver.channel(self._home.queue_socket, queue_wire), owner
+        return self._channel
+
+    def _is_ours(self, program):
+        if self._judged[0] != program:
+            self._judged = program, find_ours(program, b".") == "pyqueue"
+        return self._judged[1]
+
+    async def _run(self, program, message, envelope, environ):
+        pids = []
+        if not program:
+            return Outcome(120)
+        try:
+            with _Memory(envelope) as envelope_fd:
+                descriptors = {0: message.descriptor(), 1: envelope_fd}
+                status, text = await self._driver.run(
+                    [program], environ, descriptors, collect=TEXT_DESCRIPTOR, path=b".", started=pids.append
+                )
+        except OSError:
+            return Outcome(120)
+        code = exit_code(status)
+        return Outcome(CRASHED if code is None else code, pids[0], text[:TEXT_BYTES])
+
+    def _write_ourselves(self, message, envelope):
+        from pyqmail.mail.queue.admission import Origin, admit_alone
+
+        def work():
+            import time
+
+            try:
+                return admit_alone(self._home, Origin(os.getuid(), os.getpid(), int(time.time())), fd, envelope)
+            except Failure:
+                return 111
+
+        try:
+            fd = message.descriptor()
+        except OSError:
+            return Outcome(51)
+        pid = fork(work)  # a process of its own for each message: its pid is the qp
+        code = exit_code(os.waitpid(pid, 0)[1])
+        return Outcome(CRASHED if code is None else code, 0 if code else pid)
+
+
+class _Memory:
+    """A descriptor of these bytes, at their start, for as long as the block lasts.  Raises OSError."""
+
+    def __init__(self, data):
+        self._data = data
+
+    def __enter__(self):
+        self._fd = os.memfd_create("envelope", os.MFD_CLOEXEC)
+        write_all(self._fd, self._data)
+        os.lseek(self._fd, 0, os.SEEK_SET)
+        return self._fd
+
+    def __exit__(self, *_):
+        os.close(self._fd)
+
+
+def _unlinked_file():
+    """Return a new file without a name, close-on-exec.  Raises OSError."""
+    place = os.environb.get(b"TMPDIR") or b"/tmp"
+    try:
+        return os.open(place, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
+    except OSError:
+        name = place + b"/pyqmail.%d.%s" % (os.getpid(), os.urandom(8).hex().encode())
+        fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        os.unlink(name)
+        return fd

@@ -1,0 +1,331 @@
+"""Remote deliveries for the queue manager: its orders, thousands of SMTP sessions, its reports.
+
+Stock and wide dialect: every delivery is a program with qmail-remote's interface (AgentDeliveries, behind the
+Spawner that local deliveries have too).  Native dialect (protocol/native.py): Sessions, each opened to one of
+several candidates, given mail while it lasts, and closed; no process is started for any of it.
+"""
+
+import collections
+import errno
+import os
+import time
+
+from pyqmail.base.literals import literal_address
+from pyqmail.mail.remote.agent import run_agent
+from pyqmail.mail.remote.exchangers import NO_CONNECTION
+from pyqmail.mail.remote.transmission import Died, Message, Transmission
+from pyqmail.mail.spawner import Refused, Reports, check_path, check_recipient
+from pyqmail.protocol import native
+from pyqmail.protocol.native import strings
+from pyqmail.protocol.smtp_report import (
+    NO_CONTROLS,
+    NO_RESOURCES,
+    PARTIAL_LINE,
+    UNREADABLE,
+    compose_one,
+    died,
+    refused,
+)
+from pyqmail.system.channel import Gone
+from pyqmail.system.loop import READ, Promise, TimedOut
+
+FAREWELL_SECONDS = 2.0  # a server counts a connection until it is gone, but we do not wait longer
+ORDERS_BYTES = 262144
+_OUT_OF_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class AgentDeliveries:
+    """Runs an agent for every delivery of a Spawner; `report` is set to the Spawner's."""
+
+    def __init__(self, loop, program: bytes, environ) -> None:
+        self._loop, self._program, self._environ = loop, program, environ
+        self.report = None
+
+    def deliver(self, order) -> None:
+        self._loop.start(self._deliver(order))
+
+    async def _deliver(self, order):
+        try:
+            text = await run_agent(
+                self._loop, self._program, self._environ, order.sender, order.recipient, order.message
+            )
+        finally:
+            os.close(order.message)
+        self.report(order.number, text)
+
+
+class Session:
+    """One OPEN: orders that wait, whether it is to be closed, and the promise its coroutine waits for."""
+
+    __slots__ = ("number", "orders", "is_closing", "is_busy", "wake", "task")
+
+    def __init__(self, number: int) -> None:
+        self.number, self.orders = number, collections.deque()
+        self.is_closing = self.is_busy = False
+        self.wake = self.task = None
+
+    def rouse(self) -> None:
+        if self.wake is not None:
+            self.wake.keep()
+
+    async def next_order(self):
+        """Return the next (path, sender, recipients), None once the session is to be closed and none is left."""
+        while not self.orders:
+            if self.is_closing:
+                return None
+            self.wake = Promise()
+            await self.wake
+            self.wake = None
+        return self.orders.popleft()
+
+
+class Settings:
+    """What control/ says about sessions.  Raises OSError; LookupError without a name to tell."""
+
+    __slots__ = ("name", "connect_seconds", "talk_seconds")
+
+    def __init__(self, controls) -> None:
+        self.name = controls.get("helohost")
+        self.connect_seconds, self.talk_seconds = controls.get("timeoutconnect"), controls.get("timeoutremote")
+        if self.name is None:
+            raise LookupError("me")
+
+
+class Sessions:
+    """Takes native orders and makes the sessions; stops the loop after the end of orders, once all is closed.
+
+    agent is None, or the program that replaces our own client: a session is then just an order of deliveries.
+    """
+
+    def __init__(self, loop, driver, messages, controls, limit, agent=None, environ=None, orders_fd=0, reports_fd=1):
+        self._loop, self._driver, self._messages, self._controls = loop, driver, messages, controls
+        self._limit, self._agent, self._environ, self._orders_fd = limit, agent, environ, orders_fd
+        self._reports, self._unpacker = Reports(loop, reports_fd), native.Unpacker()
+        self._sessions = {}
+        self._ended = self.malformed = False
+
+    def start(self) -> None:
+        """Say how many sessions may be open, and begin to listen."""
+        self._put(native.HELLO, self._limit)
+        os.set_blocking(self._orders_fd, False)
+        self._loop.watch(self._orders_fd, READ, lambda _: self._read())
+
+    def _put(self, kind, number, *texts):
+        self._reports.put(native.pack(kind, number, strings(*texts)))
+
+    def _read(self):
+        try:
+            data = os.read(self._orders_fd, ORDERS_BYTES)
+            for kind, number, body in self._unpacker.receive(data):
+                self._take(kind, number, body)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        except native.Malformed:
+            data, self.malformed = b"", True
+        if not data:
+            self._end()
+
+    def _end(self):
+        """Finish what is in flight, give up what has no mail."""
+        self._loop.forget(self._orders_fd)
+        self._ended = True
+        for session in list(self._sessions.values()):
+            session.is_closing = True
+            if session.is_busy or session.orders or session.wake is not None:
+                session.rouse()
+            else:
+                session.task.cancel()  # still connecting, or only waiting for the server to close
+                self._close(session, b"", b"")
+        self._stop_if_done()
+
+    def _stop_if_done(self):
+        if self._ended and not self._sessions:
+            self._reports.finish()
+            self._loop.stop()
+
+    def _take(self, kind, number, body):
+        session = self._sessions.get(number)
+        if kind == native.OPEN and session is None:
+            _, source, candidates = native.split_open(body)
+            session = self._sessions[number] = Session(number)
+            session.task = self._loop.start(self._live(session, source, candidates))
+        elif kind == native.DELIVER:
+            order = native.split_deliver(body)
+            if session is not None:
+                session.orders.append(order)
+                session.rouse()
+        elif kind == native.CLOSE:
+            if session is not None:
+                session.is_closing = True
+                session.rouse()
+        else:
+            raise native.Malformed("not for a remote spawner")
+
+    def _return(self, number, order):
+        for delivery, _ in order[2]:
+            self._put(native.UNSENT, number, b"%d" % delivery)
+
+    def _close(self, session, host, address):
+        del self._sessions[session.number]
+        self._put(native.CLOSED, session.number, host, address)
+
+    async def _live(self, session, source, candidates):
+        host, address = candidates[0][:2]
+        try:
+            if self._agent is None:
+                host, address = await self._converse(session, source, candidates)
+            else:
+                self._put(native.READY, session.number, host, address)
+                while (order := await session.next_order()) is not None:
+                    await self._deliver_by_agent(session, order)
+        except Exception as failure:
+            self._loop.on_error(failure)  # our own bug; what it had in hand is lost to us, not to the queue
+        for order in session.orders:
+            self._return(session.number, order)
+        self._close(session, host, address)
+        self._stop_if_done()
+
+    async def _converse(self, session, source, candidates):
+        """Open, deliver, close; return (host, address) it was about in the end."""
+        try:
+            settings = Settings(self._controls)
+        except (OSError, LookupError) as error:
+            number = getattr(error, "errno", None) or 0
+            self._put(native.FAILED, session.number, b"connect", b"%d" % number, *candidates[0][:2], NO_CONTROLS)
+            return candidates[0][:2]
+        trouble = None
+        for host, address, port in candidates:
+            peer = None
+            try:
+                peer = await self._connect(address, port, settings, source)
+                connection = Transmission(self._driver, peer, address, settings.name)
+                refusal = await connection.greet()
+                if refusal is None:
+                    self._put(native.READY, session.number, host, address)
+                    is_known = await self._carry(session, connection)
+                    await _part(connection, peer)
+                    peer.close()
+                    if not is_known and (order := await session.next_order()) is not None:
+                        self._return(session.number, order)
+                    return host, address
+                if trouble is None or trouble[0] == native.FAILED:
+                    report = refused(refusal[0], address, *refusal[1:])
+                    trouble = native.REFUSED, refusal[0].encode(), refusal[1], host, address, report
+                await connection.quit()
+            except Died:
+                trouble = trouble or (native.FAILED, b"dialogue", 0, host, address, died(address, False))
+            except TimedOut:
+                trouble = trouble or (native.FAILED, b"connect", errno.ETIMEDOUT, host, address, NO_CONNECTION)
+            except OSError as error:
+                report = NO_RESOURCES if error.errno in _OUT_OF_FILES else NO_CONNECTION
+                trouble = trouble or (native.FAILED, b"connect", error.errno or 0, host, address, report)
+            finally:
+                if peer is not None:
+                    peer.close()
+        kind, stage, number, host, address, report = trouble
+        self._put(kind, session.number, stage, b"%d" % min(number, 999), host, address, report.replace(b"\0", b"?"))
+        return host, address
+
+    async def _connect(self, address, port, settings, source):
+        if literal_address(address) is None:
+            raise OSError(errno.EINVAL, "not an address")
+        peer = await self._driver.connect((address.decode(), port), settings.connect_seconds, source.decode() or None)
+        peer.timeout_seconds = settings.talk_seconds
+        return peer
+
+    async def _carry(self, session, connection):
+        """Deliver what is ordered for as long as the connection lasts.
+
+        Returns whether the queue manager knows that the session is over: because it said so, or got mail back.
+        """
+        carried = 0
+        while connection.is_usable:
+            order = await session.next_order()
+            if order is None:
+                return True
+            session.is_busy = True
+            is_returned = await self._deliver(session, connection, order, carried)
+            session.is_busy, carried = False, carried + 1
+        return is_returned
+
+    async def _deliver(self, session, connection, order, carried):
+        """Make one transaction and report it; or return the order, and True, if the connection was gone before."""
+        path, sender, recipients = order
+        message = None
+        try:
+            check_path(path)
+            recipients = self._with_host(session, recipients)
+            if not recipients:
+                return False
+            message = Message(self._messages.open(path))
+            if not message.has_whole_lines():
+                raise Refused(PARTIAL_LINE)
+            outcome = await connection.deliver(sender, [recipient for _, recipient in recipients], message)
+        except Refused as reason:
+            self._report_all(session, recipients, reason.report)
+            return False
+        except OSError:
+            self._report_all(session, recipients, UNREADABLE)
+            return False
+        finally:
+            if message is not None:
+                message.close()
+        if carried and outcome.is_untouched:
+            # a kept connection that the server had given up: no fault of this mail
+            self._return(session.number, (path, sender, recipients))
+            return True
+        for (delivery, _), record in zip(recipients, outcome.recipients):
+            report = compose_one(connection.address, record, outcome.message)
+            self._reports.put(native.result(session.number, delivery, report))
+        return False
+
+    async def _deliver_by_agent(self, session, order):
+        path, sender, recipients = order
+        session.is_busy = True
+        for delivery, recipient in recipients:
+            fd = None
+            try:
+                check_path(path)
+                check_recipient(recipient)
+                fd = self._messages.open(path)
+                report = await run_agent(self._loop, self._agent, self._environ, sender, recipient, fd)
+            except Refused as reason:
+                report = reason.report
+            finally:
+                if fd is not None:
+                    os.close(fd)
+            self._reports.put(native.result(session.number, delivery, report))
+        session.is_busy = False
+
+    def _with_host(self, session, recipients):
+        """Return those of recipients that have an @; the others are reported."""
+        good = []
+        for delivery, recipient in recipients:
+            try:
+                check_recipient(recipient)
+                good.append((delivery, recipient))
+            except Refused as reason:
+                self._report_all(session, [(delivery, recipient)], reason.report)
+        return good
+
+    def _report_all(self, session, recipients, report):
+        for delivery, _ in recipients:
+            self._reports.put(native.result(session.number, delivery, report))
+
+
+async def _part(connection, peer):
+    """Say QUIT and wait until the server has closed, FAREWELL_SECONDS at most."""
+    if connection.is_broken:
+        return
+    until = time.monotonic() + FAREWELL_SECONDS
+    peer.timeout_seconds = FAREWELL_SECONDS
+    await connection.quit()
+    try:
+        while (left := until - time.monotonic()) > 0:
+            peer.timeout_seconds = left
+            if not await peer.read():
+                return
+    except (TimedOut, Gone):
+        pass

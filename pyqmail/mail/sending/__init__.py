@@ -1,0 +1,1 @@
+"""The queue manager: new mail, deliveries, retries, bounces.  qmail-send"""

@@ -1,0 +1,150 @@
+"""Removing files through the cleaner, which alone may: what is done, and what was left behind.
+
+A sweep goes over mess/ and has removed what is older than OLD_SECONDS (by its access time) and belongs to no
+message: no info, no todo.  It begins at the start and again SWEEP_SECONDS after it ended.
+"""
+
+import os
+import time
+
+from pyqmail.mail.queue.files import is_message_name
+from pyqmail.mail.sending.pipe import Pipe
+
+OLD_SECONDS = 129600
+SWEEP_SECONDS = 76431
+_SLICE_SECONDS = 0.003
+_IN_FLIGHT = 200  # commands of a sweep that are unanswered
+
+
+class Cleaner:
+    """Commands to pyclean or qmail-clean, answered in order.
+
+    answered() is called after some answers came, lost() once it has gone.
+    """
+
+    def __init__(self, loop, write_fd: int, read_fd: int, answered, lost, before_write=None) -> None:
+        self._pipe = Pipe(loop, write_fd, read_fd, self._receive, lost, before_write)
+        self._then = answered
+        self._waiting = []
+        self._next = 0
+        self._leaving = set()  # messages whose removal is under way
+        self._pipe.listen()
+
+    @property
+    def unanswered(self) -> int:
+        return 0 if self._pipe.gone else len(self._waiting) - self._next
+
+    def close(self) -> None:
+        self._pipe.close()
+
+    def greet(self, then) -> None:
+        """Call then(...) once it has begun to obey: what was left to obey before us is done."""
+        self._ask(b"foop/0\0", then)  # nothing has this number
+
+    def remove_envelope(self, number: int, then) -> None:
+        """Remove intd and todo; then(True) once that is done, then(False) if it could not be."""
+        self._ask(b"todo/%d\0" % number, then)
+
+    def remove_message(self, number: int, then) -> None:
+        """Remove intd, if any, and mess; then as above."""
+
+        def removed(done):
+            self._leaving.discard(number)
+            then(done)
+
+        self._leaving.add(number)
+        self._ask(b"foop/%d\0" % number, removed)
+
+    def is_leaving(self, number: int) -> bool:
+        """Return whether a message is being removed: asked twice, the second time may hit who got its number next."""
+        return number in self._leaving
+
+    def _ask(self, command, then):
+        self._waiting.append(then)
+        self._pipe.put(command)
+
+    def _receive(self, answers):
+        for answer in answers:
+            if self._next == len(self._waiting):
+                break  # the original answers a bad command twice; we send none
+            then = self._waiting[self._next]
+            self._waiting[self._next] = None
+            self._next += 1
+            then(answer == 43)  # +
+        if self._next > 1000 or self._next == len(self._waiting):
+            del self._waiting[: self._next]
+            self._next = 0
+        self._then()
+
+
+class Sweep:
+    """Leftovers in mess/, a slice at a time.  start() once; log is a SendLog.
+
+    is_known(number) says whether a message is new and still in somebody's hands, whatever its files say.
+    """
+
+    def __init__(self, loop, log, names, cleaner, is_known) -> None:
+        self._loop, self._log, self._names, self._cleaner, self._is_known = loop, log, names, cleaner, is_known
+        self._entries, self._part = None, 0
+        self._in_flight, self._stopped = 0, False
+
+    def start(self) -> None:
+        self._entries, self._part = iter(()), 0
+        self._loop.after(0, self._slice)
+
+    def stop(self) -> None:
+        self._stopped = True
+
+    def _slice(self):
+        until = time.monotonic() + _SLICE_SECONDS
+        while time.monotonic() < until and not self._stopped:
+            if self._in_flight >= _IN_FLIGHT:
+                return  # an answer goes on
+            name = next(self._entries, None)
+            if name is not None:
+                self._look_at(name)
+            elif self._part < self._names.split:
+                self._open_part()
+            else:
+                self._loop.after(SWEEP_SECONDS, self.start)
+                return
+        if not self._stopped:
+            self._loop.after(0, self._slice)
+
+    def _open_part(self):
+        path = f"{self._names.queue}/mess/{self._part}"
+        self._part += 1
+        try:
+            self._entries = iter(os.listdir(path))
+        except OSError:
+            self._log.put(b"warning: unable to opendir mess/%d" % (self._part - 1))
+
+    def _look_at(self, name):
+        if not is_message_name(name):
+            return
+        number = int(name)
+        if self._is_known(number) or self._cleaner.is_leaving(number):
+            return
+        try:
+            if time.time() <= os.stat(self._names.mess(number)).st_atime + OLD_SECONDS:
+                return
+        except OSError:
+            return
+        for path in (self._names.info(number), self._names.todo(number)):
+            try:
+                os.stat(path)
+                return
+            except FileNotFoundError:
+                pass
+            except OSError:
+                return
+        self._in_flight += 1
+        self._cleaner.remove_message(number, lambda done: self._swept(number, done))
+
+    def _swept(self, number, done):
+        was_full = self._in_flight >= _IN_FLIGHT
+        self._in_flight -= 1
+        if not done:
+            self._log.put(b"warning: qmail-clean unable to clean up foop/%d" % number)
+        if was_full:
+            self._loop.after(0, self._slice)

@@ -1,0 +1,216 @@
+"""The end of a message: channel files that are done, the bounce if anything failed, removal.
+
+The order protects mail: the channel file, then the bounce queued, then bounce/ID, then info, then mess.
+"""
+
+import os
+import time
+
+from pyqmail.mail.queue.queueing import Outcome, Queueing, Spool
+from pyqmail.mail.sending.passes import Broken
+from pyqmail.mail.sending.schedule import TROUBLE_SECONDS, DueHeap
+from pyqmail.protocol.envelope import format_envelope
+from pyqmail.system.channel import Unavailable
+
+CHECKS_A_TURN = 100
+INJECTIONS = 20  # bounces handed to the queue at once
+_PIECE = 262144
+_STOCK_QUEUE = b"bin/qmail-queue"
+
+
+class Completion:
+    """driver is the loop's EventDriver, environ the environment bounces are queued with."""
+
+    def __init__(self, office, cleaner, driver, environ) -> None:
+        self._office, self._cleaner, self._driver, self._environ = office, cleaner, driver, environ
+        self._queueing = Queueing(driver, office.home)
+        self._later = DueHeap()
+        self._now = []
+        self.injecting = set()  # messages whose bounce is being queued
+        self._stopped = self._abandoned = False
+
+    def stop(self, at_once: bool = False) -> None:
+        """Only what ends now is still brought to its end; at_once: nothing is, as there is no cleaner."""
+        self._stopped = True
+        self._abandoned = self._abandoned or at_once
+
+    @property
+    def is_busy(self) -> bool:
+        """True while messages that have ended are still here."""
+        return bool(self.injecting) or bool(self._now) and not self._abandoned
+
+    def channel_done(self, channel, one) -> None:
+        """Nothing of a pass is left undone: its file goes; the message is finished if the other channel's has gone."""
+        files, log = self._office.files, self._office.log
+        path = files.path(channel.name, one.number)
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
+        except OSError:
+            log.put(b"warning: unable to unlink %b; will try again later" % files.shown(path))
+            channel.keep(one, int(time.time()) + TROUBLE_SECONDS)
+            return
+        self._now.append(one.number)
+
+    def check_soon(self, number: int) -> None:
+        """See in this turn whether a message is finished."""
+        self._now.append(number)
+        self._office.settle_soon()
+
+    def check_later(self, number: int, due: int) -> None:
+        self._later.push(due, number)
+
+    def next_due(self) -> int | None:
+        """Return when something must be looked at again, in Unix seconds."""
+        if len(self.injecting) >= INJECTIONS:
+            return None  # the end of one goes on
+        return 0 if self._now else self._later.next_due()
+
+    def advance(self, now: int) -> None:
+        """Look at what may be finished."""
+        for _ in range(CHECKS_A_TURN):
+            if len(self.injecting) >= INJECTIONS or self._abandoned:
+                return
+            number = self._now.pop() if self._now else None if self._stopped else self._later.pop_due(now)
+            if number is None:
+                return
+            self._check(number)
+
+    def _check(self, number):
+        if number in self.injecting:
+            return  # both channels ended in one turn
+        names = self._office.names
+        for path in (names.local(number), names.remote(number), names.todo(number)):
+            if self._exists(path, number):
+                return
+        if not self._exists(names.info(number), number, quiet=True):
+            return
+        if self._exists(names.bounce(number), number):
+            self.injecting.add(number)
+            task = self._office.loop.start(self._bounce(number))
+            task.promise.then(lambda promise: self._injected(number, promise.error))
+        else:
+            self._finish(number)
+
+    def _exists(self, path, number, quiet=False):
+        """Return whether a file is there; if that cannot be known, look later, and answer so that nothing is done."""
+        try:
+            os.stat(path)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            self._office.log.put(b"warning: unable to stat %b; will try again later" % self._office.files.shown(path))
+            self._try_later(number)
+            return not quiet
+        return True
+
+    def _try_later(self, number):
+        self._later.push(int(time.time()) + TROUBLE_SECONDS, number)
+
+    def _injected(self, number, error):
+        self.injecting.discard(number)
+        self._office.settle_soon()
+        if error is not None:
+            self._try_later(number)
+            raise error
+
+    async def _bounce(self, number):
+        office, log = self._office, self._office.log
+        try:
+            sender, _ = office.files.read_info(number)
+        except (OSError, Broken):
+            self._try_later(number)
+            return
+        addresses = office.notices.envelope(sender)
+        path = office.names.bounce(number)
+        if addresses is None:
+            log.put(b"triple bounce: discarding bounce/%d" % number)
+        else:
+            outcome = await self._queue(number, sender, addresses)
+            if outcome is None:
+                log.put(b"warning: unable to start qmail-queue, will try later")
+            elif outcome.exit_code:
+                log.put(b"warning: trouble injecting bounce message, will try later")
+            if outcome is None or outcome.exit_code:
+                self._try_later(number)
+                return
+            log.put(b"bounce msg %d qp %d" % (number, outcome.qp))
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
+        except OSError:
+            log.put(b"warning: unable to unlink %b" % office.files.shown(path))
+            self._try_later(number)
+            return
+        self._finish(number)
+
+    async def _queue(self, number, sender, addresses) -> Outcome | None:
+        """Queue the notice; None if there is nobody to queue it."""
+        office, spool = self._office, Spool()
+        try:
+            spool.write(office.notices.head(sender, int(time.time())))
+            if not await self._copy(office.names.bounce(number), spool):
+                return Outcome(54)
+            spool.write(office.notices.tail(sender))
+            if not await self._copy(office.names.mess(number), spool):
+                return Outcome(54)
+            if spool.failed:
+                return Outcome(53)
+            envelope = format_envelope(addresses[0], [addresses[1]])
+            if b"QMAILQUEUE" in self._environ:
+                return await self._queueing.queue(spool, envelope, self._environ)
+            try:
+                return await self._queueing.hand_over(spool, envelope)
+            except Unavailable:
+                # among the original's programs: what it would run
+                if not os.access(_STOCK_QUEUE, os.X_OK):
+                    return None
+                environ = {**self._environ, b"QMAILQUEUE": _STOCK_QUEUE}
+                return await self._queueing.queue(spool, envelope, environ)
+        finally:
+            spool.close()
+
+    async def _copy(self, path, spool):
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            while piece := os.read(fd, _PIECE):
+                spool.write(piece)
+                if len(piece) == _PIECE:
+                    await self._driver.sleep(0)  # a large message must not hold up the others
+        except OSError:
+            return False
+        finally:
+            os.close(fd)
+        return True
+
+    def _finish(self, number):
+        """All is done and said: the message leaves the queue."""
+        self._office.log.put(b"end msg %d" % number)
+        path = self._office.names.info(number)
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
+        except OSError:
+            shown = self._office.files.shown(path)
+            self._office.log.put(b"warning: unable to unlink %b; will try again later" % shown)
+            self._try_later(number)
+            return
+        self._remove(number)
+
+    def remove(self, number: int) -> None:
+        """A message without info is done."""
+        self._office.log.put(b"end msg %d" % number)
+        self._remove(number)
+
+    def _remove(self, number):
+        def removed(done):
+            if not done:
+                self._office.log.put(b"warning: qmail-clean unable to clean up foop/%d" % number)
+
+        self._cleaner.remove_message(number, removed)

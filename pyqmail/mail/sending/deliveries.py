@@ -1,0 +1,347 @@
+"""The deliveries of one channel: passes that are due, recipients started, reports and what they mean, marks.
+
+A Channel owns the heap of due messages, the scheduler's engine and the spawner.  What the reports of one turn of the
+loop brought is settled together at its end: bounce texts on disk first, then the marks, then passes that have ended.
+"""
+
+import heapq
+import time
+
+from pyqmail.base.addresses import domain_part
+from pyqmail.mail.sending.bounces import TOO_OLD, paragraph
+from pyqmail.mail.sending.passes import READ_AHEAD, Broken
+from pyqmail.mail.sending.rewriting import LOCAL, expand_verp
+from pyqmail.mail.sending.schedule import TROUBLE_SECONDS, DueHeap
+from pyqmail.mail.sending.scheduler import CLOSE, DELIVER, OPEN, REPORT
+from pyqmail.mail.sending.sendlog import safe
+
+MOST_RECIPIENTS = 50000  # in memory for one channel, or four for each delivery at once if that is more
+PASSES_A_TURN = 100
+BOUNCE_SECONDS = 10  # until a bounce text that could not be written is tried again
+SYNC_SECONDS = 5  # between the syncs of marks
+_WORDS = {b"K": b"success", b"Z": b"deferral", b"D": b"failure"}
+
+
+class Slots:
+    """Delivery slots: the lowest free number first; others rely on small ones."""
+
+    def __init__(self) -> None:
+        self._free, self._next = [], 0
+        self.used = {}  # slot -> Recipient
+
+    def take(self, recipient) -> int:
+        if self._free:
+            slot = heapq.heappop(self._free)
+        else:
+            slot, self._next = self._next, self._next + 1
+        self.used[slot] = recipient
+        return slot
+
+    def give_back(self, slot: int):
+        """Return the recipient that had the slot; None if nobody has it."""
+        recipient = self.used.pop(slot, None)
+        if recipient is not None:
+            heapq.heappush(self._free, slot)
+        return recipient
+
+
+class Channel:
+    """office is what all parts share (manager.py); resolve(domain, channel) is called for a domain to look up."""
+
+    def __init__(self, office, name: str, engine, spawner, resolve=None) -> None:
+        self._office, self.name, self.engine, self._spawner, self._resolve = office, name, engine, spawner, resolve
+        self.limit = engine.total
+        self.heap = DueHeap()
+        self.running = 0  # deliveries started and not reported
+        self.waiting = 0  # recipients in memory
+        self.most = max(MOST_RECIPIENTS, 4 * self.limit)
+        self.is_lost = False
+        self._slots = Slots()
+        self._touched = {}  # passes that something happened to in this turn; an ordered set
+        self._unsynced, self._sync_timer = {}, None
+        self._by_message = name == LOCAL  # messages take turns; elsewhere domains
+
+    # what the spawner says
+
+    def reported(self, slot: int, report: bytes) -> None:
+        recipient = self._slots.give_back(slot)
+        if recipient is None:
+            self._office.log.put(b"warning: internal error: delivery report out of range")
+            return
+        self.running -= 1
+        self.engine.result(recipient, self._office.clock())
+        self._end(recipient, report)
+        self._office.settle_soon()
+
+    def unsent(self, slot: int) -> None:
+        recipient = self._slots.give_back(slot)
+        if recipient is None:
+            self._office.log.put(b"warning: internal error: delivery report out of range")
+            return
+        self.running -= 1
+        self.engine.unsent(recipient, self._office.clock())
+        self._office.log_status()
+        self._office.settle_soon()
+
+    def ready(self, session: int, address: bytes) -> None:
+        self.engine.ready(session, address, self._office.clock())
+        self._office.settle_soon()
+
+    def failed(self, session: int, report: bytes) -> None:
+        self.engine.failed(session, report, self._office.clock())
+        self._office.settle_soon()
+
+    def closed(self, session: int) -> None:
+        self.engine.closed(session, self._office.clock())
+        self._office.settle_soon()
+
+    def resolved(self, domain: bytes, candidates) -> None:
+        self.engine.resolved(domain, candidates, self._office.clock())
+        self._office.settle_soon()
+
+    def unroutable(self, domain: bytes, report: bytes) -> None:
+        self.engine.unroutable(domain, report, self._office.clock())
+        self._office.settle_soon()
+
+    def lose(self) -> None:
+        """The spawner, or one process of it, has gone: its deliveries are not waited for, and will be made again."""
+        self.is_lost = True
+        self.engine.stop()
+
+    # passes
+
+    @property
+    def has_room(self) -> bool:
+        return self.waiting < self.most
+
+    def admit(self, one, recipients) -> None:
+        """Take the recipients of a pass that are now in memory."""
+        self.waiting += len(recipients)
+        self._touched[one] = None
+        now = self._office.clock()
+        if self._by_message:
+            if recipients:
+                self.engine.arrived(one, recipients, now)
+            return
+        if len(recipients) == 1:
+            self.engine.arrived(domain_part(recipients[0].address).lower(), recipients, now)
+            return
+        parcels = {}
+        for recipient in recipients:
+            parcels.setdefault(domain_part(recipient.address).lower(), []).append(recipient)
+        for domain, parcel in parcels.items():
+            self.engine.arrived(domain, parcel, now)
+
+    def open_passes(self, now: int) -> bool:
+        """Begin passes that are due, as far as there is room; returns whether more could be begun at once."""
+        if not self.limit:
+            return False
+        for _ in range(PASSES_A_TURN):
+            if not self.has_room:
+                return False
+            number = self.heap.pop_due(now)
+            if number is None:
+                return False
+            self._open_pass(number, now)
+        return True
+
+    def next_due(self) -> int | None:
+        """Return when a pass becomes due that could then begin."""
+        return self.heap.next_due() if self.limit and self.has_room else None
+
+    def _open_pass(self, number, now):
+        office = self._office
+        try:
+            one, recipients = office.files.open_pass(self.name, number, now, office.lifetime)
+        except Broken as broken:
+            office.log.put(broken.warning)
+            self.heap.push(now + TROUBLE_SECONDS, number)
+            return
+        self._warn_if_odd(one)
+        self.admit(one, recipients)
+
+    def _read_on(self, one):
+        try:
+            recipients = self._office.files.read_on(one)
+        except OSError:
+            path = self._office.files.shown(self._office.files.path(self.name, one.number))
+            self._office.log.put(b"warning: trouble reading %b; will try again later" % path)
+            self._touched[one] = None  # it may have nothing running that would end it
+            return
+        self._warn_if_odd(one)
+        self.admit(one, recipients)
+
+    def _warn_if_odd(self, one):
+        if one.is_odd:
+            path = self._office.files.shown(self._office.files.path(self.name, one.number))
+            self._office.log.put(b"warning: unknown record type in %b!" % path)
+
+    # the end of a turn
+
+    def advance(self) -> None:
+        """Let the engine go on, and do what it orders."""
+        engine, now = self.engine, self._office.clock()
+        engine.advance(now)
+        while orders := engine.take_orders():
+            for order in orders:
+                kind = order[0]
+                if kind == DELIVER:
+                    self._deliver(order[1], order[2])
+                elif kind == REPORT:
+                    self._report(order[1], order[2])
+                elif kind == OPEN:
+                    self._spawner.open(*order[1:])
+                elif kind == CLOSE:
+                    self._spawner.end(order[1])
+                else:
+                    self._resolve(order[1], self)
+            engine.advance(now)
+
+    def _start(self, recipient):
+        office = self._office
+        if recipient.number is None:
+            recipient.number = office.next_delivery()
+            office.log.put(
+                b"starting delivery %d: msg %d to %b %b"
+                % (recipient.number, recipient.owner.number, self.name.encode(), safe(recipient.address))
+            )
+        self.running += 1
+        office.log_status()
+
+    def _deliver(self, session, recipients):
+        one = recipients[0].owner
+        pairs = []
+        for recipient in recipients:
+            recipient.session, recipient.slot = session, self._slots.take(recipient)
+            self._start(recipient)
+            pairs.append((recipient.slot, recipient.address))
+        sender = expand_verp(one.sender, recipients[0].address) if one.is_alone else one.sender
+        self._spawner.deliver(session, self._office.names.below(one.number).encode(), sender, pairs)
+
+    def _report(self, recipients, report):
+        for recipient in recipients:
+            if self._slots.used.get(recipient.slot) is recipient:
+                self._slots.give_back(recipient.slot)  # its session ended without a word about it
+            else:
+                self._start(recipient)
+            self.running -= 1
+            self._end(recipient, report)
+
+    def _end(self, recipient, report):
+        """A delivery has ended with this report: log it, and remember what is to be written."""
+        office, one = self._office, recipient.owner
+        letter, text = report[:1], report[1:]
+        if letter == b"Z" and one.is_dying:
+            letter, text = b"D", text + TOO_OLD
+        word = _WORDS.get(letter)
+        if word is None:
+            office.log.put(b"delivery %d: report mangled, will defer" % recipient.number)
+        else:
+            office.log.put(b"delivery %d: %b: %b" % (recipient.number, word, safe(text)))
+        if letter == b"D":
+            one.paragraphs.append(paragraph(office.rewriting.strip_prepend(recipient.address), text))
+        if letter in (b"K", b"D"):
+            one.marks.append(recipient.offset)
+            one.undone -= 1
+        one.running -= 1
+        self.waiting -= 1
+        self._touched[one] = None
+        office.log_status()
+
+    @property
+    def is_touched(self) -> bool:
+        """True while something waits to be settled."""
+        return bool(self._touched)
+
+    def write_back(self) -> None:
+        """Keep on disk what the heap says, where an ALRM made it differ."""
+        for due, number in self.heap.items():
+            try:
+                self._office.files.set_due(self.name, number, due)
+            except OSError:
+                path = self._office.files.shown(self._office.files.path(self.name, number))
+                self._office.log.put(b"warning: unable to utime %b; message will be retried too soon" % path)
+
+    def touch(self, one) -> None:
+        """Have a pass settled at the end of this turn."""
+        self._touched[one] = None
+
+    def settle(self) -> None:
+        """Write what this turn brought: bounce texts, then marks, then what the end of a pass means."""
+        if not self._touched:
+            return
+        touched, self._touched = self._touched, {}
+        failed = self._write_bounces(touched)
+        for one in touched:
+            if one.number in failed and one.paragraphs:
+                continue
+            if one.young is not None:
+                one.young.touched(one)
+            elif one.has_ended:
+                self._conclude(one)
+            else:
+                self._mark(one)
+                if not one.at_end and one.running <= READ_AHEAD:
+                    self._read_on(one)
+
+    def _write_bounces(self, touched):
+        texts = {one.number: b"".join(one.paragraphs) for one in touched if one.paragraphs and one.young is None}
+        if not texts:
+            return ()
+        failed = self._office.files.append_bounces(texts)
+        for one in touched:
+            if one.number in texts and one.number not in failed and one.young is None:
+                one.paragraphs = []
+        if failed:
+            self._office.log.put(b"alert: unable to append to bounce message; HELP! sleeping...")
+            again = [one for one in touched if one.number in failed and one.paragraphs]
+            self._office.loop.after(BOUNCE_SECONDS, lambda: self._try_again(again))
+        return failed
+
+    def _try_again(self, passes):
+        for one in passes:
+            self._touched[one] = None
+        self._office.settle_soon()
+
+    def _mark(self, one):
+        if not one.marks:
+            return
+        if not self._office.files.mark(one):
+            path = self._office.files.shown(self._office.files.path(self.name, one.number))
+            self._office.log.put(b"warning: trouble marking %b; message will be delivered twice!" % path)
+        one.marks = []
+        self._unsynced[one] = None
+        if self._sync_timer is None:
+            self._sync_timer = self._office.loop.after(SYNC_SECONDS, self._sync)
+
+    def _sync(self):
+        """Put marks of passes that still run on disk, a few in each turn."""
+        until = time.monotonic() + 0.01
+        while self._unsynced and time.monotonic() < until:
+            one = next(iter(self._unsynced))
+            del self._unsynced[one]
+            self._office.files.sync(one)
+        self._sync_timer = self._office.loop.after(0, self._sync) if self._unsynced else None
+
+    def _conclude(self, one):
+        """A pass has ended: the file goes if nothing in it is left undone, else the message waits for its next pass."""
+        self._unsynced.pop(one, None)
+        if one.undone:
+            self.keep(one, one.retry)
+        else:
+            self._office.completion.channel_done(self, one)
+
+    def keep(self, one, due: int) -> None:
+        """The file of a pass that has ended stays, with its marks, until the next one."""
+        self._mark(one)
+        self._unsynced.pop(one, None)
+        self.wait_until(one.number, due)
+
+    def wait_until(self, number: int, due: int) -> None:
+        """Put a message into the heap, its due time kept on disk."""
+        self.heap.push(due, number)
+        try:
+            self._office.files.set_due(self.name, number, due)
+        except OSError:
+            path = self._office.files.shown(self._office.files.path(self.name, number))
+            self._office.log.put(b"warning: unable to utime %b; message will be retried too soon" % path)

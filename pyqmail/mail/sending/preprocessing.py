@@ -1,0 +1,373 @@
+"""From todo to deliveries: reading new envelopes, rewriting recipients, and making info, local and remote.
+
+A message is *young* while its deliveries run and nothing but todo/ID stands on disk: todo is the authority until it
+is unlinked, so a crash means no more than delivering again.  Most messages end young: then todo and mess are removed
+and no file was ever made.  One that is older than YOUNG_SECONDS, or too large, is *settled*: info, local and
+remote are made, put on disk with their names, and only then todo goes.  Settling is done for many at once.
+"""
+
+import os
+import stat
+import time
+
+from pyqmail.mail.queue.files import is_message_name
+from pyqmail.mail.sending.passes import Pass
+from pyqmail.mail.sending.rewriting import LOCAL, REMOTE
+from pyqmail.mail.sending.schedule import TROUBLE_SECONDS
+from pyqmail.mail.sending.sendlog import safe
+from pyqmail.mail.sending.settling import Settling
+from pyqmail.system.loop import READ
+
+YOUNG_SECONDS = 1.0
+MOST_YOUNG = 4000  # todo waits while there are as many
+YOUNG_BYTES = 65536  # a larger envelope is settled at once and read back in slices
+SETTLED_TOGETHER = 32
+MOST_UNCLEANED = 2000
+RESCAN_SECONDS = 1500
+KNOWN_SECONDS = 5e-6  # a scan passes over what is known: for each such entry the next one waits a little
+ENTRIES_A_TURN, TURN_SECONDS = 100, 0.01
+
+YOUNG, SETTLING, ENDING = "young", "settling", "ending"
+
+
+class Poison(Exception):
+    """An envelope that cannot be used now; `warning` is the line to log."""
+
+    def __init__(self, warning: bytes) -> None:
+        super().__init__(warning)
+        self.warning = warning
+
+
+class Message:
+    """A message in todo.  records is what its local and remote files hold, or would hold: channel name -> bytearray."""
+
+    __slots__ = ("number", "sender", "birth", "since", "records", "passes", "state", "_todo")
+
+    def __init__(self, todo, number: int, sender: bytes, birth: int, records: dict) -> None:
+        self._todo, self.number, self.sender, self.birth, self.records = todo, number, sender, birth, records
+        self.since, self.passes, self.state = time.monotonic(), [], YOUNG
+
+    def touched(self, one) -> None:
+        """Something happened to one of its passes."""
+        if self.state != YOUNG or one.paragraphs:
+            return  # nothing is marked before its bounce text is on disk, and that waits for the message's files
+        record = self.records[one.channel]
+        for offset in one.marks:
+            record[offset] = 68  # D
+        one.marks = []
+        if self.is_done:
+            self._todo.end(self)
+
+    @property
+    def is_done(self) -> bool:
+        return all(one.has_ended and not one.undone and not one.paragraphs for one in self.passes)
+
+
+class Todo:
+    """The todo directory.  channels maps names to Channels; commit is a commit object (mail/queue/commit.py)."""
+
+    def __init__(self, office, channels, cleaner, commit) -> None:
+        self._office, self._channels, self._cleaner = office, channels, cleaner
+        self._settling = Settling(office, commit)
+        self.messages = {}  # number -> Message, oldest first: all that still stand in todo and are known here
+        self._young = {}  # the young ones among them
+        self._poison = {}  # number -> when it is looked at again (monotonic)
+        self._entries, self._stopped, self._is_held_up, self._scanned = None, False, False, 0.0
+        self._trigger_fd, self._rescan, self._settler = None, None, None
+
+    # noticing
+
+    def start(self) -> None:
+        self._rescan = self._office.loop.after(RESCAN_SECONDS, self._deadline)
+        self._scan()
+
+    def stop(self) -> None:
+        """Read nothing more."""
+        self._stopped = True
+        self._forget_trigger()
+        self._rescan.cancel()
+
+    def _deadline(self):
+        self._poison.clear()
+        if self._entries is None:
+            self._scan()
+        else:
+            self._rescan.move(time.monotonic() + RESCAN_SECONDS)
+
+    def _scan_soon(self):
+        wait = self._scanned + KNOWN_SECONDS * len(self.messages) - time.monotonic()
+        if wait <= 0:
+            self._scan()
+        else:
+            self._office.loop.forget(self._trigger_fd)
+            self._office.loop.after(wait, self._scan)
+
+    def _scan(self):
+        if self._stopped or self._entries is not None:
+            return
+        self._scanned = time.monotonic()
+        # the FIFO first, then the list: a pull in between is seen by the next scan
+        self._forget_trigger()
+        try:
+            self._trigger_fd = os.open(self._office.names.trigger, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            self._trigger_fd = None  # mail still moves, at every deadline
+        self._rescan.move(time.monotonic() + RESCAN_SECONDS)
+        try:
+            self._entries = os.scandir(f"{self._office.names.queue}/todo")
+        except OSError:
+            self._office.log.put(b"alert: unable to opendir todo, sleeping...")
+            self._office.loop.after(10, self._scan)
+            return
+        self._take_some()
+
+    def _watch_trigger(self):
+        if self._trigger_fd is not None and stat.S_ISFIFO(os.fstat(self._trigger_fd).st_mode):
+            self._office.loop.watch(self._trigger_fd, READ, lambda _: self._scan_soon())
+
+    def _forget_trigger(self):
+        if self._trigger_fd is not None:
+            self._office.loop.forget(self._trigger_fd)
+            os.close(self._trigger_fd)
+            self._trigger_fd = None
+
+    def _take_some(self):
+        """Take entries of the running scan, as many as one turn may cost."""
+        until, direct = time.monotonic() + TURN_SECONDS, []
+        for _ in range(ENTRIES_A_TURN):
+            if len(self._young) >= MOST_YOUNG:
+                self._is_held_up = True
+                break
+            try:
+                entry = next(self._entries, None)
+            except OSError:
+                entry = None
+            if entry is None or self._stopped:
+                self._entries.close()
+                self._entries = None
+                break
+            if is_message_name(entry.name):
+                self._take(int(entry.name), direct)
+            if time.monotonic() > until:
+                break
+        self._settle(direct)
+        self._office.settle_soon()
+        if self._is_held_up:
+            return  # goes on once some are no longer young
+        if self._entries is not None:
+            # a cleaner that cannot follow is given time
+            self._office.loop.after(0.02 if self._cleaner.unanswered > MOST_UNCLEANED else 0, self._take_some)
+        elif not self._stopped:
+            self._watch_trigger()
+
+    def _go_on(self):
+        if self._is_held_up and len(self._young) < MOST_YOUNG:
+            self._is_held_up = False
+            self._office.loop.after(0, self._take_some)
+
+    # one entry
+
+    def _take(self, number, direct):
+        if number in self.messages:
+            return
+        if self._poison and self._poison.get(number, 0) > time.monotonic():
+            return
+        try:
+            message = self._read(number)
+        except Poison as poison:
+            self._office.log.put(poison.warning)
+            self._poison[number] = time.monotonic() + RESCAN_SECONDS
+            return
+        if message is None:
+            return
+        self._poison.pop(number, None)
+        self.messages[number] = message
+        self._office.seen(number)
+        size = sum(map(len, message.records.values()))
+        room = all(self._channels[name].has_room for name in message.records)
+        if size > YOUNG_BYTES or not room:
+            direct.append(message)
+            return
+        self._young[number] = message
+        for name, record in message.records.items():
+            one = Pass(number, name, message.sender, message.birth, message.birth, self._office.lifetime)
+            one.young = message
+            message.passes.append(one)
+            recipients = one.take(bytes(record))
+            one.at_end = True
+            self._channels[name].admit(one, recipients)
+        if not message.passes:
+            self.end(message)
+        else:
+            self._watch_age()
+
+    def _read(self, number):
+        """Return the message of a todo entry, logged; None if the entry has gone.  Raises Poison."""
+        names, log, shown = self._office.names, self._office.log, self._office.files.shown
+        path = names.todo(number)
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None  # removed since it was listed
+        except OSError:
+            raise Poison(b"warning: unable to open %b" % shown(path)) from None
+        try:
+            try:
+                size = os.stat(names.mess(number)).st_size
+            except OSError:
+                raise Poison(b"warning: unable to stat %b" % shown(names.mess(number))) from None
+            for leftover in (names.local(number), names.remote(number), names.info(number), names.bounce(number)):
+                try:
+                    os.unlink(leftover)
+                    _sync_names(os.path.dirname(leftover))  # it may be another message's, and must not come back
+                except FileNotFoundError:
+                    pass
+                except OSError:
+                    raise Poison(b"warning: unable to unlink %b" % shown(leftover)) from None
+            log.put(b"new msg %d" % number)
+            try:
+                data = _read_whole(fd)
+            except OSError:
+                raise Poison(b"warning: trouble reading %b" % shown(path)) from None
+        finally:
+            os.close(fd)
+        return self._parse(number, data, size, shown(path))
+
+    def _parse(self, number, data, size, shown):
+        rewrite = self._office.rewriting.rewrite
+        uid = qp = b"0"
+        sender, records = None, {}
+        *texts, rest = data.split(b"\0")
+        for text in texts:
+            letter = text[:1]
+            if letter == b"T":
+                channel, address = rewrite(text[1:])
+                record = records.get(channel)
+                if record is None:
+                    record = records[channel] = bytearray()
+                record += b"T%b\0" % address
+            elif letter == b"F" and sender is None:
+                sender = text[1:]
+                self._office.log.put(
+                    b"info msg %d: bytes %d from <%b> qp %b uid %b" % (number, size, safe(sender), safe(qp), safe(uid))
+                )
+            elif letter == b"u":
+                uid = text[1:]
+            elif letter == b"p":
+                qp = text[1:]
+            else:
+                raise Poison(b"warning: unknown record type in %b" % shown)
+        if rest or sender is None:
+            # cut short: the original would drop the recipient, and deliver to the others only
+            raise Poison(b"warning: trouble reading %b" % shown)
+        return Message(self, number, sender, int(time.time()), records)
+
+    def make_due(self, now: int) -> None:
+        """ALRM: what a message put off before it had files is due now, in Unix seconds, as soon as it has them."""
+        for message in self.messages.values():
+            for one in message.passes:
+                if one.has_ended:
+                    one.retry = min(one.retry, now)
+
+    # the end of youth
+
+    def end(self, message) -> None:
+        """All recipients of a young message are done: it leaves the queue without ever having had files."""
+        message.state = ENDING
+        self._young.pop(message.number, None)
+        self._go_on()
+        self._cleaner.remove_envelope(message.number, lambda done: self._ended(message, done))
+
+    def _ended(self, message, done):
+        number, log = message.number, self._office.log
+        if not done:
+            log.put(b"warning: qmail-clean unable to clean up todo/%d" % number)
+            self._office.loop.after(TROUBLE_SECONDS, lambda: self.end(message))
+            return
+        self.messages.pop(number, None)
+        self._office.completion.remove(number)
+
+    def settle_all(self) -> None:
+        """At the end: settle everything that is young."""
+        self._settle(list(self._young.values()))
+
+    def _watch_age(self):
+        if self._settler is None and self._young:
+            wait = min(message.since for message in self._young.values()) + YOUNG_SECONDS - time.monotonic()
+            self._settler = self._office.loop.after(max(0, wait), self._settle_old)
+
+    def _settle_old(self):
+        """Settle what is too old."""
+        self._settler, since = None, time.monotonic() - YOUNG_SECONDS
+        self._settle([message for message in self._young.values() if message.since <= since][:SETTLED_TOGETHER])
+        self._watch_age()
+
+    def _settle(self, batch):
+        """Make the files of these messages, put them on disk with their names, and have todo removed."""
+        while batch:
+            now_batch, batch = batch[:SETTLED_TOGETHER], batch[SETTLED_TOGETHER:]
+            for message in now_batch:
+                self._young.pop(message.number, None)
+                message.state = SETTLING
+            failed = self._settling.make_files(now_batch)
+            for message in now_batch:
+                if message.number in failed:
+                    self._office.log.put(failed[message.number])
+                    self._give_up(message)
+                else:
+                    self._remove_todo(message)
+        self._go_on()
+
+    def _give_up(self, message):
+        """The files could not be made: todo still vouches for the message, and it is settled again later."""
+        names = self._office.names
+        for path in (names.local(message.number), names.remote(message.number), names.info(message.number)):
+            try:
+                os.unlink(path)
+            except OSError:
+                pass
+        message.state, message.since = YOUNG, time.monotonic() + TROUBLE_SECONDS
+        self._young[message.number] = message
+        for one in message.passes:
+            message.touched(one)
+        self._watch_age()
+
+    def _remove_todo(self, message):
+        self._cleaner.remove_envelope(message.number, lambda done: self._settled(message, done))
+
+    def _settled(self, message, done):
+        number = message.number
+        if not done:
+            self._office.log.put(b"warning: qmail-clean unable to clean up todo/%d" % number)
+            self._office.loop.after(TROUBLE_SECONDS, lambda: self._remove_todo(message))
+            return
+        self.messages.pop(number, None)
+        for one in message.passes:
+            one.young = None
+            self._channels[one.channel].touch(one)
+        if not message.passes:
+            for channel in (LOCAL, REMOTE):
+                if channel in message.records:
+                    self._channels[channel].heap.push(message.birth, number)
+            if not message.records:
+                self._office.completion.check_soon(number)
+        self._office.settle_soon()
+
+
+def _sync_names(directory):
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _read_whole(fd):
+    """Return the whole of an envelope; one read is enough for nearly all.  Raises OSError."""
+    data = os.read(fd, 65536)
+    if len(data) < 65536:
+        return data
+    pieces = [data]
+    while piece := os.read(fd, 1 << 20):
+        pieces.append(piece)
+    return b"".join(pieces)

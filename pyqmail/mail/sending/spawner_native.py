@@ -1,0 +1,146 @@
+"""Spawners that speak the native dialect, seen from the queue manager: the local one, and the session processes."""
+
+import os
+
+from pyqmail.mail.sending.pipe import Pipe
+from pyqmail.protocol import native
+
+
+class _Process:
+    """One process on one pair of pipes: its HELLO, then frames for handle(kind, number, body)."""
+
+    def __init__(self, loop, write_fd, read_fd, before_write):
+        self._fds, self._before = (loop, write_fd, read_fd), before_write
+        self._unpacker, self._pipe, self.limit = native.Unpacker(), None, None
+        self.sessions = 0
+
+    def greet(self) -> bool:
+        frames = []
+        try:
+            while not frames:
+                data = os.read(self._fds[2], 10)  # HELLO has no body: nothing of what follows it is taken
+                if not data:
+                    return False
+                frames = self._unpacker.receive(data)
+        except (OSError, native.Malformed):
+            return False
+        kind, self.limit, _ = frames[0]
+        return kind == native.HELLO
+
+    def start(self, handle, lost):
+        def received(data):
+            try:
+                for frame in self._unpacker.receive(data):
+                    handle(*frame)
+            except native.Malformed:
+                self._pipe.close()
+                lost()
+
+        loop, write_fd, read_fd = self._fds
+        self._pipe = Pipe(loop, write_fd, read_fd, received, lost, self._before)
+        self._pipe.listen()
+
+    def put(self, frame):
+        self._pipe.put(frame)
+
+    def close(self):
+        self._pipe.close()
+
+
+class NativeLocal:
+    """The local spawner.  A delivery's number on the wire is its slot."""
+
+    def __init__(self, loop, write_fd: int, read_fd: int, before_write=None) -> None:
+        self._process = _Process(loop, write_fd, read_fd, before_write)
+
+    @property
+    def limit(self) -> int:
+        return self._process.limit
+
+    def greet(self) -> bool:
+        return self._process.greet()
+
+    def start(self, channel, lost) -> None:
+        def handle(kind, number, body):
+            if kind != native.RESULT:
+                raise native.Malformed("not from a local spawner")
+            channel.reported(*native.split_result(body))
+
+        self._process.start(handle, lost)
+
+    def deliver(self, session, path: bytes, sender: bytes, pairs) -> None:
+        for slot, recipient in pairs:
+            self._process.put(native.deliver(slot, path, sender, [(slot, recipient)]))
+
+    def close(self) -> None:
+        self._process.close()
+
+
+class NativeRemote:
+    """All session processes.  A session goes to the process that has the fewest.
+
+    What comes back is given to the channel: ready(session, address), failed(session, report), closed(session),
+    reported(slot, report), unsent(slot).
+    """
+
+    def __init__(self, loop, descriptors, before_write=None) -> None:
+        self._processes = [_Process(loop, *pair, before_write) for pair in descriptors]
+        self._homes = {}  # session -> its process
+
+    @property
+    def limit(self) -> int:
+        return sum(process.limit for process in self._processes)
+
+    def greet(self) -> bool:
+        return all(process.greet() for process in self._processes)
+
+    def start(self, channel, lost) -> None:
+        for process in self._processes:
+            process.start(lambda *frame: self._handle(channel, *frame), lost)
+
+    def open(self, session: int, destination: bytes, candidates) -> None:
+        process = min((p for p in self._processes if p.sessions < p.limit), key=lambda p: p.sessions)
+        process.sessions += 1
+        self._homes[session] = process
+        process.put(native.open_session(session, destination, b"", candidates))
+
+    def deliver(self, session: int, path: bytes, sender: bytes, pairs) -> None:
+        self._homes[session].put(native.deliver(session, path, sender, pairs))
+
+    def end(self, session: int) -> None:
+        if session in self._homes:  # it may have ended in the turn that decided this
+            self._homes[session].put(native.pack(native.CLOSE, session))
+
+    def close(self) -> None:
+        for process in self._processes:
+            process.close()
+
+    def _handle(self, channel, kind, number, body):
+        if number not in self._homes:
+            raise native.Malformed("about a session that is not there")
+        if kind == native.RESULT:
+            channel.reported(*native.split_result(body))
+        elif kind == native.READY:
+            channel.ready(number, _texts(body, 2)[1])
+        elif kind in (native.REFUSED, native.FAILED):
+            channel.failed(number, _texts(body, 5)[4])
+        elif kind == native.UNSENT:
+            channel.unsent(_slot(_texts(body, 1)[0]))
+        elif kind == native.CLOSED:
+            self._homes.pop(number).sessions -= 1
+            channel.closed(number)
+        else:
+            raise native.Malformed("not from a session process")
+
+
+def _texts(body, count):
+    texts = native.split_strings(body)
+    if len(texts) != count:
+        raise native.Malformed("not the texts of this frame")
+    return texts
+
+
+def _slot(text):
+    if not text.isdigit():
+        raise native.Malformed("not a delivery")
+    return int(text)

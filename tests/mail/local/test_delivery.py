@@ -1,0 +1,53 @@
+"""The pieces of a delivery; the whole is tested as a program in tests/programs/test_pylocal.py."""
+
+import os
+import select
+import signal
+
+import pytest
+
+from pyqmail.mail.local import delivery
+from pyqmail.mail.local.delivery import Message, time_limit
+
+HEADERS = [
+    # message, whether it has the line b"D: x\n" in its header
+    (b"", False),
+    (b"D: x\n", True),
+    (b"D: x", False),
+    (b"A: b\nD: x\n\nbody", True),
+    (b"A: b\n\nD: x\n", False),
+    (b"\nD: x\n", False),
+    (b"AD: x\n\n", False),
+    (b"D: x\r\n", False),
+    (b"D: y\n D: x\nD: x\n", True),
+    (b"A: b\nD: x\n\n", True),
+]
+
+
+@pytest.mark.parametrize("block_bytes", [1, 2, 3, 5, 65536])
+@pytest.mark.parametrize("text, has", HEADERS)
+def test_header_lines_in_any_blocks(tmp_path, monkeypatch, text, has, block_bytes):
+    monkeypatch.setattr(delivery, "BLOCK_BYTES", block_bytes)
+    (tmp_path / "m").write_bytes(text)
+    fd = os.open(tmp_path / "m", os.O_RDONLY)
+    message = Message(fd)
+    assert message.has_header_line(b"D: x\n") is has
+    assert b"".join(message.blocks()) == text
+    assert os.lseek(fd, 0, os.SEEK_CUR) == 0  # the offset is the programs'
+    os.close(fd)
+
+
+def test_a_time_limit_interrupts_a_wait_and_leaves_signals_as_they_were():
+    class Late(Exception):
+        pass
+
+    before = signal.getsignal(signal.SIGALRM)
+    ours, theirs = os.pipe()
+    with pytest.raises(Late), time_limit(1, Late()):
+        select.select([ours], [], [], 30)
+    with time_limit(100, Late()):
+        pass
+    assert signal.getsignal(signal.SIGALRM) == before
+    assert signal.alarm(0) == 0
+    os.close(ours)
+    os.close(theirs)

@@ -1,0 +1,57 @@
+"""Workers that end before they say how a delivery went; deliveries are in tests/programs/test_pylspawn.py."""
+
+import os
+import time
+
+import pytest
+
+from pyqmail.mail.local import child
+from pyqmail.mail.local.crew import Crew
+from pyqmail.mail.local.spawner import CRASHED, REPORTS, Handed
+from pyqmail.mail.local.users import ROOT
+from pyqmail.mail.spawner import Order
+from pyqmail.protocol import local_wire
+from pyqmail.system.loop import Loop
+
+
+class Deliveries:
+    """What a crew and its tasks ask of the spawner.  reports is what was reported."""
+
+    most, open_files = 1, 64
+
+    def __init__(self, home):
+        self.loop, self.home, self.reports = Loop(), home, []
+
+    def finish(self, order, report):
+        self.reports.append((order.number, report))
+
+    def forget_crew(self, key):
+        pass
+
+
+def end_without_a_word(code):
+    """What a worker does that is given a delivery and ends."""
+    os.read(child.SOCKET, local_wire.PACKET_LIMIT)
+    return code
+
+
+ENDS = [
+    # exit code  report
+    (0, CRASHED),
+    (111, b"Z"),
+    (ROOT, REPORTS[ROOT]),
+]
+
+
+@pytest.mark.parametrize("code, report", ENDS)
+def test_a_worker_that_ends_without_a_word_has_not_delivered(home, code, report):
+    deliveries, order = Deliveries(home), Order(7, b"0/1", b"s@x", b"joe@here.example")
+    order.message = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    packet = local_wire.deliver(b"joe", b"/", b"joe", b"", b"", b"here.example", b"s@x")
+    crew = Crew(deliveries, None, lambda: end_without_a_word(code))
+    crew.submit(Handed(deliveries, order, packet))
+    limit = time.monotonic() + 30
+    while not deliveries.reports and time.monotonic() < limit:
+        deliveries.loop.turn(30)
+    assert deliveries.reports == [(7, report)] and order.message is None
+    crew.close()

@@ -1,0 +1,375 @@
+"""Writing messages into the queue files: their bytes, what failures leave, and every place to crash.
+
+Untested: a file system that loses what fsync promised; EIO from a real disk.
+"""
+
+import os
+import resource
+import sys
+
+import pytest
+
+from pyqmail.base.failure import Temporary
+from pyqmail.mail.queue.admission import Admission, Origin, Refused, admit_alone, invokers, received_line
+from pyqmail.mail.queue.commit import ByFile
+from pyqmail.mail.queue.files import find_queue, hold_writer_lock
+from pyqmail.protocol.envelope import stored_part
+
+ORIGIN = Origin(1024, 20513, 1795453397)
+STREAM = b"Fsnd@orig.example\0Tann@mx.test\0Tok1@r.example\0\0"
+TODO = b"u1024\0p20513\0Fsnd@orig.example\0Tann@mx.test\0Tok1@r.example\0"
+RECEIVED = b"Received: (qmail 20513 invoked by uid 1024); 23 Nov 2026 17:03:17 -0000\n"
+
+
+@pytest.fixture
+def names(home):
+    return find_queue(home.queue)
+
+
+@pytest.fixture
+def admission(names):
+    made = Admission(names, {})
+    yield made
+    made.close()
+
+
+def content(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def files(names):
+    """Return everything that is in the queue but its lock folder."""
+    found = (os.path.join(place, name) for place, _, inside in os.walk(names.queue) for name in inside)
+    return sorted(path for path in found if "/lock/" not in path)
+
+
+def admit(admission, messages):
+    newcomers = []
+    for message in messages:
+        newcomers.append(admission.begin())
+        admission.fill(newcomers[-1], ORIGIN, message, stored_part(STREAM))
+    admission.settle(newcomers)
+    return newcomers
+
+
+MESSAGES = [b"", b"\n", b"Subject: x\n\nhello\n", b"no newline", bytes(range(256)), b"x" * 3_000_000]
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+def test_the_files_have_the_bytes_of_the_originals(admission, names, message):
+    (newcomer,) = admit(admission, [message])
+    number = newcomer.number
+    assert newcomer.exit_code == 0
+    assert content(names.mess(number)) == RECEIVED + message
+    assert content(names.todo(number)) == TODO
+    assert names.state(number) == "S4"
+    assert os.stat(names.mess(number)).st_ino == number
+    assert os.stat(names.mess(number)).st_nlink == 1
+    assert os.path.samefile(names.todo(number), names.intd(number))
+    assert files(names) == sorted([names.mess(number), names.intd(number), names.todo(number)])
+
+
+def test_modes_are_those_of_umask_033(admission, names):
+    before = os.umask(0o033)
+    try:
+        (newcomer,) = admit(admission, [b"x"])
+    finally:
+        os.umask(before)
+    assert os.stat(names.mess(newcomer.number)).st_mode & 0o7777 == 0o644
+    assert os.stat(names.todo(newcomer.number)).st_mode & 0o7777 == 0o644
+
+
+def test_a_copy_in_pieces_is_the_same(admission, names):
+    newcomer = admission.begin()
+    admission.copy(newcomer, ORIGIN, (b"hel", b"lo\n"), (STREAM[at : at + 5] for at in range(0, len(STREAM), 5)))
+    newcomer.close()
+    admission.settle([newcomer])
+    assert content(names.mess(newcomer.number)) == RECEIVED + b"hello\n"
+    assert content(names.todo(newcomer.number)) == TODO
+
+
+BAD_STREAMS = [(b"Fa\0Tb\0", 54), (b"Xa\0\0", 91), (b"F" + b"x" * 1003 + b"\0\0", 11)]
+
+
+@pytest.mark.parametrize("stream, exit_code", BAD_STREAMS)
+def test_a_bad_envelope_leaves_nothing(admission, names, stream, exit_code):
+    newcomer = admission.begin()
+    with pytest.raises(Refused) as refused:
+        admission.copy(newcomer, ORIGIN, (b"x",), (stream,))
+    assert refused.value.exit_code == exit_code
+    admission.refuse(newcomer, exit_code)
+    assert files(names) == []
+
+
+def test_a_batch_pulls_the_trigger_once(admission, names):
+    fd = os.open(names.trigger, os.O_RDONLY | os.O_NONBLOCK)
+    newcomers = admit(admission, [b"%d" % n for n in range(50)])
+    assert {newcomer.exit_code for newcomer in newcomers} == {0}
+    assert os.read(fd, 100) == b"\0"
+    os.close(fd)
+
+
+class Watching(ByFile):
+    """Commits, and notes the states of all messages at each commit: what a power failure just after would leave."""
+
+    def __init__(self, names):
+        self.names, self.seen = names, []
+
+    def commit(self, files, directories):
+        numbers = [int(name) for part in range(23) for name in os.listdir(f"{self.names.queue}/mess/{part}")]
+        self.seen.append(sorted(self.names.state(number) for number in numbers))
+        return super().commit(files, directories)
+
+
+def test_nothing_is_in_todo_before_the_files_are_committed(names):
+    watching = Watching(names)
+    admit(Admission(names, {}, watching), [b"a", b"b", b"c"])
+    assert watching.seen == [["S3"] * 3, ["S4"] * 3]
+
+
+class Failing(ByFile):
+    """Says of some commits that some descriptors are not safe."""
+
+    def __init__(self, unsafe):
+        self.unsafe = list(unsafe)
+
+    def commit(self, files, directories):
+        super().commit(files, directories)
+        return self.unsafe.pop(0)([*files], [*directories])
+
+
+FAILING = [
+    # what is not safe at the first, at the second commit         exit codes
+    ([lambda f, d: {f[0]}, lambda f, d: set()], [53, 0]),  # the first message's file
+    ([lambda f, d: {f[3]}, lambda f, d: set()], [0, 53]),  # the second one's envelope
+    ([lambda f, d: set(d)], [53, 53]),  # the folders of mess
+]
+
+
+@pytest.mark.parametrize("unsafe, exit_codes", FAILING)
+def test_what_could_not_be_committed_is_not_queued(names, unsafe, exit_codes):
+    newcomers = admit(Admission(names, {}, Failing(unsafe)), [b"a", b"b"])
+    assert [newcomer.exit_code for newcomer in newcomers] == exit_codes
+    assert [names.state(newcomer.number) for newcomer in newcomers] == ["S1" if code else "S4" for code in exit_codes]
+    assert len(files(names)) == 3 * exit_codes.count(0)
+
+
+def test_names_in_todo_that_are_not_safe_are_taken_back(names):
+    """The numbers stay taken: the queue manager may have seen the messages."""
+    newcomers = admit(Admission(names, {}, Failing([lambda f, d: set(), lambda f, d: set(d)])), [b"a", b"b"])
+    assert [newcomer.exit_code for newcomer in newcomers] == [53, 53]
+    assert [names.state(newcomer.number) for newcomer in newcomers] == ["S3", "S3"]
+
+
+def test_what_the_queue_manager_took_meanwhile_is_left_to_it(names):
+    class Taking(ByFile):
+        def commit(self, files, directories):
+            if not files:
+                for name in os.listdir(f"{names.queue}/todo"):
+                    os.unlink(f"{names.queue}/intd/{name}")
+                    os.unlink(f"{names.queue}/todo/{name}")
+                return set(directories)
+            return set()
+
+    (newcomer,) = admit(Admission(names, {}, Taking()), [b"a"])
+    assert newcomer.exit_code == 53
+    assert files(names) == [names.mess(newcomer.number)]
+
+
+def test_a_write_error_leaves_nothing(names):
+    """A file size limit in a child stands for a full disk."""
+
+    def work():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+        admission = Admission(names, {})
+        newcomer = admission.begin()
+        try:
+            admission.fill(newcomer, ORIGIN, b"x" * 200_000, stored_part(STREAM))
+        except Refused as refused:
+            admission.refuse(newcomer, refused.exit_code)
+        return newcomer.exit_code
+
+    assert in_child(work) == 53
+    assert files(names) == []
+
+
+MISSING = [("pid", 63), ("mess", 64), ("intd", 65), ("todo", 66)]
+
+
+@pytest.mark.parametrize("folder, exit_code", MISSING)
+def test_a_folder_that_is_missing_has_its_exit_code(names, folder, exit_code):
+    admission = Admission(names, {})
+    os.rename(f"{names.queue}/{folder}", f"{names.queue}/away")
+    newcomer = None
+    try:
+        newcomer = admission.begin()
+        admission.fill(newcomer, ORIGIN, b"", stored_part(STREAM))
+        admission.settle([newcomer])
+        assert newcomer.exit_code == exit_code
+    except Refused as refused:
+        assert refused.exit_code == exit_code
+        if newcomer is not None:
+            admission.refuse(newcomer, exit_code)
+    assert files(names) == []
+
+
+def test_a_number_that_is_taken_is_passed_over(admission, names):
+    """A copied queue: the next inode numbers are names of other messages."""
+    probe = admission.begin()
+    admission.refuse(probe, 53)
+    taken = {probe.number}
+    with open(names.mess(probe.number), "xb") as file:  # may itself get that inode; then nothing is in its way
+        file.write(b"another message")
+    newcomer = admission.begin()
+    assert newcomer.number not in taken or os.stat(names.mess(probe.number)).st_ino == newcomer.number
+    assert content(names.mess(probe.number)) == b"another message"
+    assert os.listdir(f"{names.queue}/pid") == []
+
+
+def test_an_intd_left_by_a_message_that_is_gone_is_no_obstacle(admission, names):
+    newcomer = admission.begin()
+    with open(names.intd(newcomer.number), "xb") as file:
+        file.write(b"u1\0p1\0Fold\0")
+    admission.fill(newcomer, ORIGIN, b"x", stored_part(STREAM))
+    admission.settle([newcomer])
+    assert content(names.todo(newcomer.number)) == TODO
+
+
+def test_a_todo_that_is_there_is_never_touched(admission, names):
+    newcomer = admission.begin()
+    for name in (names.intd(newcomer.number), names.todo(newcomer.number)):
+        with open(name, "xb") as file:
+            file.write(b"old")
+    with pytest.raises(Refused) as refused:
+        admission.fill(newcomer, ORIGIN, b"x", stored_part(STREAM))
+    assert refused.value.exit_code == 65
+    assert content(names.todo(newcomer.number)) == b"old"
+
+
+def test_a_crash_anywhere_leaves_a_state_of_the_table(names):
+    """A child ends at its n-th operation on the file system, for every n.  Python tells of each beforehand."""
+    counts, todo_seen = [], 0
+    for crash_at in range(1000):
+
+        def work():
+            admission = Admission(names, {})
+            left = [crash_at]
+
+            def count(event, _):
+                if event in ("open", "os.link", "os.remove", "os.rename"):
+                    left[0] -= 1
+                    if left[0] < 0:
+                        os._exit(77)
+
+            sys.addaudithook(count)
+            newcomers = admit(admission, [b"a" * 5000, b"b" * 5000, b"c" * 5000])
+            return max(newcomer.exit_code for newcomer in newcomers)
+
+        code = in_child(work)
+        states = check_all(names)
+        counts.append(len(states))
+        todo_seen += states.count("S4")
+        if code != 77:
+            break
+        for path in files(names):
+            os.unlink(path)
+    assert code == 0
+    assert states == ["S4"] * 3
+    assert crash_at >= 3 * 5 + 1  # open, link, unlink, open, link each
+    assert todo_seen > 3
+
+
+def check_all(names):
+    """Return the states of all messages, each of the table; what is in todo is whole."""
+    states = []
+    for part in range(names.split):
+        for name in os.listdir(f"{names.queue}/mess/{part}"):
+            states.append(names.state(int(name)))
+            if states[-1] == "S4":
+                assert content(names.todo(int(name))) == TODO
+                message = content(names.mess(int(name)))
+                assert message.startswith(RECEIVED) and len(message) == len(RECEIVED) + 5000
+    assert set(states) <= {"S2", "S3", "S4"}
+    for folder in ("intd", "todo"):
+        for name in os.listdir(f"{names.queue}/{folder}"):
+            assert os.path.exists(names.mess(int(name)))
+    return states
+
+
+def in_child(work):
+    pid = os.fork()
+    if not pid:
+        code = 99
+        try:
+            code = work()
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+class Users:
+    """A home that is not private, with these uids."""
+
+    def __init__(self, **uids):
+        self.uids = uids
+
+    def owner(self):
+        return None
+
+    def uid(self, user):
+        return self.uids[user]
+
+
+WHO = [
+    (7790, b"Received: (qmail 1 invoked by alias); 1 Jan 1970 00:00:00 -0000\n"),
+    (7791, b"Received: (qmail 1 invoked from network); 1 Jan 1970 00:00:00 -0000\n"),
+    (7796, b"Received: (qmail 1 invoked for bounce); 1 Jan 1970 00:00:00 -0000\n"),
+    (0, b"Received: (qmail 1 invoked by uid 0); 1 Jan 1970 00:00:00 -0000\n"),
+]
+
+
+@pytest.mark.parametrize("uid, line", WHO)
+def test_the_received_line_says_who(uid, line):
+    assert received_line(Origin(uid, 1, 0), invokers(Users(alias=7790, qmaild=7791, qmails=7796))) == line
+
+
+def test_users_are_tested_in_the_originals_order():
+    assert invokers(Users(alias=5, qmaild=5, qmails=5)) == {5: b"by alias"}
+
+
+def test_in_a_private_home_a_uid_is_a_uid(home):
+    assert invokers(home) == {}
+
+
+def test_a_missing_user_is_said():
+    with pytest.raises(Temporary, match="unable to find user qmaild"):
+        invokers(Users(alias=1))
+
+
+@pytest.fixture
+def umask():
+    """What a program that writes the queue alone does to its process is undone."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    yield
+    os.umask(mask)
+
+
+def test_alone_we_write_only_without_pyqueued(home, names, umask):
+    lock = hold_writer_lock(names, alone=True)
+    fd = os.memfd_create("message")
+    assert admit_alone(home, ORIGIN, fd, STREAM) == 71
+    assert files(names) == []
+    os.close(lock)
+    assert admit_alone(home, ORIGIN, fd, STREAM) == 0
+    os.close(fd)
+    assert len(files(names)) == 3
+
+
+def test_alone_without_home_or_queue(home, tmp_path):
+    from pyqmail.system.home import Home
+
+    assert admit_alone(Home(str(tmp_path / "nowhere")), ORIGIN, 0, STREAM) == 61
+    os.rename(home.queue, f"{home.path}/away")
+    assert admit_alone(home, ORIGIN, 0, STREAM) == 62

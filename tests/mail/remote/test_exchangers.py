@@ -1,0 +1,144 @@
+import pytest
+
+from pyqmail.base.literals import literal_address
+from pyqmail.mail.remote import exchangers
+from pyqmail.mail.remote.exchangers import Unroutable, plan_for, route_for, settle, settle_literal
+from pyqmail.protocol import resolve_wire as wire
+from pyqmail.protocol.frames import strings
+
+ROUTES = {
+    b"a.b.c": b"full:1",
+    b".b.c": b"suffix:2",
+    b".c": b"",
+    b"": b"any",
+    b"[10.0.0.1]": b"literal",
+}
+
+ROUTED = [
+    # domain       route
+    (b"a.b.c", (b"full", 1)),
+    (b"A.B.C", (b"full", 1)),
+    (b"x.b.c", (b"suffix", 2)),
+    (b"x.y.b.c", (b"suffix", 2)),
+    (b"b.c", None),  # `.c` says: as usual
+    (b"c", (b"any", 25)),
+    (b"x.c.d", (b"any", 25)),
+    (b"[10.0.0.1]", (b"literal", 25)),
+]
+
+
+@pytest.mark.parametrize("domain, route", ROUTED)
+def test_route(domain, route):
+    assert route_for(domain, ROUTES) == route
+
+
+VALUES = [
+    # what stands behind the domain      relay, port
+    (b"r", (b"r", 25)),
+    (b"r:", (b"r", 25)),
+    (b"r:x", (b"r", 25)),
+    (b"r:26x", (b"r", 26)),
+    (b"r:26:27", (b"r", 26)),
+    (b":26", (b"", 26)),
+    (b"r:65561", (b"r", 25)),
+    (b"[10.0.0.1]:26", (b"[10.0.0.1]", 26)),
+    (b"[::1]", (b"[::1]", 25)),
+    (b"[::1]:26", (b"[::1]", 26)),
+]
+
+
+@pytest.mark.parametrize("value, route", VALUES)
+def test_relay_and_port(value, route):
+    assert route_for(b"d.test", {b"d.test": value}) == route
+
+
+def test_no_routes():
+    assert route_for(b"d.test", {}) is None
+
+
+LITERALS = [
+    (b"10.0.0.1", b"10.0.0.1"),
+    (b"[10.0.0.1]", b"10.0.0.1"),
+    (b"010.0.0.001", b"10.0.0.1"),
+    (b"[IPv6:2001:DB8::0001]", b"2001:db8::1"),
+    (b"::1", b"::1"),
+    (b"10.0.0.256", None),
+    (b"10.0.0", None),
+    (b"10.0.0.1.", None),
+    (b"10.0.0.+1", None),
+    (b"a:b", None),
+    (b"", None),
+    (b"[]", None),
+    (b"\xff:1", None),
+]
+
+
+@pytest.mark.parametrize("text, address", LITERALS)
+def test_literal_address(text, address):
+    assert literal_address(text) == address
+
+
+OWN = {b"127.0.0.1", b"10.0.0.9"}
+
+
+def hosts_of(plan, found):
+    return settle(plan, wire.FOUND, wire.exchangers_body(found), OWN)
+
+
+def why(call, *arguments):
+    with pytest.raises(Unroutable) as failure:
+        call(*arguments)
+    return failure.value.report
+
+
+FOUND = [(10, b"a", b"10.0.0.1"), (10, b"b", b"10.0.0.2"), (20, b"me", b"10.0.0.9"), (30, b"c", b"10.0.0.3")]
+
+
+def test_only_what_is_preferred_to_ourselves():
+    plan = plan_for(b"d.test", {})
+    assert (plan.question, plan.name) == (wire.EXCHANGERS, b"d.test")
+    assert hosts_of(plan, FOUND) == [(b"a", b"10.0.0.1", 25), (b"b", b"10.0.0.2", 25)]
+    assert hosts_of(plan, FOUND[:2]) == [(b"a", b"10.0.0.1", 25), (b"b", b"10.0.0.2", 25)]
+    assert why(hosts_of, plan, FOUND[2:]) == exchangers.BEST_IS_ME
+    assert why(hosts_of, plan, [(5, b"x", b"0.0.0.0"), (5, b"y", b"10.0.0.1")]) == exchangers.BEST_IS_ME
+
+
+@pytest.mark.parametrize("address", [b"::", b"::ffff:127.0.0.1", b"::ffff:10.0.0.9", b"::ffff:0.0.0.0"])
+def test_our_own_addresses_in_another_form(address):
+    assert why(hosts_of, plan_for(b"d.test", {}), [(5, b"x", address)]) == exchangers.BEST_IS_ME
+    assert why(settle_literal, plan_for(b"[IPv6:%b]" % address, {}), OWN) == exchangers.BEST_IS_ME
+
+
+def test_a_route_may_lead_to_ourselves():
+    plan = plan_for(b"d.test", {b"": b"[127.0.0.1]:2525"})
+    assert plan.question is None
+    assert settle_literal(plan, OWN) == [(b"127.0.0.1", b"127.0.0.1", 2525)]
+    plan = plan_for(b"d.test", {b"": b"relay.test:2525"})
+    assert (plan.question, plan.name) == (wire.ADDRESSES, b"relay.test")
+    assert settle(plan, wire.FOUND, strings(b"10.0.0.9", b"10.0.0.1"), OWN) == [
+        (b"relay.test", b"10.0.0.9", 2525),
+        (b"relay.test", b"10.0.0.1", 2525),
+    ]
+
+
+def test_a_literal_of_ours_is_not_mailed_to():
+    assert settle_literal(plan_for(b"[10.0.0.1]", {}), OWN) == [(b"10.0.0.1", b"10.0.0.1", 25)]
+    assert why(settle_literal, plan_for(b"[127.0.0.1]", {}), OWN) == exchangers.BEST_IS_ME
+
+
+NAMED_RELAY = {b"": b"re lay:1"}
+
+FAILURES = [
+    # routes, kind of answer, report
+    ({}, wire.SOFT, b"ZSorry, I couldn't find any host by that name. (#4.1.2)\n"),
+    ({}, wire.NO_HOST, b"DSorry, I couldn't find any host named d?.test. (#5.1.2)\n"),
+    ({}, wire.NO_RECORD, b"DSorry, I couldn't find a mail exchanger or IP address. (#5.4.4)\n"),
+    (NAMED_RELAY, wire.NO_HOST, b"DSorry, I couldn't find any host named re?lay. (#5.1.2)\n"),
+    (NAMED_RELAY, wire.NO_RECORD, b"DSorry, I couldn't find any host named re?lay. (#5.1.2)\n"),
+    (NAMED_RELAY, wire.SOFT, b"ZSorry, I couldn't find any host by that name. (#4.1.2)\n"),
+]
+
+
+@pytest.mark.parametrize("routes, kind, report", FAILURES)
+def test_failures(routes, kind, report):
+    assert why(settle, plan_for(b"d\xe9.test", routes), kind, b"", OWN) == report

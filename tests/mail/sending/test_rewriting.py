@@ -1,0 +1,91 @@
+"""Local or remote, virtual domains, the percent hack, VERP."""
+
+import pytest
+
+from pyqmail.mail.sending.rewriting import LOCAL, REMOTE, Rewriting, expand_verp, plain_sender
+
+RULES = Rewriting(
+    b"noat.example",
+    [b"pct", b"pct2"],
+    [b"here.example", b"LOCAL.example", b"both.example"],
+    {
+        b"joe@virtual.example": b"joe-v",
+        b"virtual.example": b"virt",
+        b".virtual.example": b"sub",
+        b"both.example": b"never",
+        b"except.virtual.example": b"",
+    },
+)
+EVERYTHING = Rewriting(b"x", [], [], {b"": b"all", b"out.example": b""})
+
+REWRITTEN = [
+    # rules      recipient                     channel  address
+    (RULES, b"ann", REMOTE, b"ann@noat.example"),
+    (RULES, b"", REMOTE, b"@noat.example"),
+    (RULES, b"Ann@Here.Example", LOCAL, b"Ann@Here.Example"),
+    (RULES, b"ann@local.EXAMPLE", LOCAL, b"ann@local.EXAMPLE"),
+    (RULES, b"c%d.e@pct", REMOTE, b"c@d.e"),
+    (RULES, b"c%here.example@pct", LOCAL, b"c@here.example"),
+    (RULES, b"c%d%pct2@PCT", REMOTE, b"c@d"),
+    (RULES, b"plain@pct", REMOTE, b"plain@pct"),
+    (RULES, b"a@b%c@pct", REMOTE, b"a@b@c"),
+    (RULES, b"joe@Virtual.example", LOCAL, b"joe-v-joe@Virtual.example"),
+    (RULES, b"Ann@virtual.example", LOCAL, b"virt-Ann@virtual.example"),
+    (RULES, b"ann@a.b.virtual.example", LOCAL, b"sub-ann@a.b.virtual.example"),
+    (RULES, b"ann@except.virtual.example", REMOTE, b"ann@except.virtual.example"),
+    (RULES, b"ann@both.example", LOCAL, b"ann@both.example"),
+    (RULES, b"ann@far.example", REMOTE, b"ann@far.example"),
+    (RULES, b"@here.example", LOCAL, b"@here.example"),
+    (EVERYTHING, b"ann@far.example", LOCAL, b"all-ann@far.example"),
+    (EVERYTHING, b"ann@out.example", REMOTE, b"ann@out.example"),
+]
+
+
+@pytest.mark.parametrize("rules, recipient, channel, address", REWRITTEN)
+def test_rewrite(rules, recipient, channel, address):
+    assert rules.rewrite(recipient) == (channel, address)
+
+
+@pytest.mark.parametrize(
+    "rules, address, stripped",
+    [
+        (RULES, b"virt-Ann@virtual.example", b"Ann@virtual.example"),
+        (RULES, b"Virt-Ann@virtual.example", b"Virt-Ann@virtual.example"),
+        (RULES, b"sub-ann@a.virtual.example", b"ann@a.virtual.example"),
+        (RULES, b"joe-v-joe@virtual.example", b"joe-v-joe@virtual.example"),  # virtual users keep it
+        (RULES, b"ann@except.virtual.example", b"ann@except.virtual.example"),
+        (EVERYTHING, b"all-ann@far.example", b"ann@far.example"),
+        (RULES, b"noat", b"noat"),
+    ],
+)
+def test_strip_prepend(rules, address, stripped):
+    assert rules.strip_prepend(address) == stripped
+
+
+def test_hangup_changes_locals_and_virtualdomains():
+    rules = Rewriting(b"x", [], [b"a"], {})
+    rules.use([b"b"], {b"c": b"v"})
+    assert [rules.rewrite(b"u@" + domain)[0] for domain in (b"a", b"b", b"c")] == [REMOTE, LOCAL, LOCAL]
+
+
+@pytest.mark.parametrize(
+    "sender, recipient, expanded",
+    [
+        (b"owner-list-@lists.example-@[]", b"args2@r.example", b"owner-list-args2=r.example@lists.example"),
+        (b"owner-@h-@[]", b"a@b@c", b"owner-a@b=c@h"),
+        (b"owner-@h-@[]", b"nohost", b"owner-@h-@[]"),
+        (b"owner-@-@[]", b"a@b", b"owner-a=b@"),
+        (b"-@[]", b"a@b", b"-@[]"),
+        (b"x-@[]", b"a@b", b"x-@[]"),
+        (b"#@[]", b"a@b", b"#@[]"),
+        (b"", b"a@b", b""),
+        (b"s@h", b"a@b", b"s@h"),
+    ],
+)
+def test_verp(sender, recipient, expanded):
+    assert expand_verp(sender, recipient) == expanded
+
+
+def test_plain_sender():
+    assert plain_sender(b"owner-list-@lists.example-@[]") == b"owner-list-@lists.example"
+    assert plain_sender(b"s@h") == b"s@h" and plain_sender(b"") == b""

@@ -1,0 +1,63 @@
+"""Retry times to the second, and the heap of due messages."""
+
+import random
+
+import pytest
+
+from pyqmail.mail.sending.schedule import LOCAL_CONSTANT, REMOTE_CONSTANT, DueHeap, retry_time
+
+BIRTH = 1_700_000_000
+
+
+@pytest.mark.parametrize(
+    "constant, ages",
+    [
+        (REMOTE_CONSTANT, [0, 400, 1600, 3600, 6400, 10000, 14400]),
+        (LOCAL_CONSTANT, [0, 100, 400, 900, 1600, 2500]),
+    ],
+)
+def test_attempts_at_the_original_ages(constant, ages):
+    now = BIRTH
+    for age in ages[1:]:
+        now = retry_time(BIRTH, now, constant)
+        assert now - BIRTH == age
+
+
+@pytest.mark.parametrize("constant, count, last", [(REMOTE_CONSTANT, 40, 608400), (LOCAL_CONSTANT, 79, 608400)])
+def test_attempts_in_a_lifetime(constant, count, last):
+    ages = [0]
+    while ages[-1] <= 604800:
+        ages.append(retry_time(0, ages[-1], constant))
+    assert (len(ages), ages[-1]) == (count, last)
+
+
+@pytest.mark.parametrize(
+    "birth, now, due",
+    [
+        (BIRTH, BIRTH - 50, BIRTH + 400),  # a birth to come
+        (BIRTH, BIRTH + 399, BIRTH + 39**2),  # not quite 20 squared
+        (0, 65536**2 + 5, (65535 + 20) ** 2),  # sixteen bits
+    ],
+)
+def test_retry_time(birth, now, due):
+    assert retry_time(birth, now, REMOTE_CONSTANT) == due
+
+
+def test_heap_gives_what_is_due_in_order():
+    heap, wanted = DueHeap(), []
+    numbers = list(range(1, 2000))
+    random.Random(1).shuffle(numbers)
+    for number in numbers:
+        due = BIRTH + number % 97
+        heap.push(due, number + (1 << 40))
+        wanted.append((due, number + (1 << 40)))
+    assert sorted(heap.items()) == sorted(wanted) and heap.next_due() == BIRTH
+    got = []
+    while (number := heap.pop_due(BIRTH + 50)) is not None:
+        got.append(number)
+    assert got == [number for due, number in sorted(wanted) if due <= BIRTH + 50]
+    heap.make_due(BIRTH)
+    assert heap.next_due() == BIRTH and len(heap) == len(wanted) - len(got)
+    while heap.pop_due(BIRTH) is not None:
+        pass
+    assert heap.next_due() is None

@@ -1,0 +1,352 @@
+"""The scheduler's engines, with given times; and random runs against what must always hold."""
+
+import random
+
+import pytest
+
+from pyqmail.mail.sending import scheduler
+from pyqmail.mail.sending.scheduler import CLOSE, DELIVER, OPEN, REPORT, RESOLVE, Immediate, Recipient, Sessions
+
+WHERE = [(b"mx", b"192.0.2.1", 25)]
+
+
+class Owner:
+    is_alone = False
+
+
+def parcel(count=1, owner=None, start=0):
+    owner = owner or Owner()
+    return [Recipient(owner, start + i, b"u%d@x" % i) for i in range(count)]
+
+
+class Play:
+    """Feeds an engine and keeps the orders; sessions bound to recipients as the manager does."""
+
+    def __init__(self, total):
+        self.engine = Sessions(total)
+        self.now = 1000.0
+
+    def orders(self):
+        self.engine.advance(self.now)
+        got = self.engine.take_orders()
+        for order in got:
+            if order[0] == DELIVER:
+                for recipient in order[2]:
+                    recipient.session = order[1]
+        return got
+
+    def arrive(self, domain, some):
+        self.engine.arrived(domain, some, self.now)
+
+    def __getattr__(self, name):
+        return lambda *arguments: getattr(self.engine, name)(*arguments, self.now)
+
+
+def test_from_arrival_to_the_end_of_a_session():
+    play, some = Play(5), parcel()
+    play.arrive(b"x", some)
+    assert play.orders() == [(RESOLVE, b"x")]
+    play.resolved(b"x", WHERE)
+    assert play.orders() == [(OPEN, 1, b"x", WHERE)]
+    play.ready(1, b"192.0.2.1")
+    assert play.orders() == [(DELIVER, 1, some)]
+    play.result(some[0])
+    assert play.orders() == [] and play.engine.next_time() == play.now + scheduler.IDLE_SECONDS
+    more = parcel()
+    play.arrive(b"x", more)  # the session that idles takes it
+    assert play.orders() == [(DELIVER, 1, more)]
+    play.result(more[0])
+    play.now += scheduler.IDLE_SECONDS
+    assert play.orders() == [(CLOSE, 1)]
+    play.closed(1)
+    assert play.orders() == [] and play.engine.used == 0
+    play.now += scheduler.KNOWN_SECONDS
+    play.orders()
+    assert play.engine.next_time() is None and not play.engine._lanes
+
+
+def test_no_more_sessions_than_parcels_or_units():
+    play = Play(3)
+    for _ in range(2):
+        play.arrive(b"x", parcel())
+    for _ in range(9):
+        play.arrive(b"y", parcel())
+    play.orders()
+    play.resolved(b"x", WHERE)
+    play.resolved(b"y", WHERE)
+    opened = [order[2] for order in play.orders()]
+    assert sorted(opened) == [b"x", b"y", b"y"] or sorted(opened) == [b"x", b"x", b"y"]
+    assert play.engine.used == 3 and play.orders() == []
+
+
+def test_a_refused_lane_is_deferred_whole_and_asked_again():
+    play = Play(5)
+    parcels = [parcel() for _ in range(3)]
+    for one in parcels:
+        play.arrive(b"x", one)
+    play.orders()
+    play.resolved(b"x", WHERE)
+    assert [order[0] for order in play.orders()] == [OPEN] * 3
+    play.failed(1, b"Zno\n")
+    play.failed(2, b"Zno\n")
+    assert play.orders() == []  # the third may still succeed
+    play.failed(3, b"Zreally no\n")
+    assert play.orders() == [(REPORT, one, b"Zreally no\n") for one in parcels]
+    for number in (1, 2, 3):
+        play.closed(number)
+    assert play.engine.used == 0
+    play.arrive(b"x", parcel())
+    assert play.orders() == [(RESOLVE, b"x")]
+
+
+def test_new_mail_for_a_lane_that_was_refused_while_it_waited_for_a_unit_asks_again():
+    play = Play(1)
+    for _ in range(2):
+        play.arrive(b"x", parcel())
+    play.orders()
+    play.resolved(b"x", WHERE)
+    assert play.orders() == [(OPEN, 1, b"x", WHERE)]  # the second parcel waits for a unit
+    play.failed(1, b"Zno\n")
+    play.arrive(b"x", parcel())
+    assert [order[0] for order in play.orders()] == [REPORT, REPORT, RESOLVE]
+    play.resolved(b"x", WHERE)
+    play.closed(1)
+    assert play.orders() == [(OPEN, 2, b"x", WHERE)]
+
+
+def test_a_refused_session_costs_nothing_while_another_works():
+    play = Play(5)
+    parcels = [parcel() for _ in range(3)]
+    for one in parcels:
+        play.arrive(b"x", one)
+    play.orders()
+    play.resolved(b"x", WHERE)
+    play.orders()
+    play.ready(1, b"a")
+    for number in (2, 3):
+        play.failed(number, b"Ztoo many\n")
+        play.closed(number)
+    assert play.orders() == [(DELIVER, 1, parcels[0])]  # and no new OPEN
+    play.result(parcels[0][0])
+    assert play.orders() == [(DELIVER, 1, parcels[1])]
+
+
+def test_unroutable():
+    play, some = Play(5), parcel(2)
+    play.arrive(b"x", some)
+    play.orders()
+    play.unroutable(b"x", b"Dno host\n")
+    assert play.orders() == [(REPORT, some, b"Dno host\n")] and not play.engine._lanes
+
+
+def test_recipients_of_one_message_go_together_within_the_total():
+    play, some = Play(20), parcel(50)
+    play.arrive(b"x", some)
+    play.orders()
+    play.resolved(b"x", WHERE)
+    play.orders()
+    play.ready(1, b"a")
+    [(_, _, taken)] = play.orders()
+    assert len(taken) == 20 and play.engine.used == 20
+    for recipient in taken:
+        play.result(recipient)
+    [(_, _, taken)] = [order for order in play.orders() if order[0] == DELIVER]
+    assert len(taken) == 20
+
+
+def test_verp_recipients_go_alone():
+    play, owner = Play(20), Owner()
+    owner.is_alone = True
+    play.arrive(b"x", parcel(3, owner))
+    play.orders()
+    play.resolved(b"x", WHERE)
+    play.orders()
+    play.ready(1, b"a")
+    assert [len(order[2]) for order in play.orders() if order[0] == DELIVER] == [1]
+
+
+def test_unsent_is_tried_again_a_few_times():
+    play, some = Play(1), parcel()
+    play.arrive(b"x", some)
+    play.orders()
+    play.resolved(b"x", WHERE)
+    for number in range(1, scheduler.RETURNS + 1):
+        assert play.orders() == [(OPEN, number, b"x", WHERE)]
+        play.ready(number, b"192.0.2.1")
+        assert play.orders() == [(DELIVER, number, some)]
+        play.unsent(some[0])
+        play.closed(number)
+    assert play.orders() == [(REPORT, some, b"ZConnected to 192.0.2.1 but connection died. (#4.4.2)\n")]
+    assert play.engine.used == 0
+
+
+def test_a_session_that_ends_without_a_word_defers_what_it_had():
+    play, some = Play(1), parcel()
+    play.arrive(b"x", some)
+    play.orders()
+    play.resolved(b"x", WHERE)
+    play.orders()
+    play.ready(1, b"a")
+    play.orders()
+    play.closed(1)
+    assert play.orders()[0][:2] == (REPORT, some)
+
+
+def test_an_idle_session_gives_way():
+    play, some = Play(1), parcel()
+    play.arrive(b"x", some)
+    play.orders()
+    play.resolved(b"x", WHERE)
+    play.orders()
+    play.ready(1, b"a")
+    play.orders()
+    play.result(some[0])
+    play.orders()
+    play.arrive(b"y", parcel())
+    assert play.orders() == [(RESOLVE, b"y")]
+    play.resolved(b"y", WHERE)
+    assert play.orders() == [(CLOSE, 1)]
+    play.closed(1)
+    assert play.orders() == [(OPEN, 2, b"y", WHERE)]
+
+
+def test_a_busy_session_gives_way_after_a_while():
+    play = Play(1)
+    for _ in range(50):
+        play.arrive(b"x", parcel())
+    play.orders()
+    play.resolved(b"x", WHERE)
+    play.orders()
+    play.arrive(b"y", parcel())
+    play.orders()
+    play.resolved(b"y", WHERE)
+    play.ready(1, b"a")
+    for _ in range(scheduler.SHARED_SESSION_MESSAGES):
+        [order] = play.orders()
+        assert order[0] == DELIVER
+        play.result(order[2][0])
+    assert play.orders() == [(CLOSE, 1)]
+    play.closed(1)
+    assert play.orders() == [(OPEN, 2, b"y", WHERE)]
+
+
+def test_stop_lets_what_flies_land():
+    play = Play(5)
+    parcels = [parcel() for _ in range(2)]
+    for one in parcels:
+        play.arrive(b"x", one)
+    play.orders()
+    play.resolved(b"x", WHERE)
+    play.orders()
+    play.ready(1, b"a")
+    play.orders()
+    play.engine.stop()
+    assert play.orders() == [(CLOSE, 2)]
+    play.result(parcels[0][0])
+    assert play.orders() == [(CLOSE, 1)]
+
+
+def test_questions_are_limited():
+    play = Play(5)
+    for i in range(scheduler.QUESTIONS + 10):
+        play.arrive(b"d%d" % i, parcel())
+    assert len(play.orders()) == scheduler.QUESTIONS
+    play.unroutable(b"d0", b"Z\n")
+    assert [order[0] for order in play.orders()].count(RESOLVE) == 1
+
+
+def test_immediate_takes_turns():
+    engine = Immediate(3)
+    engine.arrived("big", parcel(5, start=100), 0)
+    engine.arrived("small", parcel(1, start=200), 0)
+    engine.advance(0)
+    orders = engine.take_orders()
+    assert [order[2][0].offset for order in orders] == [100, 200, 101] and engine.used == 3
+    engine.result(orders[0][2][0], 0)
+    engine.advance(0)
+    assert [order[2][0].offset for order in engine.take_orders()] == [102]
+    assert engine.next_time() is None
+
+
+def test_immediate_total_zero_holds():
+    engine = Immediate(0)
+    engine.arrived("a", parcel(), 0)
+    engine.advance(0)
+    assert engine.take_orders() == []
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_runs_lose_nothing_and_keep_the_total(seed):
+    chance = random.Random(seed)
+    total = chance.choice([1, 2, 5, 20])
+    play = Play(total)
+    engine = play.engine
+    wanted, ended, asked, opened, ready, flying = set(), set(), [], [], {}, {}
+
+    def obey():
+        for order in play.orders():
+            if order[0] == RESOLVE:
+                asked.append(order[1])
+            elif order[0] == OPEN:
+                opened.append(order[1])
+            elif order[0] == DELIVER:
+                flying.setdefault(order[1], []).extend(order[2])
+            elif order[0] == CLOSE:
+                ready.pop(order[1], None)
+                if order[1] in opened:
+                    opened.remove(order[1])
+                play.closed(order[1])
+            else:
+                ended.update(order[1])
+        assert 0 <= engine.used <= total
+        assert sum(map(len, flying.values())) <= total
+
+    def event():
+        kind = chance.random()
+        if asked and kind < 0.3:
+            domain = asked.pop(chance.randrange(len(asked)))
+            play.resolved(domain, WHERE) if chance.random() < 0.9 else play.unroutable(domain, b"Z\n")
+        elif opened and kind < 0.6:
+            number = opened.pop(chance.randrange(len(opened)))
+            if chance.random() < 0.7:
+                ready[number] = True
+                play.ready(number, b"a")
+            else:
+                play.failed(number, b"Z\n")
+                play.closed(number)
+        elif flying:
+            number = chance.choice(list(flying))
+            some = flying[number]
+            if chance.random() < 0.1:
+                for recipient in flying.pop(number):
+                    play.unsent(recipient)
+                    # what is reported in place of a return has ended
+                play.closed(number)
+                ready.pop(number, None)
+            else:
+                recipient = some.pop()
+                if not some:
+                    del flying[number]
+                ended.add(recipient)
+                play.result(recipient)
+        else:
+            play.now += 3
+
+    for _ in range(200):
+        some = parcel(chance.choice([1, 1, 1, 3, 30]))
+        wanted.update(some)
+        play.arrive(b"d%d" % chance.randrange(8), some)
+        obey()
+        for _ in range(chance.randrange(4)):
+            event()
+            obey()
+    for _ in range(100000):
+        if len(ended) == len(wanted) and not engine._sessions and not engine._lanes:
+            break
+        event()
+        obey()
+        if not asked and not opened and not flying:
+            play.now += 100
+            obey()
+    assert ended == wanted
+    assert engine.used == 0 and not engine._sessions and not engine._lanes and engine.next_time() is None
