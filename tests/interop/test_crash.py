@@ -358,7 +358,7 @@ class Stage:
             os.environb[b"PYQMAIL_HOME"] = self.world.home.path.encode()
             os.environb.pop(b"QMAILQUEUE", None)
             signal.set_wakeup_fd(-1)
-            preprocessing.YOUNG_SECONDS = 0.03
+            preprocessing.YOUNG_SECONDS = preprocessing.WAITING_SECONDS = 0.03
             passes.LOCAL_CONSTANT = passes.REMOTE_CONSTANT = 0  # what is deferred is due at once
             (shim or Shim(self.world.home.queue)).install()
             code = main(words)

@@ -2,8 +2,9 @@
 
 A message is *young* while its deliveries run and nothing but todo/ID stands on disk: todo is the authority until it
 is unlinked, so a crash means no more than delivering again.  Most messages end young: then todo and mess are removed
-and no file was ever made.  One that is older than YOUNG_SECONDS, or too large, is *settled*: info, local and
-remote are made, put on disk with their names, and only then todo goes.  Settling is done for many at once.
+and no file was ever made.  One that does not end within YOUNG_SECONDS of its first result, has none for
+WAITING_SECONDS, or is too large, is *settled*: info, local and remote are made, put on disk with their names, and only
+then todo goes.  Settling is done for many at once.
 """
 
 import os
@@ -18,7 +19,8 @@ from pyqmail.mail.sending.sendlog import safe
 from pyqmail.mail.sending.settling import Settling
 from pyqmail.system.loop import READ
 
-YOUNG_SECONDS = 1.0
+YOUNG_SECONDS = 1.0  # what a crash in that time has delivered is delivered again
+WAITING_SECONDS = 5.0  # nothing was delivered: a crash costs nothing, but todo may have to wait, see MOST_YOUNG
 MOST_YOUNG = 4000  # todo waits while there are as many
 YOUNG_BYTES = 65536  # a larger envelope is settled at once and read back in slices
 SETTLED_TOGETHER = 32
@@ -39,24 +41,39 @@ class Poison(Exception):
 
 
 class Message:
-    """A message in todo.  records is what its local and remote files hold, or would hold: channel name -> bytearray."""
+    """A message in todo.  records is what its local and remote files hold, or would hold: channel name -> bytearray.
 
-    __slots__ = ("number", "sender", "birth", "since", "records", "passes", "state", "_todo")
+    due: when it is too old to be young (time.monotonic).
+    """
+
+    __slots__ = ("number", "sender", "birth", "due", "records", "passes", "state", "_todo", "_has_result")
 
     def __init__(self, todo, number: int, sender: bytes, birth: int, records: dict) -> None:
         self._todo, self.number, self.sender, self.birth, self.records = todo, number, sender, birth, records
-        self.since, self.passes, self.state = time.monotonic(), [], YOUNG
+        self.passes, self.state, self._has_result = [], YOUNG, False
+        self.due = time.monotonic() + WAITING_SECONDS
 
     def touched(self, one) -> None:
         """Something happened to one of its passes."""
-        if self.state != YOUNG or one.paragraphs:
-            return  # nothing is marked before its bounce text is on disk, and that waits for the message's files
-        record = self.records[one.channel]
-        for offset in one.marks:
-            record[offset] = 68  # D
-        one.marks = []
-        if self.is_done:
-            self._todo.end(self)
+        if self.state != YOUNG:
+            return
+        has_result = one.marks or one.paragraphs or one.has_ended
+        if not one.paragraphs:  # nothing is marked before its bounce text is on disk, and that waits for files
+            record = self.records[one.channel]
+            for offset in one.marks:
+                record[offset] = 68  # D
+            one.marks = []
+            if self.is_done:
+                self._todo.end(self)
+                return
+        if has_result and not self._has_result:
+            self._has_result = True
+            self.due = min(self.due, time.monotonic() + YOUNG_SECONDS)
+            self._todo.watch_age(self.due)
+
+    def try_later(self, seconds: float) -> None:
+        """It could not be settled: once more after so many seconds."""
+        self._has_result, self.due = True, time.monotonic() + seconds
 
     @property
     def is_done(self) -> bool:
@@ -199,7 +216,7 @@ class Todo:
         if not message.passes:
             self.end(message)
         else:
-            self._watch_age()
+            self.watch_age(message.due)
 
     def _read(self, number):
         """Return the message of a todo entry, logged; None if the entry has gone.  Raises Poison."""
@@ -291,16 +308,19 @@ class Todo:
         """At the end: settle everything that is young."""
         self._settle(list(self._young.values()))
 
-    def _watch_age(self):
-        if self._settler is None and self._young:
-            wait = min(message.since for message in self._young.values()) + YOUNG_SECONDS - time.monotonic()
-            self._settler = self._office.loop.after(max(0, wait), self._settle_old)
+    def watch_age(self, due: float) -> None:
+        """See to it that what is young is looked at then."""
+        if self._settler is None:
+            self._settler = self._office.loop.at(due, self._settle_old)
+        elif due < self._settler.when:
+            self._settler.move(due)
 
     def _settle_old(self):
         """Settle what is too old."""
-        self._settler, since = None, time.monotonic() - YOUNG_SECONDS
-        self._settle([message for message in self._young.values() if message.since <= since][:SETTLED_TOGETHER])
-        self._watch_age()
+        self._settler, now = None, time.monotonic()
+        self._settle([message for message in self._young.values() if message.due <= now][:SETTLED_TOGETHER])
+        if self._young:
+            self.watch_age(min(message.due for message in self._young.values()))
 
     def _settle(self, batch):
         """Make the files of these messages, put them on disk with their names, and have todo removed."""
@@ -326,11 +346,12 @@ class Todo:
                 os.unlink(path)
             except OSError:
                 pass
-        message.state, message.since = YOUNG, time.monotonic() + TROUBLE_SECONDS
+        message.state = YOUNG
+        message.try_later(TROUBLE_SECONDS)
         self._young[message.number] = message
+        self.watch_age(message.due)
         for one in message.passes:
             message.touched(one)
-        self._watch_age()
 
     def _remove_todo(self, message):
         self._cleaner.remove_envelope(message.number, lambda done: self._settled(message, done))
