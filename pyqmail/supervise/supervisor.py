@@ -16,10 +16,11 @@ from pyqmail.supervise.folder import Folder, warn
 from pyqmail.supervise.pace import Pace
 from pyqmail.supervise.readiness import Readiness
 from pyqmail.supervise.record import Record
-from pyqmail.supervise.running import NoProcess, Unfit, find_survivor, spawn, spawn_notify
+from pyqmail.supervise.running import NoProcess, Unfit, spawn, spawn_notify
 from pyqmail.supervise.service import Service
 from pyqmail.supervise.settings import FINISH_MILLISECONDS, down_signal, is_program, number
 from pyqmail.supervise.status import WANT_DOWN, WANT_UP
+from pyqmail.supervise.survivor import find_survivor
 from pyqmail.system.loop import READ, Loop
 
 DEAF_SECONDS = 1.02  # after each start, so that a service that ends at once is started once a second

@@ -13,6 +13,7 @@ from pyqmail.supervise.control import NOT_RUNNING, open_ok, state_folder
 from pyqmail.supervise.details import details_of
 from pyqmail.supervise.service import DOWN, FAILED, LEFT
 from pyqmail.supervise.status import ONCE, STATUS_BYTES, WANT_DOWN, Status
+from pyqmail.supervise.survivor import hold
 from pyqmail.system.descriptors import read_file
 from pyqmail.system.notices import Notices
 
@@ -64,7 +65,7 @@ class _Watched:
         self._directory, self._poll = directory, poll
         self._ok = self._process = None
         try:
-            os.stat(f"{directory}/.")
+            os.stat(os.path.join(directory, ""))  # with a slash: nothing but a directory will do
         except OSError as error:
             raise Temporary(f"unable to chdir to {directory}", error) from None
 
@@ -93,9 +94,9 @@ class _Watched:
             return wanted == REALLY_DOWN and not is_supervised
         except OSError as error:
             raise Temporary(f"unable to read {state_folder(self._directory)}/status", error) from None
-        if not is_supervised:
-            return wanted == REALLY_DOWN and not self._survives(status.pid)
         details = details_of(status, state_folder(self._directory))
+        if not is_supervised:
+            return wanted == REALLY_DOWN and not self._survives(status.pid, details and details.begun)
         if wanted == REALLY_DOWN:
             if details is None or details.state is None:
                 return status.pid == 0 and status.wish in (WANT_DOWN, ONCE)
@@ -123,12 +124,14 @@ class _Watched:
             self._poll.register(self._ok, 0)
         return True
 
-    def _survives(self, pid):
-        """Return whether a process of that pid is there, left by a supervisor that was killed; its end wakes us."""
-        if self._process is None and pid:
-            try:
-                self._process = os.pidfd_open(pid)
-            except OSError:
+    def _survives(self, pid, begun):
+        """Return whether the process of that pid is there, left by a supervisor that was killed; its end wakes us.
+
+        begun: when it began; None if its supervisor did not say, then any process of that pid counts.
+        """
+        if self._process is None:
+            self._process = hold(pid, begun)
+            if self._process is None:
                 return False
             self._poll.register(self._process, select.POLLIN)
         if self._process is not None and _is_broken(self._process):

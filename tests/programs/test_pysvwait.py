@@ -71,6 +71,7 @@ def test_what_cannot_be_told(run, tmp_path):
         return done.err.decode()
 
     assert fails("missing") == "pysvwait: fatal: unable to chdir to missing: file does not exist\n"
+    assert fails("") == "pysvwait: fatal: unable to chdir to : file does not exist\n"
     assert fails("file") == "pysvwait: fatal: unable to chdir to file: not a directory\n"
     assert fails("a") == "pysvwait: fatal: unable to read a/supervise/status: is a directory\n"
 
@@ -108,6 +109,26 @@ def test_a_supervisor_that_is_killed_leaves_a_service_that_is_not_down(stage, wa
     assert stage.run("pysvwait", "-u", "-t", 0, "a").code == 99
     os.kill(pid, signal.SIGKILL)
     assert down.wait(10) == 0
+
+
+def test_another_process_of_its_number_is_not_the_service(stage, wait):
+    folder = stage.service("a")
+    supervisor = stage.start("pysupervise", "a")
+    pid = stage.up(folder)
+    supervisor.kill()
+    supervisor.wait()
+    os.kill(pid, signal.SIGKILL)
+    status = folder / "supervise/status"
+    before = status.read_bytes()
+    status.write_bytes(before[:12] + os.getpid().to_bytes(4, "little") + before[16:])
+    assert wait("-t", "10", "-d", "a").wait(10) == 0
+
+
+def test_a_number_that_no_process_has(stage):
+    folder = stage.service("a")
+    (folder / "supervise").mkdir()
+    (folder / "supervise/status").write_bytes(b"\xff" * 18)
+    assert stage.run("pysvwait", "-t", "0", "-d", "a") == (0, b"", b"")
 
 
 def test_down_is_after_finish_and_stop(stage, wait):
