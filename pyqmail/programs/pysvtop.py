@@ -1,8 +1,8 @@
 """Show services, how they are and what they use.
 
 DIR is a directory of services, as pysvscan's, or a service itself; without any, the current directory.  On a terminal
-the table is shown again every second, as much of it as there is room for, until q or Ctrl-C; anywhere else, or with
---once, all of it once, as plain text.
+the table is shown again every second, as much of it as there is room for, until q or Ctrl-C; anywhere else, with TERM
+unset or dumb, or with --once, all of it once, as plain text.
 
 A line is a service or its log.  The state is what the supervisor says: up, ready (up, and it said so), down, paused, or
 one of pysupervise's other states; and what is wanted, where that differs.  What is `unsupervised` has no supervisor that
@@ -65,7 +65,7 @@ def main(argv: list[str]) -> int:
 
 def work(call) -> int:
     directories, meter = [os.fsencode(one) for one in call.dir] or [b"."], Meter()
-    if call.is_once or not os.isatty(1):
+    if call.is_once or not os.isatty(1) or call.environ.get(b"TERM", b"") in (b"", b"dumb"):
         try:
             write_all(1, "".join(f"{line}\n" for line in draw(directories, meter)).encode("ascii"))
         except BrokenPipeError:

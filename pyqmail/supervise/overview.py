@@ -53,7 +53,7 @@ def find(directories: list[bytes]) -> list[tuple[bytes, bytes]]:
     """
     found = []
     for directory in directories:
-        if os.path.lexists(directory + b"/run"):
+        if _is_service(directory):
             found.append((directory, directory))
             continue
         prefix = directory.rstrip(b"/") + b"/" if len(directories) > 1 else b""
@@ -66,6 +66,12 @@ def find(directories: list[bytes]) -> list[tuple[bytes, bytes]]:
         for part, place in ((name, folder), (name + b"/log", folder + b"/log"))
         if place == folder or os.path.isdir(place)
     ]
+
+
+def _is_service(directory):
+    """Return whether there is a program run, or what should be one: a directory of that name may be a service."""
+    run = os.path.join(directory, b"run")
+    return os.path.lexists(run) and not os.path.isdir(run)
 
 
 def look(name: bytes, directory: bytes) -> Entry:

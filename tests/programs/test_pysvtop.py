@@ -103,7 +103,8 @@ def test_what_cannot_be_written_is_said(services):
 def test_it_refreshes_on_a_terminal_until_q(services):
     ours, theirs = pty.openpty()
     before = termios.tcgetattr(theirs)
-    with subprocess.Popen(["pysvtop", str(services)], env=ENVIRON, stdin=theirs, stdout=theirs) as process:
+    environ = {**ENVIRON, "TERM": "xterm"}
+    with subprocess.Popen(["pysvtop", str(services)], env=environ, stdin=theirs, stdout=theirs) as process:
         text, limit = b"", time.monotonic() + SECONDS
         while text.count(b"0 of 3 up") < 2:
             assert time.monotonic() < limit and select.select([ours], [], [], SECONDS)[0], text
@@ -114,3 +115,23 @@ def test_it_refreshes_on_a_terminal_until_q(services):
     assert termios.tcgetattr(theirs) == before
     os.close(ours)
     os.close(theirs)
+
+
+@pytest.mark.parametrize("environ", [{}, {"TERM": ""}, {"TERM": "dumb"}])
+def test_on_a_terminal_that_cannot_be_steered_it_is_shown_once(services, environ):
+    ours, theirs = pty.openpty()
+    subprocess.run(["pysvtop", str(services)], env={**ENVIRON, **environ}, stdin=theirs, stdout=theirs, timeout=SECONDS)
+    os.close(theirs)
+    text = os.read(ours, 65536)
+    os.close(ours)
+    assert text.startswith(b"0 of 3 up, ") and b"\x1b" not in text
+
+
+def test_a_service_named_run(services):
+    (services / "two").rename(services / "run")
+    shown = subprocess.run(["pysvtop", str(services)], env=ENVIRON, capture_output=True, check=True).stdout
+    assert [line.split()[0] for line in shown.splitlines()[3:]] == [b"one", b"one/log", b"run"]
+
+
+def test_no_name_is_no_directory(run):
+    assert run("pysvtop", "") == (111, b"", b"pysvtop: fatal: unable to read : file does not exist\n")
