@@ -47,7 +47,7 @@ PROGRAM = _Commands(
     name="pysvc",
     summary="command the supervisors of services",
     original="svc",
-    usage="svc [ -udopchaitkx ] dir ...",
+    usage="svc [ -udopchaitkx ] [ --strict ] dir ...",
     options=[
         *(Act(letter, _collect(letter), f"{word}: {does}") for letter, word, does in LETTERS),
         Flag(None, "is_strict", "exit with 100 or 111 if a directory could not be reached", long="strict"),

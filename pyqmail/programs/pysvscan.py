@@ -38,7 +38,7 @@ def seconds(text):
     """Return the number, at most an hour.  Raises ValueError for anything else."""
     number = int(text) if is_number(text) else 0
     if not 1 <= number <= 3600:
-        raise ValueError(text)
+        raise ValueError(f"not a number of seconds from 1 to 3600: {text}")
     return number
 
 

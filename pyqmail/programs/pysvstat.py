@@ -29,7 +29,7 @@ PROGRAM = Program(
     name="pysvstat",
     summary="print the state of services",
     original="svstat",
-    usage="svstat dir ...",
+    usage="svstat [ --long | --json ] dir ...",
     options=[
         Flag(None, "form", "say all that pysupervise knows", value="long", long="long"),
         Flag(None, "form", "the same as objects", value="json", long="json"),

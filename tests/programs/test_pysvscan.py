@@ -398,7 +398,9 @@ def test_a_warning_is_said_once_for_each_look(stage):
 
 @pytest.mark.parametrize("number", ["0", "x", "-1", "", "3601", "1.5"])
 def test_no_such_time(stage, number):
-    assert stage.run("pysvscan", "--stop-seconds", number).code == 100
+    done = stage.run("pysvscan", "--stop-seconds", number)
+    assert done.code == 100
+    assert done.err.startswith(b"svscan: not a number of seconds from 1 to 3600: %b\nsvscan: usage: " % number.encode())
 
 
 def test_the_end_of_services_whose_names_are_gone(stage):

@@ -67,7 +67,7 @@ def made_up(place, name, pid, wish, details=b"", seconds=100):
 LONG = [
     # pid, details, what follows `up (pid 7) N seconds` or `down N seconds, normally up, want up`, JSON's additions
     (7, b"", "", {}),
-    (7, b"state up\nstarts 1\n", "; started 1 times", {"state": "up", "starts": 1}),
+    (7, b"state up\nstarts 1\n", "; started once", {"state": "up", "starts": 1}),
     (
         7,
         b"state up\nready READY\nstarts 3\nended 111 0\n",
@@ -119,5 +119,5 @@ def test_details_of_another_moment_say_nothing(run, tmp_path):
 def test_one_that_should_say_when_it_is_ready_and_did_not(run, tmp_path):
     reader = made_up(tmp_path, "a", 7, b"u", b"state up\nstarts 1\n")
     (tmp_path / "a/notification-fd").write_text("3")
-    assert b" seconds; not ready, started 1 times\n" in run("pysvstat", "--long", "a", cwd=tmp_path).out
+    assert b" seconds; not ready, started once\n" in run("pysvstat", "--long", "a", cwd=tmp_path).out
     os.close(reader)
