@@ -39,8 +39,29 @@ def command(directory: str, commands: bytes) -> bool:
 
     Never waits.
     """
+    return _write(f"{state_folder(directory)}/control", commands)
+
+
+def command_process(pid: int, commands: bytes) -> bool:
+    """Send commands to the supervisor that is this process, whatever has become of the names of its files.
+
+    Returns whether it was there to take them all.  Never waits.
+    """
+    folder = f"/proc/{pid}/fd"
     try:
-        fd = os.open(f"{state_folder(directory)}/control", os.O_WRONLY | os.O_NONBLOCK)
+        found = [f"{folder}/{name}" for name in os.listdir(folder) if _is_control(os.readlink(f"{folder}/{name}"))]
+    except OSError:
+        return False  # it has ended, or there is no /proc
+    return bool(found) and _write(found[0], commands)
+
+
+def _is_control(target):
+    return os.path.basename(target.removesuffix(" (deleted)")) == "control"
+
+
+def _write(path, commands):
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
     except OSError:
         return False
     try:

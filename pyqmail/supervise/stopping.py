@@ -16,7 +16,7 @@ import _signal as signal
 import os
 import time
 
-from pyqmail.supervise.control import command, is_supervised
+from pyqmail.supervise.control import command, command_process, is_supervised
 from pyqmail.supervise.scanner import LOG, SERVICE
 from pyqmail.system.descriptors import log
 from pyqmail.system.loop import Promise, TimedOut
@@ -83,7 +83,7 @@ class Stopping:
 
         A supervisor that just starts cannot be reached yet: the next turn tries again.
         """
-        if (slot, part, commands) in self._sent or not command(_folder(slot, part), commands):
+        if (slot, part, commands) in self._sent or not _reach(slot, part, commands):
             return False
         self._sent.add((slot, part, commands))
         return True
@@ -113,6 +113,14 @@ class Stopping:
 def _is_there(slot, part):
     """Return whether a supervisor is there: ours, or one that somebody started before us."""
     return slot.pids[part] != 0 or is_supervised(_folder(slot, part))
+
+
+def _reach(slot, part, commands):
+    """Send commands; return whether they have arrived."""
+    if command(_folder(slot, part), commands):
+        return True
+    # its directory may have been removed, or renamed since its files got a name below SUPERVISEDIR
+    return slot.pids[part] != 0 and command_process(slot.pids[part], commands)
 
 
 def _folder(slot, part):

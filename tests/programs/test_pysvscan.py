@@ -3,6 +3,7 @@
 import os
 import re
 import resource
+import shutil
 import signal
 import sys
 import time
@@ -414,6 +415,28 @@ def test_the_end_of_services_whose_names_are_gone(stage):
     assert scanner.wait(10) == 0 and time.monotonic() - begun < 3
     assert lines(hidden) == ["begun", "last words"]
     assert stage.everyone() == [] and stage.err() == b""
+
+
+GONE = [
+    # SUPERVISEDIR, what becomes of the directory
+    ("", shutil.rmtree),
+    ("sv", shutil.rmtree),
+    ("sv", lambda folder: folder.rename(folder.parent / "b")),
+    ("sv", lambda folder: folder.rename(folder.parent / ".a")),
+]
+
+
+@pytest.mark.parametrize("place, change", GONE)
+def test_the_end_of_services_whose_files_are_not_where_they_should_be(stage, tmp_path, place, change):
+    place, said = str(tmp_path / place) if place else "", tmp_path / "said"
+    folder = stage.service("a", LAST_WORDS, log=f"#!/bin/sh\nexec cat >> {said}\n")
+    scanner = start(stage, "--stop-on-term", env={**stage.environ(), "SUPERVISEDIR": place})
+    stage.until(lambda: said.exists() and said.read_text() == "begun\n")
+    change(folder)
+    begun = time.monotonic()
+    scanner.terminate()
+    assert scanner.wait(10) == 0 and time.monotonic() - begun < 3
+    assert said.read_text() == "begun\nlast words\n" and stage.everyone() == []
 
 
 def test_an_end_before_it_has_begun(stage):

@@ -4,7 +4,15 @@ import os
 
 import pytest
 
-from pyqmail.supervise.control import NOT_RUNNING, StartingDirectory, command, is_supervised, knock, state_folder
+from pyqmail.supervise.control import (
+    NOT_RUNNING,
+    StartingDirectory,
+    command,
+    command_process,
+    is_supervised,
+    knock,
+    state_folder,
+)
 
 
 @pytest.fixture
@@ -73,3 +81,13 @@ def test_where_the_files_are(tmp_path, monkeypatch, place, directory, folder):
         monkeypatch.setenv("SUPERVISEDIR", place)
     flat = str(tmp_path.resolve())[1:].replace("/", ":")
     assert state_folder(directory) == folder.replace("{tmp}", flat)
+
+
+def test_a_supervisor_is_reached_by_its_process(service):
+    control = os.open(service / "supervise/control", os.O_RDONLY | os.O_NONBLOCK)
+    (service / "supervise/control").unlink()
+    assert not command(str(service), b"d")
+    assert command_process(os.getpid(), b"dx") and os.read(control, 10) == b"dx"
+    os.close(control)
+    assert not command_process(os.getpid(), b"d")
+    assert not command_process(2**22 + 1, b"d")  # more than there can be
