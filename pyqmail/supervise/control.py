@@ -49,13 +49,17 @@ def command_process(pid: int, commands: bytes) -> bool:
     """
     folder = f"/proc/{pid}/fd"
     try:
-        found = [f"{folder}/{name}" for name in os.listdir(folder) if _is_control(os.readlink(f"{folder}/{name}"))]
+        names = os.listdir(folder)
     except OSError:
         return False  # it has ended, or there is no /proc
-    return bool(found) and _write(found[0], commands)
+    return any(_is_control(f"{folder}/{name}") and _write(f"{folder}/{name}", commands) for name in names)
 
 
-def _is_control(target):
+def _is_control(link):
+    try:
+        target = os.readlink(link)
+    except OSError:
+        return False  # closed meanwhile
     return os.path.basename(target.removesuffix(" (deleted)")) == "control"
 
 
