@@ -21,9 +21,11 @@ import socket
 from pyqmail.base.failure import Temporary
 from pyqmail.base.options import Program
 from pyqmail.mail.queue.admission import Admission, invokers
+from pyqmail.mail.queue.commit import ByFile
 from pyqmail.mail.queue.files import find_queue, hold_writer_lock
 from pyqmail.mail.queue.server import QueueNumbers, QueueServer, most_connections
 from pyqmail.system.descriptors import log, open_standard_descriptors
+from pyqmail.system.flushing import Flusher
 from pyqmail.system.home import USERS, find_home
 from pyqmail.system.loop import Loop
 from pyqmail.system.privileges import drop_to
@@ -57,7 +59,7 @@ def serve(call) -> int:
     if lock is None:
         raise Temporary(f"unable to lock {names.writer_lock}: somebody else writes this queue")
     try:
-        admission, numbers = Admission(names, known), QueueNumbers(lock)
+        admission, numbers = Admission(names, known, ByFile(Flusher().flush)), QueueNumbers(lock)
     except OSError as error:
         raise Temporary(f"unable to use {names.queue}", error) from None
     listener = listen(home.queue_socket)

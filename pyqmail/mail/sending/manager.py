@@ -19,6 +19,7 @@ from pyqmail.mail.sending.rewriting import LOCAL, REMOTE, Rewriting
 from pyqmail.mail.sending.scheduler import Immediate, Sessions
 from pyqmail.mail.sending.sendlog import SendLog
 from pyqmail.system.driver import EventDriver
+from pyqmail.system.flushing import Flusher
 
 LONGEST_SECONDS = 86400
 EXIT_SECONDS = 10  # for the cleaner's last answers, and for the reader of the log
@@ -90,7 +91,7 @@ class Manager:
     def use_cleaner(self, write_fd: int, read_fd: int) -> None:
         self._cleaner = Cleaner(self.loop, write_fd, read_fd, self.settle_soon, self._cleaner_lost, self.log.flush)
         self.completion = Completion(self, self._cleaner, EventDriver(self.loop), self._environ)
-        self._todo = Todo(self, self._channels, self._cleaner, ByFile())
+        self._todo = Todo(self, self._channels, self._cleaner, ByFile(Flusher().flush))
         self._scan = QueueScan(self, self._channels)
         self._sweep = Sweep(self.loop, self.log, self.names, self._cleaner, self._todo.messages.__contains__)
 

@@ -114,6 +114,7 @@ class Watching(ByFile):
     """Commits, and notes the states of all messages at each commit: what a power failure just after would leave."""
 
     def __init__(self, names):
+        super().__init__()
         self.names, self.seen = names, []
 
     def commit(self, files, directories):
@@ -132,6 +133,7 @@ class Failing(ByFile):
     """Says of some commits that some descriptors are not safe."""
 
     def __init__(self, unsafe):
+        super().__init__()
         self.unsafe = list(unsafe)
 
     def commit(self, files, directories):

@@ -1,0 +1,126 @@
+"""Putting many files on disk in the time of a few.
+
+fsync(2) waits for a flush of the device for each file, even if the journal has been written for all of them with the
+first.  The kernel makes one flush serve many who wait at the same time; for one process that is Linux AIO (io_submit(2),
+IOCB_CMD_FSYNC, Linux 4.18): here 20 files took 0.5 of the time, 40 a third.  Each file is synced exactly as by fsync.
+No threads: who has them may not fork.
+"""
+
+import errno
+import os
+import struct
+
+_MOST = 256  # files in one go
+_FSYNC = 2
+_CONTROL_BLOCK = struct.Struct("=QIIHhIQQqQII")  # number, key, flags, what, priority, fd, 6 that fsync does not use
+_EVENT = struct.Struct("=QQqq")  # number, address, result, 0
+# machine -> io_setup, io_submit, io_getevents; all of them with the low byte first, 64 bits
+_GENERIC = (0, 2, 4)
+_CALLS = {
+    "x86_64": (206, 209, 208),
+    "aarch64": _GENERIC,
+    "riscv64": _GENERIC,
+    "loongarch64": _GENERIC,
+}
+
+
+class Flusher:
+    """Syncs files.  Where the system has no AIO to give, one after the other."""
+
+    def __init__(self) -> None:
+        self._queue, self._is_tried = None, False
+
+    def flush(self, fds: list[int]) -> set[int]:
+        """fsync each; return those that are not safely on disk."""
+        if len(fds) > 1 and not self._is_tried:
+            self._is_tried = True
+            try:
+                self._queue = _Queue()
+            except OSError:
+                pass
+        lost = set()
+        for at in range(0, len(fds), _MOST):
+            some = fds[at : at + _MOST]
+            done = self._together(some)
+            lost.update(fd for number, fd in enumerate(some) if not (done[number] if number in done else _sync(fd)))
+        return lost
+
+    def _together(self, fds):
+        """Return number -> whether it is on disk; what is missing was not tried."""
+        if self._queue is None or len(fds) == 1:
+            return {}
+        done = self._queue.sync(fds)
+        if self._queue.is_broken:
+            self._queue = None
+        return done
+
+
+class _Queue:
+    """Files under way to disk.  Raises OSError if the system has none to give."""
+
+    def __init__(self) -> None:
+        machine = os.uname().machine
+        if machine not in _CALLS or struct.calcsize("P") != 8:
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+        import ctypes  # the C library has no functions for these calls
+
+        self._setup, self._submit, self._get_events = _CALLS[machine]
+        self._long, self._byref, self._errno = ctypes.c_long, ctypes.byref, ctypes.get_errno
+        self._syscall = ctypes.CDLL(None, use_errno=True).syscall
+        self._syscall.restype = ctypes.c_long
+        self._blocks = ctypes.create_string_buffer(_CONTROL_BLOCK.size * _MOST)
+        first = ctypes.addressof(self._blocks)
+        self._pointers = (ctypes.c_void_p * _MOST)(*(first + _CONTROL_BLOCK.size * n for n in range(_MOST)))
+        self._events = ctypes.create_string_buffer(_EVENT.size * _MOST)
+        self._context, self.is_broken = ctypes.c_ulong(0), False
+        self._call(self._setup, self._long(_MOST), self._byref(self._context))
+
+    def sync(self, fds):
+        """Return number -> whether it is on disk, for as many of the files, the first ones, as the kernel took.
+
+        An error is told once: who asks again for such a file may hear that all is well.
+        """
+        for number, fd in enumerate(fds):
+            offset = _CONTROL_BLOCK.size * number
+            _CONTROL_BLOCK.pack_into(self._blocks, offset, number, 0, 0, _FSYNC, 0, fd, 0, 0, 0, 0, 0, 0)
+        taken = 0
+        try:
+            while taken < len(fds):
+                pointers = self._byref(self._pointers, taken * 8)
+                count = self._call(self._submit, self._context, self._long(len(fds) - taken), pointers)
+                if count == 0:
+                    break
+                taken += count
+        except OSError:
+            pass  # a file that cannot be synced so, or too much at once in the whole system
+        done = dict.fromkeys(range(taken), False)
+        left = taken
+        while left:
+            count = self._long(left)
+            try:
+                got = self._call(self._get_events, self._context, count, count, self._events, None)
+            except InterruptedError:
+                continue
+            except OSError:
+                self.is_broken = True  # what is still under way may be told later: of no use any more
+                break
+            for at in range(got):
+                number, _, result, _ = _EVENT.unpack_from(self._events, _EVENT.size * at)
+                done[number] = result == 0
+            left -= got
+        return done
+
+    def _call(self, *words):
+        result = self._syscall(*words)
+        if result < 0:
+            number = self._errno()
+            raise OSError(number, os.strerror(number))
+        return result
+
+
+def _sync(fd):
+    try:
+        os.fsync(fd)
+    except OSError:
+        return False
+    return True
