@@ -6,8 +6,9 @@ DIR/supervise/status.  A second supervisor of the same directory does not start.
 
 SIGTERM ends the supervisor only; to end the service and then the supervisor, `pysvc -dx DIR`.  The next supervisor of
 a service that was left running so takes it over, and says so, if DIR/supervise/details proves that the process with
-the pid of the status is that very one.  Its exit code will not be known.  To have a second copy started beside it, as
-the original does, remove that file first.
+the pid of the status is that very one.  Its exit code will not be known.  So it does with a start, finish or stop that
+still runs: nothing else is started before that has ended; a start is then run once more, after stop.  To have a second
+copy started beside it, as the original does, remove that file first.
 """
 
 import _signal as signal
@@ -29,7 +30,7 @@ _FILES = [
     (
         "start",
         "a program that is run before run when the service was down, not at each restart.  Any exit code but 0: the "
-        "service has failed for good and is wanted down",
+        "service has failed for good and is wanted down; unless `pysvc -d` told it to end, which makes it `abandoning`",
     ),
     ("stop", "a program that is run once the service is down and not to be started again; not if it failed for good"),
     (

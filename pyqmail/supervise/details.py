@@ -8,6 +8,7 @@
     ready     @... when the service said that it is ready, if it did
     begun     when the process began, in ticks since boot, and the boot's id: with the pid of the status, one process
               in all the world
+    script    pid of the start, finish or stop that runs, and the words of begun for it
 
 Replaced by rename, always before the status.  Who reads it knows no order, skips what it does not know, and takes what
 makes no sense for missing: an older or newer supervisor may have written it, or another one's may be in charge.
@@ -24,10 +25,10 @@ class Details:
     """The facts; None is unknown, or not so.
 
     label: binary, 12 bytes.  ready: Unix seconds.  ended: (exit code, signal).  begun: (ticks, boot id), the id in
-    bytes.
+    bytes.  script: (pid, ticks, boot id).
     """
 
-    __slots__ = ("label", "state", "starts", "wait", "ended", "ready", "begun")
+    __slots__ = ("label", "state", "starts", "wait", "ended", "ready", "begun", "script")
 
     def __init__(self) -> None:
         for name in self.__slots__:
@@ -97,6 +98,11 @@ def _read_begun(words):
     return _read_number(ticks), boot
 
 
+def _read_script(words):
+    pid, begun = words.split(b" ", 1)
+    return _read_number(pid), *_read_begun(begun)
+
+
 # name -> (how it is written, how it is read; that raises ValueError)
 _FORMS = {
     "label": (lambda label: text_label(*unix_moment(label)), _read_label),
@@ -106,4 +112,5 @@ _FORMS = {
     "ended": (b"%d %d".__mod__, _read_ended),
     "ready": (lambda seconds: text_label(seconds, 0), lambda words: _read_moment(words)[0]),
     "begun": (b"%d %b".__mod__, _read_begun),
+    "script": (b"%d %d %b".__mod__, _read_script),
 }

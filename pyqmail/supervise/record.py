@@ -34,6 +34,13 @@ class Record:
         details = self._details
         details.label, details.ended, details.ready, details.begun = tai.now_label(), (code, killed), None, None
 
+    def script_was_started(self, pid: int) -> None:
+        identity = _identity(pid)
+        self._details.script = identity and (pid, *identity)
+
+    def script_has_ended(self) -> None:
+        self._details.script = None
+
     def run_is_ready(self) -> None:
         self._details.ready = tai.now()[0]
 

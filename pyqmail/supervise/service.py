@@ -11,6 +11,7 @@ from pyqmail.supervise.status import ONCE, WANT_DOWN, WANT_UP
 
 DOWN = "down"  # no process
 STARTING = "starting"  # the script start runs
+ABANDONING = "abandoning"  # so it does, but how it ends is of no interest any more
 FRESH = "fresh"  # run was started less than a second ago: the supervisor is deaf
 UP = "up"  # run runs
 PAUSED = "paused"  # run is stopped by SIGSTOP
@@ -19,7 +20,7 @@ WAITING = "waiting"  # for the next start
 STOPPING = "stopping"  # down for now, the script stop runs
 FAILED = "failed"  # down, as one of the programs said that trying again is of no use
 LEFT = "left"  # the supervisor is gone
-STATES = (DOWN, STARTING, FRESH, UP, PAUSED, FINISHING, WAITING, STOPPING, FAILED, LEFT)
+STATES = (DOWN, STARTING, ABANDONING, FRESH, UP, PAUSED, FINISHING, WAITING, STOPPING, FAILED, LEFT)
 
 RESTED = "rested"  # the deaf second is over
 ENDED = "ended"  # run has ended
@@ -37,7 +38,7 @@ PAUSE = "pause"  # until the next start is due
 DOWN_SIGNAL, TERM, CONT, STOP, KILL = "down-signal", "SIGTERM", "SIGCONT", "SIGSTOP", "SIGKILL"
 
 _WITHOUT_PROCESS = (DOWN, FAILED, WAITING)
-_IN_SCRIPT = (STARTING, FINISHING, STOPPING)
+_IN_SCRIPT = (STARTING, ABANDONING, FINISHING, STOPPING)
 _IN_RUN = (UP, PAUSED)
 
 
@@ -68,7 +69,10 @@ NEXT = {
     (DOWN, b"x"): _LEAVE,
     (STARTING, DONE): Choice(_TEAR_DOWN, (FRESH, (START,)), _TEAR_DOWN),
     (STARTING, BROKEN): Choice(_LEAVE, (FAILED, (STATUS,)), (FAILED, (STATUS,))),
-    (STARTING, b"d"): (STARTING, (TERM, CONT, STATUS)),
+    (STARTING, b"d"): (ABANDONING, (TERM, CONT, STATUS)),
+    (ABANDONING, DONE): _TEAR_DOWN,
+    (ABANDONING, BROKEN): _TEAR_DOWN,
+    (ABANDONING, b"d"): (ABANDONING, (TERM, CONT, STATUS)),
     (FRESH, RESTED): (UP, ()),
     (UP, ENDED): (FINISHING, (STATUS, FINISH)),
     (UP, OVERDUE): (UP, (KILL,)),
@@ -104,7 +108,7 @@ _POSSIBLE = {
     RESTED: (FRESH,),
     ENDED: _IN_RUN,
     DONE: _IN_SCRIPT,
-    BROKEN: (STARTING, FINISHING),
+    BROKEN: (STARTING, ABANDONING, FINISHING),
     DUE: (WAITING,),
     OVERDUE: (*_IN_RUN, FINISHING),
 }
@@ -130,9 +134,9 @@ class Service:
         self.state = STARTING
         return (SET_UP,)
 
-    def take_over(self, is_paused: bool) -> None:
-        """Begin with a process that runs already."""
-        self.state = PAUSED if is_paused else UP
+    def take_over(self, state: str) -> None:
+        """Begin with a process that runs already: UP, PAUSED, or the state of a script."""
+        self.state = state
 
     def receive(self, event) -> tuple[str, ...]:
         """Return the orders that follow from an event.  A byte that is no command gives none.

@@ -27,6 +27,13 @@ DEAF_SECONDS = 1.02  # after each start, so that a service that ends at once is 
 NO_PROCESS_SECONDS = 60
 NOT_STARTED = 111  # the exit code of a run that cannot be executed
 FAILED_RUN, FAILED_FINISH = 100, 125
+# the state in which a supervisor was killed -> the script that ran, and the state to begin with if it still does
+_LEFT_SCRIPTS = {
+    states.STARTING: ("start", states.ABANDONING),  # nobody can tell us how it ends: it must run again
+    states.ABANDONING: ("start", states.ABANDONING),
+    states.FINISHING: ("finish", states.FINISHING),
+    states.STOPPING: ("stop", states.STOPPING),
+}
 _SCRIPTS = {states.SET_UP: "start", states.FINISH: "finish", states.TEAR_DOWN: "stop"}
 _SHOWN_CHARACTERS = 40  # of a word that makes no sense
 _ENCORE = ("start", "stop", "notify")
@@ -42,7 +49,7 @@ class Supervisor:
         self._directory, self._environ = directory, environ
         self._pid = self._script_pid = 0
         self._script = None  # its name while it runs
-        self._survivor = None  # what stands for a run that is no child of ours
+        self._survivor = None  # what stands for a run or a script that is no child of ours
         self._record, self._pace = Record(), Pace()
         self._start_time = self._due_time = time.monotonic()
         self._is_broken = False  # the run that ended last has failed for good
@@ -71,7 +78,7 @@ class Supervisor:
         self._control = self._folder.open_control()
         self._folder.open_ok()
         self._loop.watch(self._control, READ, self._round)
-        if self._pid == 0:
+        if self._survivor is None:
             self._follow(self._service.begin())
         self._write_status()  # whoever waits for us looks again at each
         self._loop.run()
@@ -221,7 +228,7 @@ class Supervisor:
         now = time.monotonic()
         self._due_time = now + self._pace.ended(now - self._start_time, longest)
         self._record.run_has_ended(code, killed)
-        self._is_broken = code == FAILED_RUN and any(map(is_program, _ENCORE))
+        self._is_broken = _means_failed(code)
         if pid:
             self._notify_end("run", pid, code, killed)
         self._receive(states.ENDED)
@@ -243,20 +250,35 @@ class Supervisor:
             pass  # gone, or of a user out of our reach: as the original, no word about it
 
     def _look_for_survivor(self):
-        """Take over the run of a supervisor that was killed, if it is beyond doubt that one."""
+        """Take over the run of a supervisor that was killed, or its script, if it is beyond doubt that one."""
         left = self._folder.read()
         self._survivor = find_survivor(left)
         if self._survivor is None:
             return
         status, details = left
-        self._record, self._pid = Record(details), status.pid
-        self._service.take_over(status.paused)
-        warn(f"{self._directory}/run still runs as pid {self._pid}, its supervisor was killed: taking it over")
+        self._record = Record(details)
+        if status.pid:
+            name, self._pid = "run", status.pid
+            self._service.take_over(states.PAUSED if status.paused else states.UP)
+        else:
+            name = self._take_over_script(details)
+        pid = self._pid or self._script_pid
+        warn(f"{self._directory}/{name} still runs as pid {pid}, its supervisor was killed: taking it over")
         self._survivor.watch(self._loop, self._survivor_has_ended)
+
+    def _take_over_script(self, details):
+        self._script_pid = details.script[0]
+        self._script, state = _LEFT_SCRIPTS.get(details.state, _LEFT_SCRIPTS[states.STOPPING])
+        self._service.take_over(state)
+        if state == states.FINISHING:
+            self._is_broken = _means_failed(self._record.ended[0])
+            self._limit("timeout-finish", FINISH_MILLISECONDS)
+        return self._script
 
     def _survivor_has_ended(self):
         self._survivor = None
-        self._has_ended(KILLED, 0)  # nobody can tell us how
+        ended = self._has_ended if self._pid else self._script_has_ended
+        ended(KILLED, 0)  # nobody can tell us how
 
     # the scripts around it
 
@@ -277,6 +299,8 @@ class Supervisor:
             self._script_is_done(name, NOT_STARTED)
         else:
             self._script = name
+            self._record.script_was_started(self._script_pid)
+            self._folder.write_details(self._pack_details())
             spawn_notify(self._environ, name, "start", self._script_pid, 0)
             if name == "finish":
                 self._limit("timeout-finish", FINISH_MILLISECONDS)
@@ -288,6 +312,7 @@ class Supervisor:
     def _script_has_ended(self, code, killed):
         name, pid = self._script, self._script_pid
         self._script, self._script_pid = None, 0
+        self._record.script_has_ended()
         self._alarm.cancel()
         self._notify_end(name, pid, code, killed)
         self._script_is_done(name, code)
@@ -306,3 +331,8 @@ class Supervisor:
 
     def _notify_end(self, script, pid, code, killed):
         spawn_notify(self._environ, script, "killed" if killed else "exit", pid, killed or code)
+
+
+def _means_failed(code):
+    """Return whether a run that ended so has failed for good.  Source: daemontools-encore"""
+    return code == FAILED_RUN and any(map(is_program, _ENCORE))

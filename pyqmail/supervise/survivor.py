@@ -30,15 +30,23 @@ class Survivor:
         loop.watch(self._fd, READ, ended)
 
 
+def left_process(status, details) -> tuple[int, tuple | None]:
+    """Return the pid of what ran when these files were written, run or a script, and when it began: None is unknown."""
+    if details is None:
+        return status.pid, None
+    if status.pid == 0 and details.script is not None:
+        return details.script[0], details.script[1:]
+    return status.pid, details.begun
+
+
 def find_survivor(left) -> Survivor | None:
     """Return the process that an earlier supervisor left running, or None.
 
-    left: its status and details, or None.  That a process has the number of the status is not enough: it must have
+    left: its status and details, or None.  That a process has the number of the files is not enough: it must have
     begun when the details say, in this very boot.
     """
-    if left is None or left[1].begun is None:
-        return None
-    fd = hold(left[0].pid, left[1].begun)
+    pid, identity = (0, None) if left is None else left_process(*left)
+    fd = None if identity is None else hold(pid, identity)
     return None if fd is None else Survivor(fd)
 
 

@@ -13,7 +13,7 @@ from pyqmail.supervise.control import NOT_RUNNING, open_ok, state_folder
 from pyqmail.supervise.details import details_of
 from pyqmail.supervise.service import DOWN, FAILED, LEFT
 from pyqmail.supervise.status import ONCE, STATUS_BYTES, WANT_DOWN, Status
-from pyqmail.supervise.survivor import hold
+from pyqmail.supervise.survivor import hold, left_process
 from pyqmail.system.descriptors import read_file
 from pyqmail.system.notices import Notices
 
@@ -96,7 +96,7 @@ class _Watched:
             raise Temporary(f"unable to read {state_folder(self._directory)}/status", error) from None
         details = details_of(status, state_folder(self._directory))
         if not is_supervised:
-            return wanted == REALLY_DOWN and not self._survives(status.pid, details and details.begun)
+            return wanted == REALLY_DOWN and not self._survives(*left_process(status, details))
         if wanted == REALLY_DOWN:
             if details is None or details.state is None:
                 return status.pid == 0 and status.wish in (WANT_DOWN, ONCE)
@@ -125,7 +125,7 @@ class _Watched:
         return True
 
     def _survives(self, pid, begun):
-        """Return whether the process of that pid is there, left by a supervisor that was killed; its end wakes us.
+        """Return whether that process is there, left by a supervisor that was killed; its end wakes us.
 
         begun: when it began; None if its supervisor did not say, then any process of that pid counts.
         """

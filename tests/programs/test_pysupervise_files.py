@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+import sys
 import time
 
 import pytest
@@ -76,7 +77,7 @@ def test_finish_that_says_stop(stage):
     process = stage.start("pysupervise", "a")
     stage.until(lambda: state(folder) == "failed" and stage.state(folder)[12:] == b"\0\0\0\0\0d")
     assert notes(folder) == ["finish 1 0"]
-    assert stage.run("pysvstat", "--long", "a").out.endswith(b"; failed, started 1 times, last exit code 1\n")
+    assert stage.run("pysvstat", "--long", "a").out.endswith(b"; failed, started once, last exit code 1\n")
     send(folder, b"u")
     stage.until(lambda: notes(folder) == ["finish 1 0"] * 2 and state(folder) == "failed")
     send(folder, b"x")
@@ -249,7 +250,7 @@ def test_readiness(stage):
     assert stage.run("pysvstat", "--long", "a").out.split(b"; ")[1].startswith(b"not ready")
     (folder / "go").write_text("\n")
     assert stage.run("pysvwait", "-U", "-t", 15, "a").code == 0
-    assert re.match(rb"ready \d seconds, started 1 times\n", stage.run("pysvstat", "--long", "a").out.split(b"; ")[1])
+    assert re.match(rb"ready \d seconds, started once\n", stage.run("pysvstat", "--long", "a").out.split(b"; ")[1])
     send(folder, b"k")
     stage.until(lambda: stage.pid(folder) not in (0, pid))
     assert "ready" not in details(folder)
@@ -295,3 +296,73 @@ def test_the_directory_is_only_read(stage, tmp_path):
     stage.start("pysupervise", "a", env={**stage.environ(), "SUPERVISEDIR": str(tmp_path / "run")})
     stage.until(lambda: (tmp_path / "run").is_dir() and any((tmp_path / "run").glob("*/ok")))
     assert sorted(p.name for p in pathlib.Path(folder).iterdir()) == before
+
+
+GATED = '#!/bin/sh\necho "${0#./} begins" >> notes\nread go < gate\necho "${0#./} ends" >> notes\n'
+LEFT = [
+    # script, run, what brings it about, the state then, what is done once it has ended
+    ("start", "exec sleep 600", b"", "starting", ["start begins"]),
+    ("finish", "exit 3", b"", "finishing", ["run", "finish begins"]),
+    ("stop", "exec sleep 600", b"d", "stopping", ["run"]),
+]
+
+
+@pytest.mark.parametrize("script, run, commands, before, after", LEFT)
+def test_a_script_that_runs_when_its_supervisor_is_killed_is_waited_for(stage, script, run, commands, before, after):
+    folder = stage.service("a", f"#!/bin/sh\necho run >> notes\n{run}\n")
+    os.mkfifo(folder / "gate")
+    write(folder, script, GATED)
+    first = stage.start("pysupervise", "a")
+    stage.until(lambda: state(folder) == ("up" if commands else before))
+    if commands:
+        send(folder, commands)
+    stage.until(lambda: state(folder) == before and f"{script} begins" in notes(folder))
+    so_far, pid = notes(folder), details(folder)["script"].split()[0]
+    first.kill()
+    first.wait()
+    assert stage.run("pysvwait", "-t", "0", "-d", "a").code == 99
+    stage.start("pysupervise", "a")
+    stage.until(lambda: stage.is_supervised(folder))
+    said = f"supervise: warning: a/{script} still runs as pid {pid}, its supervisor was killed: taking it over\n"
+    stage.until(lambda: stage.err().decode() == said)
+    send(folder, b"a")  # SIGALRM ends the script as it is, so nobody else runs
+    stage.until(lambda: len(notes(folder)) >= len(so_far) + len(after))
+    assert notes(folder)[: len(so_far) + len(after)] == [*so_far, *after]
+    assert stage.err().decode() == said
+
+
+def test_a_finish_that_was_taken_over_is_killed_in_its_time(stage):
+    folder = stage.service("a", "#!/bin/sh\necho run >> notes\n")
+    write(folder, "finish", DEAF)
+    first = stage.start("pysupervise", "a")
+    stage.until(lambda: notes(folder) == ["run", "deaf"] and "script" in details(folder))
+    first.kill()
+    first.wait()
+    (folder / "timeout-finish").write_text("1")
+    stage.start("pysupervise", "a")
+    stage.until(lambda: len(notes(folder)) >= 3)
+    assert notes(folder)[:3] == ["run", "deaf", "run"]
+
+
+SLOW_TO_END = f"""#!{sys.executable}
+import signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+open("notes", "a").write("start\\n")
+signal.sigwait([signal.SIGTERM])
+open("gate").read()
+sys.exit(1)
+"""
+
+
+def test_a_start_that_is_told_to_end_has_not_failed(stage):
+    folder = stage.service("a")
+    os.mkfifo(folder / "gate")
+    write(folder, "start", SLOW_TO_END)
+    stage.start("pysupervise", "a")
+    stage.until(lambda: notes(folder) == ["start"])
+    write(folder, "start", NOTE)
+    send(folder, b"du")
+    stage.until(lambda: state(folder) == "abandoning" and stage.state(folder)[17:] == b"u")
+    (folder / "gate").write_text("go\n")
+    stage.up(folder)
+    assert notes(folder) == ["start", "start "]

@@ -13,6 +13,7 @@ wait 8
 ended 256 15
 ready @400000006b0475300000016b
 begun 12345 e3b0c442-98fc
+script 77 12346 e3b0c442-98fc
 """
 
 
@@ -30,6 +31,7 @@ def test_the_bytes():
         "ended": (256, 15),
         "ready": 0x6B047530 - 10,
         "begun": (12345, b"e3b0c442-98fc"),
+        "script": (77, 12346, b"e3b0c442-98fc"),
     }
     assert details.pack().replace(b"00000000\nbegun", b"0000016b\nbegun") == TEXT
 
@@ -45,9 +47,9 @@ GARBAGE = [
     b"",
     b"\0" * 500,
     b"\xff\xfe\nstate \xff\n",
-    b"label\nstate\xff\nstarts\nwait\nended\nready\nbegun",
-    b"label @\nstarts x\nwait 1.5\nended 1\nready soon\nbegun now",
-    b"label @4000\nstarts " + b"9" * 5000 + b"\nended 1 2 3\nready @\nbegun 1\n",
+    b"label\nstate\xff\nstarts\nwait\nended\nready\nbegun\nscript",
+    b"label @\nstarts x\nwait 1.5\nended 1\nready soon\nbegun now\nscript 1 2",
+    b"label @4000\nstarts " + b"9" * 5000 + b"\nended 1 2 3\nready @\nbegun 1\nscript x 1 y\n",
     b"state \033[2J\nstarts -5\nwait 1_0\nended 1 -9\nbegun -1 x\n",
     TEXT[:5],
 ]

@@ -38,6 +38,14 @@ def test_a_life():
     assert details.ended == record.ended == (3, 0)
 
 
+def test_a_script_can_be_found_again():
+    record, service = Record(), Service(WANT_UP)
+    record.script_was_started(os.getpid())
+    assert said(record, NO_PROCESS, service)[1].script == (os.getpid(), *begun(os.getpid()))
+    record.script_has_ended()
+    assert said(record, NO_PROCESS, service)[1].script is None
+
+
 def test_a_run_that_cannot_be_executed_counts():
     record = Record()
     record.run_was_started(NO_PROCESS)

@@ -7,6 +7,7 @@ import pytest
 from pyqmail.supervise import service as table
 from pyqmail.supervise.diagram import diagram
 from pyqmail.supervise.service import (
+    ABANDONING,
     BROKEN,
     DONE,
     DOWN,
@@ -130,9 +131,13 @@ STORIES = [
     ([BROKEN, b"d"], "status", DOWN, b"d"),
     ([BROKEN, b"x"], "status leave", LEFT, b"d"),
     ([b"x", BROKEN], "status leave", LEFT, b"u"),
-    ([b"d"], "SIGTERM SIGCONT status", STARTING, b"d"),
+    ([b"d"], "SIGTERM SIGCONT status", ABANDONING, b"d"),
     ([b"d", DONE], "./stop", STOPPING, b"d"),
-    ([b"d", BROKEN], "status", FAILED, b"d"),
+    ([b"d", BROKEN], "./stop", STOPPING, b"d"),
+    ([b"d", b"u"], "status", ABANDONING, b"u"),
+    ([b"d", b"u", BROKEN, DONE], "./start", STARTING, b"u"),
+    ([b"d", b"u", b"d", BROKEN, DONE], "", DOWN, b"d"),
+    ([b"d", b"x", BROKEN, DONE], "status leave", LEFT, b"d"),
     ([b"x", DONE], "./stop", STOPPING, b"u"),
     ([b"t"], "SIGTERM", STARTING, b"u"),
     ([*TO_UP, ENDED], "status ./finish", FINISHING, b"u"),
@@ -167,10 +172,10 @@ def test_a_story_with_scripts(events, orders, state, wish):
     assert (got, service.state, service.wish) == (tuple(orders.split()), state, wish)
 
 
-@pytest.mark.parametrize("is_paused, state", [(False, UP), (True, PAUSED)])
-def test_what_runs_already(is_paused, state):
+@pytest.mark.parametrize("state", [UP, PAUSED])
+def test_what_runs_already(state):
     service = Service(WANT_UP)
-    service.take_over(is_paused)
+    service.take_over(state)
     assert service.state == state
     assert carried_out(service, service.receive(ENDED)) == ["status", "./run"]
 
