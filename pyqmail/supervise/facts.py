@@ -39,7 +39,7 @@ def describe_details(
         (details.ready is not None, f"ready {max(0, now - (details.ready or 0))} seconds"),
         (details.ready is None and has_notification and status.pid, "not ready"),
         (details.wait is not None, f"{details.wait} seconds between starts"),
-        (details.starts is not None, f"started {_times(details.starts)}"),
+        (details.starts is not None, _started(details.starts)),
         (number, f"last killed by signal {number}"),
         (details.ended and not number, f"last exit code {code}" if code != KILLED else "last end unknown"),
     ]
@@ -47,5 +47,5 @@ def describe_details(
     return f"; {told}" if told else ""
 
 
-def _times(number):
-    return "once" if number == 1 else f"{number} times"
+def _started(number):
+    return {0: "not started yet", 1: "started once"}.get(number, f"started {number} times")

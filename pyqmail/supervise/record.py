@@ -47,11 +47,18 @@ class Record:
     def status(self, pid: int, service) -> bytes:
         return pack_status(self._details.label, pid, service.state == states.PAUSED, service.wish)
 
-    def details(self, service, wait_seconds: int) -> bytes:
+    def details(self, pid: int, service, wait_seconds: int) -> bytes:
         """wait_seconds: from one start to the next, as it is now."""
-        self._details.state = states.UP if service.state == states.FRESH else service.state
+        self._details.state = _shown(service.state, pid)
         self._details.wait = wait_seconds if wait_seconds > 1 else None
         return self._details.pack()
+
+
+def _shown(state, pid):
+    """Return what to call a state: run that could not be executed is not up, but waiting for the next start."""
+    if state in (states.UP, states.PAUSED, states.FRESH) and pid == 0:
+        return states.WAITING
+    return states.UP if state == states.FRESH else state
 
 
 def _identity(pid):

@@ -324,7 +324,7 @@ class Supervisor:
     # the files
 
     def _pack_details(self):
-        return self._record.details(self._service, self._pace.seconds)
+        return self._record.details(self._pid, self._service, self._pace.seconds)
 
     def _write_status(self):
         self._folder.write(self._record.status(self._pid, self._service), self._pack_details())

@@ -67,6 +67,7 @@ def made_up(place, name, pid, wish, details=b"", seconds=100):
 LONG = [
     # pid, details, what follows `up (pid 7) N seconds` or `down N seconds, normally up, want up`, JSON's additions
     (7, b"", "", {}),
+    (0, b"state starting\nstarts 0\n", "; starting, not started yet", {"state": "starting", "starts": 0}),
     (7, b"state up\nstarts 1\n", "; started once", {"state": "up", "starts": 1}),
     (
         7,

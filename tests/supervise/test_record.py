@@ -13,7 +13,7 @@ NO_PROCESS = 0
 
 
 def said(record, pid, service, wait_seconds=1):
-    return Status(record.status(pid, service)), read_details(record.details(service, wait_seconds))
+    return Status(record.status(pid, service)), read_details(record.details(pid, service, wait_seconds))
 
 
 def test_a_life():
@@ -49,8 +49,10 @@ def test_a_script_can_be_found_again():
 def test_a_run_that_cannot_be_executed_counts():
     record = Record()
     record.run_was_started(NO_PROCESS)
-    details = said(record, NO_PROCESS, Service(ONCE))[1]
-    assert (details.starts, details.begun) == (1, None)
+    service = Service(ONCE)
+    for service.state in (states.FRESH, states.UP, states.PAUSED):
+        details = said(record, NO_PROCESS, service)[1]
+        assert (details.state, details.starts, details.begun) == ("waiting", 1, None)
 
 
 def test_it_goes_on_with_what_is_known_of_a_survivor():
