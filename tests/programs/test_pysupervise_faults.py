@@ -177,7 +177,9 @@ def test_a_status_that_cannot_be_written(stage):
     send(folder, b"u")
     stage.until(lambda: any(os.readlink(f"/proc/{pid}/exe").endswith("sleep") for pid in stage.everyone()))
     send(folder, b"dx")
-    assert process.wait(10) == 0 and set(said(stage)) == {line}
+    assert process.wait(10) == 0
+    alone = line.replace("status", "details")  # if it ended before x was read: that it is down is in the details only
+    assert {line} <= set(said(stage)) <= {line, alone}
 
 
 def test_a_supervise_directory_that_goes_away(stage):
