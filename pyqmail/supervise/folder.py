@@ -22,16 +22,17 @@ class Folder:
         self._path = state_folder()
         self._shown = self._path if self._path.startswith("/") else f"{directory}/{self._path}"
         self._details = b""
+        self._unmade = None  # why there is no such folder
 
     def make(self) -> None:
         """Make it, or what a symbolic link of that name points to (a patch of Debian's)."""
         try:
-            os.makedirs(self._path, 0o700)
-        except FileExistsError:
             if os.path.islink(self._path) and not os.path.exists(self._path):
-                _ignoring_errors(os.mkdir, os.readlink(self._path), 0o700)
-        except OSError:
-            pass  # the lock will tell
+                os.mkdir(os.readlink(self._path), 0o700)
+            else:
+                os.makedirs(self._path, 0o700)
+        except OSError as error:
+            self._unmade = error  # the lock will tell, unless there was one
 
     def lock(self) -> None:
         """Take the lock for as long as this process lives."""
@@ -39,6 +40,8 @@ class Folder:
             lock = os.open(f"{self._path}/lock", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o600)
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            if isinstance(error, FileNotFoundError) and self._unmade is not None:
+                error = self._unmade  # it says more: a read-only file system, or access denied
             raise Temporary(f"unable to acquire {self._shown}/lock", error) from None
 
     def open_control(self) -> int:

@@ -59,6 +59,18 @@ def test_files_of_another_user(open_stage, name):
 
 
 @as_root
+@pytest.mark.parametrize("link", [None, "there"])
+def test_a_folder_that_cannot_be_made(open_stage, link):
+    """Its lock is not there then, but that is not what is wrong."""
+    stage = open_stage
+    folder = stage.service("a")
+    if link:
+        (folder / "supervise").symlink_to(link)
+    done = stage.run("pysupervise", "a", user=nobody())
+    assert done == (111, b"", b"supervise: fatal: unable to acquire a/supervise/lock: access denied\n")
+
+
+@as_root
 @pytest.mark.parametrize("name", ["status", "details"])
 def test_files_of_another_user_that_are_replaced(open_stage, name):
     stage = open_stage
