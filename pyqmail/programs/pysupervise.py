@@ -47,7 +47,8 @@ _FILES = [
     ),
     (
         "notification-fd",
-        "the number, 3 or more, of a descriptor to which run writes a line end when it is ready; for pysvwait -U",
+        "the number, 3 or more, of a descriptor to which run writes a line end when it is ready; for pysvwait -U.  Once its "
+        "supervisor was killed nobody listens there",
     ),
 ]
 _CONVENTIONS = """
@@ -66,7 +67,8 @@ pysvc go to it.
 Where SUPERVISEDIR is set, its files stand elsewhere than in DIR/supervise.  A relative one takes the place of that name.
 Below an absolute one, which may be on another file system, each service has a folder named after its directory,
 without the first slash and with `:` for the others: `/run/sv/service:pysmtpd` for /service/pysmtpd.  It must be the same for
-pysvc, pysvstat and the others.
+pysvc, pysvstat and the others.  Until its supervisor leaves, that folder has the name the directory had at first: do not
+rename it before.
 """
 _STATES = """
 What may happen in each state, the state that follows, and what is done then, in this order.  Letters are commands of
