@@ -6,8 +6,8 @@ The owner's execute bit says that a file is complete and safely on disk.  After 
 `@LABEL.u`, and nothing is lost that had been written.
 
 TERM ends it at the end of a line and leaves what comes after that unread, for its successor; ALRM starts new files.
-KILL finds lines in memory only in the moment between reading and writing, or while a disk is full: a full file is synced
-and processed when all that was read stands in the next one.
+What comes from a pipe stays in it until it stands in files, so that KILL loses no line.  A full file is synced and
+processed when all that was read stands in the next one.
 Once it has read a line it does not give up: a full disk is said in a warning and tried again every 5 seconds, while the
 input waits.  A processor that fails is run again until it succeeds.  A log that somebody removes is made anew.
 """
@@ -120,7 +120,8 @@ def keep(call) -> int:
                 logger.rotate()
             else:
                 logger.take(block)
-                intake.done()
+                if others := intake.done():
+                    logger.take(others)
                 logger.settle()
         logger.finish()
     finally:

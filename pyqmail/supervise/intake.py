@@ -9,10 +9,12 @@ import os
 import select
 import time
 
-from pyqmail.system.peek import Peek
+from pyqmail.base.failure import Temporary
+from pyqmail.system.peek import MOST_BYTES, Peek
 
 FAREWELL_SECONDS = 5
 PIECE_BYTES = 1024  # where files end depends on pieces of this size: see logger.py
+KEPT_BYTES = MOST_BYTES - PIECE_BYTES - 1  # whoever keeps no more sees a piece, and more, behind it
 
 
 class Taken:
@@ -21,11 +23,11 @@ class Taken:
     def __init__(self, fd) -> None:
         self._fd = fd
 
-    def read(self, limit_bytes):
-        return os.read(self._fd, limit_bytes)
+    def read(self, limit_bytes, to_line_end=False):
+        return os.read(self._fd, 1 if to_line_end else limit_bytes)
 
     def done(self):
-        pass
+        return b""
 
     def close(self):
         pass
@@ -34,7 +36,7 @@ class Taken:
 class Kept:
     """A pipe that keeps what was read until done().  Raises OSError if fd is none.
 
-    The start of a line whose end waits behind it is kept as well: it is not in the files before that end.
+    The start of a line is kept as well while more waits behind it: it is not whole in the files before its end.
     """
 
     def __init__(self, fd) -> None:
@@ -43,14 +45,18 @@ class Kept:
         self._block = b""  # what was read after it, and is not done
         self._is_all = True  # nothing was behind it
 
-    def read(self, limit_bytes):
+    def read(self, limit_bytes, to_line_end=False):
+        """Return the next bytes, at most so many, not beyond the end of the first line if that is asked for."""
         while True:
             seen = self._peek.look(len(self._kept) + limit_bytes + 1)
             if not seen or (len(seen) > len(self._kept) and seen.startswith(self._kept)):
                 break
             self._kept = b""  # somebody else has read from this pipe
         count = min(len(seen) - len(self._kept), limit_bytes)
-        if count > PIECE_BYTES:  # something stays behind, so that the start of a line need not go
+        if to_line_end and (line_end := seen.find(b"\n", len(self._kept)) + 1):
+            count = min(count, line_end - len(self._kept))
+        elif count > PIECE_BYTES and len(self._kept) + count == len(seen):
+            # something stays behind, so that the start of a line need not go
             count = (count - 1) // PIECE_BYTES * PIECE_BYTES
         end = len(self._kept) + count
         self._is_all = end == len(seen)
@@ -58,14 +64,20 @@ class Kept:
         return self._block
 
     def done(self):
-        """What was read is in the files."""
+        """What was read is in the files: take it out of the pipe.
+
+        Returns what came out instead, if somebody else had taken it: that is not in the files.
+        """
         block, self._block = self._block, b""
         if not block:
-            return
-        line_end = block.rfind(b"\n") + 1
-        kept = block[line_end:] if line_end and not self._is_all else b""
-        self._peek.take(len(self._kept) + len(block) - len(kept))
+            return b""
+        seen = self._kept + block
+        line_end = seen.rfind(b"\n") + 1
+        kept = b"" if self._is_all or len(seen) - line_end > KEPT_BYTES else seen[line_end:]
+        seen = seen[: len(seen) - len(kept)]
+        taken = self._peek.take(len(seen))
         self._kept = kept
+        return b"" if seen.startswith(taken) else taken
 
     def close(self):
         self._peek.close()
@@ -75,6 +87,7 @@ class Intake:
     """Descriptor 0, TERM and ALRM.
 
     A signal that arrives just before we wait must end the wait too: it writes to a pipe that we wait for as well.
+    Raises Temporary if there are no descriptors left.
     """
 
     def __init__(self, fd: int = 0) -> None:
@@ -86,13 +99,17 @@ class Intake:
             self._source = Taken(fd)
         self._ending, self._farewell = False, 0.0  # whether TERM came; when we stop waiting for the copy's reader then
         self._at_line_start = True
-        self._wake, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            self._wake, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise Temporary("unable to create pipe", error) from None
         self._poll = select.poll()
         self._poll.register(fd, select.POLLIN)
         self._poll.register(self._wake, select.POLLIN)
         signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, self._end)
         signal.signal(signal.SIGALRM, self._alarm)
+        self._mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGALRM))
 
     def _end(self, *_):
         self._ending = True
@@ -117,7 +134,7 @@ class Intake:
                 os.read(self._wake, 1024)
                 continue
             try:
-                block = self._source.read(1 if self._ending else limit_bytes)
+                block = self._source.read(limit_bytes, self._ending)
             except BlockingIOError:
                 continue
             except OSError:
@@ -126,9 +143,15 @@ class Intake:
                 self._at_line_start = block.endswith(b"\n")
             return block
 
-    def done(self) -> None:
-        """What was read is in the files: it need not stay in the pipe."""
-        self._source.done()
+    def done(self) -> bytes:
+        """What was read is in the files: it need not stay in the pipe.
+
+        Returns bytes that are to be taken, too: b"" unless somebody else reads from the same pipe.
+        """
+        block = self._source.done()
+        if block:
+            self._at_line_start = block.endswith(b"\n")
+        return block
 
     def may_write(self, fd: int) -> bool:
         """Wait until fd takes something, or fails; False if it still does not FAREWELL_SECONDS after TERM."""
@@ -147,6 +170,7 @@ class Intake:
 
     def close(self) -> None:
         """Give the signals back and close the pipe; descriptor 0 stays."""
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.set_wakeup_fd(-1)

@@ -1,26 +1,32 @@
-"""Looking at what waits in a pipe without taking it out: tee(2).
+"""Looking at what waits in a pipe without taking it out, tee(2), and taking it out, splice(2).
 
-The standard library has splice(2), which takes, and no tee(2).  The library that can call it costs 0.4 MB and a
-millisecond or two, so only a program that must not lose what it has read looks this way.
+The standard library has no tee(2).  The library that can call it costs 0.4 MB and a millisecond or two, so only a
+program that must not lose what it has read looks this way.
 """
 
 import errno
+import fcntl
 import os
 
 _NONBLOCK = 2
-_PIPE_BYTES = 65536  # what a pipe holds, unless somebody has said otherwise
+_LARGE_BYTES = 1 << 20  # what anybody may ask for
+MOST_BYTES = 65536  # what a pipe holds, unless somebody has said otherwise
 
 
 class Peek:
-    """The pipe that is open for reading as fd.  Raises OSError if it is none, or the system has no tee."""
+    """The pipe that is open for reading as fd.  Raises OSError if it is none, or the system has no tee or splice."""
 
     def __init__(self, fd: int) -> None:
-        import ctypes  # nothing else can call tee
-
+        try:
+            import ctypes  # nothing else can call tee
+        except ImportError:
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)) from None  # an interpreter built without it
         self._library, self._errno = ctypes.CDLL(None, use_errno=True), ctypes.get_errno
         self._fd = fd
         self._out, self._in = os.pipe2(os.O_CLOEXEC)
         try:
+            self._grow()
+            os.splice(fd, self._in, 0)  # moves nothing
             self.look(1)
         except BlockingIOError:
             pass  # it is empty now
@@ -28,36 +34,57 @@ class Peek:
             self.close()
             raise
 
+    def _grow(self):
+        """Make our pipe as large as the other, or it could not show all that is there: a page may hold one byte."""
+        size_bytes = min(fcntl.fcntl(self._fd, fcntl.F_GETPIPE_SZ), _LARGE_BYTES)
+        if size_bytes > fcntl.fcntl(self._in, fcntl.F_GETPIPE_SZ):
+            try:
+                fcntl.fcntl(self._in, fcntl.F_SETPIPE_SZ, size_bytes)
+            except OSError:
+                pass  # this user has too many large ones: it shows what it can
+
     def look(self, limit_bytes: int) -> bytes:
         """Return what comes first in the pipe, at most so many bytes and at most 64 KB; b"" at its end.
 
         Raises BlockingIOError if nothing is there; never waits.
         """
-        try:
-            count = self._library.tee(self._fd, self._in, min(limit_bytes, _PIPE_BYTES), _NONBLOCK)
-        except AttributeError:
-            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)) from None  # a C library without it
-        if count < 0:
+        while True:
+            try:
+                count = self._library.tee(self._fd, self._in, min(limit_bytes, MOST_BYTES), _NONBLOCK)
+            except AttributeError:
+                raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)) from None  # a C library without it
+            if count >= 0:
+                return self._read(count)
             error = self._errno()
-            raise OSError(error, os.strerror(error))
-        return _read(self._out, count)
+            if error != errno.EINTR:
+                raise OSError(error, os.strerror(error))
 
-    def take(self, count_bytes: int) -> None:
-        """Take out so many bytes that were seen."""
-        _read(self._fd, count_bytes)
+    def take(self, count_bytes: int) -> bytes:
+        """Take out so many bytes and return them; fewer if the pipe has no more.  Never waits.
+
+        Whoever else reads from this pipe may have taken what was seen: these are other bytes then.
+        A pipe of packets (O_DIRECT) would drop the rest of one that is read in part; it keeps what is not moved.
+        """
+        taken = b""
+        while len(taken) < count_bytes:
+            try:
+                moved = os.splice(self._fd, self._in, count_bytes - len(taken), flags=_NONBLOCK)
+            except BlockingIOError:
+                break
+            if not moved:
+                break
+            taken += self._read(moved)
+        return taken
+
+    def _read(self, count):
+        """Return so many bytes, which are there, of our own pipe."""
+        pieces = []
+        while count:
+            pieces.append(os.read(self._out, count))
+            count -= len(pieces[-1])
+        return b"".join(pieces)
 
     def close(self) -> None:
         """Close what it has opened; the pipe itself stays."""
         os.close(self._out)
         os.close(self._in)
-
-
-def _read(fd, count):
-    pieces = []
-    while count:
-        piece = os.read(fd, count)
-        if not piece:
-            break  # somebody else has taken it
-        pieces.append(piece)
-        count -= len(piece)
-    return b"".join(pieces)

@@ -458,6 +458,21 @@ def test_turn_by_turn_on_one_pipe_under_load(stage):
 
 
 @BOTH
+def test_signals_that_are_blocked_from_the_start(stage, name):
+    old = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGALRM))
+    try:
+        logger = start(stage, name, ["./a"], stage.place)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, old)
+    logger.stdin.write(b"one\n")
+    stage.until(lambda: read(stage.place / "a/current") == b"one\n")
+    logger.send_signal(signal.SIGALRM)
+    stage.until(lambda: read(stage.place / "a/current") == b"")
+    logger.send_signal(signal.SIGTERM)
+    assert logger.wait(SECONDS) == 0
+
+
+@BOTH
 def test_alarm_starts_a_new_file_in_every_log_that_is_not_empty(stage, name):
     logger = start(stage, name, ["./a", "-*", "./b"], stage.place)
     logger.stdin.write(b"one\n")

@@ -1,5 +1,6 @@
 """What a logger reads, and what is still in the pipe if it is killed before it has written that."""
 
+import fcntl
 import os
 
 import pytest
@@ -28,11 +29,17 @@ LEFT = [
     (b"one\n",                            [b"one\n"],             b""),
     (b"one\ntwo\n",                       [b"one\n"],             b"two\n"),
     (b"one\ntwo\n",                       [b"one\nt"],            b"two\n"),
-    (b"one\ntwo\n",                       [b"one\nt", b"w"],      b"o\n"),
+    (b"one\ntwo\n",                       [b"one\nt", b"w"],      b"two\n"),
     (b"one\ntwo\n",                       [b"one\nt", b"wo\n"],   b""),
     (b"one\ntwo\nthree\n",                [b"one\nt", b"wo\nt"],  b"three\n"),
     (b"one\nt",                           [b"one\nt"],            b""),
-    (b"one",                              [b"o", b"n"],           b"e"),
+    (b"one",                              [b"o", b"n"],           b"one"),
+    (b"one",                              [b"o", b"n", b"e"],     b""),
+    (b"x" * 3000,                         [b"x" * 2048],          b"x" * 3000),
+    (b"x" * 3000,                         [b"x" * 2048] + [b"x"], b"x" * 3000),
+    (b"x" * 65536,                        [b"x" * 63488],         b"x" * 65536),
+    (b"x" * 65536,                        [b"x" * 64512],         b"x" * 1024),
+    (b"x" * 65536,                        [b"x" * 63488, b"x" * 1024], b"x" * 1024),
 ]  # fmt: skip
 
 
@@ -84,6 +91,44 @@ def test_everything_is_read_once_in_order(pipe, line, limit):
     kept.close()
 
 
+@pytest.mark.parametrize("given, blocks", [
+    (b"one\ntwo\n", [b"one\n", b"two\n"]),
+    (b"\n\none", [b"\n", b"\n", b"one"]),
+    (b"x" * 5000 + b"\none\n", [b"x" * 5000 + b"\n", b"one\n"]),
+    (b"x" * 65535 + b"\n", [b"x" * 65535 + b"\n"]),
+    (b"x" * 65536, [b"x" * 64512, b"x" * 1024]),
+])  # fmt: skip
+def test_to_the_end_of_a_line(pipe, given, blocks):
+    reading, writing = pipe
+    kept = Kept(reading)
+    os.write(writing, given)
+    for block in blocks:
+        assert kept.read(65536, True) == block
+        kept.done()
+    with pytest.raises(BlockingIOError):
+        kept.read(65536, True)
+    kept.close()
+
+
+def test_pages_that_hold_little():
+    """Each packet has a page of its own in a pipe that has more of them than ours would."""
+    reading, writing = os.pipe2(os.O_DIRECT)
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 1 << 20)
+    kept = Kept(reading)
+    given = b"".join(b"%d and more and more and more\n" % number for number in range(1000))
+    for at in range(0, len(given), 137):
+        os.write(writing, given[at : at + 137])
+    os.close(writing)
+    pieces = []
+    while piece := kept.read(65536):
+        kept.done()
+        pieces.append(piece)
+    assert b"".join(pieces) == given
+    assert len(pieces) == 2  # the last piece of 1024 or less is one for itself
+    kept.close()
+    os.close(reading)
+
+
 def test_somebody_else_reads_the_same_pipe(pipe):
     reading, writing = pipe
     kept = Kept(reading)
@@ -96,6 +141,33 @@ def test_somebody_else_reads_the_same_pipe(pipe):
     os.write(writing, b"five\n")
     assert kept.read(100) == b"five\n"
     kept.close()
+
+
+OTHERS = [
+    # in the pipe        read           somebody else reads, writes    comes out and is in no file
+    (b"one\ntwo\n",      b"one\ntwo\n", 8, b"three\nfour\n",           b"three\nfo"),
+    (b"one\ntwo\n",      b"one\ntwo\n", 4, b"three\n",                 b"two\nthre"),
+    (b"one\ntwo\n",      b"one\ntwo\n", 8, b"x\n",                     b"x\n"),
+    (b"one\ntwo\n",      b"one\ntwo\n", 8, b"",                        b""),
+    (b"one\none\n",      b"one\none\n", 4, b"one\n",                   b""),
+    (b"one\ntwo\n",      b"one\nt",     5, b"three\n",                 b"wo\nt"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("given, block, count, after, unseen", OTHERS)
+def test_somebody_else_reads_before_it_is_done(pipe, given, block, count, after, unseen):
+    """Nothing is taken out that nobody has seen; what was looked at first may be in two places."""
+    reading, writing = pipe
+    kept = Kept(reading)
+    os.write(writing, given)
+    assert kept.read(len(block)) == block
+    assert os.read(reading, count) == given[:count]
+    os.write(writing, after)
+    os.set_blocking(reading, True)
+    assert [kept.done(), kept.done()] == [unseen, b""]
+    kept.close()
+    os.set_blocking(reading, False)
+    assert left_in(reading) == (given + after)[count + block.rfind(b"\n") + 1 :]
 
 
 def test_the_end(pipe):
@@ -117,5 +189,5 @@ def test_a_file_is_no_pipe(tmp_path):
     with pytest.raises(OSError):
         Kept(fd)
     taken = Taken(fd)
-    assert (taken.read(3), taken.done(), taken.read(3), taken.read(3)) == (b"one", None, b"\n", b"")
+    assert (taken.read(3), taken.done(), taken.read(3), taken.read(3)) == (b"one", b"", b"\n", b"")
     os.close(fd)

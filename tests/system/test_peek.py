@@ -54,6 +54,34 @@ def test_all_that_fits_into_a_pipe_is_seen(pipe, size):
     peek.close()
 
 
+def test_what_is_taken_is_returned_and_never_waited_for(pipe):
+    """Somebody else may have been faster."""
+    reading, writing = pipe
+    peek = Peek(reading)
+    os.write(writing, b"abc")
+    assert peek.look(10) == b"abc"
+    assert os.read(reading, 2) == b"ab"
+    os.write(writing, b"d")
+    assert [peek.take(3), peek.take(3)] == [b"cd", b""]
+    os.close(writing)
+    assert peek.take(1) == b""
+    peek.close()
+
+
+@pytest.mark.parametrize("count", [1, 4, 5, 7, 10, 11])
+def test_a_packet_that_is_taken_in_part_keeps_its_rest(count):
+    reading, writing = os.pipe2(os.O_DIRECT)
+    peek = Peek(reading)
+    os.write(writing, b"abcde")
+    os.write(writing, b"fghijk")
+    os.close(writing)
+    assert peek.look(count) == b"abcdefghijk"[:count]
+    assert peek.take(count) == b"abcdefghijk"[:count]
+    assert peek.look(100) == b"abcdefghijk"[count:]
+    peek.close()
+    os.close(reading)
+
+
 def test_only_a_pipe(tmp_path):
     (tmp_path / "file").touch()
     before = os.listdir("/proc/self/fd")
