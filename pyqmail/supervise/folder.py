@@ -40,9 +40,7 @@ class Folder:
             lock = os.open(f"{self._path}/lock", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o600)
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            if isinstance(error, FileNotFoundError) and self._unmade is not None:
-                error = self._unmade  # it says more: a read-only file system, or access denied
-            raise Temporary(f"unable to acquire {self._shown}/lock", error) from None
+            raise Temporary(f"unable to acquire {self._shown}/lock", _better(error, self._unmade)) from None
 
     def open_control(self) -> int:
         """Return a descriptor to read commands from."""
@@ -94,14 +92,18 @@ class Folder:
             pass
         except OSError as error:
             raise Temporary(f"unable to read {self._shown}/{name}", error) from None
-        _ignoring_errors(os.mkfifo, path, 0o600)
-        return self._open(name, os.O_RDONLY | os.O_NONBLOCK, "read")
+        unmade = None
+        try:
+            os.mkfifo(path, 0o600)
+        except OSError as error:
+            unmade = error
+        return self._open(name, os.O_RDONLY | os.O_NONBLOCK, "read", unmade)
 
-    def _open(self, name, flags, purpose):
+    def _open(self, name, flags, purpose, unmade=None):
         try:
             return os.open(f"{self._path}/{name}", flags)
         except OSError as error:
-            raise Temporary(f"unable to {purpose} {self._shown}/{name}", error) from None
+            raise Temporary(f"unable to {purpose} {self._shown}/{name}", _better(error, unmade)) from None
 
     def _replace(self, name, data):
         """Replace a file by rename; return what went wrong, if anything did."""
@@ -129,8 +131,6 @@ def warn(text: str) -> None:
     log(f"supervise: warning: {text}")
 
 
-def _ignoring_errors(call, *arguments):
-    try:
-        call(*arguments)
-    except OSError:
-        pass
+def _better(error, unmade):
+    """Return the error that says more: what is not there could not be made, on a read-only file system say."""
+    return unmade if isinstance(error, FileNotFoundError) and unmade is not None else error

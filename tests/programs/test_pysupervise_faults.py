@@ -70,6 +70,22 @@ def test_a_folder_that_cannot_be_made(open_stage, link):
     assert done == (111, b"", b"supervise: fatal: unable to acquire a/supervise/lock: access denied\n")
 
 
+FULL = """mount -t tmpfs -o nr_inodes=%d none "$PWD" && cd "$PWD" || exit 77
+mkdir a && echo '#!/bin/sh' > a/run || exit 78
+exec "$@"
+"""
+
+
+@pytest.mark.parametrize("inodes, what", [(3, "acquire a/supervise/lock"), (5, "read a/supervise/control")])
+def test_a_disk_without_room_for_another_file(stage, inodes, what):
+    command = ["unshare", "-m", "sh", "-c", FULL % inodes, "sh", *stage.command("pysupervise"), "a"]
+    done = stage.run(*command)
+    if done.code in (1, 77):
+        pytest.skip(done.err.decode())
+    last = done.err.decode().splitlines()[-1]  # with five there is a lock, but no status
+    assert (done.code, last) == (111, f"supervise: fatal: unable to {what}: out of disk space")
+
+
 @as_root
 @pytest.mark.parametrize("name", ["status", "details"])
 def test_files_of_another_user_that_are_replaced(open_stage, name):
