@@ -1,7 +1,7 @@
 """Waiting until services are up, ready or down, without polling.
 
 What wakes us: a status or details that is replaced, the supervisor's end of the FIFO ok that goes away, the end of a
-process that has lost its supervisor.  Only where the kernel gives no notices do we look once a second.
+process that has lost its supervisor, another directory of the service's name.  Only where the kernel gives no notices do we look once a second.
 """
 
 import os
@@ -70,7 +70,14 @@ class _Watched:
             raise Temporary(f"unable to chdir to {directory}", error) from None
 
     def ask_for_notices(self, notices):
-        """Watch where the supervisor has its files or, until there is such a folder, the one above it."""
+        """Watch where the supervisor has its files or, until there is such a folder, the one above it.
+
+        And where the service has its name: another one may get that.
+        """
+        try:
+            notices.watch(os.path.dirname(os.path.abspath(self._directory)))
+        except OSError:
+            return False
         folder = os.path.realpath(state_folder(self._directory))
         for _ in range(2):  # it may come while we watch above
             try:
@@ -110,7 +117,8 @@ class _Watched:
 
     def _hold_ok(self):
         """Return whether a supervisor is there; hold the FIFO, so that its end wakes us."""
-        if self._ok is not None and _is_broken(self._ok):
+        path = f"{state_folder(self._directory)}/ok"
+        if self._ok is not None and (_is_broken(self._ok) or _is_another(self._ok, path)):
             self._poll.unregister(self._ok)
             os.close(self._ok)
             self._ok = None
@@ -139,6 +147,14 @@ class _Watched:
             os.close(self._process)
             self._process = None
         return self._process is not None
+
+
+def _is_another(fd, path):
+    """Return whether by now another file is there than the open one; what was only removed may still be in use."""
+    try:
+        return not os.path.samestat(os.fstat(fd), os.stat(path))
+    except OSError:
+        return False
 
 
 def _is_broken(fd):

@@ -221,6 +221,31 @@ def test_a_folder_that_goes_and_comes_back(stage, wait):
     assert up.wait(10) == 0
 
 
+def test_another_directory_of_its_name(stage, wait):
+    folder = stage.service("a")
+    stage.start("pysupervise", "a")
+    stage.up(folder)
+    process = wait("-d", "a")
+    folder.rename(stage.place / ".a")  # where it goes on
+    stage.service("a", is_down=True)
+    assert process.poll() is None
+    stage.start("pysupervise", "a")
+    assert process.wait(10) == 0
+    assert stage.pid(stage.place / ".a")
+
+
+def test_a_removed_folder_says_nothing_of_a_supervisor_that_lives(stage, wait):
+    folder = stage.service("a")
+    supervisor = stage.start("pysupervise", "a")
+    stage.up(folder)
+    process = wait("-d", "a")
+    shutil.rmtree(folder)
+    stage.until(lambda: is_waiting(process.pid))
+    assert process.poll() is None
+    supervisor.kill()
+    assert process.wait(10) == 0  # nobody can know of anything there
+
+
 def test_a_link_that_leads_nowhere_yet(stage, wait):
     folder = stage.service("a")
     os.symlink("../elsewhere", folder / "supervise")
