@@ -142,6 +142,8 @@ def d_sends_term_and_cont(pair):
     pair.until(pair.notes)
     pair.svc("-p")
     pair.until(lambda: pair.state()[16] == 1)
+    stat = pathlib.Path(f"/proc/{pair.up()}/stat")
+    pair.until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T")  # else TERM may overtake STOP
     pair.svc("-t")
     paused = pair.svstat()
     pair.svc("-d")
@@ -290,6 +292,7 @@ def killed_by_term_it_leaves_an_orphan(pair):
     """Trap 44."""
     pair.service().start()
     pid = pair.up()
+    pair.until(lambda: os.readlink(f"/proc/{pid}/exe").endswith("sleep"))  # before that it has the original's FIFOs
     pair.process.terminate()
     code = pair.process.wait(10)
     os.kill(pid, 0)
