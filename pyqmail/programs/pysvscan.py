@@ -81,7 +81,7 @@ PROGRAM = Program(
     defaults={"stop_on_term": False, "stop_seconds": None, "supervise": None},
     arguments=[Argument("dir", "where the services are", optional=True), Rest("ignored")],
     environment=("PATH", "SUPERVISEDIR"),
-    exits={0: "stopped by a signal, with --stop-on-term or as process 1", 111: "cannot enter the directory"},
+    exits={0: "stopped by a signal, with --stop-on-term or as process 1", 111: "cannot enter the directory, or it is to stop services and another pysvscan is there"},
     notes=[
         (
             "In a container",

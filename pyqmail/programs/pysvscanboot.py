@@ -37,6 +37,7 @@ def main(argv: list[str]) -> int:
 
 
 def boot(call) -> int:
+    os.environ.pop("SUPERVISEDIR", None)  # the services will not have it either
     place = call.dir or next(filter(os.path.isdir, PLACES), PLACES[0])
     null = os.open("/dev/null", os.O_RDWR)
     for number in (0, 1, 2):

@@ -5,10 +5,12 @@ Where the kernel has no notices to give, or something is wrong that may get bett
 """
 
 import _signal as signal
+import fcntl
 import gc
 import os
 import time
 
+from pyqmail.base.failure import Temporary
 from pyqmail.supervise.control import is_supervised
 from pyqmail.supervise.scanner import Scanner
 from pyqmail.supervise.starting import DescriptorLimit, Starter, inherited_descriptors
@@ -26,8 +28,12 @@ def keep_scanning(supervise, program: str, stop_seconds: float | None, place: by
     """Scan the working directory.  Returns only if stop_seconds is given, when everything is down.
 
     supervise: our own supervisor, forked; None: program is executed.  place: see Ground.
+    Raises Temporary if stop_seconds is given and another scanner of ours is here: its services would be stopped first,
+    as if it had been killed.
     """
     kept = inherited_descriptors()
+    if not _is_alone() and stop_seconds is not None:
+        raise Temporary("another svscan is in this directory")
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     loop, limit, notices = Loop(), DescriptorLimit(), _notices()
@@ -41,6 +47,17 @@ def keep_scanning(supervise, program: str, stop_seconds: float | None, place: by
     else:
         scanning.begin()
         loop.run()
+
+
+def _is_alone():
+    """Return whether no other scanner is here; for as long as this one lives, the next one sees it."""
+    try:
+        fcntl.flock(os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass  # no descriptor left, or no lock on this file system; as the original, which never asks
+    return True
 
 
 def _notices():

@@ -11,7 +11,7 @@ from pyqmail.system.descriptors import write_all
 _REFRESH_SECONDS = 1.0
 _HOME, _CLEAR_LINE, _CLEAR_REST = "\x1b[H", "\x1b[K", "\x1b[J"
 _HIDE_CURSOR, _SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
-_COLUMNS, _LINES = 80, 24  # of a terminal that does not say
+_USUAL = 80, 24  # columns and lines of a terminal that does not say
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
@@ -27,9 +27,11 @@ def watch(draw) -> None:
     try:
         terminal.enter()
         while True:
-            columns, most_lines = os.get_terminal_size(1)
-            lines = [line[: columns or _COLUMNS] for line in draw((most_lines or _LINES) - 1)]
-            _show(_HOME + "".join(f"{line}{_CLEAR_LINE}\n" for line in lines) + _CLEAR_REST)
+            columns, most_lines = (size or usual for size, usual in zip(os.get_terminal_size(1), _USUAL, strict=True))
+            lines = [_CLEAR_LINE + line[:columns] for line in draw(max(most_lines - 1, 1))]
+            # cleared before it is written: behind a line of full width the cursor still stands on its last character
+            rest = "\n" + _CLEAR_REST if len(lines) < most_lines else ""
+            _show(_HOME + "\n".join(lines) + rest)
             if terminal.is_over():
                 return
     except KeyboardInterrupt:

@@ -487,3 +487,20 @@ def test_what_a_killed_scanner_left_is_brought_down_first(stage):
     scanner.terminate()
     assert scanner.wait(10) == 0
     assert stage.everyone() == [] and not re.search(b"fatal", stage.err())
+
+
+@pytest.mark.parametrize("options", [(), ("--stop-on-term",)])
+def test_a_second_scanner_does_not_stop_what_the_first_one_runs(stage, options):
+    """It would take it for what a killed one has left.  Without --stop-on-term it stops nothing: as the original."""
+    folder = stage.service("a")
+    scanner = start(stage, *options)
+    first = stage.up(folder)
+    done = stage.run("pysvscan", "--stop-on-term", timeout=20)
+    assert done == (111, b"", b"svscan: fatal: another svscan is in this directory\n")
+    assert stage.pid(folder) == first and stage.is_supervised(folder)
+    scanner.kill()
+    scanner.wait()
+    scanner = start(stage, "--stop-on-term")
+    stage.until(lambda: stage.is_supervised(folder) and stage.pid(folder) not in (0, first))
+    scanner.terminate()
+    assert scanner.wait(10) == 0

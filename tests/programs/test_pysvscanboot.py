@@ -50,7 +50,9 @@ def test_services_run_and_their_complaints_are_shown(stage):
     assert boot.wait(30) == 0  # nobody holds the pipe any more
 
 
-def test_leftovers_are_told_to_end(stage):
+@pytest.mark.parametrize("environ", [{}, {"SUPERVISEDIR": "elsewhere"}])
+def test_leftovers_are_told_to_end(stage, environ):
+    """Where the services that it starts are: without SUPERVISEDIR."""
     folder = stage.service("a", log="#!/bin/sh\nexec sleep 600\n")
     left = [stage.start("pysupervise", "a"), stage.start("pysupervise", "log", cwd=folder)]
     stage.up(folder)
@@ -58,7 +60,7 @@ def test_leftovers_are_told_to_end(stage):
     stage.service(".hidden")
     hidden = stage.start("pysupervise", ".hidden")
     stage.until(lambda: stage.is_supervised(stage.place / ".hidden"))
-    stage.start("pysvscanboot", ".")
+    stage.start("pysvscanboot", ".", env={**stage.environ(), **environ})
     assert [process.wait(30) for process in left] == [0, 0]
     assert hidden.poll() is None
 

@@ -104,14 +104,18 @@ def test_it_refreshes_on_a_terminal_until_q(services):
     ours, theirs = pty.openpty()
     before = termios.tcgetattr(theirs)
     environ = {**ENVIRON, "TERM": "xterm"}
-    with subprocess.Popen(["pysvtop", str(services)], env=environ, stdin=theirs, stdout=theirs) as process:
+    process = subprocess.Popen(["pysvtop", str(services)], env=environ, stdin=theirs, stdout=theirs)
+    try:
         text, limit = b"", time.monotonic() + SECONDS
         while text.count(b"0 of 3 up") < 2:
             assert time.monotonic() < limit and select.select([ours], [], [], SECONDS)[0], text
             text += os.read(ours, 65536)
-        assert b"\r\none/log  unsupervised " in text
+        assert b"\r\n\x1b[Kone/log  unsupervised " in text
         os.write(ours, b"q")
         assert process.wait(SECONDS) == 0
+    finally:
+        process.kill()
+        process.wait()
     assert termios.tcgetattr(theirs) == before
     os.close(ours)
     os.close(theirs)

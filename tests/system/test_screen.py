@@ -26,8 +26,9 @@ SECONDS = 30
 
 
 class View:
-    def __init__(self, last_turn=0, keyboard=True):
+    def __init__(self, last_turn=0, keyboard=True, size=(80, 24)):
         self.ours, theirs = pty.openpty()
+        termios.tcsetwinsize(theirs, size[::-1])
         self.before = termios.tcgetattr(theirs)
         self._theirs, self.text = theirs, b""
         self.process = subprocess.Popen(
@@ -78,9 +79,26 @@ def show():
 def test_it_is_drawn_again_until_q(show):
     view = show()
     view.find(b"turn 2 of 23")
-    assert b"turn 1 of 23\x1b[K\r\n" + b"x" * 80 + b"\x1b[K\r\n\x1b[J" in view.text
+    assert b"\x1b[H\x1b[Kturn 1 of 23\r\n\x1b[K" + b"x" * 80 + b"\r\n\x1b[J" in view.text
     assert termios.tcgetattr(view.ours) != view.before
     view.press(b"zQ")
+    assert view.ended() == 0
+
+
+SIZES = [
+    # columns, lines    what is drawn: nothing is cleared behind a full line, and no last line scrolls the first away
+    (1,        1,       b"\x1b[H\x1b[Kt\r\n\x1b[Kx\x1b[H\x1b[Kt"),
+    (9,        2,       b"\x1b[H\x1b[Kturn 2 of\r\n\x1b[Kxxxxxxxxx\x1b[H"),
+    (9,        3,       b"\x1b[H\x1b[Kturn 2 of\r\n\x1b[Kxxxxxxxxx\r\n\x1b[J"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("columns, lines, drawn", SIZES)
+def test_small_terminals(show, columns, lines, drawn):
+    """PROGRAM draws two lines whatever it is told."""
+    view = show(size=(columns, lines))
+    view.find(drawn)
+    view.press(b"q")
     assert view.ended() == 0
 
 
