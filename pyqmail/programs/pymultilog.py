@@ -15,11 +15,11 @@ input waits.  A processor that fails is run again until it succeeds.  A log that
 import os
 
 from pyqmail.base.options import Flag, Program, Rest, Value
-from pyqmail.supervise.copying import Copy
-from pyqmail.supervise.intake import Intake
-from pyqmail.supervise.logger import Logger
-from pyqmail.supervise.patience import Patience
-from pyqmail.supervise.stamps import CLOCKS, clock_of
+from pyqmail.supervise.logs.copying import Copy
+from pyqmail.supervise.logs.intake import Intake
+from pyqmail.supervise.logs.logger import Logger
+from pyqmail.supervise.logs.patience import Patience
+from pyqmail.supervise.logs.stamps import CLOCKS, clock_of
 from pyqmail.system.descriptors import open_standard_descriptors
 
 PROGRAM = Program(

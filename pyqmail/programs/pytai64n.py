@@ -9,7 +9,7 @@ import os
 
 from pyqmail.base.options import Program, Rest
 from pyqmail.base.tai import now_text_label
-from pyqmail.supervise.stamps import stamp_lines
+from pyqmail.supervise.logs.stamps import stamp_lines
 from pyqmail.system.descriptors import write_all
 
 PROGRAM = Program(

@@ -8,7 +8,7 @@ those that start with @ but with no time that could be written.
 import os
 
 from pyqmail.base.options import Program, Rest
-from pyqmail.supervise.local_time import LocalTime
+from pyqmail.supervise.logs.local_time import LocalTime
 from pyqmail.system.descriptors import write_all
 
 PROGRAM = Program(

@@ -1,1 +1,1 @@
-"""The three subjects, three: services.  Supervision, logging and the chain loaders."""
+"""The three subjects, three: services.  Supervision and the chain loaders, and in a room of their own the logs."""

@@ -19,13 +19,16 @@ BELOW = {
     "programs": {"mail", "tcp", "supervise", "protocol", "system", "base"},
 }
 
-# The rooms of mail: which others they know.  The modules that stand beside them know none
-ROOMS_OF_MAIL = {
-    "queue": set(),
-    "remote": set(),
-    "local": {"queue"},
-    "incoming": {"queue"},
-    "sending": {"queue", "remote"},
+# The rooms of a subject: which others they know.  The modules that stand beside them know none
+ROOMS = {
+    "mail": {
+        "queue": set(),
+        "remote": set(),
+        "local": {"queue"},
+        "incoming": {"queue"},
+        "sending": {"queue", "remote"},
+    },
+    "supervise": {"logs": set()},
 }
 
 
@@ -66,13 +69,14 @@ def test_imports_point_down(path):
             assert parts[1] == layer or parts[1] in BELOW[layer], f"{path}:{line} imports {name}"
 
 
-@pytest.mark.parametrize("path", [path for path in ALL if path.startswith("pyqmail/mail/")])
-def test_rooms_of_mail(path):
-    room, *inner = path.split("/")[2:]
-    known = ROOMS_OF_MAIL[room] | {room} if inner else set()
+@pytest.mark.parametrize("path", [path for path in ALL if path.split("/")[1] in ROOMS])
+def test_rooms(path):
+    subject, place, *inner = path.split("/")[1:]
+    rooms = ROOMS[subject]
+    known = rooms[place] | {place} if inner else set()
     for name, line in imports(path):
         parts = name.split(".")
-        if parts[:2] == ["pyqmail", "mail"] and len(parts) > 2 and parts[2] in ROOMS_OF_MAIL:
+        if parts[:2] == ["pyqmail", subject] and len(parts) > 2 and parts[2] in rooms:
             assert parts[2] in known, f"{path}:{line} imports {name}"
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from pyqmail.supervise.selection import Choice, matcher
+from pyqmail.supervise.logs.selection import Choice, matcher
 
 PATTERNS = [
     # pattern     matches                                     does not

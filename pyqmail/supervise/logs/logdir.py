@@ -20,8 +20,8 @@ import os
 
 from pyqmail.base.failure import Temporary
 from pyqmail.base.tai import now
-from pyqmail.supervise.finished import FinishedFiles, unlink_if_there
-from pyqmail.supervise.processor import run_processor
+from pyqmail.supervise.logs.finished import FinishedFiles, unlink_if_there
+from pyqmail.supervise.logs.processor import run_processor
 
 LEAST_BYTES, MOST_BYTES, USUAL_BYTES = 4096, 16777215, 99999
 LEAST_FILES, USUAL_FILES = 2, 10

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from pyqmail.supervise.local_time import LocalTime
+from pyqmail.supervise.logs.local_time import LocalTime
 
 LABEL = b"@4000000037c219bf2ef02e94"
 TEXTS = [

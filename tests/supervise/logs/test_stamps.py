@@ -1,6 +1,6 @@
 import pytest
 
-from pyqmail.supervise.stamps import CLOCKS, clock_of, iso_time, stamp_lines
+from pyqmail.supervise.logs.stamps import CLOCKS, clock_of, iso_time, stamp_lines
 
 BLOCKS = [
     # block         at the start of a line?  stamped

@@ -7,8 +7,8 @@ import shutil
 import pytest
 
 from pyqmail.base.failure import Temporary
-from pyqmail.supervise.logger import Logger
-from pyqmail.supervise.patience import Patience
+from pyqmail.supervise.logs.logger import Logger
+from pyqmail.supervise.logs.patience import Patience
 
 LABEL = b"@4000000037c219bf2ef02e94"
 

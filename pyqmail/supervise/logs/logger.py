@@ -14,9 +14,9 @@ from itertools import compress
 from pyqmail.base.failure import Temporary
 from pyqmail.base.numbers import leading_number
 from pyqmail.base.tai import now, now_text_label
-from pyqmail.supervise.logdir import LEAST_BYTES, LEAST_FILES, MOST_BYTES, USUAL_BYTES, USUAL_FILES, LogDirectory
-from pyqmail.supervise.selection import Choice
-from pyqmail.supervise.stamps import stamp_lines
+from pyqmail.supervise.logs.logdir import LEAST_BYTES, LEAST_FILES, MOST_BYTES, USUAL_BYTES, USUAL_FILES, LogDirectory
+from pyqmail.supervise.logs.selection import Choice
+from pyqmail.supervise.logs.stamps import stamp_lines
 from pyqmail.system.descriptors import write_all
 
 HEAD_BYTES = 1000
