@@ -13,6 +13,7 @@ import errno
 import fcntl
 import os
 import stat
+import sys
 import termios
 import time
 
@@ -25,13 +26,14 @@ RESTART_SECONDS = 1.0
 SETTLE_SECONDS = 0.25  # a new directory is left alone while it is being filled: its log may come last
 LONGEST_LOGGED_NAME = 255
 SERVICE, LOG = 0, 1
+_DESCRIPTOR = {SERVICE: 1, LOG: 0}  # which of its own, and which end of the pipe
 _TOO_MANY = (errno.EMFILE, errno.ENFILE)
 
 
 class Slot:
     """One service: its name in the last pass, and the pids of its supervisor and its log's; 0 is none.
 
-    pipe: (read, write) if it is logged, else None.  due: for each of the two, when it may be started (time.monotonic).
+    pipe: (read, write) if it is logged, else None; write is None after end_input().  due: for each of the two, when it may be started (time.monotonic).
     """
 
     __slots__ = ("identity", "name", "pids", "due", "pipe", "is_present")
@@ -45,11 +47,24 @@ class Slot:
         """Return the directory of the service or of its log."""
         return self.name if part == SERVICE else self.name + b"/log"
 
+    def end_input(self):
+        """Let go of the writing end: its log sees the end of file once the service is gone."""
+        if self.pipe is not None and self.pipe[1] is not None:
+            os.close(self.pipe[1])
+            self.pipe = (self.pipe[0], None)
+
     def close_pipe(self):
-        """Let go of the pipe: its log sees the end of file once the service is gone."""
+        """Let go of the pipe, and of what is in it."""
         pipe, self.pipe = self.pipe, None
         for fd in pipe or ():
-            os.close(fd)
+            if fd is not None:
+                os.close(fd)
+
+    def unread_bytes(self) -> int:
+        """Return how much its log has not read."""
+        if self.pipe is None:
+            return 0
+        return int.from_bytes(fcntl.ioctl(self.pipe[0], termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 class Scanner:
@@ -207,31 +222,44 @@ class Scanner:
             more = f" and {number} more" if number else ""
             log(f"svscan: warning: unable to create pipe for {os.fsdecode(name)}{more}: {reason(error)}")
 
-    def _start(self, slot):
-        parts = ((SERVICE, 1),) if slot.pipe is None else ((SERVICE, 1), (LOG, 0))
+    def start_log(self, slot) -> None:
+        """Start the supervisor of a log once more, unless the last one has ended a moment ago."""
         now = self._clock()
-        for part, descriptor in parts:
+        if slot.due[LOG] <= now:
+            self._start_part(slot, LOG, now)
+
+    def _start(self, slot):
+        now = self._clock()
+        for part in (SERVICE,) if slot.pipe is None else (SERVICE, LOG):
             if slot.pids[part]:
                 continue
             if slot.due[part] > now:
                 self._again_in(slot.due[part] - now)
                 continue
-            theirs = None if slot.pipe is None else (slot.pipe[descriptor], descriptor)
-            try:
-                pid = self._supervise(slot.name, part == LOG, theirs)
-            except OSError as error:
-                slot.due[part] = now + SECONDS
-                self._warn(f"unable to fork for {os.fsdecode(slot.folder(part))}", error)
-                continue
-            slot.pids[part] = pid
-            self._by_pid[pid] = slot, part, now
+            self._start_part(slot, part, now)
+
+    def _start_part(self, slot, part, now):
+        descriptor = _DESCRIPTOR[part]
+        theirs = None if slot.pipe is None else (slot.pipe[descriptor], descriptor)
+        try:
+            pid = self._supervise(slot.name, part == LOG, theirs)
+        except OSError as error:
+            slot.due[part] = now + SECONDS
+            self._warn(f"unable to fork for {os.fsdecode(slot.folder(part))}", error)
+            return
+        slot.pids[part] = pid
+        self._by_pid[pid] = slot, part, now
 
     def _free(self):
         for slot in [slot for slot in self.slots.values() if not slot.is_present and slot.pids == [0, 0]]:
-            if slot.pipe is not None and (unread := _unread_bytes(slot.pipe[0])):
-                log(f"svscan: warning: log of {os.fsdecode(slot.name)} has left {unread} bytes unread")
-            slot.close_pipe()
+            self.give_up_log(slot)
             del self.slots[slot.identity]
+
+    def give_up_log(self, slot) -> None:
+        """Let go of the pipe of a log that is no more; say what it has not read."""
+        if unread := slot.unread_bytes():
+            log(f"svscan: warning: log of {os.fsdecode(slot.name)} has left {unread} bytes unread")
+        slot.close_pipe()
 
     def _warn(self, text, error):
         """Say what could not be done; we go on, and look again."""
@@ -259,7 +287,3 @@ def _has_log(name):
     except OSError as error:
         raise _NoLog(error) from None
     return True
-
-
-def _unread_bytes(fd):
-    return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), "little")

@@ -2,8 +2,9 @@
 
 With the usual 4 s to do it in:
 
-    at once     `dx` to each service.  When its supervisor has ended: our ends of the pipe are closed and its log
-                gets `x`, so that it reads to the end of file and leaves
+    at once     `dx` to each service.  When its supervisor has ended: our writing end of the pipe is closed and its
+                log gets `x`, so that it reads to the end of file and leaves.  One that has left without is started
+                once more, each second
     3 s         `k` to the services still there
     3.5 s       `dx` to the logs still there
     4 s         SIGKILL to every supervisor of ours, with its process group
@@ -35,7 +36,7 @@ class Stopping:
     def __init__(self, loop, scanner, children, stop_seconds: float = STOP_SECONDS) -> None:
         self._loop, self._scanner, self._children, self._seconds = loop, scanner, children, stop_seconds
         self._slots = list(scanner.slots.values())
-        self._sent = set()  # (slot, part, commands): each is sent once
+        self._sent = set()  # (slot, pid, part, commands): each is sent once
         self._told = set()  # pids of orphans that got SIGTERM
         self._ended = Promise()
 
@@ -67,12 +68,19 @@ class Stopping:
                 if passed >= _KILL_SERVICES and self._command(slot, SERVICE, b"k"):
                     log(f"svscan: warning: {os.fsdecode(slot.name)} does not end, killing it")
                 continue
-            slot.close_pipe()
+            slot.end_input()
             if _is_there(slot, LOG):
                 logs = True
                 self._command(slot, LOG, b"x")
                 if passed >= _END_LOGS:
                     self._command(slot, LOG, b"dx")
+            elif slot.unread_bytes():
+                # it was down, or killed, when it heard x: that it had not read all was no reason to stay
+                if passed < _END_LOGS:
+                    logs = True
+                    self._scanner.start_log(slot)
+                else:
+                    self._scanner.give_up_log(slot)
         if passed >= _KILL_ALL:
             self._kill_supervisors()
         orphans = not services and self._end_orphans(passed)
@@ -83,9 +91,10 @@ class Stopping:
 
         A supervisor that just starts cannot be reached yet: the next turn tries again.
         """
-        if (slot, part, commands) in self._sent or not _reach(slot, part, commands):
+        key = (slot, slot.pids[part], part, commands)
+        if key in self._sent or not _reach(slot, part, commands):
             return False
-        self._sent.add((slot, part, commands))
+        self._sent.add(key)
         return True
 
     def _kill_supervisors(self):

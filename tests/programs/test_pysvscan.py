@@ -1,11 +1,13 @@
 """pysvscan as a program: supervisors without an interpreter of their own, logs through pipes, a clean end."""
 
+import fcntl
 import os
 import re
 import resource
 import shutil
 import signal
 import sys
+import termios
 import time
 
 import pytest
@@ -365,6 +367,37 @@ def test_a_clean_end_of_what_does_not_want_to(stage):
     assert scanner.wait(10) == 0
     assert time.monotonic() - begun < 5
     assert stage.everyone() == []
+
+
+@pytest.mark.parametrize("seconds", ["1", "9"])
+def test_a_log_that_is_down_or_killed_at_the_end_is_started_once_more_to_read_all(stage, seconds):
+    """When it hears x its service is at an end, so its supervisor leaves, and what it has not read would be lost."""
+    folder = stage.service("a", "#!/bin/sh\nseq 5000\nexec sleep 600\n", log=DEAF_LOG)
+    scanner = start(stage, "--stop-seconds", seconds)
+    stage.up(folder)
+    logger = stage.up(folder / "log")
+    stage.until(lambda: unread(logger) == len(SEQUENCE))
+    (folder / "log/run").write_text(TO_FILE if seconds == "9" else DEAF_LOG)
+    stage.run("pysvc", "-d", folder / "log")
+    stage.until(lambda: not stage.pid(folder / "log"))
+    scanner.terminate()
+    assert scanner.wait(15) == 0 and stage.everyone() == []
+    if seconds == "9":
+        assert (folder / "log/lines").read_bytes() == SEQUENCE and stage.err() == b""
+    else:
+        assert stage.err() == b"svscan: warning: log of a has left %d bytes unread\n" % len(SEQUENCE)
+
+
+SEQUENCE = b"".join(b"%d\n" % number for number in range(1, 5001))
+
+
+def unread(pid):
+    """Return how many bytes are in the pipe that is a process's descriptor 0."""
+    fd = os.open(f"/proc/{pid}/fd/0", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
+    finally:
+        os.close(fd)
 
 
 SLOW = f"""#!{sys.executable}
