@@ -48,6 +48,7 @@ TRAPS = {
     5: ("one command a round: dx sends its TERM", [(SUPERVISE, "one_byte_a_round")]),
     6: ("x stops nothing, d continues too, o lets it run", [
         (SUPERVISE, "x_does_not_stop"), (SUPERVISE, "d_sends_term_and_cont"),
+        (HERE, "test_06_d_ends_what_somebody_else_has_stopped"),
         (CONTROL, "test_it_restarts_and_leaves_the_same_way")]),
     7: ("`normally` is the down file, the wish is in the status", [(SUPERVISE, "normally_is_the_file_now")]),
     8: ("the status appears whole", [(SUPERVISE, "the_status_is_never_half")]),
@@ -177,7 +178,16 @@ def test_those_here_hold_the_trap_of_their_number():
 
 # --- supervise
 
-IDLE = "#!/bin/sh\nexec sleep 600\n"
+
+@BOTH
+def test_06_d_ends_what_somebody_else_has_stopped(stage, prefix):
+    folder = stage.service("a")
+    stage.start(f"{prefix}supervise", "a")
+    pid = stage.up(folder)
+    os.kill(pid, signal.SIGSTOP)
+    assert b"paused" not in stage.run(f"{prefix}svstat", "a").out
+    stage.run(f"{prefix}svc", "-d", "a")
+    stage.until(lambda: stage.pid(folder) == 0)
 
 
 @BOTH
