@@ -147,7 +147,8 @@ class Stage:
     def service(self, name, run=IDLE, log=None, is_down=False):
         """Make a service directory; run None makes no run file.  log: the run file of its log."""
         folder = self.place / name
-        folder.mkdir(parents=True)
+        # the log at once: a scanner that sees a service without one leaves it without
+        (folder if log is None else folder / "log").mkdir(parents=True)
         for place, script in ((folder, run), (folder / "log", log)):
             if script is not None:
                 place.mkdir(exist_ok=True)
