@@ -18,8 +18,8 @@ The supervisors are forked from this process; with --supervise PROGRAM, that pro
 
 Like the original it dies of SIGTERM and leaves the supervisors to themselves.  With --stop-on-term, SIGTERM, SIGINT
 and SIGHUP bring down every service and then its log, kill what is left after four seconds or as many as --stop-seconds
-says, and end with 0.  A service is killed after three quarters of that, so that its log can still read the end.  In this
-mode each supervisor has a process group of its own; a service whose supervisor was killed is ended before another is
+says, and end with 0.  A service is killed after three quarters of that, so that its log can still read the end; a log
+that has left before it had, because it was down or killed, is started once more.  In this mode each supervisor has a process group of its own; a service whose supervisor was killed is ended before another is
 started; and supervisors left by an earlier pysvscan are brought down first.
 """
 
@@ -81,7 +81,10 @@ PROGRAM = Program(
     defaults={"stop_on_term": False, "stop_seconds": None, "supervise": None},
     arguments=[Argument("dir", "where the services are", optional=True), Rest("ignored")],
     environment=("PATH", "SUPERVISEDIR"),
-    exits={0: "stopped by a signal, with --stop-on-term or as process 1", 111: "cannot enter the directory, or it is to stop services and another pysvscan is there"},
+    exits={
+        0: "stopped by a signal, with --stop-on-term or as process 1",
+        111: "cannot enter the directory; or another pysvscan is there, and this one is to stop services",
+    },
     notes=[
         (
             "In a container",
