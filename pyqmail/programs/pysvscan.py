@@ -19,8 +19,9 @@ The supervisors are forked from this process; with --supervise PROGRAM, that pro
 Like the original it dies of SIGTERM and leaves the supervisors to themselves.  With --stop-on-term, SIGTERM, SIGINT
 and SIGHUP bring down every service and then its log, kill what is left after four seconds or as many as --stop-seconds
 says, and end with 0.  A service is killed after three quarters of that, so that its log can still read the end; a log
-that has left before it had, because it was down or killed, is started once more.  In this mode each supervisor has a process group of its own; a service whose supervisor was killed is ended before another is
-started; and supervisors left by an earlier pysvscan are brought down first.
+that has left before it had, because it was down or killed, is started once more.  In this mode each supervisor has a
+process group of its own; a service whose supervisor was killed is ended before another is started; and supervisors
+left by an earlier pysvscan are brought down first.
 """
 
 import os
