@@ -106,6 +106,7 @@ TRAPS = {
         (OUR_MULTILOG, "test_a_full_disk_is_waited_for_and_every_line_is_there"),
         (OUR_MULTILOG, "test_term_on_a_full_disk_ends_it_when_all_that_was_read_is_written")]),
     30: ("TERM leaves what comes after the line in the pipe", [
+        (HERE, "test_30_term_leaves_what_comes_after_the_line"),
         (MULTILOG, "test_term_at_a_line_end_leaves_the_rest_unread"),
         (MULTILOG, "test_term_in_a_line_reads_to_its_end_and_not_beyond"),
         (MULTILOG, "test_turn_by_turn_on_one_pipe_under_load")]),
@@ -382,6 +383,32 @@ def test_29_nothing_is_read_or_lost_while_nothing_can_be_written(stage, prefix):
     with open(reading, "rb") as rest:
         text = (stage.place / "a/current").read_bytes()
         assert text.endswith(b"\n") and text + rest.read() == given + b"more\n"
+
+
+@BOTH
+@pytest.mark.parametrize("begun, ended", [(b"one\n", b""), (b"one\nbegun", b", ended\n"), (b"b", b"\n")])
+def test_30_term_leaves_what_comes_after_the_line(stage, prefix, begun, ended):
+    """What follows is written after TERM was heard."""
+    reading, writing = os.pipe()
+    logger = stage.start(f"{prefix}multilog", "./a", stdin=reading)
+    os.write(writing, begun)
+    current = stage.place / "a/current"
+    stage.until(lambda: current.exists() and current.read_bytes() == begun[: begun.rfind(b"\n") + 1])
+    stage.until(lambda: is_waiting(logger.pid))
+    logger.send_signal(signal.SIGTERM)
+    stage.until(lambda: is_waiting(logger.pid) if ended else logger.poll() is not None)
+    os.write(writing, ended + b"for the next\n")
+    assert logger.wait(30) == 0
+    os.close(writing)
+    with open(reading, "rb") as rest:
+        assert (current.read_bytes(), rest.read()) == (begun + ended, b"for the next\n")
+
+
+def is_waiting(pid):
+    """Return whether a process sleeps and has heard all its signals."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        found = {name: value.strip() for name, _, value in (line.partition(":") for line in file)}
+    return found["State"][0] == "S" and int(found["ShdPnd"], 16) == 0
 
 
 def test_32_a_crashed_processor_starts_anew(stage):

@@ -85,8 +85,9 @@ def svc_exits_0(pair):
 
 def byte_order_of_the_status(pair):
     """Trap 2."""
-    pair.service().start()
-    pid, now = pair.up(), time.time()
+    pair.service("#!/bin/sh\necho $$ >>notes\nexec sleep 600\n").start()
+    pair.up()
+    pid, now = int(pair.until(pair.notes)[0]), time.time()
     state = pair.state()
     seconds = int.from_bytes(state[:8], "big") - (1 << 62) - 10
     is_fine = int.from_bytes(state[8:12], "big") % 1000 == 500
