@@ -3,10 +3,6 @@
 Both run a supervise that writes down how it was started and then waits.  Where they differ on purpose, both are tested
 for what they do.  What stays untested: a fork and a pipe that fail, which the original tells with the words that
 tests/supervise/test_scanner.py knows.
-
-Traps of the reference: 15 test_what_is_inherited; 17 "links", "two names" and test_another_target_of_a_link in
-tests/programs/test_pysvscan.py; 18 test_later_passes; 19 "a log that is a file"; 20 and 44 in test_pysvscan.py, what was
-told to leave and a killed supervisor; 21 "many troubles".  Trap 16 is pysupervise's.
 """
 
 import contextlib
