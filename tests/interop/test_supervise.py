@@ -379,10 +379,16 @@ def files(pair):
     return sorted(name for name in found if not name.endswith(".new"))  # one may be on its way
 
 
+def runs(pid):
+    """Return whether a process has executed what IDLE does."""
+    return pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"sleep\0")
+
+
 def started_beside_an_orphan(pair):
     """Trap 44: whether the next supervisor starts a second copy."""
     pair.service().start()
     pid = pair.up()
+    pair.until(lambda: runs(pid))  # until then it holds the supervisor's lock, too
     pair.process.kill()
     pair.process.wait()
     pair.start()
@@ -424,6 +430,7 @@ def test_an_orphan_of_the_other_is_not_taken_over(stage, first, second):
     folder = stage.service("a")
     process = stage.start(first, "a")
     pid = stage.up(folder)
+    stage.until(lambda: runs(pid))
     process.kill()
     process.wait()
     stage.start(second, "a")
