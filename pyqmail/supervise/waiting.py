@@ -1,7 +1,8 @@
 """Waiting until services are up, ready or down, without polling.
 
 What wakes us: a status or details that is replaced, the supervisor's end of the FIFO ok that goes away, the end of a
-process that has lost its supervisor, another directory of the service's name.  Only where the kernel gives no notices do we look once a second.
+process that has lost its supervisor, another directory of the service's name.  Only where the kernel gives no notices
+do we look once a second.
 """
 
 import os
@@ -142,7 +143,7 @@ class _Watched:
             if self._process is None:
                 return False
             self._poll.register(self._process, select.POLLIN)
-        if self._process is not None and _is_broken(self._process):
+        if _is_broken(self._process):
             self._poll.unregister(self._process)
             os.close(self._process)
             self._process = None

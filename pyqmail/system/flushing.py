@@ -10,6 +10,8 @@ import errno
 import os
 import struct
 
+from pyqmail.system.library import Library
+
 _MOST = 256  # files in one go
 _FSYNC = 2
 _CONTROL_BLOCK = struct.Struct("=QIIHhIQQqQII")  # number, key, flags, what, priority, fd, 6 that fsync does not use
@@ -42,17 +44,42 @@ class Flusher:
         for at in range(0, len(fds), _MOST):
             some = fds[at : at + _MOST]
             done = self._together(some)
-            lost.update(fd for number, fd in enumerate(some) if not (done[number] if number in done else _sync(fd)))
+            lost.update(fd for fd, is_on_disk in zip(some, done, strict=False) if not is_on_disk)
+            lost |= flush_in_turn(some[len(done) :])
         return lost
 
     def _together(self, fds):
-        """Return number -> whether it is on disk; what is missing was not tried."""
+        """Return of the first files whether each is on disk; the others were not tried."""
         if self._queue is None or len(fds) == 1:
-            return {}
+            return []
         done = self._queue.sync(fds)
         if self._queue.is_broken:
             self._queue = None
         return done
+
+
+def flush_in_turn(fds: list[int]) -> set[int]:
+    """fsync one file after the other; return those that are not safely on disk.
+
+    Write-back of all is started before the first fsync waits: their blocks are allocated in one journal transaction, the
+    first fsync commits it for all, and the others have little left to do.
+    """
+    if len(fds) > 1:
+        for fd in fds:
+            try:
+                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            except OSError:
+                pass  # what is wrong with it fsync tells
+    return {fd for fd in fds if not is_synced(fd)}
+
+
+def is_synced(fd: int) -> bool:
+    """fsync a file or a directory; return whether it is safely on disk."""
+    try:
+        os.fsync(fd)
+    except OSError:
+        return False
+    return True
 
 
 class _Queue:
@@ -62,21 +89,20 @@ class _Queue:
         machine = os.uname().machine
         if machine not in _CALLS or struct.calcsize("P") != 8:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-        import ctypes  # the C library has no functions for these calls
+        self._library = Library()
+        import ctypes
 
-        self._setup, self._submit, self._get_events = _CALLS[machine]
-        self._long, self._byref, self._errno = ctypes.c_long, ctypes.byref, ctypes.get_errno
-        self._syscall = ctypes.CDLL(None, use_errno=True).syscall
-        self._syscall.restype = ctypes.c_long
+        setup, self._submit, self._get_events = _CALLS[machine]
+        self._long, self._byref = ctypes.c_long, ctypes.byref
         self._blocks = ctypes.create_string_buffer(_CONTROL_BLOCK.size * _MOST)
         first = ctypes.addressof(self._blocks)
         self._pointers = (ctypes.c_void_p * _MOST)(*(first + _CONTROL_BLOCK.size * n for n in range(_MOST)))
         self._events = ctypes.create_string_buffer(_EVENT.size * _MOST)
         self._context, self.is_broken = ctypes.c_ulong(0), False
-        self._call(self._setup, self._long(_MOST), self._byref(self._context))
+        self._call(setup, self._long(_MOST), self._byref(self._context))
 
     def sync(self, fds):
-        """Return number -> whether it is on disk, for as many of the files, the first ones, as the kernel took.
+        """Return whether each is on disk, of as many of the files, the first ones, as the kernel took.
 
         An error is told once: who asks again for such a file may hear that all is well.
         """
@@ -93,7 +119,7 @@ class _Queue:
                 taken += count
         except OSError:
             pass  # a file that cannot be synced so, or too much at once in the whole system
-        done = dict.fromkeys(range(taken), False)
+        done = [False] * taken
         left = taken
         while left:
             count = self._long(left)
@@ -111,16 +137,4 @@ class _Queue:
         return done
 
     def _call(self, *words):
-        result = self._syscall(*words)
-        if result < 0:
-            number = self._errno()
-            raise OSError(number, os.strerror(number))
-        return result
-
-
-def _sync(fd):
-    try:
-        os.fsync(fd)
-    except OSError:
-        return False
-    return True
+        return self._library.call("syscall", *words)  # there are no functions for these calls

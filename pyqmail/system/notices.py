@@ -5,10 +5,11 @@ each change, and does not say where.  inotify(7) costs one descriptor, 2 ms and 
 returned gives no notice: watch first, then look.
 """
 
-import errno
 import os
 import select
 import sys
+
+from pyqmail.system.library import Library
 
 _NONBLOCK_CLOEXEC = os.O_NONBLOCK | os.O_CLOEXEC
 _MOVED_FROM, _MOVED_TO, _CREATE, _DELETE = 0x40, 0x80, 0x100, 0x200
@@ -29,13 +30,8 @@ class Notices:
     """
 
     def __init__(self) -> None:
-        import ctypes  # nothing else can call inotify; only for programs that wait
-
-        self._library, self._errno = ctypes.CDLL(None, use_errno=True), ctypes.get_errno
-        try:
-            self._fd = self._call("inotify_init1", _NONBLOCK_CLOEXEC)
-        except AttributeError:
-            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)) from None  # a C library without it
+        self._library = Library()
+        self._fd = self._library.call("inotify_init1", _NONBLOCK_CLOEXEC)
         self._numbers = set()
 
     def fileno(self) -> int:
@@ -46,7 +42,7 @@ class Notices:
 
         Raises OSError: ENOENT, EACCES, or ENOSPC when this user watches too many.
         """
-        number = self._call("inotify_add_watch", self._fd, os.fsencode(path), _CHANGES)
+        number = self._library.call("inotify_add_watch", self._fd, os.fsencode(path), _CHANGES)
         self._numbers.add(number)
         return number
 
@@ -54,7 +50,7 @@ class Notices:
         """Stop watching; one that is gone already is none the less forgotten."""
         self._numbers.discard(number)
         try:
-            self._call("inotify_rm_watch", self._fd, number)
+            self._library.call("inotify_rm_watch", self._fd, number)
         except OSError:
             pass
 
@@ -87,13 +83,6 @@ class Notices:
 
     def close(self) -> None:
         os.close(self._fd)
-
-    def _call(self, name, *arguments):
-        result = getattr(self._library, name)(*arguments)
-        if result < 0:
-            number = self._errno()
-            raise OSError(number, os.strerror(number))
-        return result
 
 
 def _events(block: bytes):

@@ -1,12 +1,13 @@
 """Looking at what waits in a pipe without taking it out, tee(2), and taking it out, splice(2).
 
-The standard library has no tee(2).  The library that can call it costs 0.4 MB and a millisecond or two, so only a
-program that must not lose what it has read looks this way.
+The standard library has no tee(2), and to call it costs memory (library.py): only a program that must not lose what it
+has read looks this way.
 """
 
-import errno
 import fcntl
 import os
+
+from pyqmail.system.library import Library
 
 _NONBLOCK = 2
 _LARGE_BYTES = 1 << 20  # what anybody may ask for
@@ -17,12 +18,7 @@ class Peek:
     """The pipe that is open for reading as fd.  Raises OSError if it is none, or the system has no tee or splice."""
 
     def __init__(self, fd: int) -> None:
-        try:
-            import ctypes  # nothing else can call tee
-        except ImportError:
-            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)) from None  # an interpreter built without it
-        self._library, self._errno = ctypes.CDLL(None, use_errno=True), ctypes.get_errno
-        self._fd = fd
+        self._library, self._fd = Library(), fd
         self._out, self._in = os.pipe2(os.O_CLOEXEC)
         try:
             self._grow()
@@ -50,14 +46,10 @@ class Peek:
         """
         while True:
             try:
-                count = self._library.tee(self._fd, self._in, min(limit_bytes, MOST_BYTES), _NONBLOCK)
-            except AttributeError:
-                raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)) from None  # a C library without it
-            if count >= 0:
+                count = self._library.call("tee", self._fd, self._in, min(limit_bytes, MOST_BYTES), _NONBLOCK)
                 return self._read(count)
-            error = self._errno()
-            if error != errno.EINTR:
-                raise OSError(error, os.strerror(error))
+            except InterruptedError:
+                pass
 
     def take(self, count_bytes: int) -> bytes:
         """Take out so many bytes and return them; fewer if the pipe has no more.  Never waits.

@@ -494,7 +494,7 @@ def test_a_copy_that_is_read_after_term_is_whole(stage):
     given = numbered(4000)
     logger = start(stage, "--copy", "s1000000", "./a", stdout=subprocess.PIPE)
     write_all(logger.stdin.fileno(), given)
-    stage.until(lambda: size(stage.place / "a") > 100000)  # its copy does not fit into the pipe any more
+    stage.until(lambda: size(stage.place / "a") > 65536)  # its copy does not fit into the pipe any more
     logger.send_signal(signal.SIGTERM)
     copied = read_all(logger.stdout)
     assert logger.wait(SECONDS) == 0

@@ -62,10 +62,10 @@ def test_an_error_of_a_file_is_not_asked_for_twice(files, monkeypatch):
         is_broken = False
 
         def sync(self, some):
-            return {**queue.sync(some), 1: False}
+            return [is_on_disk and number != 1 for number, is_on_disk in enumerate(queue.sync(some))]
 
     flusher._queue = Failing()
-    monkeypatch.setattr(flushing, "_sync", asked.append)
+    monkeypatch.setattr(flushing, "is_synced", asked.append)
     assert flusher.flush(fds) == {fds[1]} and not asked
 
 

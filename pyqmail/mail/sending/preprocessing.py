@@ -43,14 +43,14 @@ class Poison(Exception):
 class Message:
     """A message in todo.  records is what its local and remote files hold, or would hold: channel name -> bytearray.
 
-    due: when it is too old to be young (time.monotonic).
+    due: when it is too old to be young (time.monotonic).  It is moved once, by the first result or by a trouble.
     """
 
-    __slots__ = ("number", "sender", "birth", "due", "records", "passes", "state", "_todo", "_has_result")
+    __slots__ = ("number", "sender", "birth", "due", "records", "passes", "state", "_todo", "_is_due_final")
 
     def __init__(self, todo, number: int, sender: bytes, birth: int, records: dict) -> None:
         self._todo, self.number, self.sender, self.birth, self.records = todo, number, sender, birth, records
-        self.passes, self.state, self._has_result = [], YOUNG, False
+        self.passes, self.state, self._is_due_final = [], YOUNG, False
         self.due = time.monotonic() + WAITING_SECONDS
 
     def touched(self, one) -> None:
@@ -66,14 +66,14 @@ class Message:
             if self.is_done:
                 self._todo.end(self)
                 return
-        if has_result and not self._has_result:
-            self._has_result = True
+        if has_result and not self._is_due_final:
+            self._is_due_final = True
             self.due = min(self.due, time.monotonic() + YOUNG_SECONDS)
             self._todo.watch_age(self.due)
 
     def try_later(self, seconds: float) -> None:
         """It could not be settled: once more after so many seconds."""
-        self._has_result, self.due = True, time.monotonic() + seconds
+        self._is_due_final, self.due = True, time.monotonic() + seconds
 
     @property
     def is_done(self) -> bool:

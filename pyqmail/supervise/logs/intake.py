@@ -10,11 +10,11 @@ import select
 import time
 
 from pyqmail.base.failure import Temporary
+from pyqmail.supervise.logs.logger import SMALL_BYTES
 from pyqmail.system.peek import MOST_BYTES, Peek
 
 FAREWELL_SECONDS = 5
-PIECE_BYTES = 1024  # where files end depends on pieces of this size: see logger.py
-KEPT_BYTES = MOST_BYTES - PIECE_BYTES - 1  # whoever keeps no more sees a piece, and more, behind it
+KEPT_BYTES = MOST_BYTES - SMALL_BYTES - 1  # whoever keeps no more sees a piece, and more, behind it
 
 
 class Taken:
@@ -55,9 +55,9 @@ class Kept:
         count = min(len(seen) - len(self._kept), limit_bytes)
         if to_line_end and (line_end := seen.find(b"\n", len(self._kept)) + 1):
             count = min(count, line_end - len(self._kept))
-        elif count > PIECE_BYTES and len(self._kept) + count == len(seen):
-            # something stays behind, so that the start of a line need not go
-            count = (count - 1) // PIECE_BYTES * PIECE_BYTES
+        elif count > SMALL_BYTES and len(self._kept) + count == len(seen):
+            # something stays behind, so that the start of a line need not go; in the original's pieces, see logger.py
+            count = (count - 1) // SMALL_BYTES * SMALL_BYTES
         end = len(self._kept) + count
         self._is_all = end == len(seen)
         self._block = seen[len(self._kept) : end]
