@@ -2,13 +2,16 @@
 
 import codecs
 import collections
+import fcntl
 import os
 import re
 import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import termios
 import threading
 import time
 
@@ -151,7 +154,6 @@ class Stage:
         (folder if log is None else folder / "log").mkdir(parents=True)
         for place, script in ((folder, run), (folder / "log", log)):
             if script is not None:
-                place.mkdir(exist_ok=True)
                 (place / "run").write_text(script)
                 (place / "run").chmod(0o755)
         if is_down:
@@ -209,6 +211,14 @@ class Stage:
     def pid(self, folder):
         return int.from_bytes(self.state(folder)[12:16], "little")
 
+    def unread_bytes(self, pid, descriptor=0):
+        """Return how many bytes wait in the pipe that is a descriptor of a process."""
+        fd = os.open(f"/proc/{pid}/fd/{descriptor}", os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
+        finally:
+            os.close(fd)
+
     def is_supervised(self, folder):
         try:
             os.close(os.open(folder / "supervise/ok", os.O_WRONLY | os.O_NONBLOCK))
@@ -240,6 +250,18 @@ class Stage:
             return f"{os.readlink(f'/proc/{pid}/cwd')}/".startswith(f"{self.place}/")
         except OSError:
             return False
+
+
+@pytest.fixture
+def strace_path():
+    """The program strace; without it, or the right to trace, the test is left out."""
+    path = shutil.which("strace")
+    if (
+        path is None
+        or subprocess.run([path, "-o", "/dev/null", "true"], stderr=subprocess.DEVNULL, timeout=60).returncode
+    ):
+        pytest.skip("needs strace, and the right to trace")
+    return path
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ With the usual 4 s to do it in:
 
     at once     `dx` to each service.  When its supervisor has ended: our writing end of the pipe is closed and its
                 log gets `x`, so that it reads to the end of file and leaves.  One that has left without is started
-                once more, each second
+                again, at most once a second
     3 s         `k` to the services still there
     3.5 s       `dx` to the logs still there
     4 s         SIGKILL to every supervisor of ours, with its process group

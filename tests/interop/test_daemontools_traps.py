@@ -6,15 +6,12 @@ What stays untested: two files that the original finishes in the same microsecon
 """
 
 import ast
-import fcntl
 import os
 import re
 import resource
 import shutil
 import signal
 import subprocess
-import sys
-import termios
 import time
 
 import pytest
@@ -192,9 +189,7 @@ def test_06_d_ends_what_somebody_else_has_stopped(stage, prefix):
 
 
 @BOTH
-def test_10_the_status_then_ok_then_the_service(stage, tmp_path, prefix):
-    if shutil.which("strace") is None or stage.run("strace", "-o", "/dev/null", "true").code:
-        pytest.skip("needs strace, and the right to trace")
+def test_10_the_status_then_ok_then_the_service(stage, tmp_path, strace_path, prefix):
     folder, trace = stage.service("a"), tmp_path / "trace"
     command = stage.command(f"{prefix}supervise")
     calls = "trace=open,openat,rename,renameat,renameat2,execve"
@@ -267,7 +262,7 @@ def test_18_lines_wait_for_the_log(stage, prefix):
     stage.until(lambda: stage.pid(folder / "log") == 0)
     with open(stage.place / "hold", "r+b", buffering=0) as hold:
         hold.write(b"one\ntwo\n")
-        stage.until(lambda: waiting(hold) == 0)
+        stage.until(lambda: stage.unread_bytes(os.getpid(), hold.fileno()) == 0)
         assert stage.pid(folder) == first
         stage.run("pysvc", "-u", folder / "log")
         wanted = f"{first} one\n{first} two\n"
@@ -278,11 +273,6 @@ def test_18_lines_wait_for_the_log(stage, prefix):
         hold.write(b"three\n")
         stage.until(lambda: lines.read_text() == f"{wanted}{second} three\n")
     assert stage.pid(folder / "log") == log
-
-
-def waiting(pipe):
-    """Return how many bytes wait in a pipe."""
-    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 @BOTH
@@ -372,11 +362,11 @@ def test_29_nothing_is_read_or_lost_while_nothing_can_be_written(stage, prefix):
     os.write(writing, given)
     line = logger.stderr.readline()
     assert line == b"multilog: warning: unable to write to ./a/current, pausing: file too big\n"
-    before = waiting(reading)
+    before = stage.unread_bytes(os.getpid(), reading)
     os.write(writing, b"more\n")
     logger.send_signal(signal.SIGTERM)  # no reason to give up
     assert logger.stderr.readline() == line
-    assert waiting(reading) == before + 5 and logger.poll() is None
+    assert stage.unread_bytes(os.getpid(), reading) == before + 5 and logger.poll() is None
     resource.prlimit(logger.pid, resource.RLIMIT_FSIZE, (unlimited, unlimited))
     os.close(writing)
     assert logger.wait(30) == 0

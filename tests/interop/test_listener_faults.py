@@ -226,18 +226,12 @@ def test_ident_servers(beside, way, ident_server, speak, info):
 
 
 @pytest.fixture
-def strace(tmp_path):
+def strace(tmp_path, strace_path):
     """strace(call, how) -> the words before a command that let a system call of it fail."""
-    path = shutil.which("strace")
-    if (
-        path is None
-        or subprocess.run([path, "-o", "/dev/null", "true"], stderr=subprocess.DEVNULL, timeout=60).returncode
-    ):
-        pytest.skip("needs strace, and the right to trace")
 
     def injecting(call, how):
         rules = ("-e", f"trace={call}", "-e", f"inject={call}:{how}")
-        return [path, "-D", "-f", "-qq", "-o", tmp_path / "trace", *rules]
+        return [strace_path, "-D", "-f", "-qq", "-o", tmp_path / "trace", *rules]
 
     return injecting
 

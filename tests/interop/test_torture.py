@@ -103,7 +103,7 @@ class Torture:
         else:
             folder = folder.rename(self.stage.place / f".{name}")
         self.leave(folder)
-        self.stage.until(lambda: _is_drained(self.pid_of_supervisor(folder / "log")), 30)
+        self.stage.until(lambda: self.is_drained(folder / "log"), 30)
         self.leave(folder / "log")
         self.counts["removals"] += 1
 
@@ -170,6 +170,11 @@ class Torture:
                         return int(words[4])
         return 0
 
+    def is_drained(self, folder):
+        """Return whether nothing is left to read in the pipe that is a log supervisor's descriptor 0."""
+        pid = self.pid_of_supervisor(folder)
+        return bool(pid) and self.stage.unread_bytes(pid) == 0
+
     # the sum
 
     def lives(self):
@@ -178,24 +183,6 @@ class Torture:
     def written(self):
         """Return how many lines each life says it has written."""
         return dict(enumerate(struct.unpack_from(f"{self.lives()}q", self.marks, 8), 1))
-
-
-def _is_drained(pid):
-    """Return whether nothing is left to read in the pipe that is a log supervisor's descriptor 0."""
-    if not pid:
-        return False
-    fd = os.open(f"/proc/{pid}/fd/0", os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        return _unread(fd) == 0
-    finally:
-        os.close(fd)
-
-
-def _unread(fd):
-    import fcntl
-    import termios
-
-    return struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, bytes(4)))[0]
 
 
 LINE = re.compile(rb"@[0-9a-f]{24} <(\d+) (\d+) x*>")

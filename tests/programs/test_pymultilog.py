@@ -4,15 +4,12 @@ What it has in common with the original stands in tests/interop/test_multilog.py
 """
 
 import collections
-import fcntl
 import os
 import re
 import select
 import shutil
 import signal
 import subprocess
-import sys
-import termios
 import threading
 
 import pytest
@@ -295,10 +292,6 @@ def test_term_under_load_loses_nothing_from_logger_to_logger(stage):
     assert [line[26:] for line in lines_of(log)] == given.splitlines()
 
 
-def unread_bytes(pipe):
-    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
-
-
 def size(log):
     try:
         return sum(os.path.getsize(log / name) for name in os.listdir(log))
@@ -479,7 +472,7 @@ def test_a_copy_that_is_not_read_holds_up_no_line_that_was_read(stage):
     logger = start(stage, "--copy", "s1000000", "./a", stdin=reading, stdout=subprocess.PIPE)
     write_all(writing, given)
     write_all(writing, given)  # there is room for it: the start is in the log, and out of the pipe
-    stage.until(lambda: size(stage.place / "a") + unread_bytes(reading) == 2 * len(given))
+    stage.until(lambda: size(stage.place / "a") + stage.unread_bytes(os.getpid(), reading) == 2 * len(given))
     logger.send_signal(signal.SIGTERM)
     assert logger.wait(SECONDS) == 0
     said = b"multilog: warning: unable to write to standard output, copying no more: nobody reads it\n"

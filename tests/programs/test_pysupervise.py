@@ -3,7 +3,6 @@
 import fcntl
 import os
 import re
-import shutil
 import signal
 import stat
 
@@ -30,10 +29,8 @@ def send(folder, commands):
     os.close(fd)
 
 
-def test_nothing_stands_between_control_and_ok(stage, tmp_path):
+def test_nothing_stands_between_control_and_ok(stage, tmp_path, strace_path):
     """Who sends dx in between and then finds no ok believes that we have left, while we start the service."""
-    if shutil.which("strace") is None or stage.run("strace", "-o", "/dev/null", "true").code:
-        pytest.skip("needs strace, and the right to trace")
     folder, trace = stage.service("a", is_down=True), tmp_path / "trace"
     command = stage.command("pysupervise")
     calls = ("-e", "trace=open,openat,rename,renameat,renameat2")

@@ -1,13 +1,11 @@
 """pysvscan as a program: supervisors without an interpreter of their own, logs through pipes, a clean end."""
 
-import fcntl
 import os
 import re
 import resource
 import shutil
 import signal
 import sys
-import termios
 import time
 
 import pytest
@@ -376,7 +374,7 @@ def test_a_log_that_is_down_or_killed_at_the_end_is_started_once_more_to_read_al
     scanner = start(stage, "--stop-seconds", seconds)
     stage.up(folder)
     logger = stage.up(folder / "log")
-    stage.until(lambda: unread(logger) == len(SEQUENCE))
+    stage.until(lambda: stage.unread_bytes(logger) == len(SEQUENCE))
     (folder / "log/run").write_text(TO_FILE if seconds == "9" else DEAF_LOG)
     stage.run("pysvc", "-d", folder / "log")
     stage.until(lambda: not stage.pid(folder / "log"))
@@ -389,15 +387,6 @@ def test_a_log_that_is_down_or_killed_at_the_end_is_started_once_more_to_read_al
 
 
 SEQUENCE = b"".join(b"%d\n" % number for number in range(1, 5001))
-
-
-def unread(pid):
-    """Return how many bytes are in the pipe that is a process's descriptor 0."""
-    fd = os.open(f"/proc/{pid}/fd/0", os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
-    finally:
-        os.close(fd)
 
 
 SLOW = f"""#!{sys.executable}

@@ -1,7 +1,6 @@
 """Many files to disk at once: on a real file system, and where the kernel refuses, which is strace's doing."""
 
 import os
-import shutil
 import subprocess
 import sys
 
@@ -96,12 +95,9 @@ REFUSALS = [
 
 @NEEDS_QUEUE
 @pytest.mark.parametrize("how, said", REFUSALS, ids=[how for how, _ in REFUSALS])
-def test_a_kernel_that_refuses(tmp_path, how, said):
-    strace = shutil.which("strace")
-    if strace is None or subprocess.run([strace, "-o", "/dev/null", "true"], stderr=subprocess.DEVNULL).returncode:
-        pytest.skip("needs strace, and the right to trace")
+def test_a_kernel_that_refuses(tmp_path, strace_path, how, said):
     call = how.split(":")[0]
-    tracing = [strace, "-D", "-qq", "-o", tmp_path / "trace", "-e", f"trace={call}", "-e", f"inject={how}"]
+    tracing = [strace_path, "-D", "-qq", "-o", tmp_path / "trace", "-e", f"trace={call}", "-e", f"inject={how}"]
     command = [*tracing, sys.executable, "-c", SCRIPT, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, env={"PYTHONPATH": ROOT}, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (0, said), done.stderr
