@@ -254,13 +254,24 @@ def test_another_directory(stage):
     stage.run("pysvc", "-dx", new, both)
 
 
+def supervisors(stage):
+    found = set()
+    for pid in stage.everyone():
+        try:
+            if field(pid, "Name") == "pysupervise":
+                found.add(pid)
+        except (FileNotFoundError, ProcessLookupError):
+            pass  # it was killed since it was listed
+    return found
+
+
 def test_a_killed_supervisor_is_started_at_once_but_not_twice_in_a_second(stage):
     folder = stage.service("a", is_down=True)
     start(stage)
     stage.until(lambda: stage.is_supervised(folder))
     seen, begun = set(), time.monotonic()
     for _ in range(4):
-        (one,) = stage.until(lambda: {pid for pid in stage.everyone() if field(pid, "Name") == "pysupervise"} - seen)
+        (one,) = stage.until(lambda: supervisors(stage) - seen)
         stage.until(lambda: stage.is_supervised(folder))
         seen.add(one)
         os.kill(one, signal.SIGKILL)
