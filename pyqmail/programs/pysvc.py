@@ -25,6 +25,10 @@ LETTERS = (
     ("i", "interrupt", "send SIGINT"),
     ("t", "term", "send SIGTERM"),
     ("k", "kill", "send SIGKILL"),
+    ("q", "quit", "send SIGQUIT"),  # from here on as daemontools-encore
+    ("1", "usr1", "send SIGUSR1"),
+    ("2", "usr2", "send SIGUSR2"),
+    ("w", "winch", "send SIGWINCH"),
 )
 _OPTIONS = "svc options: " + ", ".join(f"{letter} {word}" for letter, word, _ in LETTERS)
 
@@ -47,7 +51,7 @@ PROGRAM = _Commands(
     name="pysvc",
     summary="command the supervisors of services",
     original="svc",
-    usage="svc [ -udopchaitkx ] [ --strict ] dir ...",
+    usage="svc [ -udopchaitkxq12w ] [ --strict ] dir ...",
     options=[
         *(Act(letter, _collect(letter), f"{word}: {does}") for letter, word, does in LETTERS),
         Flag(None, "is_strict", "exit with 100 or 111 if a directory could not be reached", long="strict"),

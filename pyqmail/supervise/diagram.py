@@ -23,7 +23,7 @@ def _paragraph(state):
         return ""
     rows = _collected(lines)
     return "\n".join(
-        f"    {state if at == 0 else '':10} {events:16} -> {following:10} {orders}".rstrip()
+        f"    {state if at == 0 else '':10} {events:17} -> {following:10} {orders}".rstrip()
         for at, (events, following, orders) in enumerate(rows)
     )
 

@@ -28,7 +28,10 @@ DONE = "done"  # a script has ended, or there is none
 BROKEN = "broken"  # a script has ended and says: failed for good
 DUE = "due"  # the pause before the next start is over
 OVERDUE = "overdue"  # what should have ended has not in its time
-SIGNALS = {b"h": "SIGHUP", b"a": "SIGALRM", b"i": "SIGINT", b"t": "SIGTERM", b"k": "SIGKILL"}
+SIGNALS = {
+    **{b"h": "SIGHUP", b"a": "SIGALRM", b"i": "SIGINT", b"t": "SIGTERM", b"k": "SIGKILL"},
+    **{b"q": "SIGQUIT", b"1": "SIGUSR1", b"2": "SIGUSR2", b"w": "SIGWINCH"},  # as daemontools-encore
+}
 COMMANDS = (b"d", b"u", b"o", b"x", b"p", b"c", *SIGNALS)
 EVENTS = (RESTED, ENDED, DONE, BROKEN, DUE, OVERDUE, *COMMANDS)
 

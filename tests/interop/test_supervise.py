@@ -277,7 +277,7 @@ def rubbish_in_the_fifo(pair):
     pair.service().start()
     pid = pair.up()
     fd = os.open(pair.folder / "supervise/control", os.O_WRONLY)
-    rubbish = bytes(byte for byte in range(256) if byte not in b"duoxpchaitk")
+    rubbish = bytes(byte for byte in range(256) if byte not in b"duoxpchaitk" + b"q12w")  # the last four: daemontools-encore, ours
     os.write(fd, rubbish * 8 + b"o")
     os.close(fd)
     pair.until_wish(b"\0")

@@ -12,7 +12,7 @@ import pytest
 TALKER = """#!/bin/sh
 test -p hold || mkfifo hold
 exec 9<>hold
-for name in HUP ALRM INT TERM; do trap "echo $name" $name; done
+for name in HUP ALRM INT TERM QUIT USR1 USR2 WINCH; do trap "echo $name" $name; done
 echo begun
 while :; do read line <&9; done
 """
@@ -95,7 +95,8 @@ def test_every_letter(stage):
     pid = stage.up(folder)
     stage.until(lambda: said(stage) == ["begun"])
     expected = ["begun"]
-    for letter, name in ((b"h", "HUP"), (b"a", "ALRM"), (b"i", "INT"), (b"t", "TERM")):
+    old = {b"h": "HUP", b"a": "ALRM", b"i": "INT", b"t": "TERM"}
+    for letter, name in {**old, b"q": "QUIT", b"1": "USR1", b"2": "USR2", b"w": "WINCH"}.items():
         send(folder, letter)
         expected.append(name)
         stage.until(lambda: said(stage) == expected)

@@ -4,7 +4,6 @@ import os
 import pathlib
 import re
 import sys
-import time
 
 import pytest
 

@@ -5,7 +5,8 @@ import os
 import pytest
 
 OPTIONS = (
-    b"svc options: u up, d down, o once, x exit, p pause, c continue, h hup, a alarm, i interrupt, t term, k kill\n"
+    b"svc options: u up, d down, o once, x exit, p pause, c continue, h hup, a alarm, i interrupt, t term, k kill, "
+    b"q quit, 1 usr1, 2 usr2, w winch\n"
 )
 
 
@@ -24,7 +25,7 @@ SENT = [
     (["-dx"], b"dx"),
     (["-xd"], b"xd"),
     (["-uudduxcpt", "-k", "-a"], b"udxcptka"),
-    (["-uopchaitkxd"], b"uopchaitkxd"),
+    (["-uopchaitkxdq12w"], b"uopchaitkxdq12w"),
     (["-d", "--"], b"d"),
     ([], b""),
 ]
@@ -42,7 +43,7 @@ def test_no_directory(run):
 
 
 def test_usage(run):
-    assert run("pysvc", "-q", "a") == (100, b"", b"pysvc: illegal option -- q\n" + OPTIONS)
+    assert run("pysvc", "-q3", "a") == (100, b"", b"pysvc: illegal option -- 3\n" + OPTIONS)
 
 
 def test_what_cannot_be_reached_is_a_warning_each(run, service, tmp_path):
