@@ -106,7 +106,7 @@ def lines(folder):
 def test_ten_thousand_orphans(stage, container):
     folder = stage.service("a", ORPHANS.replace("COUNT", "10000"), log=TO_FILE)
     first = container()
-    stage.until(lambda: lines(folder) == ["done"], 60)
+    stage.until(lambda: lines(folder) == ["done"], 300)
     stage.until(lambda: first.children() == [("pysupervise", "S")] * 2)
     assert stage.err() == b""
     first.tell(signal.SIGTERM)
@@ -117,7 +117,7 @@ def test_a_thousand_orphans_without_being_the_first_process(stage):
     """As it adopts them, any user can have this."""
     folder = stage.service("a", ORPHANS.replace("COUNT", "1000"), log=TO_FILE)
     scanner = stage.start("pysvscan", "--stop-on-term")
-    stage.until(lambda: lines(folder) == ["done"], 60)
+    stage.until(lambda: lines(folder) == ["done"], 300)
     children = f"/proc/{scanner.pid}/task/{scanner.pid}/children"
     stage.until(lambda: len(open(children, encoding="ascii").read().split()) == 2)
     scanner.terminate()
