@@ -2,19 +2,22 @@
 
 import os
 
+from pyqmail.system.library import Library
+
 _PR_SET_CHILD_SUBREAPER = 36
 
 
 def adopt_orphans() -> bool:
-    """Become the parent of every descendant whose own parent ends; return whether the kernel agreed.
+    """Become the parent of every descendant whose own parent ends; return whether that could be had.
 
     The first process, of a machine or of a container, is that already.
     """
     if os.getpid() == 1:
         return True
-    import ctypes  # the only way to prctl; not for programs that are started often
-
-    return ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+    try:
+        return Library().call("prctl", _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+    except OSError:
+        return False
 
 
 def children() -> list[int]:

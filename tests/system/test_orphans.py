@@ -27,9 +27,24 @@ assert os.waitstatus_to_exitcode(os.waitpid(grandchild, 0)[1]) == 7
 """
 
 
-def test_a_grandchild_becomes_a_child():
+def python(code):
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    done = subprocess.run(
-        [sys.executable, "-c", CODE], input=b"x", capture_output=True, timeout=30, env={"PYTHONPATH": root}, check=False
+    return subprocess.run(
+        [sys.executable, "-c", code], input=b"x", capture_output=True, timeout=30, env={"PYTHONPATH": root}, check=False
     )
+
+
+def test_a_grandchild_becomes_a_child():
+    done = python(CODE)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"adopted\n", b"")
+
+
+def test_an_interpreter_without_ctypes_adopts_nobody():
+    code = """
+import sys
+sys.modules["ctypes"] = None
+from pyqmail.system.orphans import adopt_orphans
+assert adopt_orphans() is False
+"""
+    done = python(code)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
