@@ -28,10 +28,15 @@ class Readiness:
             return self._complain("notification-fd", str(theirs))
         try:
             self._read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-            os.set_blocking(write, True)  # it is the service's now
         except OSError:
             return None  # it then finds its descriptor closed
-        self._loop.watch(self._read, READ, self._listen)
+        try:
+            os.set_blocking(write, True)  # it is the service's now
+            self._loop.watch(self._read, READ, self._listen)
+        except OSError:
+            self.close()
+            os.close(write)
+            return None
         return write, theirs
 
     def close(self) -> None:

@@ -36,7 +36,7 @@ def keep_scanning(supervise, program: str, stop_seconds: float | None, place: by
         raise Temporary("another svscan is in this directory")
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    loop, limit, notices = Loop(), DescriptorLimit(), _notices()
+    loop, limit, notices = _loop(), DescriptorLimit(), _notices()
     is_stoppable = stop_seconds is not None
     starter = Starter(supervise, program, loop, limit, kept, is_apart=is_stoppable)
     scanner = Scanner(starter, limit, is_stoppable, Watching(notices), Ground(place))
@@ -60,6 +60,16 @@ def _is_alone():
     return True
 
 
+def _loop():
+    """Return a loop that hears signals already: its descriptors are had now or never."""
+    try:
+        loop = Loop()
+        loop.on_signal(signal.SIGCHLD, lambda: None)
+    except OSError as error:
+        raise Temporary("unable to create pipe", error) from None
+    return loop
+
+
 def _notices():
     try:
         return Notices()
@@ -79,7 +89,10 @@ class Scanning:
         self._loop.on_signal(signal.SIGCHLD, self._child_ended)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGCHLD,))
         if self._notices is not None:
-            self._loop.watch(self._notices.fileno(), READ, self._changed)
+            try:
+                self._loop.watch(self._notices.fileno(), READ, self._changed)
+            except OSError as error:
+                raise Temporary("unable to watch directory", error) from None
         self._pass()
 
     def hurry(self) -> None:
@@ -137,6 +150,7 @@ async def _live(loop, scanner, scanning, stop_seconds, told):
     from pyqmail.supervise.stopping import Stopping
     from pyqmail.system.orphans import children
 
+    await loop.sleep(0)  # what is raised before the loop runs would not end it
     if _is_any_supervised():
         scanner.look()
         await Stopping(loop, scanner, children, stop_seconds).run()

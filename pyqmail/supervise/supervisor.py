@@ -21,7 +21,7 @@ from pyqmail.supervise.service import Service
 from pyqmail.supervise.settings import FINISH_MILLISECONDS, down_signal, is_program, number
 from pyqmail.supervise.status import WANT_DOWN, WANT_UP
 from pyqmail.supervise.survivor import find_survivor
-from pyqmail.system.loop import READ, Loop
+from pyqmail.system.loop import NOTHING, READ, Loop
 
 DEAF_SECONDS = 1.02  # after each start, so that a service that ends at once is started once a second
 NO_PROCESS_SECONDS = 60
@@ -77,11 +77,19 @@ class Supervisor:
         # stands between the two, or who has sent a command and then sees no ok would believe that we have left
         self._control = self._folder.open_control()
         self._folder.open_ok()
-        self._loop.watch(self._control, READ, self._round)
+        self._listen()
         if self._survivor is None:
             self._follow(self._service.begin())
         self._write_status()  # whoever waits for us looks again at each
         self._loop.run()
+
+    def _listen(self):
+        try:
+            self._loop.watch(self._control, READ, self._round)
+            if self._survivor is not None:
+                self._survivor.watch(self._loop, self._survivor_has_ended)
+        except OSError as error:
+            raise Temporary(f"unable to watch {self._directory}", error) from None
 
     # the directory
 
@@ -182,7 +190,7 @@ class Supervisor:
     def _rest(self, seconds, work):
         """Be deaf for so long, then go on with work."""
         self._is_deaf = True
-        self._loop.forget(self._control)
+        self._loop.watch(self._control, NOTHING, self._round)  # forgotten, it might be refused when we watch it again
         self._loop.after(seconds, work)
 
     def _hear(self):
@@ -264,7 +272,6 @@ class Supervisor:
             name = self._take_over_script(details)
         pid = self._pid or self._script_pid
         warn(f"{self._directory}/{name} still runs as pid {pid}, its supervisor was killed: taking it over")
-        self._survivor.watch(self._loop, self._survivor_has_ended)
 
     def _take_over_script(self, details):
         self._script_pid = details.script[0]

@@ -17,7 +17,7 @@ import select
 import time
 import types
 
-READ, WRITE = select.EPOLLIN, select.EPOLLOUT
+READ, WRITE, NOTHING = select.EPOLLIN, select.EPOLLOUT, 0
 _SMALL_CROWD = 1000  # timers that are not worth looking through
 
 

@@ -251,3 +251,56 @@ def test_a_clock_set_back_an_hour(stage):
     assert 3500 < float(times[0]) - seconds < 3700
     send(folder, b"dx")
     assert process.wait(10) == 0
+
+
+def failing(stage, strace_path, trace, fault, name):
+    """Return the words that start a program in which one system call, not of its children, fails."""
+    rules = ("-e", f"trace={fault.split(':')[0]}", "-e", f"inject={fault}")
+    return [strace_path, "-D", "-qq", "-o", trace, *rules, *stage.command(name)]
+
+
+REFUSALS = [
+    # the system call that fails     program         what it says
+    ("epoll_create1:error=EMFILE",    "pysupervise a", "unable to create pipe for a: process cannot open more files"),
+    ("pipe2:error=ENFILE:when=1",     "pysupervise a", "unable to create pipe for a: system cannot open more files"),
+    ("epoll_ctl:error=ENOSPC:when=2", "pysupervise a", "unable to watch a: out of disk space"),
+    ("epoll_create1:error=EMFILE",    "pysvscan",      "unable to create pipe: process cannot open more files"),
+    ("pipe2:error=ENFILE:when=1",     "pysvscan",      "unable to create pipe: system cannot open more files"),
+    ("epoll_ctl:error=ENOSPC:when=2", "pysvscan",      "unable to watch directory: out of disk space"),
+    ("epoll_ctl:error=ENOSPC:when=2", "pysvscan --stop-on-term", "unable to watch directory: out of disk space"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("fault, program, problem", REFUSALS)
+def test_it_cannot_begin(stage, tmp_path, strace_path, fault, program, problem):
+    stage.service("a")
+    name, *arguments = program.split()
+    done = stage.run(*failing(stage, strace_path, tmp_path / "trace", fault, name), *arguments)
+    assert done == (111, b"", f"{name[2:]}: fatal: {problem}\n".encode())
+    assert stage.everyone() == []
+
+
+def test_nothing_is_watched_anew_after_a_start(stage, tmp_path, strace_path):
+    """The kernel could refuse it, and the supervisor would have to leave its service alone."""
+    folder, trace = stage.service("a"), tmp_path / "trace"
+    command = [*stage.command("pysupervise"), "a"]
+    process = stage.start(strace_path, "-D", "-qq", "-o", trace, "-e", "trace=epoll_ctl", *command)
+    os.kill(first := stage.up(folder), signal.SIGKILL)
+    stage.until(lambda: stage.pid(folder) not in (0, first))
+    send(folder, b"dx")
+    assert process.wait(10) == 0
+    calls = trace.read_bytes()
+    assert calls.count(b"EPOLL_CTL_ADD") == 2 and calls.count(b"EPOLL_CTL_MOD") >= 3  # SIGCHLD's, control's
+
+
+@pytest.mark.parametrize("fault", ["pipe2:error=EMFILE:when=2", "epoll_ctl:error=ENOSPC:when=3"])
+def test_a_service_that_cannot_be_heard_to_be_ready(stage, tmp_path, strace_path, fault):
+    """It is started without the descriptor."""
+    folder = stage.service("a", "#!/bin/sh\n[ ! -e /proc/self/fd/7 ] || touch given\nexec sleep 600\n")
+    (folder / "notification-fd").write_text("7\n")
+    process = stage.start(*failing(stage, strace_path, tmp_path / "trace", fault, "pysupervise"), "a")
+    pid = stage.up(folder)
+    stage.until(lambda: os.readlink(f"/proc/{pid}/exe").endswith("sleep"))
+    assert b"INJECTED" in (tmp_path / "trace").read_bytes() and not (folder / "given").exists()
+    send(folder, b"dx")
+    assert process.wait(10) == 0 and said(stage) == []
