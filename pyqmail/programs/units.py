@@ -25,6 +25,8 @@ _PROGRAM = re.compile(r"\bexec\s+([^\s<>&]+)(?!\S)")  # not `exec 2>&1`
 _VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*):?[-=]")
 _PLACE = re.compile(r'"\$\{((\w+)_ADDRESS):-([^}"]*)\}" "\$\{(\2_PORT):-([0-9]+)\}"')
 _QUEUE = "pyqueued"
+# files of a service that only its supervisor obeys; in the place of notification-fd there is NOTIFY_SOCKET
+_OF_SUPERVISORS = ("start", "finish", "stop", "notify", "timeout-finish", "down-signal", "timeout-kill", "backoff")
 
 
 def show(directory: str | None, target: str | None, is_user: bool, has_sockets: bool) -> int:
@@ -87,6 +89,8 @@ def _service(name, directory, script, environ, is_user, has_socket, has_queue):
     lines += [f"User={user}"] if user else []
     # the signal goes to run alone, as a supervisor's does; what it leaves behind is killed
     lines += ["Restart=always", "RestartSec=1", "KillMode=mixed"]
+    ignored = [file for file in _OF_SUPERVISORS if os.path.lexists(f"{folder}/{file}")]
+    lines += ["", f"# not used: {', '.join(ignored)}"] if ignored else []
     if os.path.lexists(f"{folder}/down"):
         lines += ["", "# normally down: to be started by hand"]
     else:

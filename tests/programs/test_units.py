@@ -103,6 +103,15 @@ def test_the_owner_of_a_private_home(services, home):
         assert user() == ["54321"]
 
 
+def test_files_that_only_supervisors_obey_are_named(services):
+    place = services(x="exec a\n", y="exec a\n")
+    for name in ("down-signal", "finish", "notification-fd"):
+        open(f"{place}/x/{name}", "w").close()
+    made = units(place)
+    assert [line for line in made["x.service"].splitlines() if line[:1] == "#"] == ["# not used: finish, down-signal"]
+    assert "#" not in made["y.service"]
+
+
 def test_normally_down(services):
     place = services(x="exec pyqueued\n")
     open(f"{place}/x/down", "w").close()
