@@ -19,7 +19,7 @@ PROGRAM = Program(
     usage="envdir dir child",
     arguments=[
         Argument("directory", "the directory", metavar="dir"),
-        Rest("program", "what to run, with its arguments", required=True),
+        Rest("program", "the program to run, with its arguments", required=True, metavar="child"),
     ],
     usage_code=111,
     exits={

@@ -19,7 +19,7 @@ PROGRAM = Program(
     usage="envuidgid account child",
     arguments=[
         Argument("account", "a name; numbers are not taken"),
-        Rest("program", "what to run, with its arguments", required=True),
+        Rest("program", "the program to run, with its arguments", required=True, metavar="child"),
     ],
     environment=("GID", "UID"),
     exits={

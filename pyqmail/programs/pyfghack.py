@@ -20,7 +20,7 @@ PROGRAM = Program(
     summary="keep a program in the foreground",
     original="fghack",
     usage="fghack child",
-    arguments=[Rest("program", "what to run, with its arguments", required=True)],
+    arguments=[Rest("program", "the program to run, with its arguments", required=True, metavar="child")],
     exits={
         100: "wrong usage",
         111: "the program was killed, or could not be run",

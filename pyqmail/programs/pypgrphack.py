@@ -15,7 +15,7 @@ PROGRAM = Program(
     summary="run a program in a process group of its own",
     original="pgrphack",
     usage="pgrphack child",
-    arguments=[Rest("program", "what to run, with its arguments", required=True)],
+    arguments=[Rest("program", "the program to run, with its arguments", required=True, metavar="child")],
     exits={100: "wrong usage", 111: "the program could not be run", "others": "the program's own"},
     see=["pyfghack(8)", "pysupervise(8)"],
 )

@@ -20,7 +20,7 @@ PROGRAM = Program(
     usage="setuidgid account child",
     arguments=[
         Argument("account", "a name; numbers are not taken"),
-        Rest("program", "what to run, with its arguments", required=True),
+        Rest("program", "the program to run, with its arguments", required=True, metavar="child"),
     ],
     exits={
         100: "wrong usage",

@@ -6,7 +6,7 @@ processes or seconds; `=` means as high as the hard limit.
 A program of ours is an interpreter, and needs more memory than a C program: if -a, -d, -m or -s leave it less
 than 16 MB of address space, 6.5 MB of data or 0.1 MB of stack, that is said and nothing is run.  That is what it
 takes to load; what the program does comes on top, so that 64 MB is a good limit.  This counts for a program of ours
-anywhere in the line, for limits stay on through a chain of programs, and for a PROGRAM that is a Python script.  What
+anywhere in the line, for limits stay on through a chain of programs, and for a CHILD that is a Python script.  What
 a shell script runs cannot be seen.
 """
 
@@ -67,7 +67,7 @@ PROGRAM = Program(
         Act("t", _limit(resource.RLIMIT_CPU), "seconds of processor time", "cpusecs"),
     ],
     defaults={"limits": {}},
-    arguments=[Rest("program", "what to run, with its arguments", required=True)],
+    arguments=[Rest("program", "the program to run, with its arguments", required=True, metavar="child")],
     exits={
         100: "wrong usage",
         111: "a limit could not be set, or is too low for the program, or it could not be run",
