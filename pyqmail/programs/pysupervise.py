@@ -57,7 +57,7 @@ ignored.  Numbers and signals are read each time they are needed, so a change co
 
 Where start, stop or notify is there, the conventions are those of daemontools-encore, and run exiting 100 has failed
 for good.  Elsewhere it is restarted, as by the original.  Encore's setsid, its log file that is a program, and its
-service without run are not there.
+service without run are not there; `L`, `l` and `+` of its svc are ignored, so that what follows goes to run alone.
 
 What has failed for good shows as failed in `pysvstat --long`; `pysvc -u DIR` starts it again.
 

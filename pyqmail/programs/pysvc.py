@@ -2,6 +2,8 @@
 
 The letters are sent to each DIR in the order given.  A directory whose supervisor cannot be reached is a warning on
 descriptor 2, and the exit code stays 0: scripts rely on that.  With --strict it tells.
+
+The commands q, 1, 2 and w are daemontools-encore's: the original's supervise ignores them without a word.
 """
 
 import errno
