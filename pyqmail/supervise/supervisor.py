@@ -109,9 +109,9 @@ class Supervisor:
         return True
 
     def _complain(self, name, word):
-        from pyqmail.base.tables import printable  # only here: every supervisor would carry it
-
-        warn(f"{self._directory}/{name} makes no sense: {printable(os.fsencode(word[:_SHOWN_CHARACTERS]))}")
+        # printable() is not imported for this: every supervisor would carry it, and so late it could be refused
+        shown = "".join(chr(byte) if 32 <= byte < 127 else "?" for byte in os.fsencode(word[:_SHOWN_CHARACTERS]))
+        warn(f"{self._directory}/{name} makes no sense: {shown}")
 
     # the rounds
 

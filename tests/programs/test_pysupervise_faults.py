@@ -304,3 +304,21 @@ def test_a_service_that_cannot_be_heard_to_be_ready(stage, tmp_path, strace_path
     assert b"INJECTED" in (tmp_path / "trace").read_bytes() and not (folder / "given").exists()
     send(folder, b"dx")
     assert process.wait(10) == 0 and said(stage) == []
+
+
+def test_a_supervisor_loads_nothing_after_its_start(stage, tmp_path, strace_path):
+    """There may be no descriptor for it, or another version by then."""
+    folder, trace = stage.service("a"), tmp_path / "trace"
+    command = [*stage.command("pysupervise"), "a"]
+    process = stage.start(strace_path, "-D", "-qq", "-o", trace, "-e", "trace=open,openat,flock", *command)
+    first = stage.up(folder)
+    for name in ("backoff", "down-signal", "timeout-kill", "timeout-finish", "notification-fd"):
+        (folder / name).write_text("nonsense")
+    (folder / "finish").write_text("#!/bin/sh\n")
+    (folder / "finish").chmod(0o755)
+    os.kill(first, signal.SIGKILL)
+    stage.until(lambda: stage.pid(folder) not in (0, first))
+    send(folder, b"dx")
+    assert process.wait(10) == 0 and len(said(stage)) >= 5
+    _, _, opened = trace.read_bytes().partition(b"flock(")
+    assert b"supervise/status.new" in opened and b".py" not in opened
