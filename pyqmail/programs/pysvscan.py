@@ -73,7 +73,7 @@ PROGRAM = Program(
             None,
             "stop_seconds",
             "n",
-            "the same, killing what is left after n seconds",
+            "the same, killing what is left after n seconds, 1 to 3600",
             convert=seconds,
             long="stop-seconds",
         ),

@@ -32,14 +32,14 @@ PROGRAM = Program(
         Flag("u", "wanted", "until they are up", value=UP),
         Flag("U", "wanted", "until they are ready", value=READY),
         Flag("d", "wanted", "until they are really down", value=REALLY_DOWN),
-        Value("t", "seconds", "seconds", "at most so long; 0 only looks; default: for ever", convert=_seconds),
+        Value("t", "seconds", "seconds", "at most so long, also 0.5; 0 only looks; default: for ever", convert=_seconds),
         Flag("a", "is_any", "until all are, the default", value=False),
         Flag("o", "is_any", "until one of them is", value=True),
     ],
     defaults={"wanted": None, "seconds": None, "is_any": False},
     arguments=[Rest("dir", "the directories of services", required=True)],
     environment=("SUPERVISEDIR",),
-    exits={0: "they are", TIMED_OUT: "not in time", 100: "wrong usage", 111: "cannot tell"},
+    exits={0: "they are", TIMED_OUT: "not in time", 100: "wrong usage", 111: "cannot tell: a DIR is not there, say"},
     see=("pysupervise(8)", "pysvc(8)", "pysvstat(8)"),
 )
 
