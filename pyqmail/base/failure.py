@@ -47,6 +47,11 @@ def is_temporary(error: OSError) -> bool:
     return error.errno in _TEMPORARY
 
 
+def is_lack(error: OSError) -> bool:
+    """Return whether descriptors or memory have run out: it tells nothing about what was looked for."""
+    return error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+
+
 _REASONS = {
     getattr(errno, name): text
     for name, text in (

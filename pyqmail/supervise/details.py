@@ -59,9 +59,14 @@ def read_details(data: bytes) -> Details:
 def details_of(status, folder: str) -> Details | None:
     """Return the facts in the folder that belong to its status; None if there are none."""
     try:
-        details = read_details(read_file(f"{folder}/details", _MOST_BYTES))
+        return look_for_details(status, folder)
     except OSError:
         return None
+
+
+def look_for_details(status, folder: str) -> Details | None:
+    """The same, but raises OSError if there is no such file or it cannot be read."""
+    details = read_details(read_file(f"{folder}/details", _MOST_BYTES))
     return details if details.label == status.label else None
 
 

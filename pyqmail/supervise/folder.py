@@ -8,9 +8,9 @@ import fcntl
 import os
 import stat
 
-from pyqmail.base.failure import Temporary, reason
+from pyqmail.base.failure import Temporary, is_lack, reason
 from pyqmail.supervise.control import state_folder
-from pyqmail.supervise.details import Details, details_of
+from pyqmail.supervise.details import Details, look_for_details
 from pyqmail.supervise.status import STATUS_BYTES, Status
 from pyqmail.system.descriptors import log, read_file
 
@@ -57,9 +57,13 @@ class Folder:
         """Return what the last supervisor left, if status and details belong together; else None."""
         try:
             status = Status(read_file(f"{self._path}/status", STATUS_BYTES))
-        except (OSError, ValueError):
+            details = look_for_details(status, self._path)
+        except ValueError:
             return None
-        details = details_of(status, self._path)
+        except OSError as error:
+            if is_lack(error):
+                raise Temporary(f"unable to read {self._shown}/status", error) from None
+            return None
         return None if details is None else (status, details)
 
     def write(self, status: bytes, details: bytes) -> None:

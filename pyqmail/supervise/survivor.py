@@ -3,8 +3,12 @@
 import _signal as signal
 import os
 
+from pyqmail.base.failure import Temporary, is_lack
 from pyqmail.system.identity import begun
 from pyqmail.system.loop import READ
+
+
+_NONE = (OSError, OverflowError, ValueError, IndexError)  # no such process, or it ended while we looked
 
 
 class Survivor:
@@ -43,10 +47,18 @@ def find_survivor(left) -> Survivor | None:
     """Return the process that an earlier supervisor left running, or None.
 
     left: its status and details, or None.  That a process has the number of the files is not enough: it must have
-    begun when the details say, in this very boot.
+    begun when the details say, in this very boot.  Raises Temporary if it cannot be looked for now: to believe that
+    there is none would mean to start a second copy.
     """
     pid, identity = (0, None) if left is None else left_process(*left)
-    fd = None if identity is None else hold(pid, identity)
+    if pid == 0 or identity is None:
+        return None
+    try:
+        fd = _hold(pid, identity)
+    except _NONE as error:
+        if isinstance(error, OSError) and is_lack(error):
+            raise Temporary(f"unable to look for pid {pid}", error) from None
+        return None
     return None if fd is None else Survivor(fd)
 
 
@@ -58,13 +70,20 @@ def hold(pid: int, identity=None) -> int | None:
     if pid == 0:
         return None
     try:
-        fd = os.pidfd_open(pid)
-    except (OSError, OverflowError):
+        return _hold(pid, identity)
+    except _NONE:
         return None
+
+
+def _hold(pid, identity):
+    fd = os.pidfd_open(pid)
     try:
-        if identity is None or begun(pid) == identity:  # the descriptor is older than this look: of the same process
-            return fd
-    except (OSError, ValueError, IndexError):
-        pass  # it ended meanwhile
+        # the descriptor is older than this look: of the same process
+        is_it = identity is None or begun(pid) == identity
+    except BaseException:
+        os.close(fd)
+        raise
+    if is_it:
+        return fd
     os.close(fd)
     return None

@@ -5,6 +5,7 @@ What stays untested: the 60 seconds of rest after a failed fork, to their end; a
 
 import os
 import pwd
+import re
 import resource
 import signal
 import sys
@@ -322,3 +323,31 @@ def test_a_supervisor_loads_nothing_after_its_start(stage, tmp_path, strace_path
     assert process.wait(10) == 0 and len(said(stage)) >= 5
     _, _, opened = trace.read_bytes().partition(b"flock(")
     assert b"supervise/status.new" in opened and b".py" not in opened
+
+
+LOOKS = [
+    # what it fails to look at when it begins
+    "openat:error=ENFILE:path=supervise/status",
+    "openat:error=EMFILE:path=supervise/details",
+    "pidfd_open:error=ENOMEM",
+    "openat:error=ENFILE:path=/proc/sys/kernel/random/boot_id",
+]
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_no_second_copy_for_want_of_a_descriptor(stage, tmp_path, strace_path, look):
+    """A survivor that cannot be looked for may be there: the next try will tell."""
+    folder, (fault, _, path) = stage.service("a"), look.partition(":path=")
+    process = stage.start("pysupervise", "a")
+    pid = stage.up(folder)
+    stage.until(lambda: os.readlink(f"/proc/{pid}/exe").endswith("sleep"))
+    process.kill()
+    process.wait()
+    words = failing(stage, strace_path, tmp_path / "trace", fault, "pysupervise")
+    done = stage.run(words[0], *(("-P", path) if path else ()), *words[1:], "a")
+    assert done.code == 111 and re.fullmatch(rb"supervise: fatal: unable to (read|look for) [^:]*: [a-z ]+\n", done.err)
+    assert stage.everyone() == [pid]
+    process = stage.start("pysupervise", "a")
+    stage.until(lambda: stage.is_supervised(folder))
+    send(folder, b"dx")
+    assert process.wait(10) == 0 and stage.everyone() == []
