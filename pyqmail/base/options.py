@@ -9,7 +9,7 @@ has no option parsing, and `-x` is an account, a directory or an action.
 
 import os
 
-from pyqmail.base.failure import Failure, Usage
+from pyqmail.base.failure import Failure, Usage, is_lack, reason
 
 
 def _forget_coerced_locale():
@@ -142,7 +142,8 @@ class Program:
     def run(self, argv, work):
         """Parse argv, return work(call); a Failure becomes its line on descriptor 2 and its exit code.
 
-        Anything else that is raised is our own bug: a traceback on descriptor 2 and 111.
+        That memory or descriptors have run out is a line and 111.  Anything else that is raised is our own bug: a
+        traceback on descriptor 2 and 111.
         """
         if "--help" in argv[1:2]:
             from pyqmail.base.manual import help_text
@@ -163,11 +164,18 @@ class Program:
 
             _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # die of it without a word, as any program does
             os.kill(os.getpid(), _signal.SIGINT)
-        except Exception:
-            import traceback
-
-            _complain(traceback.format_exc())
+        except Exception as error:
+            _complain(self._last_words(error))
             return 111
+
+    def _last_words(self, error):
+        if isinstance(error, MemoryError):
+            return f"{self.label}: fatal: out of memory\n"
+        if isinstance(error, OSError) and is_lack(error):
+            return f"{self.label}: fatal: {reason(error)}\n"
+        import traceback
+
+        return traceback.format_exc()
 
     def parse(self, argv, environ=None):
         """Return the Call that argv means.  Raises Usage, whose text is complete."""

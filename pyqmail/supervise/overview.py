@@ -136,7 +136,7 @@ def _summary(entries):
     usages = [entry.usage for entry in entries if entry.usage is not None]
     sums = [
         f"memory {_total(usages, 'memory_bytes', amount)}",
-        f"processor {_total(usages, 'cpu_percent', '{:.1f}'.format)}%",
+        f"processor {_total(usages, 'cpu_percent', '{:.1f}%'.format)}",
         f"descriptors {_total(usages, 'descriptors', str)}",
     ]
     return ", ".join([f"{up} of {len(entries)} up", *sums])

@@ -1,5 +1,6 @@
 """Option parsing as the originals do it, and what comes from a declaration."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -121,6 +122,10 @@ ENDINGS = [
         b"thing: fatal: unable to open x: file does not exist\n",
     ),
     (Usage("thing: usage: it"), 100, b"thing: usage: it\n"),
+    (MemoryError(), 111, b"thing: fatal: out of memory\n"),
+    (OSError(errno.ENOMEM, ""), 111, b"thing: fatal: out of memory\n"),
+    (OSError(errno.EMFILE, ""), 111, b"thing: fatal: process cannot open more files\n"),
+    (OSError(errno.ENFILE, ""), 111, b"thing: fatal: system cannot open more files\n"),
 ]
 
 

@@ -34,7 +34,7 @@ def test_the_screen_in_the_manual():
 def test_what_is_not_known_is_a_dash():
     lines = table([Entry(b"\x1b[2J\n\xff"), Entry(b"x", "up", NOW, 7, usage=Usage())], NOW)
     assert lines == [
-        "1 of 2 up, memory -, processor -%, descriptors -",
+        "1 of 2 up, memory -, processor -, descriptors -",
         "",
         "SERVICE  STATE  FOR  PID  RESTARTS  ENDED  PAUSE  MEMORY  CPU%  FDS",
         "?[2J??   -        -    -         -  -          -       -     -    -",
