@@ -100,7 +100,11 @@ PROGRAM = Program(
     arguments=[Argument("dir", "the directory of the service, with its program run")],
     notes=_Notes(),
     environment=("SUPERVISEDIR",),
-    exits={0: "told to exit, and the service is down", 100: "wrong usage", 111: "the directory is not fit for it"},
+    exits={
+        0: "told to exit, and the service is down",
+        100: "wrong usage",
+        111: "the directory is not fit for it, or memory or descriptors have run out",
+    },
     see=("pysvc(8)", "pysvstat(8)", "pysvok(8)", "pysvwait(8)", "pysvscan(8)"),
 )
 

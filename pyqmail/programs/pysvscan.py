@@ -84,7 +84,8 @@ PROGRAM = Program(
     environment=("PATH", "SUPERVISEDIR"),
     exits={
         0: "stopped by a signal, with --stop-on-term or as process 1",
-        111: "cannot enter the directory; or another pysvscan is there, and this one is to stop services",
+        111: "cannot enter the directory; or another pysvscan is there, and this one is to stop services; or no "
+        "memory or descriptor was left to begin with",
     },
     notes=[
         (
