@@ -16,9 +16,13 @@ from pyqmail.base.failure import Temporary
 NOT_RUNNING = (errno.ENOENT, errno.ENXIO)
 
 
-def state_folder(directory: str = ".") -> str:
-    """Return where the supervisor of a directory has its files; relative if it lies below the working directory."""
-    place = os.environ.get("SUPERVISEDIR") or "supervise"
+def state_folder(directory: str = ".", environ=None) -> str:
+    """Return where the supervisor of a directory has its files; relative if it lies below the working directory.
+
+    environ: bytes to bytes; None is our own.
+    """
+    place = (os.environb if environ is None else environ).get(b"SUPERVISEDIR")
+    place = os.fsdecode(place) if place else "supervise"
     if place.startswith("/"):
         return f"{place}/{os.path.realpath(directory)[1:].replace('/', ':')}"
     return place if directory == "." else f"{directory}/{place}"

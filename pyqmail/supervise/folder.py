@@ -16,10 +16,13 @@ from pyqmail.system.descriptors import log, read_file
 
 
 class Folder:
-    """directory names the service in messages as it was given.  Every method but write() raises Temporary."""
+    """directory names the service in messages as it was given.  Every method but write() raises Temporary.
 
-    def __init__(self, directory: str) -> None:
-        self._path = state_folder()
+    environ: bytes to bytes; a plain dict, as a walk through os.environ is pages of memory for each supervisor.
+    """
+
+    def __init__(self, directory: str, environ: dict) -> None:
+        self._path = state_folder(environ=environ)
         self._shown = self._path if self._path.startswith("/") else f"{directory}/{self._path}"
         self._details = b""
         self._unmade = None  # why there is no such folder
@@ -27,12 +30,19 @@ class Folder:
     def make(self) -> None:
         """Make it, or what a symbolic link of that name points to (a patch of Debian's)."""
         try:
-            if os.path.islink(self._path) and not os.path.exists(self._path):
-                os.mkdir(os.readlink(self._path), 0o700)
-            else:
-                os.makedirs(self._path, 0o700)
+            self._make()
         except OSError as error:
             self._unmade = error  # the lock will tell, unless there was one
+
+    def _make(self):
+        try:
+            os.mkdir(self._path, 0o700)
+        except FileNotFoundError:
+            os.makedirs(self._path, 0o700)
+        except FileExistsError:
+            if os.path.exists(self._path):
+                raise
+            os.mkdir(os.readlink(self._path), 0o700)
 
     def lock(self) -> None:
         """Take the lock for as long as this process lives."""

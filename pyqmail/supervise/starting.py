@@ -64,20 +64,20 @@ class Starter:
         """
         # a signal to the child, while our handlers are still there, waits until they are not
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
+        shown = os.fsdecode(name)
         try:
-            pid = processes.fork(lambda: self._child(name, is_log, theirs, mask))
+            pid = processes.fork(lambda: self._child(name, shown, is_log, theirs, mask))
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if self._is_apart:
             _set_group(pid)  # here too: whoever comes first, before we might signal the group
         return pid
 
-    def _child(self, name, is_log, theirs, mask):
+    def _child(self, name, shown, is_log, theirs, mask):
         if self._is_apart:
             _set_group(0)
         self._loop.abandon_signals()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        shown = os.fsdecode(name)
         if theirs is not None:
             try:
                 os.dup2(*theirs)

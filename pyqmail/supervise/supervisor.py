@@ -68,7 +68,7 @@ class Supervisor:
         """Supervise until told to leave.  Raises Temporary if the directory is not fit for it."""
         self._enter()
         self._service = Service(WANT_DOWN if self._is_down_by_default() else WANT_UP)
-        self._folder = Folder(self._directory)
+        self._folder = Folder(self._directory, self._environ)
         self._folder.make()
         self._folder.lock()
         self._look_for_survivor()

@@ -98,7 +98,7 @@ def name_process(name: str) -> None:
     """Show name, its first 15 bytes, in ps and top: a forked program is not what its parent was started as."""
     try:
         fd = os.open("/proc/self/comm", os.O_WRONLY | os.O_CLOEXEC)
-        os.write(fd, os.fsencode(name))
+        os.write(fd, name.encode())
         os.close(fd)
     except OSError:
         pass
