@@ -7,7 +7,6 @@ from pyqmail.base.failure import Temporary, is_lack
 from pyqmail.system.identity import begun
 from pyqmail.system.loop import READ
 
-
 _NONE = (OSError, OverflowError, ValueError, IndexError)  # no such process, or it ended while we looked
 
 
