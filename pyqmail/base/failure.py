@@ -47,9 +47,9 @@ def is_temporary(error: OSError) -> bool:
     return error.errno in _TEMPORARY
 
 
-def is_lack(error: OSError) -> bool:
-    """Return whether descriptors or memory have run out: it tells nothing about what was looked for."""
-    return error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+def is_lack(error: Exception) -> bool:
+    """Return whether it says that descriptors or memory have run out: that tells nothing about what was looked for."""
+    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 _REASONS = {

@@ -171,7 +171,7 @@ class Program:
     def _last_words(self, error):
         if isinstance(error, MemoryError):
             return f"{self.label}: fatal: out of memory\n"
-        if isinstance(error, OSError) and is_lack(error):
+        if is_lack(error):
             return f"{self.label}: fatal: {reason(error)}\n"
         import traceback
 

@@ -19,11 +19,6 @@ def amount(count: int) -> str:
     return f"{size:.1f}{letter}" if letter and size < 9.95 else f"{size:.0f}{letter}"
 
 
-def printable(name: bytes) -> str:
-    """Return a name with `?` for every byte that is not printable ASCII: it cannot steer a terminal."""
-    return "".join(chr(byte) if 32 <= byte < 127 else "?" for byte in name)
-
-
 def columns(rows, to_the_left) -> list[str]:
     """Return rows of texts, the heads first, as lines; each column is as wide as its widest text.
 

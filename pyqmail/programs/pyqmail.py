@@ -4,13 +4,14 @@
 the local user over SMTP, shows what became of it and stays in the foreground until Ctrl-C.
 `pyqmail send` hands it another message, from standard input.
 
-`pyqmail units` prints a .service for each directory of services in DIR, by default of those we came with.  It executes the
-directory's script run, as it is; what that says goes to the journal.  log/run is not used, nor are finish, down-signal and
-the other files of pysupervise(8): a comment in the unit names those that are there.  systemd restarts it a second after its
-end, tells it alone to stop, and waits until it says that it is ready if it can say so.  Services are started by root and
-give up their rights themselves, in a private home (PYQMAIL_HOME) they run as its owner.  Variables that a script asks for
-(SMTP_ADDRESS, SMTP_PORT, SMTP_LIMIT) are written into the unit if they are set.  A directory with a file down is not to
-be enabled.  With --sockets systemd listens for pysmtpd, as root, and goes on doing so while pysmtpd is started again.
+`pyqmail units` prints a .service for each directory of services in DIR, by default of those we came with.  It executes
+the directory's script run, as it is; what that says goes to the journal.  log/run is not used, nor are finish,
+down-signal and the other files of pysupervise(8): a comment in the unit names those that are there.  systemd restarts
+it a second after its end, tells it alone to stop, and waits until it says that it is ready if it can say so.  Services
+are started by root and give up their rights themselves, in a private home (PYQMAIL_HOME) they run as its
+owner.  Variables that a script asks for (SMTP_ADDRESS, SMTP_PORT, SMTP_LIMIT) are written into the unit if they are
+set.  A directory with a file down is not to be enabled.  With --sockets systemd listens for pysmtpd, as root, and goes
+on doing so while pysmtpd is started again.
 """
 
 import sys

@@ -23,7 +23,7 @@ import os
 
 from pyqmail.base.failure import Temporary
 from pyqmail.base.options import Flag, Program, Rest
-from pyqmail.base.tables import printable
+from pyqmail.base.printable import printable
 from pyqmail.supervise.overview import find, look, table
 from pyqmail.system.descriptors import write_all
 from pyqmail.system.usage import Meter

@@ -7,7 +7,8 @@ import os
 import signal
 import time
 
-from pyqmail.base.tables import amount, columns, duration, printable, shortened
+from pyqmail.base.printable import printable
+from pyqmail.base.tables import amount, columns, duration, shortened
 from pyqmail.base.tai import EPOCH
 from pyqmail.supervise.control import NOT_RUNNING, knock, state_folder
 from pyqmail.supervise.details import KILLED, Details, details_of

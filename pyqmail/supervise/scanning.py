@@ -150,7 +150,7 @@ async def _live(loop, scanner, scanning, stop_seconds, told):
     from pyqmail.supervise.stopping import Stopping
     from pyqmail.system.orphans import children
 
-    await loop.sleep(0)  # what is raised before the loop runs would not end it
+    await loop.sleep(0)  # what its first step raised would be told as asked for by nobody, and stop nothing
     if _is_any_supervised():
         scanner.look()
         await Stopping(loop, scanner, children, stop_seconds).run()

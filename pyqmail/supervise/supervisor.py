@@ -9,6 +9,7 @@ import os
 import time
 
 from pyqmail.base.failure import Temporary
+from pyqmail.base.printable import printable
 from pyqmail.supervise import service as states
 from pyqmail.supervise.alarm import Alarm
 from pyqmail.supervise.details import KILLED
@@ -109,9 +110,7 @@ class Supervisor:
         return True
 
     def _complain(self, name, word):
-        # printable() is not imported for this: every supervisor would carry it, and so late it could be refused
-        shown = "".join(chr(byte) if 32 <= byte < 127 else "?" for byte in os.fsencode(word[:_SHOWN_CHARACTERS]))
-        warn(f"{self._directory}/{name} makes no sense: {shown}")
+        warn(f"{self._directory}/{name} makes no sense: {printable(os.fsencode(word[:_SHOWN_CHARACTERS]))}")
 
     # the rounds
 

@@ -55,7 +55,7 @@ def find_survivor(left) -> Survivor | None:
     try:
         fd = _hold(pid, identity)
     except _NONE as error:
-        if isinstance(error, OSError) and is_lack(error):
+        if is_lack(error):
             raise Temporary(f"unable to look for pid {pid}", error) from None
         return None
     return None if fd is None else Survivor(fd)
@@ -75,14 +75,10 @@ def hold(pid: int, identity=None) -> int | None:
 
 
 def _hold(pid, identity):
-    fd = os.pidfd_open(pid)
+    fd, is_it = os.pidfd_open(pid), False
     try:
-        # the descriptor is older than this look: of the same process
-        is_it = identity is None or begun(pid) == identity
-    except BaseException:
-        os.close(fd)
-        raise
-    if is_it:
-        return fd
-    os.close(fd)
-    return None
+        is_it = identity is None or begun(pid) == identity  # the descriptor is older than this look: of the same process
+    finally:
+        if not is_it:
+            os.close(fd)
+    return fd if is_it else None

@@ -2,7 +2,8 @@
 
 import pytest
 
-from pyqmail.base.tables import amount, columns, duration, printable, shortened
+from pyqmail.base.printable import printable
+from pyqmail.base.tables import amount, columns, duration, shortened
 
 DURATIONS = [
     (-5, "0s"), (0.9, "0s"), (59.9, "59s"), (60, "1m00s"), (3599, "59m59s"), (3600, "1h00m"), (86399, "23h59m"),

@@ -372,8 +372,10 @@ def test_a_clean_end_of_what_does_not_want_to(stage):
     scanner = start(stage, "--stop-on-term")
     stage.up(folders[0]), stage.up(folders[1])
     stage.until(lambda: stage.is_supervised(forker) and lines(stubborn) == ["begun"])
+    begun = time.monotonic()
     scanner.terminate()
     assert scanner.wait(20) == 0
+    assert time.monotonic() - begun < 9  # 5, if it gives up at last
     assert stage.everyone() == []
 
 
