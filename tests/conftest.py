@@ -314,17 +314,31 @@ class NameServer:
     A, CNAME, PTR, MX, TXT, AAAA = 1, 5, 12, 15, 16, 28
 
     def __init__(self, address="127.0.0.1", port=0):
-        import socket
         import threading
 
         self.zone, self.asked, self.ttl, self.is_forged = {}, collections.Counter(), 300, False
-        self._tcp = socket.create_server((address, port))
-        self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._udp.bind(self._tcp.getsockname())
+        self._tcp, self._udp = self._open(address, port)
         self.port = self._tcp.getsockname()[1]
         self._end, self._stop = os.pipe()
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()
+
+    @staticmethod
+    def _open(address, port):
+        """Return sockets for TCP and UDP of one port.  A port that is free for TCP may be somebody's for UDP."""
+        import socket
+
+        tries = 1 if port else 20
+        while True:
+            tcp, udp = socket.create_server((address, port)), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            try:
+                udp.bind(tcp.getsockname())
+                return tcp, udp
+            except OSError:
+                tcp.close(), udp.close()
+                tries -= 1
+                if not tries:
+                    raise
 
     def environ(self):
         return {b"PYQMAIL_DNS": b"127.0.0.1:%d" % self.port}
