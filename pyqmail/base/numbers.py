@@ -19,10 +19,29 @@ def count_digits(text: str | bytes) -> int:
     return len(text) - len(text.lstrip(digits))
 
 
+def whole_number(text: str | bytes, maximum: int = ULONG - 1) -> int:
+    """Return the number that all of text is, in ASCII digits.  Raises ValueError for anything else, or above maximum.
+
+    int() would take blanks, signs, underscores and foreign digits, and fail in its own words beyond 4,300 digits.
+    """
+    count = count_digits(text)
+    if not count or count != len(text):
+        raise ValueError(f"not a number: {_shown(text)}")
+    digits = text.lstrip(b"0" if isinstance(text, bytes) else "0")
+    if len(digits) > len(str(maximum)) or int(digits or 0) > maximum:
+        raise ValueError(f"above {maximum}: {_shown(text)}")
+    return int(digits or 0)
+
+
+def _shown(text):
+    text = text.decode("ascii", "replace") if isinstance(text, bytes) else text
+    return text if len(text) <= 64 else text[:64] + "..."
+
+
 def session_processes(text: str) -> int:
     """Return the number of remote session processes that an option asks for.  Raises ValueError outside 1 to 64."""
     if not is_number(text) or len(text) > 2 or not 1 <= int(text) <= 64:
-        raise ValueError(f"not a number from 1 to 64: {text}")
+        raise ValueError(f"not a number from 1 to 64: {_shown(text)}")
     return int(text)
 
 

@@ -27,7 +27,7 @@ left by an earlier pysvscan are brought down first.
 import os
 
 from pyqmail.base.failure import Temporary
-from pyqmail.base.numbers import is_number
+from pyqmail.base.numbers import whole_number
 from pyqmail.base.options import Argument, Flag, Program, Rest, Value
 from pyqmail.programs.registry import load
 from pyqmail.supervise.scanning import keep_scanning
@@ -37,8 +37,11 @@ from pyqmail.system.processes import find_ours
 
 def seconds(text):
     """Return the number, at most an hour.  Raises ValueError for anything else."""
-    number = int(text) if is_number(text) else 0
-    if not 1 <= number <= 3600:
+    try:
+        number = whole_number(text, 3600)
+    except ValueError:
+        number = 0
+    if not number:
         raise ValueError(f"not a number of seconds from 1 to 3600: {text}")
     return number
 

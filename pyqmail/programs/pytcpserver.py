@@ -17,7 +17,7 @@ import os
 import signal
 
 from pyqmail.base.failure import Temporary
-from pyqmail.base.numbers import UINT32, count_digits, is_number, leading_number
+from pyqmail.base.numbers import UINT32, count_digits, leading_number, whole_number
 from pyqmail.base.options import Act, Argument, Flag, Program, Rest, Value
 from pyqmail.programs.registry import load
 from pyqmail.system.descriptors import open_standard_descriptors
@@ -177,9 +177,7 @@ def _lenient_limit(text):
 
 
 def _count(text):
-    if not is_number(text):
-        raise ValueError(f"not a number: {text}")
-    return int(text)
+    return whole_number(text, UINT32 - 1)
 
 
 _EXAMPLE = """\

@@ -13,6 +13,8 @@ first byte.
 
 import struct
 
+from pyqmail.base.numbers import ULONG, whole_number
+
 VERSION = 1
 LIMIT = 4 << 20
 _HEAD = struct.Struct(">IBBI")
@@ -63,6 +65,14 @@ def strings(*texts: bytes) -> bytes:
     if any(b"\0" in text for text in texts):
         raise Malformed("NUL in a string")
     return b"".join(text + b"\0" for text in texts)
+
+
+def number_in(text: bytes, maximum: int = ULONG - 1) -> int:
+    """Return the decimal number that a text of a body is.  Raises Malformed."""
+    try:
+        return whole_number(text, maximum)
+    except ValueError:
+        raise Malformed("not a number") from None
 
 
 def split_strings(body: bytes) -> list[bytes]:

@@ -35,7 +35,7 @@ listener kills it.
 import struct
 
 from pyqmail.protocol import frames
-from pyqmail.protocol.frames import Malformed, split_strings, strings
+from pyqmail.protocol.frames import Malformed, number_in, split_strings, strings
 
 CONNECTION, RESOLVER, PING, TAKEN, END, PONG, ENDED, LIMITS, STARTED = range(1, 10)
 IN_FLIGHT = 256
@@ -60,8 +60,11 @@ def connection(session: int, texts) -> bytes:
 def split_connection(body: bytes) -> list[bytes]:
     """Return the eight strings.  Raises Malformed."""
     texts = split_strings(body)
-    if len(texts) != 8 or texts[0] not in _PROTOCOLS or not texts[1] or not _are_numbers(texts[2], *texts[6:]):
+    if len(texts) != 8 or texts[0] not in _PROTOCOLS or not texts[1]:
         raise Malformed("not a connection")
+    for text in filter(None, (texts[2], *texts[6:])):
+        for word in text.split(b" "):
+            number_in(word)
     return texts
 
 
@@ -85,13 +88,11 @@ def limits(changed: dict[bytes, bytes]) -> bytes:
 def split_limits(body: bytes) -> dict[bytes, bytes]:
     """Return variable -> digits.  Raises Malformed."""
     texts = split_strings(body)
-    if len(texts) % 2 or not all(text.isdigit() for text in texts[1::2]):
+    if len(texts) % 2:
         raise Malformed("not limits")
+    for digits in texts[1::2]:
+        number_in(digits)
     return dict(zip(texts[::2], texts[1::2]))
-
-
-def _are_numbers(*texts):
-    return all(word.isdigit() for text in texts for word in text.split())
 
 
 def end(session: int, exit_code: int) -> bytes:

@@ -25,9 +25,11 @@ the spawner exits 111, pysend treats it as a lost spawner.
 """
 
 from pyqmail.protocol import frames
-from pyqmail.protocol.frames import Malformed, split_strings, strings
+from pyqmail.protocol.frames import Malformed, number_in, split_strings, strings
 
 HELLO, DELIVER, RESULT, OPEN, READY, REFUSED, FAILED, CLOSE, CLOSED, UNSENT = range(1, 11)
+
+MAX_PORT = 65535
 
 pack, Unpacker = frames.pack, frames.Unpacker
 
@@ -43,7 +45,7 @@ def split_deliver(body: bytes) -> tuple[bytes, bytes, list[tuple[int, bytes]]]:
     texts = split_strings(body)
     if len(texts) < 4 or len(texts) % 2:
         raise Malformed("DELIVER without recipients")
-    return texts[0], texts[1], [(_number(texts[i]), texts[i + 1]) for i in range(2, len(texts), 2)]
+    return texts[0], texts[1], [(number_in(texts[i]), texts[i + 1]) for i in range(2, len(texts), 2)]
 
 
 def result(number: int, delivery: int, report: bytes) -> bytes:
@@ -56,7 +58,7 @@ def split_result(body: bytes) -> tuple[int, bytes]:
     texts = split_strings(body)
     if len(texts) != 2:
         raise Malformed("RESULT needs delivery and report")
-    return _number(texts[0]), texts[1]
+    return number_in(texts[0]), texts[1]
 
 
 def open_session(number: int, destination: bytes, source: bytes, candidates: list[tuple[bytes, bytes, int]]) -> bytes:
@@ -70,11 +72,5 @@ def split_open(body: bytes) -> tuple[bytes, bytes, list[tuple[bytes, bytes, int]
     texts = split_strings(body)
     if len(texts) < 5 or len(texts) % 3 != 2:
         raise Malformed("OPEN without candidates")
-    triples = [(texts[i], texts[i + 1], _number(texts[i + 2])) for i in range(2, len(texts), 3)]
+    triples = [(texts[i], texts[i + 1], number_in(texts[i + 2], MAX_PORT)) for i in range(2, len(texts), 3)]
     return texts[0], texts[1], triples
-
-
-def _number(text: bytes) -> int:
-    if not text.isdigit():
-        raise Malformed("not a number")
-    return int(text)

@@ -20,9 +20,10 @@ then exits 111.
 """
 
 from pyqmail.protocol import frames
-from pyqmail.protocol.frames import Malformed, split_strings, strings
+from pyqmail.protocol.frames import Malformed, number_in, split_strings, strings
 
 EXCHANGERS, ADDRESSES, NAME, TEXT = 1, 2, 3, 4
+MAX_PREFERENCE = 65535
 FOUND, SOFT, NO_HOST, NO_RECORD = 16, 17, 18, 19
 
 pack, Unpacker = frames.pack, frames.Unpacker
@@ -36,6 +37,6 @@ def exchangers_body(found: list[tuple[int, bytes, bytes]]) -> bytes:
 def split_exchangers(body: bytes) -> list[tuple[int, bytes, bytes]]:
     """Return [(preference, host, address)].  Raises Malformed."""
     texts = split_strings(body)
-    if len(texts) % 3 or not all(texts[i].isdigit() for i in range(0, len(texts), 3)):
+    if len(texts) % 3:
         raise Malformed("not triples of preference, host, address")
-    return [(int(texts[i]), texts[i + 1], texts[i + 2]) for i in range(0, len(texts), 3)]
+    return [(number_in(texts[i], MAX_PREFERENCE), texts[i + 1], texts[i + 2]) for i in range(0, len(texts), 3)]

@@ -41,7 +41,7 @@ def down_signal(complain) -> int:
         return signal.SIGTERM
     name = word.upper().removeprefix("SIG")
     if word.isascii() and word.isdigit():
-        found = int(word[:4])
+        found = int(word) if len(word) < 4 else None
     else:
         found = getattr(signal, f"SIG{name}", None) if name.isalnum() else None  # SIG_DFL is none
     if found in signal.valid_signals():

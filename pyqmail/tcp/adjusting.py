@@ -7,7 +7,7 @@ import os
 import signal
 
 from pyqmail.base.failure import Failure, Temporary
-from pyqmail.base.numbers import is_number
+from pyqmail.base.numbers import whole_number
 from pyqmail.system.descriptors import log, read_all
 from pyqmail.tcp.attendant import Attendant
 from pyqmail.tcp.lines import ERRORS
@@ -33,9 +33,10 @@ def digits_of(word: str) -> bytes:
     except OSError as error:
         raise Temporary(f"unable to read {word}", error) from None
     line = text.partition(b"\n")[0].strip()
-    if not is_number(line):
-        raise Temporary(f"no number in the first line of {word}")
-    return line
+    try:
+        return b"%d" % whole_number(line)
+    except ValueError:
+        raise Temporary(f"no number in the first line of {word}") from None
 
 
 class Adjusting(Attendant):

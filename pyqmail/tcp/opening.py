@@ -17,7 +17,7 @@ import os
 import socket
 
 from pyqmail.base.failure import Permanent, Temporary
-from pyqmail.base.numbers import is_number
+from pyqmail.base.numbers import is_number, whole_number
 from pyqmail.system.listener import inherit, listen, listen_at
 from pyqmail.tcp.connection import plain
 from pyqmail.tcp.ears import Ear
@@ -146,11 +146,22 @@ def _is_inherited(word):
 def _numbers(word, environ):
     """Return the descriptors that a word `fd:N` or `fd:` means.  Raises Temporary."""
     if word != "fd:":
-        return [int(word[3:])]
+        return [_descriptor(word[3:])]
     pid, count = (environ.get(name, b"") for name in _PASSED_ON[:2])
-    if pid != b"%d" % os.getpid() or not is_number(count) or not 0 < int(count) <= _MOST_PASSED_ON:
+    try:
+        passed_on = whole_number(count, _MOST_PASSED_ON)
+    except ValueError:
+        passed_on = 0
+    if pid != b"%d" % os.getpid() or not passed_on:
         raise Temporary("no sockets were passed on to us: LISTEN_FDS")
-    return range(_FIRST_PASSED_ON, _FIRST_PASSED_ON + int(count))
+    return range(_FIRST_PASSED_ON, _FIRST_PASSED_ON + passed_on)
+
+
+def _descriptor(digits):
+    try:
+        return whole_number(digits, 0x7FFFFFFF)
+    except ValueError:
+        raise Temporary(f"unable to use descriptor {digits}", OSError(errno.EBADF, "")) from None
 
 
 def _scope(ip, interface):

@@ -9,7 +9,7 @@ Pure: DNS is asked by whoever can wait.  Source: qmail-remote; reference qmail-s
 
 from pyqmail.base.addresses import printable, suffixes
 from pyqmail.base.literals import literal_address
-from pyqmail.base.numbers import count_digits
+from pyqmail.base.numbers import count_digits, leading_number
 from pyqmail.protocol import resolve_wire
 from pyqmail.protocol.frames import split_strings
 
@@ -66,8 +66,7 @@ def route_for(domain: bytes, routes: dict[bytes, bytes]) -> tuple[bytes, int] | 
         relay, port = inner + b"]", port.removeprefix(b":")
     else:
         relay, _, port = route.partition(b":")
-    digits = port[: count_digits(port)]
-    return relay, int(digits) % 65536 if digits else SMTP_PORT
+    return relay, leading_number(port, 65536) if count_digits(port) else SMTP_PORT
 
 
 def plan_for(domain: bytes, routes: dict[bytes, bytes]) -> Plan:

@@ -125,7 +125,7 @@ class NativeRemote:
         elif kind in (native.REFUSED, native.FAILED):
             channel.failed(number, _texts(body, 5)[4])
         elif kind == native.UNSENT:
-            channel.unsent(_slot(_texts(body, 1)[0]))
+            channel.unsent(native.number_in(_texts(body, 1)[0]))
         elif kind == native.CLOSED:
             self._homes.pop(number).sessions -= 1
             channel.closed(number)
@@ -138,9 +138,3 @@ def _texts(body, count):
     if len(texts) != count:
         raise native.Malformed("not the texts of this frame")
     return texts
-
-
-def _slot(text):
-    if not text.isdigit():
-        raise native.Malformed("not a delivery")
-    return int(text)
