@@ -2,12 +2,11 @@
 
 import os
 import socket
-import struct
 
+from pyqmail.system.credentials import peer_credentials
 from pyqmail.tcp.connection import TCP, TCP6, UNIX, UNIX_CLIENT, Connection, plain
 
 _WILDCARDS = ("0.0.0.0", "::")
-_CREDENTIALS = struct.Struct("iII")
 
 
 class Ear:
@@ -54,17 +53,13 @@ class Ear:
 
     def _describe(self, sock, name):
         if self.family == socket.AF_UNIX:
-            return Connection(UNIX, UNIX_CLIENT, b"", self.local_ip, b"", credentials=_credentials(sock))
+            credentials = b"%d %d %d" % peer_credentials(sock)
+            return Connection(UNIX, UNIX_CLIENT, b"", self.local_ip, b"", credentials=credentials)
         ip = plain(name[0])
         if ":" not in ip:
             return Connection(TCP, ip.encode(), b"%d" % name[1], self.local_ip, self.local_port)
         interface = _interface(name[3])
         return Connection(TCP6, ip.encode(), b"%d" % name[1], self.local_ip, self.local_port, interface)
-
-
-def _credentials(sock):
-    found = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    return b"%d %d %d" % _CREDENTIALS.unpack(found)
 
 
 def _interface(index):

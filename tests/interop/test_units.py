@@ -78,7 +78,7 @@ class Manager:
     def _wait_until_ready(self, name):
         """NotifyAccess=main: only what the process itself says counts."""
         data, ancillary, _, _ = self._notices.recvmsg(4096, 256)
-        pid = struct.unpack("3i", ancillary[0][2])[0]
+        pid = struct.unpack("iII", ancillary[0][2])[0]
         assert (data, pid) == (b"READY=1", self.processes[name].pid)
         self.ready.append(name)
 

@@ -8,8 +8,6 @@ the two files itself, and the message joins the next batch.  Each uid has a boun
 import collections
 import os
 import signal
-import socket
-import struct
 import time
 
 from pyqmail.base.failure import reason
@@ -18,6 +16,7 @@ from pyqmail.mail.queue.connection import Connection
 from pyqmail.protocol import queue_wire
 from pyqmail.protocol.envelope import BadEnvelope, stored_part
 from pyqmail.protocol.queue_wire import ANSWER
+from pyqmail.system.credentials import peer_credentials
 from pyqmail.system.descriptors import log
 from pyqmail.system.loop import READ
 from pyqmail.system.processes import exit_code, fork
@@ -33,7 +32,6 @@ STOP_SECONDS = 10
 QP_BLOCK = 10000
 
 _RESERVED_DESCRIPTORS = 2 * BATCH_MESSAGES + 6 * COPIES + 64
-_PEER = struct.Struct("3i")
 
 
 class QueueNumbers:
@@ -126,7 +124,7 @@ class QueueServer:
             except OSError as error:
                 log(f"pyqueued: warning: unable to accept: {reason(error)}")
                 return
-            uid = _PEER.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))[1]
+            _, uid, _ = peer_credentials(sock)
             if uid not in self._trusted and self._of_uid[uid] >= CONNECTIONS_OF_UID:
                 sock.close()
                 continue
