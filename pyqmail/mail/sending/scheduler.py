@@ -98,14 +98,19 @@ class Immediate:
 
 
 class Lane:
-    """What goes to one domain: its parcels, where to (None while unknown), and how many sessions are in which state."""
+    """What goes to one domain: its parcels, where to (None while unknown), and how many sessions are in which state.
+
+    returned are parcels that came back untouched from a session that had carried mail: only a new session takes them,
+    so that what the server says of them is not what it says of the session.
+    """
 
     __slots__ = (
-        "domain parcels candidates known_until is_asked is_waiting is_listed idle connecting working limit".split()
+        *("domain", "parcels", "returned", "candidates", "known_until", "is_asked", "is_waiting", "is_listed"),
+        *("idle", "connecting", "working", "limit"),
     )
 
     def __init__(self, domain: bytes) -> None:
-        self.domain, self.parcels = domain, collections.deque()
+        self.domain, self.parcels, self.returned = domain, collections.deque(), collections.deque()
         self.candidates, self.known_until = None, 0.0
         self.is_asked = self.is_waiting = self.is_listed = False
         self.idle = {}  # sessions, an ordered set
@@ -115,7 +120,7 @@ class Lane:
     @property
     def wants(self) -> bool:
         """True if another session would find something to do."""
-        return len(self.parcels) > self.connecting and (
+        return len(self.parcels) + len(self.returned) > self.connecting and (
             self.limit is None or self.connecting + self.working < self.limit
         )
 
@@ -212,7 +217,7 @@ class Sessions:
         if recipient.returns >= RETURNS:
             self._orders.append((REPORT, [recipient], _died(session)))
         else:
-            session.lane.parcels.appendleft([recipient])
+            _return(session.lane, recipient)
             self._seek(session.lane, now)
 
     def closed(self, number: int, now: float) -> None:
@@ -322,9 +327,10 @@ class Sessions:
             return
         others_wait = self._others_wait(lane, now)
         most = SHARED_SESSION_MESSAGES if others_wait else SESSION_MESSAGES
-        if lane.parcels and session.messages < most:
-            self._deliver(session, lane)
-        elif lane.parcels or others_wait or session.messages >= most:
+        parcels = lane.returned if lane.returned and not session.messages else lane.parcels
+        if parcels and session.messages < most:
+            self._deliver(session, parcels)
+        elif lane.parcels or (lane.returned and not lane.wants) or others_wait or session.messages >= most:
             self._close(session)
             self._seek(lane, now)
             if self._ring and self._ring[0] is lane:
@@ -334,11 +340,11 @@ class Sessions:
             lane.idle[session] = None
             self._idle[session] = now
 
-    def _deliver(self, session, lane):
-        parcel = lane.parcels.popleft()
+    def _deliver(self, session, parcels):
+        parcel = parcels.popleft()
         most = 1 if parcel[0].owner.is_alone else min(PARCEL_RECIPIENTS, self.total - self.used + 1)
         if len(parcel) > most:
-            lane.parcels.append(parcel[most:])
+            parcels.append(parcel[most:])
             parcel = parcel[:most]
         session.flying.update(parcel)
         session.messages += 1
@@ -382,12 +388,14 @@ class Sessions:
         self._rest(lane, now)
 
     def _report_all(self, lane, report):
-        for parcel in lane.parcels:
-            self._orders.append((REPORT, parcel, report))
-        lane.parcels.clear()
+        for parcels in (lane.returned, lane.parcels):
+            for parcel in parcels:
+                self._orders.append((REPORT, parcel, report))
+            parcels.clear()
 
     def _is_unused(self, lane):
-        return not (lane.parcels or lane.connecting or lane.working or lane.is_asked or lane.is_waiting)
+        has_parcels = lane.parcels or lane.returned
+        return not (has_parcels or lane.connecting or lane.working or lane.is_asked or lane.is_waiting)
 
     def _rest(self, lane, now):
         """Forget a lane that has nothing to do any more, once what it knows is old."""
@@ -403,6 +411,15 @@ class Sessions:
     def _forget(self, lane):
         if self._lanes.get(lane.domain) is lane:  # a session that is still closing may hold on to an older one
             del self._lanes[lane.domain]
+
+
+def _return(lane, recipient):
+    """Keep a recipient for a new session, together with those of its transaction that came back before it."""
+    last, owner = lane.returned[-1] if lane.returned else None, recipient.owner
+    if last is not None and last[0].owner is owner and not owner.is_alone:
+        last.append(recipient)
+    else:
+        lane.returned.append([recipient])
 
 
 def _died(session):

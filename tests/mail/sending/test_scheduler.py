@@ -180,6 +180,72 @@ def test_unsent_is_tried_again_a_few_times():
     assert play.engine.used == 0
 
 
+def test_what_a_used_session_gives_back_is_for_a_new_one():
+    play, first, second, third = Play(2), parcel(), parcel(2), parcel()
+    play.arrive(b"x", first)
+    play.orders()
+    play.resolved(b"x", WHERE)
+    assert play.orders() == [(OPEN, 1, b"x", WHERE)]
+    play.ready(1, b"a")
+    assert play.orders() == [(DELIVER, 1, first)]
+    play.result(first[0])
+    play.arrive(b"x", list(second))
+    assert play.orders() == [(DELIVER, 1, second)]
+    play.arrive(b"x", third)
+    assert play.orders() == []  # the units of what flies are all there are
+    for recipient in second:
+        play.unsent(recipient)
+    assert play.orders() == [(OPEN, 2, b"x", WHERE)]
+    play.closed(1)
+    play.ready(2, b"a")
+    assert play.orders() == [(DELIVER, 2, second)]  # together, and before what has not been tried
+    for recipient in second:
+        play.result(recipient)
+    assert play.orders()[-1] == (DELIVER, 2, third)
+
+
+def test_a_used_session_does_not_take_what_came_back_and_makes_room_for_a_new_one():
+    play, some = Play(9), [parcel()[0] for _ in range(4)]
+    for recipient in some:
+        play.arrive(b"x", [recipient])
+    play.orders()
+    play.resolved(b"x", WHERE)
+    assert play.orders() == [(OPEN, number, b"x", WHERE) for number in (1, 2, 3, 4)]
+    play.ready(1, b"a")
+    play.ready(2, b"a")
+    for number in (3, 4):
+        play.failed(number, b"Zno more of you\n")  # two sessions at once are what the server bears
+        play.closed(number)
+    assert play.orders() == [(DELIVER, 1, [some[0]]), (DELIVER, 2, [some[1]])]
+    play.result(some[0])
+    assert play.orders() == [(DELIVER, 1, [some[2]])]
+    play.unsent(some[2])
+    assert play.orders() == []
+    play.result(some[1])
+    assert play.orders() == [(DELIVER, 2, [some[3]])]
+    play.result(some[3])
+    assert play.orders() == [(CLOSE, 2), (OPEN, 5, b"x", WHERE)]
+    play.ready(5, b"a")
+    assert play.orders() == [(DELIVER, 5, [some[2]])]
+
+
+def test_verp_recipients_that_came_back_stay_alone():
+    play, owner = Play(9), Owner()
+    owner.is_alone = True
+    first, second = parcel(1, owner), parcel(1, owner)
+    for number, some in ((1, first), (2, second)):
+        play.arrive(b"x", some)
+        if number == 1:
+            play.orders()
+            play.resolved(b"x", WHERE)
+        play.orders()
+        play.ready(number, b"a")
+        play.orders()
+    play.unsent(first[0])
+    play.unsent(second[0])
+    assert play.orders() == [(OPEN, 3, b"x", WHERE), (OPEN, 4, b"x", WHERE)]
+
+
 def test_a_session_that_ends_without_a_word_defers_what_it_had():
     play, some = Play(1), parcel()
     play.arrive(b"x", some)
