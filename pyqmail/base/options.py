@@ -10,14 +10,14 @@ has no option parsing, and `-x` is an account, a directory or an action.
 import os
 
 from pyqmail.base.failure import Failure, Usage, is_lack, reason
+from pyqmail.base.initial import initial_environment
 
 
 def _forget_coerced_locale():
     """Undo what the interpreter does to LC_CTYPE where the locale is C: the programs we run must not see it."""
     if b"LC_CTYPE" in os.environb:
         try:
-            with open("/proc/self/environ", "rb") as initial:  # what we were started with
-                given = dict(entry.split(b"=", 1) for entry in initial.read().split(b"\0") if b"=" in entry)
+            given = dict(entry.split(b"=", 1) for entry in initial_environment().split(b"\0") if b"=" in entry)
         except OSError:
             return
         if b"LC_CTYPE" not in given:

@@ -8,6 +8,7 @@ import os
 import sys
 
 from pyqmail.base.failure import Temporary
+from pyqmail.base.initial import initial_strings
 from pyqmail.base.options import Program, Rest
 from pyqmail.system.processes import execute, starter, stop_ignoring
 
@@ -58,22 +59,40 @@ def open_title(words, last):
     of that argument or may not write it: then this execs a fresh one.  Raises Temporary if that did not help either.
     """
     command = [os.fsencode(sys.executable), starter("pyreadproctitle"), *map(os.fsencode, words)]
-    with open("/proc/self/cmdline", "rb") as file:
-        started_as = file.read()
+    started_as, end = _arguments()
     try:
         if not started_as.endswith(b"\0" + b"\0".join(command[2:]) + b"\0"):
             raise PermissionError
-        memory = os.open("/proc/self/mem", os.O_RDWR | os.O_CLOEXEC)
+        write = _open_memory()
     except OSError as error:
         if started_as == b"\0".join(command) + b"\0":
             raise Temporary("unable to open /proc/self/mem", error) from None
         stop_ignoring()
         raise Temporary("unable to run pyreadproctitle", execute(command, os.environb)) from None
-    place = _end_of_arguments() - 1 - len(last)
-    return lambda text: os.pwrite(memory, text, place)
+    place = end - 1 - len(last)
+    return lambda text: write(text, place)
 
 
-def _end_of_arguments():
-    """Return the address behind the NUL of the last argument.  proc(5): field 49 of /proc/self/stat"""
-    with open("/proc/self/stat", "rb") as file:
-        return int(file.read().rpartition(b")")[2].split()[46])
+def _arguments():
+    """Return what this process was started as, and the address behind its last NUL.  Raises Temporary."""
+    try:
+        with open("/proc/self/cmdline", "rb") as file, open("/proc/self/stat", "rb") as facts:
+            return file.read(), int(facts.read().rpartition(b")")[2].split()[46])  # proc(5): field 49
+    except FileNotFoundError:
+        pass  # no /proc
+    try:
+        begin, arguments, _ = initial_strings()
+    except OSError as error:
+        raise Temporary("unable to find my arguments", error) from None
+    return arguments, begin + len(arguments)
+
+
+def _open_memory():
+    """Return a function that writes bytes to an address.  Raises OSError."""
+    try:
+        memory = os.open("/proc/self/mem", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        import ctypes  # it is there: initial_strings() had it
+
+        return lambda text, place: ctypes.memmove(place, text, len(text))
+    return lambda text, place: os.pwrite(memory, text, place)

@@ -10,7 +10,7 @@ import resource
 
 from pyqmail.base.failure import reason
 from pyqmail.system import processes
-from pyqmail.system.descriptors import log
+from pyqmail.system.descriptors import log, open_descriptors
 
 # what a scanner may have handlers for
 _HANDLED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPWR)
@@ -103,12 +103,8 @@ class Starter:
 
 def inherited_descriptors() -> list[int]:
     """Return the descriptors above 2, sorted, that a program we exec would inherit."""
-    try:
-        open_ones = sorted(map(int, os.listdir("/proc/self/fd")))
-    except OSError:
-        open_ones = range(3, 256)  # no /proc in this container
     kept = []
-    for fd in open_ones:
+    for fd in open_descriptors():
         try:
             if fd > 2 and os.get_inheritable(fd):
                 kept.append(fd)

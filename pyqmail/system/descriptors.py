@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import resource
 
 
 def write_all(fd: int, data: bytes) -> None:
@@ -59,9 +60,17 @@ def move(source: int, target: int) -> None:
     os.close(source)
 
 
+def open_descriptors() -> list[int]:
+    """Return every number that is an open descriptor, sorted; without a /proc that can be read, some that are not too."""
+    try:
+        return sorted(map(int, os.listdir("/proc/self/fd")))
+    except OSError:
+        return list(range(resource.getrlimit(resource.RLIMIT_NOFILE)[0]))
+
+
 def close_from(lowest: int) -> None:
     """Close every descriptor from lowest up."""
-    os.closerange(lowest, max(map(int, os.listdir("/proc/self/fd"))) + 1)
+    os.closerange(lowest, open_descriptors()[-1] + 1)
 
 
 def arrange(wanted: dict[int, int]) -> None:
@@ -83,9 +92,9 @@ def arrange(wanted: dict[int, int]) -> None:
 
 def keep_from_children(lowest: int) -> None:
     """Make every descriptor from lowest up close-on-exec: what we inherited is not for the programs we start."""
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) >= lowest:
+    for fd in open_descriptors():
+        if fd >= lowest:
             try:
-                os.set_inheritable(int(name), False)
+                os.set_inheritable(fd, False)
             except OSError:
-                pass  # the one that listed them
+                pass  # the one that listed them, or none

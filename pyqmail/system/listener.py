@@ -26,6 +26,7 @@ FINAL = (errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EOPNOTSUPP)
 _FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 _LONGEST_PATH_BYTES = 107
 _LOCK_SECONDS = 1.0
+_PID_MAX_LIMIT = 1 << 22  # of every kernel, include/linux/threads.h
 
 
 def listen(ip: str, port: int, backlog: int, is_dual: bool = False, scope: int = 0) -> socket.socket:
@@ -156,5 +157,8 @@ def _is_left_over(path):
 
 def first_session_number() -> int:
     """Return the smallest number that is never a process's."""
-    with open("/proc/sys/kernel/pid_max", "rb") as file:
-        return int(file.read()) + 1
+    try:
+        with open("/proc/sys/kernel/pid_max", "rb") as file:
+            return int(file.read()) + 1
+    except FileNotFoundError:
+        return _PID_MAX_LIMIT + 1  # a /proc without sys, or none

@@ -36,12 +36,15 @@ class Meter:
 
     def _table(self):
         processes, children = {}, {}
-        for process in self._psutil.process_iter():
-            try:
-                children.setdefault(process.ppid(), []).append(process.pid)
-                processes[process.pid] = process
-            except self._psutil.NoSuchProcess:
-                pass
+        try:
+            for process in self._psutil.process_iter():
+                try:
+                    children.setdefault(process.ppid(), []).append(process.pid)
+                    processes[process.pid] = process
+                except self._psutil.NoSuchProcess:
+                    pass
+        except (OSError, IndexError):
+            return {}, {}  # no /proc, or one that tells too little
         return processes, children
 
     def _measure(self, tree, seen):
@@ -70,11 +73,15 @@ class Meter:
             began = root.create_time()
         except self._psutil.Error:
             return None
+        except OSError:
+            began = None  # a /proc that tells too little: known from the second look on
         key, now = (root.pid, began), time.monotonic()
         seen[key] = seconds, now
         if key in self._before:
             seconds_before, moment = self._before[key]
             seconds, passed = seconds - seconds_before, now - moment
+        elif began is None:
+            return None
         else:
             passed = time.time() - began
         return 100 * max(0.0, seconds) / max(passed, 0.01)

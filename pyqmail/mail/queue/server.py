@@ -17,7 +17,7 @@ from pyqmail.protocol import queue_wire
 from pyqmail.protocol.envelope import BadEnvelope, stored_part
 from pyqmail.protocol.queue_wire import ANSWER
 from pyqmail.system.credentials import peer_credentials
-from pyqmail.system.descriptors import log
+from pyqmail.system.descriptors import log, open_descriptors
 from pyqmail.system.loop import READ
 from pyqmail.system.processes import exit_code, fork
 
@@ -324,7 +324,7 @@ def most_connections(descriptor_limit: int) -> int:
 
 def _keep_only(kept):
     """Close every other descriptor: a copy that waits must hold neither a client's connection nor the lock."""
-    for fd in map(int, os.listdir("/proc/self/fd")):
+    for fd in open_descriptors():
         if fd not in kept:
             try:
                 os.close(fd)
