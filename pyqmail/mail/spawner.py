@@ -8,11 +8,17 @@ and a text.  Source: spawn.c of qmail; reference qmail-core.md section 5.3
 import os
 import stat
 
+from pyqmail.base.backoff import Backoff
+from pyqmail.base.failure import reason
 from pyqmail.base.numbers import is_number
 from pyqmail.protocol import native, spawn_stock
+from pyqmail.system.descriptors import log
 from pyqmail.system.loop import READ, WRITE
+from pyqmail.system.retrying import write_surely
 
 PATH_LIMIT = 100  # its NUL included
+ORDERS_BYTES = 262144
+MAX_READ_TRIES = 12  # about a minute
 REPORT_LIMIT, REPORT_KEPT, REPORT_CUT = 3000, 2966, b"\nError report too long, sorry.\n"
 
 TOO_BIG = b"ZInternal error: delnum too big. (#4.3.5)\n"
@@ -141,17 +147,15 @@ class Spawner:
 
     def __init__(self, loop, dialect, limit, messages, deliver, orders_fd=0, reports_fd=1) -> None:
         self._loop, self._dialect, self._limit, self._messages = loop, dialect, limit, messages
-        self._deliver, self._orders_fd = deliver, orders_fd
+        self._deliver = deliver
+        self._orders = Orders(loop, orders_fd, self._received)
         self._reports = Reports(loop, reports_fd)
         self._running, self._ended, self.malformed = set(), False, False
 
     def start(self) -> None:
         """Say how many deliveries may run, and begin to listen."""
         self._reports.put(self._dialect.hello(self._limit))
-        try:
-            self._loop.watch(self._orders_fd, READ, lambda _: self._read())
-        except PermissionError:  # a file or /dev/null, which epoll does not take
-            self._loop.soon(self._read_whole)
+        self._orders.listen()
 
     def report(self, number: int, text: bytes) -> None:
         """Report how a delivery ended; its number may be used again."""
@@ -159,23 +163,16 @@ class Spawner:
         self._reports.put(self._dialect.report(number, text))
         self._stop_if_done()
 
-    def _read_whole(self):
-        while not self._ended:
-            self._read()
-
-    def _read(self):
+    def _received(self, data):
         try:
-            data = os.read(self._orders_fd, 262144)
             orders = self._dialect.receive(data)
-        except BlockingIOError:
-            return
-        except (OSError, ValueError) as trouble:
-            self.malformed = isinstance(trouble, ValueError)
+        except ValueError:
+            self.malformed = True
+            self._orders.stop()
             data, orders = b"", []
         for order in orders:
             self._take(Order(*order))
         if not data:
-            self._loop.forget(self._orders_fd)
             self._ended = True
             self._stop_if_done()
 
@@ -200,11 +197,71 @@ class Spawner:
             self._loop.stop()
 
 
+class Orders:
+    """Reads what the queue manager writes: received(data), and received(b"") once at the end.
+
+    An error of the descriptor is no end: the read is made again, after growing pauses, and only one that
+    lasts MAX_READ_TRIES counts as the end.
+    """
+
+    def __init__(self, loop, fd, received) -> None:
+        self._loop, self._fd, self._received = loop, fd, received
+        self._backoff, self._is_file, self._has_ended = Backoff(), False, False
+
+    def listen(self) -> None:
+        if self._has_ended:
+            return
+        try:
+            self._loop.watch(self._fd, READ, lambda _: self._read())
+        except PermissionError:  # a file or /dev/null, which epoll does not take
+            self._is_file = True
+            self._loop.soon(self._read)
+        except OSError as error:
+            self._try_later(error)
+
+    def stop(self) -> None:
+        """Read nothing more."""
+        self._has_ended = True
+        self._loop.forget(self._fd)
+
+    def _read(self):
+        if self._has_ended:
+            return
+        try:
+            data = os.read(self._fd, ORDERS_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._try_later(error)
+            return
+        self._backoff.reset()
+        if not data:
+            self.stop()
+        self._received(data)
+        if self._is_file:
+            self._loop.soon(self._read)
+
+    def _try_later(self, error):
+        self._loop.forget(self._fd)
+        pause = self._backoff.next_seconds()
+        if self._backoff.tries > MAX_READ_TRIES:
+            self.stop()
+            self._received(b"")
+            return
+        if self._backoff.tries == 1:
+            warn_again("read orders", error)
+        self._loop.after(pause, self.listen)
+
+
 class Reports:
-    """Writes reports, all of one turn at once, without ever holding up the loop.  A reader that has gone is ignored."""
+    """Writes reports, all of one turn at once, without ever holding up the loop.
+
+    A reader that has gone (EPIPE) is ignored.  Any other error says nothing about the reader, who waits: nothing is
+    dropped, and it is written after growing pauses.
+    """
 
     def __init__(self, loop, fd) -> None:
-        self._loop, self._fd = loop, fd
+        self._loop, self._fd, self._backoff = loop, fd, Backoff(max_seconds=5.0)
         self._pieces, self._waiting, self._gone = [], False, False
         os.set_blocking(fd, False)
 
@@ -217,11 +274,20 @@ class Reports:
             self._loop.soon(self._flush)
 
     def finish(self) -> None:
-        """Write what is left, however long the reader takes."""
+        """Write what is left, however long the reader takes.
+
+        If that cannot be done we end all the same: the queue manager makes the deliveries again that it got no report of.
+        """
         os.set_blocking(self._fd, True)
         self._loop.forget(self._fd)
-        while self._pieces:
-            self._flush()
+        data, self._pieces = b"".join(self._pieces), []
+        try:
+            write_surely(self._fd, data)
+        except BrokenPipeError:
+            self._gone = True
+        except OSError as error:
+            self._gone = True
+            log(f"qmail-spawn: fatal: unable to write reports: {reason(error)}")
 
     def _flush(self):
         self._waiting = False
@@ -229,13 +295,38 @@ class Reports:
         try:
             while data:
                 data = data[os.write(self._fd, data) :]
+                self._backoff.reset()
         except BlockingIOError:
-            self._pieces, self._waiting = [data], True
-            self._loop.watch(self._fd, WRITE, lambda _: self._flush())
+            self._keep(data)
+            self._wait_for_reader()
             return
-        except OSError:
+        except BrokenPipeError:
             self._gone = True
+        except OSError as error:
+            self._keep(data)
+            self._try_later(error)
+            return
         self._loop.forget(self._fd)
+
+    def _keep(self, data):
+        self._pieces, self._waiting = [data], True
+
+    def _wait_for_reader(self):
+        try:
+            self._loop.watch(self._fd, WRITE, lambda _: self._flush())
+        except OSError as error:
+            self._try_later(error)
+
+    def _try_later(self, error):
+        self._loop.forget(self._fd)
+        if not self._backoff.tries:
+            warn_again("write reports", error)
+        self._loop.after(self._backoff.next_seconds(), self._flush)
+
+
+def warn_again(what: str, error: OSError) -> None:
+    """Say in the log that something is tried again: once for each time it begins to fail."""
+    log(f"qmail-spawn: warning: unable to {what}, trying again: {reason(error)}")
 
 
 class Collected:

@@ -12,8 +12,8 @@ import time
 
 from pyqmail.base.options import Program
 from pyqmail.protocol.clean_wire import BAD, DONE, FAILED, Commands
-from pyqmail.system.descriptors import write_all
 from pyqmail.system.home import count_split, find_home
+from pyqmail.system.retrying import retried, write_surely
 
 PROGRAM = Program(
     name="pyclean",
@@ -40,7 +40,7 @@ def clean(call) -> int:
     except OSError:
         return 111
     commands, until_sweep, turn = Commands(), 0, None
-    while data := os.read(0, 65536):
+    while data := retried(os.read, 0, 65536):
         if turn is None:
             turn = wait_for_turn()
         answers = []
@@ -50,7 +50,7 @@ def clean(call) -> int:
             until_sweep = (until_sweep or SWEEP_EVERY) - 1
             answers.append(obey(command, split))
         try:
-            write_all(1, b"".join(answers))
+            write_surely(1, b"".join(answers))
         except OSError:
             return 100
     return 0

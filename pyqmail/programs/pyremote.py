@@ -26,10 +26,10 @@ from pyqmail.mail.remote.tcpto import Timeouts
 from pyqmail.mail.remote.transmission import Died, Message, Transmission
 from pyqmail.protocol import resolve_wire, smtp_report
 from pyqmail.system.controls import Controls
-from pyqmail.system.descriptors import write_all
 from pyqmail.system.driver import BlockingDriver, drive
 from pyqmail.system.home import find_home
 from pyqmail.system.loop import TimedOut
+from pyqmail.system.retrying import write_surely
 
 PROGRAM = Program(
     name="pyremote",
@@ -66,7 +66,7 @@ def deliver(call) -> int:
         records = report(words, call.environ)
     except MemoryError:
         records = [smtp_report.OUT_OF_MEMORY]
-    write_all(1, b"".join(record + b"\0" for record in records))
+    write_surely(1, b"".join(record + b"\0" for record in records))
     return 0
 
 

@@ -6,6 +6,9 @@ The wire's framing is given as codec: pack(kind, number, body) and Unpacker().re
 import os
 import select
 
+from pyqmail.base.backoff import Backoff
+
+MAX_READ_TRIES = 12  # about a minute
 _PIECE = 262144
 
 
@@ -26,6 +29,7 @@ class _Server:
         self._unpacker = codec.Unpacker()
         self._questions, self._tasks, self._pieces = [], set(), []
         self._is_listening = self._is_writing = self._has_ended = False
+        self._reading, self._writing = Backoff(), Backoff(max_seconds=5.0)
 
     async def run(self):
         import asyncio
@@ -41,9 +45,26 @@ class _Server:
         return outcome
 
     def _listen(self, wanted):
-        if wanted != self._is_listening:
-            self._is_listening = wanted
-            self._loop.add_reader(self._in, self._read) if wanted else self._loop.remove_reader(self._in)
+        if wanted == self._is_listening:
+            return
+        self._is_listening = wanted
+        if not wanted:
+            self._loop.remove_reader(self._in)
+            return
+        try:
+            self._loop.add_reader(self._in, self._read)
+        except OSError:
+            self._read_later()
+
+    def _read_later(self):
+        """An error of the descriptor is no end: listen again after a pause, unless it lasts."""
+        self._loop.remove_reader(self._in)  # still counted as listening: nobody else begins again meanwhile
+        self._loop.call_later(self._reading.next_seconds(), self._listen_again)
+
+    def _listen_again(self):
+        if self._is_listening:
+            self._is_listening = False
+            self._listen(True)
 
     def _read(self):
         try:
@@ -52,10 +73,14 @@ class _Server:
         except BlockingIOError:
             return
         except OSError:
+            if self._reading.tries < MAX_READ_TRIES:
+                self._read_later()
+                return
             data = b""
         except ValueError:
             self._finish(False)
             return
+        self._reading.reset()
         if not data:
             self._has_ended = True
             self._listen(False)
@@ -97,16 +122,32 @@ class _Server:
         try:
             while data:
                 data = data[os.write(self._out, data) :]
+                self._writing.reset()
         except BlockingIOError:
             self._pieces = [data]
-            self._loop.add_writer(self._out, self._write)
+            self._wait_for_reader()
+            return
+        except BrokenPipeError:  # nobody reads answers any more
+            self._finish(True)
             return
         except OSError:
-            self._finish(True)
+            self._pieces = [data]
+            self._write_later()
             return
         self._loop.remove_writer(self._out)
         self._is_writing = False
         self._pump()
+
+    def _wait_for_reader(self):
+        try:
+            self._loop.add_writer(self._out, self._write)
+        except OSError:
+            self._write_later()
+
+    def _write_later(self):
+        """What was not taken for any other reason than a full pipe is written again after a pause, never dropped."""
+        self._loop.remove_writer(self._out)
+        self._loop.call_later(self._writing.next_seconds(), self._write)
 
     def _is_unread(self):
         poll = select.poll()

@@ -18,9 +18,10 @@ from pyqmail.mail.queue.queueing import Queueing
 from pyqmail.mail.spawner import Collected
 from pyqmail.protocol import local_wire
 from pyqmail.system.channel import receive_with
-from pyqmail.system.descriptors import arrange, write_all
+from pyqmail.system.descriptors import arrange
 from pyqmail.system.driver import BlockingDriver
 from pyqmail.system.processes import exit_code, spawn
+from pyqmail.system.retrying import retried, write_surely
 
 SOCKET = 3
 
@@ -107,7 +108,7 @@ def run_getpw(program: str, local: bytes, environ) -> bytes:
     finally:
         os.close(theirs)
     fields = b""
-    while len(fields) < local_wire.PACKET_LIMIT - 100 and (piece := os.read(ours, 4096)):
+    while len(fields) < local_wire.PACKET_LIMIT - 100 and (piece := retried(os.read, ours, 4096)):
         fields += piece
     os.close(ours)
     code = exit_code(os.waitpid(pid, 0)[1])
@@ -127,16 +128,16 @@ class Output:
             self._own.add(text)
             return
         try:
-            write_all(self._pipe, text)
+            write_surely(self._pipe, text)
         except OSError:
-            pass
+            pass  # what was delivered is delivered, whoever hears of it
 
     complain = say
 
     def descriptors(self) -> tuple[int, int]:
         if self._pipe is None:
-            self._sock.send(local_wire.pack(local_wire.NEED))
-            packet, descriptors = receive_with(self._sock, local_wire.PACKET_LIMIT, 1)
+            retried(self._sock.send, local_wire.pack(local_wire.NEED))
+            packet, descriptors = retried(receive_with, self._sock, local_wire.PACKET_LIMIT, 1)
             if not packet or local_wire.unpack(packet)[0] != local_wire.OUTPUT:
                 os._exit(111)  # the spawner has gone: nobody will hear what comes of this
             own = self._own.text
@@ -156,7 +157,7 @@ class Output:
 def _serve(expected, work):
     sock = socket.socket(fileno=SOCKET)
     while True:
-        packet, descriptors = receive_with(sock, local_wire.PACKET_LIMIT, 1)
+        packet, descriptors = retried(receive_with, sock, local_wire.PACKET_LIMIT, 1)
         if not packet:
             return 0
         kind, body = local_wire.unpack(packet)
@@ -165,7 +166,7 @@ def _serve(expected, work):
         answer = work(sock, body, descriptors)
         for fd in descriptors:
             os.close(fd)
-        sock.send(answer)
+        retried(sock.send, answer)  # not to be lost: what it says is done would be done again
 
 
 def _find(local):

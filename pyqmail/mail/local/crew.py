@@ -2,6 +2,9 @@
 
 A few are started as soon as all are busy, more only after a task has waited a moment.  What has been idle for a
 few seconds is dismissed.  What a worker does in its process is in child.py.
+
+That no worker can be had (no memory, no descriptor, no process), or one cannot be told its task, is no fault of the task: all
+wait, each time longer, and only after MAX_TRIES in a row everything that waits is deferred.
 """
 
 import collections
@@ -10,8 +13,9 @@ import signal
 import socket
 import time
 
+from pyqmail.base.backoff import Backoff
 from pyqmail.mail.local import child
-from pyqmail.mail.spawner import NO_FORK
+from pyqmail.mail.spawner import NO_FORK, NO_PIPE, warn_again
 from pyqmail.protocol import local_wire
 from pyqmail.protocol.frames import Malformed
 from pyqmail.system.channel import send_with
@@ -20,6 +24,7 @@ from pyqmail.system.processes import exit_code, fork
 
 IDLE_SECONDS = 3.0
 PATIENCE_SECONDS = 0.02  # how long a task waits for a busy worker before more are started
+MAX_TRIES = 10  # about fifteen seconds
 AT_ONCE = 2 * (os.cpu_count() or 1)  # workers of one user that are started without waiting: their fsyncs overlap
 
 
@@ -33,6 +38,7 @@ class Crew:
         self._deliveries, self._loop, self._key, self._work = deliveries, deliveries.loop, key, work
         self._workers, self._idle, self._waiting, self._timer = set(), [], collections.deque(), None
         self._sweeper = None
+        self._backoff, self._pause = Backoff(0.02, 5.0), None
 
     def submit(self, task) -> None:
         self._waiting.append(task)
@@ -46,9 +52,12 @@ class Crew:
 
     def idle(self, worker) -> None:
         """A worker has nothing to do any more."""
-        if self._waiting:
+        if self._waiting and self._pause is None:
             self._give(worker)
-            return
+        else:
+            self._keep(worker)
+
+    def _keep(self, worker):
         worker.idle_since = time.monotonic()
         self._idle.append(worker)
         if self._sweeper is None:
@@ -65,24 +74,48 @@ class Crew:
             self._deliveries.forget_crew(self._key)
 
     def _assign(self):
-        while self._waiting and self._idle:
+        while self._waiting and self._idle and self._pause is None:
             self._give(self._idle.pop())
-        while self._waiting and len(self._workers) < min(AT_ONCE, self._deliveries.most):
+        if self._pause is not None:
+            return
+        while self._waiting and self._pause is None and len(self._workers) < min(AT_ONCE, self._deliveries.most):
             if not self._enlarge():
                 return
-        if self._waiting and self._timer is None and len(self._workers) < self._deliveries.most:
+        if self._waiting and self._timer is None and self._pause is None and len(self._workers) < self._deliveries.most:
             self._timer = self._loop.after(PATIENCE_SECONDS, self._reinforce)
 
     def _give(self, worker):
         task = self._waiting.popleft()
-        if not worker.take(task):
-            self._waiting.appendleft(task)  # the worker has just died; the next to come takes it
+        try:
+            worker.take(task)
+        except OSError as error:
+            self._waiting.appendleft(task)
+            if worker.is_there:
+                self._keep(worker)
+            self._try_later("reach a worker", error, NO_PIPE)
+        else:
+            self._backoff.reset()
+
+    def _try_later(self, what, error, report):
+        if not self._backoff.tries:
+            warn_again(what, error)
+        pause = self._backoff.next_seconds()
+        if self._backoff.tries >= MAX_TRIES:
+            self._backoff.reset()
+            while self._waiting:
+                self._waiting.popleft().refuse(report)
+        elif self._pause is None:
+            self._pause = self._loop.after(pause, self._go_on)
+
+    def _go_on(self):
+        self._pause = None
+        self._assign()
 
     def _reinforce(self):
         """Orders have waited: start as many workers again as there are, if so many are needed."""
         self._timer = None
         for _ in range(min(len(self._waiting), len(self._workers) or 1, self._deliveries.most - len(self._workers))):
-            if not self._waiting or not self._enlarge():
+            if not self._waiting or self._pause is not None or not self._enlarge():
                 return
         self._assign()
 
@@ -90,10 +123,9 @@ class Crew:
         """Start a worker and give it the first task; False if that cannot be had now."""
         try:
             worker = Worker(self._deliveries, self, self._work)
-        except OSError:
+        except OSError as error:
             if not self._workers:
-                while self._waiting:
-                    self._waiting.popleft().refuse(NO_FORK)
+                self._try_later("start a worker", error, NO_FORK)
             return False
         self._workers.add(worker)
         self._give(worker)
@@ -116,7 +148,7 @@ class Worker:
 
     def __init__(self, deliveries, crew, work) -> None:
         self._loop, self._crew, self._task, self.idle_since = deliveries.loop, crew, None, 0.0
-        self._has_ended = False
+        self._has_ended, self._sock, self._listening = False, None, Backoff()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             self.pid = fork_watched(self._loop, lambda: self._become(deliveries, theirs.fileno(), work), self._exited)
@@ -127,24 +159,49 @@ class Worker:
             theirs.close()
         ours.setblocking(False)
         self._sock = ours
-        self._loop.watch(ours.fileno(), READ, lambda _: self._receive())
+        try:
+            self._listen()
+        except OSError:
+            self.kill()
+            raise
 
-    def take(self, task) -> bool:
-        """Begin a task; False if the worker is no longer there."""
+    @property
+    def is_there(self) -> bool:
+        return self._sock is not None
+
+    def take(self, task) -> None:
+        """Begin a task.  Raises OSError if the worker could not be told; if it is no longer there, it is given up."""
         self._task = task
         try:
             task.begin(self)
-        except OSError:
+        except OSError as error:
             self._task = None
-            self.kill()
-            return False
-        return True
+            if isinstance(error, (BrokenPipeError, ConnectionResetError)):
+                self.kill()
+            raise
 
     def send(self, packet, descriptors=()) -> None:
         """Raises OSError."""
         if self._sock is None:
             raise BrokenPipeError
         send_with(self._sock, packet, descriptors)
+
+    def _listen(self):
+        if self._sock is not None:
+            self._loop.watch(self._sock.fileno(), READ, lambda _: self._receive())
+
+    def _listen_later(self, error):
+        """What it said could not be read for a passing reason: it is still there, and so is what it said."""
+        if not self._listening.tries:
+            warn_again("hear a worker", error)
+        self._loop.forget(self._sock.fileno())
+        self._loop.after(self._listening.next_seconds(), self._listen_again)
+
+    def _listen_again(self):
+        try:
+            self._listen()
+        except OSError as error:
+            self._listen_later(error)
 
     def dismiss(self) -> None:
         """Let it end: it reads the end of its socket."""
@@ -167,6 +224,7 @@ class Worker:
         while self._sock is not None:
             try:
                 packet = self._sock.recv(local_wire.PACKET_LIMIT)
+                self._listening.reset()
                 if not packet:
                     self.dismiss()
                     return
@@ -178,8 +236,11 @@ class Worker:
                     self._crew.idle(self)
             except BlockingIOError:
                 return
-            except (OSError, Malformed):
+            except (BrokenPipeError, ConnectionResetError, Malformed):
                 self.kill()
+            except OSError as error:
+                self._listen_later(error)
+                return
 
     def _exited(self, status):
         self._has_ended = True

@@ -17,6 +17,7 @@ from pyqmail.mail.local import dotqmail, maildir, mbox
 from pyqmail.protocol.envelope import format_envelope
 from pyqmail.system.descriptors import read_all
 from pyqmail.system.processes import exit_code, spawn
+from pyqmail.system.retrying import write_surely
 
 BLOCK_BYTES = 65536
 SHELL = b"/bin/sh"
@@ -356,7 +357,7 @@ class Standard:
 
 def _write(fd, text):
     try:
-        os.write(fd, text)
+        write_surely(fd, text)
     except OSError:
         pass  # what was delivered is delivered, whoever hears of it
 

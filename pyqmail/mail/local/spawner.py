@@ -7,6 +7,7 @@ delivery is a process that becomes pylocal, as with the original.
 
 import os
 
+from pyqmail.base.backoff import Backoff
 from pyqmail.base.failure import is_temporary
 from pyqmail.mail.local import child, users
 from pyqmail.mail.local.crew import Crew, fork_watched
@@ -203,6 +204,7 @@ class Delivering:
     def __init__(self, deliveries, order) -> None:
         self._deliveries, self._order = deliveries, order
         self._collected, self._pipe, self._code, self._has_ended = Collected(), None, None, False
+        self._reading = Backoff()
 
     def refuse(self, report) -> None:
         if self._order.message is not None:
@@ -211,10 +213,15 @@ class Delivering:
 
     def _make_pipe(self):
         """Return the end to write to.  Raises OSError."""
-        self._pipe, theirs = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(self._pipe, False)
-        os.set_blocking(theirs, True)
-        self._deliveries.loop.watch(self._pipe, READ, lambda _: self._read())
+        ours, theirs = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(ours, False)
+        try:
+            self._deliveries.loop.watch(ours, READ, lambda _: self._read())
+        except OSError:
+            os.close(ours)
+            os.close(theirs)
+            raise
+        self._pipe = ours
         return theirs
 
     def _close_message(self):
@@ -232,12 +239,27 @@ class Delivering:
         except BlockingIOError:
             return
         except OSError:
-            data = b""
+            self._read_later()
+            return
+        self._reading.reset()
         self._collected.add(data)
         if not data:
             self._close_pipe()
             if self._has_ended:
                 self._ended(self._code)
+
+    def _read_later(self):
+        """What it wrote is still there: a program must not be cut off for an error of ours."""
+        self._deliveries.loop.forget(self._pipe)
+        self._deliveries.loop.after(self._reading.next_seconds(), self._listen)
+
+    def _listen(self):
+        if self._pipe is None:
+            return
+        try:
+            self._deliveries.loop.watch(self._pipe, READ, lambda _: self._read())
+        except OSError:
+            self._read_later()
 
     def _close_pipe(self):
         self._deliveries.loop.forget(self._pipe)
@@ -272,14 +294,23 @@ class Handed(Delivering):
 
     def _give_pipe(self, worker):
         try:
-            theirs = self._make_pipe()
+            theirs = (self._make_pipe(),)
         except OSError:
-            worker.send(local_wire.pack(local_wire.OUTPUT))
-            return
+            theirs = ()
+        self._send_pipe(worker, theirs, Backoff(0.02, 5.0))
+
+    def _send_pipe(self, worker, theirs, backoff):
+        """The delivery stands still until it has somewhere to write: told again until it could be, or the worker ends."""
         try:
-            worker.send(local_wire.pack(local_wire.OUTPUT), (theirs,))
-        finally:
-            os.close(theirs)
+            if worker.is_there:
+                worker.send(local_wire.pack(local_wire.OUTPUT), theirs)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # its end is noticed by itself
+        except OSError:
+            self._deliveries.loop.after(backoff.next_seconds(), lambda: self._send_pipe(worker, theirs, backoff))
+            return
+        for fd in theirs:
+            os.close(fd)
 
 
 class Executed(Delivering):

@@ -14,7 +14,7 @@ from pyqmail.base.literals import literal_address
 from pyqmail.mail.remote.agent import run_agent
 from pyqmail.mail.remote.exchangers import NO_CONNECTION
 from pyqmail.mail.remote.transmission import Died, Message, Transmission
-from pyqmail.mail.spawner import Refused, Reports, check_path, check_recipient
+from pyqmail.mail.spawner import Orders, Refused, Reports, check_path, check_recipient
 from pyqmail.protocol import native
 from pyqmail.protocol.native import strings
 from pyqmail.protocol.smtp_report import (
@@ -27,10 +27,9 @@ from pyqmail.protocol.smtp_report import (
     refused,
 )
 from pyqmail.system.channel import Gone
-from pyqmail.system.loop import READ, Promise, TimedOut
+from pyqmail.system.loop import Promise, TimedOut
 
 FAREWELL_SECONDS = 2.0  # a server counts a connection until it is gone, but we do not wait longer
-ORDERS_BYTES = 262144
 _OUT_OF_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -99,37 +98,33 @@ class Sessions:
 
     def __init__(self, loop, driver, messages, controls, limit, agent=None, environ=None, orders_fd=0, reports_fd=1):
         self._loop, self._driver, self._messages, self._controls = loop, driver, messages, controls
-        self._limit, self._agent, self._environ, self._orders_fd = limit, agent, environ, orders_fd
-        self._reports, self._unpacker = Reports(loop, reports_fd), native.Unpacker()
+        self._limit, self._agent, self._environ = limit, agent, environ
+        os.set_blocking(orders_fd, False)
+        self._orders, self._reports = Orders(loop, orders_fd, self._received), Reports(loop, reports_fd)
+        self._unpacker = native.Unpacker()
         self._sessions = {}
         self._ended = self.malformed = False
 
     def start(self) -> None:
         """Say how many sessions may be open, and begin to listen."""
         self._put(native.HELLO, self._limit)
-        os.set_blocking(self._orders_fd, False)
-        self._loop.watch(self._orders_fd, READ, lambda _: self._read())
+        self._orders.listen()
 
     def _put(self, kind, number, *texts):
         self._reports.put(native.pack(kind, number, strings(*texts)))
 
-    def _read(self):
+    def _received(self, data):
         try:
-            data = os.read(self._orders_fd, ORDERS_BYTES)
             for kind, number, body in self._unpacker.receive(data):
                 self._take(kind, number, body)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
         except native.Malformed:
+            self._orders.stop()
             data, self.malformed = b"", True
         if not data:
             self._end()
 
     def _end(self):
         """Finish what is in flight, give up what has no mail."""
-        self._loop.forget(self._orders_fd)
         self._ended = True
         for session in list(self._sessions.values()):
             session.is_closing = True
