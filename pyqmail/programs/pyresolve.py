@@ -3,20 +3,27 @@
 Reads questions from descriptor 0 and writes answers to descriptor 1: a domain's mail exchangers with their
 addresses, a host's addresses, an address's name, a name's texts.  Equal questions are asked once; an
 answer is remembered for as long as DNS says, at least a minute and at most a day; a failure that may pass is not.
+At most 64 MB of answers are remembered, or a quarter of what softlimit leaves; who was asked for longest ago goes first.
+
+Of a domain's exchangers the best 64 count.  An answer of more than 4096 records is a failure that may pass, and a line on
+descriptor 2 says about what.
 
 Servers are those of /etc/resolv.conf.  Ends when the questions end.
 """
 
+import errno
 import os
+import resource
 import signal
 
-from pyqmail.base.failure import Temporary
+from pyqmail.base.failure import Temporary, reason
 from pyqmail.base.options import Program
 from pyqmail.protocol import resolve_wire
-from pyqmail.protocol.resolve_wire import FOUND, NO_HOST, NO_RECORD, SOFT, split_strings, strings
+from pyqmail.protocol.resolve_wire import FOUND, NO_HOST, NO_RECORD, SOFT, UNABLE, split_strings, strings
 from pyqmail.system import resolver
 from pyqmail.system.answering import serve
 from pyqmail.system.ceilings import raise_descriptor_limit
+from pyqmail.system.descriptors import log
 
 PROGRAM = Program(
     name="pyresolve",
@@ -37,10 +44,22 @@ def main(argv: list[str]) -> int:
 def resolve(call) -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     most = max(1, min(MOST_QUESTIONS, (raise_descriptor_limit()[0] - FILES_BESIDE) // FILES_FOR_QUESTION))
-    known = resolver.AsyncResolver(dict(call.environ), on_the_wire=most)
+    known = resolver.AsyncResolver(
+        dict(call.environ), on_the_wire=most, remembered_bytes=remembered_bytes(), complain=complain
+    )
     if not serve(0, 1, resolve_wire, lambda kind, body: answer(known, kind, body), most):
         raise Temporary("nonsense on descriptor 0")
     return 0
+
+
+def remembered_bytes() -> int:
+    """Return how many bytes of answers we may keep: a part of what the limits leave us."""
+    found = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_DATA, resource.RLIMIT_AS)]
+    return min([resolver.REMEMBERED_BYTES, *(limit // 4 for limit in found if limit != resource.RLIM_INFINITY)])
+
+
+def complain(line: str) -> None:
+    log(f"{PROGRAM.name}: warning: {line}")
 
 
 async def answer(known, kind: int, body: bytes) -> tuple[int, bytes]:
@@ -59,8 +78,13 @@ async def answer(known, kind: int, body: bytes) -> tuple[int, bytes]:
             return FOUND, b"" if found is None else strings(found)
         if kind == resolve_wire.TEXT:
             return FOUND, strings(await known.text(name))
-    except resolver.Soft as reason:
-        return SOFT, strings(os.fsencode(str(reason)))
+    except MemoryError:
+        known.forget()
+        return UNABLE, strings(reason(errno.ENOMEM).encode())
+    except resolver.Lack as lack:
+        return UNABLE, strings(os.fsencode(str(lack)))
+    except resolver.Soft as soft:
+        return SOFT, strings(os.fsencode(str(soft)))
     except resolver.NoHost:
         return NO_HOST, b""
     except resolver.NoRecord:

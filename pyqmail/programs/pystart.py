@@ -8,8 +8,8 @@ native dialect: as many remote session processes as --sessions says, and a resol
 is executed through PATH, `pylspawn`, `pyrspawn`, `pyclean`, `pysend`, on the pipes of the original and with one
 byte for a delivery.
 
-Started by root, the logger runs as qmaill, the queue manager as qmails, the remote spawner and the resolver as
-qmailr, the cleaner as qmailq; the local spawner stays root, to become each user.  In a private home, and when
+Started by root, the logger runs as qmaill, the queue manager as qmails, the remote spawner as qmailr,
+the resolver as qmailr in the group nofiles alone, the cleaner as qmailq; the local spawner stays root, to become each user.  In a private home, and when
 started by anybody else, everything runs as that one user.
 """
 
@@ -56,6 +56,7 @@ PROGRAM = Program(
     see=["pysend(8)", "pylspawn(8)", "pyrspawn(8)", "pyclean(8)", "pyresolve(8)"],
 )
 
+RESOLVER = "qmailr:nofiles"  # it reads what strangers' name servers write, and needs no file of ours
 LOG, COMMANDS, REPORTS = 0, 0, 1  # pysend writes its log to 0; its peers read 0 and write 1
 
 
@@ -89,7 +90,7 @@ def native_parts(call):
     """Return (command line, user) of each part, in the order of pysend's pairs of descriptors."""
     sessions = [(["pyrspawn", "--native"], "qmailr")] * call.sessions
     local = (["pylspawn", "--native", call.delivery], "root")
-    return [local, sessions[0], (["pyclean"], "qmailq"), (["pyresolve"], "qmailr"), *sessions[1:]]
+    return [local, sessions[0], (["pyclean"], "qmailq"), (["pyresolve"], RESOLVER), *sessions[1:]]
 
 
 def classic_parts(call):
@@ -114,7 +115,11 @@ class Identities:
             os.setgroups([self._qmail])
             os.setgid(self._qmail)
             return
-        gid = self._nofiles if user == "qmaill" else self._qmail
+        user, _, group = user.partition(":")
+        gid = self._nofiles if user == "qmaill" or group == "nofiles" else self._qmail
+        if group:
+            drop_to(self._uids[user], gid)  # no group besides, whatever the system gives to that user
+            return
         drop_to(self._uids[user], gid, supplementary_groups(user, gid) if user == "qmailr" else [gid])
 
 

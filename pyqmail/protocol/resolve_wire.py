@@ -10,6 +10,7 @@ Bodies are NUL-ended strings (frames.strings); numbers in them are decimal.
     FOUND     16 server   EXCHANGERS: for each address: preference, host, address, in the order to try
                           ADDRESSES: address ...;  NAME: name, or nothing if there is no record;  TEXT: one string
     SOFT      17 server   reason: a server failed or did not answer; ask again later
+    UNABLE    20 server   reason: memory or descriptors have run out here, so that nobody was asked; ask again soon
     NO_HOST   18 server   empty: there is no such name (NXDOMAIN)
     NO_RECORD 19 server   empty: the name is there, what was asked for is not
 
@@ -24,7 +25,7 @@ from pyqmail.protocol.frames import Malformed, number_in, split_strings, strings
 
 EXCHANGERS, ADDRESSES, NAME, TEXT = 1, 2, 3, 4
 MAX_PREFERENCE = 65535
-FOUND, SOFT, NO_HOST, NO_RECORD = 16, 17, 18, 19
+FOUND, SOFT, NO_HOST, NO_RECORD, UNABLE = 16, 17, 18, 19, 20
 
 pack, Unpacker = frames.pack, frames.Unpacker
 

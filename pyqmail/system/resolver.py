@@ -1,4 +1,4 @@
-"""DNS questions.  The one module that imports dnspython, and that only when the first question is asked.
+"""DNS questions.  The one module that imports dnspython, which writes them, and that only when the first question is asked.
 
 Servers: PYQMAIL_DNS (`address:port`, several separated by blanks), else DNSCACHEIP (dotted addresses, joined by
 dots if several), else the nameserver lines of /etc/resolv.conf, else 127.0.0.1.  Neither /etc/hosts nor search
@@ -7,30 +7,50 @@ seconds; a server that fails or refuses is not asked again.  What comes by UDP a
 ignored: anybody can send that.  Source: the resolver of ucspi-tcp
 
 Blocking: exchangers_of, addresses_of, name_of, text_of.  AsyncResolver is the same for asyncio, many at once,
-remembering answers for their time to live (60 seconds to a day).
+remembering answers for their time to live (60 seconds to a day) as long as they are among those asked for last.
 
-Soft is raised when asking again later may help; NoHost when there is no such name; NoRecord when the name
-exists without what was asked for.
+Strangers choose how much there is to read and to ask.  Answers are read by base/dns_answer.py: a large one in slices, one of
+them after the other, and between two slices comes everybody else.  Of a domain's exchangers the best 64 count, and
+so many as AT_ONCE are looked up at a time.
+
+Soft is raised when asking again later may help, Lack if something was missing here; NoHost when there is no such name;
+NoRecord when the name exists without what was asked for.
 """
 
 import errno
 import os
 
-from pyqmail.base.failure import reason
+from pyqmail.base.failure import is_lack, reason
 from pyqmail.base.literals import literal_address
 from pyqmail.base.numbers import is_number, leading_number
+from pyqmail.base.printable import printable
 
 WAITS = (3, 11, 45)
 MOST_EXCHANGERS = 64
 MOST_ADDRESSES = 256  # of all a domain's exchangers: strangers choose how many there are
 SHORTEST, LONGEST = 60, 86400
-_REMEMBERED = 100_000
+REMEMBERED_BYTES = 64 << 20
 ON_THE_WIRE = 256  # at once, each with a descriptor or two
-_PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_")
+LARGE_AT_ONCE = 64  # answers by TCP, each held until it is read
+AT_ONCE = 16  # of the exchangers of one domain: all silent, 64 of them keep a question waiting for four minutes
+_VALUE_BYTES, _ENTRY_BYTES = 64, 512  # what an object and an entry take beside their text
+_SMALL_BYTES = 4096  # what is larger is read in slices
 
 
 class Soft(Exception):
     """Not answered, for a reason that may pass; str() is the reason in the originals' words."""
+
+
+class Lack(Soft):
+    """Not asked, or not answered, because memory or descriptors have run out here."""
+
+
+class TooManyRecords(Soft):
+    """There were more records in an answer than dns_answer.MAX_RECORDS; complaint is a line that says about what."""
+
+    def __init__(self, name: bytes):
+        super().__init__("too many records")
+        self.complaint = "too many records in the answer about " + printable(name).replace(" ", "?")
 
 
 class NoHost(Exception):
@@ -52,6 +72,13 @@ class Records:
 
     def __init__(self, values, exists, seconds):
         self.values, self.exists, self.seconds = values, exists, seconds
+
+    def size_bytes(self) -> int:
+        """Return how much memory the values take, about."""
+        return sum(
+            _VALUE_BYTES + len(value) if isinstance(value, bytes) else 2 * _VALUE_BYTES + len(value[1])
+            for value in self.values
+        )
 
 
 def exchangers_of(domain: bytes, environ=None, waits=WAITS) -> list[tuple[int, bytes, bytes]]:
@@ -87,11 +114,14 @@ def text_of(name: bytes, environ=None, waits=WAITS) -> bytes | None:
 def preload() -> None:
     """Import now what the first question would: for a parent whose forked children will ask."""
     import random  # noqa: F401
+    import select  # noqa: F401
     import socket  # noqa: F401
 
     import dns.exception  # noqa: F401
     import dns.message  # noqa: F401
-    import dns.query  # noqa: F401
+
+    from pyqmail.base import dns_answer  # noqa: F401
+    from pyqmail.system import driver  # noqa: F401
 
 
 class Resolver:
@@ -115,7 +145,7 @@ class Resolver:
                 return [(0, domain.lower(), address) for address in await self.addresses(domain)][:MOST_ADDRESSES]
             except NoRecord:
                 raise NoHost from None
-        hosts = _in_order(mail.values)[:MOST_EXCHANGERS]
+        hosts = mail.values
         answers = await self._all([self._addresses_or_why(host) for _, host in hosts])
         found = [
             (preference, host, address)
@@ -153,12 +183,13 @@ class Resolver:
         answer = await self.records(name, "TXT")
         if not answer.values:
             raise NoRecord if answer.exists else NoHost
-        return bytes(c if 32 <= c <= 126 else 63 for c in b"".join(answer.values))
+        return b"".join(answer.values).translate(_VISIBLE)
 
     async def records(self, name: bytes, kind: str) -> Records:
-        """Return the Records of one kind: A, AAAA: address; PTR: name; TXT: text; MX: (preference, host).
+        """Return the Records of one kind: A, AAAA: address; PTR: the first name; TXT: text; MX: (preference, host).
 
-        Every record of the kind in the answer counts, whatever aliases led to it.  Raises Soft, BadName.
+        Every record of the kind in the answer counts, whatever aliases led to it; of MX records the best MOST_EXCHANGERS,
+        in the order to try.  Raises Soft, BadName.
         """
         return await self._ask(name, kind)
 
@@ -169,64 +200,138 @@ class Resolver:
             return why
 
     async def _ask(self, name, kind):
-        import dns.exception
-        import dns.rcode
+        from pyqmail.base import dns_answer
 
         question = _question(name, kind)
-        asked, failure = find_servers(self._environ), errno.EAGAIN
+        asked, failure, is_ours = find_servers(self._environ), errno.EAGAIN, False
         for seconds in self._waits:
             for server in list(asked):
                 try:
-                    answer = await self._exchange(question, *server, seconds)
-                except dns.exception.Timeout:
-                    failure = errno.ETIMEDOUT
+                    answer = await self._exchange(question, kind, server, seconds)
+                except TimeoutError:
+                    failure, is_ours = errno.ETIMEDOUT, False
                     continue
                 except OSError as error:
-                    failure = error.errno or errno.EAGAIN
-                except (dns.exception.DNSException, ValueError, EOFError):
-                    failure = errno.EPROTO
+                    failure, is_ours = error.errno or errno.EAGAIN, is_lack(error)
+                except (dns_answer.Malformed, EOFError):
+                    failure, is_ours = errno.EPROTO, False
+                except dns_answer.TooManyRecords:
+                    raise TooManyRecords(name) from None
                 else:
-                    if answer.rcode() in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
+                    if answer.code in (dns_answer.NO_ERROR, dns_answer.NO_NAME):
                         return _records(answer, kind)
-                    failure = errno.EAGAIN
+                    failure, is_ours = errno.EAGAIN, False
                 asked.remove(server)
-        raise Soft(reason(failure))
+        raise (Lack if is_ours else Soft)(reason(failure))
+
+    async def _exchange(self, question, kind, server, seconds):
+        """Return what a server answers.  Raises TimeoutError, OSError, EOFError, Malformed, TooManyRecords.
+
+        seconds bound each of the two ways.
+        """
+        from pyqmail.base import dns_answer
+
+        async def read(data):
+            if not dns_answer.is_answer(question, data):
+                raise dns_answer.Malformed("something else was answered")
+            return await self._read(question, data, kind)
+
+        data = await self._by_udp(question, server, seconds)
+        if not dns_answer.is_cut(data):
+            return await read(data)
+        return await self._by_tcp(question, server, seconds, read)
 
 
 class BlockingResolver(Resolver):
     """For a program that has nothing else to do: asks, waits, remembers nothing.  Drive its coroutines with _now."""
 
-    async def _exchange(self, question, address, port, seconds):
-        import socket
+    async def _by_udp(self, question, server, seconds):
+        import select
+        import time
 
-        import dns.query
+        from pyqmail.base.dns_answer import is_answer
 
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC) as sock:
-            sock.connect((address, port))  # so that a refused port is told at once
-            return dns.query.udp_with_fallback(question, address, seconds, port, udp_sock=sock, ignore_errors=True)[0]
+        until = time.monotonic() + seconds
+        with _socket(server, is_tcp=False) as sock:
+            sock.connect(server)  # so that a refused port is told at once
+            sock.send(question)
+            poll = select.poll()
+            poll.register(sock, select.POLLIN)
+            while poll.poll(max(0, 1000 * (until - time.monotonic()))):
+                data = sock.recv(65535)
+                if is_answer(question, data):
+                    return data
+        raise TimeoutError
+
+    async def _by_tcp(self, question, server, seconds, use):
+        import time
+
+        until = time.monotonic() + seconds
+
+        def left():
+            rest = until - time.monotonic()
+            if rest <= 0:
+                raise TimeoutError
+            return rest
+
+        def received(sock, count):
+            data = bytearray()
+            while len(data) < count:
+                sock.settimeout(left())
+                piece = sock.recv(count - len(data))
+                if not piece:
+                    raise EOFError
+                data += piece
+            return bytes(data)
+
+        with _socket(server, is_tcp=True) as sock:
+            sock.settimeout(left())
+            sock.connect(server)
+            sock.settimeout(left())
+            sock.sendall(len(question).to_bytes(2, "big") + question)
+            data = received(sock, int.from_bytes(received(sock, 2), "big"))
+        return await use(data)
+
+    async def _read(self, question, data, kind):
+        from pyqmail.base import dns_answer
+
+        return dns_answer.read(question, data, kind)
 
     async def _all(self, coroutines):
         return [await coroutine for coroutine in coroutines]
 
 
 class AsyncResolver(Resolver):
-    """For asyncio: equal questions are asked once, answers are remembered; a soft failure is not."""
+    """For asyncio: equal questions are asked once, answers are remembered; a soft failure is not.
 
-    def __init__(self, environ=None, waits=WAITS, on_the_wire=ON_THE_WIRE):
+    One that says too much is remembered as well, for SHORTEST seconds, and complain gets a line about it.
+    """
+
+    def __init__(
+        self,
+        environ=None,
+        waits=WAITS,
+        on_the_wire=ON_THE_WIRE,
+        remembered_bytes=REMEMBERED_BYTES,
+        complain=lambda line: None,
+    ):
         import asyncio
 
         super().__init__(environ, waits)
-        self._known, self._open, self._wire = {}, {}, asyncio.Semaphore(on_the_wire)
+        self._complain = complain
+        self._known, self._open, self._wire = Memory(remembered_bytes), {}, asyncio.Semaphore(on_the_wire)
+        self._large, self._reading = asyncio.Semaphore(LARGE_AT_ONCE), asyncio.Lock()
 
     async def records(self, name, kind):
         import asyncio
         import time
 
         key = name.lower(), kind
-        known = self._known.get(key)
-        if known is not None and known[0] > time.monotonic():
-            return known[1]
+        known = self._known.get(key, time.monotonic())
+        if isinstance(known, Soft):
+            raise known
+        if known is not None:
+            return known
         task = self._open.get(key)
         if task is None:
             task = self._open[key] = asyncio.ensure_future(self._ask(*key))
@@ -237,32 +342,125 @@ class AsyncResolver(Resolver):
         import time
 
         del self._open[key]
-        self._known.pop(key, None)
-        if done.cancelled() or done.exception() is not None:
+        if done.cancelled():
             return
-        if len(self._known) >= _REMEMBERED:
-            del self._known[next(iter(self._known))]
-        answer = done.result()
-        self._known[key] = time.monotonic() + min(max(answer.seconds, SHORTEST), LONGEST), answer
+        failure, now = done.exception(), time.monotonic()
+        if failure is None:
+            answer = done.result()
+            self._known.add(key, answer, now + min(max(answer.seconds, SHORTEST), LONGEST), answer.size_bytes())
+        elif isinstance(failure, TooManyRecords):
+            self._complain(failure.complaint)
+            self._known.add(key, Soft(str(failure)), now + SHORTEST, 0)
 
-    async def _exchange(self, question, address, port, seconds):
-        import socket
+    def forget(self) -> None:
+        """Give back the memory that answers take."""
+        self._known = Memory(self._known.limit_bytes)
 
-        import dns.asyncbackend
-        import dns.asyncquery
+    async def _ask(self, name, kind):
+        async with self._wire:
+            return await super()._ask(name, kind)
 
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        backend = dns.asyncbackend.get_backend("asyncio")
-        async with self._wire, await backend.make_socket(family, socket.SOCK_DGRAM, 0, None, (address, port)) as sock:
-            answer = dns.asyncquery.udp_with_fallback(
-                question, address, seconds, port, udp_sock=sock, ignore_errors=True
-            )
-            return (await answer)[0]
+    async def _by_udp(self, question, server, seconds):
+        import asyncio
+
+        from pyqmail.base.dns_answer import is_answer
+
+        loop = asyncio.get_running_loop()
+        with _socket(server, is_tcp=False) as sock:
+            sock.setblocking(False)
+            sock.connect(server)
+            sock.send(question)
+            async with asyncio.timeout(seconds):
+                while True:
+                    data = await loop.sock_recv(sock, 65535)
+                    if is_answer(question, data):
+                        return data
+
+    async def _by_tcp(self, question, server, seconds, use):
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+
+        async def received(sock, count):
+            data = bytearray()
+            while len(data) < count:
+                piece = await loop.sock_recv(sock, count - len(data))
+                if not piece:
+                    raise EOFError
+                data += piece
+            return bytes(data)
+
+        with _socket(server, is_tcp=True) as sock:
+            sock.setblocking(False)
+            async with asyncio.timeout(seconds):
+                await loop.sock_connect(sock, server)
+                await loop.sock_sendall(sock, len(question).to_bytes(2, "big") + question)
+                size_bytes = int.from_bytes(await received(sock, 2), "big")
+            async with self._large:
+                async with asyncio.timeout(seconds):
+                    data = await received(sock, size_bytes)
+                sock.close()
+                return await use(data)
+
+    async def _read(self, question, data, kind):
+        """One large answer is read at a time, and between its slices comes everything else that is ready."""
+        import asyncio
+
+        from pyqmail.base import dns_answer
+
+        if len(data) <= _SMALL_BYTES:
+            return dns_answer.read(question, data, kind)
+        async with self._reading:
+            slices = dns_answer.read_in_slices(question, data, kind)
+            while True:
+                try:
+                    next(slices)
+                except StopIteration as end:
+                    return end.value
+                await asyncio.sleep(0)
 
     async def _all(self, coroutines):
         import asyncio
 
-        return await asyncio.gather(*coroutines)
+        places = asyncio.Semaphore(AT_ONCE)
+
+        async def in_turn(coroutine):
+            async with places:
+                return await coroutine
+
+        return await asyncio.gather(*map(in_turn, coroutines))
+
+
+class Memory:
+    """Answers, at most so many bytes of them: who was asked for longest ago goes first."""
+
+    def __init__(self, limit_bytes: int):
+        self.limit_bytes, self.bytes, self._entries = limit_bytes, 0, {}  # the one asked for last stands last
+
+    def __len__(self):
+        return len(self._entries)
+
+    def get(self, key, now: float):
+        """Return what was added under key, None if there is nothing that still holds."""
+        entry = self._entries.pop(key, None)
+        if entry is None:
+            return None
+        if entry[1] <= now:
+            self.bytes -= entry[2]
+            return None
+        self._entries[key] = entry
+        return entry[0]
+
+    def add(self, key, answer, until: float, size_bytes: int) -> None:
+        """Keep an answer of so many bytes, until then at the latest."""
+        old = self._entries.pop(key, None)
+        if old is not None:
+            self.bytes -= old[2]
+        size_bytes += _ENTRY_BYTES + len(key[0])
+        self._entries[key] = answer, until, size_bytes
+        self.bytes += size_bytes
+        while self.bytes > self.limit_bytes:
+            self.bytes -= self._entries.pop(next(iter(self._entries)))[2]
 
 
 def find_servers(environ, path: str = "/etc/resolv.conf") -> list[tuple[str, int]]:
@@ -299,58 +497,37 @@ def _now(coroutine):
     return drive(coroutine)
 
 
+def _socket(server, is_tcp):
+    import socket
+
+    family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
+    return socket.socket(family, (socket.SOCK_STREAM if is_tcp else socket.SOCK_DGRAM) | socket.SOCK_CLOEXEC)
+
+
 def _question(name, kind):
+    """Return the message that asks for records of a kind.  Raises BadName."""
     import dns.exception
     import dns.message
     import dns.name
-    import dns.rdata
-    import dns.rdataclass
-    import dns.rdatatype
 
-    for known in _VALUE:
-        # before any answer: one with a record of class ANY would fix how dnspython reads this type from then on
-        dns.rdata.get_rdata_class(dns.rdataclass.IN, dns.rdatatype.from_text(known))
     labels = [label for label in name.split(b".") if label]
     try:
-        return dns.message.make_query(dns.name.Name([*labels, b""]), kind)
+        return dns.message.make_query(dns.name.Name([*labels, b""]), kind).to_wire()
     except dns.exception.DNSException:
         raise BadName from None
 
 
 def _records(answer, kind):
-    import dns.rcode
-    import dns.rdataclass
-    import dns.rdatatype
+    from pyqmail.base import dns_answer
 
-    def of(section, wanted):
-        # the class too: in another one a record of this type is something else
-        return [rrset for rrset in section if (rrset.rdclass, rrset.rdtype) == (dns.rdataclass.IN, wanted)]
-
-    values = [_VALUE[kind](record) for rrset in of(answer.answer, dns.rdatatype.from_text(kind)) for record in rrset]
-    if values:
-        seconds = min(rrset.ttl for rrset in answer.answer)
-    else:
-        limits = [min(rrset.ttl, rrset[0].minimum) for rrset in of(answer.authority, dns.rdatatype.SOA)]
-        seconds = min(limits, default=SHORTEST)
-    return Records(values, answer.rcode() != dns.rcode.NXDOMAIN or bool(values), seconds)
+    values = answer.values
+    if kind == "MX":
+        values = tuple(_in_order(values)[:MOST_EXCHANGERS])
+    seconds = SHORTEST if answer.seconds is None else answer.seconds
+    return Records(values, answer.code != dns_answer.NO_NAME or bool(values), seconds)
 
 
-def _name_text(name):
-    labels = [label for label in name.labels if label]
-    return b".".join(b"".join(_spell(c) for c in label.lower()) for label in labels) or b"."
-
-
-def _spell(c):
-    return bytes((c,)) if c in _PLAIN else b"\\%03o" % c
-
-
-_VALUE = {
-    "A": lambda record: record.address.encode(),
-    "AAAA": lambda record: record.address.encode(),
-    "MX": lambda record: (record.preference, _name_text(record.exchange)),
-    "PTR": lambda record: _name_text(record.target),
-    "TXT": lambda record: b"".join(record.strings),
-}
+_VISIBLE = bytes(c if 32 <= c <= 126 else 63 for c in range(256))
 
 
 def _reverse(address):

@@ -200,7 +200,7 @@ WHO = {
     "pysend": (UID["qmails"], QMAIL),
     "pylspawn": (0, QMAIL),
     "pyrspawn": (UID["qmailr"], QMAIL),
-    "pyresolve": (UID["qmailr"], QMAIL),
+    "pyresolve": (UID["qmailr"], NOFILES),
     "pyclean": (UID["qmailq"], QMAIL),
     "pymultilog": (UID["qmaill"], NOFILES),
 }

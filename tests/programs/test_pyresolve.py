@@ -7,8 +7,11 @@ import sys
 
 import pytest
 
+from pyqmail.programs import pyresolve
 from pyqmail.protocol import resolve_wire as wire
 from pyqmail.protocol.frames import strings
+from pyqmail.system import resolver
+from pyqmail.system.driver import drive
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -98,6 +101,43 @@ def test_no_answer_from_strangers_ends_it(ask, name_server):
     answers = ask([(wire.EXCHANGERS, number, strings(name)) for number, name in enumerate(names)])
     assert answers[0] == (wire.NO_HOST, b"")
     assert answers[1][0] == wire.FOUND and answers[2] == (wire.FOUND, strings(b"0", b"six.test", b"::1"))
+
+
+def test_an_answer_of_too_many_records_is_a_failure_that_may_pass_and_a_line(run, name_server):
+    name_server.zone |= {b"d\t.test": "cut", (b"d\t.test", 15): [(99, b"")] * 4097}
+    name_server.zone[b"good.test", 1] = [socket.inet_aton("10.0.0.1")]
+    questions = [wire.pack(wire.EXCHANGERS, 1, strings(b"d\t.test")), wire.pack(wire.ADDRESSES, 2, strings(b"good.test"))]
+    env = {"PYQMAIL_DNS": f"127.0.0.1:{name_server.port}"}
+    code, out, err = run("pyresolve", input=b"".join(questions), env=env)
+    assert (code, err) == (0, b"pyresolve: warning: too many records in the answer about d?.test\n")
+    assert sorted(wire.Unpacker().receive(out)) == sorted(
+        [(wire.SOFT, 1, strings(b"too many records")), (wire.FOUND, 2, strings(b"10.0.0.1"))]
+    )
+
+
+class Failing:
+    def __init__(self, failure):
+        self.failure, self.has_forgotten = failure, False
+
+    async def addresses(self, name):
+        raise self.failure
+
+    def forget(self):
+        self.has_forgotten = True
+
+
+@pytest.mark.parametrize("failure, words", [(MemoryError(), b"out of memory"), (resolver.Lack("no more"), b"no more")])
+def test_what_is_missing_here_is_told_apart_from_what_a_server_did(failure, words):
+    known = Failing(failure)
+    assert drive(pyresolve.answer(known, wire.ADDRESSES, strings(b"d.test"))) == (wire.UNABLE, strings(words))
+    assert known.has_forgotten == isinstance(failure, MemoryError)
+
+
+def test_under_a_limit_of_memory_less_is_remembered(run):
+    code = "from pyqmail.programs.pyresolve import *; import resource as r; r.setrlimit(r.RLIMIT_DATA, (40 << 20, -1))"
+    code += "; print(remembered_bytes())"
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": ROOT})
+    assert int(done.stdout) == 10 << 20
 
 
 def test_no_questions(run):

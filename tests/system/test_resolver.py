@@ -255,3 +255,129 @@ def test_only_the_resolver_names_dnspython():
                 with open(os.path.join(folder, name)) as file:
                     users += [name] if re.search(r"^\s*(import|from) dns\b", file.read(), re.M) else []
     assert users == ["resolver.py"]
+
+
+def test_of_five_hundred_exchangers_the_best_are_kept(ask, name_server):
+    name_server.zone |= {b"d.test": "cut", (b"d.test", MX): [mx(name_server, 500 - i, b"h%d.test" % i) for i in range(500)]}
+    name_server.zone |= {(b"h%d.test" % i, A): [ip("10.0.0.1")] for i in range(500)}
+    found = ask("exchangers_of", b"d.test")
+    assert [preference for preference, _, _ in found] == list(range(1, 1 + resolver.MOST_EXCHANGERS))
+    assert sum(count for (name, _), count in name_server.asked.items() if name != b"d.test") == resolver.MOST_EXCHANGERS
+
+
+def overfill(name_server, name, kind=A):
+    name_server.zone |= {name: "cut", (name, kind): [(99, b"")] * 4097}
+
+
+def test_too_many_records_are_a_failure_that_may_pass(ask, name_server):
+    overfill(name_server, b"d.test", MX)
+    with pytest.raises(Soft, match="^too many records$"):
+        ask("exchangers_of", b"d.test")
+
+
+def test_of_too_many_records_one_line_tells_and_they_are_not_asked_for_again(name_server):
+    overfill(name_server, b"d from\x07\xe4.test")
+    lines = []
+
+    async def ask_all():
+        known = AsyncResolver(name_server.environ(), QUICK, complain=lines.append)
+        for _ in range(3):
+            with pytest.raises(Soft, match="^too many records$"):
+                await known.addresses(b"d from\x07\xe4.test")
+
+    asyncio.run(ask_all())
+    assert lines == ["too many records in the answer about d?from??.test"]
+    assert name_server.asked == {(b"d from\x07\xe4.test", A): 1}
+
+
+def test_a_large_answer_is_read_between_others(name_server):
+    name_server.zone[b"small.test", A] = [ip("10.0.0.1")]
+    ended = []
+
+    async def ask_all():
+        known = AsyncResolver(name_server.environ(), QUICK)
+        question = resolver._question(b"d.test", "A")
+        large = question[:2] + b"\x81\x80\0\1\x0f\xa0\0\0\0\0" + question[12:] + (b"\xc0\x0c\0\1\0\1\0\0\0\0\0\4" + bytes(4)) * 4000
+
+        async def read(what, data):
+            await known._read(question, data, "A")
+            ended.append(what)
+
+        small = question[:2] + b"\x81\x80\0\1\0\0\0\0\0\0" + question[12:]
+        await asyncio.gather(*(read("large", large) for _ in range(3)), *(read("small", small) for _ in range(5)))
+
+    asyncio.run(ask_all())
+    assert ended == ["small"] * 5 + ["large"] * 3
+
+
+def test_the_exchangers_of_one_domain_do_not_take_every_place(name_server):
+    running = []
+
+    class Counting(AsyncResolver):
+        async def addresses(self, host, kinds=("A", "AAAA")):
+            running.append(1)
+            most.append(len(running))
+            await asyncio.sleep(0)
+            running.pop()
+            return [b"10.0.0.1"]
+
+    most = []
+    name_server.zone[b"d.test", MX] = [mx(name_server, 1, b"h%d.test" % i) for i in range(20)]
+
+    async def ask():
+        return await Counting(name_server.environ(), (5,)).exchangers(b"d.test")
+
+    assert len(asyncio.run(ask())) == 20 and max(most) == resolver.AT_ONCE
+
+
+def test_memory_has_a_bound_and_forgets_what_was_asked_for_longest_ago():
+    memory = resolver.Memory(10_000)
+    for number in range(10):
+        memory.add((b"%d" % number, "A"), number, 100.0, 400)
+    assert [memory.get((b"%d" % number, "A"), 1.0) for number in range(10)] == list(range(10))
+    assert memory.bytes <= 10_000 and memory.get((b"0", "A"), 1.0) == 0
+    memory.add((b"new", "A"), "new", 100.0, 2000)
+    assert memory.bytes <= 10_000 and memory.get((b"1", "A"), 1.0) is None and memory.get((b"0", "A"), 1.0) == 0
+    assert memory.get((b"new", "A"), 100.0) is None  # its time is over
+    memory.add((b"0", "A"), "again", 100.0, 20_000)
+    assert len(memory) == 0 and memory.bytes == 0
+
+
+def test_what_is_remembered_counts_by_its_size(name_server):
+    many = [ip(f"10.0.{i // 256}.{i % 256}") for i in range(4000)]
+    for number in range(4):
+        name_server.zone |= {b"%d.test" % number: "cut", (b"%d.test" % number, A): many}
+
+    async def ask_all():
+        known = AsyncResolver(name_server.environ(), (5,), remembered_bytes=1 << 20)
+        for _ in range(2):
+            for number in range(4):
+                await known.addresses(b"%d.test" % number)
+        return known
+
+    known = asyncio.run(ask_all())
+    assert 0 < known._known.bytes <= 1 << 20 and name_server.asked[b"0.test", A] == 2
+
+
+def test_a_missing_descriptor_is_a_lack_and_says_nothing_about_the_name(name_server):
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    name_server.zone[b"d.test", A] = [ip("10.0.0.1")]
+    assert resolver.addresses_of(b"d.test", name_server.environ(), QUICK) == [b"10.0.0.1"]
+    spare = os.open("/dev/null", os.O_RDONLY)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (spare, hard))
+        os.close(spare)
+        taken = []
+        try:
+            while True:
+                taken.append(os.open("/dev/null", os.O_RDONLY))
+        except OSError:
+            pass
+        with pytest.raises(resolver.Lack, match="^process cannot open more files$"):
+            resolver.addresses_of(b"d.test", name_server.environ(), QUICK)
+    finally:
+        for fd in taken:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
