@@ -236,20 +236,25 @@ class Resolver:
                 raise dns_answer.Malformed("something else was answered")
             return await self._read(question, data, kind)
 
-        data = await self._by_udp(question, server, seconds)
-        if not dns_answer.is_cut(data):
-            return await read(data)
-        return await self._by_tcp(question, server, seconds, read)
+        async def read_if_good(data):
+            """Return (whether that was an answer, the Answer, None for one that was cut)."""
+            try:
+                if dns_answer.is_answer(question, data):
+                    return True, None if dns_answer.is_cut(data) else await read(data)
+            except dns_answer.Malformed:
+                pass
+            return False, None
+
+        answer = await self._by_udp(question, server, seconds, read_if_good)
+        return await self._by_tcp(question, server, seconds, read) if answer is None else answer
 
 
 class BlockingResolver(Resolver):
     """For a program that has nothing else to do: asks, waits, remembers nothing.  Drive its coroutines with _now."""
 
-    async def _by_udp(self, question, server, seconds):
+    async def _by_udp(self, question, server, seconds, use):
         import select
         import time
-
-        from pyqmail.base.dns_answer import is_answer
 
         until = time.monotonic() + seconds
         with _socket(server, is_tcp=False) as sock:
@@ -258,9 +263,9 @@ class BlockingResolver(Resolver):
             poll = select.poll()
             poll.register(sock, select.POLLIN)
             while poll.poll(max(0, 1000 * (until - time.monotonic()))):
-                data = sock.recv(65535)
-                if is_answer(question, data):
-                    return data
+                is_answer, answer = await use(sock.recv(65535))
+                if is_answer:
+                    return answer
         raise TimeoutError
 
     async def _by_tcp(self, question, server, seconds, use):
@@ -360,10 +365,8 @@ class AsyncResolver(Resolver):
         async with self._wire:
             return await super()._ask(name, kind)
 
-    async def _by_udp(self, question, server, seconds):
+    async def _by_udp(self, question, server, seconds, use):
         import asyncio
-
-        from pyqmail.base.dns_answer import is_answer
 
         loop = asyncio.get_running_loop()
         with _socket(server, is_tcp=False) as sock:
@@ -372,9 +375,9 @@ class AsyncResolver(Resolver):
             sock.send(question)
             async with asyncio.timeout(seconds):
                 while True:
-                    data = await loop.sock_recv(sock, 65535)
-                    if is_answer(question, data):
-                        return data
+                    is_answer, answer = await use(await loop.sock_recv(sock, 65535))
+                    if is_answer:
+                        return answer
 
     async def _by_tcp(self, question, server, seconds, use):
         import asyncio
