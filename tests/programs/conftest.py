@@ -3,6 +3,7 @@
 import os
 import select
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -236,7 +237,23 @@ class Rig:
             b"PYTHONPATH": ROOT.encode(),
             b"PYQMAIL_HOME": home.path.encode(),
         }
-        self._pids = []
+        self._pids, self._tracers, self.prefix = [], [], []  # prefix: words before pysend's
+
+    def fail(self, strace_path, trace, fault):
+        """Let a system call of the pysend to come fail: strace's words about it."""
+        rules = ("-e", f"trace={fault.split(':')[0]}", "-e", f"inject={fault}")
+        self.prefix = [strace_path, "-D", "-qq", "-o", str(trace), *rules]
+
+    def watch_failing(self, strace_path, trace, fault, paths=()):
+        """Let a system call of the running pysend fail from now on; with paths, only for those."""
+        rules = ["-e", f"trace={fault.split(':')[0]}", "-e", f"inject={fault}"]
+        for path in paths:
+            rules += ["-P", path]
+        process = subprocess.Popen(
+            [strace_path, "-o", trace, *rules, "-p", str(self.pid)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+        )
+        assert b"attached" in process.stderr.readline()
+        self._tracers.append(process)
 
     def inject(self, *arguments, **more):
         return inject(self.names, *arguments, **more)
@@ -248,33 +265,34 @@ class Rig:
         with open(f"{self.home.control}/{name}", "wb") as file:
             file.write(content)
 
-    def start(self, local=None, remote=None, options=(), resolver=None, more=(), clean=True):
+    def start(self, local=None, remote=None, options=(), resolver=None, more=(), clean=True, log=None):
+        """log is a descriptor that pysend's log goes to instead of a pipe that is read."""
         self.local = local or FakeStock(lambda recipient: b"Kdid 1+0+0\n")
         self.remote = remote or FakeStock(lambda recipient: b"K192.0.2.1 accepted message.\n")
         clean_in, clean_commands = os.pipe()
         clean_answers, clean_out = os.pipe()
         log_read, log_write = os.pipe()
-        descriptors = {0: log_write, 5: clean_commands, 6: clean_answers}
+        descriptors = {0: log_write if log is None else log, 5: clean_commands, 6: clean_answers}
         fakes = [(1, self.local), (3, self.remote)]
         if resolver is not None:
             fakes.append((7, resolver))
         fakes += [(9 + 2 * index, one) for index, one in enumerate(more)]
         for number, fake in fakes:
             descriptors[number], descriptors[number + 1] = fake.commands, fake.reports
-        self.pid = self._run("pysend", options, descriptors)
+        self.pid = self._run("pysend", options, descriptors, self.prefix)
         self.clean_pid = self._run("pyclean", (), {0: clean_in, 1: clean_out, 2: 2}) if clean else None
-        for fd in {clean_in, clean_out, *descriptors.values()}:
+        for fd in {clean_in, clean_out, log_write, *descriptors.values()}:
             os.close(fd)
         for _, fake in fakes:
             fake.start()
         self.log = Log(log_read)
         return self
 
-    def _run(self, name, options, descriptors):
+    def _run(self, name, options, descriptors, prefix=()):
         for fd in list(descriptors.values()):
             if fd > 2:
                 os.set_inheritable(fd, False)
-        pid = spawn([PYTHON, f"{ROOT}/bin/{name}", *options], self.environ, None, descriptors)
+        pid = spawn([*prefix, PYTHON, f"{ROOT}/bin/{name}", *options], self.environ, None, descriptors)
         self._pids.append(pid)
         return pid
 
@@ -317,6 +335,9 @@ class Rig:
                 os.waitpid(pid, 0)
             except (ProcessLookupError, ChildProcessError):
                 pass
+        for tracer in self._tracers:  # they end with what they traced
+            tracer.wait(SECONDS)
+            tracer.stderr.close()
 
     def gone(self, number):
         """Wait until a message has left the queue."""

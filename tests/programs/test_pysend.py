@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from pyqmail.mail.queue.files import pull_trigger
 from pyqmail.protocol import native, resolve_wire
 from pyqmail.protocol.queue_wire import ANSWER, INLINE, Unpacker, answer_body, pack, split_inline
 
@@ -521,6 +522,81 @@ def test_no_info_to_go_with_a_channel_file(rig):
     assert rig.stop() == 0
 
 
+PASSING = [
+    # system call: error, what it is about, what is said
+    ("openat:error=ENFILE", "lock/trigger", "warning: unable to open lock/trigger: system cannot open more files; ..."),
+    ("openat:error=ENOENT", "lock/trigger", "warning: unable to open lock/trigger: file does not exist; ..."),
+    ("openat:error=EMFILE", "todo/N", "warning: unable to open todo/N"),
+    ("openat:error=EIO", "todo/N", "warning: unable to open todo/N"),
+    ("read:error=EIO", "todo/N", "warning: trouble reading todo/N"),
+    ("newfstatat:error=ENOMEM", "mess/S/N", "warning: unable to stat mess/S/N"),
+    ("unlink:error=EIO", "info/S/N", "warning: unable to unlink info/S/N"),
+    ("getdents64:error=EIO", "todo", "warning: trouble reading todo; will try again later"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("fault, about, warning", PASSING)
+def test_what_fails_once_is_tried_again_in_a_second(rig, strace_path, tmp_path, fault, about, warning):
+    rig.start()
+    rig.gone(rig.inject(b"s@x", [b"ann@here.example"]))  # it waits for the trigger now
+    number = rig.inject(b"s@x", [b"ann@here.example"], trigger=False)
+
+    def named(text):
+        return text.replace("N", str(number)).replace("S", str(number % 23)) if "/N" in text else text
+
+    warning = named(warning).replace("...", "trying again")
+    paths = [f"queue/{named(about)}", f"{rig.home.queue}/{named(about)}"]
+    rig.watch_failing(strace_path, tmp_path / "trace", f"{fault}:when=1", paths)
+    pull_trigger(rig.names)
+    rig.gone(number)
+    rig.gone(rig.inject(b"s@x", [b"ann@here.example"]))
+    assert rig.stop() == 0
+    assert lines(rig).count(warning) == 1 and sum("warning" in line for line in lines(rig)) == 1
+
+
+def test_a_mark_that_fails_once_is_made_again(rig, strace_path, tmp_path):
+    number = rig.preprocessed(b"s@x", (), (b"Ta@far.example", b"Tb@far.example"))
+    rig.start(remote=rig.stock(lambda recipient: None))
+    rig.remote.ordered(2)
+    path = rig.names.remote(number)
+    paths = [path, os.path.relpath(path, rig.home.path)]
+    rig.watch_failing(strace_path, tmp_path / "trace", "openat:error=EMFILE:when=1", paths)
+    rig.remote.report(0, b"Kok\n")
+    rig.remote.report(1, b"Zlater\n")
+    rig.log.wait(f"warning: trouble marking remote/{number % 23}/{number}; will try again later".encode())
+    marked = b"Da@far.example\0Tb@far.example\0", b"Ta@far.example\0Db@far.example\0"
+    _wait_for(lambda: open(path, "rb").read() in marked)
+    assert rig.stop() == 0 and os.stat(path).st_mtime >= time.time() + 300
+    assert not [line for line in lines(rig) if "twice" in line]
+
+
+def test_a_slice_that_cannot_be_read_once_is_read_later(rig, strace_path, tmp_path):
+    recipients = [b"user-with-a-long-name-%d@far.example" % i for i in range(1500)]
+    rig.control("concurrencyremote", b"100\n")
+    number = rig.preprocessed(b"s@x", (), [b"T" + recipient for recipient in recipients])
+    rig.start(remote=rig.stock(lambda recipient: None))
+    rig.remote.ordered(100)
+    path = rig.names.remote(number)
+    paths = [path, os.path.relpath(path, rig.home.path)]
+    rig.watch_failing(strace_path, tmp_path / "trace", "pread64:error=EIO:when=1", paths)
+    rig.remote.answer = lambda recipient: b"Kok\n"
+    rig.remote.release()
+    rig.gone(number)
+    assert rig.stop() == 0 and sorted(order[3] for order in rig.remote.orders) == sorted(recipients)
+    assert lines(rig).count(f"warning: trouble reading remote/{number % 23}/{number}; will try again later") == 1
+
+
+def test_a_trigger_that_is_none_is_said_once_and_mail_still_moves(rig):
+    os.unlink(rig.names.trigger)
+    rig.start()
+    rig.log.wait(b"warning: unable to open lock/trigger: file does not exist; trying again")
+    rig.gone(rig.inject(b"s@x", [b"ann@here.example"], trigger=False))
+    os.mkfifo(rig.names.trigger)
+    rig.gone(rig.inject(b"s@x", [b"ann@here.example"]))
+    assert rig.stop() == 0
+    assert sum("warning" in line for line in lines(rig)) == 1
+
+
 # crash states
 
 
@@ -776,6 +852,40 @@ def test_a_log_that_nobody_reads_does_not_hold_up_mail(rig):
     rig.log.go_on()
     assert rig.stop() == 0
     assert sum(b"success" in line for line in rig.log.lines) == 1000 and rig.log.lines[-1] == b"status: exiting"
+
+
+WRITES = ["ENOMEM", "EIO", "ENOBUFS", "EINTR", "ENOSPC"]
+
+
+@pytest.mark.parametrize("error", WRITES)
+def test_no_failed_write_is_the_end_of_the_log_or_of_a_pipe(rig, strace_path, tmp_path, error):
+    """Every pipe of pysend's is met: the log, the cleaner, both spawners, and files of the queue."""
+    rig.fail(strace_path, tmp_path / "trace", f"write:error={error}:when=1..9+2")
+    rig.start()
+    numbers = [rig.inject(b"s@x", [b"ann@here.example", b"bob@far.example"]) for _ in range(3)]
+    for number in numbers:
+        rig.gone(number)
+        rig.log.wait(f"end msg {number}".encode())
+    assert rig.stop() == 0
+    assert (tmp_path / "trace").read_text().count("INJECTED") >= 5
+    assert rig.log.lines[-1] == b"status: exiting"
+    assert sum(line.startswith(b"delivery") and b": success: " in line for line in rig.log.lines) == 6
+
+
+def test_a_log_on_a_full_disk_holds_up_neither_mail_nor_the_end(rig):
+    rig.start(log=os.open("/dev/full", os.O_WRONLY))
+    rig.gone(rig.inject(b"s@x", [b"ann@here.example", b"bob@far.example"]))
+    assert rig.stop() == 0
+
+
+@pytest.mark.parametrize("error", ["EIO", "ENOMEM", "EINTR"])
+def test_no_failed_read_is_the_end_of_a_pipe(rig, strace_path, tmp_path, error):
+    rig.start()
+    rig.log.wait(b"status: local 0/10 remote 0/20")
+    rig.watch_failing(strace_path, tmp_path / "trace", f"read:error={error}:when=1..5+2")
+    for _ in range(3):
+        rig.gone(rig.inject(b"s@x", [b"ann@here.example", b"bob@far.example"]))
+    assert rig.stop() == 0 and (tmp_path / "trace").read_text().count("INJECTED") >= 3
 
 
 # the native dialect

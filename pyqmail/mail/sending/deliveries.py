@@ -8,6 +8,8 @@ import heapq
 import time
 
 from pyqmail.base.addresses import domain_part
+from pyqmail.base.backoff import Backoff
+from pyqmail.base.failure import is_temporary
 from pyqmail.mail.sending.bounces import TOO_OLD, paragraph
 from pyqmail.mail.sending.passes import READ_AHEAD, Broken
 from pyqmail.mail.sending.rewriting import LOCAL, expand_verp
@@ -19,6 +21,7 @@ MOST_RECIPIENTS = 50000  # in memory for one channel, or four for each delivery 
 PASSES_A_TURN = 100
 BOUNCE_SECONDS = 10  # until a bounce text that could not be written is tried again
 SYNC_SECONDS = 5  # between the syncs of marks
+MAX_RETRIES = 7  # of a read or a mark that failed for a reason that may pass: two minutes
 _WORDS = {b"K": b"success", b"Z": b"deferral", b"D": b"failure"}
 
 
@@ -45,6 +48,25 @@ class Slots:
         return recipient
 
 
+class Retries:
+    """The passes something failed for that may pass."""
+
+    def __init__(self) -> None:
+        self._backoffs = {}
+
+    def pause(self, one, error: OSError) -> float | None:
+        """Return after how many seconds to try again; None if that cannot help, or has not helped often enough."""
+        backoff = self._backoffs.setdefault(one, Backoff(1.0, 60.0))
+        if is_temporary(error) and backoff.tries < MAX_RETRIES:
+            return backoff.next_seconds()
+        self.end(one)
+        return None
+
+    def end(self, one) -> None:
+        """It worked, or is given up."""
+        self._backoffs.pop(one, None)
+
+
 class Channel:
     """office is what all parts share (manager.py); resolve(domain, channel) is called for a domain to look up."""
 
@@ -59,6 +81,8 @@ class Channel:
         self._slots = Slots()
         self._touched = {}  # passes that something happened to in this turn; an ordered set
         self._unsynced, self._sync_timer = {}, None
+        self._unread = set()  # passes whose next slice waits for a while, since it could not be read
+        self._reads, self._marks = Retries(), Retries()
         self._by_message = name == LOCAL  # messages take turns; elsewhere domains
 
     # what the spawner says
@@ -163,11 +187,18 @@ class Channel:
     def _read_on(self, one):
         try:
             recipients = self._office.files.read_on(one)
-        except OSError:
+        except OSError as error:
             path = self._office.files.shown(self._office.files.path(self.name, one.number))
             self._office.log.put(b"warning: trouble reading %b; will try again later" % path)
-            self._touched[one] = None  # it may have nothing running that would end it
+            pause = self._reads.pause(one, error)
+            if pause is None:
+                one.give_up()
+                self._touched[one] = None  # it may have nothing running that would end it
+            else:
+                self._unread.add(one)
+                self._touch_after(pause, one)
             return
+        self._reads.end(one)
         self._warn_if_odd(one)
         self.admit(one, recipients)
 
@@ -273,15 +304,16 @@ class Channel:
         touched, self._touched = self._touched, {}
         failed = self._write_bounces(touched)
         for one in touched:
-            if one.number in failed and one.paragraphs:
+            if one.is_concluded or one.number in failed and one.paragraphs:
                 continue
             if one.young is not None:
                 one.young.touched(one)
             elif one.has_ended:
-                self._conclude(one)
+                if not one.undone or self._mark(one):
+                    self._conclude(one)
             else:
                 self._mark(one)
-                if not one.at_end and one.running <= READ_AHEAD:
+                if not one.at_end and one.running <= READ_AHEAD and one not in self._unread:
                     self._read_on(one)
 
     def _write_bounces(self, touched):
@@ -304,15 +336,35 @@ class Channel:
         self._office.settle_soon()
 
     def _mark(self, one):
+        """Write the marks of a pass; returns False if that is to be tried again, and nothing may follow it yet."""
         if not one.marks:
-            return
-        if not self._office.files.mark(one):
+            return True
+        try:
+            self._office.files.mark(one)
+        except OSError as error:
             path = self._office.files.shown(self._office.files.path(self.name, one.number))
+            pause = self._marks.pause(one, error)
+            if pause is not None:
+                self._office.log.put(b"warning: trouble marking %b; will try again later" % path)
+                self._touch_after(pause, one)
+                return False
             self._office.log.put(b"warning: trouble marking %b; message will be delivered twice!" % path)
+        self._marks.end(one)
         one.marks = []
         self._unsynced[one] = None
         if self._sync_timer is None:
             self._sync_timer = self._office.loop.after(SYNC_SECONDS, self._sync)
+        return True
+
+    def _touch_after(self, seconds, one):
+        """Have a pass settled again after a while."""
+
+        def touch():
+            self._unread.discard(one)
+            self._touched[one] = None
+            self._office.settle_soon()
+
+        self._office.loop.after(seconds, touch)
 
     def _sync(self):
         """Put marks of passes that still run on disk, a few in each turn."""
@@ -325,7 +377,9 @@ class Channel:
 
     def _conclude(self, one):
         """A pass has ended: the file goes if nothing in it is left undone, else the message waits for its next pass."""
+        one.is_concluded = True  # a try that was put off may still touch it
         self._unsynced.pop(one, None)
+        self._marks.end(one)
         if one.undone:
             self.keep(one, one.retry)
         else:

@@ -34,7 +34,7 @@ class Pass:
 
     __slots__ = (
         "number channel sender birth is_alone retry is_dying running undone position at_end young marks paragraphs"
-    ).split() + ["is_odd"]
+    ).split() + ["is_odd", "is_concluded"]
 
     def __init__(self, number: int, channel: str, sender: bytes, birth: int, now: int, lifetime: int) -> None:
         self.number, self.channel, self.sender, self.birth = number, channel, sender, birth
@@ -42,7 +42,7 @@ class Pass:
         self.retry = retry_time(birth, now, REMOTE_CONSTANT if channel == REMOTE else LOCAL_CONSTANT)
         self.is_dying = now > birth + lifetime
         self.running = self.undone = self.position = 0
-        self.at_end, self.young, self.is_odd = False, None, False
+        self.at_end, self.young, self.is_odd, self.is_concluded = False, None, False, False
         self.marks, self.paragraphs = [], []
 
     @property
@@ -125,16 +125,12 @@ class Files:
         return Broken(b"warning: trouble opening %b; will try again later" % self.shown(path))
 
     def read_on(self, one: Pass) -> list[Recipient]:
-        """Return the recipients of a pass's next slice.  Raises OSError; the pass is then at its end."""
+        """Return the recipients of a pass's next slice.  Raises OSError."""
+        fd = os.open(self.path(one.channel, one.number), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            fd = os.open(self.path(one.channel, one.number), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            try:
-                return self._read(one, fd)
-            finally:
-                os.close(fd)
-        except OSError:
-            one.give_up()
-            raise
+            return self._read(one, fd)
+        finally:
+            os.close(fd)
 
     def _read(self, one, fd):
         before = one.position
@@ -149,21 +145,14 @@ class Files:
             one.is_odd = True
         return found
 
-    def mark(self, one: Pass) -> bool:
-        """Write D over the letter of every record in one.marks; returns whether it could be done."""
-        try:
-            fd = os.open(self.path(one.channel, one.number), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
-            return False
+    def mark(self, one: Pass) -> None:
+        """Write D over the letter of every record in one.marks.  Raises OSError."""
+        fd = os.open(self.path(one.channel, one.number), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             for offset in one.marks:
-                if os.pwrite(fd, _DONE, offset) != 1:
-                    return False
-        except OSError:
-            return False
+                os.pwrite(fd, _DONE, offset)
         finally:
             os.close(fd)
-        return True
 
     def sync(self, one: Pass) -> None:
         """Put the marks of a pass on disk; what cannot be is delivered twice after a crash, no more."""

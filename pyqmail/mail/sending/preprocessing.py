@@ -5,12 +5,19 @@ is unlinked, so a crash means no more than delivering again.  Most messages end 
 and no file was ever made.  One that does not end within YOUNG_SECONDS of its first result, has none for
 WAITING_SECONDS, or is too large, is *settled*: info, local and remote are made, put on disk with their names, and only
 then todo goes.  Settling is done for many at once.
+
+Nothing here waits long for what passes soon.  An entry that a system call failed for (no descriptor, no memory, an
+error of the disk) is taken up again after 1, 2, 4 ... seconds; only one whose content means nothing waits for the next
+deadline.  While the trigger cannot be watched, todo is looked at after such pauses, a minute at most.
 """
 
+import errno
 import os
 import stat
 import time
 
+from pyqmail.base.backoff import Backoff
+from pyqmail.base.failure import is_lack, reason
 from pyqmail.mail.queue.files import is_message_name
 from pyqmail.mail.sending.passes import Pass
 from pyqmail.mail.sending.rewriting import LOCAL, REMOTE
@@ -26,6 +33,7 @@ YOUNG_BYTES = 65536  # a larger envelope is settled at once and read back in sli
 SETTLED_TOGETHER = 32
 MOST_UNCLEANED = 2000
 RESCAN_SECONDS = 1500
+FIRST_SECONDS, MAX_UNWATCHED_SECONDS = 1.0, 60.0  # pauses after what failed for a reason that may pass
 KNOWN_SECONDS = 5e-6  # a scan passes over what is known: for each such entry the next one waits a little
 ENTRIES_A_TURN, TURN_SECONDS = 100, 0.01
 
@@ -40,17 +48,26 @@ class Poison(Exception):
         self.warning = warning
 
 
+class Trouble(Exception):
+    """An envelope that a system call failed for: nothing is known about it.  `warning` is the line to log."""
+
+    def __init__(self, warning: bytes, error: OSError) -> None:
+        super().__init__(warning)
+        self.warning, self.is_lack = warning, is_lack(error)
+
+
 class Message:
     """A message in todo.  records is what its local and remote files hold, or would hold: channel name -> bytearray.
 
     due: when it is too old to be young (time.monotonic).  It is moved once, by the first result or by a trouble.
     """
 
-    __slots__ = ("number", "sender", "birth", "due", "records", "passes", "state", "_todo", "_is_due_final")
+    __slots__ = ("number", "sender", "birth", "due", "records", "passes", "state", "_todo", "_is_due_final", "_backoff")
 
     def __init__(self, todo, number: int, sender: bytes, birth: int, records: dict) -> None:
         self._todo, self.number, self.sender, self.birth, self.records = todo, number, sender, birth, records
         self.passes, self.state, self._is_due_final = [], YOUNG, False
+        self._backoff = None  # once it could not be settled
         self.due = time.monotonic() + WAITING_SECONDS
 
     def touched(self, one) -> None:
@@ -71,9 +88,11 @@ class Message:
             self.due = min(self.due, time.monotonic() + YOUNG_SECONDS)
             self._todo.watch_age(self.due)
 
-    def try_later(self, seconds: float) -> None:
-        """It could not be settled: once more after so many seconds."""
-        self._is_due_final, self.due = True, time.monotonic() + seconds
+    def try_later(self) -> None:
+        """It could not be settled: once more after a while."""
+        if self._backoff is None:
+            self._backoff = Backoff(FIRST_SECONDS, TROUBLE_SECONDS)
+        self._is_due_final, self.due = True, time.monotonic() + self._backoff.next_seconds()
 
     @property
     def is_done(self) -> bool:
@@ -89,8 +108,12 @@ class Todo:
         self.messages = {}  # number -> Message, oldest first: all that still stand in todo and are known here
         self._young = {}  # the young ones among them
         self._poison = {}  # number -> when it is looked at again (monotonic)
+        self._troubled, self._troubled_timer = {}, None  # number -> (when, Backoff)
+        self._unwatched = Backoff(FIRST_SECONDS, MAX_UNWATCHED_SECONDS)  # tries to open and watch the trigger
+        self._reading = Backoff(FIRST_SECONDS, MAX_UNWATCHED_SECONDS)  # tries to read on in todo
         self._entries, self._stopped, self._is_held_up, self._scanned = None, False, False, 0.0
-        self._trigger_fd, self._rescan, self._settler = None, None, None
+        self._is_cut = False  # the running scan could not be read to its end
+        self._trigger_fd, self._rescan, self._settler, self._next_scan = None, None, None, None
 
     # noticing
 
@@ -117,30 +140,54 @@ class Todo:
             self._scan()
         else:
             self._office.loop.forget(self._trigger_fd)
-            self._office.loop.after(wait, self._scan)
+            self._scan_after(wait)
+
+    def _scan_after(self, seconds):
+        if self._next_scan is not None:
+            self._next_scan.cancel()
+        self._next_scan = self._office.loop.after(seconds, self._scan)
 
     def _scan(self):
         if self._stopped or self._entries is not None:
             return
         self._scanned = time.monotonic()
         # the FIFO first, then the list: a pull in between is seen by the next scan
-        self._forget_trigger()
-        try:
-            self._trigger_fd = os.open(self._office.names.trigger, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
-            self._trigger_fd = None  # mail still moves, at every deadline
+        self._open_trigger()
         self._rescan.move(time.monotonic() + RESCAN_SECONDS)
         try:
             self._entries = os.scandir(f"{self._office.names.queue}/todo")
         except OSError:
             self._office.log.put(b"alert: unable to opendir todo, sleeping...")
-            self._office.loop.after(10, self._scan)
+            self._scan_after(10)
             return
         self._take_some()
 
+    def _open_trigger(self):
+        self._forget_trigger()
+        try:
+            self._trigger_fd = os.open(self._office.names.trigger, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            if not stat.S_ISFIFO(os.fstat(self._trigger_fd).st_mode):
+                raise OSError(errno.ENODEV, "not a FIFO")
+        except OSError as error:
+            self._say_unwatched(error)
+
+    def _say_unwatched(self, error):
+        """The trigger tells nothing: say that, once, and look at todo without it."""
+        self._forget_trigger()
+        if not self._unwatched.tries:
+            path = self._office.files.shown(self._office.names.trigger)
+            self._office.log.put(b"warning: unable to open %b: %b; trying again" % (path, reason(error).encode()))
+
     def _watch_trigger(self):
-        if self._trigger_fd is not None and stat.S_ISFIFO(os.fstat(self._trigger_fd).st_mode):
-            self._office.loop.watch(self._trigger_fd, READ, lambda _: self._scan_soon())
+        """After a scan: wait for the next pull, or for a while if the trigger cannot be watched."""
+        if self._trigger_fd is not None:
+            try:
+                self._office.loop.watch(self._trigger_fd, READ, lambda _: self._scan_soon())
+                self._unwatched.reset()
+                return
+            except OSError as error:
+                self._say_unwatched(error)
+        self._scan_after(self._unwatched.next_seconds())
 
     def _forget_trigger(self):
         if self._trigger_fd is not None:
@@ -150,21 +197,19 @@ class Todo:
 
     def _take_some(self):
         """Take entries of the running scan, as many as one turn may cost."""
-        until, direct = time.monotonic() + TURN_SECONDS, []
+        until, direct, pause = time.monotonic() + TURN_SECONDS, [], 0
         for _ in range(ENTRIES_A_TURN):
             if len(self._young) >= MOST_YOUNG:
                 self._is_held_up = True
                 break
-            try:
-                entry = next(self._entries, None)
-            except OSError:
-                entry = None
+            entry = self._next_entry()
             if entry is None or self._stopped:
                 self._entries.close()
                 self._entries = None
                 break
-            if is_message_name(entry.name):
-                self._take(int(entry.name), direct)
+            if is_message_name(entry.name) and self._take(int(entry.name), direct):
+                pause = self._reading.next_seconds()
+                break
             if time.monotonic() > until:
                 break
         self._settle(direct)
@@ -172,9 +217,27 @@ class Todo:
         if self._is_held_up:
             return  # goes on once some are no longer young
         if self._entries is not None:
-            # a cleaner that cannot follow is given time
-            self._office.loop.after(0.02 if self._cleaner.unanswered > MOST_UNCLEANED else 0, self._take_some)
+            # time for whoever uses up what we lack, or for a cleaner that cannot follow
+            pause = pause or (0.02 if self._cleaner.unanswered > MOST_UNCLEANED else 0)
+            self._office.loop.after(pause, self._take_some)
         elif not self._stopped:
+            self._end_scan()
+
+    def _next_entry(self):
+        """Return the next entry of the scan, None at its end; one that cannot be read on is made again."""
+        try:
+            return next(self._entries, None)
+        except OSError:
+            self._office.log.put(b"warning: trouble reading todo; will try again later")
+            self._is_cut = True
+            return None
+
+    def _end_scan(self):
+        is_cut, self._is_cut = self._is_cut, False
+        if is_cut:
+            self._scan_after(self._reading.next_seconds())
+        else:
+            self._reading.reset()
             self._watch_trigger()
 
     def _go_on(self):
@@ -184,20 +247,54 @@ class Todo:
 
     # one entry
 
-    def _take(self, number, direct):
-        if number in self.messages:
-            return
-        if self._poison and self._poison.get(number, 0) > time.monotonic():
-            return
+    def _take(self, number, direct) -> bool:
+        """Take up a message; returns whether that failed for want of descriptors or memory: others would fare alike."""
+        now = time.monotonic()
+        if number in self.messages or now < self._poison.get(number, 0) or now < self._troubled.get(number, (0,))[0]:
+            return False
         try:
             message = self._read(number)
         except Poison as poison:
             self._office.log.put(poison.warning)
-            self._poison[number] = time.monotonic() + RESCAN_SECONDS
-            return
-        if message is None:
-            return
-        self._poison.pop(number, None)
+            self._poison[number] = now + RESCAN_SECONDS
+        except Trouble as trouble:
+            self._office.log.put(trouble.warning)
+            self._take_later(number)
+            return trouble.is_lack
+        else:
+            self._reading.reset()
+            if message is not None:
+                self._poison.pop(number, None)
+                self._accept(message, direct)
+        self._troubled.pop(number, None)
+        return False
+
+    def _take_later(self, number):
+        """Take up a message again after a pause."""
+        backoff = self._troubled.get(number, (0, None))[1] or Backoff(FIRST_SECONDS, RESCAN_SECONDS)
+        when = time.monotonic() + backoff.next_seconds()
+        self._troubled[number] = when, backoff
+        if self._troubled_timer is None or self._troubled_timer.when is None:
+            self._troubled_timer = self._office.loop.at(when, self._take_troubled)
+        elif when < self._troubled_timer.when:
+            self._troubled_timer.move(when)
+
+    def _take_troubled(self):
+        """Take up those whose pause is over, some in a turn."""
+        now, direct, pause = time.monotonic(), [], 0.1  # all that are due in that time together
+        for number in [number for number, (when, _) in self._troubled.items() if when <= now][:ENTRIES_A_TURN]:
+            if self._stopped or len(self._young) >= MOST_YOUNG or self._take(number, direct):
+                pause = FIRST_SECONDS
+                break
+        self._settle(direct)
+        self._office.settle_soon()
+        if self._troubled and not self._stopped:
+            first = min(when for when, _ in self._troubled.values())
+            self._troubled_timer = self._office.loop.at(max(first, now + pause), self._take_troubled)
+
+    def _accept(self, message, direct):
+        """A message has been read: it is young now, or one of direct, which are to be settled at once."""
+        number = message.number
         self.messages[number] = message
         self._office.seen(number)
         size = sum(map(len, message.records.values()))
@@ -219,33 +316,33 @@ class Todo:
             self.watch_age(message.due)
 
     def _read(self, number):
-        """Return the message of a todo entry, logged; None if the entry has gone.  Raises Poison."""
+        """Return the message of a todo entry, logged; None if the entry has gone.  Raises Poison, Trouble."""
         names, log, shown = self._office.names, self._office.log, self._office.files.shown
         path = names.todo(number)
         try:
             fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
             return None  # removed since it was listed
-        except OSError:
-            raise Poison(b"warning: unable to open %b" % shown(path)) from None
+        except OSError as error:
+            raise Trouble(b"warning: unable to open %b" % shown(path), error) from None
         try:
             try:
                 size = os.stat(names.mess(number)).st_size
-            except OSError:
-                raise Poison(b"warning: unable to stat %b" % shown(names.mess(number))) from None
+            except OSError as error:
+                raise Trouble(b"warning: unable to stat %b" % shown(names.mess(number)), error) from None
             for leftover in (names.local(number), names.remote(number), names.info(number), names.bounce(number)):
                 try:
                     os.unlink(leftover)
                     _sync_names(os.path.dirname(leftover))  # it may be another message's, and must not come back
                 except FileNotFoundError:
                     pass
-                except OSError:
-                    raise Poison(b"warning: unable to unlink %b" % shown(leftover)) from None
+                except OSError as error:
+                    raise Trouble(b"warning: unable to unlink %b" % shown(leftover), error) from None
             log.put(b"new msg %d" % number)
             try:
                 data = _read_whole(fd)
-            except OSError:
-                raise Poison(b"warning: trouble reading %b" % shown(path)) from None
+            except OSError as error:
+                raise Trouble(b"warning: trouble reading %b" % shown(path), error) from None
         finally:
             os.close(fd)
         return self._parse(number, data, size, shown(path))
@@ -347,7 +444,7 @@ class Todo:
             except OSError:
                 pass
         message.state = YOUNG
-        message.try_later(TROUBLE_SECONDS)
+        message.try_later()
         self._young[message.number] = message
         self.watch_age(message.due)
         for one in message.passes:

@@ -3,12 +3,18 @@
 The descriptor's flags are left alone, since others may share it: it is asked before each write whether it takes
 a piece.  What it does not take is kept up to KEPT_BYTES; beyond that lines are dropped, and counted in a
 warning once it takes more.
+
+Only EPIPE says that the reader has gone: then nothing is written any more, and mail goes on.  Any other error (a full
+disk, no memory, an error of the device) is tried again after a growing pause, and said once it works again.
 """
 
 import collections
 import os
 import select
+import time
 
+from pyqmail.base.backoff import Backoff
+from pyqmail.base.failure import reason
 from pyqmail.system.loop import WRITE
 
 KEPT_BYTES = 8 << 20
@@ -26,8 +32,10 @@ class SendLog:
 
     def __init__(self, loop, fd: int = 0) -> None:
         self._loop, self._fd = loop, fd
-        self._lines, self._kept, self._dropped = collections.deque(), 0, 0
+        self._lines, self._rest = collections.deque(), b""  # rest is what is left of a piece that has begun
+        self._kept, self._dropped = 0, 0
         self._scheduled = self._waiting = self._gone = False
+        self._backoff, self._trouble = Backoff(0.1), None
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
 
@@ -46,45 +54,87 @@ class SendLog:
     def flush(self) -> None:
         """Write what the reader takes now."""
         self._scheduled = False
-        if self._lines and not self._waiting:
+        if self._has_more and not self._waiting:
             self._write()
 
     def finish(self, seconds: float) -> None:
-        """Before the end: write all, however slow the reader, but not longer than that."""
+        """Before the end: write all, however slow the reader or whatever fails, but not longer than that."""
         if self._waiting:
             self._loop.forget(self._fd)
-            self._waiting = False
-        while self._lines and not self._gone and self._poll.poll(seconds * 1000):
-            self._write_piece()
+        self._waiting, until = True, time.monotonic() + seconds
+        while self._has_more and (left := until - time.monotonic()) > 0:
+            try:
+                if self._poll.poll(left * 1000):
+                    self._write_piece()
+            except BlockingIOError:
+                pass
+            except OSError:
+                time.sleep(min(left, self._backoff.next_seconds()))
+
+    @property
+    def _has_more(self):
+        return bool(self._lines or self._rest) and not self._gone
 
     def _write(self):
-        while self._lines and not self._gone:
-            if not self._poll.poll(0):
-                self._waiting = True
-                self._loop.watch(self._fd, WRITE, self._writable)
-                return
-            self._write_piece()
-        if self._dropped and not self._gone:
-            dropped, self._dropped = self._dropped, 0
-            self.put(b"warning: %d lines of the log lost, its reader was too slow" % dropped)
+        try:
+            while self._has_more:
+                if not self._poll.poll(0):
+                    raise BlockingIOError
+                self._write_piece()
+        except BlockingIOError:
+            self._wait_for_reader()
+        except OSError as error:
+            self._try_later(error)
+        else:
+            self._say_what_was_wrong()
 
     def _write_piece(self):
-        """Write whole lines of at most _PIECE bytes together; a longer one alone."""
+        """Write whole lines of at most _PIECE bytes together; a longer one in pieces.  Raises OSError."""
+        if not self._rest:
+            self._rest = self._next_piece()
+        try:
+            count = os.write(self._fd, self._rest[:_PIECE])
+        except BrokenPipeError:  # nobody reads any more: that is no reason to stop
+            self._gone, self._rest = True, b""
+            self._lines.clear()
+            return
+        self._rest = self._rest[count:]
+        self._kept -= count
+        self._backoff.reset()
+
+    def _next_piece(self):
         lines, data = self._lines, b""
         while lines and (not data or len(data) + len(lines[0]) < _PIECE):
             data += lines.popleft() + b"\n"
-        self._kept -= len(data)
+        return data
+
+    def _wait_for_reader(self):
         try:
-            while data:
-                data = data[os.write(self._fd, data) :]
-        except BlockingIOError:
-            lines.appendleft(data[:-1])  # may be several lines; they stay whole
-            self._kept += len(data)
-        except OSError:
-            self._gone = True  # nobody reads any more: that is no reason to stop
-            lines.clear()
+            self._loop.watch(self._fd, WRITE, self._writable)
+            self._waiting = True
+        except OSError as error:
+            self._try_later(error)
 
     def _writable(self, _):
         self._loop.forget(self._fd)
         self._waiting = False
         self._write()
+
+    def _try_later(self, error):
+        self._waiting, self._trouble = True, error
+        self._loop.after(self._backoff.next_seconds(), self._again)
+
+    def _again(self):
+        self._waiting = False
+        self._write()
+
+    def _say_what_was_wrong(self):
+        """All is written: add what the reader has to know about the time when it was not."""
+        if self._gone:
+            return
+        trouble, self._trouble = self._trouble, None
+        if trouble is not None:
+            self.put(b"warning: unable to write the log: %b; tried again" % reason(trouble).encode())
+        dropped, self._dropped = self._dropped, 0
+        if dropped:
+            self.put(b"warning: %d lines of the log lost, its reader was too slow" % dropped)

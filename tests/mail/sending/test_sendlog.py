@@ -83,3 +83,56 @@ def test_finish_writes_all_but_does_not_wait_for_ever(pipe):
     loop.turn(0)
     log.finish(0.05)
     assert 50000 < len(os.read(pipe[0], 1 << 20)) <= 65536
+
+
+@pytest.fixture
+def full():
+    """A descriptor that nothing can be written to as long as it is /dev/full."""
+    fd = os.open("/dev/full", os.O_WRONLY)
+    yield fd
+    os.close(fd)
+
+
+def test_an_error_is_tried_again_and_said_and_nothing_is_lost(full, pipe, monkeypatch):
+    loop = Loop()
+    log = SendLog(loop, full)
+    lines = [b"%d" % i for i in range(3000)]
+    for line in lines[:2000]:
+        log.put(line)
+    loop.turn(0)
+    os.dup2(pipe[1], full)  # there is room again
+    for line in lines[2000:]:
+        log.put(line)
+    got = b""
+    while not got.endswith(b"tried again\n"):
+        loop.turn(5)
+        got += os.read(pipe[0], 65536)
+    assert got.split(b"\n")[:-1] == [*lines, b"warning: unable to write the log: out of disk space; tried again"]
+
+
+def test_the_tries_become_rarer(full):
+    loop = Loop()
+    log = SendLog(loop, full)
+    log.put(b"x")
+    loop.turn(0)
+    pauses = [log._backoff.next_seconds() for _ in range(9)]
+    assert pauses[0] == 0.2 and pauses[-1] == 10 and pauses == sorted(pauses)
+
+
+def test_finish_ends_though_nothing_can_be_written(full):
+    log = SendLog(Loop(), full)
+    log.put(b"x")
+    log.finish(0.05)
+
+
+def test_a_line_longer_than_a_piece_never_blocks(pipe):
+    """The descriptor may be a blocking one: a write of more than the pipe takes would wait for its reader."""
+    loop = Loop()
+    log = SendLog(loop, pipe[1])
+    log.put(b"x" * 200000)
+    log.put(b"y")
+    got = b""
+    while not got.endswith(b"y\n"):
+        loop.turn(0)
+        got += os.read(pipe[0], 65536)
+    assert got == b"x" * 200000 + b"\ny\n"
