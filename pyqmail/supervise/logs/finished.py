@@ -27,26 +27,33 @@ class FinishedFiles:
             return None
 
     def add(self, file: str, code: str) -> None:
-        """Give file, if it is there, its final name, then remove the oldest.
+        """Give file, if it is there, its final name, then remove the oldest of the others.
 
         Linked, then unlinked: nothing is ever overwritten, and a second link means that the first step is done.
         """
         found = self.stat(file)
         if found is None:
             return
-        if found.st_nlink == 1:
-            self._link(file, code)
+        newest = self._link(file, code) if found.st_nlink == 1 else self._linked(found)
         self._insist(f"unable to remove {self._log}/{file}", os.unlink, file)
         while len(names := self._names()) >= self._most:
-            oldest = min(names, key=lambda name: name[:TEXT_BYTES])
+            oldest = min(names, key=lambda name: _age(name, newest))
             self._insist(f"unable to remove {self._log}/{os.fsdecode(oldest)}", unlink_if_there, oldest)
+
+    def _linked(self, found):
+        """Return the final name that a file has already."""
+        for name in self._names():
+            there = self.stat(name)
+            if there is not None and os.path.samestat(there, found):
+                return name
+        return b""  # somebody else has linked it
 
     def _link(self, file, code):
         while True:
             name = f"{self._next_label().decode()}.{code}"
             try:
                 os.link(file, name)
-                return
+                return name.encode()
             except OSError as error:
                 self._wait(f"unable to link to {self._log}/{name}", error)
 
@@ -67,6 +74,19 @@ class FinishedFiles:
     def _names(self):
         names = self._insist(f"unable to read {self._log}", os.listdir, b".")
         return [name for name in names if name.startswith(b"@") and len(name) >= TEXT_BYTES]
+
+
+def _age(name, newest):
+    """Return what sorts names from the oldest on: by label, as strings.
+
+    No label can be later than that of the newest, which was finished just now: it is of a clock that was wrong, and goes
+    before the right ones; the newest itself goes last.
+    """
+    if name == newest:
+        return 2, b""
+    label = name[:TEXT_BYTES]
+    is_wrong = label > newest[:TEXT_BYTES] and read_text_label(label) is not None
+    return 0 if newest and is_wrong else 1, label
 
 
 def unlink_if_there(file) -> None:

@@ -306,8 +306,9 @@ CLOCKS = [
     ([(1000000, 500), (1000000, 500), (1000000, 500), (1000000, 500)], b"23"),
     ([(1000000, 500), (1000001, 999999500), (1000001 - HOUR, 0), (1000002 - HOUR, 0)], b"23"),
     ([(1000000, 500), (1000001, 500), (1000001 + HOUR, 0), (1000002, 0)], b"23"),
-    # a file from a time when the clock was a year ahead stays; the others go by age
-    ([(1000000 + 365 * 24 * HOUR, 0), (1000001, 500), (1000002, 500), (1000003, 500)], b"30"),
+    # a file from a time when the clock was a year ahead goes before the others
+    ([(1000000 + 365 * 24 * HOUR, 0), (1000001, 500), (1000002, 500), (1000003, 500)], b"23"),
+    ([(1000000, 500), (1000001 - 25 * HOUR, 500), (1000002 - 25 * HOUR, 500), (1000003 - 25 * HOUR, 500)], b"23"),
 ]
 
 
@@ -320,6 +321,39 @@ def test_a_clock_that_is_set_back_removes_no_young_file(tmp_path, moments, numbe
         logger.rotate()
     text, files = kept(tmp_path / "log")
     assert (text.replace(b"\n", b""), files) == (numbers, [".s", ".s"])
+
+
+@pytest.mark.parametrize("code", ["s", "u"])
+@pytest.mark.parametrize("kept_before", [1, 2, 4, 9])
+def test_the_file_just_finished_is_never_removed(tmp_path, kept_before, code):
+    """Whatever stands beside it: labels of a clock that was far ahead, and what only looks like one."""
+    log = tmp_path / "log"
+    log.mkdir()
+    for number in range(kept_before):
+        (log / f"@7fffffff{number:016x}.{code}").write_text("ahead\n")
+    for number in range(2):
+        (log / f"@0{number}-no-label-but-as-long-as-one").write_text("short\n")
+    logger = opened(f"n{kept_before + 1}", "./log", name_clock=Clock((1000000, 500), (1000001, 500), (1000002, 500)))
+    for number in b"012":
+        feed(logger, bytes([number]))
+        feed(logger, b"\n")
+        logger.rotate()
+        names = sorted(path.name for path in log.glob("@*"))
+        assert len(names) == kept_before
+        assert b"%c\n" % number in [(log / name).read_bytes() for name in names]
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_what_a_crash_left_half_finished_is_not_removed(tmp_path, ahead):
+    """Killed between link and unlink: the name is there already, and is the one just finished."""
+    log = tmp_path / "log"
+    log.mkdir()
+    for number in range(3):
+        (log / f"@{'7' if ahead else '4'}00000000000000{number:010x}.s").write_text("old\n")
+    (log / "previous").write_text("last\n")
+    (log / "@400000000000f0000000000a.s").hardlink_to(log / "previous")
+    opened("n2", "./log", name_clock=Clock((1, 500)))
+    assert [path.read_text() for path in log.glob("@*")] == ["last\n"]
 
 
 def test_a_full_file_is_settled_when_all_of_the_block_is_written(tmp_path):
