@@ -7,7 +7,7 @@ limit on their number.
 
 Services that are added, renamed or removed are seen at once, also where links lead to them, and so is another DIR in
 the place of this one: the services in both go on.  A directory that was just made is left alone until nothing came
-into it for a quarter of a second, since its log may come last.  At rest nothing wakes up.  Only where the kernel
+into it for a quarter of a second, since its log may come last; but not for more than five seconds.  At rest nothing wakes up.  Only where the kernel
 cannot tell of changes (network file systems, no more inotify instances), or after a warning, there is a look every five
 seconds.
 

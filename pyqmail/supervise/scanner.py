@@ -82,6 +82,8 @@ class Scanner:
         self.slots = {}
         self._by_pid = {}  # pid of a supervisor -> its slot, which of the two it is, and since when
         self._has_scanned, self._without_pipe, self._next = False, [], None
+        self._pass, self._telling = 0, {}  # kind of trouble -> the pass that told of it last, and when
+        self._new = {}  # identity of a directory that is left alone for now -> since when
 
     def scan(self) -> float | None:
         """Make one pass: reap, look at every name, start what does not run, free what has gone.
@@ -104,18 +106,20 @@ class Scanner:
         """Find the services that are there now; start nothing.  Returns whether the directory could be read."""
         for slot in self.slots.values():
             slot.is_present = False
+        self._pass += 1
         self._watching.begin()
         self._ground.go(self._watching)
         try:
             with os.scandir(b".") as entries:
                 found = list(entries)
         except OSError as error:
-            self._warn("unable to read directory", error)
+            self._warn("unable to read directory", b"", error)
             return False
         without_pipe, self._without_pipe = self._without_pipe, []
+        new, self._new = self._new, {}
         for entry in found:
             if not entry.name.startswith(b"."):
-                self._see(entry)
+                self._see(entry, new)
         self._watching.finish()
         self._tell_of_pipes(without_pipe)
         return True
@@ -165,35 +169,44 @@ class Scanner:
             except (ProcessLookupError, PermissionError):
                 return
 
-    def _see(self, entry):
+    def _see(self, entry, new):
         name = entry.name
         try:
             if entry.is_symlink():
                 self._watching.links(name)
             found = os.stat(name)
         except OSError as error:
-            return self._warn(f"unable to stat {os.fsdecode(name)}", error)
+            return self._warn("unable to stat", name, error)
         if not stat.S_ISDIR(found.st_mode):
             return None
         identity = (found.st_dev, found.st_ino)
         slot = self.slots.get(identity)
         if slot is None:
-            return self._admit(identity, name, found)
+            since = new.get(identity, self._clock())
+            if left := self._settling_seconds(since, found):
+                self._new[identity] = since
+                return self._again_in(left)
+            return self._admit(identity, name)
         if not slot.is_present:  # a second name for the same directory is of no interest
             slot.is_present, slot.name = True, name
         return None
 
-    def _admit(self, identity, name, found):
-        if self._has_scanned and 0 <= (age := time.time() - found.st_mtime) < SETTLE_SECONDS:
-            return self._again_in(SETTLE_SECONDS - age)
+    def _settling_seconds(self, since, found):
+        """Return for how long to leave a new directory alone, first seen at since: names may keep changing in it for ever."""
+        age = time.time() - found.st_mtime
+        if not self._has_scanned or not 0 <= age < SETTLE_SECONDS:
+            return 0
+        return max(0, min(SETTLE_SECONDS - age, since + SECONDS - self._clock()))
+
+    def _admit(self, identity, name):
         try:
             pipe = self._make_pipe() if _has_log(name) else None
         except _NoLog as problem:
-            return self._warn(f"unable to stat {os.fsdecode(name)}/log", problem.error)
+            return self._warn("unable to stat", name + b"/log", problem.error)
         except OSError as error:
             if error.errno in _TOO_MANY:
                 return self._without_pipe.append((name, error))
-            return self._warn(f"unable to create pipe for {os.fsdecode(name)}", error)
+            return self._warn("unable to create pipe for", name, error)
         self.slots[identity] = Slot(identity, name, pipe)
         return None
 
@@ -245,7 +258,7 @@ class Scanner:
             pid = self._supervise(slot.name, part == LOG, theirs)
         except OSError as error:
             slot.due[part] = now + SECONDS
-            self._warn(f"unable to fork for {os.fsdecode(slot.folder(part))}", error)
+            self._warn("unable to fork for", slot.folder(part), error)
             return
         slot.pids[part] = pid
         self._by_pid[pid] = slot, part, now
@@ -261,10 +274,25 @@ class Scanner:
             log(f"svscan: warning: log of {os.fsdecode(slot.name)} has left {unread} bytes unread")
         slot.close_pipe()
 
-    def _warn(self, text, error):
-        """Say what could not be done; we go on, and look again."""
-        log(f"svscan: warning: {text}: {reason(error)}")
-        self._again_in(SECONDS)
+    def _warn(self, text, name, error):
+        """Say what could not be done, for the service of that name if there is one; we go on, and look again."""
+        if self._may_tell(text):
+            named = f"{text} {os.fsdecode(name)}" if name else text
+            log(f"svscan: warning: {named}: {reason(error)}")
+            self._again_in(SECONDS)
+
+    def _may_tell(self, kind):
+        """Return whether this pass may tell of such a trouble: one in five seconds, as the original has, though we make more.
+
+        If not, there will be a pass as soon as it may.
+        """
+        now = self._clock()
+        told, since = self._telling.get(kind, (self._pass, now))
+        if told != self._pass and now - since < SECONDS:
+            self._again_in(since + SECONDS - now)
+            return False
+        self._telling[kind] = self._pass, since if told == self._pass else now
+        return True
 
     def _again_in(self, seconds):
         when = self._clock() + seconds

@@ -198,6 +198,18 @@ def test_a_trouble_is_looked_at_again(stage):
     stage.until(lambda: sleeps_for_ever(scanner.pid), 3)
 
 
+def test_names_that_keep_changing_hold_nothing_up(stage):
+    """In the directory of services, beside a trouble; and in that of a service."""
+    (stage.place / "dangling").symlink_to("missing")
+    start(stage)
+    stage.until(lambda: stage.err())
+    folder = stage.service("a")
+    churn = "while :; do : >{0}/x; mv {0}/x {0}/y; : >x; rm x {0}/y; done"
+    stage.start("sh", "-c", churn.format("a"))
+    stage.up(folder)
+    assert stage.err().count(b"dangling") <= 3  # the original's rate: one in five seconds
+
+
 def soon(stage, holds):
     """Wait for what happens without the five seconds of the original."""
     return stage.until(holds, 4.5)

@@ -256,6 +256,75 @@ def test_a_directory_that_is_being_filled_is_left_alone(record, tmp_path, clock,
     assert record.take() == [(b"filled", False, 1), (b"filled", True, 0)]
 
 
+def test_a_directory_that_is_filled_for_ever_is_started_after_five_seconds(record, tmp_path, clock, told):
+    scanner = Scanner(record, None, watching=told, clock=clock)
+    scanner.scan()
+    make(tmp_path / "restless/log", 0)
+    for _ in range(4):
+        os.utime(tmp_path / "restless")
+        assert scanner.scan() - clock.now <= 0.25 and record.take() == []
+        clock.now += 1.2
+    os.utime(tmp_path / "restless")
+    assert 0 < scanner.scan() - clock.now < 0.21
+    clock.now += 0.2
+    os.utime(tmp_path / "restless")
+    scanner.scan()
+    assert [name for name, *_ in record.take()] == [b"restless"] * 2
+
+
+TROUBLES = {
+    "a link to nowhere": (lambda place: (place / "x").symlink_to("nowhere"), b"unable to stat x"),
+    "a link to itself": (lambda place: (place / "x").symlink_to("x"), b"unable to stat x"),
+    "a log to itself": (lambda place: (make(place / "x") / "log").symlink_to("log"), b"unable to stat x/log"),
+}
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_a_trouble_is_told_as_often_as_the_original_has_a_look(record, tmp_path, clock, told, capfdbinary, trouble):
+    """However often we look because names come and go; two names at the same look are two lines."""
+    make_trouble, line = TROUBLES[trouble]
+    make_trouble(tmp_path)
+    os.utime(tmp_path / "x", (0, 0), follow_symlinks=False)
+    scanner = Scanner(record, None, watching=told, clock=clock)
+    began, due = clock.now, None
+    for number in range(100):
+        (tmp_path / f"note{number}").touch()
+        due = scanner.scan()
+        clock.now += 0.1
+    assert capfdbinary.readouterr().err.count(b"svscan: warning: " + line + b": ") == 2
+    assert abs(due - began - 10) < 0.001
+    (tmp_path / "y").symlink_to("y")
+    (tmp_path / "z").symlink_to("z")
+    clock.now += 0.1
+    scanner.scan()
+    said = capfdbinary.readouterr().err
+    assert all(said.count(b"unable to stat %b: " % name) == 1 for name in (b"y", b"z")) and line in said
+
+
+def test_names_that_come_and_go_wrong_are_told_of_every_five_seconds(record, tmp_path, clock, told, capfd):
+    scanner = Scanner(record, None, watching=told, clock=clock)
+    for number in range(100):
+        (tmp_path / f"x{number}").symlink_to("nowhere")
+        scanner.scan()
+        (tmp_path / f"x{number}").unlink()
+        clock.now += 0.1
+    assert capfd.readouterr().err.count("\n") == 2
+
+
+def test_a_fork_that_fails_is_told_of_every_five_seconds(tmp_path, monkeypatch, capfd, clock):
+    monkeypatch.chdir(tmp_path)
+
+    def failing(*_):
+        raise BlockingIOError(11, "no more")
+
+    scanner = Scanner(failing, None, clock=clock)
+    for number in range(100):
+        make(tmp_path / f"a{number}")
+        scanner.scan()
+        clock.now += 0.1
+    assert capfd.readouterr().err.count("unable to fork for a0:") == 2
+
+
 def test_descriptors_that_run_out_are_told_once(record, tmp_path, clock, told, capfd):
     class Limit:
         room = 0
