@@ -18,6 +18,8 @@ RECIPIENT_BREAK = b"hSorry, that address contains a line break. (#5.1.3)\n"
 CRASHED = b"Zqmail-remote crashed.\n"
 NOT_RUN_NOW = b"ZUnable to run qmail-remote.\n"
 NOT_RUN = b"DUnable to run qmail-remote.\n"
+# exit codes of qmail-remote, of a shell and of env: whatever stands in its place could not be run
+CANNOT_RUN = (111, 126, 127)
 SILENT = b"Zqmail-remote produced no output.\n"
 
 ACCEPTED = b"r"
@@ -73,7 +75,7 @@ def remote_said(reply: bytes) -> bytes:
 def compose(exit_code: int | None, output: bytes) -> bytes:
     """Return the report a spawner makes of qmail-remote's exit code (None: killed by a signal) and output."""
     if exit_code != 0:
-        return CRASHED if exit_code is None else NOT_RUN_NOW if exit_code == 111 else NOT_RUN
+        return CRASHED if exit_code is None else NOT_RUN_NOW if exit_code in CANNOT_RUN else NOT_RUN
     if not output:
         return SILENT
     records = output.split(b"\0")[:-1]

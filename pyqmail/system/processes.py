@@ -14,11 +14,13 @@ _REMEMBERED = (errno.EACCES, errno.EPERM, errno.EISDIR)
 def candidates(name: bytes, path: bytes | None) -> list[bytes]:
     """Return the file names to try for a program: itself if it has a slash, else one for each element of path.
 
-    path None (PATH unset) means /bin:/usr/bin; an empty element the working directory.
+    path None (PATH unset) means /bin:/usr/bin; an empty element the working directory.  One of our own programs is
+    looked for beside ourselves when path does not lead to it.  Whatever finds or runs a program asks here.
     """
     if b"/" in name:
         return [name]
-    return [(element or b".") + b"/" + name for element in (DEFAULT_PATH if path is None else path).split(b":")]
+    elements = (DEFAULT_PATH if path is None else path).split(b":")
+    return [(element or b".") + b"/" + name for element in elements] + _starters(name)
 
 
 def execute(argv: list, environ, path: bytes | None = None, name=None) -> OSError:
@@ -122,9 +124,26 @@ def exit_code(wait_status: int) -> int | None:
 
 
 def own_directories() -> list[bytes]:
-    """Return the real paths of the directories our starters stand in: the installation's and the checkout's bin."""
-    beside = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "bin")
-    return [os.fsencode(os.path.realpath(place)) for place in (os.path.join(sys.prefix, "bin"), beside)]
+    """Return the real paths of the directories our starters stand in: the installation's and the checkout's bin.
+
+    Of an installation that is sys.prefix's, or where its packages are not below that (pip --user), the bin beside their lib.
+    """
+    beside = os.path.dirname(_PACKAGE)
+    places = [sys.prefix, beside]
+    if os.path.basename(beside) in ("site-packages", "dist-packages"):
+        places.append(os.path.dirname(os.path.dirname(os.path.dirname(beside))))
+    return list(dict.fromkeys(os.fsencode(os.path.realpath(os.path.join(place, "bin"))) for place in places))
+
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def _starters(name):
+    """Return where the starter of one of our programs may stand; nothing for a name that is not one's."""
+    module = os.fsdecode(name).replace("-", "_").replace("@", "_at")
+    if not name.startswith(b"py") or not os.path.exists(f"{_PACKAGE}/programs/{module}.py"):
+        return []
+    return [directory + b"/" + name for directory in own_directories()]
 
 
 def starter(name: str) -> bytes:

@@ -190,7 +190,8 @@ CODES = [
     (119, b"ZOut of memory in qmail-lspawn.\n"),
     (120, b"ZUnable to run qmail-local.\n"),
     (121, b"ZUnable to run qmail-getpw.\n"),
-    (126, b"DUnable to run qmail-local.\n"),
+    (126, b"ZUnable to run qmail-local.\n"),
+    (127, b"ZUnable to run qmail-local.\n"),
 ]
 
 
@@ -444,6 +445,44 @@ def test_two_users_have_two_workers(start, public):
         manager.order(number, local + b"@h")
     uids = dict(manager.report() for _ in range(20))
     assert uids == {number: b"K%d\ndid 0+0+1\n" % (NOBODY - number % 2) for number in range(20)}
+
+
+CANNOT_RUN = {
+    "no #!": "hm\n",
+    "env": "#!/usr/bin/env no-such-python\n",
+    "shell": "#!/bin/sh\nexec /nowhere/program\n",
+    "not executable": "#!/bin/sh\nexec /etc/passwd\n",
+    "modules": f"#!{sys.executable} -I\nimport pyqmail.no_such_module\n",
+}
+
+
+@pytest.mark.parametrize("kind", CANNOT_RUN)
+def test_a_pylocal_that_cannot_be_run_is_a_deferral(start, tmp_path, kind):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/pylocal").write_text(CANNOT_RUN[kind])
+    (tmp_path / "bin/pylocal").chmod(0o755)
+    manager = start("./Maildir/", "--exec", env={"PATH": f"{tmp_path}/bin:/usr/bin:/bin"})
+    assert manager.deliver() == b"ZUnable to run qmail-local.\n"
+
+
+@pytest.mark.parametrize("missing", ["nothing", "not executable", "no interpreter"])
+def test_pylocal_is_found_beside_pylspawn_after_path(start, tmp_path, missing):
+    (tmp_path / "bin").mkdir()
+    if missing != "nothing":
+        (tmp_path / "bin/pylocal").write_text("#!/nowhere/python\n")
+        (tmp_path / "bin/pylocal").chmod(0o644 if missing == "not executable" else 0o755)
+    manager = start("./Maildir/", "--exec", env={"PATH": f"{tmp_path}/bin:/usr/bin:/bin"})
+    assert manager.deliver() == b"Kdid 1+0+0\n"
+
+
+@as_root
+@pytest.mark.parametrize("kind", CANNOT_RUN)
+def test_a_pygetpw_that_cannot_be_run_is_a_deferral(start, public, tmp_path, kind):
+    os.unlink(f"{public.users}/cdb")
+    (public.user / "pygetpw").write_text(CANNOT_RUN[kind])
+    os.chmod(public.user / "pygetpw", 0o755)
+    manager = start("x", "--exec", command=public_command(), env={"PATH": f"{public.user}:/usr/bin:/bin"})
+    assert manager.deliver() == b"ZUnable to run qmail-getpw.\n"
 
 
 @as_root

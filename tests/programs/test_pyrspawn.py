@@ -138,10 +138,47 @@ def test_an_agent_is_run_and_its_words_are_merged(spawner, agent, script, report
     assert process.end() == (0, b"\0" + report + b"\0", b"")
 
 
-def test_an_agent_that_is_not_there(spawner):
-    process = spawner(env={"QMAILREMOTE": "no-such-program"})
+def broken(tmp_path, kind):
+    """Return the path of a program that cannot be run, each for another reason."""
+    path = tmp_path / "broken"
+    if kind != "missing":
+        head = {"no interpreter": "#!/nowhere/python\n", "env": "#!/usr/bin/env no-such-python\n", "no #!": "hm\n"}
+        path.write_text(head.get(kind, "#!/bin/sh\nexec /nowhere/program\n"))
+        path.chmod(0o644 if kind == "not executable" else 0o755)
+    return {"directory": str(tmp_path), "empty": "", "under a file": "/etc/passwd/x"}.get(kind, str(path))
+
+
+BROKEN = ["missing", "not executable", "directory", "under a file", "no interpreter", "no #!", "env", "exec in a shell"]
+
+
+@pytest.mark.parametrize("dialect", [(), ("--wide",), ("--native",)])
+@pytest.mark.parametrize("kind", BROKEN)
+def test_an_agent_that_cannot_be_run_is_a_deferral(spawner, tmp_path, dialect, kind):
+    process = spawner(*dialect, env={"QMAILREMOTE": broken(tmp_path, kind)})
+    report = b"ZUnable to run qmail-remote.\n"
+    if dialect == ("--native",):
+        assert process.next()[0] == native.HELLO
+        process.send(native.open_session(1, b"d.test", b"", [(b"h", b"127.0.0.1", 25)]))
+        assert process.next()[0] == native.READY
+        process.send(native.deliver(1, b"0/7", b"s@x", [(5, b"a@d.test")]))
+        assert process.results(1) == {5: report}
+    else:
+        process.send(order(b"\5\0" if dialect else b"\5"))
+        number = b"\5\0" if dialect else b"\5"
+        assert process.end()[1].endswith(number + report + b"\0")
+
+
+@pytest.mark.parametrize("kind", ["no #!", "env", "exec in a shell", "modules"])
+def test_our_own_agent_that_cannot_be_run_is_a_deferral(spawner, tmp_path, kind):
+    """pyremote, found in PATH, whose interpreter, or whose modules, have gone."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/pyremote").symlink_to(tmp_path / "broken")
+    broken(tmp_path, kind)
+    if kind == "modules":
+        (tmp_path / "broken").write_text(f"#!{sys.executable} -I\nimport pyqmail.no_such_module\n")
+    process = spawner(env={"PATH": f"{tmp_path}/bin:/usr/bin:/bin"})
     process.send(order(b"\5"))
-    assert process.end()[1] == b"\xff\5DUnable to run qmail-remote.\n\0"
+    assert process.end()[1] == b"\xff\5ZUnable to run qmail-remote.\n\0"
 
 
 def test_wide_numbers(spawner, agent):

@@ -233,17 +233,27 @@ def test_classic_parts_are_found_in_path_and_start_clean(start, tmp_path):
         assert lines[-3:] == [f"{other}/{name}{arguments}", "0077", "/"]
 
 
-def test_a_part_that_is_missing_is_fatal(start, tmp_path):
+def test_a_part_that_cannot_be_executed_is_fatal(start, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     for name in ("pylspawn", "pyclean", "pysend"):
         (other / name).symlink_to(f"{ROOT}/bin/{name}")
     (other / "python3").symlink_to(sys.executable)
+    (other / "pyrspawn").write_text("no #! line\n")
+    (other / "pyrspawn").chmod(0o755)
     started = start("--classic", path=str(other))
     assert started.process.wait(SECONDS) == 111
-    missing = b"qmail-start: fatal: unable to start pyrspawn: file does not exist\n"
+    missing = b"qmail-start: fatal: unable to start pyrspawn: exec format error\n"
     assert sorted(started.log().splitlines(True)) == [b"alert: cannot start: hath the daemon spawn no fire?\n", missing]
     started.until(lambda: not started.parts())
+
+
+@pytest.mark.parametrize("mode", [(), ("--classic",)])
+def test_its_parts_are_found_beside_it_where_path_does_not_lead_to_them(start, tmp_path, mode):
+    """Started by its absolute path, with no directory of ours in PATH; a logger of ours is found so, too."""
+    started = start(*mode, "./Mailbox", "pytai64n", path="/usr/bin:/bin")
+    started.until(lambda: {"pysend", "pylspawn", "pyrspawn", "pyclean", "pytai64n"} <= set(started.parts()))
+    started.until(lambda: b" status: local 0/10 remote 0/20\n" in started.log())
 
 
 def test_a_second_one_ends_and_leaves_the_first_alone(start):

@@ -7,6 +7,8 @@ REPORTS = [
     # exit code, output of qmail-remote            report
     (None, b"r\0Kx\n\0", b"Zqmail-remote crashed.\n"),
     (111, b"r\0Kx\n\0", b"ZUnable to run qmail-remote.\n"),
+    (126, b"sh: 1: exec: pyremote: Permission denied", b"ZUnable to run qmail-remote.\n"),
+    (127, b"env: python3: No such file or directory", b"ZUnable to run qmail-remote.\n"),
     (100, b"", b"DUnable to run qmail-remote.\n"),
     (1, b"Kx\0", b"DUnable to run qmail-remote.\n"),
     (0, b"", b"Zqmail-remote produced no output.\n"),

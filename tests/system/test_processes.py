@@ -77,6 +77,38 @@ def test_search_of_the_original(places, tmp_path, in_a, in_b, outcome):
     assert outcome in (done.stdout.strip(), done.stderr.strip().rpartition(": ")[2])
 
 
+def beside(name):
+    return os.path.join(sys.prefix, "bin", name)
+
+
+@pytest.mark.skipif(not os.path.exists(beside("pyclean")), reason="needs an installation")
+@pytest.mark.parametrize("path", [b"/nowhere", b"", b".", None, b"/nowhere:/usr/bin"])
+def test_our_own_are_looked_for_beside_ourselves_after_path(path):
+    assert os.path.realpath(processes.find(b"pyclean", path)) == os.path.realpath(os.fsencode(beside("pyclean")))
+    assert processes.find_ours(b"pyclean", path) == "pyclean"
+    assert processes.find_ours(b"pymconnect-io", path) == "pymconnect-io"
+    assert processes.find_ours(b"pywho@", path) == "pywho@"
+    pid = processes.spawn([b"pyclean", b"--help"], {}, path, {1: os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC)})
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+@pytest.mark.parametrize("name", [b"pip", b"python", b"pytest", b"py", b"pyno-such", b"pyclean/", b"qmail-clean"])
+def test_nothing_else_is_looked_for_there(name):
+    assert processes.find(name, b"/nowhere") is None
+
+
+def test_path_comes_first(tmp_path):
+    """A program of the same name that is not ours is the one that is meant; a link to ours leads to ours."""
+    script(tmp_path / "pyclean", "#!/bin/sh\n")
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links/qmail-clean").symlink_to(beside("pyclean"))
+    (tmp_path / "far").symlink_to(tmp_path / "links")
+    assert processes.find(b"pyclean", os.fsencode(tmp_path)) == os.fsencode(tmp_path / "pyclean")
+    assert processes.find_ours(b"pyclean", os.fsencode(tmp_path)) is None
+    if os.path.exists(beside("pyclean")):
+        assert processes.find_ours(os.fsencode(tmp_path / "far/qmail-clean"), None) == "pyclean"
+
+
 def test_enotdir_ends_the_search(tmp_path):
     script(tmp_path / "prog", "#!/bin/sh\n")
     with pytest.raises(NotADirectoryError):

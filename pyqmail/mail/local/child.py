@@ -24,6 +24,7 @@ from pyqmail.system.processes import exit_code, spawn
 from pyqmail.system.retrying import retried, write_surely
 
 SOCKET = 3
+CANNOT_RUN = (1, 126, 127)  # of an interpreter without its modules, of a shell, of env; none is qmail-getpw's
 
 
 def settle(socket_fd: int, home, open_files: int) -> None:
@@ -112,6 +113,8 @@ def run_getpw(program: str, local: bytes, environ) -> bytes:
         fields += piece
     os.close(ours)
     code = exit_code(os.waitpid(pid, 0)[1])
+    if code in CANNOT_RUN:
+        raise users.Unknown(users.NO_GETPW)
     if code != 0:
         raise users.Unknown(users.SYSTEM if code is None else code)
     return fields

@@ -8,7 +8,6 @@ delivery is a process that becomes pylocal, as with the original.
 import os
 
 from pyqmail.base.backoff import Backoff
-from pyqmail.base.failure import is_temporary
 from pyqmail.mail.local import child, users
 from pyqmail.mail.local.crew import Crew, fork_watched
 from pyqmail.mail.spawner import NO_FORK, NO_PIPE, Collected, Refused, report_text
@@ -21,6 +20,7 @@ from pyqmail.system.processes import execute, exit_code, reset_signals
 
 CRASHED = b"Zqmail-local crashed.\n"
 OUT_OF_MEMORY = b"Zqmail-spawn out of memory. (#4.3.0)\n"
+NOT_RUN = 120
 DEFERRALS = (111, 71, 74, 75)
 
 # exit code of qmail-local or of what stands before it -> report, whatever was written.  qmail-local.md section 1.3
@@ -32,10 +32,13 @@ REPORTS = {
     users.CDB: b"ZTrouble reading users/cdb in qmail-lspawn.\n",
     users.SYSTEM: b"ZTemporary failure in qmail-lspawn.\n",
     119: b"ZOut of memory in qmail-lspawn.\n",
-    120: b"ZUnable to run qmail-local.\n",
+    NOT_RUN: b"ZUnable to run qmail-local.\n",
     users.NO_GETPW: b"ZUnable to run qmail-getpw.\n",
-    126: b"DUnable to run qmail-local.\n",
+    # also what a shell or env ends with that could not run it: no reason to bounce, as the original does at 126
+    126: b"ZUnable to run qmail-local.\n",
+    127: b"ZUnable to run qmail-local.\n",
 }
+NO_INTERPRETER = 1  # what an interpreter ends with that does not find its own modules, or ours: never pylocal's
 
 
 def report_for(code: int | None, output: bytes) -> bytes:
@@ -329,7 +332,7 @@ class Executed(Delivering):
             return
         try:
             fork_watched(
-                self._deliveries.loop, lambda: self._become(theirs), lambda status: self._ended(exit_code(status))
+                self._deliveries.loop, lambda: self._become(theirs), lambda status: self._ended(_run_code(status))
             )
         except OSError:
             self._close_pipe()
@@ -352,5 +355,10 @@ class Executed(Delivering):
         words = [b"pylocal", b"--", account.user, account.home, self._local, account.dash, account.ext]
         words += [self._domain, self._order.sender, deliveries.default]
         reset_signals()
-        error = execute(words, deliveries.environ, deliveries.environ.get(b"PATH"))
-        return 120 if is_temporary(error) else 126
+        execute(words, deliveries.environ, deliveries.environ.get(b"PATH"))
+        return NOT_RUN
+
+
+def _run_code(status):
+    code = exit_code(status)
+    return NOT_RUN if code == NO_INTERPRETER else code

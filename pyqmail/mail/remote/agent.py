@@ -3,9 +3,8 @@
 import os
 
 from pyqmail.base.addresses import domain_part
-from pyqmail.base.failure import is_temporary
 from pyqmail.mail.spawner import NO_FORK, NO_PIPE
-from pyqmail.protocol.smtp_report import NOT_RUN, NOT_RUN_NOW, compose
+from pyqmail.protocol.smtp_report import NOT_RUN_NOW, compose
 from pyqmail.system.loop import Promise
 from pyqmail.system.processes import exit_code, spawn
 
@@ -17,7 +16,8 @@ async def run_agent(loop, program: bytes, environ, sender: bytes, recipient: byt
     """Run `program host sender recipient` on an open message file; return the report.
 
     Found in PATH; descriptors 1 and 2 are what is reported.  The report waits until the program has ended and
-    everybody who inherited those has closed them.
+    everybody who inherited those has closed them.  A program that cannot be run is a deferral, whatever the reason: that
+    tells nothing about the mail.
     """
     try:
         ours, theirs = os.pipe2(os.O_CLOEXEC)
@@ -29,9 +29,9 @@ async def run_agent(loop, program: bytes, environ, sender: bytes, recipient: byt
     except BlockingIOError:
         os.close(ours)
         return NO_FORK
-    except OSError as error:
+    except OSError:
         os.close(ours)
-        return NOT_RUN_NOW if is_temporary(error) else NOT_RUN
+        return NOT_RUN_NOW
     finally:
         os.close(theirs)
     ended = Promise()
@@ -45,7 +45,10 @@ async def run_agent(loop, program: bytes, environ, sender: bytes, recipient: byt
         loop.forget(ours)
         os.close(ours)
     status = os.waitpid(pid, 0)[1] if ended is None else await ended
-    return compose(exit_code(status), output)
+    code = exit_code(status)
+    if code and os.path.basename(program) == DEFAULT_AGENT:
+        return NOT_RUN_NOW  # ours ends with 0: its interpreter or its modules have gone
+    return compose(code, output)
 
 
 async def _read_all(loop, fd):
