@@ -61,7 +61,7 @@ def obey(command, split: int) -> bytes:
     if command is None:
         return BAD
     kind, number = command
-    last = f"todo/{number}" if kind == b"todo" else f"mess/{number % split}/{number}"
+    last = {b"todo": f"todo/{number}", b"foop": f"mess/{number % split}/{number}"}[kind]
     try:
         for path in (f"intd/{number}", last):  # intd first: mess or todo is what vouches for it
             try:

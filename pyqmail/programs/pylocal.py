@@ -9,7 +9,7 @@ forwarded message.
 import os
 
 from pyqmail.base.options import Argument, Flag, Program, Rest
-from pyqmail.mail.local.delivery import Delivery, Job, Standard
+from pyqmail.mail.local.delivery import USAGE, Delivery, Job, Standard
 from pyqmail.mail.local.maildir import Names
 from pyqmail.system.descriptors import keep_from_children
 from pyqmail.system.home import find_home
@@ -29,7 +29,7 @@ PROGRAM = Program(
     name="pylocal",
     summary="deliver one message to a local user",
     original="qmail-local",
-    usage="qmail-local [ -nN ] user homedir local dash ext domain sender aliasempty",
+    usage=USAGE,
     options=[
         Flag("n", "describe", "say what would be done instead of doing it"),
         Flag("N", "describe", "do it (the default)", value=False),
@@ -73,7 +73,7 @@ def main(argv: list[str]) -> int:
 
 
 def deliver(call) -> int:
-    if call.more or not call.homedir.startswith("/"):
+    if call.more:
         raise PROGRAM.wrong()
     os.umask(0o077)
     keep_from_children(3)

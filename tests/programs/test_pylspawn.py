@@ -16,6 +16,7 @@ from pyqmail.mail.local.spawner import report_for
 from pyqmail.protocol import native, spawn_stock
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+USAGE = b"qmail-local: usage: qmail-local [ -nN ] user homedir local dash ext domain sender aliasempty\n"
 SECONDS = 30
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root to change the uid")
@@ -170,6 +171,41 @@ def test_reports(start, options, default, recipient, report):
 def test_no_home_is_a_deferral(start, tmp_path):
     text = f"ZUnable to switch to {tmp_path}/none: file does not exist. (#4.3.0)\n"
     assert start("./Maildir/").deliver(b"nowhere@h") == text.encode()
+
+
+HOMES = [
+    # home in users/assign, from {user} on             the report
+    ("", b"D" + USAGE),
+    ("home", b"D" + USAGE),
+    ("../user", b"D" + USAGE),
+    (".", b"D" + USAGE),
+    ("./{user}", b"D" + USAGE),
+    ("{user}", b"Kdid 1+0+0\n"),
+    ("{user}/", b"Kdid 1+0+0\n"),
+    ("/{user}", b"Kdid 1+0+0\n"),
+    ("{user}/none", b"ZUnable to switch to {user}/none: file does not exist. (#4.3.0)\n"),
+    ("{user}/file", b"ZUnable to switch to {user}/file: not a directory. (#4.3.0)\n"),
+    ("{user}/loop", b"ZUnable to switch to {user}/loop: symbolic link loop. (#4.3.0)\n"),
+    ("/" + 300 * "x", b"ZUnable to switch to /" + 300 * b"x" + b": file name too long. (#4.3.0)\n"),
+    ("{user}/open", b"ZUh-oh: home directory is writable. (#4.7.0)\n"),
+    ("{user}/sticky", b"ZHome directory is sticky: user is editing his .qmail file. (#4.2.1)\n"),
+]
+
+
+@pytest.mark.parametrize("options", DIALECTS)
+@pytest.mark.parametrize("written, report", HOMES)
+def test_odd_homes_in_users_assign(start, place, options, written, report):
+    """A worker does what pylocal does, which is what qmail-local does."""
+    (place.user / "file").touch()
+    (place.user / "loop").symlink_to("loop")
+    for name, mode in (("open", 0o777), ("sticky", 0o1755)):
+        (place.user / name).mkdir()
+        (place.user / name).chmod(mode)
+    for folder in ("home", "user"):  # where a relative home could lead
+        os.makedirs(f"{place.path}/{folder}/Maildir/new", exist_ok=True)
+    assign(place, f"=joe:joe:1:1:{written.replace('{user}', str(place.user))}:::\n.\n")
+    manager = start("./Maildir/", *options)
+    assert manager.deliver() == report.replace(b"{user}", os.fsencode(place.user))
 
 
 CODES = [

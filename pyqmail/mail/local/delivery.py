@@ -23,6 +23,8 @@ BLOCK_BYTES = 65536
 SHELL = b"/bin/sh"
 WRITABLE_BY_OTHERS, STICKY, OWNER_EXECUTES = 0o002, 0o1000, 0o100
 
+USAGE = "qmail-local [ -nN ] user homedir local dash ext domain sender aliasempty"
+
 # what the exit code of a program line means; any other is a deferral
 CARRY_ON, SUCCESS_NO_MORE = 0, 99
 FAILURES = (100, 64, 65, 70, 76, 77, 78, 112)
@@ -126,6 +128,8 @@ class Delivery:
 
     def _deliver(self):
         job = self._job
+        if not job.home.startswith(b"/"):  # users/assign may say anything; relative to what, nobody knows
+            raise Ended(100, b"qmail-local: usage: " + USAGE.encode())
         try:
             os.chdir(job.home)
         except OSError as error:
@@ -223,29 +227,38 @@ class Delivery:
             if kind == dotqmail.LIST:
                 forward_only = True
             elif kind == dotqmail.FORWARD:
-                self._forwards += 1
-                if self._job.describe:
-                    self._output.say(b"forward " + value + b"\n")
-                else:
-                    self._recipients.append(value)
+                self._collect(value)
             elif kind == dotqmail.PROGRAM:
                 self._programs += 1
-                if forward_only:
-                    raise deferred(b"Uh-oh: .qmail has prog delivery but has x bit set. (#4.7.0)")
-                if self._job.describe:
-                    self._output.say(b"program " + value + b"\n")
-                elif self._run(value) == SUCCESS_NO_MORE:
+                if self._may_do(b"prog", b"program", value, forward_only) and self._run(value) == SUCCESS_NO_MORE:
                     return
-            else:
+            elif kind in (dotqmail.MAILDIR, dotqmail.FILE):
                 self._files += 1
-                if forward_only:
-                    raise deferred(b"Uh-oh: .qmail has file delivery but has x bit set. (#4.7.0)")
-                if self._job.describe:
-                    self._output.say(b"%s %s\n" % (kind.encode(), value))
-                elif kind == dotqmail.MAILDIR:
-                    self._put_into_maildir(value)
-                else:
-                    self._append_to_mbox(value)
+                if self._may_do(b"file", kind.encode(), value, forward_only):
+                    self._store(kind, value)
+            else:  # never a file that happens to have its name, and a success
+                raise deferred(b"Internal error: unknown kind of instruction. (#4.3.5)")
+
+    def _collect(self, address):
+        self._forwards += 1
+        if self._job.describe:
+            self._output.say(b"forward " + address + b"\n")
+        else:
+            self._recipients.append(address)
+
+    def _may_do(self, sort, word, value, forward_only):
+        """Return whether a line is to be done, not only described.  Raises Ended if only forwarding is allowed."""
+        if forward_only:
+            raise deferred(b"Uh-oh: .qmail has " + sort + b" delivery but has x bit set. (#4.7.0)")
+        if self._job.describe:
+            self._output.say(word + b" " + value + b"\n")
+        return not self._job.describe
+
+    def _store(self, kind, path):
+        if kind == dotqmail.MAILDIR:
+            self._put_into_maildir(path)
+        else:
+            self._append_to_mbox(path)
 
     def _put_into_maildir(self, directory):
         try:
