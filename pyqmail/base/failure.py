@@ -52,6 +52,11 @@ def is_lack(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
+def is_hang_up(error: OSError) -> bool:
+    """Return whether it says that nobody is at the other end; of a socket or a pipe, all else may pass."""
+    return error.errno in (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.ESHUTDOWN, errno.EBADF)
+
+
 _REASONS = {
     getattr(errno, name): text
     for name, text in (

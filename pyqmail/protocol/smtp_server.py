@@ -140,6 +140,11 @@ class Server:
         self.closed = True
 
     @property
+    def is_in_content(self) -> bool:
+        """True when what comes next is content of a message, not a command."""
+        return self._content is not None
+
+    @property
     def must_speak(self) -> bool:
         """True when replies should be sent before going on: there are many, or one is about a whole message."""
         return self._size >= _FULL

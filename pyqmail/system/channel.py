@@ -7,6 +7,7 @@ asker does not know whether it was done.  One that cannot be made raises Unavail
 
 import array
 import collections
+import errno
 import os
 import select
 import socket
@@ -15,6 +16,8 @@ import time
 from pyqmail.system.loop import READ, WRITE, Promise, TimedOut
 
 _PIECE = 262144
+_PASSING = (errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS, errno.EMFILE, errno.ENFILE)  # what the kernel lacks for now
+_AGAIN_SECONDS = 0.1
 
 
 class Gone(Exception):
@@ -29,9 +32,13 @@ class Unavailable(Exception):
         self.error = error
 
 
-def connect(path: str) -> socket.socket:
-    """Return a blocking stream connection to the UNIX socket at path.  Raises Unavailable."""
+def connect(path: str, waits: bool = True) -> socket.socket:
+    """Return a stream connection to the UNIX socket at path, blocking if waits.  Raises Unavailable.
+
+    Without waits a listener that does not accept is as good as none: its backlog may stay full.
+    """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    sock.setblocking(waits)
     try:
         sock.connect(path)
     except OSError as error:
@@ -128,7 +135,7 @@ class EventChannel:
         The descriptors are duplicated; the caller's may be closed as soon as this waits.
         """
         if self._sock is None:
-            self._use(connect(self._path))
+            self._use(connect(self._path, waits=False))
         self._number = self._number % 0xFFFFFFFF + 1
         number, promise = self._number, Promise()
         self._pieces.append((self._codec.pack(kind, number, body), _duplicates(descriptors)))
@@ -157,7 +164,7 @@ class EventChannel:
     def _use(self, sock):
         sock.setblocking(False)
         self._sock, self._unpacker = sock, self._codec.Unpacker()
-        self._loop.watch(sock.fileno(), READ, self._ready)
+        self._watch()
 
     def _ready(self, events):
         if events & READ:
@@ -171,7 +178,10 @@ class EventChannel:
             answers = self._unpacker.receive(data)
         except BlockingIOError:
             return
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
+            if getattr(error, "errno", None) in _PASSING:
+                self._listen_later(self._sock)
+                return
             data, answers = b"", []
         if not data:
             self.close()
@@ -181,6 +191,13 @@ class EventChannel:
             if promise is not None:
                 promise.keep((kind, body))
 
+    def _listen_later(self, sock):
+        self._loop.forget(sock.fileno())
+        self._loop.after(_AGAIN_SECONDS, lambda: self._sock is sock and self._watch())
+
+    def _watch(self):
+        self._loop.watch_surely(self._sock.fileno(), READ | WRITE if self._pieces else READ, self._ready)
+
     def _flush(self):
         self._flushing = False
         if self._sock is None:
@@ -189,12 +206,16 @@ class EventChannel:
             while self._pieces:
                 self._send_some()
         except BlockingIOError:
-            self._loop.watch(self._sock.fileno(), READ | WRITE, self._ready)
+            pass
+        except OSError as error:
+            if error.errno not in _PASSING:
+                self.close()
+                return
+            self._loop.forget(self._sock.fileno())  # it can be written: that would be told again and again
+            self._flushing = True
+            self._loop.after(_AGAIN_SECONDS, self._flush)
             return
-        except OSError:
-            self.close()
-            return
-        self._loop.watch(self._sock.fileno(), READ, self._ready)
+        self._watch()
 
     def _send_some(self):
         """Send the front pieces in one call, as far as none but the first carries descriptors."""
@@ -203,11 +224,8 @@ class EventChannel:
             data += self._pieces.popleft()[0]
         try:
             sent = send_with(self._sock, data, descriptors)
-        except BlockingIOError:
-            self._pieces.appendleft((data, descriptors))
-            raise
         except OSError:
-            _close_all(descriptors)
+            self._pieces.appendleft((data, descriptors))
             raise
         _close_all(descriptors)
         if sent < len(data):

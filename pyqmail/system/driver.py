@@ -6,13 +6,18 @@ never suspends; drive() runs such a coroutine to its end.
 
     peer    timeout_seconds; put(data); await flush(); await read() -> bytes, b"" at the end; close()
             has_input(): whether read() would not have to wait; await has_input_within(seconds): the same, waiting for it
+            is_bulk: True while what comes is content, which costs little for each byte, False while it is commands
     driver  await run(argv, environ, descriptors, collect=None) -> (wait status, what the child wrote on `collect`)
             started(pid), if given, is called once the program runs
             await sleep(seconds); await connect(address, seconds, source=None) -> peer
             channel(path, codec) -> object with await ask(kind, body, descriptors=(), seconds=None)
 
 read() and flush() raise TimedOut when timeout_seconds pass without a byte moving, and Gone when the connection
-failed.  flush() is a loop over writes: a peer that takes a byte now and then is not timed out.
+failed.  flush() is a loop over writes: a peer that takes a byte now and then is not timed out.  The event driver's
+raise Lost when they cannot wait for want of something here: that is a Gone, and a failure that is to be said.
+
+The event driver shares the time out (system/loop.py): a session is given QUANTUM_BYTES of commands, or READ_BYTES of
+content, and then stands in line for more; flush() stands in line, too, when the session's turn has lasted too long.
 """
 
 import errno
@@ -21,12 +26,21 @@ import select
 import signal
 import socket
 
+from pyqmail.base.failure import Temporary
 from pyqmail.system import channel as channels
 from pyqmail.system.channel import Gone
 from pyqmail.system.loop import Promise, TimedOut
 from pyqmail.system.processes import spawn
 
 READ_BYTES = 65536
+QUANTUM_BYTES = 4096
+
+
+class Lost(Gone, Temporary):
+    """The connection is lost to us since the kernel has no room to watch it."""
+
+    def __init__(self, error):
+        super().__init__("unable to watch connection", error)
 
 
 def drive(coroutine):
@@ -40,6 +54,8 @@ def drive(coroutine):
 
 class BlockingPeer:
     """Reads one descriptor and writes another, which may be the same.  Does not own them unless it connected."""
+
+    is_bulk = False  # all the same here: nobody else waits
 
     def __init__(self, read_fd=0, write_fd=1, timeout_seconds=1200.0):
         self._in, self._out, self.timeout_seconds = read_fd, write_fd, timeout_seconds
@@ -141,11 +157,11 @@ class BlockingDriver:
 class EventPeer:
     """One of the thousands: a non-blocking socket in the loop.  Owns the socket."""
 
-    __slots__ = ("_loop", "_sock", "_fd", "timeout_seconds", "_pieces", "closed")
+    __slots__ = ("_loop", "_sock", "_fd", "timeout_seconds", "is_bulk", "_pieces", "closed")
 
     def __init__(self, loop, sock, timeout_seconds=1200.0):
         self._loop, self._sock, self._fd = loop, sock, sock.fileno()
-        self.timeout_seconds, self._pieces, self.closed = timeout_seconds, [], False
+        self.timeout_seconds, self.is_bulk, self._pieces, self.closed = timeout_seconds, False, [], False
 
     def put(self, data):
         self._pieces.append(data)
@@ -163,15 +179,23 @@ class EventPeer:
             except OSError as error:
                 raise Gone(str(error)) from None
             if sent == len(data):
-                return
+                break
             data = data[sent:]
-            await self._loop.writable(self._fd, self.timeout_seconds)
+            try:
+                await self._loop.writable(self._fd, self.timeout_seconds)
+            except OSError as error:
+                raise Lost(error) from None
+        if self._loop.turn_is_over():
+            await self._loop.give_way()
 
     async def read(self):
         while True:
-            await self._loop.readable(self._fd, self.timeout_seconds)
             try:
-                return self._sock.recv(READ_BYTES)
+                await self._loop.readable(self._fd, self.timeout_seconds)
+            except OSError as error:
+                raise Lost(error) from None
+            try:
+                return self._sock.recv(READ_BYTES if self.is_bulk else QUANTUM_BYTES)
             except BlockingIOError:
                 continue
             except OSError as error:
@@ -185,6 +209,8 @@ class EventPeer:
             await self._loop.readable(self._fd, seconds)
         except TimedOut:
             return False
+        except OSError as error:
+            raise Lost(error) from None
         return True
 
     def close(self):
@@ -240,7 +266,11 @@ class EventDriver:
             raise
         try:
             while open_:
-                await self.loop.readable(ours)
+                try:
+                    await self.loop.readable(ours)
+                except OSError:
+                    os.kill(pid, signal.SIGKILL)  # what it says could not be heard
+                    raise
                 try:
                     piece = os.read(ours, 4096)
                 except BlockingIOError:

@@ -23,6 +23,7 @@ GONE = (
 )
 # it will always fail.  Every other error may pass: what the system lacks it may have again in a moment
 FINAL = (errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EOPNOTSUPP)
+_QUIET_SECONDS = 60.0  # without a trouble, until it is worth a line again
 _FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 _LONGEST_PATH_BYTES = 107
 _LOCK_SECONDS = 1.0
@@ -153,6 +154,19 @@ def _is_left_over(path):
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC) as probe:
         return probe.connect_ex(path) == errno.ECONNREFUSED
+
+
+class Troubles:
+    """Why accept(2) fails: what lasts, or comes and goes, is said once."""
+
+    def __init__(self, clock=time.monotonic):
+        self._clock, self._seen = clock, {}  # errno: when it was seen last
+
+    def is_new(self, error: OSError) -> bool:
+        """Return whether the error is to be said: it was not seen lately."""
+        now = self._clock()
+        before, self._seen[error.errno] = self._seen.get(error.errno), now
+        return before is None or now - before > _QUIET_SECONDS
 
 
 def first_session_number() -> int:

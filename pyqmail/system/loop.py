@@ -7,6 +7,17 @@ inside it.
 
 A descriptor that was given to the loop must be given back with forget() before it is closed.  A forked child
 that does not go on with the loop calls abandon() first.
+
+Who goes first.  Callbacks are called as soon as they are due.  A coroutine whose waiting is over stands in line instead,
+and its turn lasts until it waits again.  What matters to somebody who talks to one of thousands is how long the others
+hold him up, so the line is in order of what each has used lately: its own running time, which counts half as much after
+each second (as in a multi-level feedback queue; the level is the binary logarithm of the microseconds).  A second of
+waiting makes up for one level.  So who asks little goes before who asks much, those who ask alike go round, and nobody
+waits for ever: at most as many seconds as there are levels.
+
+After SLICE_SECONDS of turns the loop looks at readiness, timers and callbacks before the line goes on.  A turn should last
+QUANTUM_SECONDS at most; nobody can be stopped, but system/driver.py reads in small pieces, and asks turn_is_over()
+whenever a session has said something.
 """
 
 import _signal as signal  # without its enums: their pages would be copied in each forked supervisor
@@ -18,11 +29,19 @@ import time
 import types
 
 READ, WRITE, NOTHING = select.EPOLLIN, select.EPOLLOUT, 0
+QUANTUM_SECONDS = 0.005  # what a coroutine may use before others have their turn
+SLICE_SECONDS = 0.001  # between two looks at what is ready
+_LOOK_SECONDS = 0.000005  # what such a look costs for each descriptor that is ready, at most: it is not to be all we do
 _SMALL_CROWD = 1000  # timers that are not worth looking through
+_AGAIN_SECONDS = 0.1  # until what the kernel had no room for is tried again
 
 
 class TimedOut(Exception):
     """The time limit passed before what was waited for happened."""
+
+
+class Cancelled(Exception):
+    """The task that was waited for has been cancelled."""
 
 
 class Timer:
@@ -72,6 +91,11 @@ class Promise:
         else:
             self._waiters.append(work)
 
+    def forget(self, work):
+        """Do not call work(), which then() was given."""
+        if work in self._waiters:
+            self._waiters.remove(work)
+
     def within(self, loop, seconds):
         """Return an awaitable that raises TimedOut if the promise is not kept in time."""
         return _await_promise(self, time.monotonic() + seconds)
@@ -88,56 +112,87 @@ class Promise:
 class Task:
     """A running coroutine.  `promise` is kept with what it returns; what it raises breaks the promise.
 
-    cancel() closes it where it waits.  An exception nobody asks for goes to loop.on_error.
+    An exception nobody asks for goes to loop.on_error.
     """
 
-    __slots__ = ("_loop", "_coroutine", "promise", "when", "_entry", "_watch")
+    __slots__ = ("_loop", "_coroutine", "promise", "when", "_entry", "_watch", "_due", "_used", "_seen")
 
     def __init__(self, loop, coroutine):
         self._loop, self._coroutine, self.promise = loop, coroutine, Promise()
         self.when = self._entry = self._watch = None
+        self._due = None  # (value, error) to go on with, while it stands in line
+        self._used = self._seen = 0.0  # seconds it has used lately, as of this time
 
-    def step(self, value=None, error=None):
-        self.when = None
-        watch, self._watch = self._watch, None
-        if type(watch) is _Watch:
-            watch.task = None
+    def step(self):
+        """Have a turn: go on with what is due, until the next wait."""
+        (value, error), self._due = self._due, None
+        self._leave()
+        loop = self._loop
+        began = loop._began = time.monotonic()
         try:
-            if error is None:
-                request = self._coroutine.send(value)
-            else:
-                request = self._coroutine.throw(error)
+            request = self._coroutine.send(value) if error is None else self._coroutine.throw(error)
         except StopIteration as stop:
-            self._loop.tasks.discard(self)
+            loop.tasks.discard(self)
             self.promise.keep(stop.value)
-            return
         except Exception as failure:
-            self._loop.tasks.discard(self)
+            loop.tasks.discard(self)
             if not self.promise._waiters:
-                self._loop.on_error(failure)
+                loop.on_error(failure)
             self.promise.break_(failure)
-            return
-        self._loop._park(self, request)
+        else:
+            loop._now = time.monotonic()
+            self._used += loop._now - began
+            if self._due is _CANCEL:
+                self._close()
+            else:
+                loop._park(self, request)
 
     def cancel(self):
+        """Close the coroutine where it waits, or will wait next; whoever awaits the promise gets Cancelled.
+
+        Nothing happens to one that has ended.
+        """
+        if self.promise.done:
+            return
+        if self._coroutine.cr_running:
+            self._due = _CANCEL  # by itself, or by what it has called
+        else:
+            self._close()
+
+    def fire(self):
+        self.resume(error=TimedOut())
+
+    def wake(self, promise):
+        """Go on with what the promise holds; a promise that came too late is ignored."""
+        if self._watch is promise:
+            self.resume(promise.value, promise.error)
+
+    def resume(self, value=None, error=None):
+        """Stand in line to go on with value, or with error; what it waited for else comes too late."""
+        if self._due is None and not self.promise.done:
+            self._due, self.when = (value, error), None
+            self._loop._line_up(self)
+
+    def _close(self):
+        self._leave()
+        self._loop.tasks.discard(self)
+        try:
+            self._coroutine.close()
+        except Exception as failure:
+            self._loop.on_error(failure)  # its clean-up failed
+        self._due = None
+        self.promise.break_(Cancelled())
+
+    def _leave(self):
+        """Wait for nothing any more."""
         watch, self._watch, self.when = self._watch, None, None
         if type(watch) is _Watch:
             watch.task = None
-        self._loop.tasks.discard(self)
-        self._coroutine.close()
+        elif watch is not None:
+            watch.forget(self.wake)
 
-    def fire(self):
-        if not self.promise.done:
-            self.step(error=TimedOut())
 
-    def wake(self, promise):
-        """Go on in this turn of the loop with what the promise holds; a promise that came too late is ignored."""
-        self._loop.soon(lambda: self._resume(promise))
-
-    def _resume(self, promise):
-        if self._watch is promise:
-            self._watch = None
-            self.step(promise.value, promise.error)
+_CANCEL = object()  # due to a task that is to be closed once it waits
 
 
 class Loop:
@@ -149,6 +204,9 @@ class Loop:
         self._timers, self._crowd = [], _SMALL_CROWD
         self._count = 0
         self._soon = collections.deque()
+        self._line = []  # a heap of (place, number, task)
+        self._now = self._began = time.monotonic()  # about now; when the turn that goes on now began
+        self._unwatched = {}  # fd -> (events, work) that the kernel had no room for
         self._running = False
         self._signals = {}
         self._pending_signals = collections.deque()
@@ -158,16 +216,29 @@ class Loop:
     # readiness
 
     def watch(self, fd, events, work):
-        """Call work(events) whenever fd is ready for one of them, from now until forget(); again to change."""
-        known = self._watched.pop(fd, None)
+        """Call work(events) whenever fd is ready for one of them, from now until forget(); again to change.
+
+        Raises OSError if the kernel has no room for it: then all is as it was before.
+        """
+        known = self._watched.get(fd)
         if known is None:
             self._epoll.register(fd, events)
         elif known[0] != events:
             self._epoll.modify(fd, events)
         self._watched[fd] = events, work
+        self._unwatched.pop(fd, None)
+
+    def watch_surely(self, fd, events, work):
+        """As watch(), for what many depend on: what the kernel has no room for is tried again until it has."""
+        try:
+            self.watch(fd, events, work)
+        except OSError:
+            wish = self._unwatched[fd] = events, work
+            self.after(_AGAIN_SECONDS, lambda: self._unwatched.get(fd) is wish and self.watch_surely(fd, *wish))
 
     def forget(self, fd):
         """Stop watching fd, whoever waits; nothing happens if it is not watched."""
+        self._unwatched.pop(fd, None)
         if self._watched.pop(fd, None) is not None:
             try:
                 self._epoll.unregister(fd)
@@ -185,7 +256,7 @@ class Loop:
         return Timer(self, when, work)
 
     def soon(self, work):
-        """Call work() in this turn, after what runs now."""
+        """Call work() after what runs now, before anything else is waited for."""
         self._soon.append(work)
 
     # processes and signals
@@ -199,7 +270,11 @@ class Loop:
             os.close(fd)
             work(os.waitpid(pid, 0)[1])
 
-        self.watch(fd, READ, ended)
+        try:
+            self.watch(fd, READ, ended)
+        except OSError:
+            os.close(fd)
+            raise
 
     def on_signal(self, number, work):
         """Call work() in a turn of the loop after each such signal (several may become one)."""
@@ -216,15 +291,26 @@ class Loop:
         """Run a coroutine as far as it goes now, and on from there; returns its Task."""
         task = Task(self, coroutine)
         self.tasks.add(task)
+        task._due, task._seen = (None, None), self._now
+        before = self._began
         task.step()
+        self._began = before
         return task
 
+    def turn_is_over(self):
+        """Return whether the coroutine that runs now has used its quantum: then it should give way."""
+        return time.monotonic() - self._began > QUANTUM_SECONDS
+
+    def give_way(self):
+        """Await a turn: others who stand in line, and have used less, go first."""
+        return _await_turn()
+
     def readable(self, fd, seconds=None):
-        """Await until fd can be read (or has ended).  Raises TimedOut."""
+        """Await until fd can be read (or has ended).  Raises TimedOut; OSError if the kernel has no room to watch it."""
         return _await_descriptor(fd, READ, seconds)
 
     def writable(self, fd, seconds=None):
-        """Await until fd can be written.  Raises TimedOut."""
+        """Await until fd can be written.  Raises TimedOut; OSError if the kernel has no room to watch it."""
         return _await_descriptor(fd, WRITE, seconds)
 
     async def sleep(self, seconds):
@@ -247,7 +333,9 @@ class Loop:
         self._running = True
         while self._running:
             self.turn(None)
-        self._run_soon()
+        while self._soon or self._line:
+            self._run_soon()
+            self._run_line(0)
 
     def stop(self):
         self._running = False
@@ -258,7 +346,9 @@ class Loop:
         if not self._running and longest_seconds is None:
             return
         watched = self._watched
-        ready = self._epoll.poll(self._patience(longest_seconds), max(1, len(watched)))
+        patience = 0 if self._soon or self._line else self._patience(longest_seconds)
+        ready = self._epoll.poll(patience, max(1, len(watched)))
+        self._now = time.monotonic()
         for fd, event, (wanted, work) in [(fd, event, watched[fd]) for fd, event in ready if fd in watched]:
             now = watched.get(fd)
             if now is not None and now[1] is work:  # else given back, or another's by now, in this very turn
@@ -266,6 +356,7 @@ class Loop:
                 work(((event & ~WRITE and READ) | (event & ~READ and WRITE)) & wanted)
         self._fire_timers()
         self._run_soon()
+        self._run_line(SLICE_SECONDS + _LOOK_SECONDS * len(ready))
 
     def abandon(self):
         """In a forked child: let go of everything without touching what the parent goes on with."""
@@ -282,8 +373,30 @@ class Loop:
 
     def _run_soon(self):
         soon = self._soon
-        while soon:
+        for _ in range(len(soon)):  # what these add waits until readiness has been looked at
             soon.popleft()()
+
+    def _line_up(self, task):
+        """Put a task in line, at the place that what it has used lately gives it."""
+        now = self._now
+        used = task._used = task._used * 0.5 ** (now - task._seen)
+        task._seen = now
+        self._count += 1
+        heapq.heappush(self._line, (int(used * 1_000_000).bit_length() + now, self._count, task))
+
+    def _run_line(self, seconds):
+        """Let those in line have their turns for so long, at least one."""
+        line = self._line
+        end = time.monotonic() + seconds
+        while line:
+            task = heapq.heappop(line)[2]
+            if task._due is None:
+                continue  # cancelled
+            task.step()
+            if self._soon:
+                self._run_soon()
+            if time.monotonic() >= end:
+                return
 
     def _patience(self, longest):
         timers = self._timers
@@ -342,6 +455,9 @@ class Loop:
 
     def _park(self, task, request):
         target, events, when = request
+        if target is None:
+            task.resume()
+            return
         if when is not None:
             task.when = when
             self._schedule(task)
@@ -353,7 +469,11 @@ class Loop:
         if wanted is None:
             watch = _Watch(self, target)
         if wanted != events:
-            self.watch(target, events, watch)
+            try:
+                self.watch(target, events, watch)
+            except OSError as error:
+                task.resume(error=error)  # its own trouble, nobody else's
+                return
         watch.task = task
         task._watch = watch
 
@@ -371,12 +491,17 @@ class _Watch:
         if task is None:
             self._loop.forget(self._fd)  # ready while nobody waits: register again at the next wait
         else:
-            task.step()
+            task.resume()
 
 
 @types.coroutine
 def _await_descriptor(fd, events, seconds):
     yield fd, events, None if seconds is None else time.monotonic() + seconds
+
+
+@types.coroutine
+def _await_turn():
+    yield None, None, None
 
 
 def _promised(promise, when):

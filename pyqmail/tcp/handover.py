@@ -4,12 +4,14 @@ import array
 import os
 import socket
 
+from pyqmail.base.failure import is_hang_up
 from pyqmail.protocol import handover_wire as wire
 from pyqmail.system.descriptors import log
 from pyqmail.system.loop import READ, WRITE
 from pyqmail.tcp.connection import UNIX, Connection
 
 _PIECE = 65536
+_AGAIN_SECONDS = 0.1  # after what the kernel lacked for now
 _ROOM = socket.CMSG_SPACE(4 * wire.BATCH)
 
 
@@ -27,7 +29,7 @@ class HandoverEnd:
         self._unpacker, self._descriptors = wire.Unpacker(), []
         self._out, self._is_due, self._is_waiting = b"", False, False
         sock.setblocking(False)
-        loop.watch(sock.fileno(), READ, self._ready)
+        self._watch(READ)
 
     def put(self, frame: bytes) -> None:
         self._out += frame
@@ -47,7 +49,10 @@ class HandoverEnd:
             data, ancillary, _, _ = self._sock.recvmsg(_PIECE, _ROOM, socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
             return
-        except OSError:
+        except OSError as error:
+            if not is_hang_up(error):
+                self._pause()
+                return
             data, ancillary = b"", []
         for level, kind, content in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
@@ -102,12 +107,25 @@ class HandoverEnd:
                 self._out = self._out[self._sock.send(self._out) :]
         except BlockingIOError:
             self._is_due = self._is_waiting = True
-            self._loop.watch(self._sock.fileno(), READ | WRITE, self._ready)
+            self._watch(READ | WRITE)
             return
-        except OSError:
+        except OSError as error:
+            if not is_hang_up(error):
+                self._is_due = self._is_waiting = True
+                self._pause()
+                return
             self._out = b""  # the listener has gone; the end of file tells so too
         if was_waiting:
-            self._loop.watch(self._sock.fileno(), READ, self._ready)
+            self._watch(READ)
+
+    def _watch(self, events):
+        self._loop.watch_surely(self._sock.fileno(), events, self._ready)
+
+    def _pause(self):
+        """Leave the stream alone for a moment."""
+        sock = self._sock
+        self._loop.forget(sock.fileno())
+        self._loop.after(_AGAIN_SECONDS, lambda: self._sock is sock and self._watch(READ | WRITE if self._out else READ))
 
 
 def _connection(fd, protocol):

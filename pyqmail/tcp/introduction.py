@@ -54,7 +54,10 @@ class Introductions:
         waiting = _Waiting(sock, client, server)
         waiting.timer = self._loop.after(self._patience, lambda: self._refuse(waiting, "timed out"))
         self._waiting.add(waiting)
-        self._loop.watch(sock.fileno(), READ, lambda _: self._ready(waiting))
+        try:
+            self._loop.watch(sock.fileno(), READ, lambda _: self._ready(waiting))
+        except OSError as error:
+            self._refuse(waiting, reason(error))
         return True
 
     def let_go(self) -> None:

@@ -2,13 +2,12 @@
 
 import array
 import collections
-import errno
 import os
 import signal
 import socket
 import time
 
-from pyqmail.base.failure import reason
+from pyqmail.base.failure import is_hang_up, reason
 from pyqmail.protocol import handover_wire as wire
 from pyqmail.system.descriptors import log
 from pyqmail.system.loop import READ, WRITE
@@ -149,7 +148,7 @@ class Residents:
         theirs.close()
         seat.sock, seat.since = ours, time.monotonic()
         seat.unpacker, seat.unanswered, seat.stalled = wire.Unpacker(), 0, False
-        self._server.loop.watch(ours.fileno(), READ, lambda events: self._ready(seat, events))
+        self._watch(seat, READ)
         self._begin_resolver(seat)
         self._send(seat)
         self._server.adjust()
@@ -235,8 +234,12 @@ class Residents:
                     return bool(data)
         except BlockingIOError:
             return True
-        except OSError:
-            return False
+        except OSError as error:
+            if is_hang_up(error) or seat.pid is None:
+                return False
+            self._server.loop.forget(seat.sock.fileno())
+            self._later(seat, _RETRY_SECONDS, lambda seat: self._watch(seat, READ | WRITE if seat.stalled else READ))
+            return True
         except wire.Malformed:
             _kill(seat)
             return False
@@ -270,7 +273,7 @@ class Residents:
 
     def _send(self, seat):
         """Send what is queued, as far as it goes now."""
-        queue, loop = seat.queue, self._server.loop
+        queue = seat.queue
         while queue:
             batch = [queue[index] for index in range(min(wire.BATCH, len(queue)))]
             data = b"".join(frame for frame, _ in batch)
@@ -281,12 +284,12 @@ class Residents:
                 seat.sock.sendmsg([data], rights)
             except BlockingIOError:
                 seat.stalled = True
-                loop.watch(seat.sock.fileno(), READ | WRITE, lambda events: self._ready(seat, events))
+                self._watch(seat, READ | WRITE)
                 return
             except OSError as error:
-                if error.errno == errno.ETOOMANYREFS:  # the kernel's limit of descriptors on their way
+                if not is_hang_up(error):  # memory, or the limit of descriptors on their way
                     seat.stalled = True
-                    loop.after(_RETRY_SECONDS, lambda: self._send(seat) if seat.sock is not None else None)
+                    self._later(seat, _RETRY_SECONDS, self._send)
                 return  # else it has ended: reaped() comes
             for _, sock in batch:
                 queue.popleft()
@@ -294,7 +297,15 @@ class Residents:
                     sock.close()
         if seat.stalled:
             seat.stalled = False
-            loop.watch(seat.sock.fileno(), READ, lambda events: self._ready(seat, events))
+            self._watch(seat, READ)
+
+    def _watch(self, seat, events):
+        self._server.loop.watch_surely(seat.sock.fileno(), events, lambda events: self._ready(seat, events))
+
+    def _later(self, seat, seconds, work):
+        """Call work(seat) in so many seconds, unless its worker has ended by then."""
+        sock = seat.sock
+        self._server.loop.after(seconds, lambda: seat.sock is sock and work(seat))
 
     def _beat(self):
         self._server.loop.after(PING_SECONDS, self._beat)

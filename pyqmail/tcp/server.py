@@ -21,7 +21,7 @@ import signal
 import time
 
 from pyqmail.base.failure import Temporary, reason
-from pyqmail.system.listener import FINAL, GONE
+from pyqmail.system.listener import FINAL, GONE, Troubles
 from pyqmail.system.loop import READ
 from pyqmail.system.processes import reap
 from pyqmail.tcp.lines import Lines, end_line, log_is_full, opening_line, status_line
@@ -63,7 +63,8 @@ class Server(Lines):
         self.shortfall = lambda limit: ""  # the way's: why there cannot be so many, empty if there can
         self._tally, self._proxies = tally, proxies
         self._introduced = collections.deque()
-        self._watched, self._paused, self._said_errno = False, False, None  # why accept failed, said once
+        self._watched, self._paused = False, False
+        self._troubles = Troubles()  # why accept failed
         self._first_number = self._number = first_number
 
     def run(self, way) -> None:
@@ -170,7 +171,7 @@ class Server(Lines):
             self._watched = wanted
             for ear in self.ears:
                 if wanted:
-                    self.loop.watch(ear.fileno(), READ, lambda _, ear=ear: self._accept(ear))
+                    self.loop.watch_surely(ear.fileno(), READ, lambda _, ear=ear: self._accept(ear))
                 else:
                     self.loop.forget(ear.fileno())
 
@@ -192,7 +193,7 @@ class Server(Lines):
                 if self._cannot_accept(error):
                     break
                 continue
-            client.since, self._said_errno = time.time(), None
+            client.since = time.time()
             self.count += 1
             self._status()
             if self._proxies is None or not self._proxies.begin(sock, client, self):
@@ -228,8 +229,7 @@ class Server(Lines):
             # the connection stays ready: without a pause we would spin
             self._paused = True
             self.loop.after(_PAUSE_SECONDS, self._go_on)
-            if error.errno != self._said_errno:
-                self._said_errno = error.errno
+            if self._troubles.is_new(error):
                 self.complain(f"unable to accept: {reason(error)}")
         return True
 

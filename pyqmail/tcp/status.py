@@ -9,8 +9,8 @@ import signal
 import socket
 import time
 
-from pyqmail.base.failure import Temporary
-from pyqmail.system.listener import listen_at
+from pyqmail.base.failure import Temporary, reason
+from pyqmail.system.listener import Troubles, listen_at
 from pyqmail.system.loop import READ
 from pyqmail.system.processes import fork
 from pyqmail.tcp.attendant import Attendant
@@ -30,7 +30,7 @@ class StatusSocket(Attendant):
 
     def __init__(self, path: str):
         path = path if "/" in path else f"./{path}"
-        self._children, self._is_watched = set(), False
+        self._children, self._is_watched, self._troubles = set(), False, Troubles()
         try:
             self._ear = Ear(listen_at(path, _BACKLOG, 0o600), is_made=True)
         except Temporary as failure:
@@ -56,7 +56,7 @@ class StatusSocket(Attendant):
         if wanted != self._is_watched:
             self._is_watched = wanted
             if wanted:
-                self._server.loop.watch(self._ear.fileno(), READ, self._accept)
+                self._server.loop.watch_surely(self._ear.fileno(), READ, self._accept)
             else:
                 self._server.loop.forget(self._ear.fileno())
 
@@ -65,11 +65,14 @@ class StatusSocket(Attendant):
             client, _ = self._ear.accept()
         except BlockingIOError:
             return
-        except OSError:
+        except OSError as error:
             # the client stays ready: without a pause we would spin
             self._server.loop.forget(self._ear.fileno())
             self._is_watched = False
             self._server.loop.after(_PAUSE_SECONDS, self._watch)
+            if self._troubles.is_new(error):
+                self._server.complain(f"unable to accept on status socket: {reason(error)}")
+                self._server.flush()
             return
         self._server.flush()
         try:

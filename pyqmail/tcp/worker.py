@@ -57,11 +57,11 @@ class Worker:
         except Drop as drop:
             if self._verbosity >= ERRORS:
                 say_now(drop_line(str(drop)))
-        except (Gone, TimedOut):
-            code = 1  # the client's doing: as the originals end when they can neither read nor write
         except Failure as failure:
             log(f"{self._label}: fatal: {failure}")
             code = failure.code
+        except (Gone, TimedOut):
+            code = 1  # the client's doing: as the originals end when they can neither read nor write
         except Exception as failure:
             self._loop.on_error(failure)
         finally:

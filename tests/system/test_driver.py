@@ -4,11 +4,12 @@ import errno
 import os
 import socket
 import threading
+import time
 
 import pytest
 
 from pyqmail.system.channel import Gone
-from pyqmail.system.driver import BlockingDriver, BlockingPeer, EventDriver, EventPeer, drive
+from pyqmail.system.driver import QUANTUM_BYTES, READ_BYTES, BlockingDriver, BlockingPeer, EventDriver, EventPeer, drive
 from pyqmail.system.loop import Loop, TimedOut
 
 
@@ -198,3 +199,45 @@ def test_a_program_is_given_its_limits_back():
         loop.turn(10)
     loop.abandon()
     assert given == started and len(given) == 1
+
+
+def test_a_session_is_given_a_quantum_of_commands_and_more_of_content(kind):
+    ours, theirs = socket.socketpair()
+    theirs.sendall(bytes(2 * READ_BYTES))
+    theirs.close()
+
+    async def session(driver, peer):
+        sizes = []
+        while data := await peer.read():
+            sizes.append(len(data))
+            peer.is_bulk = len(sizes) >= 2
+        return sizes
+
+    sizes = over(kind, session, ours)
+    if kind == "event":
+        assert sizes[:3] == [QUANTUM_BYTES, QUANTUM_BYTES, READ_BYTES]
+    assert sum(sizes) == 2 * READ_BYTES and max(sizes) == READ_BYTES
+
+
+def test_whoever_has_talked_too_long_gives_way():
+    loop, said = Loop(), []
+    driver = EventDriver(loop)
+
+    async def session(name, peer):
+        await peer.read()
+        for _ in range(3):
+            until = time.monotonic() + 0.006
+            while time.monotonic() < until:
+                pass
+            peer.put(b"x")
+            await peer.flush()
+            said.append(name)
+
+    pairs = [socket.socketpair() for _ in range(2)]
+    tasks = [loop.start(session(name, driver.peer(ours))) for name, (ours, _) in enumerate(pairs)]
+    for _, theirs in pairs:
+        theirs.send(b"x")
+    while not all(task.promise.done for task in tasks):
+        loop.turn(10)
+    loop.abandon()
+    assert sorted(said[:2]) == sorted(said[2:4]) == [0, 1]

@@ -3,10 +3,11 @@
 import os
 import signal
 import socket
+import time
 
 import pytest
 
-from pyqmail.system.loop import READ, Loop, Promise, TimedOut
+from pyqmail.system.loop import QUANTUM_SECONDS, READ, Cancelled, Loop, Promise, TimedOut
 
 
 @pytest.fixture
@@ -235,3 +236,285 @@ def test_what_ends_long_before_its_time_is_not_kept_until_then(loop):
     assert len(fired) == len(alive) == 200
     ours.close()
     theirs.close()
+
+
+# cancelling
+
+
+async def outcome_of(task):
+    try:
+        return await task.promise
+    except Cancelled:
+        return "cancelled"
+
+
+def test_whoever_awaits_a_cancelled_task_is_told(loop):
+    slept = loop.start(loop.sleep(60))
+    before, seen = loop.start(outcome_of(slept)), []
+    loop.soon(slept.cancel)
+    assert finish(loop, outcome_of(before)) == "cancelled"
+    assert finish(loop, outcome_of(slept)) == "cancelled"  # asked afterwards
+    slept.promise.then(seen.append)
+    assert seen == [slept.promise] and not loop.tasks
+
+
+def test_who_does_not_expect_it_ends_with_it(loop):
+    slept = loop.start(loop.sleep(60))
+
+    async def work():
+        await slept.promise
+
+    waiting, shown = loop.start(work()), []
+    loop.on_error = shown.append
+    slept.cancel()
+    finish(loop, loop.sleep(0))
+    assert isinstance(waiting.promise.error, Cancelled) and [type(error) for error in shown] == [Cancelled]
+
+
+def test_a_cancelled_task_that_nobody_awaits_is_no_error(loop):
+    loop.on_error = pytest.fail
+    loop.start(loop.sleep(60)).cancel()
+    finish(loop, loop.sleep(0))
+
+
+def test_cancel_of_what_has_ended_changes_nothing(loop):
+    async def work(what):
+        if what == "fail":
+            raise ValueError
+        return what
+
+    loop.on_error = lambda error: None
+    good, bad, cancelled = loop.start(work(1)), loop.start(work("fail")), loop.start(loop.sleep(60))
+    cancelled.cancel()
+    for task in (good, bad, cancelled):
+        task.cancel()
+    assert good.promise.value == 1 and good.promise.error is None
+    assert isinstance(bad.promise.error, ValueError) and isinstance(cancelled.promise.error, Cancelled)
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_task_that_cancels_itself_is_closed_at_its_next_wait(loop, ends):
+    did = []
+
+    async def work():
+        await loop.sleep(0)
+        task.cancel()
+        did.append("went on")
+        if ends:
+            return "ended"
+        try:
+            await loop.sleep(60)
+        finally:
+            did.append("closed")
+
+    task = loop.start(work())
+    assert finish(loop, outcome_of(task)) == ("ended" if ends else "cancelled")
+    assert did == (["went on"] if ends else ["went on", "closed"])
+
+
+def test_a_task_that_another_one_cancels_while_it_stands_in_line_does_not_go_on(loop):
+    promise, went_on = Promise(), []
+
+    async def first():
+        await promise
+        others[0].cancel()
+
+    async def second():
+        await promise
+        went_on.append(True)
+
+    task = loop.start(first())
+    others = [loop.start(second())]
+    others[0]._used = 1.0  # it stands behind
+    promise.keep()
+    assert finish(loop, outcome_of(others[0])) == "cancelled"
+    assert not went_on and task.promise.done
+
+
+def test_a_clean_up_that_fails_is_shown_and_the_promise_is_broken_all_the_same(loop):
+    shown = []
+    loop.on_error = shown.append
+
+    async def work():
+        try:
+            await loop.sleep(60)
+        finally:
+            raise ValueError("while closing")
+
+    task = loop.start(work())
+    task.cancel()
+    assert finish(loop, outcome_of(task)) == "cancelled"
+    assert [str(error) for error in shown] == ["while closing"]
+
+
+def test_who_waits_no_longer_leaves_nothing_at_the_promise(loop):
+    promise = Promise()
+
+    async def work():
+        for _ in range(5):
+            with pytest.raises(TimedOut):
+                await promise.within(loop, 0)
+        await promise
+
+    task = loop.start(work())
+    while len(promise._waiters) != 1 or task.when is not None:
+        loop.turn(1)
+    task.cancel()
+    assert not promise._waiters
+
+
+# fairness
+
+
+def busy(seconds):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        pass
+
+
+def test_who_asks_little_goes_before_those_who_ask_much(loop):
+    """Twenty that always have something to do, and one that is spoken to now and then: it never waits for all of them."""
+    ours, theirs = socket.socketpair()
+    waits, turns = [], [0]
+
+    async def greedy():
+        while len(waits) < 10:
+            busy(0.002)
+            turns[0] += 1
+            if turns[0] % 50 == 0:
+                said[0] = turns[0]
+                theirs.send(b"x")
+            await loop.give_way()
+
+    async def modest():
+        for _ in range(10):
+            await loop.readable(ours.fileno(), 20)
+            ours.recv(1)
+            waits.append(turns[0] - said[0])
+
+    said = [0]
+    for _ in range(20):
+        loop.start(greedy())
+    finish(loop, modest())
+    loop.forget(ours.fileno())
+    assert max(waits) <= 2, waits
+
+
+def test_those_who_ask_alike_go_round(loop):
+    counts = [0] * 10
+
+    async def greedy(number):
+        while sum(counts) < 300:
+            busy(0.001)
+            counts[number] += 1
+            await loop.give_way()
+
+    tasks = [loop.start(greedy(number)) for number in range(10)]
+    while not all(task.promise.done for task in tasks):
+        loop.turn(1)
+    assert min(counts) >= 15, counts
+
+
+def test_nobody_waits_for_ever(loop):
+    """The seconds of waiting count: newcomers who have used nothing do not go first for ever."""
+    went = []
+
+    async def work(name, promise):
+        await promise
+        went.append(name)
+
+    first, late = Promise(), Promise()
+    greedy, fresh = loop.start(work("greedy", first)), loop.start(work("fresh", late))
+    greedy._used, greedy._seen = 1.4, loop._now  # as much as can be: all the time there was
+    first.keep()
+    loop._now += 25
+    late.keep()
+    while len(went) < 2:
+        loop.turn(1)
+    assert went == ["greedy", "fresh"] and fresh.promise.done
+
+
+def test_what_is_called_soon_again_and_again_does_not_hold_up_readiness(loop):
+    ours, theirs = socket.socketpair()
+    loop.watch(ours.fileno(), READ, lambda events: loop.stop())
+
+    def again():
+        theirs.send(b"x")
+        loop.soon(again)
+
+    loop.soon(again)
+    loop._running = True
+    while loop._running:
+        loop.turn(None)
+    loop._soon.clear()
+    loop.forget(ours.fileno())
+
+
+def test_a_turn_is_over_after_its_quantum(loop):
+    async def work():
+        seen = [loop.turn_is_over()]
+        busy(QUANTUM_SECONDS)
+        seen.append(loop.turn_is_over())
+        await loop.give_way()
+        seen.append(loop.turn_is_over())
+        return seen
+
+    assert finish(loop, work()) == [False, True, False]
+
+
+# what the kernel refuses to watch
+
+
+def test_what_cannot_be_watched_is_the_fault_of_who_waits_for_it(loop, tmp_path):
+    (tmp_path / "file").touch()
+    file, (ours, theirs) = os.open(tmp_path / "file", os.O_RDONLY), socket.socketpair()
+
+    async def wait_for(fd):
+        try:
+            await loop.readable(fd, 20)
+        except PermissionError:
+            return "refused"
+        return "ready"
+
+    other, one = loop.start(wait_for(ours.fileno())), loop.start(wait_for(file))
+    assert finish(loop, outcome_of(one)) == "refused"
+    theirs.send(b"x")
+    assert finish(loop, outcome_of(other)) == "ready"
+    loop.forget(ours.fileno())
+    os.close(file)
+
+
+def test_what_many_depend_on_is_watched_as_soon_as_it_can_be(loop, tmp_path):
+    (tmp_path / "file").touch()
+    fd, (ours, theirs) = os.open(tmp_path / "file", os.O_RDONLY), socket.socketpair()
+    with pytest.raises(PermissionError):
+        loop.watch(fd, READ, lambda events: None)
+    loop.watch_surely(fd, READ, lambda events: loop.stop())
+    os.dup2(ours.fileno(), fd)
+    theirs.send(b"x")
+    loop.run()
+    loop.forget(fd)
+    os.close(fd)
+
+
+def test_what_is_forgotten_is_not_tried_again(loop, tmp_path):
+    (tmp_path / "file").touch()
+    fd = os.open(tmp_path / "file", os.O_RDONLY)
+    loop.watch_surely(fd, READ, lambda events: pytest.fail("watched"))
+    loop.forget(fd)
+    ours, _ = socket.socketpair()
+    os.dup2(ours.fileno(), fd)
+    finish(loop, loop.sleep(0.15))  # longer than until the next try
+    assert fd not in loop._watched
+    os.close(fd)
+
+
+def test_a_child_that_cannot_be_watched_leaves_no_descriptor(loop, monkeypatch):
+    def refuse(fd, events, work):
+        raise OSError
+
+    before = os.listdir("/proc/self/fd")
+    monkeypatch.setattr(loop, "watch", refuse)
+    with pytest.raises(OSError):
+        loop.on_exit(os.getpid(), None)
+    assert os.listdir("/proc/self/fd") == before

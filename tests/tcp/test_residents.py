@@ -363,3 +363,141 @@ def test_a_lost_resolver_is_replaced_and_names_are_unset_meanwhile(start, name_s
         assert found in (b"unset\n", b"client.example\n") and time.monotonic() < until
         client.ask(b"close")
         client.close()
+
+
+@pytest.fixture
+def failing(strace_path, tmp_path):
+    """failing(pid, call, how): from now on a system call of the process fails, as strace's inject= has it."""
+    tracers = []
+
+    def attach(pid, call, how):
+        words = [strace_path, "-o", tmp_path / "trace", "-e", f"trace={call}", "-e", f"inject={call}:{how}", "-p", str(pid)]
+        tracers.append(subprocess.Popen(words, stderr=subprocess.PIPE))
+        assert b"attached" in tracers[-1].stderr.readline()
+
+    yield attach
+    for tracer in tracers:
+        tracer.terminate()
+        tracer.wait(timeout=20)
+        tracer.stderr.close()
+
+
+FAULTS_OF_ONE = [
+    # the session's call         status  what is said
+    ("epoll_ctl", "ENOSPC",      28416,  b"testsession: fatal: unable to watch connection: out of disk space\n"),
+    ("epoll_ctl", "ENOMEM",      28416,  b"testsession: fatal: unable to watch connection: out of memory\n"),
+    ("recvfrom",  "ECONNRESET",  256,    b""),
+    ("recvfrom",  "ENOBUFS",     256,    b""),
+    ("recvfrom",  "ENOMEM",      256,    b""),
+    ("sendto",    "ENOBUFS",     256,    b""),
+    ("sendto",    "ENOMEM",      256,    b""),
+    ("sendto",    "ECONNRESET",  256,    b""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("call, error, status, line", FAULTS_OF_ONE)
+def test_a_call_that_fails_ends_the_session_it_was_for(start, failing, call, error, status, line):
+    server = start("-vHRl0", "--workers", "1")
+    other = server.connect()
+    worker = int(other.line().split()[1])
+    failing(worker, call, f"error={error}:when=1")
+    unlucky = server.connect()
+    if call == "recvfrom":
+        assert unlucky.line()
+        unlucky.sock.sendall(b"hello\n")
+    try:
+        while unlucky.line():
+            pass
+    except ConnectionResetError:
+        pass  # what it said was not read
+    text = server.wait_for(b"end ")
+    assert b"end %d status %d\n" % (PID_MAX + 2, status) in text and line in text
+    assert other.ask(b"still here") == b"still here\n"
+    assert int(server.connect().line().split()[1]) == worker
+
+
+@pytest.mark.parametrize("error", ["ENOMEM", "ENOBUFS", "EMFILE", "ENFILE"])
+def test_a_worker_that_cannot_take_a_connection_now_takes_it_later(start, failing, error):
+    server = start("-vHRl0", "--workers", "1", env={"PING_SECONDS": "60"})
+    worker = int(server.connect().line().split()[1])
+    failing(worker, "recvmsg", f"error={error}:when=1..2")
+    late = server.connect()
+    assert int(late.line().split()[1]) == worker and late.ask(b"close") == b""
+    assert b" status 0\n" in server.wait_for(b"end ")
+
+
+@pytest.mark.parametrize("error", ["ENOMEM", "ENOBUFS", "EMFILE", "ENFILE", "ETOOMANYREFS", "EIO"])
+def test_a_connection_that_cannot_be_handed_over_now_is_later(start, failing, error):
+    """Not at the next heartbeat, which is a minute away here."""
+    server = start("-vHRl0", "--workers", "1", env={"PING_SECONDS": "60"})
+    assert server.connect().line()
+    failing(server.process.pid, "sendmsg", f"error={error}:when=1..3")
+    assert server.connect().line().startswith(b"hello")
+
+
+@pytest.mark.parametrize("error", ["ENOMEM", "ENOBUFS"])
+def test_a_listener_that_cannot_hear_a_worker_now_hears_it_later(start, failing, error):
+    server = start("-vHRl0", "--workers", "1", env={"PING_SECONDS": "60"})
+    client = server.connect()
+    assert client.line()
+    failing(server.process.pid, "recvfrom", f"error={error}:when=1..2")
+    assert client.ask(b"close") == b""
+    assert b" status 0\n" in server.wait_for(b"end ")
+    assert server.connect().line()
+
+
+@pytest.mark.parametrize("error", ["ENOMEM", "ENOBUFS"])
+def test_what_a_worker_cannot_say_now_it_says_later(start, failing, error):
+    """The second thing it sends is for the listener: that it has taken the connection, or that it has ended."""
+    server = start("-vHRl0", "--workers", "1", env={"PING_SECONDS": "60"})
+    worker = int(server.connect().line().split()[1])
+    failing(worker, "sendto", f"error={error}:when=2")
+    client = server.connect()
+    assert client.line() and client.ask(b"close") == b""
+    assert b"end %d status 0\n" % (PID_MAX + 2) in server.wait_for(b"end ")
+    assert int(server.connect().line().split()[1]) == worker
+
+
+@pytest.mark.parametrize("error", ["ENOMEM", "ENOSPC"])
+def test_a_listener_that_cannot_watch_now_does_so_later(start, failing, error):
+    server = start("-vHRl0", "-c1", "--workers", "1")
+    client = server.connect()
+    assert client.line()
+    failing(server.process.pid, "epoll_ctl", f"error={error}:when=1..2")
+    assert client.ask(b"close") == b""  # there is room again: the sockets are watched again
+    assert server.connect().line().startswith(b"hello")
+
+
+def test_fifty_that_flood_do_not_hold_up_one_that_talks(start):
+    """Each question of the one is answered before the worker has gone round among the others."""
+    server = start("-HRl0", "-Q", "-c100", "--workers", "1")
+    floods = [server.connect() for _ in range(50)]
+    talker = server.connect()
+    assert all(client.line() for client in (*floods, talker))
+    heard = [0] * len(floods)
+    with select.epoll() as epoll:
+        for number, flood in enumerate(floods):
+            flood.sock.setblocking(False)
+            epoll.register(flood.sock.fileno(), select.EPOLLIN | select.EPOLLOUT)
+        by_fd = {flood.sock.fileno(): number for number, flood in enumerate(floods)}
+        epoll.register(talker.sock.fileno(), select.EPOLLIN)
+        rounds, before = [], None
+        while len(rounds) < 20:
+            for fd, events in epoll.poll(20):
+                if fd == talker.sock.fileno():
+                    assert talker.line() == b"hello\n"
+                    rounds.append(sum(heard) - before)
+                    before = None
+                    continue
+                try:
+                    if events & select.EPOLLIN:
+                        heard[by_fd[fd]] += len(os.read(fd, 65536))
+                    if events & select.EPOLLOUT:
+                        os.write(fd, b"\n" * 4096)
+                except BlockingIOError:
+                    pass
+            if before is None and sum(heard) > 200_000:
+                before = sum(heard)
+                talker.sock.sendall(b"hello\n")
+    # what came meanwhile was on its way: far less than a turn for each, and than what 50 send buffers hold
+    assert sorted(rounds)[len(rounds) // 2] < 50 * 4096, rounds

@@ -10,6 +10,7 @@ import time
 
 from pyqmail.base.addresses import received_text
 from pyqmail.base.dates import header_date
+from pyqmail.base.failure import Failure
 from pyqmail.mail.incoming.acceptance import CONTROLS, NoAddresses, exceeds, read_acceptance
 from pyqmail.mail.queue.queueing import Memory, Queueing, Spool, outcome_text
 from pyqmail.protocol.smtp_server import DATA, GO_AHEAD, MAIL, OK, TIMEOUT, Server
@@ -57,6 +58,8 @@ class Reception:
         transaction = Transaction(engine, acceptance, self._queueing, environ, self._memory)
         try:
             await converse(engine, transaction, peer)
+        except Failure:
+            raise  # our own, which is to be said
         except (Gone, TimedOut):
             return 1
         finally:
@@ -113,6 +116,7 @@ async def converse(engine: Server, transaction, peer) -> None:
         if must_speak or event is None:
             await speak(engine, peer)  # say all we have before we listen
         if event is None and not must_speak and not engine.closed:
+            peer.is_bulk = engine.is_in_content
             try:
                 engine.receive(await peer.read())
             except TimedOut:
