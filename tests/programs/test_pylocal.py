@@ -2,6 +2,7 @@
 
 import collections
 import os
+import pathlib
 import re
 import subprocess
 import sys
@@ -308,6 +309,35 @@ def test_a_later_failure_stops_the_forwards(user):
     user.write(".qmail", b"a@b\n|exit 111\n")
     assert user.deliver(env={"QMAILQUEUE": "bin/q"}).code == 111
     assert not (user.qmail / "message").exists()
+
+
+NO_SERVER = b"Unable to forward message: qq trouble creating files in queue (#4.3.0): no pyqueued at run/pyqueued.\n"
+
+
+def test_a_forward_without_pyqueued_is_deferred_and_says_why(user):
+    user.write(".qmail", b"a@b\n")
+    (user.qmail / "private").touch()
+    assert user.deliver() == Result(111, b"", NO_SERVER)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_forward_without_pyqueued_is_written_by_who_may(user, home, own):
+    """By ourselves as the queue's user, here of a private home; else, among the original's programs, by theirs."""
+    user.qmail = pathlib.Path(home.path)
+    queue(user)
+    os.rename(user.qmail / "bin/q", user.qmail / "bin/qmail-queue")
+    if not own:
+        os.rename(user.qmail / "queue", user.qmail / "elsewhere")
+    user.write(".qmail", b"a@b\n")
+    done = user.deliver()
+    assert done.code == 0 and re.fullmatch(rb"did 0\+1\+0\nqp \d+\n", done.out)
+    assert len(os.listdir(user.qmail / "queue/todo")) == 1 if own else (user.qmail / "message").exists()
+
+
+def test_a_forward_is_taken_by_pyqueued(user, home, pyqueued):
+    user.qmail = pathlib.Path(home.path)
+    user.write(".qmail", b"a@b\n")
+    assert user.deliver().code == 0 and len(os.listdir(user.qmail / "queue/todo")) == 1
 
 
 REFUSALS = [

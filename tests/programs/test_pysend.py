@@ -3,9 +3,11 @@
 Not here: the real spawners (tests of pystart), and a loss of power.
 """
 
+import contextlib
 import os
 import signal
 import stat
+import subprocess
 import threading
 import time
 
@@ -402,6 +404,54 @@ def test_the_queue_says_no_to_the_bounce(rig, home):
     assert rig.stop() == 0
     queue.close()
     assert len(queue.taken) == 1
+
+
+def test_why_the_bounce_is_not_queued_is_said(rig):
+    number = rig.inject(b"s@x", [b"b@far.example"])
+    rig.start(remote=rig.stock(lambda recipient: b"Dno\n"))
+    rig.log.wait(b"warning: unable to start qmail-queue, will try later")
+    rig.log.wait(b"warning: bounce/%d: no pyqueued at run/pyqueued" % number)
+    assert rig.stop() == 0
+
+
+LACKS = [
+    "socket:error=EMFILE",
+    "socket:error=ENFILE",
+    "connect:error=EAGAIN",
+    "connect:error=ENOMEM",
+]
+
+
+@pytest.mark.parametrize("fault", LACKS)
+def test_nothing_here_to_queue_the_bounce_with(rig, queue, fault, strace_path, tmp_path):
+    """It goes out once the lack is over; pysend lives, and asks nobody else meanwhile."""
+    os.mkdir(f"{rig.home.path}/bin")
+    (tmp_path / "home/bin/qmail-queue").write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    (tmp_path / "home/bin/qmail-queue").chmod(0o755)
+    rig.start(remote=rig.stock(lambda recipient: b"Dno\n"))
+    rig.log.wait(b"status: local 0/10 remote 0/20")
+    with failing(strace_path, rig.pid, tmp_path, fault):
+        number = rig.inject(b"s@x", [b"b@far.example"])
+        rig.log.wait_some(b"unable to reach pyqueued at run/pyqueued: ")
+    rig.signal(signal.SIGALRM)
+    rig.gone(number)
+    assert rig.stop() == 0
+    assert len(queue.taken) == 1 and not (tmp_path / "ran").exists()
+
+
+@contextlib.contextmanager
+def failing(strace_path, pid, tmp_path, fault):
+    """Let calls of a running process fail."""
+    call = fault.partition(":")[0]
+    command = [strace_path, "-o", tmp_path / "trace", "-e", f"trace={call}", "-e", f"inject={fault}", "-p", str(pid)]
+    tracer = subprocess.Popen(command, stderr=subprocess.PIPE)
+    try:
+        assert b"attached" in tracer.stderr.readline()
+        yield
+    finally:
+        tracer.terminate()
+        tracer.wait(30)
+        tracer.stderr.close()
 
 
 def test_qmailqueue_takes_the_bounce(rig, home, tmp_path):

@@ -309,14 +309,16 @@ class Delivery:
             raise deferred(b"Unable to forward message: qq read error (#4.3.0).") from None
         try:
             envelope = format_envelope(self._new_sender, self._recipients)
-            outcome = drive(self._queueing().queue(spool, envelope, self._variables()))
+            outcome = drive(self._queueing().queue_even_so(spool, envelope, self._variables()))
         except OSError:
             raise deferred(b"Unable to forward message: qq trouble in home directory (#4.3.0).") from None
         finally:
             spool.close()
         text = outcome_text(outcome)
         if text:
-            raise Ended(100 if text.startswith(b"D") else 111, b"Unable to forward message: " + text[1:] + b".")
+            why = b": " + outcome.why if outcome.why else b""
+            code = 100 if text.startswith(b"D") else 111
+            raise Ended(code, b"Unable to forward message: " + text[1:] + why + b".")
         return outcome.qp
 
     def _variables(self):

@@ -10,9 +10,10 @@ Whatever is not certain is temporary: a connection that breaks after the message
 queued, and the sender will try again.
 """
 
+import errno
 import os
 
-from pyqmail.base.failure import Failure
+from pyqmail.base.failure import Failure, reason
 from pyqmail.protocol import queue_wire
 from pyqmail.protocol.queue_wire import DESCRIPTORS, INLINE, INLINE_LIMIT, Malformed
 from pyqmail.system.channel import Gone, Unavailable
@@ -28,6 +29,9 @@ TEXT_BYTES = 255
 INLINE_SECONDS = 600
 DESCRIPTORS_SECONDS = 3600
 CRASHED = -1
+STOCK_QUEUE = b"bin/qmail-queue"
+_NOBODY = (errno.ENOENT, errno.ECONNREFUSED)
+_LACKS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN)
 
 # exit code of qmail-queue -> text; D permanent, Z temporary
 TEXTS = {
@@ -59,13 +63,14 @@ _ONE_LINE = bytes(32 if c in b"\r\n" else c for c in range(256))  # the text goe
 class Outcome:
     """What became of a message: qmail-queue's exit code, the qp, its own text for 82.
 
-    exit_code is CRASHED if a signal killed it.  qp is 0 if pyqueued did not queue it.
+    exit_code is CRASHED if a signal killed it.  qp is 0 if pyqueued did not queue it.  why is for logs and reports of a
+    delivery: what an exit code does not say, `no pyqueued at run/pyqueued`; empty if there is nothing to add.
     """
 
-    __slots__ = ("exit_code", "qp", "text")
+    __slots__ = ("exit_code", "qp", "text", "why")
 
-    def __init__(self, exit_code: int, qp: int = 0, text: bytes = b"") -> None:
-        self.exit_code, self.qp, self.text = exit_code, qp, text
+    def __init__(self, exit_code: int, qp: int = 0, text: bytes = b"", why: bytes = b"") -> None:
+        self.exit_code, self.qp, self.text, self.why = exit_code, qp, text, why
 
 
 def outcome_text(outcome: Outcome) -> bytes:
@@ -183,10 +188,31 @@ class Queueing:
             return await self._run(program, message, envelope, environ)
         try:
             return await self.hand_over(message, envelope)
-        except Unavailable:
+        except Unavailable as nobody:
+            why = self._why_not(nobody.error)
+            if nobody.error.errno in _LACKS:
+                return Outcome(51, why=why)  # pyqueued may well be there
             if not isinstance(self._driver, BlockingDriver):
-                return Outcome(62)
-            return self._write_ourselves(message, envelope)
+                return Outcome(62, why=why)
+            outcome = self._write_ourselves(message, envelope)
+            outcome.why = why if outcome.exit_code else b""
+            return outcome
+
+    async def queue_even_so(self, message: Spool, envelope: bytes, environ) -> Outcome:
+        """queue(); among the original's programs, without pyqueued and the right to write the queue, by STOCK_QUEUE.
+
+        That is setuid, which no program of ours is.
+        """
+        outcome = await self.queue(message, envelope, environ)
+        if outcome.exit_code != 62 or not outcome.why or not os.access(STOCK_QUEUE, os.X_OK):
+            return outcome
+        return await self._run(STOCK_QUEUE, message, envelope, {**environ, b"QMAILQUEUE": STOCK_QUEUE})
+
+    def _why_not(self, error):
+        place = os.path.relpath(self._home.queue_socket, self._home.path).encode()
+        if error.errno in _NOBODY:
+            return b"no pyqueued at " + place
+        return b"unable to reach pyqueued at " + place + b": " + reason(error).encode()
 
     async def hand_over(self, message: Spool, envelope: bytes) -> Outcome:
         """Give a message to pyqueued.  Raises Unavailable if nobody listens: then nothing was done."""
@@ -215,6 +241,8 @@ class Queueing:
             return Outcome(52)
         except (Gone, Malformed):
             return Outcome(81)
+        except OSError as error:  # before anything was sent: no descriptor for the connection
+            return Outcome(51, why=self._why_not(error))
 
     def _connection(self):
         # pyqueued takes the uid of whoever connected: a connection must not outlive a change of it, or a fork.

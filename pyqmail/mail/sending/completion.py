@@ -6,16 +6,16 @@ The order protects mail: the channel file, then the bounce queued, then bounce/I
 import os
 import time
 
-from pyqmail.mail.queue.queueing import Outcome, Queueing, Spool
+from pyqmail.base.failure import reason
+from pyqmail.mail.queue.queueing import Outcome, Queueing, Spool, outcome_text
 from pyqmail.mail.sending.passes import Broken
 from pyqmail.mail.sending.schedule import TROUBLE_SECONDS, DueHeap
+from pyqmail.mail.sending.sendlog import safe
 from pyqmail.protocol.envelope import format_envelope
-from pyqmail.system.channel import Unavailable
 
 CHECKS_A_TURN = 100
 INJECTIONS = 20  # bounces handed to the queue at once
 _PIECE = 262144
-_STOCK_QUEUE = b"bin/qmail-queue"
 
 
 class Completion:
@@ -60,6 +60,10 @@ class Completion:
 
     def check_later(self, number: int, due: int) -> None:
         self._later.push(due, number)
+
+    def make_due(self, now: int) -> None:
+        """ALRM: what waits for another look is due now, in Unix seconds."""
+        self._later.make_due(now)
 
     def next_due(self) -> int | None:
         """Return when something must be looked at again, in Unix seconds."""
@@ -111,7 +115,9 @@ class Completion:
     def _injected(self, number, error):
         self.injecting.discard(number)
         self._office.settle_soon()
-        if error is not None:
+        if isinstance(error, OSError):  # something is lacking here for now
+            self._not_queued(number, Outcome(51, why=reason(error).encode()))
+        elif error is not None:
             self._try_later(number)
             raise error
 
@@ -128,12 +134,8 @@ class Completion:
             log.put(b"triple bounce: discarding bounce/%d" % number)
         else:
             outcome = await self._queue(number, sender, addresses)
-            if outcome is None:
-                log.put(b"warning: unable to start qmail-queue, will try later")
-            elif outcome.exit_code:
-                log.put(b"warning: trouble injecting bounce message, will try later")
-            if outcome is None or outcome.exit_code:
-                self._try_later(number)
+            if outcome.exit_code:
+                self._not_queued(number, outcome)
                 return
             log.put(b"bounce msg %d qp %d" % (number, outcome.qp))
         try:
@@ -146,8 +148,18 @@ class Completion:
             return
         self._finish(number)
 
-    async def _queue(self, number, sender, addresses) -> Outcome | None:
-        """Queue the notice; None if there is nobody to queue it."""
+    def _not_queued(self, number, outcome):
+        log = self._office.log
+        if outcome.why:
+            log.put(b"warning: unable to start qmail-queue, will try later")
+            log.put(b"warning: bounce/%d: %b" % (number, outcome.why))
+        else:
+            log.put(b"warning: trouble injecting bounce message, will try later")
+            log.put(b"warning: bounce/%d: %b" % (number, safe(outcome_text(outcome)[1:])))
+        self._try_later(number)
+
+    async def _queue(self, number, sender, addresses) -> Outcome:
+        """Queue the notice."""
         office, spool = self._office, Spool()
         try:
             spool.write(office.notices.head(sender, int(time.time())))
@@ -159,16 +171,7 @@ class Completion:
             if spool.failed:
                 return Outcome(53)
             envelope = format_envelope(addresses[0], [addresses[1]])
-            if b"QMAILQUEUE" in self._environ:
-                return await self._queueing.queue(spool, envelope, self._environ)
-            try:
-                return await self._queueing.hand_over(spool, envelope)
-            except Unavailable:
-                # among the original's programs: what it would run
-                if not os.access(_STOCK_QUEUE, os.X_OK):
-                    return None
-                environ = {**self._environ, b"QMAILQUEUE": _STOCK_QUEUE}
-                return await self._queueing.queue(spool, envelope, environ)
+            return await self._queueing.queue_even_so(spool, envelope, self._environ)
         finally:
             spool.close()
 

@@ -190,6 +190,7 @@ class Manager:
         """ALRM: everything is due now."""
         self._alarmed = self._scan.all_due = True
         self._todo.make_due(int(time.time()))
+        self.completion.make_due(int(time.time()))
         for channel in self._channels.values():
             channel.heap.make_due(int(time.time()))
         self.settle_soon()
