@@ -7,6 +7,7 @@ a queue manager that was killed may have left with commands to obey.  Every now 
 36 hours ago.  End of input ends it.
 """
 
+import fcntl
 import os
 import time
 
@@ -78,8 +79,6 @@ def wait_for_turn() -> int:
 
     An old command could hit who has the number now.  Only with a command in hand: whoever sent it is alone.
     """
-    import fcntl
-
     fd = os.open("intd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)

@@ -4,6 +4,11 @@ The message is descriptor 0 and must be seekable.  Follows the user's .qmail fil
 appends to mbox files, puts into Maildirs, runs programs, each line in its order; then forwards to all the addresses
 as one message.  Says how many of each were done, `did files+forwards+programs`, and the queue's number of a
 forwarded message.
+
+What is forwarded is queued by pyqueued.  If that does not run it is written into the queue here, provided that we run as
+the queue's user (in a private home its owner) and nobody holds the queue's lock; else by bin/qmail-queue below
+the qmail home, if the original's is there; else the delivery is deferred, and the report says `no pyqueued at
+run/pyqueued`.
 """
 
 import os
@@ -64,7 +69,7 @@ PROGRAM = Program(
         "SENDER", "NEWSENDER", "RECIPIENT", "USER", "HOME", "HOST", "LOCAL", "EXT", "DEFAULT",
         "DTLINE", "RPLINE", "UFLINE", "QMAILQUEUE", "PYQMAIL_HOME", "TMPDIR",
     ],
-    see=["pylspawn(8)"],
+    see=["pylspawn(8)", "pyqueued(8)", "pyqueue(8)"],
 )  # fmt: skip
 
 

@@ -8,6 +8,9 @@ Deliveries are made by workers: forked, not executed, given up to the user befor
 kept a few seconds for more mail to the same uid.  With --exec every delivery executes pylocal, found in PATH, and
 users are looked up by pygetpw.  uid 0 gets no mail, except in a private home that it owns.
 
+Mail that a .qmail file forwards is queued by pyqueued, which has to run: without it, and without the original's
+bin/qmail-queue, forwards are deferred.  See pylocal(8).
+
 Ends once descriptor 0 has ended and every delivery is reported.
 """
 
@@ -39,7 +42,7 @@ PROGRAM = Program(
     exits={0: "descriptor 0 has ended", 100: "no DEFAULTDELIVERY", 111: "no queue, or nonsense on descriptor 0"},
     environment=["PYQMAIL_HOME", "PATH"],
     quiet_usage=True,
-    see=["pylocal(8)", "pygetpw(8)", "pynewu(8)", "pysend(8)"],
+    see=["pylocal(8)", "pygetpw(8)", "pynewu(8)", "pysend(8)", "pyqueued(8)"],
 )
 
 MOST = 2000  # deliveries at once, where the dialect can tell so many

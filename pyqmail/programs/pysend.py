@@ -11,17 +11,23 @@ TERM: no new deliveries; it ends once those that run have been reported.  ALRM: 
 HUP: control/locals and control/virtualdomains are read again.
 """
 
+import fcntl
 import os
 import signal
+import traceback
 
+from pyqmail.base.failure import Failure
 from pyqmail.base.numbers import session_processes
 from pyqmail.base.options import Flag, Program, Value
-from pyqmail.mail.queue.files import find_queue
+from pyqmail.mail.queue.files import QueueNames, find_queue
 from pyqmail.mail.sending.manager import Manager, Settings
+from pyqmail.mail.sending.resolving import Resolving
+from pyqmail.mail.sending.spawner_native import NativeLocal, NativeRemote
 from pyqmail.mail.sending.spawner_stock import StockSpawner
 from pyqmail.protocol.spawn_stock import NARROW, WIDE
 from pyqmail.system.controls import Controls
 from pyqmail.system.home import Home, find_home
+from pyqmail.system.interfaces import own_addresses
 from pyqmail.system.loop import Loop
 
 PROGRAM = Program(
@@ -88,8 +94,6 @@ def send(call) -> int:
         say(f"alert: cannot start: {reason}\n")
         return 111
     except Exception:
-        import traceback
-
         say(traceback.format_exc())  # descriptor 2 is the local spawner's
         return 111
 
@@ -127,9 +131,6 @@ def prepare(call, loop):
 
 def enter_queue(home):
     """Return the names of the queue's files, relative to the home.  Raises CannotStart."""
-    from pyqmail.base.failure import Failure
-    from pyqmail.mail.queue.files import QueueNames
-
     if not os.path.isdir(home.queue):
         raise CannotStart("unable to switch to queue directory")
     try:
@@ -140,8 +141,6 @@ def enter_queue(home):
 
 def hold_mutex(path: str) -> int:
     """Return the descriptor that holds the lock of the one queue manager.  Raises CannotStart."""
-    import fcntl
-
     try:
         fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -158,16 +157,11 @@ def spawners(call, loop, before_write):
     if not call.native:
         width = WIDE if call.wide else NARROW
         return StockSpawner(loop, *LOCAL, width, before_write), StockSpawner(loop, *REMOTE, width, before_write)
-    from pyqmail.mail.sending.spawner_native import NativeLocal, NativeRemote
-
     pairs = [REMOTE, *((MORE + 2 * index, MORE + 1 + 2 * index) for index in range(call.sessions - 1))]
     return NativeLocal(loop, *LOCAL, before_write), NativeRemote(loop, pairs, before_write)
 
 
 def resolving(loop, controls, clock, lost):
-    from pyqmail.mail.sending.resolving import Resolving
-    from pyqmail.system.interfaces import own_addresses
-
     return Resolving(loop, *RESOLVE, controls, own_addresses, clock, lost)
 
 

@@ -8,6 +8,10 @@ native dialect: as many remote session processes as --sessions says, and a resol
 is executed through PATH, `pylspawn`, `pyrspawn`, `pyclean`, `pysend`, on the pipes of the original and with one
 byte for a delivery.
 
+pyqueued is not among the parts: it is a service of its own.  It queues what .qmail files forward, and bounces.  Without it,
+and without the original's bin/qmail-queue below the qmail home, forwards are deferred and bounces wait; both say
+`no pyqueued at run/pyqueued` in the log.  Everything else is delivered.
+
 Started by root, the logger runs as qmaill, the queue manager as qmails, the remote spawner as qmailr,
 the resolver as qmailr in the group nofiles alone, the cleaner as qmailq; the local spawner stays root, to become each user.  In a private home, and when
 started by anybody else, everything runs as that one user.
@@ -53,7 +57,7 @@ PROGRAM = Program(
     ],
     exits={0: "the queue manager ended as it was told to", 111: "something could not be started"},
     environment=["PYQMAIL_HOME", "PATH", "QMAILREMOTE"],
-    see=["pysend(8)", "pylspawn(8)", "pyrspawn(8)", "pyclean(8)", "pyresolve(8)"],
+    see=["pysend(8)", "pylspawn(8)", "pyrspawn(8)", "pyclean(8)", "pyresolve(8)", "pyqueued(8)"],
 )
 
 RESOLVER = "qmailr:nofiles"  # it reads what strangers' name servers write, and needs no file of ours

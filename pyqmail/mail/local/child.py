@@ -6,14 +6,16 @@ working directory is set back, variables go to programs only.  The wire is proto
 """
 
 import os
+import pwd
 import resource
 import signal
 import socket
-import traceback  # before the fork: a user may not be able to read our installation
+import traceback
 
 from pyqmail.mail.local import users
 from pyqmail.mail.local.delivery import Delivery, Job
 from pyqmail.mail.local.maildir import Names
+from pyqmail.mail.queue import admission  # noqa: F401 before the fork: a user may not be able to read our installation
 from pyqmail.mail.queue.queueing import Queueing
 from pyqmail.mail.spawner import Collected
 from pyqmail.protocol import local_wire
@@ -173,6 +175,4 @@ def _serve(expected, work):
 
 
 def _find(local):
-    import pwd
-
     return users.find_in_passwd(local, pwd.getpwnam)
