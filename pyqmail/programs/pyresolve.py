@@ -44,10 +44,15 @@ def main(argv: list[str]) -> int:
 def resolve(call) -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     most = max(1, min(MOST_QUESTIONS, (raise_descriptor_limit()[0] - FILES_BESIDE) // FILES_FOR_QUESTION))
-    known = resolver.AsyncResolver(
-        dict(call.environ), on_the_wire=most, remembered_bytes=remembered_bytes(), complain=complain
-    )
-    if not serve(0, 1, resolve_wire, lambda kind, body: answer(known, kind, body), most):
+    try:
+        known = resolver.AsyncResolver(
+            dict(call.environ), on_the_wire=most, remembered_bytes=remembered_bytes(), complain=complain
+        )
+        resolver.preload()
+        makes_sense = serve(0, 1, resolve_wire, lambda kind, body: answer(known, kind, body), most)
+    except SystemError:  # what the interpreter says when memory runs out within an import
+        raise MemoryError from None
+    if not makes_sense:
         raise Temporary("nonsense on descriptor 0")
     return 0
 
@@ -73,6 +78,8 @@ async def answer(known, kind: int, body: bytes) -> tuple[int, bytes]:
             return FOUND, resolve_wire.exchangers_body(await known.exchangers(name))
         if kind == resolve_wire.ADDRESSES:
             return FOUND, strings(*await known.addresses(name))
+        if kind == resolve_wire.ADDRESSES6:
+            return FOUND, strings(*await known.addresses(name, ("AAAA",)))
         if kind == resolve_wire.NAME:
             found = await known.name(name)
             return FOUND, b"" if found is None else strings(found)

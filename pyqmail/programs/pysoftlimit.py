@@ -5,7 +5,8 @@ processes or seconds; `=` means as high as the hard limit.
 
 A program of ours is an interpreter, and needs more memory than a C program: if -a, -d, -m or -s leave it less
 than 16 MB of address space, 6.5 MB of data or 0.1 MB of stack, that is said and nothing is run.  That is what it
-takes to load; what the program does comes on top, so that 64 MB is a good limit.  This counts for a program of ours
+takes to load; what the program does comes on top, so that 64 MB is a good limit.  For one of our servers less than 64 MB of
+address space or 48 MB of data is said, too, and the server is run: it may fail under load.  This counts for a program of ours
 anywhere in the line, for limits stay on through a chain of programs, and for a CHILD that is a Python script.  What
 a shell script runs cannot be seen.
 """
@@ -18,6 +19,8 @@ from pyqmail.base.failure import Temporary
 from pyqmail.base.numbers import ULONG, count_digits, leading_number
 from pyqmail.base.options import Act, Program, Rest
 from pyqmail.programs.registry import load
+from pyqmail.system.ceilings import SERVER_BYTES
+from pyqmail.system.descriptors import log
 from pyqmail.system.processes import find, find_ours, go_on
 
 # With less an interpreter with one of our programs does not even come up.  Measured: the least `softlimit -m` under
@@ -28,6 +31,8 @@ LEAST_BYTES = {
     resource.RLIMIT_DATA: (6_500_000, "data"),
     resource.RLIMIT_STACK: (100_000, "stack"),
 }
+
+SERVERS = frozenset(("pyqueued", "pyresolve", "pyrspawn", "pysend", "pystart", "pytcpserver"))
 
 
 def _limit(*limits):
@@ -112,6 +117,10 @@ def _check(words, path, wanted):
         if soft < least and (name := _first_interpreter(words, path)):
             too_few = f"{soft} bytes of {what} are too few for {name}"
             raise Temporary(f"unable to run {words[0]}: {too_few}, an interpreter needs {least} to load")
+    for number, (needed, what) in SERVER_BYTES.items():
+        soft = wanted.get(number, (resource.RLIM_INFINITY,))[0] % ULONG
+        if soft < needed and (name := _first_server(words, path)):
+            log(f"{PROGRAM.label}: warning: {soft} bytes of {what} are too few for {name} under load: {needed} are needed")
 
 
 def _first_interpreter(words, path):
@@ -119,6 +128,11 @@ def _first_interpreter(words, path):
     if _is_python(os.fsencode(words[0]), path):
         return words[0]
     return next((word for word in words if find_ours(os.fsencode(word), path)), None)
+
+
+def _first_server(words, path):
+    """Return the first word that leads to one of our servers, or None."""
+    return next((word for word in words if find_ours(os.fsencode(word), path) in SERVERS), None)
 
 
 def _is_python(name, path):

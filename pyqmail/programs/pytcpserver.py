@@ -20,7 +20,8 @@ from pyqmail.base.failure import Temporary
 from pyqmail.base.numbers import UINT32, count_digits, leading_number, whole_number
 from pyqmail.base.options import Act, Argument, Flag, Program, Rest, Value
 from pyqmail.programs.registry import load
-from pyqmail.system.descriptors import open_standard_descriptors
+from pyqmail.system.ceilings import SERVER_BYTES, memory_shortages
+from pyqmail.system.descriptors import log, open_standard_descriptors
 from pyqmail.system.listener import first_session_number
 from pyqmail.system.loop import Loop
 from pyqmail.system.processes import find_ours
@@ -54,6 +55,9 @@ def serve(call) -> int:
         raise PROGRAM.wrong("tcpserver: --socket-mode is for UNIX sockets, of which there is none")
     signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0))  # until the server has its own way to end
     open_standard_descriptors()
+    if call.verbosity >= ERRORS:
+        for text in memory_shortages(SERVER_BYTES):
+            log(f"{PROGRAM.label}: warning: {text} under load")
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     opening = Opening(call.backlog, call.kinds, call.interface, call.socket_mode)

@@ -36,6 +36,7 @@ class _Server:
 
         self._loop = asyncio.get_running_loop()
         self._over = self._loop.create_future()
+        self._loop.set_exception_handler(self._callback_failed)
         os.set_blocking(self._in, False)
         os.set_blocking(self._out, False)
         self._listen(True)
@@ -43,6 +44,14 @@ class _Server:
         for task in self._tasks:
             task.cancel()
         return outcome
+
+    def _callback_failed(self, loop, context):
+        """Without memory nothing can be answered, and each try would be another traceback: end, and be started again."""
+        failure = context.get("exception")
+        if not isinstance(failure, MemoryError):
+            loop.default_exception_handler(context)
+        elif not self._over.done():
+            self._over.set_exception(failure)
 
     def _listen(self, wanted):
         if wanted == self._is_listening:

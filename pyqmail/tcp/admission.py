@@ -12,7 +12,7 @@ from pyqmail.system.channel import Gone
 from pyqmail.system.loop import TimedOut
 from pyqmail.tcp.connection import TCP, UNIX, plain
 from pyqmail.tcp.environment import tcp_variables, unix_variables
-from pyqmail.tcp.names import ask_ident, find_name
+from pyqmail.tcp.names import Unable, ask_ident, find_name
 
 _LONGEST_GREET_SECONDS = 3600
 
@@ -72,15 +72,26 @@ async def admit(terms, sock, peer, client, driver, names) -> Admission:
     ip, local_ip = client.ip, client.local_ip or _own_address(sock)
     local_host = terms.local_host
     if local_host is None:
-        local_host = await find_name(names, local_ip, False)
+        local_host = await _found(None, find_name(names, local_ip, False))  # no rule asks for it
     host = info = None
     if terms.looks_up_name:
-        host = await find_name(names, ip, terms.is_paranoid)
+        host = await _found(terms.rules, find_name(names, ip, terms.is_paranoid))
     if terms.asks_ident:
-        info = await ask_ident(driver, (ip, client.port, local_ip, client.local_port), terms.ident_seconds)
+        ends = ip, client.port, local_ip, client.local_port
+        info = await _found(terms.rules, ask_ident(driver, ends, terms.ident_seconds))
     additions = tcp_variables(client, local_ip, local_host, host, info)
     fields = (local_host, local_ip, client.local_port, host, ip, info, client.port)
     return await _judge(terms, peer, client, host, info, additions, fields)
+
+
+async def _found(rules, look_up):
+    """Return what a look-up finds.  One that could not be made finds nothing, but no rule may be passed by that.  Raises Drop."""
+    try:
+        return await look_up
+    except Unable as why:
+        if rules is not None:
+            raise Drop(f"unable to look up the client: {why}") from None
+        return None
 
 
 async def _judge(terms, peer, client, host, info, additions, fields):

@@ -36,6 +36,10 @@ def drop_line(text: str) -> bytes:
     return LABEL + b"warning: dropping connection, " + os.fsencode(text) + b"\n"
 
 
+def complaint_line(text: str) -> bytes:
+    return LABEL + b"warning: " + os.fsencode(text) + b"\n"
+
+
 def status_line(count: int, limit: int) -> bytes:
     return LABEL + b"status: %d/%d\n" % (count, limit)
 
@@ -100,7 +104,7 @@ class Lines:
     def complain(self, text: str) -> None:
         """Say what is wrong with the server itself, unless nothing is to be said."""
         if self.verbosity >= ERRORS:
-            self._lines.append(LABEL + b"warning: " + os.fsencode(text) + b"\n")
+            self._lines.append(complaint_line(text))
 
     def warn_of_fork(self, error: OSError) -> None:
         """Say that a connection is dropped for want of a process."""

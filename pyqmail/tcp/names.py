@@ -1,16 +1,23 @@
 """Who is at the other end: names by way of a resolver, and the word of the client's ident server.
 
-A look-up that fails is as good as one that finds nothing: the variable stays unset.
+A look-up that fails is as good as one that finds nothing: the variable stays unset.  One that could not be made for want of
+something here is another thing, Unable: nobody said that there is no such name.
 """
 
+import errno
 import time
 
+from pyqmail.base.failure import is_lack, reason
 from pyqmail.protocol import ident, resolve_wire
 from pyqmail.protocol.frames import Malformed, split_strings, strings
 from pyqmail.system.channel import EventChannel, Gone, Unavailable
 from pyqmail.system.loop import TimedOut
 
 _PATIENCE_SECONDS = 240  # a resolver that is alive has answered long before
+
+
+class Unable(Exception):
+    """A look-up could not be made here; str() is the reason."""
 
 
 class ChannelNames:
@@ -28,42 +35,56 @@ class ChannelNames:
         found = await self._ask(resolve_wire.NAME, ip)
         return found[0] if found and found[0] else None
 
-    async def addresses_of(self, host: bytes) -> list[bytes]:
-        return await self._ask(resolve_wire.ADDRESSES, host)
+    async def addresses_of(self, host: bytes, is_ip6: bool) -> list[bytes]:
+        return await self._ask(resolve_wire.ADDRESSES6 if is_ip6 else resolve_wire.ADDRESSES, host)
 
     async def _ask(self, kind, word):
         if self._channel is None:
-            return []
+            raise Unable("no resolver")
         try:
             kind, body = await self._channel.ask(kind, strings(word), seconds=_PATIENCE_SECONDS)
+            if kind == resolve_wire.UNABLE:
+                raise Unable(b"".join(split_strings(body)).decode("ascii", "replace"))
             return split_strings(body) if kind == resolve_wire.FOUND else []
-        except (Gone, Unavailable, TimedOut, Malformed):
-            return []
+        except (Gone, Unavailable, Malformed):
+            raise Unable("no resolver") from None
+        except TimedOut:
+            raise Unable(reason(errno.ETIMEDOUT)) from None
 
 
 class BlockingNames:
-    """Asks system/resolver.py, given as resolver, in this process."""
+    """Asks system/resolver.py, given as resolver, in this process.  complain(text) gets what is odd about an answer."""
 
-    def __init__(self, resolver):
-        self._resolver = resolver
+    def __init__(self, resolver, complain=lambda text: None):
+        self._resolver, self._complain = resolver, complain
 
     async def name_of(self, ip: bytes) -> bytes | None:
-        try:
-            return self._resolver.name_of(ip) or None
-        except self._resolver.Soft:
-            return None
+        return self._ask(self._resolver.name_of, ip) or None
 
-    async def addresses_of(self, host: bytes) -> list[bytes]:
+    async def addresses_of(self, host: bytes, is_ip6: bool) -> list[bytes]:
+        return self._ask(self._resolver.addresses_of, host, kinds=("AAAA",) if is_ip6 else ("A",)) or []
+
+    def _ask(self, look_up, word, **how):
         try:
-            return self._resolver.addresses_of(host) or []
+            return look_up(word, **how)
+        except MemoryError:
+            raise Unable(reason(errno.ENOMEM)) from None
+        except self._resolver.Lack as lack:
+            raise Unable(str(lack)) from None
+        except self._resolver.TooManyRecords as many:
+            self._complain(many.complaint)
         except self._resolver.Soft:
-            return []
+            pass
+        return None
 
 
 async def find_name(names, ip: bytes, is_paranoid: bool) -> bytes | None:
-    """Return the name of an address, None if it has none; paranoid: or if none of the name's addresses is it."""
+    """Return the name of an address, None if it has none; paranoid: or if none of the name's addresses is it.
+
+    Raises Unable.
+    """
     name = await names.name_of(ip)
-    if name is not None and is_paranoid and ip not in await names.addresses_of(name):
+    if name is not None and is_paranoid and ip not in await names.addresses_of(name, b":" in ip):
         return None
     return name
 
@@ -72,13 +93,15 @@ async def ask_ident(driver, ends, seconds: float, port: int = ident.PORT) -> byt
     """Return what the client's ident server says about a connection; None if it says nothing in time.
 
     ends is (client's address, client's port, our address, our port), all bytes.  seconds bound the connect,
-    and once more all together.
+    and once more all together.  Raises Unable.
     """
     remote_ip, remote_port, local_ip, local_port = ends
     until = time.monotonic() + seconds
     try:
         peer = await driver.connect((remote_ip.decode(), port), seconds, source=local_ip.decode())
-    except (OSError, TimedOut):
+    except (OSError, TimedOut) as error:
+        if is_lack(error):
+            raise Unable(reason(error)) from None
         return None
     answer = ident.Answer()
     try:

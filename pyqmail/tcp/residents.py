@@ -7,6 +7,7 @@ import signal
 import socket
 import time
 
+from pyqmail.base.backoff import Backoff
 from pyqmail.base.failure import is_hang_up, reason
 from pyqmail.protocol import handover_wire as wire
 from pyqmail.system.descriptors import log
@@ -17,6 +18,7 @@ from pyqmail.tcp.lines import log_is_full
 PING_SECONDS = 5.0
 PINGS_UNANSWERED = 6  # a worker silent for so many is stuck
 _SOON_SECONDS = 1.0  # one that ended sooner is not replaced at once
+_LONG_SECONDS = 60.0  # a resolver that lasted so long is replaced as soon as the first time
 _RETRY_SECONDS = 0.05
 _PIECE = 65536
 _LAST_SECONDS = 1.0  # with a worker that does not take what is still here
@@ -29,11 +31,13 @@ class Seat:
     queued ones included.
     """
 
-    __slots__ = ("pid", "sock", "sessions", "queue", "on_way", "unpacker", "unanswered", "since", "resolver", "stalled")
+    __slots__ = ("pid", "sock", "sessions", "queue", "on_way", "unpacker", "unanswered", "since", "stalled")
+    __slots__ += ("resolver", "resolver_since", "resolver_pause")
 
     def __init__(self):
         self.pid = self.sock = self.resolver = None
         self.sessions, self.queue = set(), collections.deque()
+        self.resolver_since, self.resolver_pause = 0.0, Backoff(_SOON_SECONDS)
         self.on_way = self.unanswered = 0
         self.unpacker, self.since, self.stalled = wire.Unpacker(), time.monotonic(), False
 
@@ -97,7 +101,9 @@ class Residents:
             seat = self._resolvers.pop(pid)
             if seat.resolver == pid:
                 seat.resolver = None
-                self._server.loop.after(_SOON_SECONDS, lambda: self._begin_resolver(seat))
+                if time.monotonic() - seat.resolver_since > _LONG_SECONDS:
+                    seat.resolver_pause.reset()
+                self._server.loop.after(seat.resolver_pause.next_seconds(), lambda: self._begin_resolver(seat))
 
     def let_go(self) -> None:
         for seat in self._seats:
@@ -172,7 +178,7 @@ class Residents:
             return self._resolve(for_resolver)
 
         try:
-            seat.resolver = fork(work, "pyresolve")
+            seat.resolver, seat.resolver_since = fork(work, "pyresolve"), time.monotonic()
             self._resolvers[seat.resolver] = seat
         except OSError:
             for_worker.close()

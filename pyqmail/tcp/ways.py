@@ -54,10 +54,15 @@ class Ways:
 
     def _blocking_names(self):
         from pyqmail.system import resolver
+        from pyqmail.tcp.lines import ERRORS, complaint_line, say_now
         from pyqmail.tcp.names import BlockingNames
 
+        def complain(text):
+            if self._server.verbosity >= ERRORS:
+                say_now(complaint_line(text))
+
         resolver.preload()
-        return BlockingNames(resolver)
+        return BlockingNames(resolver, complain)
 
     def _forking(self, server, load=None, names=None):
         from pyqmail.tcp.forking import Forking

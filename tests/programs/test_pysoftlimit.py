@@ -87,6 +87,28 @@ def test_too_little_for_an_interpreter_is_said(tmp_path, environ, option, chain,
     assert (done.returncode, done.stdout, done.stderr.decode()) == (111, b"", said)
 
 
+@pytest.mark.parametrize("megabytes", [17, 45])
+def test_what_a_server_needs_under_load_is_said(tmp_path, environ, megabytes):
+    few = megabytes * 1_000_000
+    words = [*OURS, "-m", str(few), "pytcpserver", "0", "no.such.port", "true"]
+    done = subprocess.run(words, capture_output=True, cwd=tmp_path, env=environ, timeout=60)
+    lines = [
+        line
+        for limit, needed in (("address space", 64), ("data", 48))
+        for line in [f"{few} bytes of {limit} are too few", f"{needed}000000 are needed"]
+    ]
+    said = done.stderr.decode()
+    assert [text for text in lines if text not in said] == []
+    assert said.count("softlimit: warning: ") == 2 and " for pytcpserver under load: " in said
+
+
+@pytest.mark.parametrize("chain", ["pytai64n", "true"])
+def test_nothing_is_said_of_what_no_server_needs(tmp_path, environ, chain):
+    words = [*OURS, "-m", "20000000", *chain.split()]
+    done = subprocess.run(words, input=b"", capture_output=True, cwd=tmp_path, env=environ, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 @pytest.mark.parametrize("chain", ["sh -c :", "true", "env pysmtpd.no true"])
 def test_others_are_run_under_any_limit(tmp_path, environ, chain):
     words = [*OURS, "-m", "6000000", *chain.split()]

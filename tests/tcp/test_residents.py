@@ -345,6 +345,36 @@ def test_names_are_looked_up_by_a_resolver_and_hold_up_nobody_else(start, name_s
     assert server.wait_for(b" ok ", 20).count(b" client.example:127.0.0.1:") == 40
 
 
+def test_with_rules_a_client_whose_look_up_could_not_be_made_is_refused_for_now(start, name_server, tmp_path):
+    compile_rules(tmp_path, b"=client.example:deny\n:allow\n")
+    server = start("-vRl0", "-x", "rules.cdb", "--workers", "1", env={"PYQMAIL_DNS": name_server.address})
+    name_server.held = True
+    client = server.connect()
+    server.wait_for(b" from 127.0.0.1\n")
+    resolver = [pid for pid in children(server.process.pid) if name_of(pid) == "pyresolve"]
+    os.kill(resolver[0], signal.SIGKILL)
+    assert client.line() == b""
+    said = server.wait_for(b" status 28416\n")
+    assert b"tcpserver: warning: dropping connection, unable to look up the client: no resolver\n" in said
+    assert b" ok " not in said
+    name_server.tell(b"go on")
+    until, count = time.monotonic() + 20, 1
+    while b" deny " not in server.text:  # until there is another resolver
+        assert server.connect().line() == b"" and time.monotonic() < until
+        count += 1
+        server.wait_for(b"tcpserver: end ", count)
+
+
+def children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return list(map(int, file.read().split()))
+
+
+def name_of(pid):
+    with open(f"/proc/{pid}/comm") as file:
+        return file.read().strip()
+
+
 def test_a_lost_resolver_is_replaced_and_names_are_unset_meanwhile(start, name_server):
     server = start("-Rl0", "--workers", "1", env={"PYQMAIL_DNS": name_server.address})
     client = server.connect()
