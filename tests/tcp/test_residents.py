@@ -351,7 +351,9 @@ def test_with_rules_a_client_whose_look_up_could_not_be_made_is_refused_for_now(
     name_server.held = True
     client = server.connect()
     server.wait_for(b" from 127.0.0.1\n")
-    resolver = [pid for pid in children(server.process.pid) if name_of(pid) == "pyresolve"]
+    until = time.monotonic() + 20
+    while not (resolver := [pid for pid in children(server.process.pid) if name_of(pid) == "pyresolve"]):
+        assert time.monotonic() < until
     os.kill(resolver[0], signal.SIGKILL)
     assert client.line() == b""
     said = server.wait_for(b" status 28416\n")
