@@ -9,11 +9,13 @@ import select
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import termios
 import threading
 import time
+import types
 
 import pytest
 
@@ -426,9 +428,11 @@ def well_known_name_server():
 class SmtpPeer:
     """An SMTP server on loopback, a thread for each connection.
 
-    A connection plays the next of `scripts`, a list of (b"S" or b"C", bytes) as in a Transcript, and closes; without a
-    script it is polite: announces PIPELINING if has_pipelining, takes everything, and collects mails as (commands, data
-    as sent).  Mismatches and sessions are collected too.
+    A connection plays the next of `scripts`, a list of (b"S" or b"C", bytes) as in a Transcript, and closes, with a
+    reset after (b"R", b""); without a script it is polite: announces PIPELINING if has_pipelining, takes everything,
+    and collects mails as (commands, data as sent).  Mismatches and sessions are collected too.  decide(seen, line) may
+    give another answer to a command than the polite one (None): seen.session counts from 1, seen.messages those
+    accepted before, seen.recipients those of the transaction; b"" hangs up, and so does 421 once it is said.
     """
 
     def __init__(self):
@@ -436,6 +440,7 @@ class SmtpPeer:
         import threading
 
         self.scripts, self.mails, self.mismatches, self.has_pipelining = [], [], [], True
+        self.decide = lambda seen, line: None
         self.sessions, self.farewells = 0, 0
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=1000)
         self.port = self._listener.getsockname()[1]
@@ -470,7 +475,7 @@ class SmtpPeer:
                 return
             self.sessions += 1
             script = self.scripts.pop(0) if self.scripts else None
-            work = (self._be_polite, (sock,)) if script is None else (self._play, (sock, script))
+            work = (self._be_polite, (sock, self.sessions)) if script is None else (self._play, (sock, script))
             self._sockets.append(sock)
             self._threads.append(threading.Thread(target=self._guard, args=(sock, *work)))
             self._threads[-1].start()
@@ -483,10 +488,14 @@ class SmtpPeer:
                 pass
 
     def _play(self, sock, script):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a reset drops what waits to be sent
         for who, text in script:
             if who == b"S":
                 sock.sendall(text)
                 continue
+            if who == b"R":
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                return
             got = b""
             while len(got) < len(text) and (piece := sock.recv(len(text) - len(got))):
                 got += piece
@@ -494,31 +503,48 @@ class SmtpPeer:
                 self.mismatches.append((got, text))
                 return
 
-    def _be_polite(self, sock):
+    def _be_polite(self, sock, session):
         lines, commands = sock.makefile("rb"), []
+        seen = types.SimpleNamespace(session=session, messages=0, recipients=0)
+
+        def answer(line, polite, taken=lambda: None):
+            said = self.decide(seen, line)
+            said = polite if said is None else said
+            if said[:1] == b"2":
+                taken()
+            sock.sendall(said)
+            if not said or said.startswith(b"421"):
+                raise ConnectionError
+            return said[:1] in b"23"
+
         sock.sendall(b"220 peer ESMTP\r\n")
         while line := lines.readline():
             word = line[:4].upper().strip()
-            if word == b"EHLO" and self.has_pipelining:
-                sock.sendall(b"250-peer\r\n250 PIPELINING\r\n")
+            if word == b"EHLO":
+                answer(line, b"250-peer\r\n250 PIPELINING\r\n" if self.has_pipelining else b"250 ok\r\n")
                 continue
             if word == b"QUIT":
                 self.farewells += 1
                 sock.sendall(b"221 bye\r\n")
                 return
-            commands.append(line)
-            if word != b"DATA":
-                sock.sendall(b"250 ok\r\n")
+            go = b"354 go\r\n" if seen.recipients else b"554 no valid recipients\r\n"
+            is_taken = answer(line, go if word == b"DATA" else b"250 ok\r\n")
+            if word in (b"MAIL", b"RSET"):
+                seen.recipients, commands = 0, []
+            if is_taken:
+                commands.append(line)
+                seen.recipients += word == b"RCPT"
+            if word != b"DATA" or not is_taken:
                 continue
-            sock.sendall(b"354 go\r\n")
             pieces = []
             while (line := lines.readline()) and line != b".\r\n":
                 pieces.append(line)
             if not line:
                 return
-            self.mails.append((b"".join(commands), b"".join(pieces)))
-            commands = []
-            sock.sendall(b"250 ok %d\r\n" % len(self.mails))
+            mail = b"".join(commands), b"".join(pieces)
+            if answer(line, b"250 ok %d\r\n" % (len(self.mails) + 1), lambda mail=mail: self.mails.append(mail)):
+                seen.messages += 1
+            seen.recipients, commands = 0, []
 
 
 @pytest.fixture

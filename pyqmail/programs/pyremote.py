@@ -5,9 +5,13 @@ control/smtproutes names, for all RECIPIENTs.  Says on descriptor 1 how it went:
 (accepted), `h` (refused for good) or `s` (refused for now), then for the message `K`, `Z` or `D`; each with a
 text and a NUL.  The message must end with a newline.  A CR that no newline follows becomes a space.
 
+A server that takes fewer RECIPIENTs at once gets the message in several transactions, and over several connections if
+it must be; from a pipe the message is then copied into memory first.
+
 Addresses at which connecting timed out are remembered in queue/lock/tcpto and not tried for an hour.
 """
 
+import errno
 import os
 import time
 
@@ -22,8 +26,9 @@ from pyqmail.mail.remote.exchangers import (
     plan_for,
     settle_literal,
 )
+from pyqmail.mail.remote.habits import Habits
 from pyqmail.mail.remote.tcpto import Timeouts
-from pyqmail.mail.remote.transmission import Died, Message, Transmission
+from pyqmail.mail.remote.transmission import BLOCK, Died, Message, deliver_to_all, open_connection
 from pyqmail.protocol import resolve_wire, smtp_report
 from pyqmail.system.controls import Controls
 from pyqmail.system.driver import BlockingDriver, drive
@@ -44,6 +49,7 @@ PROGRAM = Program(
 )
 
 LONGEST_SECONDS = 2_000_000  # poll() takes no more
+MAX_VAIN = 3  # connections in a row that bring no recipient further
 
 
 class Settings:
@@ -90,7 +96,28 @@ def report(words: list[bytes], environ) -> list[bytes]:
     except OSError:
         return [smtp_report.NO_RESOURCES]
     timeouts = Timeouts(f"{home.queue}/lock/tcpto", os.getpid())
-    return drive(transmit(BlockingDriver(), hosts, settings, timeouts, words[1], words[2:]))
+    try:
+        message = open_message(len(words) > 3)
+    except OSError:
+        return [smtp_report.UNREADABLE]
+    return drive(transmit(BlockingDriver(), hosts, settings, timeouts, Mail(words[1], words[2:], message)))
+
+
+def open_message(has_several):
+    """Return the Message on descriptor 0; of what cannot be read twice a copy, if several transactions may need it.
+
+    Raises OSError.
+    """
+    try:
+        return Message(0, os.lseek(0, 0, os.SEEK_CUR))
+    except OSError as error:
+        if error.errno != errno.ESPIPE or not has_several:
+            return Message(0)
+    copy = os.memfd_create("message")
+    while block := os.read(0, BLOCK):
+        write_surely(copy, block)
+    os.lseek(copy, 0, os.SEEK_SET)
+    return Message(copy)
 
 
 def find_hosts(host, routes, environ):
@@ -120,36 +147,123 @@ def find_hosts(host, routes, environ):
     return choose(plan, [(0, plan.name, address) for address in addresses], own)
 
 
-async def transmit(driver, hosts, settings, timeouts, sender, recipients) -> list[bytes]:
+class Mail:
+    """A message for several recipients, and what is known of each: its record, and that of its message.
+
+    Both are qmail-remote's; the first is None for one that the server never answered for.
+    """
+
+    def __init__(self, sender: bytes, recipients: list[bytes], message: Message) -> None:
+        self.sender, self.recipients, self.message = sender, recipients, message
+        self.pending, self._known = list(range(len(recipients))), {}
+
+    async def deliver(self, connection) -> bool:
+        """Deliver what is pending over a connection; return whether something was, or was refused."""
+        places, self.pending = self.pending, []
+        had = len(self._known)
+
+        def report(place, *records):
+            self._known[places[place]] = records
+
+        try:
+            addresses = [self.recipients[place] for place in places]
+            left = await deliver_to_all(connection, self.sender, addresses, self.message, report)
+            self.pending = [places[place] for place in left]
+        except OSError:
+            self.pending = [place for place in places if place not in self._known]
+            self.give_up(smtp_report.UNREADABLE)
+        return len(self._known) > had
+
+    def give_up(self, record: bytes) -> None:
+        """Have this be the message's record for all that are pending."""
+        for place in self.pending:
+            self._known[place] = None, record
+        self.pending = []
+
+    def records(self) -> list[bytes]:
+        """Return the records of all recipients and the one of the message: of a success if there was one.
+
+        What became of a recipient by another transaction stands in a record of the recipient's own.
+        """
+        ends = [self._known[place] for place in range(len(self.recipients))]
+        outcome = next((message for _, message in ends if message[:1] == b"K"), ends[0][1])
+        found = []
+        for record, message in ends:
+            if record in (None, smtp_report.ACCEPTED) and message != outcome and message[:1] != b"K":
+                record = (b"h" if message[:1] == b"D" else b"s") + message[1:]
+            if record is not None:
+                found.append(record)
+        return [*found, outcome]
+
+
+async def transmit(driver, hosts, settings, timeouts, mail) -> list[bytes]:
     """Deliver to the first of hosts that lets us connect; return the records."""
     for _, address, port in hosts:
         if timeouts.is_dead(address, int(time.time())):
             continue
+        server = Server(driver, address, port, settings)
         try:
-            peer = await driver.connect((address.decode(), port), settings.connect_seconds)
+            refusal = await server.open()
         except TimedOut:
             timeouts.note(address, True, int(time.time()))
             continue
         except OSError as error:
             timeouts.note(address, isinstance(error, TimeoutError), int(time.time()))
             continue
+        except Died:
+            timeouts.note(address, False, int(time.time()))
+            mail.give_up(smtp_report.died(address, False))
+            return mail.records()
         timeouts.note(address, False, int(time.time()))
-        peer.timeout_seconds = settings.talk_seconds
-        return await converse(driver, peer, address, settings.name, sender, recipients)
+        await converse(server, refusal, mail)
+        return mail.records()
     return [NO_CONNECTION]
 
 
-async def converse(driver, peer, address, name, sender, recipients) -> list[bytes]:
-    """Make the one transaction of this connection; return the records."""
-    connection = Transmission(driver, peer, address, name)
+class Server:
+    """One address that takes our mail, over a connection at a time."""
+
+    def __init__(self, driver, address: bytes, port: int, settings) -> None:
+        self.address, self.connection = address, None
+        self._driver, self._port, self._settings, self._habits = driver, port, settings, Habits()
+
+    async def open(self):
+        """Connect; return None, or the refusal.  Raises Died; TimedOut and OSError if connecting fails."""
+        self.connection, refusal = await open_connection(
+            self._driver, self._connect, self.address, self._settings.name, self._habits, is_only_try=True
+        )
+        return refusal
+
+    async def _connect(self):
+        peer = await self._driver.connect((self.address.decode(), self._port), self._settings.connect_seconds)
+        peer.timeout_seconds = self._settings.talk_seconds
+        return peer
+
+
+async def converse(server, refusal, mail) -> None:
+    """Deliver over the connection that is open, and over others as long as the server makes that necessary."""
+    vain = 0
+    while mail.pending:
+        if refusal is not None:
+            mail.give_up(smtp_report.refused(refusal[0], server.address, *refusal[1:]))
+        elif await mail.deliver(server.connection):
+            vain = 0
+        else:
+            vain += 1
+        await server.connection.quit()
+        server.connection.close()
+        if mail.pending:
+            refusal = await _open_again(server, mail, vain)
+
+
+async def _open_again(server, mail, vain):
+    """Open another connection, or give up; return what Server.open() does."""
     try:
-        refusal = await connection.greet()
+        if vain < MAX_VAIN:
+            return await server.open()
+    except (TimedOut, OSError):
+        mail.give_up(NO_CONNECTION)
     except Died:
-        return [smtp_report.died(address, False)]
-    if refusal is not None:
-        await connection.quit()
-        return [smtp_report.refused(refusal[0], address, *refusal[1:])]
-    outcome = await connection.deliver(sender, recipients, Message(0))
-    await connection.quit()
-    answered = [record for record in outcome.recipients if record is not None]
-    return [*answered, outcome.message]
+        pass
+    mail.give_up(smtp_report.died(server.address, False))
+    return None

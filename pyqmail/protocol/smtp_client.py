@@ -6,15 +6,21 @@
     engine.quit()
 
 EHLO comes first, HELO if that is refused.  When the server announces pipelining, MAIL, up to BATCH recipients and
-DATA go out together; the outcome is the same.  As in the original a code below 400 is a yes everywhere
-but at the greeting and HELO.
+DATA go out together; the outcome is the same.
+
+The greeting must be 220, the answer to our name 250.  MAIL, RCPT and the content want 2xx, DATA 3xx.  4xx and 5xx are
+refusals.  After 421, a code that means none of these, or a reply that is MALFORMED nothing more is begun: whoever
+says such things has another idea of what is asked.
 """
 
 from pyqmail.base.addresses import quote
 from pyqmail.protocol.smtp_report import DATA, GREETING, MESSAGE, NAME, RECIPIENTS, SENDER
 
 TEXT_LIMIT = 5000
+REPLY_LIMIT = 65536  # bytes of one reply, all its lines
 BATCH = 100  # commands sent ahead of their replies: few enough that neither side's buffers fill up
+MALFORMED = 0  # the code of what is no reply
+LEAVING = 421
 
 # state: what the caller is to do
 TALKING = "talking"  # send output(), receive()
@@ -24,50 +30,68 @@ OVER = "over"  # the server wants no more of us: quit() and close
 
 _GREETING, _EHLO, _HELO, _RSET, _MAIL, _RCPT, _DATA, _FINAL, _EMPTY = range(9)
 
+_WANTED = {_RSET: 2, _MAIL: 2, _RCPT: 2, _DATA: 3, _FINAL: 2}  # hundreds of a yes
+
 
 class Replies:
     """Cuts the server's bytes into replies; next() returns (code, text) or None while there is no complete one.
 
-    Three bytes are taken as digits whatever they are; a fourth `-` means that another line follows.  The text is
-    all lines, codes included, CR left out, no more than TEXT_LIMIT bytes.
+    A line is three digits and text; a fourth byte `-` means that another line follows, with the same digits.  The text
+    is all lines, codes included, CR left out, no more than TEXT_LIMIT bytes.  Anything else, or more than REPLY_LIMIT
+    bytes, has the code MALFORMED, and nothing comes after it.
     """
 
-    __slots__ = ("_held", "_code", "_text", "_inside")
+    __slots__ = ("_held", "_searched", "_code", "_text", "_size", "_is_broken")
 
     def __init__(self) -> None:
-        self._held, self._text = b"", b""
-        self._code, self._inside = None, None  # _inside: in a line, True if another follows it
+        self._held, self._searched = bytearray(), 0  # no LF in so many bytes of what is held
+        self._code, self._text, self._size, self._is_broken = None, b"", 0, False
 
     def receive(self, data: bytes) -> None:
-        self._held = self._held + data if self._held else data
+        if not self._is_broken:
+            self._held += data
 
     def next(self) -> tuple[int, bytes] | None:
-        while True:
-            at = 0
-            if self._inside is None:
-                if len(self._held) < 4:
-                    return None
-                head = self._held[:4]
-                if self._code is None:
-                    # blanks and the like would be negative: the original's unsigned numbers make that huge
-                    self._code = (head[0] * 100 + head[1] * 10 + head[2] - 48 * 111) % (1 << 64)
-                self._inside, at = head[3:] == b"-", 3 if head[3:] == b"\n" else 4
-            end = self._held.find(b"\n", at) + 1
-            line, self._held = (self._held[:end], self._held[end:]) if end else (self._held, b"")
-            if len(self._text) < TEXT_LIMIT:
-                self._text = (self._text + line.replace(b"\r", b""))[:TEXT_LIMIT]
+        while not self._is_broken:
+            end = self._held.find(b"\n", self._searched) + 1
+            if self._size + (end or len(self._held)) > REPLY_LIMIT:
+                return self._break(bytes(self._held[:TEXT_LIMIT]))
             if not end:
+                self._searched = len(self._held)
                 return None
-            follows, self._inside = self._inside, None
-            if not follows:
-                reply = self._code, self._text
-                self._code, self._text = None, b""
+            line = bytes(self._held[:end])
+            del self._held[:end]
+            self._searched, self._size = 0, self._size + end
+            code = _code_of(line)
+            if code is None or self._code not in (None, code):
+                return self._break(line)
+            self._add(line)
+            self._code = code
+            if line[3:4] != b"-":
+                reply = code, self._text
+                self._code, self._text, self._size = None, b"", 0
                 return reply
+        return None
 
     @property
     def is_empty(self) -> bool:
         """True if nothing has come since the last complete reply."""
-        return not self._held and self._code is None
+        return not self._held and self._code is None and not self._is_broken
+
+    def _add(self, line):
+        if len(self._text) < TEXT_LIMIT:
+            self._text = (self._text + line.replace(b"\r", b""))[:TEXT_LIMIT]
+
+    def _break(self, line):
+        self._is_broken = True
+        self._add(line)
+        self._held.clear()
+        return MALFORMED, self._text
+
+
+def _code_of(line):
+    """Return the code a line begins with; None if it has none."""
+    return int(line[:3]) if line[:3].isdigit() and not line[3:4].isdigit() and len(line) > 3 else None
 
 
 class Client:
@@ -79,20 +103,35 @@ class Client:
                 message were refused.  State OVER without it in a transaction: the server left in the middle
     reply       text of the reply to the content
     is_critical True from ended() until the reply to it: the server may have accepted the message
-    is_leaving  True once the server said 421: nothing more can be begun here
+    is_leaving  True once the server said 421, or what we do not understand: nothing more can be begun here
     has_begun   True once the server has answered MAIL other than by leaving
+    is_ehlo_lost, is_batch_lost   True after lost() if replies to EHLO, or to commands sent together, were due
+    is_silent   True after lost() if the server was waited for too long
+    reply_count replies taken so far
+
+    is_helo_only: do not begin with EHLO.  is_one_by_one: do not send commands together, whatever is announced.
     """
 
     __slots__ = (
         *("state", "answers", "refusal", "reply", "is_critical", "is_leaving", "has_begun", "has_pipelining"),
-        *("_name", "_replies", "_expected", "_commands", "_output", "_needs_reset", "_accepted"),
+        *("is_ehlo_lost", "is_batch_lost", "is_silent", "reply_count"),
+        *("_name", "_replies", "_expected", "_commands", "_output", "_needs_reset", "_accepted", "_count"),
+        *("_is_helo_only", "_is_one_by_one", "_ehlo_refusal", "_is_whole"),
     )
 
-    def __init__(self, name: bytes) -> None:
+    def __init__(self, name: bytes, is_helo_only: bool = False, is_one_by_one: bool = False) -> None:
         self._name, self._replies, self._expected = name, Replies(), [_GREETING]
-        self._commands, self._output, self._needs_reset, self._accepted = [], [], False, 0
-        self.state, self.answers, self.refusal, self.reply = TALKING, [], None, b""
+        self._commands, self._output, self._needs_reset, self._accepted, self._count = [], [], False, 0, 0
+        self._is_helo_only, self._is_one_by_one, self._ehlo_refusal = is_helo_only, is_one_by_one, None
+        self.state, self.answers, self.refusal, self.reply, self._is_whole = TALKING, [], None, b"", False
         self.is_critical = self.is_leaving = self.has_begun = self.has_pipelining = False
+        self.is_ehlo_lost = self.is_batch_lost = self.is_silent = False
+        self.reply_count = 0
+
+    @property
+    def is_waiting(self) -> bool:
+        """True if a reply is due."""
+        return bool(self._expected)
 
     @property
     def is_ahead(self) -> bool:
@@ -111,6 +150,7 @@ class Client:
             reply = self._replies.next()
             if reply is None:
                 return
+            self.reply_count += 1
             self._take(self._expected.pop(0), *reply)
             if not self._expected and self.state is TALKING:
                 self._go_on()
@@ -118,7 +158,7 @@ class Client:
     def begin(self, sender: bytes, recipients: list[bytes]) -> None:
         """Start a transaction (state READY).  Addresses are internal; they must not contain CR or LF."""
         self.state, self.answers, self.refusal, self.reply = TALKING, [], None, b""
-        self.has_begun, self._accepted = False, 0
+        self.has_begun, self._accepted, self._count = False, 0, len(recipients)
         self._commands = [(_RSET, b"RSET\r\n")] if self._needs_reset else []
         self._commands.append((_MAIL, b"MAIL FROM:<" + quote(sender) + b">\r\n"))
         self._commands += [(_RCPT, b"RCPT TO:<" + quote(recipient) + b">\r\n") for recipient in recipients]
@@ -128,8 +168,26 @@ class Client:
 
     def ended(self) -> None:
         """The content and the lone dot are about to be sent: only the reply is missing (state CONTENT)."""
-        self.state, self.is_critical = TALKING, True
+        self.state, self.is_critical, self._is_whole = TALKING, True, True
         self._expected.append(_FINAL)
+
+    def cut_short(self) -> None:
+        """The content cannot be sent to its end: what the server says now can only be a refusal."""
+        self.state, self._is_whole = TALKING, False
+        if not self._expected:
+            self._expected.append(_FINAL)
+
+    def lost(self, is_silent: bool) -> None:
+        """The connection has gone, or the server is silent; all that came was received.  What was refused stays so."""
+        self.is_silent = is_silent
+        due = self._expected[0] if self._expected else None
+        self.is_ehlo_lost = due == _EHLO or (due == _HELO and self._ehlo_refusal is not None)
+        self.is_batch_lost = self.has_pipelining and due in (_RSET, _MAIL, _RCPT, _DATA)
+        if self.refusal is None and due == _HELO:
+            self.refusal = self._ehlo_refusal
+        elif self.refusal is None and self.answers and len(self.answers) == self._count and not self._accepted:
+            self._refuse(RECIPIENTS, *self.answers[-1])
+        self.state, self._expected, self._commands = OVER, [], []
 
     def quit(self) -> bytes:
         """Return the last thing to send; its reply need not be waited for."""
@@ -152,26 +210,31 @@ class Client:
         self._output += [command for _, command in batch]
 
     def _take(self, kind, code, text):
-        if code == 421:
-            # it closes now: replies to what was sent ahead will not come
+        wanted = _WANTED.get(kind)
+        if code in (LEAVING, MALFORMED) or (wanted and code // 100 not in (wanted, 4, 5)):
+            # it closes now, or we do: replies to what was sent ahead will not come, or mean something else
             self.is_leaving = True
             self._expected, self._commands = [], []
         _TAKE[kind](self, code, text)
 
     def _greeted(self, code, text):
-        if code == 220:
-            self._say(_EHLO, b"EHLO " + self._name + b"\r\n")
-        else:
+        if code != 220:
             self._refuse(GREETING, code, text)
+        elif self._is_helo_only:
+            self._say(_HELO, b"HELO " + self._name + b"\r\n")
+        else:
+            self._say(_EHLO, b"EHLO " + self._name + b"\r\n")
 
     def _extended(self, code, text):
         if code == 250:
             lines = text.upper().split(b"\n")[1:]
-            self.has_pipelining = any(line[4:].split(b" ", 1)[0] == b"PIPELINING" for line in lines)
+            has_pipelining = any(line[4:].split(b" ", 1)[0] == b"PIPELINING" for line in lines)
+            self.has_pipelining = has_pipelining and not self._is_one_by_one
             self.state = READY
-        elif code == 421:
+        elif self.is_leaving:
             self._refuse(NAME, code, text)
         else:
+            self._ehlo_refusal = NAME, code, text
             self._say(_HELO, b"HELO " + self._name + b"\r\n")
 
     def _named(self, code, text):
@@ -181,37 +244,45 @@ class Client:
             self._refuse(NAME, code, text)
 
     def _reset(self, code, text):
-        pass
+        if code // 100 != 2:  # the recipients of the last transaction may still be there
+            self.is_leaving = True
+            self._expected, self._commands = [], []
 
     def _sender_answered(self, code, text):
-        self.has_begun = code != 421
-        if code >= 400:
+        self.has_begun = code != LEAVING
+        if code // 100 != 2:
             self._refuse(SENDER, code, text)
 
     def _recipient_answered(self, code, text):
+        self._accepted += code // 100 == 2
         if self.refusal is None:
             self.answers.append((code, text))
-            self._accepted += code < 400
             if self.is_leaving and not self._accepted:
                 self._refuse(RECIPIENTS, code, text)
 
     def _data_answered(self, code, text):
         if self.refusal is None and not self._accepted:
             self._refuse(RECIPIENTS, *self.answers[-1])
-        if self.refusal is None and code >= 400:
-            self._refuse(DATA, code, text)
-        elif self.refusal is None:
+        is_yes = code // 100 == 3
+        if self.refusal is None and is_yes:
             self.state = CONTENT
-        elif code < 400:
+        elif self.refusal is None:
+            self._refuse(DATA, code, text)
+        elif is_yes and not self._accepted:
             # sent ahead, and now it waits for content though it wants none: RFC 2920 section 3.1
             self._say(_EMPTY, b".\r\n")
+        elif is_yes:
+            self.is_leaving = True  # a lone dot would be an empty message to somebody
 
     def _content_answered(self, code, text):
+        if code // 100 == 2 and not self._is_whole:
+            self.is_leaving = True
+            return
         self.is_critical = self._needs_reset = False
-        if code >= 400:
-            self._refuse(MESSAGE, code, text)
-        else:
+        if code // 100 == 2:
             self.reply, self.state = text, READY
+        else:
+            self._refuse(MESSAGE, code, text)
 
     def _emptied(self, code, text):
         pass

@@ -46,9 +46,9 @@ def accepted(address: bytes, reply: bytes) -> bytes:
 
 def recipient_record(address: bytes, code: int, reply: bytes) -> bytes:
     """Return the record of a recipient that the server answered with code."""
-    if code < 400:
+    if code // 100 == 2:
         return ACCEPTED
-    letter = b"h" if code >= 500 else b"s"
+    letter = b"h" if code // 100 == 5 else b"s"
     return letter + address + b" does not like recipient.\n" + remote_said(reply)
 
 
@@ -56,7 +56,7 @@ def refused(situation: str, address: bytes, code: int, reply: bytes) -> bytes:
     """Return the message record for what the server refused; RECIPIENTS, that it accepted none of them."""
     letter, before, after = _REFUSALS[situation]
     if letter is None:
-        letter = b"D" if code >= 500 else b"Z"
+        letter = b"D" if code // 100 == 5 else b"Z"
     said = b"" if situation == RECIPIENTS else remote_said(reply)
     return letter + before + address + after + b".\n" + said
 

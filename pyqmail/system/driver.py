@@ -326,6 +326,7 @@ def _socket_for(address, source):
 
 
 def _check(sock, number):
-    if number:
+    # reset: it was connected, and what it said before can still be read
+    if number not in (0, errno.ECONNRESET):
         sock.close()
         raise OSError(number, os.strerror(number))

@@ -224,6 +224,51 @@ def test_what_the_other_server_puts_off_is_tried_again(running, smtp_peer, troub
     running.empty()
 
 
+@pytest.mark.parametrize(
+    "command, reply",
+    [
+        (b"MAIL", b"451 enough\r\n"),
+        (b"MAIL", b"550 enough\r\n"),
+        (b"MAIL", b"421 enough\r\n"),
+        (b"RCPT", b"450 enough\r\n"),
+        (b"RCPT", b"421 enough\r\n"),
+        (b"RCPT", b""),
+        (b"DATA", b"554 enough\r\n"),
+        (b"DATA", b""),
+    ],
+)
+def test_a_limit_of_the_connection_is_not_charged_to_the_mail(running, smtp_peer, command, reply):
+    """A list with a recipient in each sender; the server takes three messages over a connection."""
+    smtp_peer.decide = lambda seen, line: reply if seen.messages >= 3 and line.startswith(command) else None
+    recipients = [b"u%d@remote.example" % number for number in range(30)]
+    running.mail(b"list-@here.example-@[]", recipients, b"Subject: x\r\n\r\nhello\r\n")
+    running.log.find(rb"end msg [0-9]+\n")
+    log = running.log.text
+    assert log.count(b": success: 127.0.0.1_accepted_message.") == log.count(b"starting delivery ") == 30
+    assert b"deferral" not in log and b"failure" not in log
+    assert sorted(mail[0].split(b"\r\n")[:2] for mail in smtp_peer.mails) == sorted(
+        [b"MAIL FROM:<list-u%d=remote.example@here.example>" % n, b"RCPT TO:<u%d@remote.example>" % n] for n in range(30)
+    )
+    running.empty()
+
+
+def test_one_recipient_at_a_time_and_few_at_each_connection(running, smtp_peer):
+    """Of a message with a hundred recipients for one domain."""
+
+    def decide(seen, line):
+        if line[:4] == b"RCPT" and seen.recipients:
+            return b"452 too many\r\n"
+        return b"421 enough\r\n" if line.startswith(b"MAIL") and seen.messages >= 9 else None
+
+    smtp_peer.decide = decide
+    recipients = [b"u%d@remote.example" % number for number in range(100)]
+    running.mail(b"demo@here.example", recipients, b"Subject: x\r\n\r\nhello\r\n")
+    running.log.find(rb"end msg [0-9]+\n")
+    assert running.log.text.count(b": success: ") == 100 and b"deferral" not in running.log.text
+    assert len(smtp_peer.mails) == 100
+    running.empty()
+
+
 def test_a_server_that_is_not_there_defers(running):
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # not listening

@@ -371,8 +371,12 @@ REFUSALS = [
     ([(b"S", b"220 x\r\n"), (b"C", b"EHLO here.example\r\n"), (b"S", b"500 eh\r\n"), (b"C", b"HELO here.example\r\n"),
       (b"S", b"550 you\r\n"), (b"C", b"QUIT\r\n")], native.REFUSED, b"helo", b"550",
      b"ZConnected to 127.0.0.1 but my name was rejected.\nRemote host said: 550 you\n"),
-    ([(b"S", b"220 x\r\n"), (b"C", b"EHLO here.example\r\n")], native.FAILED, b"dialogue", b"0",
+    ([(b"S", b"220 x")], native.FAILED, b"dialogue", b"0",
      b"ZConnected to 127.0.0.1 but connection died. (#4.4.2)\n"),
+    ([(b"S", b"220-x\r\n250 x\r\n"), (b"C", b"QUIT\r\n")], native.REFUSED, b"greeting", b"0",
+     b"ZConnected to 127.0.0.1 but greeting failed.\nRemote host said: 220-x\n250 x\n"),
+    ([(b"S", b"554 go away\r\n"), (b"R", b"")], native.REFUSED, b"greeting", b"554",
+     b"ZConnected to 127.0.0.1 but greeting failed.\nRemote host said: 554 go away\n"),
 ]  # fmt: skip
 
 
@@ -399,7 +403,7 @@ def test_what_was_not_begun_when_the_session_died_comes_back(spawner, smtp_peer)
     assert process.end() == (0, b"", b"")
 
 
-@pytest.mark.parametrize("end", [b"", b"421 closing\r\n"])
+@pytest.mark.parametrize("end", [b"354 go\r\n", b"421 closing\r\n"])
 def test_a_session_that_ended_waits_for_the_next_word_about_it(spawner, smtp_peer, end):
     for _ in range(2):
         smtp_peer.scripts.append([*GREETING, (b"C", mail_for(1)), (b"S", b"250 ok\r\n250 ok\r\n" + end)])
@@ -574,3 +578,212 @@ def test_no_name_to_tell(spawner, smtp_peer, home):
     kind, _, texts = process.next()
     assert (kind, texts[4]) == (native.FAILED, b"ZUnable to read control files. (#4.3.0)\n")
     assert process.next() == CLOSED
+
+
+# what a server does not bear
+
+
+HELO = [(b"S", b"220 x\r\n"), (b"C", b"HELO here.example\r\n"), (b"S", b"250 x\r\n")]
+ACCEPTED = b"K127.0.0.1 accepted message.\nRemote host said: 250 ok %d\n"
+
+
+def deliver_one(process, delivery, number=1, path=b"0/7"):
+    """Open a session, deliver once, close it; return the report."""
+    process.send(opening(None, number, [(b"mx.test", b"127.0.0.1", process.port)]))
+    assert process.next()[:2] == (native.READY, number)
+    process.send(deliver(number, delivery, path=path))
+    report = process.results(1)[delivery]
+    process.send(native.pack(native.CLOSE, number))
+    assert process.next()[:2] == (native.CLOSED, number)
+    return report
+
+
+@pytest.fixture
+def native_process(spawner, smtp_peer):
+    process = start_native(spawner)
+    process.port = smtp_peer.port
+    return process
+
+
+def test_a_server_that_hangs_up_on_ehlo_is_greeted_with_helo_from_then_on(native_process, smtp_peer):
+    heard = []
+
+    def decide(seen, line):
+        heard.append((seen.session, line[:4]))
+        return b"" if line.startswith(b"EHLO") else None
+
+    smtp_peer.decide = decide
+    assert deliver_one(native_process, 1) == ACCEPTED % 1
+    assert smtp_peer.sessions == 2  # the same session of ours, the same address
+    assert deliver_one(native_process, 2) == ACCEPTED % 2
+    assert smtp_peer.sessions == 3
+    assert [word for session, word in heard if word in (b"EHLO", b"HELO")] == [b"EHLO", b"HELO", b"HELO"]
+
+
+def test_after_a_connection_that_died_over_several_commands_one_goes_at_a_time(native_process, smtp_peer):
+    smtp_peer.scripts.append([*GREETING, (b"C", mail_for(1)), (b"R", b"")])
+    commands = [b"MAIL FROM:<s@x.test>\r\n", b"RCPT TO:<u2@d.test>\r\n"]
+    one_by_one = [step for command in commands for step in ((b"C", command), (b"S", b"250 ok\r\n"))]
+    smtp_peer.scripts.append([*GREETING, *one_by_one, (b"C", b"DATA\r\n"), (b"S", b"550 no\r\n"), (b"C", b"QUIT\r\n")])
+    assert deliver_one(native_process, 1) == b"ZConnected to 127.0.0.1 but connection died. (#4.4.2)\n"
+    assert deliver_one(native_process, 2) == b"D127.0.0.1 failed on DATA command.\nRemote host said: 550 no\n"
+    assert not smtp_peer.mismatches
+
+
+ODD = [
+    # to the commands, to the content, report
+    (b"250 ok\r\n250 ok\r\n250 ok\r\n", None, b"Z127.0.0.1 failed on DATA command.\nRemote host said: 250 ok\n"),
+    (b"250 ok\r\n250 ok\r\n600 ok\r\n", None, b"Z127.0.0.1 failed on DATA command.\nRemote host said: 600 ok\n"),
+    (b"250 ok\r\n250 ok\r\nok\r\n", None, b"Z127.0.0.1 failed on DATA command.\nRemote host said: ok\n"),
+    (b"250 ok\r\n250 ok\r\n354 go\r\n", b"354 go\r\n",
+     b"Z127.0.0.1 failed after I sent the message.\nRemote host said: 354 go\n"),
+    (b"250 ok\r\n250 ok\r\n354 go\r\n", b"150 hm\r\n",
+     b"Z127.0.0.1 failed after I sent the message.\nRemote host said: 150 hm\n"),
+    (b"250 ok\r\n250 ok\r\n354 go\r\n", b"250-ok\r\n550 no\r\n",
+     b"Z127.0.0.1 failed after I sent the message.\nRemote host said: 250-ok\n550 no\n"),
+    (b"150 ok\r\n", None, b"ZConnected to 127.0.0.1 but sender was rejected.\nRemote host said: 150 ok\n"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("commands, content, report", ODD)
+def test_what_means_nothing_is_a_deferral_and_ends_the_connection(spawner, smtp_peer, commands, content, report):
+    data = [] if content is None else [(b"C", b"Subject: x\r\n\r\n..hello\r\n.\r\n"), (b"S", content)]
+    smtp_peer.scripts.append([*GREETING, (b"C", mail_for(1)), (b"S", commands), *data, (b"C", b"QUIT\r\n")])
+    process = start_native(spawner)
+    process.send(opening(smtp_peer))
+    assert process.next() == READY
+    process.send(deliver(1, 1), deliver(1, 2))
+    assert process.results(1) == {1: report}
+    assert process.next() == (native.UNSENT, 1, [b"2"])
+    assert process.next() == CLOSED and not smtp_peer.mismatches
+
+
+def test_a_refusal_counts_though_the_server_hangs_up(native_process, smtp_peer):
+    smtp_peer.scripts.append([*GREETING, (b"C", mail_for(1)), (b"S", b"554 not you\r\n"), (b"R", b"")])
+    report = b"DConnected to 127.0.0.1 but sender was rejected.\nRemote host said: 554 not you\n"
+    assert deliver_one(native_process, 1) == report
+
+
+@pytest.mark.parametrize("words", [b"421 closing\r\n", b"552 too much\r\n"])
+def test_a_refusal_in_the_middle_of_content_counts(native_process, smtp_peer, home, words):
+    with open(f"{home.queue}/mess/0/8", "wb") as file:
+        file.write(b"x\n" * 10_000_000)
+    go = [(b"C", mail_for(1)), (b"S", b"250 ok\r\n250 ok\r\n354 go\r\n"), (b"C", b"x\r\n" * 1000)]
+    smtp_peer.scripts.append([*GREETING, *go, (b"S", words), (b"R", b"")])
+    letter, said = b"D" if words[:1] == b"5" else b"Z", words.replace(b"\r", b"")
+    report = letter + b"127.0.0.1 failed after I sent the message.\nRemote host said: " + said
+    assert deliver_one(native_process, 1, path=b"0/8") == report
+
+
+@pytest.mark.parametrize("endless", [b"220-x\r\n" * 20000, b"220 " + b"x" * 140000])
+def test_a_greeting_without_end(spawner, smtp_peer, endless):
+    smtp_peer.scripts.append([(b"S", endless), (b"C", b"never said" * 100)])
+    process = start_native(spawner)
+    process.send(opening(smtp_peer))
+    kind, _, texts = process.next()
+    assert (kind, texts[:2]) == (native.REFUSED, [b"greeting", b"0"]) and len(texts[4]) < 6000
+    assert process.next() == CLOSED
+
+
+def test_a_greeting_that_comes_in_drops(spawner, home):
+    with open(f"{home.control}/timeoutremote", "w") as file:
+        file.write("1\n")
+    process = start_native(spawner)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        process.send(opening(None, hosts=[(b"mx.test", b"127.0.0.1", listener.getsockname()[1])]))
+        with listener.accept()[0] as sock:
+            for _ in range(100):
+                sock.sendall(b"2")
+                if select.select([process.process.stdout], [], [], 0.2)[0]:
+                    break
+            report = b"ZConnected to 127.0.0.1 but connection died. (#4.4.2)\n"
+            assert process.next() == (native.FAILED, 1, [b"dialogue", b"0", b"mx.test", b"127.0.0.1", report])
+
+
+# limits of a transaction, of a connection
+
+
+@pytest.mark.parametrize("code", [452, 552])
+@pytest.mark.parametrize("most", [1, 7])
+def test_a_server_that_takes_few_recipients_at_once_gets_all(spawner, smtp_peer, code, most):
+    def decide(seen, line):
+        return b"%d too many\r\n" % code if line[:4] == b"RCPT" and seen.recipients >= most else None
+
+    smtp_peer.decide = decide
+    process = start_native(spawner)
+    for number in (1, 2):
+        process.send(opening(smtp_peer, number))
+        assert process.next()[:2] == (native.READY, number)
+        process.send(deliver(number, *range(100)))
+        assert {report[:1] for report in process.results(100).values()} == {b"K"}
+        process.send(native.pack(native.CLOSE, number))
+        assert process.next()[:2] == (native.CLOSED, number)
+    assert [mail[0].count(b"RCPT") for mail in smtp_peer.mails] == 2 * ([most] * (100 // most) + [2] * (most == 7))
+    assert {data for _, data in smtp_peer.mails} == {b"Subject: x\r\n\r\n..hello\r\n"}
+
+
+def test_a_recipient_that_is_too_many_even_alone_has_that_answer(native_process, smtp_peer):
+    smtp_peer.decide = lambda seen, line: b"552 full\r\n" if line == b"RCPT TO:<u2@d.test>\r\n" else None
+    native_process.send(opening(smtp_peer))
+    assert native_process.next() == READY
+    native_process.send(deliver(1, 1, 2, 3))
+    assert native_process.results(3) == {
+        1: ACCEPTED % 1,
+        2: b"D127.0.0.1 does not like recipient.\nRemote host said: 552 full\nGiving up on 127.0.0.1.\n",
+        3: ACCEPTED % 1,
+    }
+
+
+def used(process, smtp_peer, decide):
+    """Return a session that has delivered one message; decide() answers from then on."""
+    process.send(opening(smtp_peer))
+    assert process.next() == READY
+    process.send(deliver(1, 1))
+    assert process.results(1)[1][:1] == b"K"
+    smtp_peer.decide = decide
+
+
+LIMITS = [
+    (command, reply)
+    for command in (b"MAIL", b"RCPT", b"DATA")
+    for reply in (b"421 enough\r\n", b"451 enough\r\n", b"550 enough\r\n", b"")
+    if (command, reply[:1]) != (b"RCPT", b"5")  # that is about the recipient
+]
+
+
+@pytest.mark.parametrize("command, reply", LIMITS)
+def test_what_a_used_connection_is_refused_comes_back(native_process, smtp_peer, command, reply):
+    used(native_process, smtp_peer, lambda seen, line: reply if line.startswith(command) else None)
+    native_process.send(deliver(1, 2, 3))
+    assert [native_process.next(), native_process.next()] == [(native.UNSENT, 1, [b"2"]), (native.UNSENT, 1, [b"3"])]
+    assert native_process.next() == CLOSED
+
+
+def test_what_only_the_recipient_is_refused_does_not_come_back(native_process, smtp_peer):
+    said = {b"RCPT TO:<u2@d.test>\r\n": b"550 nobody\r\n", b"RCPT TO:<u3@d.test>\r\n": b"451 enough\r\n"}
+    used(native_process, smtp_peer, lambda seen, line: said.get(line))
+    native_process.send(deliver(1, 2, 3, 4))
+    results = native_process.results(2)
+    assert results == {2: b"D127.0.0.1 does not like recipient.\nRemote host said: 550 nobody\nGiving up on 127.0.0.1.\n",
+                       4: ACCEPTED % 2}  # fmt: skip
+    assert native_process.next() == (native.UNSENT, 1, [b"3"])
+    assert native_process.next() == CLOSED
+
+
+@pytest.mark.parametrize("reply, letter", [(b"451 spam?\r\n", b"Z"), (b"550 spam\r\n", b"D")])
+def test_what_is_said_of_the_content_counts_on_a_used_connection_too(native_process, smtp_peer, reply, letter):
+    used(native_process, smtp_peer, lambda seen, line: reply if line == b".\r\n" else None)
+    native_process.send(deliver(1, 2))
+    assert native_process.results(1)[2][:1] == letter
+
+
+def test_leaving_after_the_content_is_no_answer_on_a_used_connection(native_process, smtp_peer):
+    used(native_process, smtp_peer, lambda seen, line: b"421 enough\r\n" if line == b".\r\n" else None)
+    native_process.send(deliver(1, 2))
+    assert native_process.next() == (native.UNSENT, 1, [b"2"])
+
+
+def test_what_a_fresh_connection_is_refused_counts(native_process, smtp_peer):
+    smtp_peer.decide = lambda seen, line: b"451 enough\r\n" if line.startswith(b"MAIL") else None
+    report = b"ZConnected to 127.0.0.1 but sender was rejected.\nRemote host said: 451 enough\n"
+    assert deliver_one(native_process, 1) == report

@@ -13,7 +13,8 @@ import time
 from pyqmail.base.literals import literal_address
 from pyqmail.mail.remote.agent import run_agent
 from pyqmail.mail.remote.exchangers import NO_CONNECTION
-from pyqmail.mail.remote.transmission import Died, Message, Transmission
+from pyqmail.mail.remote.habits import KnownServers
+from pyqmail.mail.remote.transmission import Died, Message, deliver_to_all, open_connection
 from pyqmail.mail.spawner import Orders, Refused, Reports, check_path, check_recipient
 from pyqmail.protocol import native
 from pyqmail.protocol.native import strings
@@ -30,6 +31,7 @@ from pyqmail.system.channel import Gone
 from pyqmail.system.loop import Promise, TimedOut
 
 FAREWELL_SECONDS = 2.0  # a server counts a connection until it is gone, but we do not wait longer
+FAREWELL_BYTES = 65536  # nor listen to more
 _OUT_OF_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -102,7 +104,7 @@ class Sessions:
         os.set_blocking(orders_fd, False)
         self._orders, self._reports = Orders(loop, orders_fd, self._received), Reports(loop, reports_fd)
         self._unpacker = native.Unpacker()
-        self._sessions = {}
+        self._sessions, self._servers = {}, KnownServers()
         self._ended = self.malformed = False
 
     def start(self) -> None:
@@ -192,16 +194,14 @@ class Sessions:
             return candidates[0][:2]
         trouble = None
         for host, address, port in candidates:
-            peer = None
+            connection = None
             try:
-                peer = await self._connect(address, port, settings, source)
-                connection = Transmission(self._driver, peer, address, settings.name)
-                refusal = await connection.greet()
+                connection, refusal = await self._open(address, port, settings, source)
                 if refusal is None:
                     self._put(native.READY, session.number, host, address)
                     is_known = await self._carry(session, connection)
-                    await _part(connection, peer)
-                    peer.close()
+                    await _part(connection)
+                    connection.close()
                     if not is_known and (order := await session.next_order()) is not None:
                         self._return(session.number, order)
                     return host, address
@@ -217,64 +217,76 @@ class Sessions:
                 report = NO_RESOURCES if error.errno in _OUT_OF_FILES else NO_CONNECTION
                 trouble = trouble or (native.FAILED, b"connect", error.errno or 0, host, address, report)
             finally:
-                if peer is not None:
-                    peer.close()
+                if connection is not None:
+                    connection.close()
         kind, stage, number, host, address, report = trouble
         self._put(kind, session.number, stage, b"%d" % min(number, 999), host, address, report.replace(b"\0", b"?"))
         return host, address
 
-    async def _connect(self, address, port, settings, source):
+    async def _open(self, address, port, settings, source):
         if literal_address(address) is None:
             raise OSError(errno.EINVAL, "not an address")
-        peer = await self._driver.connect((address.decode(), port), settings.connect_seconds, source.decode() or None)
-        peer.timeout_seconds = settings.talk_seconds
-        return peer
+
+        async def connect():
+            where = address.decode(), port
+            peer = await self._driver.connect(where, settings.connect_seconds, source.decode() or None)
+            peer.timeout_seconds = settings.talk_seconds
+            return peer
+
+        habits = self._servers.habits((address, port))
+        return await open_connection(self._driver, connect, address, settings.name, habits)
 
     async def _carry(self, session, connection):
         """Deliver what is ordered for as long as the connection lasts.
 
         Returns whether the queue manager knows that the session is over: because it said so, or got mail back.
         """
-        carried = 0
+        is_returned = False
         while connection.is_usable:
             order = await session.next_order()
             if order is None:
                 return True
             session.is_busy = True
-            is_returned = await self._deliver(session, connection, order, carried)
-            session.is_busy, carried = False, carried + 1
+            is_returned = await self._deliver(session, connection, order)
+            session.is_busy = False
         return is_returned
 
-    async def _deliver(self, session, connection, order, carried):
-        """Make one transaction and report it; or return the order, and True, if the connection was gone before."""
+    async def _deliver(self, session, connection, order):
+        """Deliver a message and report it; what another connection is to be asked for is returned.
+
+        Returns True if something was.
+        """
         path, sender, recipients = order
-        message = None
+        message, waiting = None, dict(recipients)
+
+        def report(position, record, outcome):
+            delivery = recipients[position][0]
+            del waiting[delivery]
+            self._reports.put(native.result(session.number, delivery, compose_one(connection.address, record, outcome)))
+
         try:
             check_path(path)
             recipients = self._with_host(session, recipients)
+            waiting = dict(recipients)
             if not recipients:
                 return False
             message = Message(self._messages.open(path))
             if not message.has_whole_lines():
                 raise Refused(PARTIAL_LINE)
-            outcome = await connection.deliver(sender, [recipient for _, recipient in recipients], message)
+            addresses = [recipient for _, recipient in recipients]
+            pending = await deliver_to_all(connection, sender, addresses, message, report)
         except Refused as reason:
-            self._report_all(session, recipients, reason.report)
+            self._report_all(session, waiting.items(), reason.report)
             return False
         except OSError:
-            self._report_all(session, recipients, UNREADABLE)
+            self._report_all(session, waiting.items(), UNREADABLE)
             return False
         finally:
             if message is not None:
                 message.close()
-        if carried and outcome.is_untouched:
-            # a kept connection that the server had given up: no fault of this mail
-            self._return(session.number, (path, sender, recipients))
-            return True
-        for (delivery, _), record in zip(recipients, outcome.recipients):
-            report = compose_one(connection.address, record, outcome.message)
-            self._reports.put(native.result(session.number, delivery, report))
-        return False
+        if pending:
+            self._return(session.number, (path, sender, [recipients[position] for position in pending]))
+        return bool(pending)
 
     async def _deliver_by_agent(self, session, order):
         path, sender, recipients = order
@@ -310,17 +322,19 @@ class Sessions:
             self._reports.put(native.result(session.number, delivery, report))
 
 
-async def _part(connection, peer):
+async def _part(connection):
     """Say QUIT and wait until the server has closed, FAREWELL_SECONDS at most."""
     if connection.is_broken:
         return
-    until = time.monotonic() + FAREWELL_SECONDS
+    peer, until, heard = connection.peer, time.monotonic() + FAREWELL_SECONDS, 0
     peer.timeout_seconds = FAREWELL_SECONDS
     await connection.quit()
     try:
-        while (left := until - time.monotonic()) > 0:
+        while (left := until - time.monotonic()) > 0 and heard < FAREWELL_BYTES:
             peer.timeout_seconds = left
-            if not await peer.read():
+            data = await peer.read()
+            if not data:
                 return
+            heard += len(data)
     except (TimedOut, Gone):
         pass

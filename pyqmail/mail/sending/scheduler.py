@@ -25,7 +25,7 @@ IDLE_SECONDS = 2.0  # a session that has nothing to do is kept so long, if nobod
 PARCEL_RECIPIENTS = 100  # in one transaction; RFC 5321 section 4.5.3.1.8 promises as many
 SESSION_MESSAGES = 100
 SHARED_SESSION_MESSAGES = 10  # while another lane waits for a unit
-RETURNS = 3  # how often a recipient comes back untouched before it counts as deferred
+RETURNS = 3  # how often a recipient comes back from sessions that did nothing before it counts as deferred
 
 CONNECTING, OPENED, IDLE, CLOSING = "connecting", "opened", "idle", "closing"
 
@@ -126,12 +126,12 @@ class Lane:
 
 
 class Session:
-    __slots__ = ("number", "lane", "state", "address", "flying", "messages", "units")
+    __slots__ = ("number", "lane", "state", "address", "flying", "messages", "units", "has_result")
 
     def __init__(self, number: int, lane: Lane) -> None:
         self.number, self.lane, self.state, self.address = number, lane, CONNECTING, b""
         self.flying = set()  # recipients in delivery
-        self.messages, self.units = 0, 1
+        self.messages, self.units, self.has_result = 0, 1, False
 
 
 class Sessions:
@@ -203,6 +203,7 @@ class Sessions:
         """A delivery has ended."""
         session = self._sessions.get(recipient.session)
         if session is not None and recipient in session.flying:
+            session.has_result = True
             self._landed(session, recipient)
             if not session.flying and session.state == OPENED:
                 self._feed(session, now)
@@ -213,7 +214,7 @@ class Sessions:
         if session is None or recipient not in session.flying:
             return
         self._landed(session, recipient)
-        recipient.returns += 1
+        recipient.returns += not session.has_result  # else somebody got further: it cannot go on for ever
         if recipient.returns >= RETURNS:
             self._orders.append((REPORT, [recipient], _died(session)))
         else:

@@ -229,6 +229,25 @@ def test_a_used_session_does_not_take_what_came_back_and_makes_room_for_a_new_on
     assert play.orders() == [(DELIVER, 5, [some[2]])]
 
 
+def test_recipients_that_come_back_while_others_get_further_are_not_given_up():
+    """A server may take one recipient over each connection."""
+    play, some = Play(9), parcel(8)
+    play.arrive(b"x", list(some))
+    play.orders()
+    play.resolved(b"x", WHERE)
+    left = some
+    for number in range(1, 9):
+        assert play.orders() == [(OPEN, number, b"x", WHERE)]
+        play.ready(number, b"a")
+        assert play.orders() == [(DELIVER, number, left)]
+        play.result(left[0])
+        for recipient in left[1:]:
+            play.unsent(recipient)
+        play.closed(number)
+        left = left[1:]
+    assert play.orders() == [] and play.engine.used == 0
+
+
 def test_verp_recipients_that_came_back_stay_alone():
     play, owner = Play(9), Owner()
     owner.is_alone = True

@@ -1,0 +1,53 @@
+"""What servers turned out not to bear: EHLO, commands sent together, many recipients at once.
+
+Nothing that speeds a conversation up may keep mail from a server for ever, so what failed is not tried there again
+for a day.  Only in memory: a process that starts anew finds it out once more.
+"""
+
+import time
+
+REMEMBERED_SECONDS = 86400
+MAX_SERVERS = 10_000
+
+
+class Habits:
+    """Of one server.
+
+    is_helo_only     it hung up when we said EHLO
+    is_one_by_one    it hung up, or fell silent, when several commands came together
+    recipient_limit  recipients it takes in one transaction, None if it never named a limit
+    """
+
+    __slots__ = ("is_helo_only", "is_one_by_one", "recipient_limit", "_keep")
+
+    def __init__(self, keep=lambda habits: None) -> None:
+        self.is_helo_only = self.is_one_by_one = False
+        self.recipient_limit, self._keep = None, keep
+
+    def note(self, **learned) -> None:
+        """Change attributes, and have them remembered."""
+        for name, value in learned.items():
+            setattr(self, name, value)
+        self._keep(self)
+
+
+class KnownServers:
+    """The Habits of servers, found by any key; those of the last MAX_SERVERS that something was learned of."""
+
+    def __init__(self, clock=time.monotonic) -> None:
+        self._clock, self._known = clock, {}  # key -> (until when, Habits), oldest first
+
+    def habits(self, key) -> Habits:
+        """Return what is known of a server: the usual habits if nothing is."""
+        until, habits = self._known.get(key, (0.0, None))
+        if habits is not None and until > self._clock():
+            return habits
+        return Habits(lambda habits: self._keep(key, habits))
+
+    def _keep(self, key, habits):
+        until, known = self._known.pop(key, (0.0, None))
+        if known is not habits:
+            until = self._clock() + REMEMBERED_SECONDS
+        if len(self._known) >= MAX_SERVERS:
+            del self._known[next(iter(self._known))]
+        self._known[key] = until, habits
