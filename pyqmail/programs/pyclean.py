@@ -3,14 +3,16 @@
 Reads commands from descriptor 0 and answers each with one byte on descriptor 1: `foop/ID` removes a message
 and what is left of its envelope, `todo/ID` an envelope that has been preprocessed.  Commands that arrive
 together are answered together.  Before the first one it waits for the end of another pyclean on this queue, which
-a queue manager that was killed may have left with commands to obey.  Every now and then it removes files that were left below queue/pid more than
-36 hours ago.  End of input ends it.
+a queue manager that was killed may have left with commands to obey.  Every now and then it removes files that were left
+below queue/pid more than 36 hours ago; at its start, and once a day, envelopes in queue/intd that have no message in
+queue/mess (a crash can leave them).  End of input ends it.
 """
 
 import fcntl
 import os
 import time
 
+from pyqmail.base.numbers import is_number
 from pyqmail.base.options import Program
 from pyqmail.protocol.clean_wire import BAD, DONE, FAILED, Commands
 from pyqmail.system.home import count_split, find_home
@@ -27,6 +29,7 @@ PROGRAM = Program(
 
 OLD_SECONDS = 129600  # nothing that lives holds a file this long
 SWEEP_EVERY = 31  # commands
+INTD_SECONDS = 76431  # between two looks at intd, which may be large
 
 
 def main(argv: list[str]) -> int:
@@ -40,10 +43,15 @@ def clean(call) -> int:
         split = count_split(".")
     except OSError:
         return 111
-    commands, until_sweep, turn = Commands(), 0, None
+    if not split:
+        return 111
+    commands, until_sweep, intd_due, turn = Commands(), 0, time.monotonic(), None
     while data := retried(os.read, 0, 65536):
         if turn is None:
             turn = wait_for_turn()
+        if time.monotonic() >= intd_due:
+            sweep_intd(split)
+            intd_due = time.monotonic() + INTD_SECONDS
         answers = []
         for command in commands.receive(data):
             if until_sweep == 0:
@@ -85,6 +93,31 @@ def wait_for_turn() -> int:
     except OSError:
         pass  # a file system without locks: then as the original
     return fd
+
+
+def sweep_intd(split: int) -> None:
+    """Remove envelopes of no message: no mess, no todo.  Trouble is left for the next time.
+
+    mess is linked before intd is made, so nobody is at work there.  Should the number be given to a new message in this
+    moment, and its intd be what is removed, then its todo is linked already, or cannot be and the client is told so.
+    """
+    try:
+        for entry in os.scandir("intd"):
+            if is_number(entry.name):
+                part = f"mess/{int(entry.name) % split}"
+                if os.path.isdir(part) and not is_there(f"{part}/{entry.name}") and not is_there(f"todo/{entry.name}"):
+                    os.unlink(entry.path)
+    except OSError:
+        pass
+
+
+def is_there(path: str) -> bool:
+    """Return whether a file is there.  Raises OSError if that cannot be known."""
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def sweep_pid() -> None:

@@ -36,3 +36,27 @@ def test_sweeps_old_files_from_pid(run, home):
 
 def test_no_queue(run, tmp_path):
     assert run("pyclean", env={"PYQMAIL_HOME": str(tmp_path)}) == (111, b"", b"")
+
+
+def test_envelopes_without_a_message_are_swept(run, home):
+    queue = home.queue
+    for path in ("intd/30", "intd/31", "mess/8/31", "intd/32", "todo/32", "intd/x"):
+        open(f"{queue}/{path}", "w").close()
+    assert run("pyclean", input=b"foop/1\0", env={"PYQMAIL_HOME": home.path}).out == b"+"
+    assert sorted(os.listdir(f"{queue}/intd")) == ["31", "32", "x"]
+    assert os.listdir(f"{queue}/todo") == ["32"] and os.listdir(f"{queue}/mess/8") == ["31"]
+
+
+def test_an_envelope_stays_if_it_cannot_be_known_that_its_message_has_gone(run, home):
+    open(f"{home.queue}/intd/30", "w").close()
+    os.symlink("30", f"{home.queue}/mess/7/30")  # whatever it is, it is there
+    assert run("pyclean", input=b"foop/1\0", env={"PYQMAIL_HOME": home.path}).out == b"+"
+    assert os.listdir(f"{home.queue}/intd") == ["30"]
+
+
+def test_mess_without_its_directories_is_no_queue(run, home):
+    os.rename(f"{home.queue}/mess", f"{home.queue}/elsewhere")
+    os.mkdir(f"{home.queue}/mess")
+    open(f"{home.queue}/intd/30", "w").close()
+    assert run("pyclean", input=b"foop/1\0", env={"PYQMAIL_HOME": home.path}) == (111, b"", b"")
+    assert os.listdir(f"{home.queue}/intd") == ["30"]

@@ -698,6 +698,65 @@ def test_a_bounce_left_by_a_crash_is_sent(rig, queue):
     assert b"<a@b>:\nno\n\n" in queue.taken[0][1]
 
 
+def left_of(rig, number):
+    paths = rig.names.info, rig.names.local, rig.names.remote, rig.names.bounce, rig.names.todo
+    return [path(number) for path in paths if os.path.exists(path(number))]
+
+
+@pytest.mark.parametrize("age", [0, 700000])
+def test_what_has_no_mess_at_the_start_was_finished(rig, queue, age):
+    """btrfs after a crash: mess has gone and info has not.  Tried for ever; too old, its bounce could never be queued."""
+    whole = rig.preprocessed(b"s@x", (), (b"Twhole@far.example",))
+    kinds = [((), (b"Ta@far.example",)), ((b"Ta@here.example",), (b"Tb@far.example",)), ((), ())]
+    numbers = [rig.preprocessed(b"s@x", *records, age=age, due=time.time() + 9000) for records in kinds]
+    for number in numbers:
+        with open(rig.names.bounce(number), "wb") as file:
+            file.write(b"<a@b>:\nno\n\n")
+        os.unlink(rig.names.mess(number))
+    rig.start()
+    rig.gone(whole)
+    for number in numbers:
+        rig.log.wait(
+            b"warning: no file mess/%d/%d: finished before a crash, or lost; removing what is left of it"
+            % (number % 23, number),
+            b"end msg %d" % number,
+        )
+        rig.gone(number)
+    assert rig.stop() == 0
+    assert not queue.taken and not any(left_of(rig, number) for number in numbers)
+    assert [order[3] for order in rig.local.orders + rig.remote.orders] == [b"whole@far.example"]
+
+
+@pytest.mark.parametrize("spoil", ["no directory", "a symlink to nowhere", "a loop", "nearly all"])
+def test_nothing_is_removed_if_mess_itself_may_be_missing(rig, home, queue, spoil):
+    later = time.time() + 9000
+    count = 150 if spoil == "nearly all" else 3
+    numbers = [rig.preprocessed(b"s@x", (), (b"Ta@far.example",), due=later) for _ in range(count)]
+    parts = {number % 23 for number in numbers}
+    for part in parts:
+        place = f"{home.queue}/mess/{part}"
+        os.rename(place, f"{home.path}/elsewhere-{part}")
+        if spoil == "a symlink to nowhere":
+            os.symlink("/nowhere/mess", place)
+        elif spoil == "a loop":
+            os.symlink(place, place)
+        elif spoil == "nearly all":
+            os.mkdir(place)
+    for part in {0, 1} - parts:
+        os.makedirs(f"{home.queue}/mess/{part}", exist_ok=True)
+    rig.start()
+    if spoil == "nearly all":
+        rig.log.wait(b"alert: 150 messages are not in mess, only 0 are: is it mounted?")
+        assert rig.stop() == 0
+    elif spoil == "no directory":
+        rig.log.wait(b"status: local 0/10 remote 0/20")
+        assert rig.stop() == 0
+    else:
+        assert rig.wait() == 111  # how the queue is split cannot be known
+    assert all(left_of(rig, number) == [rig.names.info(number), rig.names.remote(number)] for number in numbers)
+    assert not [line for line in rig.log.lines if b"removing" in line or b"end msg" in line]
+
+
 def test_old_leftovers_are_swept(rig):
     names, swept = rig.names, []
     for kind in ("S2", "S3", "young"):

@@ -206,6 +206,19 @@ class Completion:
             return
         self._remove(number)
 
+    def remove_leftovers(self, number: int) -> None:
+        """Remove what still stands of a message without mess; info last, by which a next start would find the rest."""
+        names, files = self._office.names, self._office.files
+        for path in (names.local(number), names.remote(number), names.bounce(number), names.info(number)):
+            try:
+                os.unlink(path)
+            except FileNotFoundError:
+                pass
+            except OSError:
+                self._office.log.put(b"warning: unable to unlink %b" % files.shown(path))
+                return
+        self.remove(number)
+
     def remove(self, number: int) -> None:
         """A message without info is done."""
         self._office.log.put(b"end msg %d" % number)

@@ -1,6 +1,11 @@
 """What the queue holds at the start: every message with info goes into the heaps, a slice at a time.
 
 New mail is served meanwhile; what is new since the start is told by `new` and left alone here.
+
+A message that has info but no mess had been finished: info is unlinked before mess, but a file system that keeps no order
+(btrfs) may after a crash show the second without the first.  What is left of it is removed, at the end of the
+scan.  Only ENOENT in a directory that is there says so; and if more messages lack mess than have it, and many do, it is
+rather mess that is missing: then nothing is removed.
 """
 
 import os
@@ -10,6 +15,7 @@ from pyqmail.mail.queue.files import is_message_name
 from pyqmail.mail.sending.rewriting import LOCAL, REMOTE
 from pyqmail.mail.sending.schedule import TROUBLE_SECONDS
 
+MAX_WITHOUT_MESS = 100  # more are believed only if most messages have one
 _SLICE_SECONDS = 0.005
 
 
@@ -20,6 +26,7 @@ class QueueScan:
         self._office, self._channels = office, channels
         self._entries, self._part = iter(()), 0
         self.new, self.all_due, self.ended, self._waiting = set(), False, False, False
+        self._whole, self._without_mess = 0, []  # how many have mess; (number, [(channel, due)]) of those that have not
 
     def start(self) -> None:
         self._office.loop.after(0, self._slice)
@@ -37,6 +44,7 @@ class QueueScan:
             elif self._part < self._office.names.split:
                 self._open_part()
             else:
+                self._judge_without_mess()
                 self.ended, self.new = True, set()
         self._office.settle_soon()
         if not self.ended and not self._waiting:
@@ -78,7 +86,42 @@ class QueueScan:
             if channel is None:
                 return  # todo is the authority: it will be preprocessed again
             found.append((channel, min(due, now) if self.all_due else due))
+        if not self.ended and self._is_without_mess(number):
+            self._without_mess.append((number, found))
+            return
+        self._whole += 1
+        self._remember(number, found)
+
+    def _remember(self, number, found):
         for channel, due in found:
             self._channels[channel].heap.push(due, number)
         if not found:
-            self._office.completion.check_later(number, now)
+            self._office.completion.check_later(number, int(time.time()))
+
+    def _is_without_mess(self, number):
+        """Return whether it is certain that a message has no mess."""
+        names = self._office.names
+        path = names.mess(number)
+        try:
+            os.stat(path)
+        except FileNotFoundError:
+            # with a directory of mess missing the split is counted wrong, and info is elsewhere, too
+            return os.path.isdir(os.path.dirname(path)) and os.path.exists(names.info(number))
+        except OSError:
+            pass
+        return False
+
+    def _judge_without_mess(self):
+        """Finish the messages without mess, unless it is mess that is missing."""
+        missing, self._without_mess = self._without_mess, []
+        log = self._office.log
+        if len(missing) > max(MAX_WITHOUT_MESS, self._whole):
+            log.put(b"alert: %d messages are not in mess, only %d are: is it mounted?" % (len(missing), self._whole))
+            for number, found in missing:
+                self._remember(number, found)
+            return
+        for number, _ in missing:
+            if number not in self.new and self._is_without_mess(number):
+                shown = self._office.files.shown(self._office.names.mess(number))
+                log.put(b"warning: no file %b: finished before a crash, or lost; removing what is left of it" % shown)
+                self._office.completion.remove_leftovers(number)
