@@ -31,6 +31,7 @@ CONTROLS = {
         Control("badmailfrom", LINES, [], "envelope senders to refuse: an address, or @host"),
         Control("bouncefrom", LINE, b"MAILER-DAEMON", "local part of the From of bounces"),
         Control("bouncehost", LINE, (ME, b"bouncehost"), "host of the From of bounces"),
+        Control("bouncemaxbytes", INTEGER, 50000, "bytes of the original message in a bounce; 0 is no limit"),
         Control("concurrencylocal", INTEGER, 10, "local deliveries at once; 0 holds them"),
         Control("concurrencyremote", INTEGER, 20, "remote deliveries at once; 0 holds them"),
         Control("databytes", INTEGER, 0, "largest message in bytes; 0 is no limit"),

@@ -51,6 +51,7 @@ PROGRAM = Program(
     controls=[
         "bouncefrom",
         "bouncehost",
+        "bouncemaxbytes",
         "concurrencylocal",
         "concurrencyremote",
         "doublebouncehost",

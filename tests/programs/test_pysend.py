@@ -334,6 +334,46 @@ def test_bounce(rig, queue):
     assert not os.path.exists(rig.names.bounce(number))
 
 
+LONG = b"Subject: long\n\n" + b"x" * 60 + b"\n"
+CUTS = [
+    # control/bouncemaxbytes, the message, what stands of it in the bounce
+    (b"50\n", LONG, LONG[:50] + b"\n\n--- End of message stripped.\n"),
+    (b"1\n", LONG, b"S\n\n--- End of message stripped.\n"),
+    (b"%d\n" % len(LONG), LONG, LONG),
+    (b"%d\n" % (len(LONG) - 1), LONG, LONG[:-1] + b"\n\n--- End of message stripped.\n"),
+    (b"0\n", b"x" * 400_000, b"x" * 400_000),
+    (None, b"x" * 50_000, b"x" * 50_000),
+    (None, b"x" * 50_001, b"x" * 50_000 + b"\n\n--- End of message stripped.\n"),
+    (b"300000\n", b"x" * 400_000, b"x" * 300_000 + b"\n\n--- End of message stripped.\n"),
+]
+
+
+@pytest.mark.parametrize("sender, mark", [(b"s@x", b"copy of the message"), (b"", b"original bounce")])
+@pytest.mark.parametrize("limit, message, copy", CUTS)
+def test_a_bounce_has_so_much_of_the_message(rig, queue, sender, mark, limit, message, copy):
+    if limit is not None:
+        rig.control("bouncemaxbytes", limit)
+    number = rig.inject(sender, [b"b@far.example"], message)
+    rig.start(remote=rig.stock(lambda recipient: b"Dno\n"))
+    rig.gone(number)
+    assert rig.stop() == 0
+    head, _, rest = queue.taken[0][1].partition(b"--- Below this line is " + (b"a " if sender else b"the ") + mark)
+    assert b"<b@far.example>:\nno\n" in head
+    assert rest == b".\n\nReturn-Path: <" + sender + b">\n" + copy
+
+
+def test_a_bounce_about_a_message_that_has_been_removed(rig, queue):
+    number = rig.inject(b"s@x", [b"b@far.example"])
+    rig.start(remote=rig.stock(lambda recipient: None))
+    rig.remote.ordered(1)
+    os.unlink(rig.names.mess(number))
+    rig.remote.release(b"Dno\n")
+    rig.gone(number)
+    assert rig.stop() == 0
+    end = b"<b@far.example>:\nno\n\n--- The message itself is no longer in the queue.\n"
+    assert queue.taken[0][1].endswith(end)
+
+
 def test_double_bounce(rig, queue):
     rig.control("doublebouncehost", b"double.example\n")
     number = rig.inject(b"", [b"b@far.example"])

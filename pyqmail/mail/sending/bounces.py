@@ -26,6 +26,8 @@ _SINGLE = (
 _DOUBLE = b"I tried to deliver a bounce message to this address, but the bounce bounced!\n"
 _SINGLE_BREAK = b"--- Below this line is a copy of the message.\n\n"
 _DOUBLE_BREAK = b"--- Below this line is the original bounce.\n\n"
+CUT = b"\n\n--- End of message stripped.\n"
+NO_COPY = b"--- The message itself is no longer in the queue.\n"
 
 
 def paragraph(recipient: bytes, text: bytes) -> bytes:
@@ -42,12 +44,15 @@ def paragraph(recipient: bytes, text: bytes) -> bytes:
 
 
 class Notices:
-    """Who bounces come from and where double bounces go.
+    """Who bounces come from, where double bounces go, and how much of the message they have.
 
-    control/bouncefrom, bouncehost, doublebounceto and doublebouncehost.
+    control/bouncefrom, bouncehost, doublebounceto, doublebouncehost and bouncemaxbytes; max_bytes None is no limit.
     """
 
-    def __init__(self, bouncefrom: bytes, bouncehost: bytes, doublebounceto: bytes, doublebouncehost: bytes) -> None:
+    def __init__(
+        self, bouncefrom: bytes, bouncehost: bytes, doublebounceto: bytes, doublebouncehost: bytes, max_bytes=None
+    ) -> None:
+        self.max_bytes = max_bytes
         self._from = quote_word(bouncefrom) + b"@" + bouncehost
         self._host = bouncehost
         self._double = doublebounceto + b"@" + doublebouncehost

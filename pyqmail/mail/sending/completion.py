@@ -8,6 +8,7 @@ import time
 
 from pyqmail.base.failure import reason
 from pyqmail.mail.queue.queueing import Outcome, Queueing, Spool, outcome_text
+from pyqmail.mail.sending.bounces import CUT, NO_COPY
 from pyqmail.mail.sending.passes import Broken
 from pyqmail.mail.sending.schedule import TROUBLE_SECONDS, DueHeap
 from pyqmail.mail.sending.sendlog import safe
@@ -165,9 +166,12 @@ class Completion:
             spool.write(office.notices.head(sender, int(time.time())))
             if not await self._copy(office.names.bounce(number), spool):
                 return Outcome(54)
-            spool.write(office.notices.tail(sender))
-            if not await self._copy(office.names.mess(number), spool):
-                return Outcome(54)
+            if self._is_message_lost(number):
+                spool.write(NO_COPY)
+            else:
+                spool.write(office.notices.tail(sender))
+                if not await self._copy(office.names.mess(number), spool, office.notices.max_bytes):
+                    return Outcome(54)
             if spool.failed:
                 return Outcome(53)
             envelope = format_envelope(addresses[0], [addresses[1]])
@@ -175,20 +179,37 @@ class Completion:
         finally:
             spool.close()
 
-    async def _copy(self, path, spool):
+    def _is_message_lost(self, number):
+        """Return whether its file is surely gone, so that a bounce with a copy could never be made."""
+        path = self._office.names.mess(number)
+        try:
+            os.stat(path)
+        except FileNotFoundError:
+            return os.path.isdir(os.path.dirname(path))
+        except OSError:
+            pass
+        return False
+
+    async def _copy(self, path, spool, max_bytes=None):
+        """Write a file into the spool, what is beyond max_bytes cut off and that said; False if it cannot be read."""
         try:
             fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             return False
         try:
-            while piece := os.read(fd, _PIECE):
+            left = os.fstat(fd).st_size if max_bytes is None else max_bytes
+            is_cut = os.fstat(fd).st_size > left
+            while left > 0 and (piece := os.read(fd, min(_PIECE, left))):
                 spool.write(piece)
+                left -= len(piece)
                 if len(piece) == _PIECE:
                     await self._driver.sleep(0)  # a large message must not hold up the others
         except OSError:
             return False
         finally:
             os.close(fd)
+        if is_cut:
+            spool.write(CUT)
         return True
 
     def _finish(self, number):

@@ -34,7 +34,8 @@ class Settings:
         self._controls = controls
         self.lifetime = get("queuelifetime")
         self.limits = {LOCAL: get("concurrencylocal"), REMOTE: get("concurrencyremote")}
-        self.notices = Notices(get("bouncefrom"), get("bouncehost"), get("doublebounceto"), get("doublebouncehost"))
+        names = "bouncefrom", "bouncehost", "doublebounceto", "doublebouncehost"
+        self.notices = Notices(*map(get, names), get("bouncemaxbytes") or None)
         self.rewriting = Rewriting(get("envnoathost"), get("percenthack"), self.locals(), get("virtualdomains"))
 
     def locals(self) -> list[bytes]:
