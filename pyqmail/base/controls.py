@@ -41,6 +41,7 @@ CONTROLS = {
         Control("helohost", LINE, ME, "our name in HELO"),
         Control("localiphost", LINE, ME, "replaces [our.own.address] in recipients"),
         Control("locals", LINES, ME, "domains delivered locally"),
+        Control("maxrcpt", INTEGER, 1000, "recipients of one message; more get 452; 0 is no limit"),
         Control("me", LINE, None, "this host's name; the default of others"),
         Control("morercpthosts.cdb", CDB, None, "more rcpthosts; used only if rcpthosts exists"),
         Control("percenthack", LINES, [], "domains for which user%host@domain becomes user@host"),

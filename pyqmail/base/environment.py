@@ -51,6 +51,7 @@ VARIABLES = {
     "TZ": "the time zone of local times, as the C library reads it",
     "UFLINE": "the From_ line of this delivery, its newline included",
     "UID": "user id, decimal",
+    "UNIXREMOTEEUID": "user id of the client of a UNIX socket",
     "USER": "name of the user delivered to",
 }
 

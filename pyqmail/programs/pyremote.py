@@ -84,7 +84,7 @@ def report(words: list[bytes], environ) -> list[bytes]:
     if not os.path.isdir(home.path):
         return [smtp_report.NO_HOME]
     try:
-        settings = Settings(Controls(home.control))
+        settings = Settings(Controls(home.control, PROGRAM.controls))
     except OSError:
         return [smtp_report.NO_CONTROLS]
     if settings.name is None:

@@ -69,7 +69,7 @@ def spawn_deliveries(call) -> int:
         if not agent or find_ours(agent, environ.get(b"PATH")) == "pyremote":
             agent = None
         most = max(1, min(MOST_SESSIONS, (files - FILES_BESIDE) // (FILES_FOR_AGENT if agent else FILES_FOR_SESSION)))
-        controls = Controls(home.control)
+        controls = Controls(home.control, PROGRAM.controls)
         spawner = Sessions(loop, EventDriver(loop), messages, controls, most, agent, environ)
     else:
         dialect = Stock(call.dialect)

@@ -106,7 +106,7 @@ def prepare(call, loop):
         os.chdir(home.path)
     except OSError:
         raise CannotStart("unable to switch to home directory") from None
-    controls = Controls(home.control)
+    controls = Controls(home.control, PROGRAM.controls)
     try:
         settings = Settings(controls)
     except (OSError, LookupError):

@@ -7,6 +7,10 @@ nothing of it is kept.
 A message is collected first and queued when its last line has come.  The client reads
 `250 ok TIME qp NUMBER` only when message and envelope are safely on disk.
 
+A message has at most as many recipients as maxrcpt says; others are answered with 452, and come in another message.
+Messages that arrive share memory and, when they are large, a quarter of the free space in TMPDIR; one for which there
+is no room is answered with 452.
+
 If control/rcpthosts does not exist, mail is accepted for everybody and relayed: always make one.
 
 A line that ends with LF without CR is refused and ends the connection.  Control files are looked at for each
@@ -16,6 +20,7 @@ connection; one that cannot be read is a 421 and never its default.
 from pyqmail.base.options import Program, Rest
 from pyqmail.mail.incoming.acceptance import CONTROLS
 from pyqmail.mail.incoming.reception import Reception
+from pyqmail.mail.queue.space import share
 from pyqmail.system.driver import BlockingDriver, drive
 from pyqmail.system.home import find_home
 
@@ -29,10 +34,18 @@ PROGRAM = Program(
     controls=CONTROLS,
     environment=(
         "DATABYTES", "PYQMAIL_HOME", "QMAILQUEUE", "RELAYCLIENT", "TMPDIR", "TCPLOCALHOST", "TCPLOCALIP", "TCPREMOTEHOST",
-        "TCPREMOTEINFO", "TCPREMOTEIP",
+        "TCPREMOTEINFO", "TCPREMOTEIP", "UNIXREMOTEEUID",
     ),
     see=["pytcpserver(8)", "pyqueue(8)", "pyqueued(8)", "pysend(8)"],
 )  # fmt: skip
+
+
+def preload() -> None:
+    """Called by a parent before it forks: what its children collect is counted together."""
+    try:
+        share()
+    except OSError:
+        pass  # each then counts for itself
 
 
 def main(argv: list[str]) -> int:

@@ -5,6 +5,8 @@ gives some address, often the empty one, and policy decides.  Source: addrparse(
 """
 
 LIMIT_BYTES = 899  # qmail-smtpd counts 900 with the terminator
+_MAX_PARAMETERS = 100
+_RARE = 16  # marks that stand this many bytes apart, on average, are looked for rather than met
 
 
 def parse_path(argument: bytes) -> tuple[bytes, bytes]:
@@ -28,8 +30,11 @@ def parse_path(argument: bytes) -> tuple[bytes, bytes]:
 
 
 def split_parameters(rest: bytes) -> dict[bytes, bytes]:
-    """Return the parameters after a path, keywords in upper case; a keyword without `=` has an empty value."""
-    pairs = (word.partition(b"=") for word in rest.split(b" "))
+    """Return the parameters after a path, keywords in upper case; a keyword without `=` has an empty value.
+
+    What comes after so many words that nobody means it is not looked at.
+    """
+    pairs = (word.partition(b"=") for word in rest.split(b" ", _MAX_PARAMETERS)[:_MAX_PARAMETERS])
     return {keyword.upper(): value for keyword, _, value in pairs if keyword}
 
 
@@ -49,6 +54,8 @@ def address_literal(address: bytes) -> bytes | None:
 
 def _unquote(text: bytes, end: bytes) -> tuple[bytes, bytes]:
     """Copy up to the first end that is neither quoted nor escaped, without quotes and backslashes."""
+    if (text.count(b"\\") + text.count(b'"')) * _RARE < len(text):
+        return _unquote_long(text, end)
     address, is_quoted, is_escaped = bytearray(), False, False
     for at, byte in enumerate(text):
         if is_escaped:
@@ -63,3 +70,25 @@ def _unquote(text: bytes, end: bytes) -> tuple[bytes, bytes]:
         else:
             address.append(byte)
     return bytes(address), b""
+
+
+def _unquote_long(text: bytes, end: bytes) -> tuple[bytes, bytes]:
+    """The same, from mark to mark."""
+    pieces, at, is_quoted = [], 0, False
+    marks = {mark: text.find(mark) for mark in (b"\\", b'"', end)}
+    while True:
+        found = min((place for mark, place in marks.items() if place >= 0 and not (is_quoted and mark == end)), default=-1)
+        if found < 0:
+            return b"".join((*pieces, text[at:])), b""
+        pieces.append(text[at:found])
+        mark, at = text[found : found + 1], found + 1
+        if mark == end:
+            return b"".join(pieces), text[at:]
+        if mark == b'"':
+            is_quoted = not is_quoted
+        else:
+            pieces.append(text[at : at + 1])
+            at += 1
+        for mark, place in marks.items():
+            if 0 <= place < at:
+                marks[mark] = text.find(mark, at)

@@ -48,6 +48,10 @@ _FIXED = {
 }
 _ASKED = frozenset((MAIL, RCPT, DATA))
 
+NOT_HTTP = b"554 this is an SMTP server, goodbye (#5.5.1)\r\n"
+# what a client of the web says first: nothing that follows is for us, and some of it may be mail that was put there
+_HTTP = frozenset((b"GET", b"POST", b"CONNECT", b"HEAD", b"PUT", b"OPTIONS", b"DELETE", b"PATCH", b"TRACE", b"PRI"))
+
 LINE_LIMIT = 65536
 _FULL = 16384
 
@@ -81,7 +85,7 @@ class Server:
 
     __slots__ = (
         "closed", "exit_code", "helo", "limit_bytes",
-        "_greeting", "_state", "_input", "_at", "_content", "_said", "_size",
+        "_greeting", "_state", "_input", "_at", "_content", "_said", "_size", "_is_new",
     )  # fmt: skip
 
     def __init__(self, greeting: bytes, limit_bytes: int = 0) -> None:
@@ -90,6 +94,7 @@ class Server:
         self._state, self._content = FREE, None
         self._input, self._at = b"", 0
         self._said, self._size = [], 0
+        self._is_new = True  # no command has come yet
         self._say(b"220 %b ESMTP\r\n" % greeting)
 
     def receive(self, data: bytes) -> None:
@@ -110,7 +115,11 @@ class Server:
                 return None
             verb, _, argument = line.partition(b" ")
             verb, argument = verb.upper(), argument.lstrip(b" ")
+            is_first, self._is_new = self._is_new, False
             if (self._state, verb) not in NEXT:
+                if is_first and verb in _HTTP:
+                    self.close(NOT_HTTP)
+                    return None
                 self._say(REFUSED.get((self._state, verb), UNIMPLEMENTED))
             elif verb in _ASKED:
                 return Command(verb, argument)
@@ -138,6 +147,11 @@ class Server:
         """Say reply and end the conversation as a failure."""
         self._say(reply)
         self.closed = True
+
+    @property
+    def is_in_transaction(self) -> bool:
+        """True from a sender that was accepted until its mail has ended, or been given up."""
+        return self._state is not FREE
 
     @property
     def is_in_content(self) -> bool:

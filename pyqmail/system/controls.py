@@ -16,13 +16,17 @@ class Controls:
 
     get(name) returns the value as its mode reads it, the declared default when the file is absent (None if
     there is none).  Raises OSError for anything but absence: a file that cannot be read is never its default.
+
+    names are those that the program declares: what is not among them, so that neither its manual nor a reload knows
+    of it, cannot be read (LookupError: our own bug).
     """
 
-    def __init__(self, directory: str) -> None:
-        self._directory = directory
-        self._known = {}
+    def __init__(self, directory: str, names=CONTROLS) -> None:
+        self._directory, self._names = directory, frozenset(names)
+        self._known, self._read = {}, None
 
     def get(self, name: str):
+        self._check(name)
         control = CONTROLS[name]
         value = self._value(name, _READ[control.mode])
         if value is None:
@@ -33,18 +37,38 @@ class Controls:
         return value
 
     def path(self, name: str) -> str:
+        """Return the name of the file of a control that the caller reads itself.  Raises OSError."""
+        self._check(name)
+        if self._read is not None:
+            self._read.setdefault(name, self._stamp(name))
+        return self._path(name)
+
+    def reading(self, work):
+        """Return (work(self), stamps): each file that work has read, and what told it from any other then."""
+        before, self._read = self._read, {}
+        try:
+            return work(self), self._read
+        finally:
+            self._read = before
+
+    def have_changed(self, stamps) -> bool:
+        """Return whether any of the files that were read is another one by now.  Raises OSError."""
+        return any(self._stamp(name) != stamp for name, stamp in stamps.items())
+
+    def is_settled(self, stamps) -> bool:
+        """Return whether any change from now on will be seen."""
+        oldest = time.time_ns() - _TICK
+        return all(seen is None or max(seen[0], seen[1]) < oldest for seen in stamps.values())
+
+    def _check(self, name):
+        if name not in self._names:
+            raise LookupError(f"{name} is not declared")
+
+    def _path(self, name):
         return f"{self._directory}/{name}"
 
-    def stamp(self, names) -> tuple:
-        """Return something that differs once any of the files has changed.  Raises OSError."""
-        return tuple(self._stamp(name) for name in names)
-
-    def is_settled(self, stamp) -> bool:
-        """Return whether any change from now on would give another stamp than this one."""
-        oldest = time.time_ns() - _TICK
-        return all(seen is None or max(seen[0], seen[1]) < oldest for seen in stamp)
-
     def _default(self, control, _, literal):
+        self._check(ME)
         me = self._value(ME, declared.read_line)
         if me is None:
             return literal
@@ -52,6 +76,8 @@ class Controls:
 
     def _value(self, name, read):
         stamp = self._stamp(name)
+        if self._read is not None:
+            self._read.setdefault(name, stamp)
         known = self._known.get(name)
         if known is not None and known[0] == stamp:
             return known[1]
@@ -59,7 +85,7 @@ class Controls:
             value = None
         else:
             try:
-                value = read(read_file(self.path(name)))
+                value = read(read_file(self._path(name)))
             except FileNotFoundError:
                 stamp = value = None
         if stamp is None or time.time_ns() - max(stamp[0], stamp[1]) > _TICK:
@@ -68,7 +94,7 @@ class Controls:
 
     def _stamp(self, name):
         try:
-            seen = os.stat(self.path(name))
+            seen = os.stat(self._path(name))
         except FileNotFoundError:
             return None
         return seen.st_mtime_ns, seen.st_ctime_ns, seen.st_size, seen.st_ino

@@ -1,7 +1,10 @@
 """Paths as the original reads them."""
 
+import random
+
 import pytest
 
+from pyqmail.protocol import smtp_address
 from pyqmail.protocol.smtp_address import address_literal, parse_path, split_parameters
 
 PATHS = [
@@ -63,3 +66,20 @@ def test_parameters_are_keywords_in_any_case():
     assert split_parameters(b" size=10  BODY=8BITMIME x a=b=c") == {
         b"SIZE": b"10", b"BODY": b"8BITMIME", b"X": b"", b"A": b"b=c",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_marks_are_the_same_looked_for_and_met(seed, monkeypatch):
+    """Long paths with few marks are read from mark to mark, others byte by byte."""
+    chance = random.Random(seed)
+    for _ in range(200):
+        text = bytes(chance.choice(b'ab"\\> ') for _ in range(chance.randrange(30)))
+        for end in (b">", b" "):
+            monkeypatch.setattr(smtp_address, "_RARE", 1 << 20)
+            met = smtp_address._unquote(text, end)
+            assert smtp_address._unquote_long(text, end) == met, text
+
+
+def test_endless_parameters_are_not_looked_at():
+    assert len(split_parameters(b" a=b" * 5000)) == 1
+    assert b"SIZE" not in split_parameters(b" a=b" * 5000 + b" SIZE=1")

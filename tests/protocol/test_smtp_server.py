@@ -98,3 +98,26 @@ def test_the_answer_to_a_message_is_not_held_back():
         assert not engine.must_speak
         engine.answer(engine.next_event(), OK)
     assert engine.must_speak
+
+
+@pytest.mark.parametrize("size", [1, 1 << 20])
+@pytest.mark.parametrize("verb", ["GET", "POST", "CONNECT", "HEAD", "PUT", "OPTIONS", "DELETE", "PATCH", "TRACE", "PRI", "get", "Post"])
+def test_a_client_of_the_web_gets_one_reply(verb, size):
+    request = verb.encode() + b" / HTTP/1.1\r\nHost: here\r\n\r\nMAIL FROM:<a>\r\nRCPT TO:<b>\r\nDATA\r\n"
+    engine, said, asked = talk(request, size)
+    assert (engine.closed, engine.exit_code, said, asked) == (True, 1, smtp_server.NOT_HTTP, [])
+
+
+def test_only_the_first_command_is_taken_for_one_of_the_web():
+    engine, said, _ = talk(b"NOOP\r\nGET / HTTP/1.1\r\nPOST\r\nGETX\r\n")
+    assert not engine.closed and said == OK + smtp_server.UNIMPLEMENTED * 3
+    engine, said, _ = talk(b"GETX / HTTP/1.1\r\nGET / HTTP/1.1\r\n")
+    assert not engine.closed and said == smtp_server.UNIMPLEMENTED * 2
+
+
+def test_a_transaction_is_one_from_sender_to_end():
+    steps = [(b"", False), (b"MAIL x\r\n", True), (b"RCPT x\r\n", True), (b"RSET\r\n", False), (b"MAIL x\r\n", True),
+             (b"HELO x\r\n", False), (b"MAIL x\r\nRCPT x\r\nDATA\r\n", True), (b"x\r\n.\r\n", False)]  # fmt: skip
+    for count in range(1, len(steps) + 1):
+        engine, _, _ = talk(b"".join(sent for sent, _ in steps[:count]))
+        assert engine.is_in_transaction is steps[count - 1][1]

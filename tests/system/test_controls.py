@@ -72,8 +72,47 @@ def test_what_cannot_be_read_is_no_default(control):
         control.controls.get("rcpthosts")
 
 
-def test_stamp_differs_after_a_change(control):
-    before = control.controls.stamp(["me", "rcpthosts"])
-    assert control.controls.stamp(["me", "rcpthosts"]) == before == (None, None)
-    control("rcpthosts", b"x")
-    assert control.controls.stamp(["me", "rcpthosts"]) != before
+READERS = [
+    # what reads                                            a file it depends on
+    (lambda controls: controls.get("rcpthosts"),            "rcpthosts"),
+    (lambda controls: controls.get("helohost"),             "helohost"),
+    (lambda controls: controls.get("helohost"),             "me"),
+    (lambda controls: controls.path("morercpthosts.cdb"),   "morercpthosts.cdb"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("read, name", READERS)
+@pytest.mark.parametrize("is_there", [False, True])
+def test_whatever_was_read_is_seen_to_change(control, read, name, is_there):
+    """Nobody has to list it: what decides is what the reader asked for."""
+    if is_there:
+        control(name, b"before")
+    value, stamps = control.controls.reading(read)
+    assert not control.controls.have_changed(stamps)
+    control("badmailfrom", b"nobody asked for this one")
+    assert not control.controls.have_changed(stamps)
+    control(name, b"afterwards")
+    assert control.controls.have_changed(stamps)
+    os.unlink(control.path / name)
+    assert control.controls.have_changed(stamps) is is_there
+
+
+def test_a_change_while_files_are_read_is_seen(control):
+    control("me", b"before")
+
+    def read(controls):
+        value = controls.get("me")
+        control("me", b"afterwards")
+        return value
+
+    value, stamps = control.controls.reading(read)
+    assert value == b"before" and control.controls.have_changed(stamps)
+
+
+def test_what_a_program_does_not_declare_it_cannot_read(control):
+    controls = Controls(str(control.path), ["helohost", "locals"])
+    control("helohost", b"a")
+    assert controls.get("helohost") == b"a"
+    for ask, name in ((controls.get, "rcpthosts"), (controls.path, "morercpthosts.cdb"), (controls.get, "locals")):
+        with pytest.raises(LookupError):  # the last one for want of me, its default
+            ask(name)

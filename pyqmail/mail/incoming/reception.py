@@ -12,7 +12,9 @@ from pyqmail.base.addresses import received_text
 from pyqmail.base.dates import header_date
 from pyqmail.base.failure import Failure
 from pyqmail.mail.incoming.acceptance import CONTROLS, NoAddresses, exceeds, read_acceptance
+from pyqmail.mail.incoming.shares import Share, Shares, client_of
 from pyqmail.mail.queue.queueing import Memory, Queueing, Spool, outcome_text
+from pyqmail.mail.queue.space import SpoolSpace
 from pyqmail.protocol.smtp_server import DATA, GO_AHEAD, MAIL, OK, TIMEOUT, Server
 from pyqmail.system.channel import Gone
 from pyqmail.system.controls import Controls
@@ -28,8 +30,7 @@ TOO_MANY = b"452 sorry, too many recipients (#4.5.3)\r\n"
 TOO_BIG = b"552 sorry, that message size exceeds my databytes limit (#5.3.4)\r\n"
 LOOPING = b"554 too many hops, this message is looping (#5.4.6)\r\n"
 NOT_QUEUED = b"451 qqt failure (#4.3.0)\r\n"
-
-RECIPIENTS_LIMIT_BYTES = 16 << 20  # the original takes what memory holds, but has it for itself
+NO_SPACE = b"452 sorry, I have no room for your message now (#4.3.1)\r\n"
 
 
 class Reception:
@@ -40,7 +41,8 @@ class Reception:
     """
 
     def __init__(self, driver, home: Home, queueing=None) -> None:
-        self._driver, self._home, self._queueing, self._memory = driver, home, queueing, Memory()
+        self._driver, self._home, self._queueing = driver, home, queueing
+        self._shares, self._space = Shares(Memory()), SpoolSpace()
         self._controls = self._known = None
         try:
             self._enter()
@@ -55,7 +57,7 @@ class Reception:
             return await refuse(peer, NO_CONTROLS)
         peer.timeout_seconds = acceptance.timeout_seconds
         engine = Server(acceptance.greeting, acceptance.limit_bytes(environ))
-        transaction = Transaction(engine, acceptance, self._queueing, environ, self._memory)
+        transaction = Transaction(engine, acceptance, self._queueing, environ, self._shares, self._space)
         try:
             await converse(engine, transaction, peer)
         except Failure:
@@ -69,21 +71,20 @@ class Reception:
     def _acceptance(self):
         if self._controls is None:
             self._enter()
-        stamp = self._controls.stamp(CONTROLS)
-        if self._known is None or self._known[0] != stamp:
+        if self._known is None or self._controls.have_changed(self._known[1]):
             self._known = None
-            acceptance = read_acceptance(self._controls, own_addresses)
-            if not self._controls.is_settled(stamp):
-                return acceptance
-            self._known = stamp, acceptance
-        return self._known[1]
+            known = self._controls.reading(lambda controls: read_acceptance(controls, own_addresses))
+            if not self._controls.is_settled(known[1]):
+                return known[0]
+            self._known = known
+        return self._known[0]
 
     def _enter(self):
         # a QMAILQUEUE without a slash at its head is found from the home
         os.chdir(self._home.path)
         home = self._home = Home(os.getcwd())
         self._queueing = self._queueing or Queueing(self._driver, home)
-        self._controls = Controls(home.control)
+        self._controls = Controls(home.control, CONTROLS)
 
 
 def own_addresses() -> set[bytes]:
@@ -114,6 +115,8 @@ async def converse(engine: Server, transaction, peer) -> None:
             await transaction.decide(event)
         must_speak = engine.must_speak
         if must_speak or event is None:
+            if not engine.is_in_transaction:
+                transaction.forget()
             await speak(engine, peer)  # say all we have before we listen
         if event is None and not must_speak and not engine.closed:
             peer.is_bulk = engine.is_in_content
@@ -133,18 +136,18 @@ async def speak(engine: Server, peer) -> None:
 
 
 class Transaction:
-    """The mail a client is sending: envelope and message as far as they have come; memory is for all clients."""
+    """The mail a client is sending: envelope and message as far as they have come; shares and space are for all clients."""
 
     __slots__ = (
-        "_engine", "_acceptance", "_queueing", "_environ", "_memory",
-        "_relay", "_sender", "_is_bad", "_recipients", "_spool",
+        "_engine", "_acceptance", "_queueing", "_environ", "_memory", "_space", "_share",
+        "_relay", "_sender", "_is_bad", "_recipients", "_count", "_spool",
     )  # fmt: skip
 
-    def __init__(self, engine: Server, acceptance, queueing, environ, memory: Memory) -> None:
+    def __init__(self, engine: Server, acceptance, queueing, environ, shares: Shares, space: SpoolSpace) -> None:
         self._engine, self._acceptance, self._queueing, self._environ = engine, acceptance, queueing, environ
-        self._memory = memory
+        self._memory, self._space, self._share = shares.memory, space, Share(shares, client_of(environ))
         self._relay = environ.get(b"RELAYCLIENT")
-        self._sender, self._is_bad, self._recipients = b"", False, bytearray()
+        self._sender, self._is_bad, self._recipients, self._count = b"", False, bytearray(), 0
         self._spool = None
 
     async def decide(self, event) -> None:
@@ -168,8 +171,9 @@ class Transaction:
 
     def forget(self) -> None:
         """Give up the recipients, and the message, if one is being collected."""
-        self._memory.give(len(self._recipients))
-        self._recipients = bytearray()
+        if self._count:
+            self._share.clear()
+            self._recipients, self._count = bytearray(), 0
         if self._spool is not None:
             self._spool.close()
             self._spool = None
@@ -194,13 +198,15 @@ class Transaction:
             recipient += self._relay
         elif not self._acceptance.is_our_recipient(recipient):
             return NOT_OURS
-        if len(self._recipients) > RECIPIENTS_LIMIT_BYTES or not self._memory.take(len(recipient) + 2):
+        most = self._acceptance.max_recipients
+        if 0 < most <= self._count or not self._share.take(len(recipient) + 2):
             return TOO_MANY
         self._recipients += b"T%b\0" % recipient
+        self._count += 1
         return OK
 
     def _start(self):
-        self._spool = Spool(memory=self._memory)
+        self._spool = Spool(memory=self._memory, space=self._space)
         self._spool.write(received_line(self._environ, self._engine.helo, int(time.time())))
 
     async def _take(self, piece):
@@ -219,6 +225,8 @@ class Transaction:
             return LOOPING
         if content.is_too_big:
             return TOO_BIG
+        if self._spool.failed and self._spool.is_refused:
+            return NO_SPACE
         envelope = b"F%b\0%b\0" % (self._sender, self._recipients)
         try:
             outcome = await self._queueing.queue(self._spool, envelope, self._environ)

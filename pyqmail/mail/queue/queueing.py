@@ -24,6 +24,8 @@ from pyqmail.system.processes import exit_code, find_ours, fork
 
 IN_MEMORY_BYTES = 1 << 20
 MEMORY_BYTES = 64 << 20
+_ROOM_BYTES = 1 << 20
+_SMALL_BYTES = 64 << 10
 TEXT_DESCRIPTOR = 6
 TEXT_BYTES = 255
 INLINE_SECONDS = 600
@@ -89,10 +91,10 @@ def outcome_text(outcome: Outcome) -> bytes:
 class Memory:
     """What all mail that one process is being sent may hold in memory together: many slow clients are many messages."""
 
-    __slots__ = ("_free",)
+    __slots__ = ("_free", "spools")
 
     def __init__(self, limit_bytes: int = MEMORY_BYTES) -> None:
-        self._free = limit_bytes
+        self._free, self.spools = limit_bytes, set()  # the messages that are in memory
 
     def take(self, size: int) -> bool:
         """Return whether there is room for so many bytes more; they are then to be given back."""
@@ -101,6 +103,15 @@ class Memory:
         self._free -= size
         return True
 
+    def take_before_messages(self, size: int) -> bool:
+        """take(); without room messages move to their files first, the largest before others."""
+        if self.take(size):
+            return True
+        for spool in sorted(self.spools, key=lambda spool: spool.size, reverse=True):
+            if self._free >= size + _ROOM_BYTES or not spool.move_to_file():
+                break  # the next ones who ask find room, too; or files have none
+        return self.take(size)
+
     def give(self, size: int) -> None:
         self._free += size
 
@@ -108,34 +119,67 @@ class Memory:
 class Spool:
     """A message while it arrives: in memory as long as it is small, then in an unlinked file below $TMPDIR.
 
-    memory is what it shares with others; without room there it is a file at once.
+    memory is what it shares with others; without room there it is a file at once.  space (mail/queue/space.py) is what
+    it shares as a file.  Without room there either, _SMALL_BYTES are kept in memory all the same.
 
-    Never raises: once a write has failed, `failed` is True, the rest is dropped and queueing it gives 53.
+    Never raises: once a write has failed, `failed` is True, the rest is dropped and queueing it gives 53.  is_refused is
+    True if that was for want of space.
     """
 
-    __slots__ = ("size", "failed", "_text", "_fd", "_limit", "_memory", "_held")
+    __slots__ = ("size", "failed", "is_refused", "_text", "_fd", "_limit", "_memory", "_held", "_space", "_written")
 
-    def __init__(self, in_memory_bytes: int = IN_MEMORY_BYTES, memory: Memory | None = None) -> None:
-        self.size, self.failed = 0, False
+    def __init__(self, in_memory_bytes: int = IN_MEMORY_BYTES, memory: Memory | None = None, space=None) -> None:
+        self.size, self.failed, self.is_refused = 0, False, False
         self._text, self._fd, self._limit = bytearray(), -1, in_memory_bytes
         self._memory, self._held = memory or Memory(in_memory_bytes), 0
+        self._space, self._written = space, 0
 
     def write(self, data: bytes) -> None:
         if self.failed:
             return
         self.size += len(data)
+        if self._fd < 0 and self.size <= self._limit and self._memory.take(len(data)):
+            self._memory.spools.add(self)
+            self._held += len(data)
+        elif self._fd >= 0:
+            if not self._write_file(data):
+                self._fail()
+            return
+        elif self.move_to_file(data):
+            return
+        elif self.size > _SMALL_BYTES or not self.is_refused:
+            self._fail()
+            return
+        self._text += data  # not a list of pieces: a client may send two bytes at a time
+
+    def move_to_file(self, more: bytes = b"") -> bool:
+        """Be a file from now on, with more at its end; returns whether that could be."""
         try:
-            if self._fd < 0 and (self.size > self._limit or not self._memory.take(len(data))):
-                self._fd = _unlinked_file()
-                write_all(self._fd, self._text)
-                self._let_go()
-            if self._fd >= 0:
-                write_all(self._fd, data)
-            else:
-                self._held += len(data)
-                self._text += data  # not a list of pieces: a client may send two bytes at a time
+            self._fd = _unlinked_file()
         except OSError:
-            self.failed = True
+            return False
+        if not self._write_file(self._text + more):
+            self._close_file()
+            return False
+        self._let_go()
+        return True
+
+    def _write_file(self, data):
+        """Return whether that could be."""
+        if self._space is not None and not self._space.take(len(data), self._fd):
+            self.is_refused = True
+            return False
+        self._written += len(data)
+        try:
+            write_all(self._fd, data)
+        except OSError:
+            return False
+        return True
+
+    def _fail(self):
+        self.failed = True
+        self._close_file()
+        self._let_go()
 
     @property
     def in_memory(self) -> bool:
@@ -152,16 +196,24 @@ class Spool:
             self._fd = fd
             write_all(fd, self._text)
             self._text = bytearray()  # what it held it still does, as a file in memory
+            self._memory.spools.discard(self)
         os.lseek(self._fd, 0, os.SEEK_SET)
         return self._fd
 
     def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd = -1
+        self._close_file()
         self._let_go()
 
+    def _close_file(self):
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        if self._space is not None:
+            self._space.give(self._written)
+        self._written = 0
+
     def _let_go(self):
+        self._memory.spools.discard(self)
         self._memory.give(self._held)
         self._text, self._held = bytearray(), 0
 

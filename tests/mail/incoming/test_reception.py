@@ -12,9 +12,10 @@ import threading
 
 import pytest
 
-from pyqmail.mail.incoming import reception
+from pyqmail.mail.incoming import reception, shares
 from pyqmail.mail.incoming.reception import Reception, received_line
-from pyqmail.mail.queue.queueing import Outcome
+from pyqmail.mail.incoming.shares import Share, Shares, client_of
+from pyqmail.mail.queue.queueing import MEMORY_BYTES, Memory, Outcome, Spool
 from pyqmail.system.channel import Gone
 from pyqmail.system.driver import BlockingDriver, BlockingPeer, EventDriver, drive
 from pyqmail.system.loop import Loop, TimedOut
@@ -205,8 +206,37 @@ def test_a_thousand_recipients(queue, receive):
     assert queue.queued[0][0] == b"Fa@b\0" + b"".join(b"Tuser%d@d\0" % number for number in range(1000)) + b"\0"
 
 
-def test_the_envelope_has_a_bound(queue, receive, monkeypatch):
-    monkeypatch.setattr(reception, "RECIPIENTS_LIMIT_BYTES", 30)
+LIMITS = [
+    # control/maxrcpt   recipients   of which are refused
+    (None,              1002,        2),
+    (b"3",              5,           2),
+    (b"1",              1,           0),
+    (b"0",              1500,        0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text, count, refused", LIMITS)
+def test_the_recipients_of_a_message_are_counted(text, count, refused, home, queue, receive):
+    """Those above the limit are not added; each message begins anew, whatever ended the one before."""
+    set_controls(home, {"maxrcpt": text} if text else {})
+    mail = b"MAIL\r\n" + b"".join(b"RCPT TO:<%d>\r\n" % number for number in range(count)) + b"DATA\r\n.\r\n"
+    peer = Script([mail + b"MAIL\r\nRCPT TO:<a>\r\nRSET\r\n" + mail + b"MAIL\r\nRCPT TO:<b>\r\n" + mail + QUIT])
+    assert receive(peer) == 0
+    assert peer.heard.count(b"452 sorry, too many recipients (#4.5.3)\r\n") == 3 * refused
+    envelope = b"F\0" + b"".join(b"T%d\0" % number for number in range(count - refused)) + b"\0"
+    assert [queued for queued, _ in queue.queued] == [envelope] * 3
+
+
+def test_a_refused_recipient_does_not_count(home, queue, receive):
+    set_controls(home, {"maxrcpt": b"2", "rcpthosts": b"ours"})
+    peer = Script([b"MAIL\r\n" + b"RCPT TO:<a@theirs>\r\n" * 5 + b"RCPT TO:<a@ours>\r\n" * 3])
+    receive(peer)
+    assert (peer.heard.count(reception.NOT_OURS), peer.heard.count(reception.TOO_MANY)) == (5, 1)
+
+
+def test_the_envelope_has_a_bound(home, queue, receive, monkeypatch):
+    monkeypatch.setattr(shares, "FLOOR_BYTES", 10)
+    monkeypatch.setattr(shares, "MAX_BYTES", 40)
     peer = Script([b"MAIL\r\n" + b"RCPT TO:<0123456789>\r\n" * 5 + b"DATA\r\n.\r\n"])
     receive(peer)
     assert peer.heard.count(reception.TOO_MANY) == 2
@@ -217,13 +247,136 @@ def test_what_all_clients_are_sending_has_a_bound(home, queue, monkeypatch):
     """Whatever becomes of a transaction, what it held is given back."""
     endings = (b"", b"DATA\r\nx\r\n.\r\n", b"RSET\r\n", b"MAIL\r\n", b"DATA\r\nx\n", b"DATA\r\nx")
     monkeypatch.chdir(home.path)
+    monkeypatch.setattr(shares, "FLOOR_BYTES", 100)
     handler = Reception(None, home, queue)
-    handler._memory = reception.Memory(500)
+    handler._shares = Shares(Memory(400))
     for ending in endings * 3:
         peer = Script([b"MAIL\r\n" + b"RCPT TO:<" + b"x" * 98 + b">\r\n", b"RCPT TO:<x>\r\n" * 200 + ending])
         drive(handler(peer, {}))
         assert peer.heard.count(reception.TOO_MANY) == 200 - 133
-    assert handler._memory.take(500)
+    assert handler._shares.memory.take(400) and not handler._shares.of_address
+
+
+@pytest.mark.parametrize("end", [b"RSET\r\n", b"EHLO x\r\n", b"HELO x\r\n"])
+def test_what_a_client_gave_up_is_free_while_it_stays(end, home, queue, monkeypatch):
+    monkeypatch.chdir(home.path)
+    monkeypatch.setattr(shares, "FLOOR_BYTES", 0)
+    handler, seen = Reception(None, home, queue), []
+    handler._shares = Shares(Memory(400))
+    see = lambda heard: seen.append(handler._shares.memory._free)  # noqa: E731
+    drive(handler(Script([b"MAIL\r\nRCPT TO:<x>\r\n", end, QUIT], see), {}))
+    assert seen == [400, 397, 400]
+
+
+def test_others_leave_each_transaction_its_floor(home, queue, monkeypatch):
+    monkeypatch.chdir(home.path)
+    handler = Reception(None, home, queue)
+    assert handler._shares.memory.take(MEMORY_BYTES)
+    lines = b"".join(b"RCPT TO:<%d@%b>\r\n" % (number, b"x" * 50) for number in range(1000))
+    peer = Script([b"MAIL\r\n" + lines + b"DATA\r\n.\r\n"])
+    drive(handler(peer, {}))
+    assert reception.TOO_MANY not in peer.heard and queue.queued[0][0].count(b"T") == 1000
+
+
+CLIENTS = [
+    # one environment                               another                                          are the same client
+    ({b"TCPREMOTEIP": b"192.0.2.1"},                {b"TCPREMOTEIP": b"192.0.2.1"},                  True),
+    ({b"TCPREMOTEIP": b"192.0.2.1"},                {b"TCPREMOTEIP": b"192.0.2.2"},                  False),
+    ({b"TCPREMOTEIP": b"2001:db8::1"},              {b"TCPREMOTEIP": b"2001:db8::ffff:0:0:2"},       True),
+    ({b"TCPREMOTEIP": b"2001:db8::1"},              {b"TCPREMOTEIP": b"2001:db8:0:1::1"},            False),
+    ({b"TCPREMOTEIP": b"fe80::1%eth0"},             {b"TCPREMOTEIP": b"fe80::2"},                    True),
+    ({b"TCPREMOTEIP": b"what:a rule set"},          {b"TCPREMOTEIP": b"what:a rule set"},            True),
+    ({b"UNIXREMOTEEUID": b"1000"},                  {b"UNIXREMOTEEUID": b"1000"},                    True),
+    ({b"UNIXREMOTEEUID": b"1000"},                  {b"UNIXREMOTEEUID": b"1001"},                    False),
+    ({b"UNIXREMOTEEUID": b"1000"},                  {b"TCPREMOTEIP": b"1000"},                       False),
+    ({},                                            {},                                              True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("one, other, are_same", CLIENTS)
+def test_who_counts_as_one_client(one, other, are_same):
+    assert (client_of(one) == client_of(other)) is are_same
+
+
+def test_a_client_has_a_share_of_what_all_have(monkeypatch):
+    monkeypatch.setattr(shares, "FLOOR_BYTES", 100)
+    monkeypatch.setattr(shares, "ADDRESS_BYTES", 200)
+    common = Shares(Memory(1000))
+    first, second, other = (Share(common, client) for client in (b"a", b"a", b"b"))
+    assert first.take(250) and second.take(150)
+    assert not second.take(1) and not first.take(1) and other.take(250)
+    first.clear()
+    assert second.take(1)
+    for share in (second, other):
+        share.clear()
+    assert common.memory.take(1000) and not common.of_address
+
+
+def test_messages_go_to_their_files_before_recipients_are_refused(monkeypatch):
+    monkeypatch.setattr(shares, "FLOOR_BYTES", 0)
+    common = Shares(Memory(1000))
+    spools = [Spool(memory=common.memory) for _ in range(3)]
+    for size, spool in zip((300, 500, 200), spools):
+        spool.write(b"x" * size)
+    share = Share(common, b"a")
+    assert share.take(400) and any(not spool.in_memory for spool in spools)
+    for size, spool in zip((300, 500, 200), spools):
+        spool.write(b"y")
+        assert read(spool) == b"x" * size + b"y" and not spool.failed
+        spool.close()
+    assert share.take(600) and not share.take(1)
+
+
+def test_recipients_are_refused_rather_than_messages_lost(monkeypatch, tmp_path):
+    monkeypatch.setattr(shares, "FLOOR_BYTES", 0)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "nowhere"))
+    common = Shares(Memory(1000))
+    spool = Spool(memory=common.memory)
+    spool.write(b"x" * 1000)
+    assert not Share(common, b"a").take(1)
+    assert spool.in_memory and spool.content() == b"x" * 1000 and not spool.failed
+
+
+class NoSpace:
+    """A SpoolSpace of so many bytes."""
+
+    def __init__(self, size):
+        self.left = size
+
+    def take(self, size, fd):
+        if size > self.left:
+            return False
+        self.left -= size
+        return True
+
+    def give(self, size):
+        self.left += size
+
+
+def test_a_message_for_which_there_is_no_space_gets_452(home, queue, monkeypatch):
+    """It is read to its end, and nothing of it is kept; the next one finds what there was."""
+    monkeypatch.chdir(home.path)
+    handler = Reception(None, home, queue)
+    handler._space = NoSpace(2_500_000)
+    line = b"x" * 998 + b"\r\n"
+    sizes = (3000, 2000, 3000, 2400, 1)
+    peer = Script(cut(b"".join(SEND + line * size + b".\r\n" for size in sizes) + QUIT, lambda: 65536))
+    assert drive(handler(peer, {})) == 0
+    codes = [line[:3] for line in peer.heard.split(b"\r\n") if line.startswith((b"250 ok ", b"452"))]
+    assert codes == [b"452", b"250", b"452", b"250", b"250"]
+    assert b"452 sorry, I have no room for your message now (#4.3.1)\r\n" in peer.heard
+    assert [len(message) for _, message in queue.queued] == [2_000_000 - 2000, 2_400_000 - 2400, 999]
+    assert handler._space.left == 2_500_000
+
+
+def test_a_small_message_needs_no_space(home, queue, monkeypatch):
+    monkeypatch.chdir(home.path)
+    handler = Reception(None, home, queue)
+    handler._space = NoSpace(0)
+    assert handler._shares.memory.take(MEMORY_BYTES)
+    peer = Script([SEND + (b"x" * 998 + b"\r\n") * 50 + b".\r\n" + SEND + (b"x" * 998 + b"\r\n") * 70 + b".\r\n"])
+    drive(handler(peer, {}))
+    assert len(queue.queued) == 1 and peer.heard.endswith(b"(#4.3.1)\r\n")
 
 
 def test_a_changed_control_file_is_seen_by_the_next_client(home, receive):
