@@ -5,11 +5,13 @@ relative one takes the place of `supervise`; below an absolute one, each service
 `/` turned to `:`.  Supervisors and those who talk to them must be told the same.
 
 A FIFO without a reader refuses to be opened for writing without waiting (ENXIO): that is how a dead supervisor is
-known.
+known.  The folder may belong to somebody else than who looks there: what is no FIFO is not written to, and no link to
+another place is followed.
 """
 
 import errno
 import os
+import stat
 
 from pyqmail.base.failure import Temporary
 
@@ -28,12 +30,28 @@ def state_folder(directory: str = ".", environ=None) -> str:
     return place if directory == "." else f"{directory}/{place}"
 
 
+def open_lock() -> int:
+    """Return a descriptor of the file that the scanner of the working directory locks.  Raises OSError.
+
+    `.svscan-lock` there; where SUPERVISEDIR is absolute, beside the folders of its services: it may have to be.
+    """
+    folder = state_folder()
+    path = ".svscan-lock"
+    if folder.startswith("/"):
+        os.makedirs(os.path.dirname(folder), exist_ok=True)
+        path = f"{os.path.dirname(folder)}/.{os.path.basename(folder)}:svscan-lock"
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_NOFOLLOW, 0o600)
+    if os.fstat(fd).st_mode & 0o077:
+        os.fchmod(fd, 0o600)
+    return fd
+
+
 def open_control() -> int:
     """Return a blocking descriptor to the control FIFO of the working directory.
 
     Raises OSError: ENXIO if no supervisor reads it.
     """
-    fd = os.open(f"{state_folder()}/control", os.O_WRONLY | os.O_NONBLOCK)
+    fd = _open_fifo(f"{state_folder()}/control")
     os.set_blocking(fd, True)
     return fd
 
@@ -56,7 +74,7 @@ def command_process(pid: int, commands: bytes) -> bool:
         names = os.listdir(folder)
     except OSError:
         return False  # it has ended, or there is no /proc
-    return any(_is_control(f"{folder}/{name}") and _write(f"{folder}/{name}", commands) for name in names)
+    return any(_is_control(f"{folder}/{name}") and _write(f"{folder}/{name}", commands, 0) for name in names)
 
 
 def _is_control(link):
@@ -67,9 +85,18 @@ def _is_control(link):
     return os.path.basename(target.removesuffix(" (deleted)")) == "control"
 
 
-def _write(path, commands):
+def _open_fifo(path, flags=os.O_NOFOLLOW):
+    """Return a descriptor to write to a FIFO.  Raises OSError, ENXIO if it is none as if nobody read there."""
+    fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | flags)
+    if stat.S_ISFIFO(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
+
+
+def _write(path, commands, flags=os.O_NOFOLLOW):
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+        fd = _open_fifo(path, flags)
     except OSError:
         return False
     try:
@@ -90,7 +117,7 @@ def open_ok(directory: str) -> int:
 
     Raises OSError: see NOT_RUNNING.
     """
-    return os.open(f"{state_folder(directory)}/ok", os.O_WRONLY | os.O_NONBLOCK)
+    return _open_fifo(f"{state_folder(directory)}/ok")
 
 
 def is_supervised(directory: str) -> bool:

@@ -9,6 +9,8 @@
     begun     when the process began, in ticks since boot, and the boot's id: with the pid of the status, one process
               in all the world
     script    pid of the start, finish or stop that runs, and the words of begun for it
+    place     device and inode of the service's directory: in a copy of it this is another
+    supervisor  pid of who wrote this, and the words of begun for it
 
 Replaced by rename, always before the status.  Who reads it knows no order, skips what it does not know, and takes what
 makes no sense for missing: an older or newer supervisor may have written it, or another one's may be in charge.
@@ -18,17 +20,19 @@ from pyqmail.base.tai import read_text_label, text_label, unix_moment
 from pyqmail.system.descriptors import read_file
 
 KILLED = 256  # stands for the exit code of what was killed
-_MOST_DIGITS, _MOST_BYTES = 18, 4096
+MAX_DETAILS_BYTES = 4096
+_MOST_DIGITS = 18
+_MAX_PLACE = 1 << 64
 
 
 class Details:
     """The facts; None is unknown, or not so.
 
     label: binary, 12 bytes.  ready: Unix seconds.  ended: (exit code, signal).  begun: (ticks, boot id), the id in
-    bytes.  script: (pid, ticks, boot id).
+    bytes.  script, supervisor: (pid, ticks, boot id).  place: (device, inode).
     """
 
-    __slots__ = ("label", "state", "starts", "wait", "ended", "ready", "begun", "script")
+    __slots__ = ("label", "state", "starts", "wait", "ended", "ready", "begun", "script", "place", "supervisor")
 
     def __init__(self) -> None:
         for name in self.__slots__:
@@ -59,14 +63,9 @@ def read_details(data: bytes) -> Details:
 def details_of(status, folder: str) -> Details | None:
     """Return the facts in the folder that belong to its status; None if there are none."""
     try:
-        return look_for_details(status, folder)
+        details = read_details(read_file(f"{folder}/details", MAX_DETAILS_BYTES))
     except OSError:
         return None
-
-
-def look_for_details(status, folder: str) -> Details | None:
-    """The same, but raises OSError if there is no such file or it cannot be read."""
-    details = read_details(read_file(f"{folder}/details", _MOST_BYTES))
     return details if details.label == status.label else None
 
 
@@ -98,6 +97,13 @@ def _read_ended(words):
     return _read_number(code), _read_number(number)
 
 
+def _read_place(words):
+    numbers = words.split()
+    if len(numbers) != 2 or not all(one.isdigit() and len(one) <= 20 and int(one) < _MAX_PLACE for one in numbers):
+        raise ValueError
+    return int(numbers[0]), int(numbers[1])
+
+
 def _read_begun(words):
     ticks, boot = words.split()
     return _read_number(ticks), boot
@@ -118,4 +124,6 @@ _FORMS = {
     "ready": (lambda seconds: text_label(seconds, 0), lambda words: _read_moment(words)[0]),
     "begun": (b"%d %b".__mod__, _read_begun),
     "script": (b"%d %d %b".__mod__, _read_script),
+    "place": (b"%d %d".__mod__, _read_place),
+    "supervisor": (b"%d %d %b".__mod__, _read_script),
 }

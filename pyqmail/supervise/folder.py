@@ -1,7 +1,11 @@
 """The files of a supervisor: supervise/ in the service's directory, or what SUPERVISEDIR says.
 
-They are those of the original, and details.  All paths are relative to the service's directory, which must be the
-working directory.
+They are those of the original, and details.  The service's directory must be the working directory at first.  From the
+lock on the folder is held by a descriptor: whatever becomes of the names that led to it, the status of what runs is
+written where it was, and commands are heard there.
+
+The folder may belong to whoever is to command the service.  So no link in it is followed, nothing that is there is
+written to, and a status that somebody else wrote is none of ours.
 """
 
 import fcntl
@@ -10,9 +14,10 @@ import stat
 
 from pyqmail.base.failure import Temporary, is_lack, reason
 from pyqmail.supervise.control import state_folder
-from pyqmail.supervise.details import Details, look_for_details
+from pyqmail.supervise.details import MAX_DETAILS_BYTES, Details, read_details
 from pyqmail.supervise.status import STATUS_BYTES, Status
-from pyqmail.system.descriptors import log, read_file
+from pyqmail.system.descriptors import log, read_all
+from pyqmail.system.files import open_new
 
 
 class Folder:
@@ -26,6 +31,7 @@ class Folder:
         self._shown = self._path if self._path.startswith("/") else f"{directory}/{self._path}"
         self._details = b""
         self._unmade = None  # why there is no such folder
+        self._fd = None
 
     def make(self) -> None:
         """Make it, or what a symbolic link of that name points to (a patch of Debian's)."""
@@ -46,8 +52,10 @@ class Folder:
 
     def lock(self) -> None:
         """Take the lock for as long as this process lives."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_NOFOLLOW
         try:
-            lock = os.open(f"{self._path}/lock", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o600)
+            self._fd = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY)
+            lock = os.open("lock", flags, 0o600, dir_fd=self._fd)
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise Temporary(f"unable to acquire {self._shown}/lock", _better(error, self._unmade)) from None
@@ -64,22 +72,31 @@ class Folder:
         self._open_fifo("ok")
 
     def read(self) -> tuple[Status, Details] | None:
-        """Return what the last supervisor left, if status and details belong together; else None."""
+        """Return what the last supervisor left, if it was one of ours, and status and details belong together; else None."""
         try:
-            status = Status(read_file(f"{self._path}/status", STATUS_BYTES))
-            details = look_for_details(status, self._path)
+            status = Status(self._read("status", STATUS_BYTES))
+            details = read_details(self._read("details", MAX_DETAILS_BYTES))
         except ValueError:
             return None
         except OSError as error:
             if is_lack(error):
                 raise Temporary(f"unable to read {self._shown}/status", error) from None
             return None
-        return None if details is None else (status, details)
+        return (status, details) if details.label == status.label else None
+
+    def _read(self, name, limit_bytes):
+        fd = os.open(f"{self._path}/{name}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)  # it was just locked
+        try:
+            if os.fstat(fd).st_uid not in (0, os.geteuid()):
+                raise ValueError("somebody else's")
+            return read_all(fd, limit_bytes)
+        finally:
+            os.close(fd)
 
     def write(self, status: bytes, details: bytes) -> None:
         """Replace the details, then the status: whoever reads one sees the old or the new.  Warns of what failed."""
         of_details = self._replace("details", details)
-        warning = self._replace("status", status) or of_details
+        warning = self._replace("status", status) or of_details or self._is_elsewhere()
         if warning:
             warn(warning)
         self._details = details
@@ -92,15 +109,25 @@ class Folder:
                 warn(warning)
             self._details = details
 
+    def _is_elsewhere(self):
+        """Return what to say if the folder has lost its name: nobody finds what stands there."""
+        try:
+            os.stat(self._path)
+        except FileNotFoundError as error:
+            if os.stat(".").st_nlink:  # else our directory is gone, and who finds the folder comes by a link to it
+                return f"unable to open {self._shown}/status.new: {reason(error)}"
+        except OSError:
+            pass
+        return None
+
     def _open_fifo(self, name):
         """Return a descriptor reading a FIFO, made if need be.
 
         Anything else of that name goes: nobody could command us through it, and the lock says it is ours.
         """
-        path = f"{self._path}/{name}"
         try:
-            if not stat.S_ISFIFO(os.stat(path).st_mode):
-                os.unlink(path)
+            if not stat.S_ISFIFO(os.stat(name, dir_fd=self._fd, follow_symlinks=False).st_mode):
+                os.unlink(name, dir_fd=self._fd)
                 warn(f"{self._shown}/{name} is no FIFO, making it anew")
         except FileNotFoundError:
             pass
@@ -108,22 +135,22 @@ class Folder:
             raise Temporary(f"unable to read {self._shown}/{name}", error) from None
         unmade = None
         try:
-            os.mkfifo(path, 0o600)
+            os.mkfifo(name, 0o600, dir_fd=self._fd)
         except OSError as error:
             unmade = error
         return self._open(name, os.O_RDONLY | os.O_NONBLOCK, "read", unmade)
 
     def _open(self, name, flags, purpose, unmade=None):
         try:
-            return os.open(f"{self._path}/{name}", flags)
+            return os.open(f"{self._path}/{name}", flags | os.O_NOFOLLOW)
         except OSError as error:
             raise Temporary(f"unable to {purpose} {self._shown}/{name}", _better(error, unmade)) from None
 
     def _replace(self, name, data):
         """Replace a file by rename; return what went wrong, if anything did."""
-        path, shown = f"{self._path}/{name}.new", f"{self._shown}/{name}.new"
+        path, shown = f"{name}.new", f"{self._shown}/{name}.new"
         try:
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK, 0o644)
+            fd = open_new(path, 0o644, self._fd)
         except OSError as error:
             return f"unable to open {shown}: {reason(error)}"
         try:
@@ -134,7 +161,7 @@ class Folder:
         finally:
             os.close(fd)
         try:
-            os.rename(path, f"{self._path}/{name}")
+            os.rename(path, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
         except OSError as error:
             return f"unable to rename {shown} to {name}: {reason(error)}"
         return None

@@ -1,5 +1,7 @@
 """What a supervisor knows of its service, as it stands in the files: the status and the details, always of one moment."""
 
+import os
+
 from pyqmail.base import tai
 from pyqmail.supervise import service as states
 from pyqmail.supervise.details import Details
@@ -18,6 +20,10 @@ class Record:
         if details is None:
             self._details.label = tai.now_label()
 
+    def belongs_to(self, place: tuple[int, int] | None) -> None:
+        """From now on it is the record of this process, for the service in that place."""
+        self._details.place, self._details.supervisor = place, _with_identity(os.getpid())
+
     @property
     def ended(self) -> tuple[int, int]:
         """How run ended last: exit code and signal; both 0 if it did not."""
@@ -35,8 +41,7 @@ class Record:
         details.label, details.ended, details.ready, details.begun = tai.now_label(), (code, killed), None, None
 
     def script_was_started(self, pid: int) -> None:
-        identity = _identity(pid)
-        self._details.script = identity and (pid, *identity)
+        self._details.script = _with_identity(pid)
 
     def script_has_ended(self) -> None:
         self._details.script = None
@@ -50,6 +55,8 @@ class Record:
     def details(self, pid: int, service, wait_seconds: int) -> bytes:
         """wait_seconds: from one start to the next, as it is now."""
         self._details.state = _shown(service.state, pid)
+        if self._details.supervisor is None:  # it could not be had at first
+            self._details.supervisor = _with_identity(os.getpid())
         self._details.wait = wait_seconds if wait_seconds > 1 else None
         return self._details.pack()
 
@@ -59,6 +66,11 @@ def _shown(state, pid):
     if state in (states.UP, states.PAUSED, states.FRESH) and pid == 0:
         return states.WAITING
     return states.UP if state == states.FRESH else state
+
+
+def _with_identity(pid):
+    identity = _identity(pid)
+    return identity and (pid, *identity)
 
 
 def _identity(pid):

@@ -11,7 +11,7 @@ import os
 import time
 
 from pyqmail.base.failure import Temporary
-from pyqmail.supervise.control import is_supervised
+from pyqmail.supervise.control import is_supervised, open_lock
 from pyqmail.supervise.scanner import Scanner
 from pyqmail.supervise.starting import DescriptorLimit, Starter, inherited_descriptors
 from pyqmail.supervise.watching import Ground, Watching
@@ -50,13 +50,16 @@ def keep_scanning(supervise, program: str, stop_seconds: float | None, place: by
 
 
 def _is_alone():
-    """Return whether no other scanner is here; for as long as this one lives, the next one sees it."""
+    """Return whether no other scanner is here; for as long as this one lives, the next one sees it.
+
+    The lock is one that nobody else can hold: on a file that only its owner can open, not on the directory.
+    """
     try:
-        fcntl.flock(os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(open_lock(), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:
-        pass  # no descriptor left, or no lock on this file system; as the original, which never asks
+        pass  # no descriptor left, a directory not to be written to, no locks here; as the original, which never asks
     return True
 
 

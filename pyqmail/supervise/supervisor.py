@@ -21,7 +21,7 @@ from pyqmail.supervise.running import NoProcess, Unfit, spawn, spawn_notify
 from pyqmail.supervise.service import Service
 from pyqmail.supervise.settings import FINISH_MILLISECONDS, down_signal, is_program, number
 from pyqmail.supervise.status import WANT_DOWN, WANT_UP
-from pyqmail.supervise.survivor import find_survivor
+from pyqmail.supervise.survivor import find_survivor, place_of
 from pyqmail.system.loop import NOTHING, READ, Loop
 
 DEAF_SECONDS = 1.02  # after each start, so that a service that ends at once is started once a second
@@ -73,6 +73,7 @@ class Supervisor:
         self._folder.make()
         self._folder.lock()
         self._look_for_survivor()
+        self._record.belongs_to(place_of("."))
         self._write_status()
         # ok comes after the status and the control: whoever sees it may read the one and command the other.  Nothing
         # stands between the two, or who has sent a command and then sees no ok would believe that we have left

@@ -104,7 +104,7 @@ class _Watched:
             raise Temporary(f"unable to read {state_folder(self._directory)}/status", error) from None
         details = details_of(status, state_folder(self._directory))
         if not is_supervised:
-            return wanted == REALLY_DOWN and not self._survives(*left_process(status, details))
+            return wanted == REALLY_DOWN and not self._survives(*left_process(status, details, self._directory))
         if wanted == REALLY_DOWN:
             if details is None or details.state is None:
                 return status.pid == 0 and status.wish in (WANT_DOWN, ONCE)

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import re
+import shutil
 import signal
 import stat
 
@@ -271,7 +272,137 @@ DOUBTS = [
     lambda details, pid: re.sub(rb"begun \d+", b"begun 1", details),  # a pid used again
     lambda details, pid: re.sub(rb"begun (\d+) .*", rb"begun \1 another-boot", details),
     lambda details, pid: re.sub(rb"label @.{16}", b"label @4000000000000000", details),
+    lambda details, pid: re.sub(rb"place (\d+) \d+", rb"place \1 1", details),
+    lambda details, pid: re.sub(rb"place \d+", b"place 1", details),
+    lambda details, pid: re.sub(rb"place .*\n", b"", details),
+    lambda details, pid: re.sub(rb"supervisor .*\n", b"", details),
+    lambda details, pid: re.sub(rb"supervisor .*", b"supervisor %d %b" % (pid, re.search(rb"begun (.*)", details)[1]), details),
 ]
+
+
+COPIES = [
+    "cp -a a b",
+    "cp -R a b",
+    "mkdir b; tar -C a -cf - . | tar -C b -xf -",
+    "cp -a a b; rm -rf a",  # as mv does where b is on another file system
+    "cp -a a b; rm -rf a; mv b a",
+    "cp -a a b; rm -rf a; cp -a b a; rm -rf b",
+    "tar -cf c.tar a; rm -rf a; tar -xf c.tar",  # it may get the same inode number
+    "cp -a a c; mkdir b; cp -a c/. b",
+    "cp -a a b; rm -rf b/supervise; cp -a a/supervise b",
+]
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+@pytest.mark.parametrize("copying", COPIES)
+def test_a_copied_directory_has_a_service_of_its_own(stage, copying, is_killed):
+    """Whether the first one's supervisor lives or was killed; and its process is not waited for as if it were the copy's."""
+    supervisor = stage.start("pysupervise", stage.service("a"))
+    pid = stage.up(stage.place / "a")
+    if is_killed:
+        supervisor.kill()
+        supervisor.wait()
+    number = (stage.place / "a").stat().st_ino
+    stage.run("sh", "-ec", copying)
+    place = stage.place / ("b" if (stage.place / "b").exists() else "a")
+    if is_killed and place.stat().st_ino == number:
+        pytest.skip("the same place again: it may as well be taken over")
+    assert stage.run("pysvwait", "-d", "-t", "20", place).code == 0
+    stage.start("pysupervise", place)
+    assert stage.until(lambda: stage.is_supervised(place) and stage.pid(place) not in (0, pid))
+    os.kill(pid, 0)
+    assert b"taking it over" not in stage.err()
+
+
+def test_renamed_it_is_the_same_service(stage):
+    supervisor = stage.start("pysupervise", stage.service("a"))
+    pid = stage.up(stage.place / "a")
+    supervisor.kill()
+    supervisor.wait()
+    (stage.place / "a").rename(stage.place / "b")
+    stage.start("pysupervise", "b")
+    assert stage.up(stage.place / "b") == pid and b"taking it over" in stage.err()
+
+
+@pytest.mark.parametrize("place", ["supervise a link", "SUPERVISEDIR"])
+def test_the_status_is_true_when_the_directory_was_made_again(stage, tmp_path, place):
+    """Its folder is elsewhere, and found by the new directory too: there it must show what the old supervisor does."""
+    environ = stage.environ()
+    if place == "SUPERVISEDIR":
+        environ["SUPERVISEDIR"] = str(tmp_path / "run")
+
+    def make():
+        folder = stage.service("a")
+        if place != "SUPERVISEDIR":
+            (folder / "supervise").symlink_to(tmp_path / "elsewhere")
+        return folder
+
+    folder = make()
+    supervisor = stage.start("pysupervise", "a", env=environ)
+    wait = stage.run("pysvwait", "-u", "-t", "20", "a", env=environ)
+    assert wait.code == 0, wait
+    shutil.rmtree(folder)
+    make()
+    assert stage.run("pysvstat", "a", env=environ).out.startswith(b"a: up (pid ")
+    stage.run("pysvc", "-d", "a", env=environ)
+    assert stage.run("pysvwait", "-d", "-t", "20", "a", env=environ).code == 0
+    assert stage.run("pysvstat", "a", env=environ).out.startswith(b"a: down ")
+    stage.run("pysvc", "-x", "a", env=environ)
+    assert supervisor.wait(10) == 0 and said(stage) == []
+
+
+@pytest.mark.parametrize("name", ["status.new", "details.new"])
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_what_stands_in_its_folder_is_not_written_to(stage, tmp_path, name, link):
+    """The folder may belong to whoever is to command the service."""
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    folder = stage.service("a")
+    (folder / "supervise").mkdir(mode=0o700)
+    link(victim, folder / "supervise" / name)
+    supervisor = stage.start("pysupervise", "a")
+    stage.up(folder)
+    for _ in range(3):
+        try:
+            link(victim, folder / "supervise" / name)
+        except FileExistsError:
+            pass
+        send(folder, b"c")
+    send(folder, b"dx")
+    assert supervisor.wait(10) == 0
+    assert victim.read_text() == "precious" and len(stage.state(folder)) == 18
+
+
+@pytest.mark.parametrize("name", ["lock", "control", "ok"])
+def test_no_link_in_its_folder_is_followed(stage, tmp_path, name):
+    victim = tmp_path / "victim"
+    folder = stage.service("a", is_down=True)
+    (folder / "supervise").mkdir(mode=0o700)
+    os.symlink(victim, folder / "supervise" / name)
+    if name == "lock":
+        done = stage.run("pysupervise", "a")
+        assert done == (111, b"", b"supervise: fatal: unable to acquire a/supervise/lock: symbolic link loop\n")
+    else:
+        os.mkfifo(victim)
+        supervisor = stage.start("pysupervise", "a")
+        stage.until(lambda: stage.is_supervised(folder))
+        assert said(stage) == [f"supervise: warning: a/supervise/{name} is no FIFO, making it anew"]
+        send(folder, b"x")
+        assert supervisor.wait(10) == 0
+    assert not victim.exists() or not victim.is_file()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
+def test_a_status_that_somebody_else_wrote_is_not_believed(stage):
+    """Or root would take over, and end, whatever process they name."""
+    folder = stage.service("a")
+    supervisor = stage.start("pysupervise", "a")
+    pid = stage.up(folder)
+    supervisor.kill()
+    supervisor.wait()
+    os.chown(folder / "supervise/details", 12345, 12345)
+    stage.start("pysupervise", "a")
+    assert stage.until(lambda: stage.pid(folder) not in (0, pid))
 
 
 @pytest.mark.parametrize("change", DOUBTS)

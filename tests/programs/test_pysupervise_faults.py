@@ -193,13 +193,12 @@ def test_a_run_that_closes_and_forks(stage):
     assert process.wait(10) == 0
 
 
-def test_a_status_that_cannot_be_written(stage):
+def test_a_status_that_cannot_be_written(stage, tmp_path, strace_path):
     """As on a full disk: one line each time, and the service is supervised all the same."""
     folder = stage.service("a", is_down=True)
-    (folder / "supervise").mkdir()
-    for name in ("status.new", "details.new"):
-        (folder / "supervise" / name).symlink_to("/dev/full")
-    process = stage.start("pysupervise", "a")
+    words = failing(stage, strace_path, tmp_path / "trace", "write:error=ENOSPC", "pysupervise")
+    paths = [word for name in ("status", "details") for word in ("-P", folder / f"supervise/{name}.new")]
+    process = stage.start(words[0], *paths, *words[1:], "a")
     stage.until(lambda: stage.is_supervised(folder))
     line = "supervise: warning: unable to write a/supervise/status.new: out of disk space"
     stage.until(lambda: said(stage))
@@ -322,7 +321,7 @@ def test_a_supervisor_loads_nothing_after_its_start(stage, tmp_path, strace_path
     send(folder, b"dx")
     assert process.wait(10) == 0 and len(said(stage)) >= 5
     _, _, opened = trace.read_bytes().partition(b"flock(")
-    assert b"supervise/status.new" in opened and b".py" not in opened
+    assert b'"status.new"' in opened and b".py" not in opened
 
 
 LOOKS = [

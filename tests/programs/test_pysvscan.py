@@ -1,5 +1,7 @@
 """pysvscan as a program: supervisors without an interpreter of their own, logs through pipes, a clean end."""
 
+import contextlib
+import fcntl
 import os
 import re
 import resource
@@ -531,6 +533,38 @@ def test_what_a_killed_scanner_left_is_brought_down_first(stage):
     scanner.terminate()
     assert scanner.wait(20) == 0
     assert stage.everyone() == [] and not re.search(b"fatal", stage.err())
+
+
+@pytest.mark.parametrize("place", ["", "/absolute"])
+def test_nobody_else_can_lock_the_scanner_out(stage, tmp_path, place):
+    """Whoever may read the directory can lock it; only the owner can open what the scanner locks."""
+    place = place and str(tmp_path / "run")
+    folder = stage.service("a")
+    with open_directory(stage.place) as directory:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        scanner = start(stage, "--stop-on-term", env={**stage.environ(), "SUPERVISEDIR": place})
+        stage.until(lambda: stage.run("pysvstat", folder, env={**stage.environ(), "SUPERVISEDIR": place}).out.count(b"up"))
+        locks = [path for path in (stage.place, tmp_path / "run") for path in path.glob(".*svscan-lock")]
+        assert [path.stat().st_mode & 0o7777 for path in locks] == [0o600]
+        done = stage.run("pysvscan", "--stop-on-term", env={**stage.environ(), "SUPERVISEDIR": place})
+        assert done == (111, b"", b"svscan: fatal: another svscan is in this directory\n")
+        scanner.terminate()
+        assert scanner.wait(20) == 0
+
+
+def test_a_link_in_the_place_of_the_lock_is_not_followed(stage, tmp_path):
+    (stage.place / ".svscan-lock").symlink_to(tmp_path / "made")
+    scanner = start(stage, "--stop-on-term")
+    stage.up(stage.service("a"))
+    scanner.terminate()
+    assert scanner.wait(20) == 0 and not (tmp_path / "made").exists()
+
+
+@contextlib.contextmanager
+def open_directory(path):
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    yield fd
+    os.close(fd)
 
 
 @pytest.mark.parametrize("options", [(), ("--stop-on-term",)])

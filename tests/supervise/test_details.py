@@ -14,6 +14,8 @@ ended 256 15
 ready @400000006b0475300000016b
 begun 12345 e3b0c442-98fc
 script 77 12346 e3b0c442-98fc
+place 64769 18446744073709551615
+supervisor 76 12340 e3b0c442-98fc
 """
 
 
@@ -32,6 +34,8 @@ def test_the_bytes():
         "ready": 0x6B047530 - 10,
         "begun": (12345, b"e3b0c442-98fc"),
         "script": (77, 12346, b"e3b0c442-98fc"),
+        "place": (64769, 18446744073709551615),
+        "supervisor": (76, 12340, b"e3b0c442-98fc"),
     }
     assert details.pack().replace(b"00000000\nbegun", b"0000016b\nbegun") == TEXT
 
@@ -48,9 +52,9 @@ GARBAGE = [
     b"\0" * 500,
     b"\xff\xfe\nstate \xff\n",
     b"label\nstate\xff\nstarts\nwait\nended\nready\nbegun\nscript",
-    b"label @\nstarts x\nwait 1.5\nended 1\nready soon\nbegun now\nscript 1 2",
-    b"label @4000\nstarts " + b"9" * 5000 + b"\nended 1 2 3\nready @\nbegun 1\nscript x 1 y\n",
-    b"state \033[2J\nstarts -5\nwait 1_0\nended 1 -9\nbegun -1 x\n",
+    b"label @\nstarts x\nwait 1.5\nended 1\nready soon\nbegun now\nscript 1 2\nplace 1\nsupervisor 1",
+    b"label @4000\nstarts " + b"9" * 5000 + b"\nended 1 2 3\nready @\nbegun 1\nscript x 1 y\nplace 18446744073709551616 1\n",
+    b"state \033[2J\nstarts -5\nwait 1_0\nended 1 -9\nbegun -1 x\nplace 1 -1",
     TEXT[:5],
 ]
 

@@ -1,0 +1,36 @@
+"""Who else could change what root is about to run.
+
+Whoever can replace a program that root starts in a service's directory is root, with the next start of the service: to
+give a directory with a run in it to the account that the service becomes is enough.  It is said, not refused.
+"""
+
+import os
+
+from pyqmail.base.printable import printable
+from pyqmail.system.files import Changeable
+
+# programs that are run there; and the directory that a run usually gives to pyenvdir before it gives up its rights
+_PROGRAMS = (b"run", b"start", b"finish", b"stop", b"notify")
+_ENVIRONMENT = b"env"
+
+
+def risks(directory: bytes, changeable: Changeable | None = None) -> list[str]:
+    """Return why others than root can change what is run as root in the directory of a service, each reason once.
+
+    Empty if nobody can, or if we are not root.
+    """
+    if os.geteuid():
+        return []
+    changeable = changeable or Changeable()
+    place = os.path.join(os.getcwdb(), directory)
+    found = [changeable.reason(os.path.join(place, name)) for name in _names(place)]
+    return [printable(os.fsencode(reason)) for reason in dict.fromkeys(found) if reason]
+
+
+def _names(place):
+    """Return what is run there, or read for what is run."""
+    try:
+        variables = os.listdir(os.path.join(place, _ENVIRONMENT))
+    except OSError:
+        variables = []  # no such directory
+    return [*_PROGRAMS, *(os.path.join(_ENVIRONMENT, name) for name in variables)]
