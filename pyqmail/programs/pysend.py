@@ -2,7 +2,19 @@
 
 Started by pystart (or qmail-start), which makes its descriptors: 0 is the log, written; 1 and 2 are the local spawner,
 commands and reports; 3 and 4 the remote one; 5 and 6 the cleaner.  With --native, 7 and 8 are the resolver, and 9 and
-10, 11 and 12 and so on further remote session processes, --sessions in all.  The log has qmail-send's lines.
+10, 11 and 12 and so on further remote session processes, --sessions in all.
+
+The log has qmail-send's lines.  A status line follows each start and end of a delivery; when its numbers change and none
+was written for a second, one is written.  With --native, `remote N/M` counts sessions that connect as well as deliveries,
+but no session that is kept idle or says goodbye, and a delivery starts once its session has greeted.  A host that sessions
+connect to, or a name that is looked up, for five seconds has a line of its own, once a minute at most:
+
+    connecting: HOST: sessions N, seconds N
+    looking up: NAME: domains N, seconds N
+
+With --native, no more than half of control/concurrencyremote (but one) goes to destinations that have not greeted in the
+last 24 hours; among these, those that were never tried come first.  A destination is a domain, or the relay that
+control/smtproutes names for it.  A route to an address, and an address as a domain, need no name server.
 
 Without --native the spawners speak the stock dialect, with one byte for a delivery, and any agent that qmail-send
 works with will do; --wide makes it two bytes, as the big-concurrency patch has it.
@@ -126,7 +138,7 @@ def prepare(call, loop):
     manager.use_spawners(local, remote, call.native)
     manager.use_cleaner(*CLEAN)
     if call.native:
-        manager.use_resolver(lambda lost: resolving(loop, controls, manager.clock, lost))
+        manager.use_resolver(lambda lost: resolving(loop, controls, manager.clock, lost, manager.log.put))
     return manager, mutex
 
 
@@ -162,8 +174,8 @@ def spawners(call, loop, before_write):
     return NativeLocal(loop, *LOCAL, before_write), NativeRemote(loop, pairs, before_write)
 
 
-def resolving(loop, controls, clock, lost):
-    return Resolving(loop, *RESOLVE, controls, own_addresses, clock, lost)
+def resolving(loop, controls, clock, lost, log):
+    return Resolving(loop, *RESOLVE, controls, own_addresses, clock, lost, log)
 
 
 def raise_it(failure):

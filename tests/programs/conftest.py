@@ -176,13 +176,23 @@ class FakeStock(Fake):
 
 
 class FakeNative(Fake):
-    """Local if it is never told to OPEN.  greet(destination) returns None to be ready, else (kind, report)."""
+    """Local if it is never told to OPEN.  greet(destination) returns None to be ready, else (kind, report).
+
+    Where it returns SILENT, the session connects until greet_all().
+    """
+
+    SILENT = "silent"
 
     def __init__(self, answer, limit=1000, greet=lambda destination: None):
         super().__init__(answer)
         self._unpacker, self._greet = native.Unpacker(), greet
-        self._sessions, self.opened, self.delivers = {}, [], []
+        self._sessions, self.opened, self.delivers, self._silent = {}, [], [], []
         self.say(native.pack(native.HELLO, limit))
+
+    def greet_all(self):
+        """All that connect have greeted, at once."""
+        silent, self._silent = self._silent, []
+        self.say(b"".join(native.pack(native.READY, number, strings(host, address)) for number, host, address in silent))
 
     def report(self, delivery, text):
         self.say(native.result(self._sessions.get(delivery, delivery), delivery, text))
@@ -194,7 +204,9 @@ class FakeNative(Fake):
                 self.opened.append((destination, candidates))
                 refusal = self._greet(destination)
                 host, address, _ = candidates[0]
-                if refusal is None:
+                if refusal == self.SILENT:
+                    self._silent.append((number, host, address))
+                elif refusal is None:
                     self.say(native.pack(native.READY, number, strings(host, address)))
                 else:
                     kind, report = refusal
@@ -211,7 +223,7 @@ class FakeNative(Fake):
 
 
 class FakeResolver(Fake):
-    """answer(name) returns (kind, body)."""
+    """answer(name) returns (kind, body), or None to be silent."""
 
     def __init__(self, answer):
         super().__init__(answer)
@@ -221,8 +233,9 @@ class FakeResolver(Fake):
         for kind, number, body in self._unpacker.receive(data):
             name = body[:-1]
             self.orders.append((kind, name))
-            answer, content = self.answer(name)
-            self.say(resolve_wire.pack(answer, number, content))
+            found = self.answer(name)
+            if found is not None:
+                self.say(resolve_wire.pack(found[0], number, found[1]))
 
 
 class Rig:

@@ -5,6 +5,7 @@ Not here: the real spawners (tests of pystart), and a loss of power.
 
 import contextlib
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -1137,6 +1138,102 @@ def test_native_routes(rig):
         (b"a.sub.example", [(b"relay.example", b"192.0.2.5", 25)]),
         (b"far.example", [(b"127.0.0.1", b"127.0.0.1", 2525)]),
     ]
+
+
+def silent(destination):
+    return "silent"
+
+
+def test_native_what_connects_is_seen(rig):
+    """Numbers that changed are shown within a second or so, and a delivery starts when its session has greeted."""
+    for i in range(3):
+        rig.inject(b"s@x", [b"u%d@far.example" % i])
+    natively(rig, remote=rig.native(lambda recipient: None, greet=silent))
+    rig.log.wait(b"status: local 0/10 remote 3/20")
+    assert not [line for line in lines(rig) if "delivery" in line]
+    rig.remote.greet_all()
+    rig.remote.ordered(3)
+    start = lines(rig).index("status: local 0/10 remote 3/20")
+    rig.remote.release()
+    rig.log.wait(b"status: local 0/10 remote 0/20", count=2)
+    assert rig.stop() == 0
+    got = [re.sub("msg [0-9]+|u[0-9]", "X", line) for line in lines(rig)[start:] if not line.startswith("end msg")]
+    assert got == [
+        "status: local 0/10 remote 3/20",
+        "starting delivery 1: X to remote X@far.example",
+        "status: local 0/10 remote 3/20",
+        "starting delivery 2: X to remote X@far.example",
+        "status: local 0/10 remote 3/20",
+        "starting delivery 3: X to remote X@far.example",
+        "status: local 0/10 remote 3/20",
+        "delivery 1: success: ok/",
+        "status: local 0/10 remote 2/20",
+        "delivery 2: success: ok/",
+        "status: local 0/10 remote 1/20",
+        "delivery 3: success: ok/",
+        "status: local 0/10 remote 0/20",  # sessions kept idle do not count
+        "status: exiting",
+    ]
+
+
+def test_native_what_no_longer_connects_is_seen_too(rig):
+    """After TERM nothing is opened: the log says that none connects any more, though it waits for a local delivery."""
+    rig.inject(b"s@x", [b"u@far.example", b"ann@here.example"])
+    rig.start(
+        local=rig.native(lambda recipient: None),
+        remote=rig.native(lambda recipient: None, greet=silent),
+        resolver=rig.resolver(lambda name: (resolve_wire.FOUND, FOUND)),
+        options=["--native"],
+    )
+    rig.log.wait(b"status: local 1/10 remote 1/20")
+    rig.signal(signal.SIGTERM)
+    rig.log.wait(b"status: local 1/10 remote 0/20 exitasap")
+    rig.local.release()
+    assert rig.wait() == 0
+
+
+def test_native_a_slow_connection_and_a_slow_look_up_are_said(rig):
+    rig.inject(b"s@x", [b"u@far.example", b"v@dead.example"])
+    answer = {b"far.example": (resolve_wire.FOUND, FOUND)}
+    rig.control("smtproutes", b"relayed.example:relay.example\n")
+    rig.inject(b"s@x", [b"w@relayed.example"])
+    remote = rig.native(lambda recipient: None, greet=silent)
+    natively(rig, remote=remote, answer=answer.get)
+    rig.log.wait(b"connecting: mx.far.example: sessions 1, seconds 5")
+    rig.log.wait(b"looking up: dead.example: domains 1, seconds 5", b"looking up: relay.example: domains 1, seconds 5")
+    assert rig.stop() == 0
+
+
+def test_native_verp_recipients_of_one_domain_go_at_once(rig):
+    rig.inject(b"list-@x-@[]", [b"u%d@far.example" % i for i in range(20)])
+    natively(rig, remote=rig.native(lambda recipient: None))
+    rig.remote.ordered(20)
+    rig.log.wait(b"status: local 0/10 remote 20/20")
+    rig.remote.release()
+    assert rig.stop() == 0
+    assert rig.remote.delivers and all(len(some) == 1 for some in rig.remote.delivers)
+
+
+def test_native_a_route_to_an_address_waits_for_no_question(rig):
+    """Three thousand domains whose name servers are silent; the resolver answers nothing at all."""
+    rig.control("smtproutes", b"far.example:[127.0.0.1]:2525\n")
+    for part in range(3):
+        rig.inject(b"s@x", [b"u@dead%d.example" % i for i in range(1000 * part, 1000 * part + 1000)])
+    natively(rig, answer=lambda name: None)
+    rig.log.wait_some(b"info msg")
+    number = rig.inject(b"s@x", [b"u@far.example", b"v@[192.0.2.9]"])
+    rig.gone(number)
+    assert rig.stop() == 0
+
+
+def test_native_what_cannot_be_looked_up_here_is_looked_up_again(rig):
+    os.mkdir(f"{rig.home.control}/smtproutes")
+    number = rig.inject(b"s@x", [b"u@far.example"])
+    natively(rig)
+    rig.log.wait(b"warning: unable to look up hosts: is a directory; trying again")
+    os.rmdir(f"{rig.home.control}/smtproutes")
+    rig.gone(number)
+    assert rig.stop() == 0 and not [line for line in lines(rig) if "deferral" in line]
 
 
 def test_native_nonsense_from_a_session_process(rig):

@@ -23,6 +23,7 @@ FRAMES = {
     "CLOSE": wire.pack(wire.CLOSE, 9),
     "CLOSED": wire.pack(wire.CLOSED, 9, strings(b"a.test", b"192.0.2.1")),
     "UNSENT": wire.pack(wire.UNSENT, 9, strings(b"7")),
+    "TRYING": wire.pack(wire.TRYING, 9, strings(b"a.test", b"192.0.2.1")),
 }
 
 

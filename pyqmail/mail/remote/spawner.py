@@ -30,6 +30,7 @@ from pyqmail.protocol.smtp_report import (
 from pyqmail.system.channel import Gone
 from pyqmail.system.loop import Promise, TimedOut
 
+TRYING_SECONDS = 1.0  # until the queue manager is told that another candidate than the first is tried
 FAREWELL_SECONDS = 2.0  # a server counts a connection until it is gone, but we do not wait longer
 FAREWELL_BYTES = 65536  # nor listen to more
 _OUT_OF_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -80,6 +81,27 @@ class Session:
         return self.orders.popleft()
 
 
+class Places:
+    """So many agents may run at once, each with descriptors of its own; first come, first served."""
+
+    def __init__(self, count: int) -> None:
+        self._free, self._waiting = count, collections.deque()
+
+    async def take(self) -> None:
+        if self._free:
+            self._free -= 1
+            return
+        place = Promise()
+        self._waiting.append(place)
+        await place
+
+    def give_back(self) -> None:
+        if self._waiting:
+            self._waiting.popleft().keep()
+        else:
+            self._free += 1
+
+
 class Settings:
     """What control/ says about sessions.  Raises OSError; LookupError without a name to tell."""
 
@@ -100,7 +122,7 @@ class Sessions:
 
     def __init__(self, loop, driver, messages, controls, limit, agent=None, environ=None, orders_fd=0, reports_fd=1):
         self._loop, self._driver, self._messages, self._controls = loop, driver, messages, controls
-        self._limit, self._agent, self._environ = limit, agent, environ
+        self._limit, self._agent, self._environ, self._places = limit, agent, environ, Places(limit)
         os.set_blocking(orders_fd, False)
         self._orders, self._reports = Orders(loop, orders_fd, self._received), Reports(loop, reports_fd)
         self._unpacker = native.Unpacker()
@@ -194,7 +216,7 @@ class Sessions:
             return candidates[0][:2]
         trouble = None
         for host, address, port in candidates:
-            connection = None
+            connection, said = None, None if trouble is None else self._say_trying(session, host, address)
             try:
                 connection, refusal = await self._open(address, port, settings, source)
                 if refusal is None:
@@ -217,6 +239,8 @@ class Sessions:
                 report = NO_RESOURCES if error.errno in _OUT_OF_FILES else NO_CONNECTION
                 trouble = trouble or (native.FAILED, b"connect", error.errno or 0, host, address, report)
             finally:
+                if said is not None:
+                    said.cancel()
                 if connection is not None:
                     connection.close()
         kind, stage, number, host, address, report = trouble
@@ -235,6 +259,10 @@ class Sessions:
 
         habits = self._servers.habits((address, port))
         return await open_connection(self._driver, connect, address, settings.name, habits)
+
+    def _say_trying(self, session, host, address):
+        """Have the queue manager told whom a session waits for, unless it answers soon; returns the Timer."""
+        return self._loop.after(TRYING_SECONDS, lambda: self._put(native.TRYING, session.number, host, address))
 
     async def _carry(self, session, connection):
         """Deliver what is ordered for as long as the connection lasts.
@@ -289,22 +317,29 @@ class Sessions:
         return bool(pending)
 
     async def _deliver_by_agent(self, session, order):
+        """Run the agent for each recipient, all at once: the queue manager counts each as one delivery."""
         path, sender, recipients = order
         session.is_busy = True
-        for delivery, recipient in recipients:
-            fd = None
-            try:
-                check_path(path)
-                check_recipient(recipient)
-                fd = self._messages.open(path)
-                report = await run_agent(self._loop, self._agent, self._environ, sender, recipient, fd)
-            except Refused as reason:
-                report = reason.report
-            finally:
-                if fd is not None:
-                    os.close(fd)
-            self._reports.put(native.result(session.number, delivery, report))
+        tasks = [self._loop.start(self._run_agent(session, path, sender, *one)) for one in recipients]
+        for task in tasks:
+            await task.promise
         session.is_busy = False
+
+    async def _run_agent(self, session, path, sender, delivery, recipient):
+        await self._places.take()
+        fd = None
+        try:
+            check_path(path)
+            check_recipient(recipient)
+            fd = self._messages.open(path)
+            report = await run_agent(self._loop, self._agent, self._environ, sender, recipient, fd)
+        except Refused as reason:
+            report = reason.report
+        finally:
+            if fd is not None:
+                os.close(fd)
+            self._places.give_back()
+        self._reports.put(native.result(session.number, delivery, report))
 
     def _with_host(self, session, recipients):
         """Return those of recipients that have an @; the others are reported."""

@@ -75,6 +75,7 @@ class Channel:
         self.limit = engine.total
         self.heap = DueHeap()
         self.running = 0  # deliveries started and not reported
+        self._greeted = set()  # sessions that have greeted in this turn and are not yet given what was bound to them
         self.waiting = 0  # recipients in memory
         self.most = max(MOST_RECIPIENTS, 4 * self.limit)
         self.is_lost = False
@@ -107,7 +108,16 @@ class Channel:
         self._office.log_status()
         self._office.settle_soon()
 
+    @property
+    def busy(self) -> int:
+        """How many of the limit connect or deliver: what status lines show."""
+        return min(self.limit, self.engine.connecting + len(self._greeted) + self.running)
+
+    def trying(self, session: int, host: bytes) -> None:
+        self.engine.trying(session, host, self._office.clock())
+
     def ready(self, session: int, address: bytes) -> None:
+        self._greeted.add(session)
         self.engine.ready(session, address, self._office.clock())
         self._office.settle_soon()
 
@@ -227,6 +237,9 @@ class Channel:
                 else:
                     self._resolve(order[1], self)
             engine.advance(now)
+        self._greeted.clear()
+        for line in engine.log_lines(now):
+            self._office.log.put(line)
 
     def _start(self, recipient):
         office = self._office
@@ -240,6 +253,7 @@ class Channel:
         office.log_status()
 
     def _deliver(self, session, recipients):
+        self._greeted.discard(session)
         one = recipients[0].owner
         pairs = []
         for recipient in recipients:
@@ -302,8 +316,10 @@ class Channel:
         if not self._touched:
             return
         touched, self._touched = self._touched, {}
-        failed = self._write_bounces(touched)
+        failed, clock = self._write_bounces(touched), time.monotonic()
         for one in touched:
+            if one.has_ended:
+                one.end(clock)
             if one.is_concluded or one.number in failed and one.paragraphs:
                 continue
             if one.young is not None:
@@ -313,8 +329,13 @@ class Channel:
                     self._conclude(one)
             else:
                 self._mark(one)
-                if not one.at_end and one.running <= READ_AHEAD and one not in self._unread:
+                if not one.at_end and one.running <= self._read_ahead and one not in self._unread:
                     self._read_on(one)
+
+    @property
+    def _read_ahead(self):
+        """With how many recipients of a message in memory its next slice is read: all that can run, if there is room."""
+        return max(READ_AHEAD, self.limit) if self.has_room else READ_AHEAD
 
     def _write_bounces(self, touched):
         texts = {one.number: b"".join(one.paragraphs) for one in touched if one.paragraphs and one.young is None}

@@ -18,6 +18,7 @@ from pyqmail.mail.sending.queue_scan import QueueScan
 from pyqmail.mail.sending.rewriting import LOCAL, REMOTE, Rewriting
 from pyqmail.mail.sending.scheduler import Immediate, Sessions
 from pyqmail.mail.sending.sendlog import SendLog
+from pyqmail.mail.sending.status import Status
 from pyqmail.system.driver import EventDriver
 from pyqmail.system.flushing import Flusher
 
@@ -73,7 +74,8 @@ class Manager:
         self._channels, self._deliveries = {}, 0
         self._settling = self._exiting = self._is_final = self._has_ended = self._alarmed = self._has_begun = False
         self._is_overdue = False
-        self._timer = None
+        self._timer = self._status_timer = None
+        self._status = Status()
         self._spawners = ()
         self.completion = self._cleaner = self._todo = self._scan = self._sweep = self._resolving = None
 
@@ -99,6 +101,7 @@ class Manager:
     def use_resolver(self, make) -> None:
         """make(lost) returns the Resolving."""
         self._resolving = make(lambda: self._die(b"alert: oh no! lost pyresolve connection! dying..."))
+        self._channels[REMOTE].engine.plan_of = self._resolving.plan_of
 
     def start(self) -> None:
         self.log_status()
@@ -132,8 +135,19 @@ class Manager:
         local, remote = self._channels[LOCAL], self._channels[REMOTE]
         self.log.put(
             b"status: local %d/%d remote %d/%d%b"
-            % (local.running, local.limit, remote.running, remote.limit, b" exitasap" if self._exiting else b"")
+            % (local.busy, local.limit, remote.busy, remote.limit, b" exitasap" if self._exiting else b"")
         )
+        self._status.shown((local.busy, remote.busy), self.clock())
+
+    def _check_status(self):
+        """See to it that a quiet log shows numbers that have changed."""
+        when = self._status.due((self._channels[LOCAL].busy, self._channels[REMOTE].busy))
+        if when is None or self._has_ended:
+            return
+        if when <= self.clock():
+            self.log_status()
+        elif self._status_timer is None or self._status_timer.when is None:
+            self._status_timer = self.loop.at(when, self._check_status)
 
     def settle_soon(self) -> None:
         """Settle at the end of this turn."""
@@ -160,6 +174,7 @@ class Manager:
                 break
         else:
             more = True
+        self._check_status()
         if self._exiting:
             self._try_to_end()
         else:

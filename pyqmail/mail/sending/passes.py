@@ -6,6 +6,7 @@ passes keep their marks in memory.
 """
 
 import os
+import time
 
 from pyqmail.mail.sending.rewriting import REMOTE, has_verp
 from pyqmail.mail.sending.schedule import LOCAL_CONSTANT, REMOTE_CONSTANT, retry_time
@@ -27,19 +28,20 @@ class Broken(Exception):
 class Pass:
     """number and channel say which file; sender is the stored one; birth in Unix seconds.
 
-    retry is when the next pass is due; is_dying makes every deferral of this one a failure.  running counts the
-    recipients in memory; undone those that are neither delivered nor failed.  young is the message while it has
-    no files.  marks and paragraphs are what is still to be written: offsets, and bounce text.
+    retry is when the next pass is due, never before this one has ended; is_dying makes every deferral of this one a
+    failure.  running counts the recipients in memory; undone those that are neither delivered nor failed.  young is the
+    message while it has no files.  marks and paragraphs are what is still to be written: offsets, and bounce text.
     """
 
     __slots__ = (
         "number channel sender birth is_alone retry is_dying running undone position at_end young marks paragraphs"
-    ).split() + ["is_odd", "is_concluded"]
+    ).split() + ["is_odd", "is_over", "is_concluded", "_began", "_clock"]
 
     def __init__(self, number: int, channel: str, sender: bytes, birth: int, now: int, lifetime: int) -> None:
         self.number, self.channel, self.sender, self.birth = number, channel, sender, birth
         self.is_alone = has_verp(sender)
-        self.retry = retry_time(birth, now, REMOTE_CONSTANT if channel == REMOTE else LOCAL_CONSTANT)
+        self._began, self._clock, self.is_over = now, time.monotonic(), False
+        self.retry = self._retry_time(now)
         self.is_dying = now > birth + lifetime
         self.running = self.undone = self.position = 0
         self.at_end, self.young, self.is_odd, self.is_concluded = False, None, False, False
@@ -48,6 +50,17 @@ class Pass:
     @property
     def has_ended(self) -> bool:
         return self.at_end and not self.running
+
+    def end(self, clock: float) -> None:
+        """It has ended, by time.monotonic(): if its retry time passed meanwhile, that is counted again from here."""
+        if self.is_over:
+            return  # an ALRM may have made it due since
+        self.is_over, now = True, self._began + int(clock - self._clock)
+        if self.retry <= now:
+            self.retry = self._retry_time(now)
+
+    def _retry_time(self, now):
+        return retry_time(self.birth, now, REMOTE_CONSTANT if self.channel == REMOTE else LOCAL_CONSTANT)
 
     def give_up(self) -> None:
         """Read no further; what was not read stays undone."""

@@ -381,6 +381,7 @@ class Todo:
         for message in self.messages.values():
             for one in message.passes:
                 if one.has_ended:
+                    one.end(time.monotonic())
                     one.retry = min(one.retry, now)
 
     # the end of youth

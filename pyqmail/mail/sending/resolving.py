@@ -1,46 +1,79 @@
 """Where to deliver a domain's mail: smtproutes, the resolver process, the check against our own addresses.
 
-Each look-up ends with channel.resolved(domain, candidates) or channel.unroutable(domain, report).
+Each look-up ends with channel.resolved(domain, candidates) or channel.unroutable(domain, report): at once for a route
+to an address and for a literal.  A question is asked once, however many domains wait for its answer.  A look-up that fails
+for want of something here (no descriptor, no memory, an unreadable control file) says nothing about the domain: it is
+made again after 1, 2, 4 ... seconds, and only after some minutes the domain's mail is deferred.
 """
 
+from pyqmail.base.backoff import Backoff
+from pyqmail.base.failure import reason
 from pyqmail.mail.remote.exchangers import SOFT_DNS, Unroutable, plan_for, settle, settle_literal
 from pyqmail.mail.sending.pipe import Pipe
 from pyqmail.protocol import resolve_wire
 
 OWN_SECONDS = 60  # how long the list of our own addresses is used
+MAX_TRIES = 8  # four minutes
 NO_RESOURCES = b"ZSystem resources temporarily unavailable. (#4.3.0)\n"
 NO_CONTROLS = b"ZUnable to read control files. (#4.3.0)\n"
 
 
 class Resolving:
-    """controls is the directory's Controls; own() returns our addresses as texts; lost() once the resolver has gone."""
+    """controls is the directory's Controls; own() returns our addresses as texts; lost() once the resolver has gone.
 
-    def __init__(self, loop, write_fd: int, read_fd: int, controls, own, clock, lost) -> None:
-        self._controls, self._own, self._clock = controls, own, clock
+    log(line) takes a line for the log.
+    """
+
+    def __init__(self, loop, write_fd: int, read_fd: int, controls, own, clock, lost, log) -> None:
+        self._controls, self._own, self._clock, self._loop = controls, own, clock, loop
         self._addresses, self._addresses_until = frozenset(), 0.0
-        self._unpacker, self._number, self._open = resolve_wire.Unpacker(), 0, {}
-        self._lost = lost
+        self._unpacker, self._number = resolve_wire.Unpacker(), 0
+        self._open, self._numbers = {}, {}  # number -> [(domain, channel, plan)]; question -> number
+        self._failed, self._backoff = [], Backoff(1.0, 60.0)  # what is looked up again
+        self._lost, self._log = lost, log
         self._pipe = Pipe(loop, write_fd, read_fd, self._received, lost)
         self._pipe.listen()
 
-    def resolve(self, domain: bytes, channel) -> None:
+    def plan_of(self, domain: bytes) -> tuple[bool, bytes, bytes]:
+        """Return (is_strange, destination, name) of a domain.
+
+        is_strange is True if strangers' name servers say where its mail goes; destination is the domain or the relay
+        that its route names; name is what is looked up, empty if nothing is.
+        """
         try:
             plan = plan_for(domain, self._controls.get("smtproutes"))
         except OSError:
-            channel.unroutable(domain, NO_CONTROLS)
-            return
-        if plan.question is None:
-            self._tell(domain, channel, lambda: settle_literal(plan, self._own_addresses()))
-            return
-        if b"\0" in plan.name or self._pipe.gone:
-            channel.unroutable(domain, SOFT_DNS)
-            return
-        self._number = self._number % 0xFFFFFFFF + 1
-        self._open[self._number] = domain, channel, plan
-        self._pipe.put(resolve_wire.pack(plan.question, self._number, resolve_wire.strings(plan.name)))
+            return True, domain, domain
+        name = plan.name.lower() if plan.question is not None else b""
+        return bool(name) and not plan.is_routed, b"%b:%d" % (plan.name, plan.port) if plan.is_routed else domain, name
+
+    def resolve(self, domain: bytes, channel) -> None:
+        def find():
+            return plan_for(domain, self._controls.get("smtproutes"))
+
+        self._look_up(domain, channel, NO_CONTROLS, find, lambda plan: self._follow(domain, channel, plan))
 
     def close(self) -> None:
         self._pipe.close()
+
+    def _follow(self, domain, channel, plan):
+        if plan.question is None:
+            self._settle(domain, channel, lambda: settle_literal(plan, self._own_addresses()))
+        elif b"\0" in plan.name or self._pipe.gone:
+            channel.unroutable(domain, SOFT_DNS)
+        else:
+            self._ask(domain, channel, plan)
+
+    def _ask(self, domain, channel, plan):
+        question = plan.question, plan.name.lower()
+        number = self._numbers.get(question)
+        if number is not None:
+            self._open[number].append((domain, channel, plan))
+            return
+        self._number = self._number % 0xFFFFFFFF + 1
+        self._numbers[question] = self._number
+        self._open[self._number] = [(domain, channel, plan)]
+        self._pipe.put(resolve_wire.pack(plan.question, self._number, resolve_wire.strings(plan.name)))
 
     def _received(self, data):
         try:
@@ -50,21 +83,59 @@ class Resolving:
             self._lost()
             return
         for kind, number, body in answers:
-            domain, channel, plan = self._open.pop(number, (None, None, None))
-            if plan is not None:
-                self._tell(domain, channel, lambda: settle(plan, kind, body, self._own_addresses()))
+            for domain, channel, plan in self._open.pop(number, ()):
+                self._numbers.pop((plan.question, plan.name.lower()), None)
+                self._answer(domain, channel, plan, kind, body)
 
-    def _tell(self, domain, channel, find):
+    def _answer(self, domain, channel, plan, kind, body):
+        self._settle(domain, channel, lambda: settle(plan, kind, body, self._own_addresses()))
+
+    def _settle(self, domain, channel, choose):
+        def find():
+            try:
+                return choose(), None
+            except Unroutable as nowhere:
+                return None, nowhere.report
+            except resolve_wire.Malformed:
+                return None, SOFT_DNS
+
+        def tell(found):
+            candidates, report = found
+            if report is None:
+                channel.resolved(domain, candidates)
+            else:
+                channel.unroutable(domain, report)
+
+        self._look_up(domain, channel, NO_RESOURCES, find, tell)
+
+    # what fails here
+
+    def _look_up(self, domain, channel, report, find, use, is_last=False):
+        """Find something and use it; if it cannot be found now, do so later, or let report be the domain's end."""
         try:
-            candidates = find()
-        except Unroutable as nowhere:
-            channel.unroutable(domain, nowhere.report)
-        except resolve_wire.Malformed:
-            channel.unroutable(domain, SOFT_DNS)
-        except OSError:
-            channel.unroutable(domain, NO_RESOURCES)
+            found = find()
+        except OSError as error:
+            if is_last:
+                channel.unroutable(domain, report)
+                return
+            if not self._failed:
+                self._pause(error)
+            self._failed.append((domain, channel, report, find, use))
         else:
-            channel.resolved(domain, candidates)
+            use(found)
+
+    def _pause(self, error):
+        if not self._backoff.tries:
+            self._log(b"warning: unable to look up hosts: %b; trying again" % reason(error).encode())
+        self._loop.after(self._backoff.next_seconds(), self._try_again)
+
+    def _try_again(self):
+        failed, self._failed = self._failed, []
+        is_last = self._backoff.tries >= MAX_TRIES
+        for one in failed:
+            self._look_up(*one, is_last)
+        if not self._failed:
+            self._backoff.reset()
 
     def _own_addresses(self):
         if self._addresses_until <= self._clock():

@@ -6,20 +6,36 @@ lane; a *lane* all parcels that go the same way: those for one domain.  Lanes ta
 Sessions grants sessions against the total and binds a parcel to a session only once that has greeted.  Immediate
 is for channels without sessions, where a delivery is a session of exactly one recipient.
 
+Who does not answer must not hold up who does.  So a *destination* (the domain, or the relay that smtproutes names for
+it) is *proven* for a day after it greeted, and sessions to others are never more than half of the total; among those,
+destinations that were never tried go first, and one alone cannot have the last fifth of that half.  Proven and unproven ones alternate for what both may have.  With questions
+to name servers it is the same: of those that are open no more than MAX_YOUNG_QUESTIONS are younger than a second, which
+bounds how fast we ask, and there are MAX_QUESTIONS in all.  A proven destination is beyond the first bound and has a
+share of the second; what asks no stranger (a route, a literal) is beyond both.  Of all this a bounded number of
+destinations is remembered.
+
     order                              what to do
     (RESOLVE, domain)                  find candidates; then resolved() or unroutable()
     (OPEN, session, domain, candidates)  connect; then ready() or failed(), and closed() in any case
     (DELIVER, session, recipients)     start them; then result() or unsent() for each
     (CLOSE, session)                   say goodbye; closed() follows
     (REPORT, recipients, report)       they end with this report without having been tried on their own
+
+log_lines() gives what has waited for long (slow_waits.py).
 """
 
 import collections
 import itertools
 
+from pyqmail.mail.sending.slow_waits import SlowWaits
+
 RESOLVE, OPEN, DELIVER, CLOSE, REPORT = "resolve", "open", "deliver", "close", "report"
 
-QUESTIONS = 256  # open at once
+MAX_YOUNG_QUESTIONS = 256  # open and younger than YOUNG_SECONDS
+YOUNG_SECONDS = 1.0
+MAX_QUESTIONS = 4096  # open; the last MAX_YOUNG_QUESTIONS of them are for proven destinations
+PROVEN_SECONDS = 86400.0  # after a greeting
+MAX_REMEMBERED = 100_000  # destinations that greeted, and as many that were tried in vain
 KNOWN_SECONDS = 60.0  # how long candidates are used without asking again
 IDLE_SECONDS = 2.0  # a session that has nothing to do is kept so long, if nobody waits for its unit
 PARCEL_RECIPIENTS = 100  # in one transaction; RFC 5321 section 4.5.3.1.8 promises as many
@@ -46,7 +62,12 @@ class Recipient:
 
 
 class Immediate:
-    """Deliveries without sessions.  `used` of `total` run; recipients of one parcel start one by one, lanes in turn."""
+    """Deliveries without sessions.  `used` of `total` run; recipients of one parcel start one by one, lanes in turn.
+
+    Nothing is known here of greetings: as with the original, destinations that do not answer can fill the total.
+    """
+
+    connecting = 0
 
     def __init__(self, total: int) -> None:
         self.total, self.used = total, 0
@@ -96,23 +117,32 @@ class Immediate:
         orders, self._orders = self._orders, []
         return orders
 
+    def log_lines(self, now: float) -> list[bytes]:
+        return []
+
 
 class Lane:
     """What goes to one domain: its parcels, where to (None while unknown), and how many sessions are in which state.
 
-    returned are parcels that came back untouched from a session that had carried mail: only a new session takes them,
-    so that what the server says of them is not what it says of the session.
+    destination and name say whom it depends on, and what is looked up for it; is_strange is True if strangers' name
+    servers are asked.  returned are parcels that came back untouched from a session that had carried mail: only a new
+    session takes them, so that what the server says of them is not what it says of the session.
+
+    Parcels are kept last recipient first, so that cutting one is cheap.
     """
 
     __slots__ = (
-        *("domain", "parcels", "returned", "candidates", "known_until", "is_asked", "is_waiting", "is_listed"),
-        *("idle", "connecting", "working", "limit"),
+        *("domain", "destination", "name", "is_strange", "parcels", "returned", "transactions", "candidates"),
+        *("known_until", "is_asked", "is_listed", "ring", "idle", "connecting", "working", "limit"),
     )
 
-    def __init__(self, domain: bytes) -> None:
-        self.domain, self.parcels, self.returned = domain, collections.deque(), collections.deque()
+    def __init__(self, domain: bytes, is_strange: bool, destination: bytes, name: bytes) -> None:
+        self.domain, self.is_strange, self.destination, self.name = domain, is_strange, destination, name
+        self.parcels, self.returned = collections.deque(), ()
+        self.transactions = 0  # that all those parcels make
         self.candidates, self.known_until = None, 0.0
-        self.is_asked = self.is_waiting = self.is_listed = False
+        self.is_asked = self.is_listed = False
+        self.ring = None  # where it waits for a session
         self.idle = {}  # sessions, an ordered set
         self.connecting = self.working = 0  # working: greeted and not closing
         self.limit = None  # once a session failed while others work: as many as work
@@ -120,48 +150,152 @@ class Lane:
     @property
     def wants(self) -> bool:
         """True if another session would find something to do."""
-        return len(self.parcels) + len(self.returned) > self.connecting and (
+        return self.transactions > self.connecting and (
             self.limit is None or self.connecting + self.working < self.limit
         )
 
+    def add(self, parcel: list) -> None:
+        self.parcels.append(parcel[::-1])
+        self.transactions += _transactions(parcel)
+
+    def give_back(self, recipient) -> None:
+        """Keep a recipient for a new session, together with those of its transaction that came back before it."""
+        last, owner = self.returned[-1] if self.returned else None, recipient.owner
+        if last is None or last[0].owner is not owner:
+            last = []
+            self.returned = self.returned or collections.deque()
+            self.returned.append(last)
+        self.transactions -= _transactions(last)
+        last.insert(0, recipient)
+        self.transactions += _transactions(last)
+
+    def take(self, parcels, most: int) -> list:
+        """Take one transaction off parcels, of at most so many recipients; what is left of its parcel goes to the end."""
+        parcel = parcels.popleft()
+        self.transactions -= _transactions(parcel)
+        most = 1 if parcel[0].owner.is_alone else most
+        taken = parcel[-most:]
+        del parcel[-most:]
+        if parcel:
+            parcels.append(parcel)
+            self.transactions += _transactions(parcel)
+        taken.reverse()
+        return taken
+
+    def take_all(self):
+        """Take all parcels; yields them."""
+        self.transactions = 0
+        for parcels in (self.returned, self.parcels):
+            while parcels:
+                yield parcels.popleft()[::-1]
+
 
 class Session:
-    __slots__ = ("number", "lane", "state", "address", "flying", "messages", "units", "has_result")
+    __slots__ = ("number", "lane", "state", "address", "flying", "messages", "units", "is_trial", "has_result")
 
-    def __init__(self, number: int, lane: Lane) -> None:
+    def __init__(self, number: int, lane: Lane, is_trial: bool) -> None:
         self.number, self.lane, self.state, self.address = number, lane, CONNECTING, b""
         self.flying = set()  # recipients in delivery
-        self.messages, self.units, self.has_result = 0, 1, False
+        self.messages, self.units, self.is_trial, self.has_result = 0, 1, is_trial, False
+
+
+class Remembered:
+    """Keys with a time each, the oldest first, of which the oldest go when there are more than MAX_REMEMBERED."""
+
+    def __init__(self) -> None:
+        self._times = collections.OrderedDict()
+
+    def note(self, key: bytes, now: float) -> None:
+        self._times[key] = now
+        self._times.move_to_end(key)
+        if len(self._times) > MAX_REMEMBERED:
+            self._times.popitem(last=False)
+
+    def forget(self, key: bytes) -> None:
+        self._times.pop(key, None)
+
+    def time(self, key: bytes) -> float | None:
+        return self._times.get(key)
+
+    def __len__(self) -> int:
+        return len(self._times)
+
+
+class Questions:
+    """The questions that are open, oldest first, and which of those that wait may be asked now."""
+
+    def __init__(self) -> None:
+        self._young, self._old = collections.OrderedDict(), set()  # domain -> when asked
+        self._proven, self._others = collections.deque(), collections.deque()  # lanes that wait
+
+    def wait(self, lane: Lane, is_proven: bool) -> None:
+        (self._proven if is_proven else self._others).append(lane)
+
+    def next_lane(self, now: float) -> Lane | None:
+        """Return a lane whose question may be asked now, and count it as asked."""
+        while self._young and next(iter(self._young.values())) + YOUNG_SECONDS <= now:
+            self._old.add(self._young.popitem(last=False)[0])
+        count = len(self._young) + len(self._old)
+        if self._proven and count < MAX_QUESTIONS:
+            lane = self._proven.popleft()
+            self._old.add(lane.domain)
+        elif self._others and count < MAX_QUESTIONS - MAX_YOUNG_QUESTIONS and len(self._young) < MAX_YOUNG_QUESTIONS:
+            lane = self._others.popleft()
+            self._young[lane.domain] = now
+        else:
+            return None
+        return lane
+
+    def answered(self, domain: bytes) -> None:
+        self._young.pop(domain, None)
+        self._old.discard(domain)
+
+    def next_time(self) -> float | None:
+        """Return when next_lane() may have another one though none was answered."""
+        if self._others and self._young:
+            return next(iter(self._young.values())) + YOUNG_SECONDS
+        return None
 
 
 class Sessions:
     """Deliveries through sessions.  Every session holds a unit of the total, and one more for each recipient in flight
-    beyond its first: so neither sessions nor deliveries are ever more than the total.
+    beyond its first: so neither sessions nor deliveries are ever more than the total.  `connecting` sessions have no
+    greeting yet.
 
     A lane whose last session could not be opened has all its parcels reported with what that session met: they
     would meet the same.
+
+    plan_of(domain) returns (is_strange, destination, name) of a Lane; without it each domain is its own destination.
     """
 
     def __init__(self, total: int) -> None:
-        self.total, self.used = total, 0
+        self.total, self.used, self.connecting = total, 0, 0
+        self.plan_of = _plan_of_itself
         self._lanes, self._sessions = {}, {}
-        self._ring = collections.deque()  # lanes that want a session and know where to
-        self._unasked, self._questions = collections.deque(), 0
+        # lanes that want a session and know where to: ordered sets
+        self._proven, self._untried, self._tried, self._more = (collections.OrderedDict() for _ in range(4))
+        self._is_turn_of_unproven = False
+        self._greeted, self._attempted = Remembered(), Remembered()
+        self._trials, self._max_trials = 0, max(1, total // 2)
+        self._max_more = self._max_trials - self._max_trials // 5  # further sessions to one that has not greeted yet
+        self._trials_of = {}  # destination -> how many
+        self._questions = Questions()
         self._idle = {}  # session -> since when, longest first
         self._listed = collections.deque()  # (when to forget it, lane without parcels and sessions)
         self._number, self._closing = 0, 0
+        self._slow_connects = SlowWaits(b"connecting: %b: sessions %d, seconds %d")
+        self._slow_questions = SlowWaits(b"looking up: %b: domains %d, seconds %d")
         self._orders, self._stopped = [], False
 
     def arrived(self, domain: bytes, parcel: list, now: float) -> None:
         """A parcel is due.  It belongs to the engine from now on."""
         lane = self._lanes.get(domain)
         if lane is None:
-            lane = self._lanes[domain] = Lane(domain)
-        lane.parcels.append(parcel)
+            lane = self._lanes[domain] = Lane(domain, *self.plan_of(domain))
+        lane.add(parcel)
         if lane.idle and not self._stopped:
             self._feed(next(reversed(lane.idle)), now)
-        else:
-            self._seek(lane, now)
+        self._seek(lane, now)
 
     def resolved(self, domain: bytes, candidates: list, now: float) -> None:
         """candidates are what OPEN takes, in the order to try; at least one."""
@@ -175,11 +309,17 @@ class Sessions:
         self._report_all(lane, report)
         self._rest(lane, now)
 
+    def trying(self, number: int, host: bytes, now: float) -> None:
+        """A session gave up one candidate and tries another."""
+        if self._sessions[number].state == CONNECTING:
+            self._slow_connects.begin(number, host, now)
+
     def ready(self, number: int, address: bytes, now: float) -> None:
         """A session has greeted."""
         session = self._sessions[number]
         if session.state == CONNECTING:
-            session.lane.connecting -= 1
+            self._connected(session)
+            self._prove(session.lane, now)
             session.lane.working += 1
             session.state, session.address = OPENED, address
             self._feed(session, now)
@@ -187,10 +327,10 @@ class Sessions:
     def failed(self, number: int, report: bytes, now: float) -> None:
         """A session could not be opened."""
         session = self._sessions[number]
-        lane, was = session.lane, session.state
-        if was != CONNECTING:
+        lane = session.lane
+        if session.state != CONNECTING:
             return
-        lane.connecting -= 1
+        self._connected(session)
         session.state = CLOSING
         self._closing += 1
         if lane.connecting or lane.working:
@@ -218,7 +358,7 @@ class Sessions:
         if recipient.returns >= RETURNS:
             self._orders.append((REPORT, [recipient], _died(session)))
         else:
-            _return(session.lane, recipient)
+            session.lane.give_back(recipient)
             self._seek(session.lane, now)
 
     def closed(self, number: int, now: float) -> None:
@@ -228,13 +368,15 @@ class Sessions:
         if session.flying:
             self._orders.append((REPORT, list(session.flying), _died(session)))
         if session.state == CONNECTING:
-            lane.connecting -= 1
+            self._connected(session)
         elif session.state == CLOSING:
             self._closing -= 1
         else:
             lane.working -= 1
             self._wake(session)
         self.used -= session.units
+        if session.is_trial:
+            self._end_trial(lane)
         if not lane.connecting and not lane.working:
             lane.limit = None
         self._seek(lane, now)
@@ -244,30 +386,11 @@ class Sessions:
         """Grant sessions to lanes in turn, ask what must be asked, end what has idled long enough."""
         if self._stopped:
             return
-        ring = self._ring
-        while ring:
-            lane = ring[0]
-            if not lane.wants:
-                self._leave_ring(now)
-            elif lane.candidates is None:  # refused while it waited here; its new mail asks again
-                self._leave_ring(now)
-                self._seek(lane, now)
-            elif self.used < self.total:
-                self._open(lane)
-                ring.rotate(-1)
-            else:
-                break
-        while self._unasked and self._questions < QUESTIONS:
-            self._questions += 1
-            self._orders.append((RESOLVE, self._unasked.popleft().domain))
-        if ring and self._idle:
-            for session in list(itertools.islice(self._idle, max(0, len(ring) - self._closing))):
-                self._close(session)
-        while self._idle:
-            session = next(iter(self._idle))
-            if self._idle[session] + IDLE_SECONDS > now:
-                break
-            self._close(session)
+        while (lane := self._next_lane(now)) is not None and self.used < self.total:
+            self._open(lane, now)
+        while (lane := self._questions.next_lane(now)) is not None:
+            self._ask(lane, now)
+        self._close_idle(now)
         while self._listed and self._listed[0][0] <= now:
             lane = self._listed.popleft()[1]
             lane.is_listed = False
@@ -283,41 +406,149 @@ class Sessions:
 
     def next_time(self) -> float | None:
         """Return when advance() must be called even if nothing happens."""
-        times = [self._listed[0][0]] if self._listed else []
+        if self._stopped:
+            return None
+        times = [part.next_time() for part in (self._questions, self._slow_connects, self._slow_questions)]
+        times += [self._listed[0][0]] if self._listed else []
         for since in self._idle.values():
             times.append(since + IDLE_SECONDS)
             break
-        return min(times, default=None)
+        return min((when for when in times if when is not None), default=None)
 
     def take_orders(self) -> list:
         orders, self._orders = self._orders, []
         return orders
 
+    def log_lines(self, now: float) -> list[bytes]:
+        """Return what the log should have about sessions that connect, and names that are looked up, for long."""
+        return self._slow_connects.lines(now) + self._slow_questions.lines(now)
+
+    # destinations: questions about them, and whether they have greeted
+
+    def _ask(self, lane, now):
+        self._orders.append((RESOLVE, lane.domain))
+        if lane.name:
+            self._slow_questions.begin(lane.domain, lane.name, now)
+
     def _answered(self, domain):
-        self._questions -= 1
         lane = self._lanes[domain]  # an asked lane is never forgotten
         lane.is_asked = False
+        self._questions.answered(domain)
+        self._slow_questions.end(domain)
         return lane
+
+    def _is_proven(self, lane, now):
+        greeted = self._greeted.time(lane.destination)
+        return greeted is not None and now - greeted < PROVEN_SECONDS
+
+    def _prove(self, lane, now):
+        """The lane's destination has greeted: none of its sessions counts as a trial any more."""
+        self._greeted.note(lane.destination, now)
+        self._attempted.forget(lane.destination)
+        self._trials -= self._trials_of.pop(lane.destination, 0)
+        if lane.ring is not None and lane.ring is not self._proven:
+            del lane.ring[lane]
+            self._wait(lane, self._proven)
+
+    def _end_trial(self, lane):
+        """A session to a destination that was unproven has ended."""
+        count = self._trials_of.get(lane.destination)
+        if count is None:
+            return  # it has greeted meanwhile
+        self._trials -= 1
+        self._trials_of[lane.destination] = count - 1
+        if count == 1:
+            del self._trials_of[lane.destination]
+            if lane.ring is self._more:
+                del lane.ring[lane]
+                self._wait(lane, self._tried)
+
+    # lanes that wait for a session
 
     def _seek(self, lane, now):
         """See to it that the lane gets a session if it wants one."""
-        if self._stopped or lane.is_asked or lane.is_waiting or not lane.wants:
+        if self._stopped or lane.is_asked or lane.ring is not None or not lane.wants:
             return
         if lane.candidates is None or lane.known_until <= now:
             lane.is_asked = True
-            self._unasked.append(lane)
+            if lane.is_strange:
+                self._questions.wait(lane, self._is_proven(lane, now))
+            else:
+                self._ask(lane, now)
         else:
-            lane.is_waiting = True
-            self._ring.append(lane)
+            self._wait(lane, self._ring_for(lane, now))
 
-    def _open(self, lane):
+    def _ring_for(self, lane, now):
+        if self._is_proven(lane, now):
+            return self._proven
+        if lane.destination in self._trials_of:
+            return self._more
+        return self._untried if self._attempted.time(lane.destination) is None else self._tried
+
+    def _wait(self, lane, ring):
+        ring[lane] = None
+        lane.ring = ring
+
+    def _leave_ring(self, lane, now):
+        del lane.ring[lane]
+        lane.ring = None
+        self._rest(lane, now)
+
+    def _head(self, ring, now):
+        """Return the lane whose turn it is in a ring, None if none of those in it wants a session."""
+        while ring:
+            lane = next(iter(ring))
+            if lane.wants and lane.candidates is not None:
+                return lane
+            self._leave_ring(lane, now)
+            self._seek(lane, now)  # refused while it waited here; its new mail asks again
+        return None
+
+    def _next_lane(self, now):
+        """Return the lane that gets the next session, None if none may have one."""
+        proven, unproven = self._head(self._proven, now), self._next_unproven(now)
+        return (unproven or proven) if self._is_turn_of_unproven else (proven or unproven)
+
+    def _next_unproven(self, now):
+        first = self._head(self._untried, now) or self._head(self._tried, now)
+        further = self._head(self._more, now)
+        if self._trials >= self._max_trials:
+            return None
+        return first or (further if self._trials < self._max_more else None)
+
+    def _count_waiting(self, now):
+        """Return how many lanes wait for nothing but a unit of the total."""
+        self._next_lane(now)
+        first = min(len(self._untried) + len(self._tried), max(0, self._max_trials - self._trials))
+        further = min(len(self._more), max(0, self._max_more - self._trials))
+        return len(self._proven) + first + further
+
+    def _open(self, lane, now):
         self._number = self._number % 0xFFFFFFFF + 1
         while self._number in self._sessions:
             self._number = self._number % 0xFFFFFFFF + 1
-        self._sessions[self._number] = Session(self._number, lane)
+        is_trial = lane.ring is not self._proven
+        self._sessions[self._number] = Session(self._number, lane, is_trial)
         lane.connecting += 1
+        self.connecting += 1
         self.used += 1
+        self._is_turn_of_unproven = not is_trial
+        if is_trial:
+            self._trials += 1
+            self._trials_of[lane.destination] = self._trials_of.get(lane.destination, 0) + 1
+            self._attempted.note(lane.destination, now)
+        del lane.ring[lane]
+        self._wait(lane, self._more if is_trial else self._proven)
+        self._slow_connects.begin(self._number, lane.candidates[0][0], now)
         self._orders.append((OPEN, self._number, lane.domain, lane.candidates))
+
+    # sessions
+
+    def _connected(self, session):
+        """A session connects no longer, for better or worse."""
+        session.lane.connecting -= 1
+        self.connecting -= 1
+        self._slow_connects.end(session.number)
 
     def _feed(self, session, now):
         """Give an opened session its next parcel, or let it idle or end."""
@@ -326,27 +557,24 @@ class Sessions:
         if self._stopped:
             self._close(session)
             return
-        others_wait = self._others_wait(lane, now)
+        others_wait = self._count_waiting(now) > (lane.ring is not None)
         most = SHARED_SESSION_MESSAGES if others_wait else SESSION_MESSAGES
         parcels = lane.returned if lane.returned and not session.messages else lane.parcels
         if parcels and session.messages < most:
-            self._deliver(session, parcels)
+            self._deliver(session, lane, parcels)
         elif lane.parcels or (lane.returned and not lane.wants) or others_wait or session.messages >= most:
             self._close(session)
             self._seek(lane, now)
-            if self._ring and self._ring[0] is lane:
-                self._ring.rotate(-1)  # it has had its turn
+            if lane.ring is not None:
+                lane.ring.move_to_end(lane)  # it has had its turn
+            self._is_turn_of_unproven = True
         else:
             session.state = IDLE
             lane.idle[session] = None
             self._idle[session] = now
 
-    def _deliver(self, session, parcels):
-        parcel = parcels.popleft()
-        most = 1 if parcel[0].owner.is_alone else min(PARCEL_RECIPIENTS, self.total - self.used + 1)
-        if len(parcel) > most:
-            parcels.append(parcel[most:])
-            parcel = parcel[:most]
+    def _deliver(self, session, lane, parcels):
+        parcel = lane.take(parcels, min(PARCEL_RECIPIENTS, self.total - self.used + 1))
         session.flying.update(parcel)
         session.messages += 1
         self._count(session)
@@ -361,10 +589,22 @@ class Sessions:
         self.used += units - session.units
         session.units = units
 
+    def _close_idle(self, now):
+        """End sessions that have idled long enough, or whose unit another lane waits for."""
+        waiting = self._count_waiting(now) if self._idle else 0
+        if waiting:
+            for session in list(itertools.islice(self._idle, max(0, waiting - self._closing))):
+                self._close(session)
+        while self._idle:
+            session = next(iter(self._idle))
+            if self._idle[session] + IDLE_SECONDS > now:
+                break
+            self._close(session)
+
     def _close(self, session):
         self._wake(session)
         if session.state == CONNECTING:
-            session.lane.connecting -= 1
+            self._connected(session)
         else:
             session.lane.working -= 1
         session.state = CLOSING
@@ -377,26 +617,15 @@ class Sessions:
             del session.lane.idle[session]
             del self._idle[session]
 
-    def _others_wait(self, lane, now):
-        ring = self._ring
-        while ring and not ring[0].wants:
-            self._leave_ring(now)
-        return len(ring) > 1 or bool(ring and ring[0] is not lane)
-
-    def _leave_ring(self, now):
-        lane = self._ring.popleft()
-        lane.is_waiting = False
-        self._rest(lane, now)
+    # the end
 
     def _report_all(self, lane, report):
-        for parcels in (lane.returned, lane.parcels):
-            for parcel in parcels:
-                self._orders.append((REPORT, parcel, report))
-            parcels.clear()
+        for parcel in lane.take_all():
+            self._orders.append((REPORT, parcel, report))
 
     def _is_unused(self, lane):
         has_parcels = lane.parcels or lane.returned
-        return not (has_parcels or lane.connecting or lane.working or lane.is_asked or lane.is_waiting)
+        return not (has_parcels or lane.connecting or lane.working or lane.is_asked or lane.ring is not None)
 
     def _rest(self, lane, now):
         """Forget a lane that has nothing to do any more, once what it knows is old."""
@@ -414,13 +643,15 @@ class Sessions:
             del self._lanes[lane.domain]
 
 
-def _return(lane, recipient):
-    """Keep a recipient for a new session, together with those of its transaction that came back before it."""
-    last, owner = lane.returned[-1] if lane.returned else None, recipient.owner
-    if last is not None and last[0].owner is owner and not owner.is_alone:
-        last.append(recipient)
-    else:
-        lane.returned.append([recipient])
+def _plan_of_itself(domain):
+    return True, domain, domain
+
+
+def _transactions(parcel):
+    """Return how many transactions a parcel makes."""
+    if not parcel:
+        return 0
+    return len(parcel) if parcel[0].owner.is_alone else -(-len(parcel) // PARCEL_RECIPIENTS)
 
 
 def _died(session):

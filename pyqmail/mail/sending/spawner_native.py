@@ -120,6 +120,8 @@ class NativeRemote:
             raise native.Malformed("about a session that is not there")
         if kind == native.RESULT:
             channel.reported(*native.split_result(body))
+        elif kind == native.TRYING:
+            channel.trying(number, _texts(body, 2)[0])
         elif kind == native.READY:
             channel.ready(number, _texts(body, 2)[1])
         elif kind in (native.REFUSED, native.FAILED):

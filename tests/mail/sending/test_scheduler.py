@@ -66,7 +66,7 @@ def test_from_arrival_to_the_end_of_a_session():
 
 
 def test_no_more_sessions_than_parcels_or_units():
-    play = Play(3)
+    play = Play(6)
     for _ in range(2):
         play.arrive(b"x", parcel())
     for _ in range(9):
@@ -76,11 +76,15 @@ def test_no_more_sessions_than_parcels_or_units():
     play.resolved(b"y", WHERE)
     opened = [order[2] for order in play.orders()]
     assert sorted(opened) == [b"x", b"y", b"y"] or sorted(opened) == [b"x", b"x", b"y"]
-    assert play.engine.used == 3 and play.orders() == []
+    assert play.engine.used == 3 and play.orders() == []  # half of the total: nobody has greeted yet
+    play.ready(1, b"a")
+    play.ready(2, b"a")
+    assert [order[0] for order in play.orders()] == [DELIVER, DELIVER, OPEN, OPEN, OPEN]
+    assert play.engine.used == 6 and play.orders() == []
 
 
 def test_a_refused_lane_is_deferred_whole_and_asked_again():
-    play = Play(5)
+    play = Play(6)
     parcels = [parcel() for _ in range(3)]
     for one in parcels:
         play.arrive(b"x", one)
@@ -115,7 +119,7 @@ def test_new_mail_for_a_lane_that_was_refused_while_it_waited_for_a_unit_asks_ag
 
 
 def test_a_refused_session_costs_nothing_while_another_works():
-    play = Play(5)
+    play = Play(6)
     parcels = [parcel() for _ in range(3)]
     for one in parcels:
         play.arrive(b"x", one)
@@ -333,9 +337,9 @@ def test_stop_lets_what_flies_land():
 
 def test_questions_are_limited():
     play = Play(5)
-    for i in range(scheduler.QUESTIONS + 10):
+    for i in range(scheduler.MAX_YOUNG_QUESTIONS + 10):
         play.arrive(b"d%d" % i, parcel())
-    assert len(play.orders()) == scheduler.QUESTIONS
+    assert len(play.orders()) == scheduler.MAX_YOUNG_QUESTIONS
     play.unroutable(b"d0", b"Z\n")
     assert [order[0] for order in play.orders()].count(RESOLVE) == 1
 
@@ -384,6 +388,7 @@ def test_random_runs_lose_nothing_and_keep_the_total(seed):
             else:
                 ended.update(order[1])
         assert 0 <= engine.used <= total
+        assert 0 <= engine._trials <= max(1, total // 2) and 0 <= engine.connecting <= engine.used
         assert sum(map(len, flying.values())) <= total
 
     def event():
@@ -418,7 +423,9 @@ def test_random_runs_lose_nothing_and_keep_the_total(seed):
             play.now += 3
 
     for _ in range(200):
-        some = parcel(chance.choice([1, 1, 1, 3, 30]))
+        owner = Owner()
+        owner.is_alone = chance.random() < 0.3
+        some = parcel(chance.choice([1, 1, 1, 3, 30]), owner)
         wanted.update(some)
         play.arrive(b"d%d" % chance.randrange(8), some)
         obey()
@@ -434,4 +441,5 @@ def test_random_runs_lose_nothing_and_keep_the_total(seed):
             play.now += 100
             obey()
     assert ended == wanted
+    assert engine._trials == engine.connecting == engine._closing == 0
     assert engine.used == 0 and not engine._sessions and not engine._lanes and engine.next_time() is None

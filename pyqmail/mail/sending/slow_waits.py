@@ -1,0 +1,64 @@
+"""What has been waited for too long, by the name of whom it is waited for: lines for the log.  Pure: the time is given.
+
+Nothing is counted wrongly here that was slow and has ended: such a thing was on a line of its own while it lasted.
+"""
+
+import collections
+import math
+
+from pyqmail.mail.sending.sendlog import safe
+
+SLOW_SECONDS = 5.0
+AGAIN_SECONDS = 60.0  # between two lines about one name
+MAX_LINES = 100  # at once; the others follow a second later
+
+
+class SlowWaits:
+    """form makes a line of a name, how many wait for it now, and for how many seconds the first of them does."""
+
+    def __init__(self, form: bytes) -> None:
+        self._form = form
+        self._waits = collections.OrderedDict()  # key -> (since when, name), longest first
+        self._counts = {}  # name -> how many of those
+        self._said, self._next_look = {}, 0.0  # name -> when; only those of the last AGAIN_SECONDS
+
+    def begin(self, key, name: bytes, now: float) -> None:
+        """Something is waited for; one that was waited for already is now waited for anew."""
+        self.end(key)
+        self._waits[key] = now, name
+        self._counts[name] = self._counts.get(name, 0) + 1
+        self._next_look = min(self._next_look, now + SLOW_SECONDS)
+
+    def end(self, key) -> None:
+        _, name = self._waits.pop(key, (0.0, None))
+        if name is not None:
+            self._counts[name] -= 1
+            if not self._counts[name]:
+                del self._counts[name]
+
+    def next_time(self) -> float | None:
+        """Return when lines() may have something to say."""
+        if not self._waits:
+            return None
+        return max(self._next_look, next(iter(self._waits.values()))[0] + SLOW_SECONDS)
+
+    def lines(self, now: float) -> list[bytes]:
+        """Return a line for each name that is waited for too long and was not in a line for a minute."""
+        if now < self._next_look or not self._waits:
+            return []
+        slow, self._next_look = self._find_slow(now)
+        self._said = {name: when for name, when in self._said.items() if now - when < AGAIN_SECONDS}
+        wanted = [name for name in slow if name not in self._said]
+        self._said.update((name, now) for name in wanted[:MAX_LINES])
+        again = min((self._said.get(name, now) + AGAIN_SECONDS for name in slow), default=math.inf)
+        self._next_look = now + 1 if len(wanted) > MAX_LINES else max(now + 1, min(self._next_look, again))
+        return [self._form % (safe(name), self._counts[name], int(now - slow[name])) for name in wanted[:MAX_LINES]]
+
+    def _find_slow(self, now):
+        """Return {name: since when} of what is slow, and when the next one will be."""
+        slow = {}
+        for since, name in self._waits.values():
+            if now - since < SLOW_SECONDS:
+                return slow, since + SLOW_SECONDS
+            slow.setdefault(name, since)
+        return slow, math.inf
