@@ -31,11 +31,14 @@ def pytest_configure(config):
 
 @pytest.fixture
 def run():
-    """run(name, *arguments, input=b"", env={}, cwd=None) -> Result(code, out, err) of one of our programs."""
+    """run(name, *arguments, input=b"", env={}, cwd=None) -> Result(code, out, err) of one of our programs.
 
-    def run_program(name, *arguments, input=b"", env=None, cwd=None, timeout=60):
+    prefix: words before the command.
+    """
+
+    def run_program(name, *arguments, input=b"", env=None, cwd=None, timeout=60, prefix=()):
         done = subprocess.run(
-            [sys.executable, f"{ROOT}/bin/{name}", *arguments],
+            [*prefix, sys.executable, f"{ROOT}/bin/{name}", *arguments],
             input=input,
             capture_output=True,
             env={"PATH": f"{ROOT}/bin:{os.environ['PATH']}", "PYTHONPATH": ROOT, **(env or {})},
@@ -305,6 +308,79 @@ def start_pyqueued(home):
         process.stderr.close()
 
 
+class OwnNetwork:
+    """A network namespace in which 198.18.0.0/15 is local, without being an interface's: hosts to send mail to, port 25 and all.
+
+    prefix: words before a command, which then runs there.  listen() and connect() give sockets of ours that are there.
+    """
+
+    SET_UP = 'ip link set lo up && ip route add local 198.18.0.0/15 dev lo && exec "$@"'
+    HOLDER = """
+import socket
+asked = socket.socket(fileno=0)
+asked.send(b"ready")
+while words := asked.recv(1000).decode().split():
+    where = words[1], int(words[2])
+    try:
+        if words[0] == "connect":
+            sock = socket.create_connection(where)
+        elif words[0] == "listen":
+            sock = socket.create_server(where, backlog=1000)
+        else:
+            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            sock.bind(where)
+    except OSError as error:
+        asked.send(str(error).encode())
+    else:
+        socket.send_fds(asked, [b"ok"], [sock.fileno()])
+        sock.close()
+"""
+
+    def __init__(self):
+        self._asked, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        words = ["unshare", "-rn", "sh", "-c", self.SET_UP, "sh", sys.executable, "-Ic", self.HOLDER]
+        with theirs:
+            self._holder = subprocess.Popen(words, stdin=theirs, stderr=subprocess.PIPE)
+        self.is_there = self._asked.recv(100) == b"ready"
+        self.prefix = ["nsenter", "--preserve-credentials", "-U", "-n", "-t", str(self._holder.pid)]
+
+    def listen(self, ip, port):
+        return self._socket("listen", ip, port)
+
+    def bind(self, ip, port):
+        """Return a bound UDP socket."""
+        return self._socket("bind", ip, port)
+
+    def connect(self, ip, port):
+        return self._socket("connect", ip, port)
+
+    def close(self):
+        self._asked.close()
+        self._holder.kill()
+        trouble = self._holder.communicate()[1]
+        return trouble.decode(errors="replace").strip()
+
+    def _socket(self, *words):
+        self._asked.send(" ".join(map(str, words)).encode())
+        said, descriptors, _, _ = socket.recv_fds(self._asked, 1000, 1)
+        if said != b"ok":
+            raise OSError(said.decode())
+        return socket.socket(fileno=descriptors[0])
+
+
+@pytest.fixture
+def own_network():
+    """An OwnNetwork; without the right to make namespaces, or without iproute2, the test is left out."""
+    for program in ("unshare", "nsenter", "ip"):
+        if shutil.which(program) is None:
+            pytest.skip(f"a network namespace needs the program {program}")
+    network = OwnNetwork()
+    if not network.is_there:
+        pytest.skip(f"no network namespace: {network.close()}")
+    yield network
+    network.close()
+
+
 class NameServer:
     """A DNS server on loopback, UDP and TCP.  zone: (name, type number) -> list of record data, or a trouble.
 
@@ -315,11 +391,11 @@ class NameServer:
 
     A, CNAME, PTR, MX, TXT, AAAA = 1, 5, 12, 15, 16, 28
 
-    def __init__(self, address="127.0.0.1", port=0):
+    def __init__(self, address="127.0.0.1", port=0, sockets=None):
         import threading
 
         self.zone, self.asked, self.ttl, self.is_forged = {}, collections.Counter(), 300, False
-        self._tcp, self._udp = self._open(address, port)
+        self._tcp, self._udp = sockets or self._open(address, port)
         self.port = self._tcp.getsockname()[1]
         self._end, self._stop = os.pipe()
         self._thread = threading.Thread(target=self._serve)
@@ -435,14 +511,14 @@ class SmtpPeer:
     accepted before, seen.recipients those of the transaction; b"" hangs up, and so does 421 once it is said.
     """
 
-    def __init__(self):
+    def __init__(self, listener=None):
         import socket
         import threading
 
         self.scripts, self.mails, self.mismatches, self.has_pipelining = [], [], [], True
         self.decide = lambda seen, line: None
         self.sessions, self.farewells = 0, 0
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=1000)
+        self._listener = listener or socket.create_server(("127.0.0.1", 0), backlog=1000)
         self.port = self._listener.getsockname()[1]
         self._threads, self._sockets = [], []
         self._accepting = threading.Thread(target=self._accept)
@@ -545,6 +621,23 @@ class SmtpPeer:
             if answer(line, b"250 ok %d\r\n" % (len(self.mails) + 1), lambda mail=mail: self.mails.append(mail)):
                 seen.messages += 1
             seen.recipients, commands = 0, []
+
+
+@pytest.fixture
+def own_servers(own_network):
+    """own_servers(*ips) -> (NameServer, SmtpPeer at port 25 of each ip) in own_network, where 127.0.0.1 answers port 53."""
+    started = []
+
+    def start(*ips):
+        started.append(
+            NameServer(sockets=(own_network.listen("127.0.0.1", 53), own_network.bind("127.0.0.1", 53)))
+        )
+        started.extend(SmtpPeer(own_network.listen(ip, 25)) for ip in ips)
+        return started[:]
+
+    yield start
+    for server in started:
+        server.close()
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import resource
 import shutil
 import signal
 import socket
+import subprocess
 import time
 
 import pytest
@@ -267,6 +268,32 @@ def test_one_recipient_at_a_time_and_few_at_each_connection(running, smtp_peer):
     assert running.log.text.count(b": success: ") == 100 and b"deferral" not in running.log.text
     assert len(smtp_peer.mails) == 100
     running.empty()
+
+
+def test_mail_finds_its_way_by_dns_but_not_to_ourselves(home, make_system, own_network, own_servers, tmp_path):
+    names, far, loopback = own_servers("198.18.0.1", "127.0.0.2")
+    names.zone |= {
+        (b"remote.example", names.MX): [b"\0\1" + names.name(b"mx.example")],
+        (b"mx.example", names.A): [socket.inet_aton("198.18.0.1")],
+        (b"loop.example", names.MX): [b"\0\1" + names.name(b"loop.example")],
+        (b"loop.example", names.A): [socket.inet_aton("127.0.0.2")],
+    }
+    system = make_system(home, environ={"PYQMAIL_DNS": "127.0.0.1"}, prefix=own_network.prefix)
+    system.furnish()
+    system.start_queue()
+    system.start_sender()
+    (tmp_path / "message").write_bytes(b"Subject: x\n\nhello\n")
+    recipients = [b"bob@remote.example", b"bob@loop.example", b"bob@[127.0.0.3]"]
+    (tmp_path / "envelope").write_bytes(b"Fann@remote.example\0%b\0" % b"".join(b"T%b\0" % one for one in recipients))
+    with open(tmp_path / "message", "rb") as message, open(tmp_path / "envelope", "rb") as envelope:
+        queued = system.run("pyqueue", stdin=message, stdout=envelope, stderr=subprocess.PIPE, capture_output=False)
+        assert queued.returncode == 0
+    system.log.find(rb"success: 198.18.0.1_accepted_message./", 2)
+    system.empty()
+    ((_, mail), (commands, notice)) = far.mails
+    assert mail.endswith(b"\r\nhello\r\n") and commands.startswith(b"MAIL FROM:<>\r\nRCPT TO:<ann@remote.example>\r\n")
+    assert notice.count(b"Although I'm listed as a best-preference MX") == 2 and b"bob@remote.example>:" not in notice
+    assert loopback.sessions == 0
 
 
 def test_a_server_that_is_not_there_defers(running):

@@ -24,13 +24,14 @@ NO_CONNECTION = b"ZSorry, I wasn't able to establish an SMTP connection. (#4.4.1
 def remote(run, home):
     """remote(*words, message=b"x\\n", routes=None, env={}, **controls) -> the report; asserts exit 0 and silence."""
 
-    def deliver(*words, message=b"x\n", routes=None, env=None, **controls):
+    def deliver(*words, message=b"x\n", routes=None, env=None, prefix=(), **controls):
         for name, value in {"helohost": b"h.example", "smtproutes": routes, **controls}.items():
             if value is not None:
                 with open(f"{home.control}/{name}", "wb") as file:
                     file.write(value + b"\n")
         words = [os.fsdecode(word) for word in words]
-        code, out, err = run("pyremote", *words, input=message, env={"PYQMAIL_HOME": home.path, **(env or {})})
+        environ = {"PYQMAIL_HOME": home.path, **(env or {})}
+        code, out, err = run("pyremote", *words, input=message, env=environ, prefix=prefix)
         assert (code, err) == (0, b"")
         return out
 
@@ -153,6 +154,66 @@ def test_hosts_come_from_dns(remote, name_server):
     }
     for host, report in wanted.items():
         assert remote(host, b"s@x", b"a@" + host, env=env) == report
+
+
+BEST_IS_ME = (
+    b"DSorry. Although I'm listed as a best-preference MX or A for that host,\n"
+    b"it isn't in my control/locals file, so I don't treat it as local. (#5.4.6)\n\0"
+)
+
+
+def records(server, zone):
+    """Put {domain: address, or {preference: address}} into a name server's zone."""
+    for domain, hosts in zone.items():
+        exchangers = hosts if isinstance(hosts, dict) else {}
+        for preference, address in exchangers.items():
+            name = b"mx%d." % preference + domain
+            server.zone.setdefault((domain, 15), []).append(preference.to_bytes(2, "big") + server.name(name))
+            records(server, {name: address})
+        if not exchangers:
+            family = socket.AF_INET6 if ":" in hosts else socket.AF_INET
+            server.zone[domain, 28 if ":" in hosts else 1] = [socket.inet_pton(family, hosts)]
+
+
+def test_exchangers_that_are_preferred_to_ourselves_get_the_mail(remote, own_network, own_servers):
+    names, first, last = own_servers("198.18.0.1", "198.18.0.3")
+    zone = {
+        b"both.test": {10: "198.18.0.1", 20: "127.0.0.2", 30: "198.18.0.3"},
+        b"down.test": {10: "198.18.0.9", 20: "127.0.0.2", 30: "198.18.0.3"},
+        b"last.test": {10: "198.18.0.9", 20: "198.18.0.3"},
+        b"host.test": "198.18.0.1",
+    }
+    records(names, zone)
+
+    def deliver(host):
+        return remote(host, b"s@x", b"a@d", prefix=own_network.prefix, env={"PYQMAIL_DNS": "127.0.0.1"})
+
+    said = b" accepted message.\nRemote host said: 250 ok %d\n\0"
+    assert deliver(b"both.test") == b"r\0K198.18.0.1" + said % 1
+    assert deliver(b"down.test") == NO_CONNECTION and not last.mails
+    assert deliver(b"last.test") == b"r\0K198.18.0.3" + said % 1
+    assert deliver(b"host.test") == b"r\0K198.18.0.1" + said % 2
+    assert deliver(b"[198.18.0.1]") == b"r\0K198.18.0.1" + said % 3
+
+
+@pytest.mark.parametrize("address", ["127.0.0.2", "0.0.0.0", "0.0.0.1", "::1", "::ffff:127.0.0.2", "224.0.0.1", "ff02::1"])
+def test_no_mail_goes_to_ourselves_by_dns(remote, own_network, own_servers, address):
+    names, loopback = own_servers("127.0.0.2")
+    records(names, {b"mx.test": {10: address, 20: "198.18.0.1"}, b"host.test": address})
+    literal = b"[IPv6:%b]" if ":" in address else b"[%b]"
+    for host in (b"mx.test", b"host.test", literal % address.encode()):
+        how = {"prefix": own_network.prefix, "env": {"PYQMAIL_DNS": "127.0.0.1"}}
+        assert remote(host, b"s@x", b"a@d", **how) == BEST_IS_ME
+    assert loopback.sessions == 0
+
+
+def test_mail_goes_to_ourselves_by_a_route(remote, own_network, own_servers):
+    names, loopback = own_servers("127.0.0.2")
+    records(names, {b"relay.test": "127.0.0.2"})
+    for relay in (b"relay.test", b"127.0.0.2", b"[127.0.0.2]"):
+        how = {"prefix": own_network.prefix, "env": {"PYQMAIL_DNS": "127.0.0.1"}}
+        assert remote(b"d.test", b"s@x", b"a@d", routes=b"d.test:" + relay, **how)[:3] == b"r\0K"
+    assert len(loopback.mails) == 3
 
 
 def test_a_relay_may_be_a_name(remote, name_server, smtp_peer):

@@ -7,6 +7,8 @@
 Pure: DNS is asked by whoever can wait.  Source: qmail-remote; reference qmail-smtp.md 3.4 and 3.5
 """
 
+import socket
+
 from pyqmail.base.addresses import printable, suffixes
 from pyqmail.base.literals import literal_address
 from pyqmail.base.numbers import count_digits, leading_number
@@ -104,12 +106,12 @@ def settle(plan: Plan, kind: int, body: bytes, own: set[bytes]) -> list[tuple[by
 def choose(plan: Plan, found: list[tuple[int, bytes, bytes]], own: set[bytes]) -> list[tuple[bytes, bytes, int]]:
     """Return [(host, address, port)] of found, [(preference, host, address)], that may be tried.  Raises Unroutable.
 
-    Unless routed, only what is preferred to the best of our own addresses: else mail would come back to us.
+    Unless routed, only what is preferred to the best that leads_to_us(): else mail would come back to us.
     """
     if not found:
         raise Unroutable(NO_EXCHANGER)
     if not plan.is_routed:
-        ours = [preference for preference, _, address in found if _is_own(address, own)]
+        ours = [preference for preference, _, address in found if leads_to_us(address, own)]
         if ours:
             found = [exchanger for exchanger in found if exchanger[0] < min(ours)]
         if not found:
@@ -117,9 +119,37 @@ def choose(plan: Plan, found: list[tuple[int, bytes, bytes]], own: set[bytes]) -
     return [(host, address, plan.port) for _, host, address in found]
 
 
-def _is_own(address, own):
-    """Return whether an address leads to ourselves; one of IPv4 may be written as one of IPv6."""
-    return address.removeprefix(b"::ffff:") in own or address in (b"0.0.0.0", b"::", b"::ffff:0.0.0.0")
+def leads_to_us(address: bytes, own) -> bool:
+    """Return whether mail for an address would come back to us: own are the texts of our interfaces' addresses.
+
+    So are loopback and the unspecified address; what goes to a multicast or broadcast address is for nobody else.
+    An IPv4 address counts in each of its IPv6 forms: mapped, compatible, translated.
+    """
+    if address in own:
+        return True
+    if b":" not in address:
+        return _is_nowhere(address)
+    try:
+        packed = socket.inet_pton(socket.AF_INET6, address.decode())
+    except (OSError, ValueError):
+        return False
+    if packed[0] == 0xFF or socket.inet_ntop(socket.AF_INET6, packed).encode() in own:
+        return True
+    inner = socket.inet_ntoa(packed[12:]).encode()
+    return packed.startswith(_IPV4_INSIDE) and (inner in own or _is_nowhere(inner))
+
+
+# RFC 4291 section 2.5.5, RFC 2765 section 2.1, RFC 6052 section 2.1, RFC 8215
+_IPV4_INSIDE = (
+    *(bytes(12), bytes(10) + b"\xff\xff", bytes(8) + b"\xff\xff\0\0"),
+    *(b"\0\x64\xff\x9b" + bytes(8), b"\0\x64\xff\x9b\0\1"),
+)
+
+
+def _is_nowhere(address):
+    """Return whether an IPv4 address is of no other host: 127/8, 0/8, 224/4, 255.255.255.255."""
+    first = address.partition(b".")[0]
+    return first in (b"0", b"127") or address == b"255.255.255.255" or (first.isdigit() and 224 <= int(first) < 240)
 
 
 def no_host(name: bytes) -> bytes:

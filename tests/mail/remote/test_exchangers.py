@@ -78,7 +78,7 @@ def test_literal_address(text, address):
     assert literal_address(text) == address
 
 
-OWN = {b"127.0.0.1", b"10.0.0.9"}
+OWN = {b"127.0.0.1", b"10.0.0.9", b"2001:db8::9"}
 
 
 def hosts_of(plan, found):
@@ -103,10 +103,52 @@ def test_only_what_is_preferred_to_ourselves():
     assert why(hosts_of, plan, [(5, b"x", b"0.0.0.0"), (5, b"y", b"10.0.0.1")]) == exchangers.BEST_IS_ME
 
 
-@pytest.mark.parametrize("address", [b"::", b"::ffff:127.0.0.1", b"::ffff:10.0.0.9", b"::ffff:0.0.0.0"])
-def test_our_own_addresses_in_another_form(address):
-    assert why(hosts_of, plan_for(b"d.test", {}), [(5, b"x", address)]) == exchangers.BEST_IS_ME
-    assert why(settle_literal, plan_for(b"[IPv6:%b]" % address, {}), OWN) == exchangers.BEST_IS_ME
+OURS = b"""
+127.0.0.1 127.0.0.2 127.1.2.3 127.255.255.255 0.0.0.0 0.1.2.3 10.0.0.9 224.0.0.1 239.255.255.255 255.255.255.255
+:: ::1 ::ffff:127.0.0.1 ::ffff:127.0.0.2 ::ffff:10.0.0.9 ::ffff:0.0.0.0 ::ffff:7f00:5 ::127.0.0.1 ::7f00:1 ::10.0.0.9
+::ffff:0:127.0.0.1 64:ff9b::127.0.0.1 64:ff9b::7f00:1 64:ff9b::10.0.0.9 64:ff9b:1::127.0.0.1 ::ffff:224.0.0.1
+::ffff:255.255.255.255 ff02::1 ff0e::1 2001:db8::9 2001:DB8:0::9 0:0:0:0:0:0:0:1 0::1 ::FFFF:127.0.0.1
+"""
+NOT_OURS = b"""
+126.255.255.255 128.0.0.1 1.0.0.0 10.0.0.1 223.255.255.255 12.7.0.0 198.18.0.1 2001:db8::1 2001:db8::7f00:1
+::ffff:10.0.0.1 64:ff9b::10.0.0.1 64:ff9b::192.0.2.1 64:ff9c::127.0.0.1 fe80::127.0.0.1 f00::1 1::1
+"""
+
+
+def settled(address):
+    """Return how to settle an address: an exchanger's, the domain's own, a literal."""
+    plan = plan_for(b"d.test", {})
+    literal = plan_for(b"[%b%b]" % (b"IPv6:" * (b":" in address), address), {})
+    return (
+        lambda: hosts_of(plan, [(5, b"x", address)]),
+        lambda: hosts_of(plan, [(0, b"d.test", address)]),
+        lambda: settle_literal(literal, OWN),
+    )
+
+
+@pytest.mark.parametrize("address", OURS.split())
+def test_what_leads_to_ourselves(address):
+    for settling in settled(address):
+        assert why(settling) == exchangers.BEST_IS_ME
+    found = [(3, b"y", b"10.0.0.1"), (5, b"x", address), (5, b"z", b"10.0.0.2"), (7, b"w", b"10.0.0.3")]
+    assert hosts_of(plan_for(b"d.test", {}), found) == [(b"y", b"10.0.0.1", 25)]
+
+
+@pytest.mark.parametrize("address", NOT_OURS.split())
+def test_what_does_not_lead_to_ourselves(address):
+    for settling in settled(address):
+        assert len(settling()) == 1
+
+
+@pytest.mark.parametrize("address", OURS.split())
+def test_a_route_may_lead_to_any_address(address):
+    literal = b"[%b]" % address if b":" in address else address
+    plan = plan_for(b"d.test", {b"d.test": literal + b":26"})
+    assert [host[2] for host in settle_literal(plan, OWN)] == [26]
+    plan = plan_for(b"d.test", {b"d.test": b"relay.test:26"})
+    assert settle(plan, wire.FOUND, strings(address), OWN) == [(b"relay.test", address, 26)]
+    plan = plan_for(b"d.test", {b"d.test": b"", b"": b"relay.test"})  # as usual
+    assert why(hosts_of, plan, [(5, b"x", address)]) == exchangers.BEST_IS_ME
 
 
 def test_a_route_may_lead_to_ourselves():
