@@ -384,7 +384,9 @@ PROGRAM = Program(
             "came in.\n\n"
             "In rules the address of a client of a UNIX socket is unix, and its uid stands for what an ident server says: "
             "1000@unix, then unix, then the empty address.  PROTO is UNIX; UNIXLOCALPATH, UNIXLOCALUID, UNIXLOCALGID, "
-            "UNIXLOCALPID, UNIXREMOTEEUID, UNIXREMOTEEGID and UNIXREMOTEPID are set, and no TCP variable is.",
+            "UNIXLOCALPID, UNIXREMOTEEUID, UNIXREMOTEEGID and UNIXREMOTEPID are set, and no TCP variable is.\n\n"
+            "What we serve ourselves, session programs and PROXY headers, takes no descriptors from a client of a UNIX socket: "
+            "the kernel refuses them (Linux 6.16); otherwise a process for each such client stands between it and us.",
         ),
         (
             "proxies",

@@ -5,6 +5,7 @@ import socket
 
 from pyqmail.system.credentials import peer_credentials
 from pyqmail.tcp.connection import TCP, TCP6, UNIX, UNIX_CLIENT, Connection, plain
+from pyqmail.tcp.relaying import refuse_descriptors
 
 _WILDCARDS = ("0.0.0.0", "::")
 
@@ -12,8 +13,8 @@ _WILDCARDS = ("0.0.0.0", "::")
 class Ear:
     """accept() gives the next client.  sock listens and is non-blocking.
 
-    local_ip and local_port are bytes: as in a Connection.  is_made: the socket file was made for this listener, which
-    removes it again.
+    local_ip and local_port are bytes: as in a Connection.  is_guarded: see guard().  is_made: the socket file was made for
+    this listener, which removes it again.
     """
 
     def __init__(self, sock, is_made: bool = False):
@@ -27,6 +28,13 @@ class Ear:
             self.local_ip = b"" if name[0] in _WILDCARDS else plain(name[0]).encode()
             self.local_port = b"%d" % name[1]
         self._made = _file(name) if is_made else None
+        self.is_guarded = False
+
+    def guard(self) -> None:
+        """Take no descriptors from clients from now on; those of a UNIX socket could pass some (tcp/relaying.py)."""
+        if self.family == socket.AF_UNIX:
+            self.is_guarded = True
+            refuse_descriptors(self.sock)
 
     def fileno(self) -> int:
         return self.sock.fileno()

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 
 from pyqmail.base.environment import merged
 from pyqmail.base.failure import reason
@@ -9,6 +10,7 @@ from pyqmail.system.driver import BlockingDriver, BlockingPeer, drive
 from pyqmail.system.processes import become, execute, fork
 from pyqmail.tcp.admission import Drop, admit, hold_greeting
 from pyqmail.tcp.lines import ERRORS, EVERYTHING, drop_line, opening_line, say_now, verdict_line
+from pyqmail.tcp.relaying import fork_owner
 
 
 class Forking:
@@ -45,7 +47,10 @@ class Forking:
         """admission: what the listener has found out already."""
         self._server.flush()
         try:
-            pid = fork(lambda: self._serve(sock, client, admission))
+            if sock.family == socket.AF_UNIX:  # what its client passes to it is closed by the child, whoever ends first
+                pid = fork_owner(sock, lambda: self._serve(sock, client, admission))
+            else:
+                pid = fork(lambda: self._serve(sock, client, admission))
             self._children.add(pid)
             self._server.enter(pid, client)
         except OSError as error:

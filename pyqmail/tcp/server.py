@@ -25,6 +25,7 @@ from pyqmail.system.listener import FINAL, GONE, Troubles
 from pyqmail.system.loop import READ
 from pyqmail.system.processes import reap
 from pyqmail.tcp.lines import Lines, end_line, log_is_full, opening_line, status_line
+from pyqmail.tcp.relaying import relayed, takes_descriptors
 
 _BATCH = 16  # accepts for each wake-up, so that ended children and workers are heard in between
 _PAUSE_SECONDS = 0.1
@@ -77,6 +78,8 @@ class Server(Lines):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGCHLD, signal.SIGTERM))  # for programs, too
         self._check_limit()
         way.begin()
+        if self._proxies is not None:
+            self.guard()  # we read from them ourselves
         for attendant in self.attendants:
             attendant.begin(self)
         self._status()
@@ -93,6 +96,11 @@ class Server(Lines):
             self._retire()
             way.leave()
         self.flush()
+
+    def guard(self) -> None:
+        """Let no client of a UNIX socket pass descriptors to us."""
+        for ear in self.ears:
+            ear.guard()
 
     def change_limit(self, limit: int) -> None:
         """Allow so many connections from now on; those there are stay."""
@@ -187,6 +195,10 @@ class Server(Lines):
                 break
             try:
                 sock, client = accept()
+                if ear.is_guarded and takes_descriptors(sock):
+                    sock = self._relayed(sock)
+                    if sock is None:
+                        continue
             except BlockingIOError:
                 break
             except OSError as error:
@@ -201,6 +213,16 @@ class Server(Lines):
         way.push()
         self.flush()
         self.adjust()
+
+    def _relayed(self, sock):
+        """Return a socket that stands for a client who can pass descriptors; None if no process could be had for it."""
+        self.flush()
+        try:
+            return relayed(self, sock)
+        except OSError as error:
+            self.warn_of_fork(error)
+            sock.close()
+            return None
 
     def _take(self, sock, client):
         if self._tally is not None:

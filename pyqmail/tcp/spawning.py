@@ -10,6 +10,7 @@ from pyqmail.system.driver import BlockingDriver, BlockingPeer, drive
 from pyqmail.system.processes import candidates
 from pyqmail.tcp.admission import Drop, admit
 from pyqmail.tcp.lines import opening_line, verdict_line
+from pyqmail.tcp.relaying import close_unread
 
 LONGEST_BANNER_BYTES = 4096  # an empty send buffer takes that: writing it cannot wait
 _DEFAULTED = (signal.SIGPIPE, signal.SIGCHLD, signal.SIGTERM, signal.SIGXFSZ)
@@ -123,7 +124,7 @@ class Spawning:
         server.enter(pid, client)
         server.say(opening_line(pid, client.ip))
         server.say(verdict_line(pid, admission))
-        sock.close()
+        close_unread(server, sock)
 
     def _start(self, fd, environ):
         """Return the pid of the program on fd; None if the first file that is there could not be started."""
@@ -158,5 +159,5 @@ class Spawning:
         self._server.say(opening_line(client.number, client.ip))
 
     def _over(self, sock, client, exit_code):
-        sock.close()
+        close_unread(self._server, sock)
         self._server.end(client.number, exit_code << 8)

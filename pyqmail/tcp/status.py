@@ -12,9 +12,9 @@ import time
 from pyqmail.base.failure import Temporary, reason
 from pyqmail.system.listener import Troubles, listen_at
 from pyqmail.system.loop import READ
-from pyqmail.system.processes import fork
 from pyqmail.tcp.attendant import Attendant
 from pyqmail.tcp.ears import Ear
+from pyqmail.tcp.relaying import fork_owner
 
 _MOST = 4
 _BACKLOG = 16
@@ -33,6 +33,7 @@ class StatusSocket(Attendant):
         self._children, self._is_watched, self._troubles = set(), False, Troubles()
         try:
             self._ear = Ear(listen_at(path, _BACKLOG, 0o600), is_made=True)
+            self._ear.guard()
         except Temporary as failure:
             raise Temporary(f"{failure.text} {path}", failure.error) from None
 
@@ -76,10 +77,9 @@ class StatusSocket(Attendant):
             return
         self._server.flush()
         try:
-            self._children.add(fork(lambda: self._answer(client)))
+            self._children.add(fork_owner(client, lambda: self._answer(client)))
         except OSError:
-            pass  # the client sees the end
-        client.close()
+            client.close()  # it sees the end
         self._watch()
 
     def _answer(self, client):

@@ -117,6 +117,7 @@ class Ways:
             return f"descriptors for {count * most} connections only, of {limit}" if count * most < limit else ""
 
         server.shortfall = shortfall
+        server.guard()
         gc.freeze()  # what is here now stays shared with the workers
         return Residents(
             server,
