@@ -7,6 +7,7 @@ CR is not a blank, and leading blanks count.
 """
 
 from pyqmail.base.numbers import UINT32, count_digits, leading_number
+from pyqmail.base.printable import printable
 
 LINE, INTEGER, LINES, MAP, CDB = "line", "integer", "lines", "map", "cdb"
 ME = "me"
@@ -66,6 +67,16 @@ def read_integer(data: bytes) -> int | None:
     """Return the number a control file starts with, modulo 2^32; None (absent) if no digit stands there."""
     line = read_line(data)
     return leading_number(line, UINT32) if count_digits(line) else None
+
+
+def odd_integer(data: bytes, value: int | None) -> str | None:
+    """Return what to say of a control file that read_integer() reads as value, None if it is that number and nothing else."""
+    line = read_line(data)
+    digits = line.lstrip(b"0")
+    if value is not None and (digits or b"0") == b"%d" % value:
+        return None
+    shown = printable(line[:64]).replace(" ", "?")
+    return f"{shown} is no number, so the default counts" if value is None else f"{shown} is read as {value}"
 
 
 def read_lines(data: bytes) -> list[bytes]:

@@ -55,11 +55,12 @@ class Value(_Option):
     """A letter (or a long name) with a value: sets `field` to convert(text).
 
     convert takes the text as str (surrogateescape for foreign bytes) and raises ValueError for what it refuses.
+    is_lenient: it makes a number of any text, as the original does; that it is another one than stands there is said.
     """
 
-    def __init__(self, letter, field, metavar, meaning="", convert=str, long=None):
+    def __init__(self, letter, field, metavar, meaning="", convert=str, long=None, is_lenient=False):
         self.letter, self.field, self.metavar, self.meaning = letter, field, metavar, meaning
-        self.convert, self.long = convert, long
+        self.convert, self.long, self.is_lenient = convert, long, is_lenient
 
 
 class Act(_Option):
@@ -88,11 +89,14 @@ class Rest:
 class Call:
     """One run of a program: every option's and operand's value under its field name.
 
-    argv0 is the name it was called by, environ a mutable mapping of bytes to bytes (the process's own).
+    argv0 is the name it was called by, environ a mutable mapping of bytes to bytes (the process's own).  oddities are
+    texts about numbers that were read as others than they say.
     """
 
+    __slots__ = ("oddities", "__dict__")
+
     def __init__(self, argv0, environ, values):
-        self.argv0 = argv0
+        self.argv0, self.oddities = argv0, []
         self.environ = environ
         self.__dict__.update(values)
 
@@ -111,6 +115,7 @@ class Program:
     environment names of the variables it reads or sets (base/environment.py)
     usage_code  exit code of a wrong command line
     quiet_usage True if the original says nothing about a wrong command line
+    tells_oddities  run() says what numbers were read as others; False: work() does
     notes       further sections of the manual: (heading, text), or (heading, [(term, meaning), ...])
     """
 
@@ -129,6 +134,7 @@ class Program:
         section=8,
         usage_code=100,
         quiet_usage=False,
+        tells_oddities=True,
         notes=(),
         see=(),
     ):
@@ -136,7 +142,7 @@ class Program:
         self.options, self.arguments, self.defaults = options, arguments, defaults or {}
         self.exits, self.controls, self.environment = exits or {}, controls, environment
         self.section, self.usage_code, self.quiet_usage = section, usage_code, quiet_usage
-        self.notes, self.see = notes, see
+        self.notes, self.see, self.tells_oddities = notes, see, tells_oddities
         self.usage = usage or self._usage()
 
     def run(self, argv, work):
@@ -151,7 +157,11 @@ class Program:
             os.write(1, help_text(self).encode())
             return 0
         try:
-            return work(self.parse(argv))
+            call = self.parse(argv)
+            if self.tells_oddities and getattr(call, "verbosity", 1):  # 0 is -q
+                for text in call.oddities:
+                    _complain(f"{self.label}: warning: {text}\n")
+            return work(call)
         except Usage as failure:
             if not self.quiet_usage:
                 _complain(f"{failure}\n")
@@ -253,7 +263,11 @@ class Program:
             if isinstance(option, Act):
                 option.act(call) if text is None else option.act(call, text)
             elif isinstance(option, Value):
-                setattr(call, option.field, option.convert(text))
+                value = option.convert(text)
+                setattr(call, option.field, value)
+                if option.is_lenient and not _says(text, value):
+                    name, shown = f"-{option.letter or '-' + option.long}", _number_text(value)
+                    call.oddities.append(f"{name} {_visible(text)} is read as {shown}")
             elif option.field:
                 setattr(call, option.field, option.value)
         except ValueError as problem:
@@ -272,6 +286,22 @@ class Program:
             else:
                 words.append(f"[ {argument.metavar} ]" if argument.optional else argument.metavar)
         return " ".join(words)
+
+
+def _says(text, value):
+    """Return whether a text says the number, or pair of numbers A+B, that was made of it."""
+    return "+".join(word.lstrip("0") or word and "0" for word in text.split("+")) in (
+        _number_text(value),
+        _number_text(value).removesuffix("+0"),
+    )
+
+
+def _number_text(value):
+    return "+".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _visible(text):
+    return "".join(c if "!" <= c <= "~" else "?" for c in text[:64])
 
 
 def _complain(text):

@@ -123,6 +123,7 @@ PROGRAM = Program(
             "SECONDS",
             "the longest dialogue; default 60; 0: the message instead of the greeting, and no dialogue",
             lambda text: _bounded(leading_number(text)),
+            is_lenient=True,
         ),
         Act("r", _ask_list, "refuse the client if BASE has a text for it", "BASE"),
         Act("a", _ask_exemptions, "accept the client if BASE, an anti-list, has an address for it", "BASE"),

@@ -22,6 +22,7 @@ from pyqmail.mail.remote.tcpto import clear
 from pyqmail.mail.spawner import Messages, Spawner, Stock
 from pyqmail.protocol.spawn_stock import NARROW, WIDE
 from pyqmail.system.controls import Controls
+from pyqmail.system.descriptors import log
 from pyqmail.system.driver import EventDriver
 from pyqmail.system.home import Home, find_home
 from pyqmail.system.loop import Loop
@@ -69,7 +70,8 @@ def spawn_deliveries(call) -> int:
         if not agent or find_ours(agent, environ.get(b"PATH")) == "pyremote":
             agent = None
         most = max(1, min(MOST_SESSIONS, (files - FILES_BESIDE) // (FILES_FOR_AGENT if agent else FILES_FOR_SESSION)))
-        controls = Controls(home.control, PROGRAM.controls)
+        complain = lambda text: log(f"{PROGRAM.label}: warning: {text}")  # noqa: E731
+        controls = Controls(home.control, PROGRAM.controls, complain=complain)
         spawner = Sessions(loop, EventDriver(loop), messages, controls, most, agent, environ)
     else:
         dialect = Stock(call.dialect)

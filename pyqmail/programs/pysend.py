@@ -118,7 +118,8 @@ def prepare(call, loop):
         os.chdir(home.path)
     except OSError:
         raise CannotStart("unable to switch to home directory") from None
-    controls = Controls(home.control, PROGRAM.controls)
+    complaints = []
+    controls = Controls(home.control, PROGRAM.controls, complain=complaints.append)
     try:
         settings = Settings(controls)
     except (OSError, LookupError):
@@ -131,6 +132,9 @@ def prepare(call, loop):
     for fd in range(1, MORE + 2 * call.sessions - 2 if call.native else RESOLVE[0]):
         os.set_inheritable(fd, False)  # a program that queues a bounce must not hold a spawner's pipe open
     manager = Manager(loop, home, names, settings, dict(call.environ), LOG)
+    controls.complain = lambda text: manager.log.put(b"warning: %b" % text.encode())
+    for text in complaints:
+        controls.complain(text)
     local, remote = spawners(call, loop, manager.log.flush)
     for spawner in (local, remote):
         if not spawner.greet():

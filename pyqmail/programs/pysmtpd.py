@@ -17,10 +17,13 @@ A line that ends with LF without CR is refused and ends the connection.  Control
 connection; one that cannot be read is a 421 and never its default.
 """
 
+from pyqmail.base.numbers import is_number, leading_number
 from pyqmail.base.options import Program, Rest
+from pyqmail.base.printable import printable
 from pyqmail.mail.incoming.acceptance import CONTROLS
 from pyqmail.mail.incoming.reception import Reception
 from pyqmail.mail.queue.space import share
+from pyqmail.system.descriptors import log
 from pyqmail.system.driver import BlockingDriver, drive
 from pyqmail.system.home import find_home
 
@@ -60,4 +63,8 @@ def serve(call) -> int:
 
 def session(argv, driver, environ) -> Reception:
     """Return the handler of this process's connections: await handler(peer, environ) is the exit code of one."""
+    limit = environ.get(b"DATABYTES")
+    if limit is not None and not is_number(limit):
+        shown = printable(limit[:64]).replace(" ", "?")
+        log(f"{PROGRAM.label}: warning: DATABYTES={shown} is read as {leading_number(limit)}")
     return Reception(driver, find_home(environ))

@@ -21,7 +21,7 @@ from pyqmail.base.options import Argument, Flag, Program, Rest, Value
 from pyqmail.programs.registry import load
 from pyqmail.system.descriptors import log, move, open_standard_descriptors
 from pyqmail.system.processes import go_on
-from pyqmail.tcp.addresses import port_number
+from pyqmail.tcp.addresses import is_another_number, port_number
 from pyqmail.tcp.connecting import WAITS, connect, find_addresses
 from pyqmail.tcp.lines import ERRORS, EVERYTHING, QUIET, unless_quiet
 
@@ -47,6 +47,8 @@ def run(call) -> int:
     if call.host is None or call.port is None:
         raise PROGRAM.wrong()
     port = port_number(call.port)
+    if is_another_number(call.port, port) and call.verbosity >= ERRORS:
+        log(f"{PROGRAM.label}: warning: port {call.port[:64]} is read as {port}")
     if not call.program:
         raise PROGRAM.wrong()
     open_standard_descriptors()  # else the connection could take the place of our descriptor 2
@@ -227,7 +229,7 @@ PROGRAM = Program(
         Flag("4", "family", "IPv4 addresses only", 4),
         Flag("6", "family", "IPv6 addresses before IPv4 ones, which are written ::ffff:1.2.3.4; HOST 0 is ::1", 6),
         Value("i", "local", "IP", "our own address", _address),
-        Value("p", "local_port", "PORT", "our own port", _port),
+        Value("p", "local_port", "PORT", "our own port", _port, is_lenient=True),
         Value("I", "scope", "IFNAME", "the interface of addresses that need one (fe80::1)", _interface),
         Value(
             "T",
@@ -236,9 +238,10 @@ PROGRAM = Program(
             "seconds for each address, and for each in a second pass over those that did not answer; default 2+58; "
             "a single address gets both at once, without +B there is one pass",
             _waits,
+            is_lenient=True,
         ),
         Value("l", "local_host", "NAME", "our own name; otherwise it is looked up"),
-        Value("t", "ident_seconds", "SECONDS", "how long to wait for the ident server; default 26", _seconds),
+        Value("t", "ident_seconds", "SECONDS", "how long to wait for the ident server; default 26", _seconds, is_lenient=True),
     ],
     defaults={
         "verbosity": ERRORS,

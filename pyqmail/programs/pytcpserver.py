@@ -17,7 +17,7 @@ import os
 import signal
 
 from pyqmail.base.failure import Temporary
-from pyqmail.base.numbers import UINT32, count_digits, leading_number, whole_number
+from pyqmail.base.numbers import UINT32, count_digits, is_number, leading_number, whole_number
 from pyqmail.base.options import Act, Argument, Flag, Program, Rest, Value
 from pyqmail.programs.registry import load
 from pyqmail.system.ceilings import SERVER_BYTES, memory_shortages
@@ -25,9 +25,9 @@ from pyqmail.system.descriptors import log, open_standard_descriptors
 from pyqmail.system.listener import first_session_number
 from pyqmail.system.loop import Loop
 from pyqmail.system.processes import find_ours
-from pyqmail.tcp.addresses import port_number
+from pyqmail.tcp.addresses import is_another_number, port_number
 from pyqmail.tcp.adjusting import Adjusting, digits_of, is_file
-from pyqmail.tcp.asked_for import introductions, limit_words, readiness, status_socket, terms_of
+from pyqmail.tcp.asked_for import introductions, limit_words, odd_limits, readiness, status_socket, terms_of
 from pyqmail.tcp.lines import ERRORS, EVERYTHING, QUIET, unless_quiet
 from pyqmail.tcp.opening import BOTH, IP4, IP6, Opening, has_path, has_port, interface_number, shown_port
 from pyqmail.tcp.server import Server
@@ -71,6 +71,7 @@ def serve(call) -> int:
     leave_standard_descriptors()
     attendants.append(Adjusting(call.limit, limit_words(call), terms.limits))
     loop = Loop()
+    call.oddities += odd_limits(call)
     server = Server(
         loop,
         ears,
@@ -81,6 +82,7 @@ def serve(call) -> int:
         proxies=introductions(loop, call.is_proxy),
         drain_seconds=call.drain_seconds,
         attendants=attendants,
+        oddities=call.oddities,
     )
     server.run(Ways(server, terms, call.program, find_module, load, call.workers).choose())
     return 0
@@ -89,7 +91,10 @@ def serve(call) -> int:
 def port_of(call) -> int:
     """Return the port that the word PORT means; it is `-` where nothing listens on one.  Raises Failure."""
     if has_port(call.host):
-        return port_number(call.port)
+        port = port_number(call.port)
+        if is_another_number(call.port, port):
+            call.oddities.append(f"port {call.port[:64]} is read as {port}")
+        return port
     if call.port != "-":
         raise PROGRAM.wrong("tcpserver: nothing listens on a port: write - for it")
     return 0
@@ -165,7 +170,12 @@ def _patience(text):
 
 
 def _seconds(text):
-    return min(_count(text), _LONGEST_SECONDS)
+    try:
+        return whole_number(text, _LONGEST_SECONDS)
+    except ValueError:
+        if is_number(text):
+            return _LONGEST_SECONDS
+        raise
 
 
 def _limit(text):
@@ -181,7 +191,11 @@ def _lenient_limit(text):
 
 
 def _count(text):
-    return whole_number(text, UINT32 - 1)
+    return whole_number(text)
+
+
+def _descriptor(text):
+    return int(text) if is_number(text) and len(text) < 64 else whole_number(text)
 
 
 _EXAMPLE = """\
@@ -209,6 +223,7 @@ PROGRAM = Program(
     name="pytcpserver",
     summary="accept connections and run a program for each",
     original="tcpserver",
+    tells_oddities=False,
     usage="tcpserver [ -1UXpPhHrRoOdDqQv ] [ -c limit ] [ -x rules.cdb ] [ -B banner ] [ -g gid ] [ -u uid ] "
     "[ -b backlog ] [ -l localname ] [ -t timeout ] host port program",
     options=[
@@ -216,13 +231,13 @@ PROGRAM = Program(
         Flag("Q", "verbosity", "say what goes wrong (default)", ERRORS),
         Flag("v", "verbosity", "say everything", EVERYTHING),
         Flag("1", "prints_port", "write the port to descriptor 1 once it is open"),
-        Value("c", "limit", "LIMIT", "most connections at once, or a file that says it; default 40", _lenient_limit),
-        Value("b", "backlog", "BACKLOG", "most connections the kernel holds back; default 20", leading_number),
+        Value("c", "limit", "LIMIT", "most connections at once, or a file that says it; default 40", _lenient_limit, is_lenient=True),
+        Value("b", "backlog", "BACKLOG", "most connections the kernel holds back; default 20", leading_number, is_lenient=True),
         Value("x", "rules", "RULES.CDB", "follow the rules that pytcprules compiled"),
         Flag("X", "absent_rules_allow", "with -x: rules that do not exist allow everybody"),
         Value("B", "banner", "BANNER", "write BANNER to the client before anything else"),
-        Value("g", "gid", "GID", "become group GID", _identity),
-        Value("u", "uid", "UID", "become user UID", _identity),
+        Value("g", "gid", "GID", "become group GID", _identity, is_lenient=True),
+        Value("u", "uid", "UID", "become user UID", _identity, is_lenient=True),
         Act("U", _from_environment, "become user $UID and group $GID"),
         Flag("o", "keeps_options", "leave IP options alone"),
         Flag("O", "keeps_options", "remove IP options: a client cannot choose the way of our answers (default)", False),
@@ -235,7 +250,7 @@ PROGRAM = Program(
         Value("l", "local_host", "NAME", "our own name; otherwise it is looked up"),
         Flag("r", "asks_ident", "ask the client's ident server (default)"),
         Flag("R", "asks_ident", "do not ask it", False),
-        Value("t", "ident_seconds", "SECONDS", "how long to wait for the ident server; default 26", _patience),
+        Value("t", "ident_seconds", "SECONDS", "how long to wait for the ident server; default 26", _patience, is_lenient=True),
         Flag("4", "kinds", "IPv4 only: of names, and for 0 and :0", IP4),
         Flag("6", "kinds", "IPv6 only: of names, and for 0 and :0", IP6),
         Value("I", "interface", "IFNAME", "the interface of link-local addresses", _interface),
@@ -284,11 +299,18 @@ PROGRAM = Program(
             "let each client wait so long for the program, at most a day",
             _seconds,
             "greet-delay",
+            is_lenient=True,
         ),
         Value(
-            None, "drain_seconds", "SECONDS", "at TERM let connections go on so long, at most a day", _seconds, "drain"
+            None,
+            "drain_seconds",
+            "SECONDS",
+            "at TERM let connections go on so long, at most a day",
+            _seconds,
+            "drain",
+            is_lenient=True,
         ),
-        Value(None, "ready_fd", "N", "write a newline to descriptor N once connections are served", _count, "ready-fd"),
+        Value(None, "ready_fd", "N", "write a newline to descriptor N once connections are served", _descriptor, "ready-fd"),
         Value(None, "status_socket", "PATH", "tell pytcptop at PATH who is connected", str, "status-socket"),
     ],
     arguments=[
@@ -335,7 +357,10 @@ PROGRAM = Program(
             [
                 ("0", "all IPv4 addresses; the empty word is the same"),
                 ("::", "all IPv6 addresses"),
-                (":0", "both, with one socket; an IPv4 client is one like any other"),
+                (
+                    ":0",
+                    "both, with one socket; an IPv4 client is one like any other.  Where the kernel has no IPv6: IPv4 alone",
+                ),
                 ("ADDRESS", "192.0.2.1 or 2001:db8::1; one of link-local scope as fe80::1%eth0, or with -I"),
                 ("NAME", "its first IPv4 address; if it has none, its first IPv6 address"),
                 (

@@ -19,11 +19,13 @@ class Controls:
 
     names are those that the program declares: what is not among them, so that neither its manual nor a reload knows
     of it, cannot be read (LookupError: our own bug).
+
+    complain(text) is told of a file that should be a number and is none, or more than that, once for each change of it.
     """
 
-    def __init__(self, directory: str, names=CONTROLS) -> None:
-        self._directory, self._names = directory, frozenset(names)
-        self._known, self._read = {}, None
+    def __init__(self, directory: str, names=CONTROLS, complain=lambda text: None) -> None:
+        self._directory, self._names, self.complain = directory, frozenset(names), complain
+        self._known, self._read, self._said = {}, None, {}
 
     def get(self, name: str):
         self._check(name)
@@ -85,12 +87,21 @@ class Controls:
             value = None
         else:
             try:
-                value = read(read_file(self._path(name)))
+                data = read_file(self._path(name))
+                value = read(data)
+                self._check_number(name, data, value, stamp)
             except FileNotFoundError:
                 stamp = value = None
         if stamp is None or time.time_ns() - max(stamp[0], stamp[1]) > _TICK:
             self._known[name] = (stamp, value)
         return value
+
+    def _check_number(self, name, data, value, stamp):
+        if name in CONTROLS and CONTROLS[name].mode == INTEGER and self._said.get(name) != stamp:
+            self._said[name] = stamp
+            problem = declared.odd_integer(data, value)
+            if problem is not None:
+                self.complain(f"control/{name}: {problem}")
 
     def _stamp(self, name):
         try:

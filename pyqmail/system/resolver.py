@@ -22,7 +22,7 @@ import os
 
 from pyqmail.base.failure import is_lack, reason
 from pyqmail.base.literals import literal_address
-from pyqmail.base.numbers import is_number, leading_number
+from pyqmail.base.numbers import is_number, whole_number
 from pyqmail.base.printable import printable
 
 WAITS = (3, 11, 45)
@@ -489,9 +489,13 @@ def _server(word):
     if not colon or not is_number(port) or literal_address(word) is not None:
         host, port = word, b"53"
     literal = literal_address(host)
+    try:
+        number = whole_number(port, 65535)
+    except ValueError:
+        literal = None
     if literal is None:
         raise Soft(reason(errno.EDESTADDRREQ))
-    return literal.decode(), leading_number(port) % 65536
+    return literal.decode(), number
 
 
 def _now(coroutine):

@@ -19,6 +19,11 @@ def port_number(word: str) -> int:
         raise Temporary(f"unable to figure out port number for {word}") from None
 
 
+def is_another_number(word: str, port: int) -> bool:
+    """Return whether a word is a number, and port, which port_number() makes of it, another one."""
+    return is_number(word) and (word.lstrip("0") or "0") != str(port)
+
+
 def literal(word: str) -> list[str] | None:
     """Return the addresses that a word of digits, dots and brackets means, None for any other word.
 

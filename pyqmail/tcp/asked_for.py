@@ -5,6 +5,8 @@ call is what base/options.py makes of the command line; its fields are those of 
 
 import os
 
+from pyqmail.base.numbers import is_number, leading_number
+from pyqmail.base.printable import printable
 from pyqmail.tcp.adjusting import digits_of
 from pyqmail.tcp.admission import Terms
 from pyqmail.tcp.limits import NAMES, REPLY, VARIABLES, Limits
@@ -43,6 +45,16 @@ def limits_of(call):
     if call.excess_reply is not None:
         settings[REPLY] = os.fsencode(call.excess_reply)
     return Limits(settings) if settings or call.rules is not None else None
+
+
+def odd_limits(call) -> list[str]:
+    """Return a text for each limit in the environment that is no number, and counts as the digits that it starts with."""
+    found = {name: call.environ[name] for name in NAMES if name in call.environ and name not in limit_words(call)}
+    return [
+        f"{name.decode()}={printable(value[:64]).replace(' ', '?')} is read as {leading_number(value)}"
+        for name, value in found.items()
+        if not is_number(value)
+    ]
 
 
 def limit_words(call) -> dict[bytes, str]:

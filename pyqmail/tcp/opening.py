@@ -4,7 +4,7 @@ HOST is one word or several, separated by commas:
 
     0, or nothing       all IPv4 addresses
     ::                  all IPv6 addresses
-    :0                  both, with one socket
+    :0                  both, with one socket; IPv4 alone where the kernel has no IPv6
     192.0.2.1, ::1      that address; fe80::1%eth0 with its interface
     a name              its first address
     a/path              a UNIX socket, which is made there
@@ -26,6 +26,7 @@ BOTH, IP4, IP6 = ("A", "AAAA"), ("A",), ("AAAA",)
 _PASSED_ON = (b"LISTEN_PID", b"LISTEN_FDS", b"LISTEN_FDNAMES")
 _FIRST_PASSED_ON, _MOST_PASSED_ON = 3, 4096
 _LINK_LOCAL = ("fe8", "fe9", "fea", "feb")
+_NO_IP6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPFNOSUPPORT)
 _TRIES = 100  # to find a port that is free on all addresses
 
 
@@ -77,7 +78,7 @@ class Opening:
             try:
                 for (ip, is_dual, scope), word in addresses.items():
                     with _Naming(word or "0", are_several):
-                        ears.append(Ear(listen(ip, number, self.backlog, is_dual, scope)))
+                        ears.append(Ear(self._listen_on(ip, number, is_dual, scope)))
                     number = int(ears[0].local_port)
                 return ears
             except Temporary as failure:
@@ -86,6 +87,14 @@ class Opening:
                 is_taken = failure.error is not None and failure.error.errno == errno.EADDRINUSE
                 if port or not ears or not is_taken or attempt == _TRIES - 1:
                     raise
+
+    def _listen_on(self, ip, port, is_dual, scope):
+        try:
+            return listen(ip, port, self.backlog, is_dual, scope)
+        except Temporary as failure:
+            if not is_dual or failure.error is None or failure.error.errno not in _NO_IP6:
+                raise
+        return listen("0.0.0.0", port, self.backlog)  # both were asked for, and this kernel has only IPv4
 
     def _address(self, word, environ):
         """Return (address, whether it hears IPv4 too, scope).  Raises Temporary."""

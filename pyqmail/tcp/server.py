@@ -41,6 +41,7 @@ class Server(Lines):
                     it calls introduced() or refused().  let_go() is for a forked child
     drain_seconds   None: a TERM ends the listener at once.  Otherwise: how long connections may go on
     attendants      what stays beside the server (tcp/attendant.py)
+    oddities        texts about numbers that were read as others; said after the first status line, which readers wait for
     """
 
     def __init__(
@@ -54,10 +55,11 @@ class Server(Lines):
         proxies=None,
         drain_seconds=None,
         attendants=(),
+        oddities=(),
     ):
         super().__init__(verbosity)
         self.loop, self.ears, self.limit, self.drain_seconds = loop, ears, limit, drain_seconds
-        self.count, self.since, self.attendants = 0, time.time(), attendants
+        self.count, self.since, self.attendants, self._oddities = 0, time.time(), attendants, oddities
         self.clients = {}  # the number it was entered with, not always that of the log lines: Connection
         self.is_ending = False
         self.way = self._failure = None
@@ -83,6 +85,9 @@ class Server(Lines):
         for attendant in self.attendants:
             attendant.begin(self)
         self._status()
+        for text in self._oddities:
+            self.complain(text)
+        self._check_zero()
         self.flush()
         self.adjust()
         for attendant in self.attendants:
@@ -107,6 +112,7 @@ class Server(Lines):
         self.limit = limit
         self._check_limit()
         self._status()
+        self._check_zero()
         self.flush()
         self.adjust()
 
@@ -187,6 +193,10 @@ class Server(Lines):
         text = self.shortfall(self.limit)
         if text:
             self.complain(text)
+
+    def _check_zero(self):
+        if not self.limit:
+            self.complain("a limit of 0: nobody is accepted")
 
     def _accept(self, ear) -> None:
         way, accept = self.way, ear.accept

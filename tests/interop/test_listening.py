@@ -156,6 +156,26 @@ def test_tcp(start, way, host, ip, protocol):
     assert server.stop() == 0
 
 
+@pytest.mark.parametrize("error", ["EAFNOSUPPORT", "EPFNOSUPPORT"])
+def test_both_families_are_ipv4_alone_where_the_kernel_has_no_ipv6(strace_path, tmp_path, error):
+    rules = ["-e", "trace=socket", "-e", f"inject=socket:error={error}:when=1"]
+    for host, is_served in ((":0", True), ("::", False)):
+        process = subprocess.Popen(
+            [strace_path, "-D", "-qq", "-o", tmp_path / "trace", *rules, *OURS, "-1RHl0", host, "0", "echo", "hello"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": ROOT},
+        )
+        port = process.stdout.readline()
+        if is_served:
+            with socket.create_connection(("127.0.0.1", int(port)), timeout=20) as sock:
+                assert sock.makefile("rb").read() == b"hello\n"
+            process.terminate()
+        said = process.communicate(timeout=20)[1]
+        assert said.startswith(b"" if is_served else b"tcpserver: fatal: unable to create socket: ")
+        assert process.returncode == (0 if is_served else 111)
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_unix(start, tmp_path, way):
     server = start(way, "./s", "-", "-vHRl0", environ=INHERITED)

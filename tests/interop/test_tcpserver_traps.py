@@ -236,6 +236,44 @@ def test_08_numbers_are_what_stands_at_the_start(beside, options, first):
     assert same(servers, lambda server: server.text.split(b"\n")[0].decode()) == f"tcpserver: {first}"
 
 
+ODD = [
+    # options, environment, what is said; of what is read as the number that stands there nothing
+    (["-c", "abc"], {}, ["-c abc is read as 0", "a limit of 0: nobody is accepted"]),
+    (["-c", "0"], {}, ["a limit of 0: nobody is accepted"]),
+    (["-c", "12x"], {}, ["-c 12x is read as 12"]),
+    (["-c", "012"], {}, []),
+    (["-b", "-5"], {}, ["-b -5 is read as 0"]),
+    (["-t", "x\x07y"], {}, ["-t x?y is read as 0"]),
+    (["-t", "99999999"], {}, ["-t 99999999 is read as 86400"]),
+    (["-g", "0x"], {}, ["-g 0x is read as 0"]),
+    (["--drain", "9" * 12], {}, ["--drain 999999999999 is read as 86400"]),
+    ([], {"MAXCONNIP": "5k", "MAXLOAD": "800"}, ["MAXCONNIP=5k is read as 5"]),
+    ([], {"MAXCONNRATE": ""}, ["MAXCONNRATE= is read as 0"]),
+    (["--per-address", "7"], {"MAXCONNIP": "x"}, []),
+    (["-q", "-c", "abc"], {}, []),
+]
+
+
+@pytest.mark.parametrize("port", ["0", "65536"])
+@pytest.mark.parametrize("options, environ, said", ODD)
+def test_08_but_what_is_read_as_another_number_is_said(options, environ, said, port):
+    process = subprocess.Popen(
+        [*OURS, "-1RHl0", *options, "127.0.0.1", port, "true"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={"PATH": PATH, "PYTHONPATH": ROOT, **environ},
+    )
+    assert process.stdout.readline().strip().isdigit()
+    lines = [process.stderr.readline() for _ in range(len(said) + (port != "0" and "-q" not in options))]
+    process.terminate()
+    lines += process.stderr.read().splitlines(True)
+    process.communicate(timeout=20)
+    expected = [f"tcpserver: warning: {text}\n".encode() for text in said]
+    if port != "0" and "-q" not in options:
+        expected.append(b"tcpserver: warning: port 65536 is read as 0\n")
+    assert sorted(lines) == sorted(expected)
+
+
 @pytest.mark.parametrize("options", [["-u", "nobody"], ["-g", "qmail"], ["-u", ""], ["-u", "-1"], ["-U"]])
 def test_08_but_a_name_does_not_leave_us_root(options):
     """Different on purpose: the original stays root."""

@@ -176,6 +176,16 @@ def test_lowest_free_slot_and_limits(rig):
     assert rig.stop() == 0
 
 
+def test_a_limit_that_becomes_another_is_said(rig):
+    rig.control("concurrencylocal", b"12x\n")
+    rig.control("concurrencyremote", b"50000\n")
+    rig.start(local=rig.stock(lambda recipient: b"Kok\n", limit=20), remote=rig.stock(lambda recipient: b"Kok\n", limit=120))
+    rig.log.wait(b"warning: control/concurrencylocal: 12x is read as 12")
+    rig.log.wait(b"warning: concurrencyremote: of 50000 its spawner takes only 120 at once")
+    rig.log.wait(b"status: local 0/12 remote 0/120")
+    assert rig.stop() == 0
+
+
 def test_concurrency_zero_holds(rig):
     rig.control("concurrencylocal", b"0\n")
     held = rig.inject(b"s@x", [b"ann@here.example"])

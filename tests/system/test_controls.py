@@ -116,3 +116,36 @@ def test_what_a_program_does_not_declare_it_cannot_read(control):
     for ask, name in ((controls.get, "rcpthosts"), (controls.path, "morercpthosts.cdb"), (controls.get, "locals")):
         with pytest.raises(LookupError):  # the last one for want of me, its default
             ask(name)
+
+
+ODD = [
+    # file, value, what is said
+    (b"12\n", 12, []),
+    (b"0012 \t\n# twelve\n", 12, []),
+    (b"0\n", 0, []),
+    (b"abc\n", 10, ["control/concurrencylocal: abc is no number, so the default counts"]),
+    (b"", 10, ["control/concurrencylocal:  is no number, so the default counts"]),
+    (b"-1\n", 10, ["control/concurrencylocal: -1 is no number, so the default counts"]),
+    (b"12x\n", 12, ["control/concurrencylocal: 12x is read as 12"]),
+    (b"12 from\x07\n", 12, ["control/concurrencylocal: 12?from? is read as 12"]),
+    (b"4294967297\n", 1, ["control/concurrencylocal: 4294967297 is read as 1"]),
+    (b"9" * 5000, int("9" * 64) % (1 << 32), [f"control/concurrencylocal: {'9' * 64} is read as {int('9' * 64) % (1 << 32)}"]),
+]
+
+
+@pytest.mark.parametrize("data, value, said", ODD)
+def test_a_number_that_becomes_another_is_said_once(control, data, value, said):
+    lines = []
+    controls = Controls(str(control.path), complain=lines.append)
+    control("concurrencylocal", data)
+    assert [controls.get("concurrencylocal") for _ in range(3)] == [value] * 3
+    assert lines == said
+    control("concurrencylocal", b"x" + data)
+    controls.get("concurrencylocal")
+    assert len(lines) == len(said) + 1
+
+
+def test_only_numbers_are_looked_at(control):
+    lines = []
+    control("me", b"abc\n")
+    assert Controls(str(control.path), complain=lines.append).get("me") == b"abc" and lines == []

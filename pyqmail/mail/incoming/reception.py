@@ -18,6 +18,7 @@ from pyqmail.mail.queue.space import SpoolSpace
 from pyqmail.protocol.smtp_server import DATA, GO_AHEAD, MAIL, OK, TIMEOUT, Server
 from pyqmail.system.channel import Gone
 from pyqmail.system.controls import Controls
+from pyqmail.system.descriptors import log
 from pyqmail.system.home import Home
 from pyqmail.system.loop import TimedOut
 
@@ -84,7 +85,8 @@ class Reception:
         os.chdir(self._home.path)
         home = self._home = Home(os.getcwd())
         self._queueing = self._queueing or Queueing(self._driver, home)
-        self._controls = Controls(home.control, CONTROLS)
+        complain = lambda text: log(f"qmail-smtpd: warning: {text}")  # noqa: E731
+        self._controls = Controls(home.control, CONTROLS, complain=complain)
 
 
 def own_addresses() -> set[bytes]:

@@ -86,7 +86,10 @@ class Manager:
         self._spawners = local, remote
         remote_engine = Sessions if with_sessions else Immediate
         for name, spawner, engine in ((LOCAL, local, Immediate), (REMOTE, remote, remote_engine)):
-            limit = min(self._settings.limits[name], spawner.limit)
+            wanted = self._settings.limits[name]
+            limit = min(wanted, spawner.limit)
+            if limit < wanted:
+                self.log.put(b"warning: concurrency%b: of %d its spawner takes only %d at once" % (name.encode(), wanted, limit))
             channel = Channel(self, name, engine(limit), spawner, self._resolve)
             self._channels[name] = channel
             spawner.start(channel, lambda channel=channel: self._spawner_lost(channel))
