@@ -15,6 +15,7 @@ import time
 import pytest
 
 from pyqmail.mail.queue.files import pull_trigger
+from pyqmail.mail.queue.files import pull_trigger
 from pyqmail.protocol import native, resolve_wire
 from pyqmail.protocol.queue_wire import ANSWER, INLINE, Unpacker, answer_body, pack, split_inline
 
@@ -28,6 +29,8 @@ class Queue:
         import socket
 
         self.taken, self._exit_code = [], exit_code
+        self.gate = threading.Event()  # while it is clear, nothing is answered
+        self.gate.set()
         self._news = threading.Condition()
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._sock.bind(home.queue_socket)
@@ -50,6 +53,7 @@ class Queue:
                 with self._news:
                     self.taken.append(split_inline(body))
                     self._news.notify_all()
+                self.gate.wait(60)
                 peer.sendall(pack(ANSWER, number, answer_body(self._exit_code, 4711 if not self._exit_code else 0)))
 
     def wait(self, count):
@@ -850,6 +854,170 @@ def _wait_for(true):
     while not true():
         assert time.monotonic() < until
         time.sleep(0.01)  # for the file system, which cannot be waited on
+
+
+# removed by hand, and the number given to another
+
+
+def remove_by_hand(rig, number):
+    names = rig.names
+    os.link(names.mess(number), f"{rig.home.path}/{number}")  # so that no file of the test gets its inode
+    for path in (names.mess, names.info, names.local, names.remote, names.bounce, names.todo, names.intd):
+        try:
+            os.unlink(path(number))
+        except FileNotFoundError:
+            pass
+
+
+def arrive_as(rig, number, recipients, content=b"another\n", trigger=True):
+    """A new message whose inode has that number again."""
+    with open(rig.names.mess(number), "wb") as file:
+        file.write(content)
+    with open(rig.names.intd(number), "wb") as file:
+        file.write(b"u1\0p1\0Fother@x\0" + b"".join(b"T" + recipient + b"\0" for recipient in recipients))
+    os.link(rig.names.intd(number), rig.names.todo(number))
+    if trigger:
+        pull_trigger(rig.names)
+
+
+def settled(rig, number):
+    """Wait until a message has its files and nothing else."""
+    _wait_for(lambda: rig.names.state(number) == "S5" and not os.path.exists(rig.names.intd(number)))
+
+
+def test_a_ghost_is_not_delivered_beside_who_has_its_number_now(rig):
+    number = rig.inject(b"s@x", [b"old@far.example", b"old@here.example"])
+    rig.start(local=rig.stock(lambda recipient: b"Zno\n"), remote=rig.stock(lambda recipient: b"Zno\n"))
+    settled(rig, number)
+    remove_by_hand(rig, number)
+    arrive_as(rig, number, [b"new@far.example", b"new@here.example"])
+    rig.log.wait_some(b"<other@x>")
+    rig.remote.ordered(2), rig.local.ordered(2)
+    settled(rig, number)
+    rig.local.answer = rig.remote.answer = lambda recipient: None
+    rig.signal(signal.SIGALRM)
+    rig.remote.ordered(3), rig.local.ordered(3)
+    rig.gone(rig.inject(b"s@x", []))  # all that was due has been looked at
+    rig.remote.release(), rig.local.release()
+    rig.gone(number)
+    assert rig.stop() == 0
+    assert [order[3] for order in rig.remote.orders] == [b"old@far.example"] + 2 * [b"new@far.example"]
+    assert [order[3] for order in rig.local.orders] == [b"old@here.example"] + 2 * [b"new@here.example"]
+
+
+def test_a_pass_under_way_leaves_alone_who_has_its_number_now(rig, queue):
+    """Its marks would be written into another's file, its end would remove that, its recipients get another's mail."""
+    rig.control("concurrencyremote", b"1\n")
+    old = [b"old%d@far.example" % i for i in range(5)]
+    number = rig.preprocessed(b"s@x", (), [b"T" + address for address in old])
+    rig.start(remote=rig.stock(lambda recipient: None))
+    rig.remote.ordered(1)
+    remove_by_hand(rig, number)
+    arrive_as(rig, number, [b"new%d@far.example" % i for i in range(3)])
+    rig.log.wait_some(b"<other@x>")
+    rig.remote.answer = lambda recipient: b"Zno\n" if recipient.startswith(b"new0") else b"Kok\n"
+    rig.remote.release(b"Dno\n")
+    rig.remote.ordered(4)
+    settled(rig, number)
+    _wait_for(lambda: open(rig.names.remote(number), "rb").read().count(b"D") == 2)
+    assert rig.stop() == 0
+    assert sorted(order[3] for order in rig.remote.orders[1:]) == [b"new%d@far.example" % i for i in range(3)]
+    with open(rig.names.remote(number), "rb") as file:
+        assert file.read() == b"Tnew0@far.example\0Dnew1@far.example\0Dnew2@far.example\0"
+    with open(rig.names.info(number), "rb") as file:
+        assert file.read() == b"Fother@x\0"
+    assert not os.path.exists(rig.names.bounce(number)) and not queue.taken
+
+
+def test_a_bounce_under_way_leaves_alone_who_has_the_number_now(rig, home):
+    queue = Queue(home)
+    queue.gate.clear()
+    number = rig.preprocessed(b"s@x", (), [b"Told@far.example"])
+    rig.start(remote=rig.stock(lambda recipient: b"Dno\n"))
+    queue.wait(1)
+    remove_by_hand(rig, number)
+    rig.remote.answer = lambda recipient: b"Zno\n"
+    arrive_as(rig, number, [b"new@far.example"])
+    settled(rig, number)
+    queue.gate.set()
+    rig.gone(rig.inject(b"s@x", []))
+    assert rig.stop() == 0
+    queue.close()
+    assert rig.names.state(number) == "S5" and b"Tnew@far.example\0" == open(rig.names.remote(number), "rb").read()
+
+
+@pytest.mark.parametrize("report", [b"Kok\n", b"Zno\n", b"Dno\n"])
+def test_a_message_that_is_removed_before_it_has_files_leaves_alone_who_has_its_number(rig, queue, report):
+    number = rig.inject(b"s@x", [b"old@far.example"])
+    rig.start(remote=rig.stock(lambda recipient: None))
+    rig.remote.ordered(1)
+    remove_by_hand(rig, number)
+    arrive_as(rig, number, [b"new@here.example"], trigger=False)
+    rig.remote.release(report)
+    rig.log.wait(b"warning: msg %d has been removed by somebody else" % number)
+    rig.gone(number)
+    assert rig.stop() == 0
+    assert [order[3] for order in rig.local.orders] == [b"new@here.example"] and len(rig.remote.orders) == 1
+    assert not queue.taken
+
+
+def test_a_scan_sees_that_another_message_stands_in_todo(rig):
+    number = rig.inject(b"s@x", [b"old@far.example"])
+    rig.start(remote=rig.stock(lambda recipient: None))
+    rig.remote.ordered(1)
+    os.link(rig.names.todo(number), f"{rig.home.path}/old-envelope")  # its inode is not free
+    remove_by_hand(rig, number)
+    arrive_as(rig, number, [b"new@here.example"])
+    rig.local.ordered(1)
+    assert rig.local.orders[0][3] == b"new@here.example"
+    rig.gone(number)
+    rig.remote.release()
+    assert rig.stop() == 0
+
+
+@pytest.mark.parametrize("when", ["young", "waiting", "under way"])
+def test_a_message_removed_by_hand_is_forgotten(rig, when):
+    """No line about it every two minutes for ever, and nothing of it on disk again."""
+    if when == "young":
+        number = rig.inject(b"s@x", [b"old@far.example"])
+        rig.start(remote=rig.stock(lambda recipient: None))
+        rig.remote.ordered(1)
+        remove_by_hand(rig, number)
+        rig.remote.release(b"Zno\n")
+        rig.log.wait(b"warning: msg %d has been removed by somebody else" % number)
+    else:
+        number = rig.preprocessed(b"s@x", (), [b"Told@far.example"])
+        rig.start(remote=rig.stock(lambda recipient: None if when == "under way" else b"Zno\n"))
+        rig.remote.ordered(1)
+        if when == "waiting":
+            rig.log.wait(b"delivery 1: deferral: no/")
+            _wait_for(lambda: os.stat(rig.names.remote(number)).st_mtime > time.time())
+        remove_by_hand(rig, number)
+        rig.remote.release(b"Zno\n")
+        if when == "under way":
+            rig.log.wait_some(b"warning: unable to utime")
+        rig.signal(signal.SIGALRM)
+        rig.log.wait(b"warning: no file remote/%d/%d: removed by somebody else" % (number % 23, number))
+    count = len(rig.log.lines)
+    rig.signal(signal.SIGALRM)
+    rig.gone(rig.inject(b"s@x", []))
+    assert rig.stop() == 0
+    assert not [line for line in rig.log.lines[count:] if b"warning" in line or b"starting" in line]
+    assert rig.names.state(number) == "S1"
+
+
+def test_a_directory_that_is_away_for_a_while_forgets_nobody(rig):
+    number = rig.preprocessed(b"s@x", (), [b"Ta@far.example"], due=time.time() + 9000)
+    rig.start()
+    rig.gone(rig.inject(b"s@x", [b"ann@here.example"]))
+    place = f"{rig.home.queue}/remote/{number % 23}"
+    os.rename(place, f"{rig.home.path}/away")
+    rig.signal(signal.SIGALRM)
+    rig.log.wait(b"warning: trouble opening remote/%d/%d; will try again later" % (number % 23, number))
+    os.rename(f"{rig.home.path}/away", place)
+    rig.signal(signal.SIGALRM)
+    rig.gone(number)
+    assert rig.stop() == 0 and len(rig.remote.orders) == 1
 
 
 # signals, the end, what cannot start

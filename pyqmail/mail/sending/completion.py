@@ -27,7 +27,7 @@ class Completion:
         self._queueing = Queueing(driver, office.home)
         self._later = DueHeap()
         self._now = []
-        self.injecting = set()  # messages whose bounce is being queued
+        self.injecting = {}  # messages whose bounce is being queued -> a mark of this very one
         self._stopped = self._abandoned = False
 
     def stop(self, at_once: bool = False) -> None:
@@ -62,6 +62,11 @@ class Completion:
     def check_later(self, number: int, due: int) -> None:
         self._later.push(due, number)
 
+    def forget(self, number: int) -> None:
+        """The number is another message's now."""
+        self._later.discard(number)
+        self.injecting.pop(number, None)
+
     def make_due(self, now: int) -> None:
         """ALRM: what waits for another look is due now, in Unix seconds."""
         self._later.make_due(now)
@@ -92,9 +97,9 @@ class Completion:
         if not self._exists(names.info(number), number, quiet=True):
             return
         if self._exists(names.bounce(number), number):
-            self.injecting.add(number)
-            task = self._office.loop.start(self._bounce(number))
-            task.promise.then(lambda promise: self._injected(number, promise.error))
+            mark = self.injecting[number] = object()
+            task = self._office.loop.start(self._bounce(number, mark))
+            task.promise.then(lambda promise: self._injected(number, mark, promise.error))
         else:
             self._finish(number)
 
@@ -103,7 +108,10 @@ class Completion:
         try:
             os.stat(path)
         except FileNotFoundError:
-            return False
+            if os.path.isdir(os.path.dirname(path)):
+                return False
+            self._try_later(number)
+            return not quiet
         except OSError:
             self._office.log.put(b"warning: unable to stat %b; will try again later" % self._office.files.shown(path))
             self._try_later(number)
@@ -113,16 +121,18 @@ class Completion:
     def _try_later(self, number):
         self._later.push(int(time.time()) + TROUBLE_SECONDS, number)
 
-    def _injected(self, number, error):
-        self.injecting.discard(number)
+    def _injected(self, number, mark, error):
         self._office.settle_soon()
+        if self.injecting.get(number) is not mark:
+            return
+        del self.injecting[number]
         if isinstance(error, OSError):  # something is lacking here for now
             self._not_queued(number, Outcome(51, why=reason(error).encode()))
         elif error is not None:
             self._try_later(number)
             raise error
 
-    async def _bounce(self, number):
+    async def _bounce(self, number, mark):
         office, log = self._office, self._office.log
         try:
             sender, _ = office.files.read_info(number)
@@ -135,6 +145,8 @@ class Completion:
             log.put(b"triple bounce: discarding bounce/%d" % number)
         else:
             outcome = await self._queue(number, sender, addresses)
+            if self.injecting.get(number) is not mark:
+                return  # removed by somebody else meanwhile; what has the number now is another message
             if outcome.exit_code:
                 self._not_queued(number, outcome)
                 return
@@ -219,7 +231,7 @@ class Completion:
         try:
             os.unlink(path)
         except FileNotFoundError:
-            pass
+            return  # somebody else has removed it, and mess may be another's by now
         except OSError:
             shown = self._office.files.shown(path)
             self._office.log.put(b"warning: unable to unlink %b; will try again later" % shown)

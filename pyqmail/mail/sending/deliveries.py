@@ -11,7 +11,7 @@ from pyqmail.base.addresses import domain_part
 from pyqmail.base.backoff import Backoff
 from pyqmail.base.failure import is_temporary
 from pyqmail.mail.sending.bounces import TOO_OLD, paragraph
-from pyqmail.mail.sending.passes import READ_AHEAD, Broken
+from pyqmail.mail.sending.passes import READ_AHEAD, Broken, Removed
 from pyqmail.mail.sending.rewriting import LOCAL, expand_verp
 from pyqmail.mail.sending.schedule import TROUBLE_SECONDS, DueHeap
 from pyqmail.mail.sending.scheduler import CLOSE, DELIVER, OPEN, REPORT
@@ -80,6 +80,7 @@ class Channel:
         self.most = max(MOST_RECIPIENTS, 4 * self.limit)
         self.is_lost = False
         self._slots = Slots()
+        self._passes = {}  # number -> the pass that is under way, of a message that has files
         self._touched = {}  # passes that something happened to in this turn; an ordered set
         self._unsynced, self._sync_timer = {}, None
         self._unread = set()  # passes whose next slice waits for a while, since it could not be read
@@ -185,14 +186,36 @@ class Channel:
 
     def _open_pass(self, number, now):
         office = self._office
+        if number in self._passes:
+            return  # its end decides when the next one is
         try:
             one, recipients = office.files.open_pass(self.name, number, now, office.lifetime)
+        except Removed as removed:
+            office.log.put(removed.warning)
+            office.completion.check_soon(number)  # of a message that was removed whole, nothing remains to be done
+            return
         except Broken as broken:
             office.log.put(broken.warning)
             self.heap.push(now + TROUBLE_SECONDS, number)
             return
+        self._passes[number] = one
         self._warn_if_odd(one)
         self.admit(one, recipients)
+
+    def forget(self, number: int) -> None:
+        """The message of this number was removed by somebody else, and the number is another's now."""
+        self.heap.discard(number)
+        one = self._passes.pop(number, None)
+        if one is not None:
+            self.abandon(one)
+
+    def abandon(self, one) -> None:
+        """Do nothing more for a pass: it makes no delivery, and writes nothing into files that are another's now."""
+        one.is_concluded = True
+        self._unsynced.pop(one, None)
+        self._unread.discard(one)
+        self._reads.end(one)
+        self._marks.end(one)
 
     def _read_on(self, one):
         try:
@@ -255,6 +278,9 @@ class Channel:
     def _deliver(self, session, recipients):
         self._greeted.discard(session)
         one = recipients[0].owner
+        if one.is_concluded:
+            self._drop(session, recipients)
+            return
         pairs = []
         for recipient in recipients:
             recipient.session, recipient.slot = session, self._slots.take(recipient)
@@ -263,8 +289,18 @@ class Channel:
         sender = expand_verp(one.sender, recipients[0].address) if one.is_alone else one.sender
         self._spawner.deliver(session, self._office.names.below(one.number).encode(), sender, pairs)
 
+    def _drop(self, session, recipients):
+        """Take recipients of an abandoned pass for delivered, without a word."""
+        for recipient in recipients:
+            recipient.session = session
+            self.waiting -= 1
+            self.engine.result(recipient, self._office.clock())
+
     def _report(self, recipients, report):
         for recipient in recipients:
+            if recipient.owner.is_concluded and self._slots.used.get(recipient.slot) is not recipient:
+                self.waiting -= 1
+                continue
             if self._slots.used.get(recipient.slot) is recipient:
                 self._slots.give_back(recipient.slot)  # its session ended without a word about it
             else:
@@ -308,7 +344,8 @@ class Channel:
                 self._office.log.put(b"warning: unable to utime %b; message will be retried too soon" % path)
 
     def touch(self, one) -> None:
-        """Have a pass settled at the end of this turn."""
+        """A young message has files now: have its pass settled at the end of this turn."""
+        self._passes[one.number] = one
         self._touched[one] = None
 
     def settle(self) -> None:
@@ -338,12 +375,12 @@ class Channel:
         return max(READ_AHEAD, self.limit) if self.has_room else READ_AHEAD
 
     def _write_bounces(self, touched):
-        texts = {one.number: b"".join(one.paragraphs) for one in touched if one.paragraphs and one.young is None}
+        texts = {one.number: b"".join(one.paragraphs) for one in touched if one.paragraphs and _is_to_be_written(one)}
         if not texts:
             return ()
         failed = self._office.files.append_bounces(texts)
         for one in touched:
-            if one.number in texts and one.number not in failed and one.young is None:
+            if one.number in texts and one.number not in failed and _is_to_be_written(one):
                 one.paragraphs = []
         if failed:
             self._office.log.put(b"alert: unable to append to bounce message; HELP! sleeping...")
@@ -398,6 +435,7 @@ class Channel:
 
     def _conclude(self, one):
         """A pass has ended: the file goes if nothing in it is left undone, else the message waits for its next pass."""
+        self._passes.pop(one.number, None)
         one.is_concluded = True  # a try that was put off may still touch it
         self._unsynced.pop(one, None)
         self._marks.end(one)
@@ -420,3 +458,7 @@ class Channel:
         except OSError:
             path = self._office.files.shown(self._office.files.path(self.name, number))
             self._office.log.put(b"warning: unable to utime %b; message will be retried too soon" % path)
+
+
+def _is_to_be_written(one):
+    return one.young is None and not one.is_concluded

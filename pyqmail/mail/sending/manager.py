@@ -97,8 +97,8 @@ class Manager:
     def use_cleaner(self, write_fd: int, read_fd: int) -> None:
         self._cleaner = Cleaner(self.loop, write_fd, read_fd, self.settle_soon, self._cleaner_lost, self.log.flush)
         self.completion = Completion(self, self._cleaner, EventDriver(self.loop), self._environ)
-        self._todo = Todo(self, self._channels, self._cleaner, ByFile(Flusher().flush))
-        self._scan = QueueScan(self, self._channels)
+        self._todo = Todo(self, self._channels, self._cleaner, ByFile(Flusher().flush), self.forget)
+        self._scan = QueueScan(self, self._channels, self.completion.remove_leftovers)
         self._sweep = Sweep(self.loop, self.log, self.names, self._cleaner, self._todo.messages.__contains__)
 
     def use_resolver(self, make) -> None:
@@ -128,6 +128,12 @@ class Manager:
     def next_delivery(self) -> int:
         self._deliveries += 1
         return self._deliveries
+
+    def forget(self, number: int) -> None:
+        """A message arrives whose number is free: what is known of an earlier one under it is of one that was removed."""
+        for channel in self._channels.values():
+            channel.forget(number)
+        self.completion.forget(number)
 
     def seen(self, number: int) -> None:
         """A message is new since the start."""

@@ -25,6 +25,10 @@ class Broken(Exception):
         self.warning = warning
 
 
+class Removed(Broken):
+    """The channel file is not there any more: somebody else removed it."""
+
+
 class Pass:
     """number and channel say which file; sender is the stored one; birth in Unix seconds.
 
@@ -117,10 +121,17 @@ class Files:
         return record[1:], birth
 
     def open_pass(self, channel: str, number: int, now: int, lifetime: int) -> tuple[Pass, list[Recipient]]:
-        """Begin a pass with its first slice.  Raises Broken if a file cannot be opened or used at all."""
+        """Begin a pass with its first slice.  Raises Broken if a file cannot be opened or used at all.
+
+        Removed if the channel file is surely gone.
+        """
         path = self.path(channel, number)
         try:
             fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            if not os.path.isdir(os.path.dirname(path)):
+                raise self._not_opened(path) from None
+            raise Removed(b"warning: no file %b: removed by somebody else" % self.shown(path)) from None
         except OSError:
             raise self._not_opened(path) from None
         try:

@@ -9,6 +9,11 @@ then todo goes.  Settling is done for many at once.
 Nothing here waits long for what passes soon.  An entry that a system call failed for (no descriptor, no memory, an
 error of the disk) is taken up again after 1, 2, 4 ... seconds; only one whose content means nothing waits for the next
 deadline.  While the trigger cannot be watched, todo is looked at after such pauses, a minute at most.
+
+Somebody may remove a message by hand, and another may get its number, which is an inode's.  Whatever arrives in todo
+under a number is a new message: all that is remembered of that number is of one that has gone, and forgotten.  A
+message that is still in todo is known by its todo file (inode, time of change): before anything is done to its files
+they are looked at again.
 """
 
 import errno
@@ -37,7 +42,7 @@ FIRST_SECONDS, MAX_UNWATCHED_SECONDS = 1.0, 60.0  # pauses after what failed for
 KNOWN_SECONDS = 5e-6  # a scan passes over what is known: for each such entry the next one waits a little
 ENTRIES_A_TURN, TURN_SECONDS = 100, 0.01
 
-YOUNG, SETTLING, ENDING = "young", "settling", "ending"
+YOUNG, SETTLING, ENDING, REMOVED = "young", "settling", "ending", "removed"
 
 
 class Poison(Exception):
@@ -62,11 +67,12 @@ class Message:
     due: when it is too old to be young (time.monotonic).  It is moved once, by the first result or by a trouble.
     """
 
-    __slots__ = ("number", "sender", "birth", "due", "records", "passes", "state", "_todo", "_is_due_final", "_backoff")
+    __slots__ = ("number", "sender", "birth", "due", "records", "passes", "state", "identity", "_todo", "_is_due_final", "_backoff")
 
-    def __init__(self, todo, number: int, sender: bytes, birth: int, records: dict) -> None:
+    def __init__(self, todo, number: int, sender: bytes, birth: int, records: dict, identity=None) -> None:
         self._todo, self.number, self.sender, self.birth, self.records = todo, number, sender, birth, records
         self.passes, self.state, self._is_due_final = [], YOUNG, False
+        self.identity = identity  # of the todo file that was read
         self._backoff = None  # once it could not be settled
         self.due = time.monotonic() + WAITING_SECONDS
 
@@ -100,9 +106,13 @@ class Message:
 
 
 class Todo:
-    """The todo directory.  channels maps names to Channels; commit is a commit object (mail/queue/commit.py)."""
+    """The todo directory.  channels maps names to Channels; commit is a commit object (mail/queue/commit.py).
 
-    def __init__(self, office, channels, cleaner, commit) -> None:
+    forget(number) is called for the number of each new message, before anything else is done about it.
+    """
+
+    def __init__(self, office, channels, cleaner, commit, forget=lambda number: None) -> None:
+        self._forget_number = forget
         self._office, self._channels, self._cleaner = office, channels, cleaner
         self._settling = Settling(office, commit)
         self.messages = {}  # number -> Message, oldest first: all that still stand in todo and are known here
@@ -207,7 +217,7 @@ class Todo:
                 self._entries.close()
                 self._entries = None
                 break
-            if is_message_name(entry.name) and self._take(int(entry.name), direct):
+            if is_message_name(entry.name) and self._take(int(entry.name), direct, entry.inode()):
                 pause = self._reading.next_seconds()
                 break
             if time.monotonic() > until:
@@ -247,9 +257,15 @@ class Todo:
 
     # one entry
 
-    def _take(self, number, direct) -> bool:
-        """Take up a message; returns whether that failed for want of descriptors or memory: others would fare alike."""
+    def _take(self, number, direct, inode=None) -> bool:
+        """Take up a message; returns whether that failed for want of descriptors or memory: others would fare alike.
+
+        inode is that of the entry, None if it is not known.
+        """
         now = time.monotonic()
+        known = self.messages.get(number)
+        if known is not None and inode is not None and inode != known.identity[0]:
+            self._is_there(known)  # if it is not, it is forgotten here
         if number in self.messages or now < self._poison.get(number, 0) or now < self._troubled.get(number, (0,))[0]:
             return False
         try:
@@ -295,6 +311,7 @@ class Todo:
     def _accept(self, message, direct):
         """A message has been read: it is young now, or one of direct, which are to be settled at once."""
         number = message.number
+        self._forget_number(number)
         self.messages[number] = message
         self._office.seen(number)
         size = sum(map(len, message.records.values()))
@@ -339,15 +356,16 @@ class Todo:
                 except OSError as error:
                     raise Trouble(b"warning: unable to unlink %b" % shown(leftover), error) from None
             log.put(b"new msg %d" % number)
+            identity = _identity(os.fstat(fd))
             try:
                 data = _read_whole(fd)
             except OSError as error:
                 raise Trouble(b"warning: trouble reading %b" % shown(path), error) from None
         finally:
             os.close(fd)
-        return self._parse(number, data, size, shown(path))
+        return self._parse(number, data, size, shown(path), identity)
 
-    def _parse(self, number, data, size, shown):
+    def _parse(self, number, data, size, shown, identity):
         rewrite = self._office.rewriting.rewrite
         uid = qp = b"0"
         sender, records = None, {}
@@ -374,7 +392,7 @@ class Todo:
         if rest or sender is None:
             # cut short: the original would drop the recipient, and deliver to the others only
             raise Poison(b"warning: trouble reading %b" % shown)
-        return Message(self, number, sender, int(time.time()), records)
+        return Message(self, number, sender, int(time.time()), records, identity)
 
     def make_due(self, now: int) -> None:
         """ALRM: what a message put off before it had files is due now, in Unix seconds, as soon as it has them."""
@@ -388,6 +406,8 @@ class Todo:
 
     def end(self, message) -> None:
         """All recipients of a young message are done: it leaves the queue without ever having had files."""
+        if not self._is_there(message):
+            return
         message.state = ENDING
         self._young.pop(message.number, None)
         self._go_on()
@@ -424,6 +444,7 @@ class Todo:
         """Make the files of these messages, put them on disk with their names, and have todo removed."""
         while batch:
             now_batch, batch = batch[:SETTLED_TOGETHER], batch[SETTLED_TOGETHER:]
+            now_batch = [message for message in now_batch if self._is_there(message)]
             for message in now_batch:
                 self._young.pop(message.number, None)
                 message.state = SETTLING
@@ -451,6 +472,34 @@ class Todo:
         for one in message.passes:
             message.touched(one)
 
+    def _is_there(self, message) -> bool:
+        """Return whether a message still stands in todo; if it is certain that it does not, it is forgotten.
+
+        Its number may be another's already: that one is then taken up, and nothing is done to its files.
+        """
+        path = self._office.names.todo(message.number)
+        try:
+            found = _identity(os.stat(path))
+        except FileNotFoundError:
+            found = None if os.path.isdir(os.path.dirname(path)) else message.identity
+        except OSError:
+            found = message.identity
+        if found == message.identity:
+            return True
+        self._office.log.put(b"warning: msg %d has been removed by somebody else" % message.number)
+        self._forget(message)
+        if found is not None and not self._stopped:
+            self._take_later(message.number)
+        return False
+
+    def _forget(self, message):
+        message.state = REMOVED
+        self.messages.pop(message.number, None)
+        self._young.pop(message.number, None)
+        for one in message.passes:
+            self._channels[one.channel].abandon(one)
+        self._go_on()
+
     def _remove_todo(self, message):
         self._cleaner.remove_envelope(message.number, lambda done: self._settled(message, done))
 
@@ -471,6 +520,11 @@ class Todo:
             if not message.records:
                 self._office.completion.check_soon(number)
         self._office.settle_soon()
+
+
+def _identity(seen):
+    """Return by what a todo file is told apart from a later one of its name; links and their removal do not change it."""
+    return seen.st_ino, seen.st_mtime_ns
 
 
 def _sync_names(directory):

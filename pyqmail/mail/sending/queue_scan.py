@@ -20,10 +20,13 @@ _SLICE_SECONDS = 0.005
 
 
 class QueueScan:
-    """all_due, once True, makes what is still to be found due at once: an ALRM came in between."""
+    """all_due, once True, makes what is still to be found due at once: an ALRM came in between.
 
-    def __init__(self, office, channels) -> None:
-        self._office, self._channels = office, channels
+    finish(number) is called for what has no mess; without it, mess is not looked at.
+    """
+
+    def __init__(self, office, channels, finish=None) -> None:
+        self._office, self._channels, self._finish = office, channels, finish
         self._entries, self._part = iter(()), 0
         self.new, self.all_due, self.ended, self._waiting = set(), False, False, False
         self._whole, self._without_mess = 0, []  # how many have mess; (number, [(channel, due)]) of those that have not
@@ -86,7 +89,7 @@ class QueueScan:
             if channel is None:
                 return  # todo is the authority: it will be preprocessed again
             found.append((channel, min(due, now) if self.all_due else due))
-        if not self.ended and self._is_without_mess(number):
+        if self._finish is not None and not self.ended and self._is_without_mess(number):
             self._without_mess.append((number, found))
             return
         self._whole += 1
@@ -124,4 +127,4 @@ class QueueScan:
             if number not in self.new and self._is_without_mess(number):
                 shown = self._office.files.shown(self._office.names.mess(number))
                 log.put(b"warning: no file %b: finished before a crash, or lost; removing what is left of it" % shown)
-                self._office.completion.remove_leftovers(number)
+                self._finish(number)

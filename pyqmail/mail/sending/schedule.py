@@ -8,6 +8,7 @@ import math
 
 LOCAL_CONSTANT, REMOTE_CONSTANT = 10, 20
 TROUBLE_SECONDS = 123  # after a system error on one message
+_BLOCK_BITS, _BLOCK_MASK = 8, 255
 _NUMBER_BITS = 64
 _NUMBER_MASK = (1 << _NUMBER_BITS) - 1
 
@@ -21,19 +22,56 @@ def retry_time(birth: int, now: int, constant: int) -> int:
     return birth + (root + constant) ** 2
 
 
-class DueHeap:
-    """Message numbers by due time (Unix seconds), earliest first.  40 bytes and a pointer for each: no tuples."""
+class Numbers:
+    """A set of message numbers in little memory: inode numbers stand close together, so they are bits of blocks."""
 
-    __slots__ = ("_entries",)
+    __slots__ = ("_blocks",)
 
     def __init__(self) -> None:
-        self._entries = []
+        self._blocks = {}
+
+    def __contains__(self, number: int) -> bool:
+        return bool(self._blocks.get(number >> _BLOCK_BITS, 0) >> (number & _BLOCK_MASK) & 1)
+
+    def add(self, number: int) -> None:
+        block = number >> _BLOCK_BITS
+        self._blocks[block] = self._blocks.get(block, 0) | 1 << (number & _BLOCK_MASK)
+
+    def discard(self, number: int) -> None:
+        block = number >> _BLOCK_BITS
+        left = self._blocks.get(block, 0) & ~(1 << (number & _BLOCK_MASK))
+        if left:
+            self._blocks[block] = left
+        else:
+            self._blocks.pop(block, None)
+
+
+class DueHeap:
+    """Message numbers by due time (Unix seconds), earliest first, each once.
+
+    40 bytes and a pointer for each, and some bits: no tuples.
+    """
+
+    __slots__ = ("_entries", "_numbers")
+
+    def __init__(self) -> None:
+        self._entries, self._numbers = [], Numbers()
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def push(self, due: int, number: int) -> None:
+        """Put a message in; one that is there already is due then instead."""
+        self.discard(number)
+        self._numbers.add(number)
         heapq.heappush(self._entries, max(0, due) << _NUMBER_BITS | number)
+
+    def discard(self, number: int) -> None:
+        """Take a message out; nothing happens if it is not there.  Slow if it is: that is rare."""
+        if number in self._numbers:
+            self._numbers.discard(number)
+            self._entries = [entry for entry in self._entries if entry & _NUMBER_MASK != number]
+            heapq.heapify(self._entries)
 
     def next_due(self) -> int | None:
         """Return the earliest due time, None if there is no message."""
@@ -42,7 +80,9 @@ class DueHeap:
     def pop_due(self, now: int) -> int | None:
         """Remove and return the number of the earliest message if it is due."""
         if self._entries and self._entries[0] >> _NUMBER_BITS <= now:
-            return heapq.heappop(self._entries) & _NUMBER_MASK
+            number = heapq.heappop(self._entries) & _NUMBER_MASK
+            self._numbers.discard(number)
+            return number
         return None
 
     def make_due(self, now: int) -> None:

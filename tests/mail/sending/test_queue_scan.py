@@ -42,9 +42,7 @@ class Office:
     def __init__(self, home, channels):
         self.loop, self.names, self.log = Later(), QueueNames(home.queue, 23), Log()
         self.files, self.removed = Files(self.names), []
-        self.completion = self
-        self.remove_leftovers = self.removed.append
-        self._scan = self.scan = QueueScan(self, channels)
+        self._scan = self.scan = QueueScan(self, channels, self.removed.append)
 
     def settle_soon(self):
         pass
