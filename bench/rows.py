@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import time
 
-from bench import listener_rows, logging_rows, machine, rules, supervision_rows, tools
+from bench import destination_rows, listener_rows, logging_rows, machine, rules, supervision_rows, tools
 from bench.machine import BIN, free_port, send, start, stop, tool, until
 from bench.systems import BusierPostfix, Ours, Postfix
 
@@ -137,6 +137,7 @@ ROWS = {
     "relay": (relay, ">= 2 x Postfix"),
     "drain": (drain, ">= 1.5 x Postfix"),
     "local": (local, ">= 2 x Postfix"),
+    **destination_rows.DESTINATION_ROWS,
     "idle-sessions": (listener_rows.idle_sessions, "<= 20 KB, <= 50 ms"),
     "attack": (listener_rows.attack, "<= 2 x quiet, no growth"),
     "rule-lookup": (rules.rule_lookup, "flat: <= 1.5 x ten rules"),
