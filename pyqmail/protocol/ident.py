@@ -5,6 +5,7 @@ skipped, the rest of the line is the answer.  An error reply has only two colons
 """
 
 PORT = 113
+REPLY_LIMIT = 65536  # bytes; RFC 1413 section 4 allows 1000
 _MOST = 257
 
 
@@ -16,15 +17,17 @@ def question(remote_port: bytes, local_port: bytes) -> bytes:
 class Answer:
     """Takes the server's bytes in any pieces; once `ended`, `text` is the answer, at most 257 bytes, cut at a NUL.
 
-    An end of file before `ended` is a failure, whatever came.
+    An end of file before `ended` is a failure, whatever came; so is more than REPLY_LIMIT bytes, which `is_too_long` tells.
     """
 
     def __init__(self) -> None:
-        self.ended = False
-        self._colons, self._text = 0, b""
+        self.ended = self.is_too_long = False
+        self._colons, self._text, self._size = 0, b"", 0
 
     def receive(self, data: bytes) -> None:
         line, newline, _ = data.partition(b"\n")
+        self._size += len(line)
+        self.is_too_long = self._size > REPLY_LIMIT
         line = line.translate(None, b" \t\r")
         while self._colons < 3 and line:
             _, colon, line = line.partition(b":")

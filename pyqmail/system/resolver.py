@@ -262,7 +262,7 @@ class BlockingResolver(Resolver):
             sock.send(question)
             poll = select.poll()
             poll.register(sock, select.POLLIN)
-            while poll.poll(max(0, 1000 * (until - time.monotonic()))):
+            while (left := until - time.monotonic()) > 0 and poll.poll(1000 * left):
                 is_answer, answer = await use(sock.recv(65535))
                 if is_answer:
                     return answer
@@ -373,11 +373,13 @@ class AsyncResolver(Resolver):
             sock.setblocking(False)
             sock.connect(server)
             sock.send(question)
+            until = loop.time() + seconds
             async with asyncio.timeout(seconds):
-                while True:
+                while loop.time() < until:  # what is there is received without waiting, so the timeout never comes
                     is_answer, answer = await use(await loop.sock_recv(sock, 65535))
                     if is_answer:
                         return answer
+            raise TimeoutError
 
     async def _by_tcp(self, question, server, seconds, use):
         import asyncio

@@ -107,7 +107,9 @@ async def ask_ident(driver, ends, seconds: float, port: int = ident.PORT) -> byt
     try:
         peer.put(ident.question(remote_port, local_port))
         while not answer.ended:
-            peer.timeout_seconds = max(0.0, until - time.monotonic())
+            peer.timeout_seconds = until - time.monotonic()
+            if peer.timeout_seconds <= 0 or answer.is_too_long:  # what always has more to say is never waited for
+                return None
             await peer.flush()
             data = await peer.read()
             if not data:

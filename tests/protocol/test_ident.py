@@ -2,7 +2,7 @@
 
 import pytest
 
-from pyqmail.protocol.ident import Answer, question
+from pyqmail.protocol.ident import REPLY_LIMIT, Answer, question
 
 ANSWERS = [
     # from the server                              ended   text
@@ -31,3 +31,12 @@ def test_an_answer_is_the_same_in_any_pieces(data, ended, text, size):
 
 def test_the_question_names_the_clients_port_first():
     assert question(b"4711", b"25") == b"4711 , 25\r\n"
+
+
+@pytest.mark.parametrize("piece", [b" ", b"x" * 1000, b"1,2:USERID:UNIX"])
+def test_an_answer_without_end_is_too_long(piece):
+    answer, heard = Answer(), 0
+    while not answer.is_too_long and not answer.ended:
+        answer.receive(piece)
+        heard += len(piece)
+        assert heard < REPLY_LIMIT + 2000

@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import socket
+import threading
 
 import pytest
 
@@ -161,6 +162,31 @@ def test_a_huge_answer_comes_by_tcp(ask, name_server):
 def test_a_forged_answer_is_ignored(ask, name_server):
     name_server.zone[b"d.test", A], name_server.is_forged = [ip("10.0.0.1")], True
     assert ask("addresses_of", b"d.test") == [b"10.0.0.1"]
+
+
+@pytest.mark.parametrize("way", [blocking, at_once])
+def test_forged_answers_without_end_do_not_prolong_a_question(way):
+    class Server:
+        def environ(self):
+            return {b"PYQMAIL_DNS": b"127.0.0.1:%d" % sock.getsockname()[1]}
+
+    def flood():
+        question, client = sock.recvfrom(4096)
+        forged = bytes((question[0] ^ 1,)) + question[1:]
+        while not is_over.is_set():
+            sock.sendto(forged, client)
+
+    is_over = threading.Event()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        flooding = threading.Thread(target=flood)
+        flooding.start()
+        try:
+            with pytest.raises(Soft):
+                way(Server(), "addresses_of", b"d.test")
+        finally:
+            is_over.set()
+            flooding.join()
 
 
 @pytest.mark.parametrize("data", [b"\1x\0\0\5", b"\1\2\3\4"], ids=["chaos", "unknown"])

@@ -5,11 +5,12 @@ import resource
 import socket
 import subprocess
 import sys
+import threading
 
 import pytest
 
 from pyqmail.system import resolver
-from pyqmail.system.driver import BlockingDriver, drive
+from pyqmail.system.driver import BlockingDriver, EventDriver, drive
 from pyqmail.system.loop import Loop
 from pyqmail.tcp.admission import Drop, Terms, _found
 from pyqmail.tcp.names import BlockingNames, ChannelNames, Unable, ask_ident, find_name
@@ -143,3 +144,42 @@ def test_without_a_descriptor_neither_name_nor_ident_server_was_asked(name_serve
         for fd in taken:
             os.close(fd)
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def in_a_loop(ask):
+    loop, found = Loop(), []
+
+    async def work():
+        found.append(await ask(EventDriver(loop)))
+        loop.stop()
+
+    loop.start(work())
+    loop.run()
+    return found[0]
+
+
+def alone(ask):
+    return drive(ask(BlockingDriver()))
+
+
+@pytest.mark.parametrize("way", [alone, in_a_loop])
+@pytest.mark.parametrize("endless", [b" " * 65536, b"1,2,USERID" * 4096])
+def test_an_ident_server_that_never_stops_talking_is_left(way, endless):
+    sent = []
+
+    def talk(listener):
+        with listener.accept()[0] as sock:
+            try:
+                while len(sent) < 10000:
+                    sock.sendall(endless)
+                    sent.append(1)
+            except OSError:
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        talking = threading.Thread(target=talk, args=(listener,))
+        talking.start()
+        ends = b"127.0.0.1", b"1", b"127.0.0.1", b"2"
+        assert way(lambda driver: ask_ident(driver, ends, 600, listener.getsockname()[1])) is None
+        talking.join()
+    assert len(sent) < 1000
