@@ -286,6 +286,14 @@ PROGRAM = Program(
         Value(None, "most_load", "N", "deny everybody while the load average times 100 is above N", _limit, "max-load"),
         Value(
             None,
+            "exempt",
+            "NAME",
+            "whose rule sets the variable NAME, RELAYCLIENT for one, is held by none of the last three, unless by that rule",
+            str,
+            "exempt",
+        ),
+        Value(
+            None,
             "excess_reply",
             "TEXT",
             "what a client above a limit gets before it is denied, at most 510 bytes",
@@ -344,6 +352,7 @@ PROGRAM = Program(
         "per_network": None,
         "rate": None,
         "most_load": None,
+        "exempt": None,
         "excess_reply": None,
         "greet_seconds": 0,
         "drain_seconds": None,

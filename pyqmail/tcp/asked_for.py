@@ -44,7 +44,9 @@ def limits_of(call):
     settings |= {name: digits_of(word) for name, word in limit_words(call).items()}
     if call.excess_reply is not None:
         settings[REPLY] = os.fsencode(call.excess_reply)
-    return Limits(settings) if settings or call.rules is not None else None
+    if not settings and call.rules is None:
+        return None
+    return Limits(settings, exempt=None if call.exempt is None else os.fsencode(call.exempt))
 
 
 def odd_limits(call) -> list[str]:

@@ -12,6 +12,7 @@ from pyqmail.base.numbers import leading_number
 _LOAD = b"MAXLOAD"
 # in the order in which they are looked at: the first that is exceeded is told
 NAMES = (_LOAD, b"MAXCONNIP", b"MAXCONNC", b"MAXCONNRATE")
+_OF_CLIENTS = NAMES[1:]
 REPLY = b"DIEMSG"
 VARIABLES = (*NAMES, REPLY, *(REPLY + b"_" + name for name in NAMES))
 _LONGEST_REPLY_BYTES = 510  # as SMTP's: with the banner it fits in an empty send buffer, so nobody has to wait
@@ -27,10 +28,13 @@ class Excess:
 
 
 class Limits:
-    """settings: variable name -> text, for what the command line or the environment limits.  load() is the load."""
+    """settings: variable name -> text, for what the command line or the environment limits.  load() is the load.
 
-    def __init__(self, settings: dict[bytes, bytes], load=lambda: os.getloadavg()[0]):
-        self._settings, self._load = settings, load
+    exempt: the name of a variable, or None; whose rule sets it is held by no limit but that of the load and its rule's own.
+    """
+
+    def __init__(self, settings: dict[bytes, bytes], load=lambda: os.getloadavg()[0], exempt: bytes | None = None):
+        self._settings, self._load, self._exempt = settings, load, exempt
 
     def change(self, settings: dict[bytes, bytes]) -> None:
         """Let these count from now on."""
@@ -40,7 +44,10 @@ class Limits:
         """Return how the client is one too many, None if it is not.  variables: (name, value) pairs of its rule."""
         settings = self._settings
         if variables:
-            settings = {**settings, **dict(variables)}
+            own = dict(variables)
+            if self._exempt in own:
+                settings = {name: text for name, text in settings.items() if name not in _OF_CLIENTS}
+            settings = {**settings, **own}
         if not settings:
             return None
         for name in NAMES:

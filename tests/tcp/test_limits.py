@@ -51,3 +51,19 @@ def test_limits_change_and_a_rule_still_comes_first():
     limits.change({b"MAXCONNIP": b"2"})
     assert told(limits) is None
     assert told(limits, [(b"MAXCONNIP", b"0")]) == (b" MAXCONNIP:0", b"no\r\n")
+
+
+EXEMPT = [
+    # settings                                rule                                          is welcome
+    ({b"MAXCONNIP": b"1", b"MAXCONNC": b"1", b"MAXCONNRATE": b"1"}, {b"RELAYCLIENT": b""},   True),
+    ({b"MAXCONNIP": b"1"},                    {b"RELAYCLIENT": b"", b"MAXCONNIP": b"1"},    False),
+    ({b"MAXCONNIP": b"1"},                    {b"OTHER": b""},                              False),
+    ({b"MAXCONNIP": b"1"},                    {},                                           False),
+    ({b"MAXLOAD": b"1"},                      {b"RELAYCLIENT": b""},                        False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("settings, rule, is_welcome", EXEMPT)
+def test_whose_rule_sets_the_variable_is_exempt_but_from_the_load_and_its_own(settings, rule, is_welcome):
+    found = told(Limits(settings, load=lambda: 1.5, exempt=b"RELAYCLIENT"), rule.items())
+    assert (found is None) == is_welcome
