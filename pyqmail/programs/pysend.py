@@ -12,9 +12,10 @@ connect to, or a name that is looked up, for five seconds has a line of its own,
     connecting: HOST: sessions N, seconds N
     looking up: NAME: domains N, seconds N
 
-With --native, no more than half of control/concurrencyremote (but one) goes to destinations that have not greeted in the
-last 24 hours; among these, those that were never tried come first.  A destination is a domain, or the relay that
-control/smtproutes names for it.  A route to an address, and an address as a domain, need no name server.
+With --native, no more than half of control/concurrencyremote, but at least one, goes to destinations that have not greeted
+in the last 24 hours; among these, those that were never tried come first.  A destination is a domain, or the relay that
+control/smtproutes names for it.  Behind another program, named by $QMAILREMOTE, each counts as having greeted.  A route
+to an address, and an address as a domain, need no name server.
 
 Without --native the spawners speak the stock dialect, with one byte for a delivery, and any agent that qmail-send
 works with will do; --wide makes it two bytes, as the big-concurrency patch has it.

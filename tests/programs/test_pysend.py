@@ -659,6 +659,22 @@ def test_what_fails_once_is_tried_again_in_a_second(rig, strace_path, tmp_path, 
     assert lines(rig).count(warning) == 1 and sum("warning" in line for line in lines(rig)) == 1
 
 
+@pytest.mark.parametrize("kind", ["remote", "info"])
+@pytest.mark.parametrize("fault", ["openat:error=EMFILE", "openat:error=EIO", "openat:error=ENOMEM"])
+def test_a_pass_that_cannot_be_opened_twice_is_opened_in_seconds(rig, strace_path, tmp_path, kind, fault):
+    number = rig.preprocessed(b"s@x", (), (b"Ta@far.example",), due=int(time.time()) + 100)
+    rig.start()
+    rig.gone(rig.inject(b"s@x", [b"ann@here.example"]))
+    path = getattr(rig.names, kind)(number)
+    paths = [path, os.path.relpath(path, rig.home.path)]
+    rig.watch_failing(strace_path, tmp_path / "trace", f"{fault}:when=1..2", paths)
+    rig.signal(signal.SIGALRM)
+    rig.gone(number)
+    assert rig.stop() == 0
+    warning = f"warning: trouble opening {kind}/{number % 23}/{number}; will try again later"
+    assert lines(rig).count(warning) == 2
+
+
 def test_a_mark_that_fails_once_is_made_again(rig, strace_path, tmp_path):
     number = rig.preprocessed(b"s@x", (), (b"Ta@far.example", b"Tb@far.example"))
     rig.start(remote=rig.stock(lambda recipient: None))

@@ -85,6 +85,7 @@ class Channel:
         self._unsynced, self._sync_timer = {}, None
         self._unread = set()  # passes whose next slice waits for a while, since it could not be read
         self._reads, self._marks = Retries(), Retries()
+        self._opens = {}  # message -> Backoff, while its pass cannot be opened for a reason that may pass
         self._by_message = name == LOCAL  # messages take turns; elsewhere domains
 
     # what the spawner says
@@ -191,13 +192,15 @@ class Channel:
         try:
             one, recipients = office.files.open_pass(self.name, number, now, office.lifetime)
         except Removed as removed:
+            self._opens.pop(number, None)
             office.log.put(removed.warning)
             office.completion.check_soon(number)  # of a message that was removed whole, nothing remains to be done
             return
         except Broken as broken:
             office.log.put(broken.warning)
-            self.heap.push(now + TROUBLE_SECONDS, number)
+            self.heap.push(now + self._pause_after(number, broken.error), number)
             return
+        self._opens.pop(number, None)
         self._passes[number] = one
         self._warn_if_odd(one)
         self.admit(one, recipients)
@@ -205,6 +208,7 @@ class Channel:
     def forget(self, number: int) -> None:
         """The message of this number was removed by somebody else, and the number is another's now."""
         self.heap.discard(number)
+        self._opens.pop(number, None)
         one = self._passes.pop(number, None)
         if one is not None:
             self.abandon(one)
@@ -216,6 +220,12 @@ class Channel:
         self._unread.discard(one)
         self._reads.end(one)
         self._marks.end(one)
+
+    def _pause_after(self, number, error):
+        """Return after how many seconds a pass that could not be opened is opened again: what may pass, soon."""
+        if error is None or not is_temporary(error):
+            return TROUBLE_SECONDS
+        return int(self._opens.setdefault(number, Backoff(1.0, TROUBLE_SECONDS)).next_seconds())
 
     def _read_on(self, one):
         try:

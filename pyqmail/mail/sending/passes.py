@@ -18,11 +18,11 @@ _DONE = b"D"
 
 
 class Broken(Exception):
-    """A file of the queue that cannot be used; `warning` is the line to log."""
+    """A file of the queue that cannot be used; `warning` is the line to log, error what the system said, if it did."""
 
-    def __init__(self, warning: bytes) -> None:
+    def __init__(self, warning: bytes, error: OSError | None = None) -> None:
         super().__init__(warning)
-        self.warning = warning
+        self.warning, self.error = warning, error
 
 
 class Removed(Broken):
@@ -132,21 +132,23 @@ class Files:
             if not os.path.isdir(os.path.dirname(path)):
                 raise self._not_opened(path) from None
             raise Removed(b"warning: no file %b: removed by somebody else" % self.shown(path)) from None
-        except OSError:
-            raise self._not_opened(path) from None
+        except OSError as error:
+            raise self._not_opened(path, error) from None
         try:
             path = self._names.info(number)
             sender, birth = self.read_info(number)
             path = self.path(channel, number)
             new = Pass(number, channel, sender, birth, now, lifetime)
             return new, self._read(new, fd)
-        except (OSError, Broken):
+        except Broken:
             raise self._not_opened(path) from None
+        except OSError as error:
+            raise self._not_opened(path, error) from None
         finally:
             os.close(fd)
 
-    def _not_opened(self, path):
-        return Broken(b"warning: trouble opening %b; will try again later" % self.shown(path))
+    def _not_opened(self, path, error=None):
+        return Broken(b"warning: trouble opening %b; will try again later" % self.shown(path), error)
 
     def read_on(self, one: Pass) -> list[Recipient]:
         """Return the recipients of a pass's next slice.  Raises OSError."""

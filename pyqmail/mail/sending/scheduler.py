@@ -518,6 +518,8 @@ class Sessions:
 
     def _count_waiting(self, now):
         """Return how many lanes wait for nothing but a unit of the total."""
+        if not (self._proven or self._untried or self._tried or self._more):
+            return 0
         self._next_lane(now)
         first = min(len(self._untried) + len(self._tried), max(0, self._max_trials - self._trials))
         further = min(len(self._more), max(0, self._max_more - self._trials))
