@@ -286,15 +286,24 @@ def pyqueued(start_pyqueued):
 
 @pytest.fixture
 def start_pyqueued(home):
-    """start_pyqueued() -> a process that serves `home` and listens; killed with the test if it still runs."""
+    """start_pyqueued() -> a process that serves `home` and listens; killed with the test if it still runs.
+
+    hard_descriptors: its hard limit of descriptors.
+    """
+    import resource
+
     running = []
 
-    def start():
+    def start(hard_descriptors=None):
+        def limit():
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard_descriptors, hard_descriptors))
+
         process = subprocess.Popen(
             [sys.executable, f"{ROOT}/bin/pyqueued"],
             env={"PATH": os.environ["PATH"], "PYTHONPATH": ROOT, "PYQMAIL_HOME": home.path},
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
+            preexec_fn=limit if hard_descriptors else None,
         )
         running.append(process)
         said = process.stderr.readline()

@@ -5,7 +5,17 @@ inline, or passes two descriptors as qmail-queue has them, and is answered with 
 qp.  Whoever is there at the same time shares the waiting for the disk.  A message is acknowledged only once it
 and its names are on disk.
 
-A uid that is none of qmail's users has at most 200 connections, and 20 messages by descriptors at a time.
+A uid that is none of qmail's users is a stranger.  Each of his connections has a process of its own, which may wait for
+what he passes; all strangers together have at most 200 connections (with few descriptors, a quarter as many as there
+are), and whoever has the most gives one up to who has fewer.  A stranger has 20 messages by descriptors at a time; no more
+than 2 descriptors may have come without their request.  A frame has to be complete after 30 seconds.  A message of a
+stranger has at most control/localbytes bytes, else exit code 31.
+
+Below control/queueminfree free bytes, or 1 % of free inodes, nothing is queued: exit code 53, for which pysmtpd says 452.
+The two control files are looked at for each message.
+
+The log is never waited for: what is not read is kept up to 64 KB, then dropped and counted.  Of warnings with the same
+reason one is written in a second, the others are counted.
 
 Linux ignores setuid on scripts; this is why there is a service where the original has a setuid program.  The
 Received line and the queue tell the uid that the kernel reports of the client.
@@ -14,25 +24,30 @@ TERM: what has been taken is finished and answered, then it exits.  Only one pyq
 queue/lock/pyqueued, where the next qp stands too.
 """
 
+import gc
 import os
 import signal
 import socket
 
 from pyqmail.base.failure import Temporary
 from pyqmail.base.options import Program
-from pyqmail.mail.queue.admission import Admission, invokers
+from pyqmail.mail.queue.admission import Admission, invokers, qmail_uids
 from pyqmail.mail.queue.commit import ByFile
 from pyqmail.mail.queue.files import find_queue, hold_writer_lock
-from pyqmail.mail.queue.server import QueueNumbers, QueueServer, most_connections
-from pyqmail.system.descriptors import log, open_standard_descriptors
+from pyqmail.mail.queue.numbers import QueueNumbers
+from pyqmail.mail.queue.server import Capacity, QueueServer
+from pyqmail.system.bounded_log import BoundedLog
+from pyqmail.system.controls import Controls
+from pyqmail.system.descriptors import open_standard_descriptors
 from pyqmail.system.flushing import Flusher
-from pyqmail.system.home import USERS, find_home
+from pyqmail.system.home import find_home
 from pyqmail.system.loop import Loop
 from pyqmail.system.privileges import drop_to
 
 PROGRAM = Program(
     name="pyqueued",
     summary="write new mail into the queue, for all who have some",
+    controls=["localbytes", "queueminfree"],
     environment=["PYQMAIL_HOME"],
     exits={0: "asked to stop", 111: "could not start"},
     see=["pyqueue(8)"],
@@ -63,10 +78,12 @@ def serve(call) -> int:
     except OSError as error:
         raise Temporary(f"unable to use {names.queue}", error) from None
     listener = listen(home.queue_socket)
-    loop = Loop()
-    server = QueueServer(loop, listener, admission, numbers, trusted_uids(home), most_connections(raise_limit()))
+    loop, controls, capacity = Loop(), Controls(home.control), Capacity(raise_limit())
+    log = BoundedLog(loop, "pyqueued")
+    server = QueueServer(loop, listener, admission, numbers, controls, log, qmail_uids(home), capacity)
     loop.on_signal(signal.SIGTERM, server.stop)
-    log("pyqueued: status: listening")
+    log.put("pyqueued: status: listening")
+    gc.freeze()  # what a forked process does not look at it need not copy
     loop.run()
     try:
         os.unlink(home.queue_socket)
@@ -121,17 +138,6 @@ def listen(path: str) -> socket.socket:
     finally:
         os.umask(mask)
     return listener
-
-
-def trusted_uids(home) -> set[int]:
-    """Return the uids whose connections are not counted: root, ourselves, and qmail's users."""
-    trusted = {0, os.geteuid()}
-    for user in USERS:
-        try:
-            trusted.add(home.uid(user))
-        except LookupError:
-            pass
-    return trusted
 
 
 def raise_limit() -> int:

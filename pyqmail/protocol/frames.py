@@ -33,31 +33,43 @@ def pack(kind: int, number: int, body: bytes = b"") -> bytes:
 
 
 class Unpacker:
-    """Takes bytes in any pieces; receive() returns the complete frames as (kind, number, body)."""
+    """Takes bytes in any pieces; receive() returns the complete frames as (kind, number, body).
+
+    wanted_bytes is the size of the frame under way, as far as its head tells; 0 between frames.
+    """
 
     def __init__(self, limit_bytes: int = LIMIT) -> None:
         self._limit = limit_bytes
-        self._held = b""
+        self._held = bytearray()
+        self.wanted_bytes = 0
 
     def receive(self, data: bytes) -> list[tuple[int, int, bytes]]:
         """Raises Malformed; frames before the bad one are lost with the connection."""
-        data = self._held + data if self._held else data
+        if self.wanted_bytes:
+            self._held += data
+            if len(self._held) < self.wanted_bytes:
+                return []  # what is held is looked at, and copied, only once there is enough
+            data, self._held = bytes(self._held), bytearray()
         at, size, frames = 0, len(data), []
         while size - at >= HEAD_BYTES:
             length, version, kind, number = _HEAD.unpack_from(data, at)
             if version != VERSION or not 6 <= length <= self._limit:
                 raise Malformed("not a frame of this wire")
             if size - at < length + 4:
-                break
+                self._hold(data[at:], length + 4)
+                return frames
             frames.append((kind, number, data[at + HEAD_BYTES : at + 4 + length]))
             at += 4 + length
-        self._held = data[at:]
+        self._hold(data[at:], HEAD_BYTES if at < size else 0)
         return frames
+
+    def _hold(self, rest, wanted_bytes):
+        self._held, self.wanted_bytes = bytearray(rest), wanted_bytes
 
     @property
     def is_empty(self) -> bool:
         """True between frames."""
-        return not self._held
+        return not self.wanted_bytes
 
 
 def strings(*texts: bytes) -> bytes:

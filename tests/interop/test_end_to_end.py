@@ -347,9 +347,9 @@ def test_a_full_disk_is_a_temporary_failure_and_leaves_nothing(system):
     system.start_queue(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
     system.start_smtp()
     with system.client() as client:
-        full = b"451 qq write error or disk full (#4.3.0)\r\n"
+        full = b"452 qq write error or disk full (#4.3.0)\r\n"
         for size in (limit, 30 * limit):  # handed over inline, and as a file
-            assert client.mail(b"", [b"demo@here.example"], b"x" * size + b"\r\n", b"451") == full
+            assert client.mail(b"", [b"demo@here.example"], b"x" * size + b"\r\n", b"452") == full
         assert client.mail(b"", [b"demo@here.example"], b"x\r\n").startswith(b"250 ok ")
     (number,) = system.queued()
     assert system.files() == [f"intd/{number}", f"mess/{int(number) % 23}/{number}", f"todo/{number}"]

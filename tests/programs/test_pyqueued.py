@@ -3,19 +3,24 @@
 Untested: the 24 hours of a copy; a home with the usual users.
 """
 
+import contextlib
+import fcntl
 import os
+import re
 import resource
 import select
 import signal
 import socket
 import subprocess
+import sys
 import time
 
 import pytest
 
 from pyqmail.mail.queue.files import find_queue
 from pyqmail.mail.queue.queueing import Queueing, Spool
-from pyqmail.mail.queue.server import CONNECTIONS_OF_UID, COPIES_OF_UID
+from pyqmail.mail.queue.server import COPIES_OF_UID
+from pyqmail.mail.queue.strangers import STRANGERS
 from pyqmail.protocol import queue_wire
 from pyqmail.protocol.envelope import format_envelope
 from pyqmail.protocol.queue_wire import DESCRIPTORS, INLINE
@@ -23,6 +28,7 @@ from pyqmail.system.channel import BlockingChannel, Gone, Unavailable, connect, 
 from pyqmail.system.driver import EventDriver, drive
 from pyqmail.system.loop import Loop
 
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 STREAM = format_envelope(b"s@x.example", [b"r@y.example"])
 
 
@@ -89,6 +95,11 @@ def memory(data):
     os.write(fd, data)
     os.lseek(fd, 0, os.SEEK_SET)
     return fd
+
+
+def write_control(home, name, text):
+    with open(f"{home.control}/{name}", "w", encoding="ascii") as file:
+        file.write(f"{text}\n")
 
 
 def test_requests_that_came_together_are_all_answered(pyqueued, home):
@@ -178,7 +189,7 @@ def test_one_uid_cannot_take_all_connections(pyqueued, home):
         try:
             os.chdir(home.run)
             os.setuid(65534)
-            socks = [connect("pyqueued") for _ in range(CONNECTIONS_OF_UID + 1)]
+            socks = [connect("pyqueued") for _ in range(STRANGERS + 1)]
             code = 0 if select.select(socks, [], [], 20)[0] == [socks[-1]] and not socks[-1].recv(1) else 1
         finally:
             os._exit(code)
@@ -246,19 +257,68 @@ def test_a_write_error_is_53_and_leaves_nothing(pyqueued, home):
     assert len(files(home)) == 3
 
 
-@pytest.fixture
-def full_disk(home):
-    """The queue on a file system of 4 MB.  Needs root and the right to mount."""
+def mounted(home, options):
+    """The queue on a file system of its own.  Needs root and the right to mount."""
     subprocess.run(["mv", home.queue, f"{home.path}/made"], check=True)
     os.mkdir(home.queue)
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", home.queue], capture_output=True).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", home.queue], capture_output=True).returncode:
         pytest.skip("mounting is not allowed here")
     subprocess.run(f"cp -a {home.path}/made/. {home.queue}", shell=True, check=True)
+
+
+@pytest.fixture
+def full_disk(home):
+    """The queue on a file system of 4 MB."""
+    mounted(home, "size=4m")
     yield
     subprocess.run(["umount", "--lazy", home.queue], check=True)
 
 
+@pytest.fixture
+def few_inodes(home):
+    """The queue on a file system that has room, but less than one inode in a hundred."""
+    count = 1 + int(subprocess.run(f"find {home.queue} | wc -l", shell=True, capture_output=True, check=True).stdout)
+    mounted(home, f"size=64m,nr_inodes={count + 1}")
+    yield
+    subprocess.run(["umount", "--lazy", home.queue], check=True)
+
+
+LITTLE = [
+    ("full_disk", b"less than 32000000 bytes free, see control/queueminfree"),
+    ("few_inodes", b"less than 1/100 of the inodes free, see control/queueminfree"),
+]
+
+
+@pytest.mark.parametrize("place, why", LITTLE)
+def test_too_little_room_is_53_and_the_control_is_read_again(home, request, place, why):
+    request.getfixturevalue(place)
+    pyqueued = request.getfixturevalue("pyqueued")
+    client = Client(home)
+    client.inline(1, b"inline")
+    client.descriptors(2, memory(b"copied"), memory(STREAM))
+    assert [client.answer(number) for number in (1, 2)] == [(53, 0), (53, 0)]
+    assert files(home) == []
+    write_control(home, "queueminfree", 0 if place == "few_inodes" else 100_000)
+    client.inline(3, b"x")
+    assert client.answer(3)[0] in ((63, 64) if place == "few_inodes" else (0,))
+    pyqueued.terminate()
+    first = b"pyqueued: warning: unable to queue for uid %d, exit code 53: %b\n" % (os.geteuid(), why)
+    assert pyqueued.stderr.readline() == first
+
+
+def test_room_is_looked_at_while_a_message_grows(full_disk, home, request):
+    write_control(home, "queueminfree", 100_000)
+    request.getfixturevalue("pyqueued")
+    client = Client(home)
+    zero = os.open("/dev/zero", os.O_RDONLY)
+    client.descriptors(1, zero, memory(STREAM))
+    assert client.answer(1) == (53, 0)
+    assert files(home) == []
+    os.close(zero)
+
+
 def test_a_full_disk_is_53_and_room_is_used_again(full_disk, home, request):
+    write_control(home, "queueminfree", 0)
     request.getfixturevalue("pyqueued")
     client = Client(home)
     for number in range(20):
@@ -273,6 +333,125 @@ def test_a_full_disk_is_53_and_room_is_used_again(full_disk, home, request):
         os.unlink(path)
     client.inline(21, b"x" * 500_000)
     assert client.answer(21)[0] == 0
+
+
+def test_a_control_that_cannot_be_read_is_55(pyqueued, home):
+    os.mkdir(f"{home.control}/queueminfree")
+    client = Client(home)
+    client.inline(1, b"x")
+    assert client.answer(1) == (55, 0)
+    os.rmdir(f"{home.control}/queueminfree")
+    client.inline(2, b"x")
+    assert client.answer(2)[0] == 0
+
+
+def test_what_is_not_read_of_the_log_holds_up_nobody(home, start_pyqueued):
+    """Each refusal is a line, and nobody reads: far more than a pipe takes."""
+    process = start_pyqueued()
+    client = Client(home)
+    write_control(home, "queueminfree", 0)
+    os.rename(f"{home.queue}/pid", f"{home.queue}/away")
+    fcntl.fcntl(process.stderr, fcntl.F_SETPIPE_SZ, 4096)
+    fill_log(process)
+    for number in range(300):
+        client.inline(number, b"x")
+        assert client.answer(number)[0] == 63
+        Client(home).sock.sendall(b"not a frame of this wire at all")
+    os.rename(f"{home.queue}/away", f"{home.queue}/pid")
+    for number in range(300, 310):
+        client.inline(number, b"x")
+        assert client.answer(number)[0] == 0
+    process.terminate()
+    assert process.wait(20) == 0
+
+
+def fill_log(process):
+    """Fill the pipe that is a process's descriptor 2, whoever else writes there."""
+    fd = os.open(f"/proc/{process.pid}/fd/2", os.O_WRONLY | os.O_NONBLOCK)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(fd, b"x")
+    os.close(fd)
+
+
+def test_one_reason_is_one_line_a_second(pyqueued, home):
+    os.rename(f"{home.queue}/pid", f"{home.queue}/away")
+    client = Client(home)
+    for number in range(500):
+        client.inline(number, b"x")
+    assert {client.answer(number) for number in range(500)} == {(63, 0)}
+    pyqueued.terminate()
+    said = pyqueued.stderr.read().splitlines()
+    first = b"pyqueued: warning: unable to queue for uid %d, exit code 63: file does not exist" % os.geteuid()
+    assert said[0] == first
+    assert len(said) <= 20 and all(line.startswith(first + b" (") for line in said[1:])
+
+
+def test_without_a_descriptor_it_waits_and_says_so_once(pyqueued, home):
+    client = Client(home)
+    client.inline(1, b"x")
+    assert client.answer(1)[0] == 0
+    _, hard = resource.prlimit(pyqueued.pid, resource.RLIMIT_NOFILE)
+    used = max(map(int, os.listdir(f"/proc/{pyqueued.pid}/fd"))) + 1
+    resource.prlimit(pyqueued.pid, resource.RLIMIT_NOFILE, (used, hard))
+    waiting = [Client(home) for _ in range(3)]
+    assert pyqueued.stderr.readline() == b"pyqueued: warning: unable to accept: process cannot open more files\n"
+    before = cpu_ticks(pyqueued)
+    time.sleep(1)  # the fault was a loop: in a second it spent a second
+    assert cpu_ticks(pyqueued) - before < os.sysconf("SC_CLK_TCK") // 2
+    resource.prlimit(pyqueued.pid, resource.RLIMIT_NOFILE, (hard, hard))
+    for other in waiting:
+        other.inline(1, b"x")
+        assert other.answer(1)[0] == 0
+    pyqueued.terminate()
+    assert pyqueued.stderr.read() == b""
+
+
+def cpu_ticks(process):
+    return sum(map(int, content(f"/proc/{process.pid}/stat").rpartition(b")")[2].split()[11:13]))
+
+
+def test_a_number_is_on_disk_before_it_is_used(home, strace_path, tmp_path):
+    """What an strace shows: the reserving write is synced, and the new file's directory, before the answer."""
+    process = subprocess.Popen(
+        [strace_path, "-f", "-y", "-o", tmp_path / "trace", "-e", "trace=pwrite64,fdatasync,fsync,sendto",
+         sys.executable, f"{ROOT}/bin/pyqueued"],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": ROOT, "PYQMAIL_HOME": home.path},
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stderr.readline() == b"pyqueued: status: listening\n"
+    client = Client(home)
+    client.inline(1, b"x")
+    assert client.answer(1)[0] == 0
+    with open(f"{home.queue}/lock/pyqueued", "rb") as file:
+        assert int(file.read()) > client.answer(1)[1]
+    children = content(f"/proc/{process.pid}/task/{process.pid}/children").split()
+    os.kill(int(children[0]), signal.SIGTERM)
+    process.wait(20)
+    process.stderr.close()
+    trace, lock = content(tmp_path / "trace"), re.escape(os.fsencode(f"{home.queue}/lock"))
+    wanted = (rb"fsync\(\d+<%b>", rb"pwrite64\(\d+<%b/pyqueued>", rb"fdatasync\(\d+<%b/pyqueued>")
+    places = [re.search(pattern % lock, trace).start() for pattern in wanted]
+    assert places == sorted(places) and places[-1] < re.search(rb"sendto\(", trace).start()
+
+
+def test_a_number_that_cannot_be_put_on_disk_is_not_used(home, strace_path, request):
+    process = request.getfixturevalue("start_pyqueued")()
+    tracer = subprocess.Popen(
+        [strace_path, "-qq", "-o", "/dev/null", "-e", "trace=fdatasync", "-e", "inject=fdatasync:error=EIO",
+         "-p", str(process.pid)],
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+    until(lambda: b"TracerPid:\t0\n" not in content(f"/proc/{process.pid}/status"))
+    client = Client(home)
+    client.inline(1, b"x")
+    assert client.answer(1) == (53, 0)
+    tracer.terminate()
+    tracer.wait(20)
+    tracer.stderr.close()
+    client.inline(2, b"x")
+    code, qp = client.answer(2)
+    assert code == 0 and int(content(f"{home.queue}/lock/pyqueued")) > qp
 
 
 def test_the_client_is_whom_the_kernel_says(pyqueued, home):

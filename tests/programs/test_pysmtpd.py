@@ -141,7 +141,7 @@ QUEUE_CODES = [
     ("exit 41", b"451 qq temporary problem (#4.3.0)"),
     ("exit 51", b"451 qq out of memory (#4.3.0)"),
     ("exit 52", b"451 qq timeout (#4.3.0)"),
-    ("exit 53", b"451 qq write error or disk full (#4.3.0)"),
+    ("exit 53", b"452 qq write error or disk full (#4.3.0)"),
     ("exit 54", b"451 qq read error (#4.3.0)"),
     ("exit 55", b"451 qq unable to read configuration (#4.3.0)"),
     ("exit 56", b"451 qq trouble making network connection (#4.3.0)"),

@@ -79,3 +79,21 @@ def test_strings_are_strict():
         strings(b"a\0b")
     with pytest.raises(Malformed):
         split_strings(b"a\0b")
+
+
+def test_a_frame_that_dribbles_is_not_copied_for_each_piece():
+    unpacker, frame = Unpacker(), pack(1, 1, bytes(3 << 20))
+    got = []
+    for at in range(len(frame)):  # copying what is held for each byte would be five thousand billion bytes
+        got += unpacker.receive(frame[at : at + 1])
+    assert got == [(1, 1, bytes(3 << 20))]
+    assert unpacker.is_empty
+
+
+def test_the_size_of_the_frame_under_way_is_known():
+    unpacker, frame = Unpacker(), pack(1, 1, b"abc")
+    sizes = []
+    for at in range(len(frame)):
+        sizes.append(unpacker.wanted_bytes)
+        unpacker.receive(frame[at : at + 1])
+    assert sizes == [0] + [10] * 9 + [len(frame)] * 3 and unpacker.wanted_bytes == 0

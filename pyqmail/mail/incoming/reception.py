@@ -33,6 +33,8 @@ LOOPING = b"554 too many hops, this message is looping (#5.4.6)\r\n"
 NOT_QUEUED = b"451 qqt failure (#4.3.0)\r\n"
 NO_SPACE = b"452 sorry, I have no room for your message now (#4.3.1)\r\n"
 
+NO_ROOM = 53  # exit code of qmail-queue: insufficient system storage, RFC 5321 section 4.2.3
+
 
 class Reception:
     """The handler of a session program: call it with (peer, environ) for each connection.
@@ -238,7 +240,11 @@ class Transaction:
         if not text:
             return b"250 ok %d qp %d\r\n" % (time.time(), outcome.qp)
         line = text[1:].rstrip(b"\r\n").replace(b"\r", b" ").replace(b"\n", b" ")  # it may be a foreign program's
-        return b"%b %b\r\n" % (b"554" if text.startswith(b"D") else b"451", line)
+        if text.startswith(b"D"):
+            code = b"554"
+        else:
+            code = b"452" if outcome.exit_code == NO_ROOM else b"451"
+        return b"%b %b\r\n" % (code, line)
 
 
 def received_line(environ, helo: bytes | None, unix_seconds: int) -> bytes:

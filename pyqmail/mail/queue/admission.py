@@ -6,25 +6,72 @@ takes its files with it: intd first, then mess.  Exit codes are qmail-queue's.
 """
 
 import os
+import select
 import time
 
 from pyqmail.base.dates import header_date
-from pyqmail.base.failure import Failure, Temporary
+from pyqmail.base.failure import Failure, Temporary, reason
 from pyqmail.mail.queue.commit import ByFile
 from pyqmail.mail.queue.files import QueueNames, find_queue, hold_writer_lock, pull_trigger
 from pyqmail.protocol.envelope import BadEnvelope, EnvelopeReader, todo_head
+from pyqmail.system.controls import Controls
 from pyqmail.system.descriptors import write_all
+from pyqmail.system.home import USERS
+
+FREE_INODES_OF = 100  # one in so many inodes has to be free
 
 _PIECE = 262144
+_CHECKED_BYTES = 4 << 20  # written until the room is looked at again
 _MOST_NAMES = 9
 
 
 class Refused(Exception):
-    """The message cannot be queued; exit_code says why, error is the system's reason if there is one."""
+    """The message cannot be queued; exit_code says why, error is the system's reason if there is one, why ours."""
 
-    def __init__(self, exit_code: int, error: OSError | None = None) -> None:
+    def __init__(self, exit_code: int, error: OSError | None = None, why: str = "") -> None:
         super().__init__(exit_code)
         self.exit_code, self.error = exit_code, error
+        self.why = why or (reason(error) if error is not None else "")
+
+
+class Bounds:
+    """What a message must not pass: its own bytes, and what is to remain free where the queue is; 0 is no bound."""
+
+    __slots__ = ("message_bytes", "free_bytes")
+
+    def __init__(self, message_bytes: int = 0, free_bytes: int = 0) -> None:
+        self.message_bytes, self.free_bytes = message_bytes, free_bytes
+
+    def check_size(self, size: int) -> None:
+        """Raises Refused (31): trying again cannot help."""
+        if 0 < self.message_bytes < size:
+            raise Refused(31, why=f"more than {self.message_bytes} bytes, see control/localbytes")
+
+    def check_room(self, place) -> None:
+        """Ask the file system of a path or a descriptor.  Raises Refused (53)."""
+        if not self.free_bytes:
+            return
+        try:
+            seen = os.statvfs(place)
+        except OSError as error:
+            raise Refused(53, error) from None
+        if seen.f_bavail * seen.f_frsize < self.free_bytes:
+            raise Refused(53, why=f"less than {self.free_bytes} bytes free, see control/queueminfree")
+        # btrfs and others have no number of inodes
+        if seen.f_favail * FREE_INODES_OF < seen.f_files:
+            raise Refused(53, why=f"less than 1/{FREE_INODES_OF} of the inodes free, see control/queueminfree")
+
+
+def read_bounds(controls, is_trusted: bool) -> Bounds:
+    """Return the bounds of a message, from the control files as they are now.  Raises Refused (55).
+
+    is_trusted: it comes from a uid that is one of qmail's.
+    """
+    try:
+        free_bytes = controls.get("queueminfree")
+        return Bounds(0 if is_trusted else controls.get("localbytes"), free_bytes)
+    except OSError as error:
+        raise Refused(55, error) from None
 
 
 class Origin:
@@ -79,6 +126,9 @@ def received_line(origin: Origin, known: dict[int, bytes]) -> bytes:
     return b"Received: (qmail %d invoked %b); %b\n" % (origin.qp, who, header_date(origin.seconds))
 
 
+_UNBOUNDED = Bounds()
+
+
 class Admission:
     """Writes messages into one queue.  known: see invokers().  Raises OSError if the queue cannot be opened."""
 
@@ -92,8 +142,9 @@ class Admission:
         for fd in (*self._parts, self._todo):
             os.close(fd)
 
-    def begin(self) -> Newcomer:
-        """Make mess/ID: a new file, linked to the number its inode has.  Raises Refused (63, 64)."""
+    def begin(self, bounds: Bounds = _UNBOUNDED) -> Newcomer:
+        """Make mess/ID: a new file, linked to the number its inode has.  Raises Refused (53, 63, 64)."""
+        bounds.check_room(self._todo)
         names = []
         try:
             return self._begin(names)
@@ -129,21 +180,22 @@ class Admission:
         """Write the message and its envelope, stored being its records.  Raises Refused (53, 65)."""
         try:
             write_all(newcomer.message_fd, received_line(origin, self._known) + message)
-            self._open_envelope(newcomer)
+            self.open_envelope(newcomer)
             write_all(newcomer.envelope_fd, todo_head(origin.uid, origin.qp) + stored)
         except OSError as error:
             raise Refused(53, error) from None
 
-    def copy(self, newcomer: Newcomer, origin: Origin, message, envelope) -> None:
+    def copy(self, newcomer: Newcomer, origin: Origin, message, envelope, bounds: Bounds = _UNBOUNDED) -> None:
         """Write message and envelope stream as they come, both in pieces, and commit the two files.
 
-        May take as long as whoever writes them.  Raises Refused (11, 53, 54, 65, 91).
+        May take as long as whoever writes them.  Raises Refused (11, 31, 53, 54, 65, 91).
         """
         try:
             write_all(newcomer.message_fd, received_line(origin, self._known))
-            for piece in message:
+            for piece in bounded(message, bounds, newcomer.message_fd):
                 write_all(newcomer.message_fd, piece)
-            self._open_envelope(newcomer)
+            if newcomer.envelope_fd < 0:
+                self.open_envelope(newcomer)
             write_all(newcomer.envelope_fd, todo_head(origin.uid, origin.qp))
             reader = EnvelopeReader()
             for piece in envelope:
@@ -193,7 +245,8 @@ class Admission:
         _unlink(self._names.intd(newcomer.number))
         _unlink(self._names.mess(newcomer.number))
 
-    def _open_envelope(self, newcomer):
+    def open_envelope(self, newcomer: Newcomer) -> None:
+        """Make intd/ID.  Raises Refused (65)."""
         name = self._names.intd(newcomer.number)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
@@ -225,8 +278,8 @@ class Admission:
 def admit_alone(home, origin: Origin, message_fd: int, envelope: bytes) -> int:
     """Queue one message without pyqueued: only as the queue's user, and while no pyqueued lives.
 
-    message_fd is read to its end, envelope is a whole stream.  Returns qmail-queue's exit code.  Raises Temporary if one of
-    qmail's users is missing.
+    message_fd is read to its end, envelope is a whole stream.  Returns qmail-queue's exit code.  Raises Temporary if
+    one of qmail's users is missing.
     """
     if not os.path.isdir(home.path):
         return 61
@@ -239,8 +292,12 @@ def admit_alone(home, origin: Origin, message_fd: int, envelope: bytes) -> int:
         raise Temporary("unable to find user qmailq") from None
     if os.geteuid() != queue_uid:
         return 62
-    known = invokers(home)
+    known, is_trusted = invokers(home), origin.uid in qmail_uids(home)
     os.umask(0o033)
+    try:
+        bounds = read_bounds(Controls(home.control), is_trusted)
+    except Refused as refused:
+        return refused.exit_code
     try:
         lock = hold_writer_lock(names, alone=False)
     except OSError:
@@ -250,7 +307,7 @@ def admit_alone(home, origin: Origin, message_fd: int, envelope: bytes) -> int:
     try:
         admission = Admission(names, known)
         try:
-            return _admit(admission, origin, message_fd, envelope)
+            return _admit(admission, origin, message_fd, envelope, bounds)
         finally:
             admission.close()
     except OSError:
@@ -259,18 +316,44 @@ def admit_alone(home, origin: Origin, message_fd: int, envelope: bytes) -> int:
         os.close(lock)
 
 
-def _admit(admission, origin, message_fd, envelope):
+def _admit(admission, origin, message_fd, envelope, bounds):
     try:
-        newcomer = admission.begin()
+        newcomer = admission.begin(bounds)
     except Refused as refused:
         return refused.exit_code
     try:
-        admission.copy(newcomer, origin, read_pieces(message_fd), (envelope,))
+        admission.copy(newcomer, origin, read_pieces(message_fd), (envelope,), bounds)
     except Refused as refused:
         admission.refuse(newcomer, refused.exit_code)
     else:
         admission.settle([newcomer])
     return newcomer.exit_code
+
+
+def qmail_uids(home) -> set[int]:
+    """Return the uids trusted with the queue: root, ourselves, and qmail's users; any other is a stranger's."""
+    trusted = {0, os.geteuid()}
+    for user in USERS:
+        try:
+            trusted.add(home.uid(user))
+        except LookupError:
+            pass
+    return trusted
+
+
+def bounded(pieces, bounds: Bounds, fd: int):
+    """Yield the pieces, which are written to fd, as long as they and the room left are within bounds.
+
+    Raises Refused (31, 53).
+    """
+    size, checked = 0, 0
+    for piece in pieces:
+        size += len(piece)
+        bounds.check_size(size)
+        if size - checked >= _CHECKED_BYTES:
+            bounds.check_room(fd)
+            checked = size
+        yield piece
 
 
 def read_pieces(fd: int):
@@ -279,8 +362,6 @@ def read_pieces(fd: int):
         try:
             piece = os.read(fd, _PIECE)
         except BlockingIOError:
-            import select
-
             poll = select.poll()
             poll.register(fd, select.POLLIN)
             poll.poll()

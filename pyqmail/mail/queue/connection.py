@@ -2,44 +2,62 @@
 
 import collections
 import os
+import select
 
 from pyqmail.protocol import queue_wire
-from pyqmail.protocol.queue_wire import DESCRIPTORS, INLINE, INLINE_LIMIT, Malformed
+from pyqmail.protocol.queue_wire import ANSWER, DESCRIPTORS, INLINE, INLINE_LIMIT, Malformed
 from pyqmail.system.channel import receive_with
-from pyqmail.system.descriptors import log
 from pyqmail.system.loop import READ, WRITE
 
+FRAME_SECONDS = 30
+MAX_UNCLAIMED = 2  # descriptors that came and that no request has claimed yet
 _PIECE = 262144
 _FRAME_LIMIT = INLINE_LIMIT + 64
-_MOST_DESCRIPTORS = 64  # that came and that no request has claimed yet
-_MOST_UNSENT = 1 << 20  # bytes of answers that a client does not fetch
+_MAX_RECEIVED = 8  # descriptors at once: more than may be, so that too many are noticed
+_MAX_UNSENT = 1 << 20  # bytes of answers that a client does not fetch
 
 
 class Connection:
     """Requests come in, answers go out when they are known.
 
     server has take_inline(connection, number, body), which may raise Malformed, take_descriptors(connection,
-    number, message_fd, envelope_fd) and lost(connection).  uid is the client's.
+    number, message_fd, envelope_fd), receiving(connection), called when a part of a frame has come, dropped(connection,
+    why) and lost(connection).  uid is the client's.
+
+    A frame has to be complete FRAME_SECONDS after its first byte came.  A client that is patient is one of qmail's own:
+    for its frames the time counts only while there is nothing to read.
     """
 
     _SLOTS = "_server _loop _sock uid _unpacker _descriptors _unsent _flushing _watched _listening"
-    __slots__ = tuple(_SLOTS.split())
+    __slots__ = (*_SLOTS.split(), "_timer", "_is_patient", "_piece_bytes")
 
-    def __init__(self, server, loop, sock, uid):
+    def __init__(self, server, loop, sock, uid, is_patient=True, piece_bytes=_PIECE):
         sock.setblocking(False)
         self._server, self._loop, self._sock, self.uid = server, loop, sock, uid
         self._unpacker, self._descriptors = queue_wire.Unpacker(_FRAME_LIMIT), collections.deque()
         self._unsent, self._flushing = b"", False
         self._watched, self._listening = 0, True
+        self._timer, self._is_patient, self._piece_bytes = None, is_patient, piece_bytes
         self._watch()
+
+    @property
+    def wanted_bytes(self) -> int:
+        """The size of the frame under way, as far as it is known; 0 between frames."""
+        return self._unpacker.wanted_bytes
 
     def listen(self, wanted):
-        self._listening = wanted
+        """Read or do not read; the time of a frame does not run while nothing is read, since that is our affair."""
+        self.hold(not wanted)
+        self._time_frame(wanted and self.wanted_bytes > 0)
+
+    def hold(self, is_held):
+        """Do not read for now, while the time of a frame runs on."""
+        self._listening = not is_held
         self._watch()
 
-    def send(self, data):
-        """Send data together with whatever else is answered in this turn."""
-        self._unsent += data
+    def answer(self, number, exit_code, qp):
+        """Tell what became of a request, together with whatever else is answered in this turn."""
+        self._unsent += queue_wire.pack(ANSWER, number, queue_wire.answer_body(exit_code, qp))
         if not self._flushing:
             self._flushing = True
             self._loop.soon(self.flush)
@@ -48,6 +66,7 @@ class Connection:
         sock, self._sock = self._sock, None
         if sock is None:
             return
+        self._time_frame(False)
         self._loop.forget(sock.fileno())
         sock.close()
         while self._descriptors:
@@ -62,22 +81,30 @@ class Connection:
 
     def _receive(self):
         try:
-            data, descriptors = receive_with(self._sock, _PIECE, 8)
+            data, descriptors = receive_with(self._sock, self._piece_bytes, _MAX_RECEIVED)
         except BlockingIOError:
             return
         except OSError:
             self.close()
             return
         self._descriptors += descriptors
-        if not data or len(self._descriptors) > _MOST_DESCRIPTORS:
+        if not data:
             self.close()
             return
         try:
-            for kind, number, body in self._unpacker.receive(data):
+            frames = self._unpacker.receive(data)
+            for kind, number, body in frames:
                 self._take(kind, number, body)
+            if len(self._descriptors) > MAX_UNCLAIMED:
+                raise Malformed("too many descriptors")
         except Malformed as wrong:
-            log(f"pyqueued: warning: connection of uid {self.uid} dropped: {wrong}")
-            self.close()
+            self._drop(str(wrong))
+            return
+        if frames:
+            self._time_frame(False)
+        if self.wanted_bytes and self._sock is not None:
+            self._time_frame(self._listening)
+            self._server.receiving(self)
 
     def _take(self, kind, number, body):
         if kind == INLINE:
@@ -86,6 +113,31 @@ class Connection:
             self._server.take_descriptors(self, number, self._descriptors.popleft(), self._descriptors.popleft())
         else:
             raise Malformed("not a request")
+
+    def _drop(self, why):
+        self._server.dropped(self, why)
+        self.close()
+
+    def _time_frame(self, is_under_way):
+        if not is_under_way and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        elif is_under_way and self._timer is None:
+            self._timer = self._loop.after(FRAME_SECONDS, self._overdue)
+
+    def _overdue(self):
+        self._timer = None
+        if self._sock is None:
+            return
+        if self._is_patient and self._has_input():
+            self._time_frame(True)  # it is we who were slow
+        else:
+            self._drop(f"a frame was not complete after {FRAME_SECONDS} seconds")
+
+    def _has_input(self):
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        return bool(poll.poll(0))
 
     def flush(self):
         self._flushing = False
@@ -98,7 +150,7 @@ class Connection:
         except OSError:
             self.close()
             return
-        if len(self._unsent) > _MOST_UNSENT:
+        if len(self._unsent) > _MAX_UNSENT:
             self.close()
         else:
             self._watch()

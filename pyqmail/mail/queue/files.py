@@ -137,12 +137,15 @@ def pull_trigger(names: QueueNames) -> None:
 def hold_writer_lock(names: QueueNames, alone: bool) -> int | None:
     """Take lock/pyqueued, alone (pyqueued) or shared (who writes without it); returns the descriptor that holds it.
 
-    Returns None if another holds it.  Raises OSError if the file cannot be opened or made.
+    A new file's name is on disk before it is used: the next qp stands in it.  Returns None if another holds it.  Raises
+    OSError if the file cannot be opened or made.
     """
     import fcntl
 
     fd = os.open(names.writer_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
+        if not os.fstat(fd).st_size:
+            _sync_directory(os.path.dirname(names.writer_lock))
         fcntl.flock(fd, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except OSError as error:
         os.close(fd)
@@ -150,3 +153,11 @@ def hold_writer_lock(names: QueueNames, alone: bool) -> int | None:
             return None
         raise
     return fd
+
+
+def _sync_directory(path):
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,58 +1,59 @@
-"""What pyqueued does all day: batches, and the children that copy what came by descriptor.
+"""What pyqueued does all day: batches, and the processes that copy what came by descriptor.
 
 Requests that are complete when the loop wakes form a batch: written, committed, made visible and answered
-together.  A request by descriptors is read by a forked child, since a stranger's pipe need not end; it commits
-the two files itself, and the message joins the next batch.  Each uid has a bound on connections and copies.
+together.  A request by descriptors is read by a forked child, since a pipe need not end; it commits
+the two files itself, and the message joins the next batch.
+
+The loop serves the connections of qmail's users only, who pass descriptors of their own.  Strangers have a process for
+each connection (mail/queue/strangers.py), which writes the files; here they are opened, and made visible in a batch.
 """
 
 import collections
+import errno
 import os
-import signal
 import time
 
 from pyqmail.base.failure import reason
-from pyqmail.mail.queue.admission import Origin, Refused, read_pieces
-from pyqmail.mail.queue.connection import Connection
+from pyqmail.mail.queue.admission import Origin, Refused, read_bounds
+from pyqmail.mail.queue.connection import MAX_UNCLAIMED, Connection
+from pyqmail.mail.queue.copying import Copier
+from pyqmail.mail.queue.strangers import STRANGERS, Strangers
+from pyqmail.mail.queue.turns import Turn, Turns
 from pyqmail.protocol import queue_wire
 from pyqmail.protocol.envelope import BadEnvelope, stored_part
-from pyqmail.protocol.queue_wire import ANSWER
 from pyqmail.system.credentials import peer_credentials
-from pyqmail.system.descriptors import log, open_descriptors
 from pyqmail.system.loop import READ
-from pyqmail.system.processes import exit_code, fork
 
 BATCH_MESSAGES = 200
 BATCH_BYTES = 8 << 20
 COPIES = 200
 COPIES_OF_UID = 20
+WAITING_COPIES = 3500
 WAITING_COPIES_OF_UID = 500
-CONNECTIONS_OF_UID = 200  # of a uid that is none of qmail's users
-COPY_SECONDS = 86400
 STOP_SECONDS = 10
-QP_BLOCK = 10000
+DEAF_SECONDS = 0.1  # without a descriptor nobody is accepted for so long
 
-_RESERVED_DESCRIPTORS = 2 * BATCH_MESSAGES + 6 * COPIES + 64
+_ACCEPTS = 64  # in a turn of the loop
+_FORKS = 8  # for strangers, in a turn of the loop
+_UNKNOWN_UID = 0xFFFFFFFF
+_LACKS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_OTHER_DESCRIPTORS = 64  # the directories of mess, the log, what is open for a moment
 
 
-class QueueNumbers:
-    """Numbers for qp: each larger than all before, over restarts too, and above any pid.
+class Capacity:
+    """How much goes on at once, so that so many descriptors suffice whatever clients do.
 
-    The first number not yet reserved stands in a file (the lock's); an empty one starts at the Unix time.
+    strangers hold a channel each, a batch two files for each message, a copy what tells of its end and what it
+    reports, one that waits its two descriptors, a connection its socket and what is unclaimed.
     """
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        text = os.pread(fd, 20, 0).strip()
-        self._next = max(int(text) if text.isdigit() else 0, int(time.time()))
-        self._reserved = self._next
-
-    def take(self) -> int:
-        """Raises OSError if the file cannot be written."""
-        if self._next >= self._reserved:
-            os.pwrite(self._fd, b"%019d\n" % (self._next + QP_BLOCK), 0)
-            self._reserved = self._next + QP_BLOCK
-        self._next += 1
-        return self._next - 1
+    def __init__(self, descriptors: int) -> None:
+        share = max(1, descriptors // 16)
+        self.strangers = min(STRANGERS, max(1, descriptors // 4))
+        self.batch, self.copies = min(BATCH_MESSAGES, share), min(COPIES, share)
+        self.waiting = min(WAITING_COPIES, share)
+        used = _OTHER_DESCRIPTORS + self.strangers + 2 * (self.batch + self.copies + self.waiting)
+        self.connections = max(4, (descriptors - used) // (1 + MAX_UNCLAIMED))
 
 
 class _Request:
@@ -66,11 +67,11 @@ class _Request:
 class _Copy:
     """A request by descriptors: message and envelope still to be read."""
 
-    __slots__ = ("request", "message_fd", "envelope_fd", "pid", "timer", "overdue")
+    __slots__ = ("request", "message_fd", "envelope_fd", "turn", "copier")
 
     def __init__(self, request, message_fd, envelope_fd):
         self.request, self.message_fd, self.envelope_fd = request, message_fd, envelope_fd
-        self.pid, self.timer, self.overdue = 0, None, False
+        self.turn = self.copier = None
 
     def close(self):
         os.close(self.message_fd)
@@ -80,94 +81,149 @@ class _Copy:
 class QueueServer:
     """Serves one listening socket with one Admission.
 
-    trusted: uids whose connections are not counted.  stop() ends loop.run() once nothing is under way.
+    trusted: the uids of qmail's users; any other is a stranger's.  controls has localbytes and queueminfree.  log is a
+    BoundedLog.  stop() ends loop.run() once nothing is under way.
     """
 
-    def __init__(self, loop, listener, admission, numbers, trusted, most_connections):
+    def __init__(self, loop, listener, admission, numbers, controls, log, trusted, capacity):
         self._loop, self._listener, self._admission, self._numbers = loop, listener, admission, numbers
-        self._trusted, self._most = trusted, most_connections
-        self._connections, self._of_uid = set(), collections.Counter()
+        self._controls, self._log, self._trusted, self._capacity = controls, log, trusted, capacity
+        self._connections, self._copies = set(), set()
         self._pending, self._scheduled = collections.deque(), False
-        self._copies, self._copying = set(), collections.Counter()
-        self._waiting = {}  # uid -> deque of _Copy
-        self._stopping = False
+        self._copy_turns = Turns(COPIES_OF_UID, capacity.copies)
+        self._is_listening = self._is_pausing = self._is_deaf = self._stopping = self._stopped = False
+        self._strangers = Strangers(loop, self, admission, log, capacity.strangers)
         listener.setblocking(False)
-        loop.watch(listener.fileno(), READ, self._accept)
+        self.listen_again()
 
     def stop(self):
         """Accept nothing more, finish what has been taken, then stop the loop."""
         if self._stopping:
             return
         self._stopping = True
-        self._loop.forget(self._listener.fileno())
-        self._listener.close()
+        self._listen()
+        self._strangers.dispose((self._listener,))  # in whose backlog strangers may be
         for connection in list(self._connections):
             connection.listen(False)
-        for waiting in self._waiting.values():
-            for copy in waiting:
-                copy.close()
-                self._answer(copy.request, 71)
-        self._waiting.clear()
+        for copy in [copy for copy in self._copies if copy.copier is None]:
+            self._give_up(copy)
+            self._answer(copy.request, 71)
+        self._strangers.stop()
         self._loop.after(STOP_SECONDS, self._kill_copies)
-        self._loop.soon(self._stop_if_done)
+        self._loop.soon(self.stop_if_done)
 
     # connections
 
+    def listen_again(self):
+        """Go on accepting, if nothing else is in the way."""
+        self._is_pausing = False
+        self._listen()
+
+    def _listen(self):
+        is_full = len(self._connections) >= self._capacity.connections or self._strangers.is_full
+        wanted = not (is_full or self._stopping or self._is_pausing)
+        if wanted == self._is_listening:
+            return
+        self._is_listening = wanted
+        if wanted:
+            self._loop.watch(self._listener.fileno(), READ, self._accept)
+        else:
+            self._loop.forget(self._listener.fileno())
+
     def _accept(self, _):
-        if self._stopping:
-            return  # it was ready in the turn that closed it
-        for _ in range(64):
+        forks = 0
+        for _ in range(_ACCEPTS):
+            if not self._is_listening or forks >= _FORKS:
+                break
             try:
                 sock, _ = self._listener.accept()
             except BlockingIOError:
-                return
+                break
             except OSError as error:
-                log(f"pyqueued: warning: unable to accept: {reason(error)}")
-                return
+                self._unable_to_accept(error)
+                break
+            self._is_deaf = False
+            forks += self._take(sock)
+            self._listen()
+        self._strangers.dispose()
+
+    def _take(self, sock):
+        """Serve a connection; returns whether a process was made for it."""
+        try:
             _, uid, _ = peer_credentials(sock)
-            if uid not in self._trusted and self._of_uid[uid] >= CONNECTIONS_OF_UID:
-                sock.close()
-                continue
-            self._of_uid[uid] += 1
-            self._connections.add(Connection(self, self._loop, sock, uid))
-            if len(self._connections) >= self._most:
-                self._loop.forget(self._listener.fileno())
-                return
+        except OSError:
+            uid = _UNKNOWN_UID
+        if uid not in self._trusted:
+            return self._strangers.take(sock, uid)
+        self._connections.add(Connection(self, self._loop, sock, uid))
+        return False
+
+    def _unable_to_accept(self, error):
+        if error.errno in (errno.ECONNABORTED, errno.EINTR):
+            return
+        if not self._is_deaf:
+            self._log.put(f"pyqueued: warning: unable to accept: {reason(error)}", "accept")
+        self._is_deaf = error.errno in _LACKS
+        self._is_pausing = True
+        self._listen()
+        self._loop.after(DEAF_SECONDS, self.listen_again)
+
+    def receiving(self, connection):
+        """A part of a frame has come."""
+
+    def dropped(self, connection, why):
+        self._log.put(f"pyqueued: warning: connection of uid {connection.uid} dropped: {why}", ("dropped", why))
 
     def lost(self, connection):
         """The connection is closed: what its client has not been told does not matter to anybody any more."""
-        if len(self._connections) >= self._most and not self._stopping:
-            self._loop.watch(self._listener.fileno(), READ, self._accept)
         self._connections.discard(connection)
-        self._of_uid[connection.uid] -= 1
-        if not self._of_uid[connection.uid]:
-            del self._of_uid[connection.uid]
-        for copy in self._copies:
-            if copy.request.connection is connection:
-                os.kill(copy.pid, signal.SIGKILL)
-        waiting = self._waiting.get(connection.uid, ())
-        for copy in [copy for copy in waiting if copy.request.connection is connection]:
-            waiting.remove(copy)
-            copy.close()
+        self._listen()
+        for copy in [copy for copy in self._copies if copy.request.connection is connection]:
+            if copy.copier is None:
+                self._give_up(copy)
+            else:
+                copy.copier.kill()
 
     def take_inline(self, connection, number, body):
         """Raises Malformed."""
         envelope, message = queue_wire.split_inline(body)
-        self._add(_Request(connection, number, message, envelope))
+        self.queue(_Request(connection, number, message, envelope))
 
     def take_descriptors(self, connection, number, message_fd, envelope_fd):
         copy = _Copy(_Request(connection, number), message_fd, envelope_fd)
-        waiting = self._waiting.setdefault(connection.uid, collections.deque())
-        if len(waiting) >= WAITING_COPIES_OF_UID:
+        turns, uid = self._copy_turns, connection.uid
+        if turns.waiting(uid) >= WAITING_COPIES_OF_UID or turns.waiting() >= self._capacity.waiting:
             copy.close()
             self._answer(copy.request, 71)
             return
-        waiting.append(copy)
-        self._start_copies(connection.uid)
+        self._copies.add(copy)
+        copy.turn = Turn(turns, uid, lambda: self._start_copy(copy))
+        copy.turn.ask()
+
+    # what strangers' processes have written
+
+    def open_request(self, link, number):
+        """Return a request whose files are open, its origin and its bounds; None if it was answered instead."""
+        request, now = _Request(link, number), int(time.time())
+        try:
+            bounds = self._begin(request, is_trusted=False)
+            self._admission.open_envelope(request.newcomer)
+        except Refused as refused:
+            self._refuse(request, refused)
+            return None
+        return request, Origin(link.uid, request.qp, now), bounds
+
+    def fail(self, request, code, why=""):
+        """Give up a request that has not been queued."""
+        self._admission.refuse(request.newcomer, code)
+        if why:
+            self._warn(request, code, why)
+        self._answer(request, code)
 
     # the batch
 
-    def _add(self, request):
+    def queue(self, request):
+        """Queue a request with the next batch: its message and envelope, or a newcomer whose files are on disk."""
         self._pending.append(request)
         if not self._scheduled:
             self._scheduled = True
@@ -176,7 +232,7 @@ class QueueServer:
     def _batch(self):
         self._scheduled = False
         batch, size = [], 0
-        while self._pending and len(batch) < BATCH_MESSAGES and size < BATCH_BYTES:
+        while self._pending and len(batch) < self._capacity.batch and size < BATCH_BYTES:
             request = self._pending.popleft()
             batch.append(request)
             size += len(request.message)
@@ -192,7 +248,7 @@ class QueueServer:
         if self._pending:
             self._scheduled = True
             self._loop.after(0, self._batch)  # look at the sockets in between
-        self._stop_if_done()
+        self.stop_if_done()
 
     def _write(self, request, now):
         """Write a request's files; False if that failed and it has been answered."""
@@ -201,132 +257,87 @@ class QueueServer:
         except BadEnvelope as bad:
             self._answer(request, bad.exit_code)
             return False
-        origin = self._begin(request, now)
-        if origin is None:
-            return False
         try:
+            self._begin(request, is_trusted=True)
+            origin = Origin(request.connection.uid, request.qp, now)
             self._admission.fill(request.newcomer, origin, request.message, stored)
         except Refused as refused:
             self._refuse(request, refused)
             return False
         return True
 
-    def _begin(self, request, now):
-        """Make the request's newcomer; returns its origin, None if that failed and it has been answered."""
+    def _begin(self, request, is_trusted):
+        """Make the request's newcomer; returns the bounds.  Raises Refused."""
+        bounds = read_bounds(self._controls, is_trusted)
         try:
             request.qp = self._numbers.take()
-            request.newcomer = self._admission.begin()
-        except Refused as refused:
-            self._refuse(request, refused)
-            return None
         except OSError as error:
-            self._refuse(request, Refused(53, error))
-            return None
-        return Origin(request.connection.uid, request.qp, now)
+            raise Refused(53, error) from None
+        request.newcomer = self._admission.begin(bounds)
+        return bounds
 
     def _refuse(self, request, refused):
         if request.newcomer is not None:
             self._admission.refuse(request.newcomer, refused.exit_code)
-        self._warn(request, refused.exit_code, refused.error)
+        self._warn(request, refused.exit_code, refused.why)
         self._answer(request, refused.exit_code)
 
-    def _warn(self, request, code, error=None):
-        why = f": {reason(error)}" if error is not None else ""
-        log(f"pyqueued: warning: unable to queue for uid {request.connection.uid}, exit code {code}{why}")
+    def _warn(self, request, code, why=""):
+        line = f"pyqueued: warning: unable to queue for uid {request.connection.uid}, exit code {code}"
+        self._log.put(f"{line}: {why}" if why else line, (code, why))
 
     def _answer(self, request, code):
-        body = queue_wire.answer_body(code, 0 if code else request.qp)
-        request.connection.send(queue_wire.pack(ANSWER, request.number, body))
+        request.connection.answer(request.number, code, 0 if code else request.qp)
 
     # copies
 
-    def _start_copies(self, uid):
-        waiting = self._waiting.get(uid)
-        while waiting and self._copying[uid] < COPIES_OF_UID and len(self._copies) < COPIES:
-            self._start_copy(waiting.popleft())
-        if not waiting:
-            self._waiting.pop(uid, None)
-
     def _start_copy(self, copy):
         request = copy.request
-        origin = self._begin(request, int(time.time()))
-        if origin is None:
-            copy.close()
-            return
-        newcomer = request.newcomer
-
-        def work():
-            self._loop.abandon()
-            _keep_only((2, newcomer.message_fd, copy.message_fd, copy.envelope_fd))
-            try:
-                self._admission.copy(newcomer, origin, read_pieces(copy.message_fd), read_pieces(copy.envelope_fd))
-            except Refused as refused:
-                if refused.error is not None and refused.exit_code != 54:
-                    self._warn(request, refused.exit_code, refused.error)
-                return refused.exit_code
-            return 0
-
         try:
-            copy.pid = fork(work)
-            self._loop.on_exit(copy.pid, lambda status: self._copied(copy, status))
+            bounds = self._begin(request, is_trusted=True)
+            origin = Origin(request.connection.uid, request.qp, int(time.time()))
+            copy.copier = self._copier(copy, origin, bounds)
+        except Refused as refused:
+            self._give_up(copy)
+            self._refuse(request, refused)
+
+    def _copier(self, copy, origin, bounds):
+        def done(code, why):
+            self._copied(copy, code, why)
+
+        newcomer = copy.request.newcomer
+        try:
+            return Copier(
+                self._loop, self._admission, newcomer, origin, bounds, copy.message_fd, copy.envelope_fd, done
+            )
         except OSError as error:
-            if copy.pid:
-                os.kill(copy.pid, signal.SIGKILL)
-                os.waitpid(copy.pid, 0)
-            copy.close()
-            self._refuse(request, Refused(51, error))
-            return
-        newcomer.close()
-        copy.close()
-        copy.timer = self._loop.after(COPY_SECONDS, lambda: self._overdue(copy))
-        self._copies.add(copy)
-        self._copying[origin.uid] += 1
+            raise Refused(51, error) from None
 
-    def _copied(self, copy, status):
-        request = copy.request
-        uid = request.connection.uid
-        copy.timer.cancel()
+    def _give_up(self, copy):
+        """Forget a copy that has not begun."""
         self._copies.discard(copy)
-        self._copying[uid] -= 1
-        if not self._copying[uid]:
-            del self._copying[uid]
-        code = exit_code(status)
-        if code == 0:
-            self._add(request)
-        else:
-            code = 52 if copy.overdue else 71 if self._stopping else 81 if code is None else code
-            self._admission.refuse(request.newcomer, code)
-            self._answer(request, code)
-        for waiting_uid in (uid, *self._waiting):
-            self._start_copies(waiting_uid)
-        self._stop_if_done()
+        copy.close()
+        copy.turn.give_back()
 
-    def _overdue(self, copy):
-        copy.overdue = True
-        os.kill(copy.pid, signal.SIGKILL)
+    def _copied(self, copy, code, why):
+        self._copies.discard(copy)
+        copy.turn.give_back()
+        if code == 0:
+            self.queue(copy.request)
+        else:
+            self.fail(copy.request, code or (71 if self._stopping else 81), why)
+        self.stop_if_done()
 
     def _kill_copies(self):
         for copy in self._copies:
-            os.kill(copy.pid, signal.SIGKILL)
+            copy.copier.kill()
+        self._strangers.kill()
 
-    def _stop_if_done(self):
-        if self._stopping and not self._pending and not self._copies:
+    def stop_if_done(self):
+        if self._stopping and not self._stopped and not self._pending and not self._copies and self._strangers.is_idle:
+            self._stopped = True
             for connection in list(self._connections):
                 connection.flush()
                 connection.close()
+            self._strangers.close()
             self._loop.stop()
-
-
-def most_connections(descriptor_limit: int) -> int:
-    """Return how many connections leave enough descriptors for batches and copies."""
-    return max(16, descriptor_limit - _RESERVED_DESCRIPTORS)
-
-
-def _keep_only(kept):
-    """Close every other descriptor: a copy that waits must hold neither a client's connection nor the lock."""
-    for fd in open_descriptors():
-        if fd not in kept:
-            try:
-                os.close(fd)
-            except OSError:
-                pass

@@ -130,7 +130,7 @@ def test_transcript_step_by_step_nothing_is_held_back(name, home, receive, trans
 @pytest.mark.parametrize("outcome, reply", [
     (Outcome(0, 5, b"Dnot read"), b"250 ok TIME qp 5"),
     (Outcome(31), b"554 mail server permanently rejected message (#5.3.0)"),
-    (Outcome(53), b"451 qq write error or disk full (#4.3.0)"),
+    (Outcome(53), b"452 qq write error or disk full (#4.3.0)"),
     (Outcome(82, 0, b"Dno thanks\n"), b"554 no thanks"),
     (Outcome(82, 0, b"Zlater\r\n250 ok"), b"451 later  250 ok"),
     (Outcome(82, 0, b"?later"), b"451 later"),

@@ -1,0 +1,197 @@
+"""The process that serves one connection of a stranger: a uid that is none of qmail's.
+
+A descriptor that a stranger passes can hold up whoever receives, reads or closes it, for as long as the stranger likes
+(a socket that lingers), or until the system is started again (a file of a FUSE file system that never answers).  So
+pyqueued, which only accepts the connection, never reads from it and never closes it last: this process does.  It may
+wait or be killed at any moment.  It ends by SIGKILL and never by closing, since a process that exits does not linger.
+
+It is told what to do by pyqueued over a channel, and asks there for everything that is shared:
+
+    to pyqueued    INLINE, COPY   may I write request `number`, whose bytes are here, or come by descriptors
+                   DONE           files of `number` are written and on disk, or code says why not; text: the reason
+                   ROOM, NO_ROOM  may I hold a large frame; I do not any more
+                   DROPPED        the client is dropped; text says why
+    from pyqueued  GRANT          write `number`: its files come with it, and qp, time, inode number, bounds
+                   VERDICT        what the client is to be told of `number`: code and qp
+                   ROOM           hold it
+
+Each is one packet of a SOCK_SEQPACKET pair.  Both ends are the same program, forked.
+"""
+
+import os
+import signal
+import struct
+
+from pyqmail.mail.queue.admission import Bounds, Newcomer, Origin, Refused
+from pyqmail.mail.queue.connection import Connection
+from pyqmail.mail.queue.copying import Copier, keep_only
+from pyqmail.protocol import queue_wire
+from pyqmail.system.channel import receive_with, send_with
+from pyqmail.system.loop import READ, Loop
+
+INLINE, COPY, DONE, ROOM, NO_ROOM, DROPPED, GRANT, VERDICT = range(1, 9)
+LARGE_FRAME_BYTES = 65536  # what is larger needs room
+_MAX_REQUESTS = 64  # under way on the connection: more are not read
+_MAX_HELD_BYTES = 4 * LARGE_FRAME_BYTES
+_MAX_PACKET = 1024
+_HEAD = struct.Struct(">BQB5Q")
+
+
+def pack(kind: int, number: int, code: int = 0, values=(), text: str = "") -> bytes:
+    """Return a packet; values are up to five numbers."""
+    return _HEAD.pack(kind, number, code, *values, *(0,) * (5 - len(values))) + os.fsencode(text)[:512]
+
+
+def receive(channel) -> tuple[int, int, int, list[int], str, list[int]] | None:
+    """Return kind, number, code, values, text and descriptors of the next packet; None at the end.  Raises OSError."""
+    data, descriptors = receive_with(channel, _MAX_PACKET, 2)
+    if not data:
+        return None
+    kind, number, code, *values = _HEAD.unpack_from(data)
+    return kind, number, code, values, os.fsdecode(data[_HEAD.size :]), descriptors
+
+
+def serve_stranger(loop, sock, channel, uid: int, admission) -> None:
+    """Serve the connection sock, in a process just forked from pyqueued, whose loop is given up.  Does not return."""
+    loop.abandon()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # pyqueued says when it is over
+    os.setpgid(0, 0)
+    keep_only((2, sock.fileno(), channel.fileno()))
+    if not channel.recv(1):  # only once pyqueued has closed the connection: it must not be the last to do so
+        end()
+    own = Loop()
+    _Service(own, sock, channel, uid, admission)
+    own.run()
+
+
+def end():
+    """End this process and the copies it has started."""
+    os.killpg(0, signal.SIGKILL)
+
+
+class _Ended(Connection):
+    """A connection that ends its process instead of being closed."""
+
+    __slots__ = ()
+
+    def close(self):
+        end()
+
+
+class _Request:
+    __slots__ = ("client_number", "content", "descriptors")
+
+    def __init__(self, client_number, content=None, descriptors=()):
+        self.client_number, self.content, self.descriptors = client_number, content, descriptors
+
+    def size(self):
+        return sum(map(len, self.content or ()))
+
+
+class _Service:
+    def __init__(self, loop, sock, channel, uid, admission):
+        self._loop, self._channel, self._uid, self._admission = loop, channel, uid, admission
+        self._requests, self._count, self._held = {}, 0, 0
+        self._has_room = self._asked_for_room = False
+        self._connection = _Ended(self, loop, sock, uid, is_patient=False, piece_bytes=LARGE_FRAME_BYTES)
+        channel.setblocking(True)
+        loop.watch(channel.fileno(), READ, self._told)
+
+    # what the connection brings
+
+    def take_inline(self, connection, number, body):
+        """Raises Malformed."""
+        content = queue_wire.split_inline(body)
+        self._ask(INLINE, _Request(number, content))
+
+    def take_descriptors(self, connection, number, message_fd, envelope_fd):
+        self._ask(COPY, _Request(number, None, (message_fd, envelope_fd)))
+
+    def receiving(self, connection):
+        if connection.wanted_bytes > LARGE_FRAME_BYTES and not self._has_room and not self._asked_for_room:
+            self._asked_for_room = True
+            connection.hold(True)
+            self._say(pack(ROOM, 0))
+
+    def dropped(self, connection, why):
+        self._say(pack(DROPPED, 0, text=why))
+
+    def _ask(self, kind, request):
+        self._count += 1
+        self._requests[self._count] = request
+        self._held += request.size()
+        self._say(pack(kind, self._count))
+        self._listen()
+
+    def _listen(self):
+        has_large = self._has_room and self._held > LARGE_FRAME_BYTES
+        is_full = len(self._requests) >= _MAX_REQUESTS or self._held > _MAX_HELD_BYTES or has_large
+        if not self._asked_for_room:
+            self._connection.listen(not is_full)
+
+    # what pyqueued tells
+
+    def _told(self, _):
+        packet = receive(self._channel)
+        if packet is None:
+            self._connection.flush()
+            end()
+        kind, number, code, values, _, descriptors = packet
+        if kind == GRANT:
+            self._write(number, values, descriptors)
+        elif kind == ROOM:
+            self._has_room, self._asked_for_room = True, False
+            self._connection.hold(False)
+            self._listen()
+        else:
+            self._finish(number, code, values[0])
+
+    def _finish(self, number, code, qp):
+        request = self._requests.pop(number)
+        for fd in request.descriptors:
+            os.close(fd)
+        self._held -= request.size()
+        if self._has_room and self._held <= LARGE_FRAME_BYTES and self._connection.wanted_bytes <= LARGE_FRAME_BYTES:
+            self._has_room = False
+            self._say(pack(NO_ROOM, 0))
+        self._connection.answer(request.client_number, code, qp)
+        self._listen()
+
+    def _write(self, number, values, descriptors):
+        qp, seconds, file_number, *bounds = values
+        newcomer, origin = Newcomer(file_number, descriptors[0]), Origin(self._uid, qp, seconds)
+        bounds = Bounds(*bounds)
+        newcomer.envelope_fd = descriptors[1]
+        request = self._requests[number]
+        if request.content is None:
+            self._copy(number, request, newcomer, origin, bounds)
+            return
+        envelope, message = request.content
+        try:
+            self._admission.copy(newcomer, origin, (message,), (envelope,), bounds)
+        except Refused as refused:
+            self._done(number, refused.exit_code, "" if refused.exit_code == 54 else refused.why)
+        else:
+            self._done(number, 0)
+        newcomer.close()
+
+    def _copy(self, number, request, newcomer, origin, bounds):
+        def done(code, why):
+            self._done(number, 81 if code is None else code, why)
+
+        descriptors, request.descriptors = request.descriptors, ()
+        try:
+            Copier(self._loop, self._admission, newcomer, origin, bounds, *descriptors, done)
+        except OSError as error:
+            newcomer.close()
+            request.descriptors = descriptors
+            self._done(number, 51, Refused(51, error).why)
+
+    def _done(self, number, code, why=""):
+        self._say(pack(DONE, number, code, text=why))
+
+    def _say(self, packet):
+        try:
+            send_with(self._channel, packet)
+        except OSError:
+            end()  # pyqueued has gone

@@ -1,0 +1,284 @@
+"""Strangers' connections as pyqueued sees them: a process for each (mail/queue/stranger.py), and what all may use.
+
+What is held here is one end of a channel, never the connection: between accepting it and closing it again stands one
+fork(), and the process goes on only once ours is closed.  So it is never closed here last, which could wait for a
+descriptor that lies unread in it.  The same holds for a connection that is one too many: a process is forked
+that only exits, for all of them that came in one turn.
+
+Bounds: connections of all strangers together; of those whoever has the most gives one up to who has fewer.  Writing
+requests have turns, so have large frames.  A process that cannot be killed, since it waits in the kernel, is not waited
+for; as many of those as there may be connections are borne.
+"""
+
+import collections
+import os
+import signal
+import socket
+
+from pyqmail.base.failure import reason
+from pyqmail.mail.queue import stranger
+from pyqmail.mail.queue.copying import keep_only
+from pyqmail.mail.queue.stranger import COPY, DONE, DROPPED, GRANT, INLINE, NO_ROOM, ROOM, VERDICT, pack
+from pyqmail.mail.queue.turns import Turn, Turns
+from pyqmail.system.channel import send_with
+from pyqmail.system.loop import READ
+from pyqmail.system.processes import fork
+
+STRANGERS = 200  # connections
+TURNS_OF_UID = 20  # copies, and as many requests inline
+_TURNS = 100
+_ROOMS_OF_UID = 8  # frames of more than 64 KB, held in memory
+_ROOMS = 32
+_MAX_UNSERVED = 16  # accepted while no process could be made
+_MAX_PACKETS = 32  # of one process in a turn of the loop
+_AGAIN_SECONDS = 0.1
+
+
+class Link:
+    """The channel to the process of one connection, and what it has under way: number -> request, number -> Turn.
+
+    failed() is called if it does not take what it asked for.
+    """
+
+    __slots__ = ("uid", "pid", "channel", "requests", "turns", "room", "_failed")
+
+    def __init__(self, uid, pid, channel, failed):
+        self.uid, self.pid, self.channel, self._failed = uid, pid, channel, failed
+        self.requests, self.turns, self.room = {}, {}, None
+
+    def answer(self, number, exit_code, qp):
+        self.say(pack(VERDICT, number, exit_code, (qp,)))
+
+    def say(self, packet, descriptors=()):
+        if self.channel is None:
+            return
+        try:
+            send_with(self.channel, packet, descriptors)
+        except OSError:
+            self._failed(self)
+
+    def kill(self):
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except OSError:
+            pass  # it has ended
+
+
+class Strangers:
+    """server is the QueueServer: open_request(link, number), queue(request), fail(request, code, why)."""
+
+    def __init__(self, loop, server, admission, log, limit):
+        self._loop, self._server, self._admission, self._log = loop, server, admission, log
+        self._limit = limit
+        self._links, self._of_uid = set(), collections.Counter()
+        self._processes = {}  # pid -> its link, or None
+        self._refused, self._unserved, self._is_stopping = [], collections.deque(), False
+        self._inline, self._copies = Turns(TURNS_OF_UID, _TURNS), Turns(TURNS_OF_UID, _TURNS)
+        self._rooms = Turns(_ROOMS_OF_UID, _ROOMS)
+        loop.on_signal(signal.SIGCHLD, self._reap)
+
+    @property
+    def is_idle(self):
+        return not any(link.turns or link.requests for link in self._links)
+
+    @property
+    def is_full(self):
+        """True while nobody more should be accepted, since no process can be made."""
+        return len(self._unserved) >= _MAX_UNSERVED
+
+    def take(self, sock, uid):
+        """Serve an accepted connection, or refuse it; returns whether it is served."""
+        is_served = self._make_room(uid)
+        if is_served:
+            self._serve(sock, uid)
+        else:
+            self._log.put(f"pyqueued: warning: connection of uid {uid} refused: too many connections", "refused")
+            self._refused.append(sock)
+        return is_served
+
+    def dispose(self, sockets=()):
+        """Close what was refused, and these, without waiting for what lies in them."""
+        sockets = [*self._refused, *sockets]
+        if not sockets:
+            return
+        self._refused = []
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+
+        def work():
+            self._loop.abandon()
+            keep_only((reader, *(sock.fileno() for sock in sockets)))
+            os.read(reader, 1)  # ends once pyqueued has closed its own
+            os._exit(0)  # an exit does not linger, as closing does
+
+        try:
+            self._processes[fork(work)] = None
+        except OSError:
+            self._refused = sockets
+            self._loop.after(_AGAIN_SECONDS, self.dispose)
+        else:
+            for sock in sockets:
+                sock.close()
+        os.close(reader)
+        os.close(writer)
+
+    def stop(self):
+        """Begin nothing more; what waits for its turn is refused."""
+        self._is_stopping = True
+        for link in self._links:
+            for number, turn in list(link.turns.items()):
+                if not turn.is_taken:
+                    link.turns.pop(number).give_back()
+                    link.answer(number, 71, 0)
+
+    def kill(self):
+        for link in list(self._links):
+            self._end(link)
+
+    def close(self):
+        """Let every process tell its client what it has, and end."""
+        for link in list(self._links):
+            self._forget(link)
+
+    # processes
+
+    def _make_room(self, uid):
+        """Return whether one more connection of this uid may be served; may end one of who has the most."""
+        if len(self._links) + len(self._unserved) < self._limit:
+            return True
+        hog, count = max(self._of_uid.items(), key=lambda item: item[1], default=(uid, 0))
+        if count <= self._of_uid[uid] + 1 or len(self._processes) >= 2 * self._limit:
+            return False
+        links = [link for link in self._links if link.uid == hog]
+        self._end(min(links, key=lambda link: len(link.requests)))
+        return True
+
+    def _serve(self, sock, uid):
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        except OSError as error:
+            self._put_off(sock, uid, error)
+            return
+        try:
+            pid = fork(lambda: stranger.serve_stranger(self._loop, sock, theirs, uid, self._admission))
+        except OSError as error:
+            ours.close()
+            self._put_off(sock, uid, error)
+            return
+        finally:
+            theirs.close()
+        sock.close()
+        try:
+            os.setpgid(pid, pid)
+        except OSError:
+            pass  # it has done so, and may have ended
+        ours.setblocking(False)
+        link = self._processes[pid] = Link(uid, pid, ours, self._end_soon)
+        self._links.add(link)
+        self._of_uid[uid] += 1
+        self._loop.watch(ours.fileno(), READ, lambda _: self._ready(link))
+        link.say(b"\0")
+
+    def _put_off(self, sock, uid, error):
+        self._log.put(f"pyqueued: warning: unable to make a process: {reason(error)}", "fork")
+        if not self._unserved:
+            self._loop.after(_AGAIN_SECONDS, self._serve_again)
+        self._unserved.append((sock, uid))
+
+    def _serve_again(self):
+        waiting, self._unserved = self._unserved, collections.deque()
+        while waiting and not self._unserved:
+            self._serve(*waiting.popleft())
+        self._unserved += waiting
+        self._server.listen_again()
+
+    def _reap(self):
+        for pid, link in list(self._processes.items()):
+            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+                if link is not None:
+                    self._end(link)  # before its number may be another's
+                os.waitpid(pid, 0)
+                del self._processes[pid]
+
+    def _end_soon(self, link):
+        self._loop.soon(lambda: self._end(link))
+
+    def _end(self, link):
+        """End a process, what it has under way included."""
+        link.kill()
+        if link.channel is not None:
+            self._forget(link)
+
+    def _forget(self, link):
+        channel, link.channel = link.channel, None
+        self._loop.forget(channel.fileno())
+        channel.close()
+        self._links.discard(link)
+        self._of_uid[link.uid] -= 1
+        if not self._of_uid[link.uid]:
+            del self._of_uid[link.uid]
+        turns, link.turns = link.turns, {}
+        for turn in (*turns.values(), *((link.room,) if link.room else ())):
+            turn.give_back()
+        for request in link.requests.values():
+            self._server.fail(request, 81)
+        link.requests.clear()
+        self._server.stop_if_done()
+
+    # packets
+
+    def _ready(self, link):
+        for _ in range(_MAX_PACKETS):
+            if link.channel is None:
+                return
+            try:
+                packet = stranger.receive(link.channel)
+            except BlockingIOError:
+                return
+            except OSError:
+                packet = None
+            if packet is None:
+                self._end(link)
+                return
+            self._told(link, *packet)
+
+    def _told(self, link, kind, number, code, _, text, descriptors):
+        if kind in (INLINE, COPY):
+            self._ask(link, kind, number)
+        elif kind == DONE:
+            self._done(link, number, code, text)
+        elif kind == ROOM:
+            link.room = Turn(self._rooms, link.uid, lambda: link.say(pack(ROOM, 0)))
+            link.room.ask()
+        elif kind == NO_ROOM:
+            room, link.room = link.room, None
+            room.give_back()
+        elif kind == DROPPED:
+            self._log.put(f"pyqueued: warning: connection of uid {link.uid} dropped: {text}", ("dropped", text))
+
+    def _ask(self, link, kind, number):
+        if self._is_stopping:
+            link.answer(number, 71, 0)
+            return
+        turns = self._inline if kind == INLINE else self._copies
+        turn = link.turns[number] = Turn(turns, link.uid, lambda: self._grant(link, number))
+        turn.ask()
+
+    def _grant(self, link, number):
+        opened = self._server.open_request(link, number)
+        if opened is None:
+            link.turns.pop(number).give_back()
+            return
+        request, origin, bounds = opened
+        link.requests[number], newcomer = request, request.newcomer
+        values = origin.qp, origin.seconds, newcomer.number, bounds.message_bytes, bounds.free_bytes
+        link.say(pack(GRANT, number, 0, values), (newcomer.message_fd, newcomer.envelope_fd))
+        newcomer.close()
+
+    def _done(self, link, number, code, why):
+        request = link.requests.pop(number)
+        link.turns.pop(number).give_back()
+        if code == 0:
+            self._server.queue(request)
+        else:
+            self._server.fail(request, code, why)
+        self._server.stop_if_done()
