@@ -16,6 +16,7 @@ import os
 from pyqmail.base.options import Argument, Flag, Program, Rest
 from pyqmail.mail.local.delivery import USAGE, Delivery, Job, Standard
 from pyqmail.mail.local.maildir import Names
+from pyqmail.mail.queue.bounds import CONTROLS
 from pyqmail.system.descriptors import keep_from_children
 from pyqmail.system.home import find_home
 
@@ -65,6 +66,7 @@ PROGRAM = Program(
         ),
     ],
     exits={0: "delivered", 100: "failed for good", 111: "try again later"},
+    controls=CONTROLS,
     environment=[
         "SENDER", "NEWSENDER", "RECIPIENT", "USER", "HOME", "HOST", "LOCAL", "EXT", "DEFAULT",
         "DTLINE", "RPLINE", "UFLINE", "QMAILQUEUE", "PYQMAIL_HOME", "TMPDIR",

@@ -22,6 +22,7 @@ from pyqmail.base.failure import Temporary
 from pyqmail.base.options import Argument, Flag, Program
 from pyqmail.mail.local.child import limit_open_files
 from pyqmail.mail.local.spawner import LocalDeliveries
+from pyqmail.mail.queue.bounds import CONTROLS
 from pyqmail.mail.spawner import Messages, Native, Spawner, Stock
 from pyqmail.protocol.spawn_stock import NARROW, WIDE
 from pyqmail.system.descriptors import keep_from_children
@@ -40,6 +41,7 @@ PROGRAM = Program(
     defaults={"dialect": NARROW, "exec": False},
     arguments=[Argument("default", "what a user without a .qmail file gets", metavar="defaultdelivery")],
     exits={0: "descriptor 0 has ended", 100: "no DEFAULTDELIVERY", 111: "no queue, or nonsense on descriptor 0"},
+    controls=CONTROLS,
     environment=["PYQMAIL_HOME", "PATH"],
     quiet_usage=True,
     see=["pylocal(8)", "pygetpw(8)", "pynewu(8)", "pysend(8)", "pyqueued(8)"],

@@ -15,6 +15,7 @@ import stat
 import time
 
 from pyqmail.base.options import Program
+from pyqmail.mail.queue.bounds import CONTROLS
 from pyqmail.mail.queue.queueing import CRASHED, INLINE_LIMIT, Queueing, Spool
 from pyqmail.protocol.envelope import BadEnvelope, EnvelopeReader
 from pyqmail.system.channel import Unavailable
@@ -26,14 +27,17 @@ PROGRAM = Program(
     name="pyqueue",
     summary="queue one message",
     original="qmail-queue",
+    controls=CONTROLS,
     environment=["PYQMAIL_HOME", "TMPDIR"],
     exits={
         0: "queued: safely on disk, names included",
         11: "an envelope address has more than 1002 bytes",
+        31: "more than control/localbytes bytes, from a uid that is none of qmail's",
         51: "out of memory",
         52: "24 hours have passed",
-        53: "write error, disk full",
+        53: "write error, disk full, or less than control/queueminfree is free",
         54: "read error, or the envelope is cut short",
+        55: "a control file cannot be read",
         61: "no qmail home",
         62: "the queue cannot be used: no pyqueued listens, and this is not the queue's user",
         63: "no new file in queue/pid",

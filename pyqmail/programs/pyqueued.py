@@ -32,6 +32,7 @@ import socket
 from pyqmail.base.failure import Temporary
 from pyqmail.base.options import Program
 from pyqmail.mail.queue.admission import Admission, invokers, qmail_uids
+from pyqmail.mail.queue.bounds import CONTROLS
 from pyqmail.mail.queue.commit import ByFile
 from pyqmail.mail.queue.files import find_queue, hold_writer_lock
 from pyqmail.mail.queue.numbers import QueueNumbers
@@ -47,7 +48,7 @@ from pyqmail.system.privileges import drop_to
 PROGRAM = Program(
     name="pyqueued",
     summary="write new mail into the queue, for all who have some",
-    controls=["localbytes", "queueminfree"],
+    controls=CONTROLS,
     environment=["PYQMAIL_HOME"],
     exits={0: "asked to stop", 111: "could not start"},
     see=["pyqueue(8)"],
@@ -78,7 +79,7 @@ def serve(call) -> int:
     except OSError as error:
         raise Temporary(f"unable to use {names.queue}", error) from None
     listener = listen(home.queue_socket)
-    loop, controls, capacity = Loop(), Controls(home.control), Capacity(raise_limit())
+    loop, controls, capacity = Loop(), Controls(home.control, CONTROLS), Capacity(raise_limit())
     log = BoundedLog(loop, "pyqueued")
     server = QueueServer(loop, listener, admission, numbers, controls, log, qmail_uids(home), capacity)
     loop.on_signal(signal.SIGTERM, server.stop)

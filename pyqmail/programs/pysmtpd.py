@@ -22,6 +22,7 @@ from pyqmail.base.options import Program, Rest
 from pyqmail.base.printable import printable
 from pyqmail.mail.incoming.acceptance import CONTROLS
 from pyqmail.mail.incoming.reception import Reception
+from pyqmail.mail.queue import bounds
 from pyqmail.mail.queue.space import share
 from pyqmail.system.descriptors import log
 from pyqmail.system.driver import BlockingDriver, drive
@@ -34,7 +35,7 @@ PROGRAM = Program(
     usage="qmail-smtpd",
     arguments=[Rest("ignored")],
     exits={0: "the client said QUIT", 1: "any other end", 111: "a fault of our own"},
-    controls=CONTROLS,
+    controls=[*CONTROLS, *bounds.CONTROLS],  # the latter where it writes the queue itself
     environment=(
         "DATABYTES", "PYQMAIL_HOME", "QMAILQUEUE", "RELAYCLIENT", "TMPDIR", "TCPLOCALHOST", "TCPLOCALIP", "TCPREMOTEHOST",
         "TCPREMOTEINFO", "TCPREMOTEIP", "UNIXREMOTEEUID",

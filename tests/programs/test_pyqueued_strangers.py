@@ -424,11 +424,11 @@ def test_strangers_have_a_quarter_of_few_descriptors(home, start_pyqueued, monke
 
 
 def test_a_large_frame_waits_for_room_and_small_ones_do_not(stranger, home):
-    large = queue_wire.pack(INLINE, 1, queue_wire.inline_body(STREAM, b"x" * 500_000))
+    large = queue_wire.pack(INLINE, 1, queue_wire.inline_body(STREAM, b"x" * 150_000))  # fits a socket
     held = [stranger() for _ in range(30)]
     for client in held:
         client.sock.setblocking(False)
-        client.sock.send(large[:100_000])
+        client.sock.send(large[:80_000])
     small = stranger()
     small.inline(1, b"small")
     assert small.answer(1)[0] == 0
@@ -441,7 +441,7 @@ def test_a_large_frame_waits_for_room_and_small_ones_do_not(stranger, home):
         client.sock.settimeout(20)
     # those that are there now can be finished: who is dropped or done leaves the room to the next
     for client in held[10:]:
-        client.sock.sendall(large[100_000:])
+        client.sock.sendall(large[80_000:])
     assert [client.answer(1)[0] for client in held[10:]] == [0] * 20
 
 

@@ -14,7 +14,8 @@ import os
 import time
 
 from pyqmail.base.failure import reason
-from pyqmail.mail.queue.admission import Origin, Refused, read_bounds
+from pyqmail.mail.queue.admission import Origin
+from pyqmail.mail.queue.bounds import Refused, read_bounds
 from pyqmail.mail.queue.connection import MAX_UNCLAIMED, Connection
 from pyqmail.mail.queue.copying import Copier
 from pyqmail.mail.queue.strangers import STRANGERS, Strangers

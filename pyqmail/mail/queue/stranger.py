@@ -22,7 +22,8 @@ import os
 import signal
 import struct
 
-from pyqmail.mail.queue.admission import Bounds, Newcomer, Origin, Refused
+from pyqmail.mail.queue.admission import Newcomer, Origin
+from pyqmail.mail.queue.bounds import Bounds, Refused
 from pyqmail.mail.queue.connection import Connection
 from pyqmail.mail.queue.copying import Copier, keep_only
 from pyqmail.protocol import queue_wire

@@ -1,0 +1,74 @@
+"""What a message must not pass: how large it may be, and what has to stay free where the queue is."""
+
+import os
+
+from pyqmail.base.failure import reason
+
+CONTROLS = ["localbytes", "queueminfree"]
+FREE_INODES_OF = 100  # one in so many inodes has to be free
+
+_CHECKED_BYTES = 4 << 20  # written until the room is looked at again
+
+
+class Refused(Exception):
+    """The message cannot be queued; exit_code says why, error is the system's reason if there is one, why ours."""
+
+    def __init__(self, exit_code: int, error: OSError | None = None, why: str = "") -> None:
+        super().__init__(exit_code)
+        self.exit_code, self.error = exit_code, error
+        self.why = why or (reason(error) if error is not None else "")
+
+
+class Bounds:
+    """What a message must not pass: its own bytes, and what is to remain free where the queue is; 0 is no bound."""
+
+    __slots__ = ("message_bytes", "free_bytes")
+
+    def __init__(self, message_bytes: int = 0, free_bytes: int = 0) -> None:
+        self.message_bytes, self.free_bytes = message_bytes, free_bytes
+
+    def check_size(self, size: int) -> None:
+        """Raises Refused (31): trying again cannot help."""
+        if 0 < self.message_bytes < size:
+            raise Refused(31, why=f"more than {self.message_bytes} bytes, see control/localbytes")
+
+    def check_room(self, place) -> None:
+        """Ask the file system of a path or a descriptor.  Raises Refused (53)."""
+        if not self.free_bytes:
+            return
+        try:
+            seen = os.statvfs(place)
+        except OSError as error:
+            raise Refused(53, error) from None
+        if seen.f_bavail * seen.f_frsize < self.free_bytes:
+            raise Refused(53, why=f"less than {self.free_bytes} bytes free, see control/queueminfree")
+        # btrfs and others have no number of inodes
+        if seen.f_favail * FREE_INODES_OF < seen.f_files:
+            raise Refused(53, why=f"less than 1/{FREE_INODES_OF} of the inodes free, see control/queueminfree")
+
+
+def read_bounds(controls, is_trusted: bool) -> Bounds:
+    """Return the bounds of a message, from the control files as they are now.  Raises Refused (55).
+
+    is_trusted: it comes from a uid that is one of qmail's.
+    """
+    try:
+        free_bytes = controls.get("queueminfree")
+        return Bounds(0 if is_trusted else controls.get("localbytes"), free_bytes)
+    except OSError as error:
+        raise Refused(55, error) from None
+
+
+def bounded(pieces, bounds: Bounds, fd: int):
+    """Yield the pieces, which are written to fd, as long as they and the room left are within bounds.
+
+    Raises Refused (31, 53).
+    """
+    size, checked = 0, 0
+    for piece in pieces:
+        size += len(piece)
+        bounds.check_size(size)
+        if size - checked >= _CHECKED_BYTES:
+            bounds.check_room(fd)
+            checked = size
+        yield piece
