@@ -28,6 +28,9 @@ The first of these that there is a rule for counts, and nothing else: info@addre
 the parts of the address that end in a dot, the longest first, networks, the smallest first, the ends of the name, the
 longest first, `=` for any name, and the empty address.
 
+A line that denies and can never hold, such as `10.0.0.0/8:deny` beside `10.:allow`, is said on descriptor 2, and compiled
+all the same; --lint names every such line, and odd variables.
+
 With --explain or --lint nothing is written: the rules on descriptor 0 are only looked at, and operands are ignored.
 """
 
@@ -36,7 +39,7 @@ import os
 from pyqmail.base.failure import Permanent, Temporary
 from pyqmail.base.options import Argument, Flag, Program, Rest, Value
 from pyqmail.system.cdb import NotWritten, write_cdb
-from pyqmail.system.descriptors import read_all, write_all
+from pyqmail.system.descriptors import log, read_all, write_all
 from pyqmail.tcp.rules_source import BadLine, compile_lines
 
 
@@ -141,7 +144,16 @@ def compile_rules(call) -> int:
             "move": f"unable to move {call.tmp} to {call.cdb}",
         }[failed.step]
         raise Temporary(what, failed.error) from None
+    warn(source)
     return 0
+
+
+def warn(source: bytes) -> None:
+    """Say on descriptor 2 which lines deny nobody whom they seem to; what is compiled stays what the original compiles."""
+    from pyqmail.tcp.rules_advice import warnings
+
+    for number, what, line in warnings(source):
+        log(f"tcprules: warning: line {number}: {what}: {os.fsdecode(line)}")
 
 
 def _empty(tmp):

@@ -19,7 +19,7 @@ NAMES = (
 
 
 def tcp_variables(client, local_ip: bytes, local_host, host, info) -> list:
-    """Return [(name, value or None)] for a TCP client; one of IPv6 has each twice, as ucspi-tcp6 sets them."""
+    """Return [(name, value or None)] for a TCP client; one of IPv6 has each twice: those of ucspi-tcp6, and TCP6REMOTEINFO."""
     values = (
         client.protocol,
         local_ip,

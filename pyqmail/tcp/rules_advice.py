@@ -1,10 +1,16 @@
 """Advice about rules in source form: which line holds for a client, and which lines can never hold."""
 
+from pyqmail.base.numbers import is_number, leading_number
 from pyqmail.tcp.rules import Instruction, addresses
+from pyqmail.tcp.rules_coverage import span_of, unreached
 from pyqmail.tcp.rules_keys import IP4_NETWORK, MAPPED, ip6_packed, readable
 from pyqmail.tcp.rules_source import BadLine, rule_of
 
 _SHOWN_BYTES = 200
+# what programs read as numbers; the first digits of anything else count
+NUMBERS = frozenset(
+    (b"DATABYTES", b"GREETDELAY", b"GREETHOLD", b"MAXCONNC", b"MAXCONNIP", b"MAXCONNRATE", b"MAXLOAD"),
+)
 _CLEAN = bytes(c if 32 <= c < 127 else 63 for c in range(256))
 
 
@@ -56,12 +62,56 @@ def _kind(key, host, info):
 
 def lint(source: bytes) -> list[tuple[int, str, bytes]]:
     """Return (line number, what is wrong, the line for print) for each line that can never hold, or that is no rule."""
-    found, owners = [], {}
-    for number, line in enumerate(source.split(b"\n"), 1):
-        problem = _problem(line, number, owners)
+    return [(number, problem, _shown(line)) for number, problem, line, _ in _problems(source)]
+
+
+def warnings(source: bytes) -> list[tuple[int, str, bytes]]:
+    """Return the same of what is to be said when rules are compiled: a denial that does not hold, a number that is none."""
+    return [(number, problem, _shown(line)) for number, problem, line, is_grave in _problems(source) if is_grave]
+
+
+def _problems(source):
+    """Yield (line number, what is wrong, line, whether that lets somebody in) in the order of the lines."""
+    owners, denies, lines = {}, {}, source.split(b"\n")
+    for number, line in enumerate(lines, 1):
+        rule = _rule(line)
+        for key in rule[2] if rule is not None else ():
+            if key not in owners:
+                owners[key], denies[key] = number, rule[1].startswith(b"D")
+    covered = unreached(denies)
+    for number, line in enumerate(lines, 1):
+        problem, is_harmless = _problem(line, number, owners, denies, covered)
         if problem:
-            found.append((number, problem, _shown(line)))
-    return found
+            _, _, instruction = line.partition(b":")
+            denies_somebody = b"deny" in (instruction or line)
+            yield number, problem, line, denies_somebody and not is_harmless
+        else:
+            yield from ((number, text, line, is_grave) for text, is_grave in _odd_variables(line))
+
+
+def _rule(line):
+    try:
+        rule = rule_of(line)
+        return None if rule is None else (rule[0], rule[1], list(rule[2]))
+    except BadLine:
+        return None
+
+
+def _odd_variables(line):
+    """Yield (what is odd about a variable of a rule, whether that lets somebody in)."""
+    rule = _rule(line)
+    for name, value in Instruction(b"", rule[1]).variables if rule is not None else ():
+        if not name:
+            yield "a variable without a name, which cannot be set", False
+        elif name.strip(b" \t") != name or b" " in name or b"\t" in name:
+            yield f"a blank in the name of a variable: {_text(name)!r}", False
+        elif name in NUMBERS and not is_number(value):
+            number = leading_number(value)
+            yield f"{_text(name)} is no number, and is read as {number}: {_text(value)!r}", True
+
+
+def _text(name):
+    return name[:64].translate(_CLEAN).decode()
 
 
 def _shown(line):
@@ -69,28 +119,46 @@ def _shown(line):
     return line if len(line) <= _SHOWN_BYTES else line[:_SHOWN_BYTES] + b"..."
 
 
-def _problem(line, number, owners):
-    """Return what is wrong with a line, None if nothing is.  owners, key -> number of its line, is added to."""
+def _problem(line, number, owners, denies, covered):
+    """Return what is wrong with a line, None if nothing is, and whether its clients are denied all the same.
+
+    owners: key -> number of its line; denies: key -> whether that denies; covered: see unreached().
+    """
     text = line.rstrip(b" \t")
     if text.startswith(b"#") or text in (b"", b"\r"):
-        return None
+        return None, True
     if b":" not in text:
-        return "no colon, so it is skipped"
+        return "no colon, so it is skipped", False
     try:
         address, _, keys = rule_of(line)
     except BadLine as bad:
-        return "not a rule: it ends in a carriage return" if text.endswith(b"\r") else f"not a rule: {bad}"
+        return "not a rule: it ends in a carriage return" if text.endswith(b"\r") else f"not a rule: {bad}", False
     keys = list(keys)
     if not keys:
-        return "an empty range, so it is skipped"
-    taken = [key for key in keys if owners.setdefault(key, number) != number]
+        return "an empty range, so it is skipped", False
     why = _why_never(address, keys[0])
     if why:
-        return f"never matches: {why}"
+        return f"never matches: {why}", False
+    taken = [key for key in keys if owners[key] != number]
     if taken:
         one = f"line {owners[taken[0]]} has the same address, and the first counts"
         part = "" if len(taken) == len(keys) else f" for {len(taken)} of its {len(keys)} addresses"
-        return f"never matches{part}: {one}"
+        return f"never matches{part}: {one}", all(denies[key] for key in taken)
+    if all(key in covered for key in keys):
+        one = _line_with_all(keys[0], owners) if len(keys) == 1 else None
+        others = f"line {one} is" if one else "other lines are"
+        return f"never matches: {others} looked at before it, with all of its addresses", all(map(covered.get, keys))
+    return None, True
+
+
+def _line_with_all(key, owners):
+    """Return the number of a line that alone has all addresses of a key and is looked at before it, or None."""
+    span = span_of(key)
+    for other, number in owners.items():
+        its = span_of(other)
+        if its is not None and its.family == span.family and its.rank < span.rank:
+            if its.low <= span.low and span.high <= its.high:
+                return number
     return None
 
 

@@ -5,6 +5,7 @@ programs are run for the tables; for what is drawn the originals are programs an
 """
 
 import os
+import re
 import random
 import shutil
 import subprocess
@@ -174,6 +175,7 @@ def test_sources_that_are_odd(run, tmp_path, source, difference):
     code, out, err = run("pytcprules", "ours.cdb", "ours.tmp", input=source, cwd=tmp_path)
     made = (tmp_path / "ours.cdb").read_bytes() if code == 0 else None
     if difference is None:
+        err = re.sub(rb"(?m)^tcprules: warning: line \d+: .*\n", b"", err)  # ours says which denials do not hold
         assert ((code, err, made), out) == (theirs, b"")
     else:
         assert (code, err, out) == (0, b"", b"")

@@ -1,6 +1,7 @@
 """pytcprules beside the original: files, lines and exit codes."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -40,6 +41,8 @@ def test_files_lines_and_exit_codes_are_the_originals(run, tmp_path, source):
         folder = tmp_path / name
         folder.mkdir()
         result = runner("rules.cdb", "rules.tmp", "ignored", input=source, cwd=folder)
+        # ours says besides which denials do not hold
+        result = (*result[:2], re.sub(rb"(?m)^tcprules: warning: line \d+: .*\n", b"", result[2]))
         seen.append((result, {file.name: file.read_bytes() for file in folder.iterdir()}))
     assert seen[0] == seen[1]
 
@@ -131,3 +134,16 @@ def test_output_that_cannot_be_written_is_said(run, tmp_path, program):
         )
     line = b"%b: fatal: unable to write output: out of disk space\n" % name.removeprefix("py").encode()
     assert (done.returncode, done.stderr) == (111, line)
+
+
+def test_a_denial_that_does_not_hold_is_said_when_it_is_compiled(run, tmp_path):
+    source = b'10.:allow\n10.0.0.0/8:deny\n9.:allow,MAXCONNIP="5k", X="1"\n8.8.8.8 deny\n:allow\n'
+    code, out, err = run("pytcprules", "rules.cdb", "tmp", input=source, cwd=tmp_path)
+    assert (code, out) == (0, b"")
+    assert err == (
+        b"tcprules: warning: line 2: never matches: line 1 is looked at before it, with all of its addresses: 10.0.0.0/8:deny\n"
+        b"tcprules: warning: line 3: MAXCONNIP is no number, and is read as 5: '5k': 9.:allow,MAXCONNIP=\"5k\", X=\"1\"\n"
+        b"tcprules: warning: line 4: no colon, so it is skipped: 8.8.8.8 deny\n"
+    )
+    quiet = run("pytcprules", "again.cdb", "tmp", input=source.replace(b"10.0.0.0/8:deny", b"10.0.0.0/7:deny"), cwd=tmp_path)
+    assert b"line 2" not in quiet.err

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pyqmail.tcp.rules_advice import explain, lint
+from pyqmail.tcp.rules_advice import explain, lint, warnings
 from pyqmail.tcp.rules_source import BadLine
 
 GOOD = b"""# who may relay:
@@ -144,3 +144,69 @@ def test_the_first_of_two_lines_holds_and_a_source_that_is_none_is_refused():
     assert b"line 1 holds: 1.:allow" in explain(b"1.:allow\n1.:deny\n", b"1.2.3.4", None, None)
     with pytest.raises(BadLine):
         explain(b"1.:allow\n1.: deny\n", b"1.2.3.4", None, None)
+
+
+COVERED = [
+    # source                                                            lines that are never reached, and those to be said
+    (b"10.:allow\n10.0.0.0/8:deny",                                     [2], [2]),
+    (b"10.0.0.0/8:deny\n10.:allow",                                     [1], [1]),  # the order of the lines does not matter
+    (b"10.:deny\n10.0.0.0/8:deny",                                      [2], []),
+    (b"10.:allow\n10.1.0.0/16:deny",                                    [2], [2]),
+    (b"10.1.:allow\n10.0.0.0/8:deny",                                   [], []),
+    (b"10.0.0.0/7:deny\n10.:allow",                                     [], []),
+    (b"10.:allow\n11.:allow\n10.0.0.0/7:deny",                          [3], [3]),
+    (b"10.:allow\n11.:deny\n10.0.0.0/7:deny",                           [3], [3]),
+    (b"1.2.3.0-255:allow\n1.2.3.:deny",                                 [2], [2]),
+    (b"1.2.3.0-254:allow\n1.2.3.:deny",                                 [], []),
+    (b"1.2.3.4:allow\n1.2.3.4/32:deny",                                 [2], [2]),
+    (b"10.0.0.0/9:allow\n10.128.0.0/9:allow\n10.0.0.0/8:deny",          [3], [3]),
+    (b"1.2.3.04:allow\n1.2.3.4/32:deny",                                [1], []),  # what nobody has covers nothing
+    (b"1.2-3.:allow\n1.2.0.0/15:deny",                                  [2], [2]),
+    (b"2001:db8::1:allow\n2001:db8::1/128:deny",                        [2], [2]),
+    (b"2001:db8::/33:allow\n2001:db8:8000::/33:allow\n2001:db8::/32:deny", [3], [3]),
+    (b"2001:db8::/31:allow\n2001:db8::/32:deny",                        [], []),
+    (b"=a.test:allow\n:deny\n1.2.3.4:allow\nx@1.2.3.4:deny",            [], []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("source, unreached, said", COVERED)
+def test_what_others_have_all_addresses_of_is_named(source, unreached, said):
+    assert [number for number, _, _ in lint(source)] == unreached
+    assert [number for number, _, _ in warnings(source)] == said
+
+
+WARNINGS = [
+    # source                                is it said when it is compiled
+    (b"127./8:deny",                        True),
+    (b"2002/64:deny",                       True),
+    (b"127./8:allow",                       False),
+    (b"=Example.org:deny",                  True),
+    (b"x@10.:deny",                         True),
+    (b"1.2.3.4 deny",                       True),
+    (b"1.2.3.4 allow",                      False),
+    (b"1.2.3.4:allow\n1.2.3.4:deny",        True),
+    (b"1.2.3.4:deny\n1.2.3.4:deny",         False),
+    (b'1.:allow, RELAYCLIENT=""',           False),
+    (b'1.:allow,DATABYTES="10k"',           True),
+    (b'1.:allow,DATABYTES="10",X="k"',      False),
+    (b'1.:allow,MAXLOAD=""',                True),
+    (b"# 1.2.3.4 deny",                     False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("source, is_said", WARNINGS)
+def test_what_lets_somebody_in_is_said_when_it_is_compiled(source, is_said):
+    assert bool(warnings(source)) == is_said
+
+
+VARIABLES = [
+    (b'1.2.3.4:allow, B="c"',               "a blank in the name of a variable: ' B'"),
+    (b'1.2.3.4:allow,A="b",\tB="c"',        "a blank in the name of a variable: '?B'"),
+    (b'1.2.3.4:allow,="c"',                 "a variable without a name, which cannot be set"),
+    (b'1.2.3.4:allow,GREETHOLD="1s"',       "GREETHOLD is no number, and is read as 1: '1s'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("line, problem", VARIABLES)
+def test_what_is_odd_about_a_variable_is_named(line, problem):
+    assert [found[:2] for found in lint(line)] == [(1, problem)]

@@ -1,0 +1,86 @@
+"""Which addresses a rule's key is for, and whether other rules, looked at before it, have all of them.
+
+The order is that of the search (tcp/rules.py), not of the lines: the whole address; its parts that end in a dot, the longest
+first; networks, the smallest first.  So `10.` comes before `10.0.0.0/8`, wherever either stands, and the network never holds.
+A key of names, users or everybody is for addresses that nobody knows here, and covers none.
+"""
+
+import bisect
+
+from pyqmail.tcp.rules_keys import IP4_NETWORK, IP6_NETWORK, ip4_number, ip6_packed, readable
+
+_PREFIXES = 3  # of an IPv4 address, that end in a dot
+
+
+class Span:
+    """family 4 or 6; rank: a lower one is looked at first; the addresses from low to high."""
+
+    __slots__ = ("family", "rank", "low", "high")
+
+    def __init__(self, family: int, rank: int, low: int, bits: int):
+        width = 32 if family == 4 else 128
+        self.family, self.rank = family, rank
+        self.low = low >> (width - bits) << (width - bits)
+        self.high = self.low + (1 << (width - bits)) - 1
+
+
+def span_of(key: bytes) -> Span | None:
+    """Return the addresses of a key, None if it is not one of addresses alone, or of none that there can be."""
+    if key[:1] in (IP4_NETWORK, IP6_NETWORK):
+        ip, slash, digits = readable(key).partition(b"/")
+        if not slash:
+            return None
+        bits = int(digits)
+        if b":" in ip:
+            return Span(6, 1 + _PREFIXES + 128 - bits, int.from_bytes(ip6_packed(ip), "big"), bits)
+        return Span(4, 1 + _PREFIXES + 32 - bits, ip4_number(ip), bits)
+    if b":" in key:
+        packed = ip6_packed(key)
+        return None if packed is None else Span(6, 0, int.from_bytes(packed, "big"), 128)
+    groups = key.removesuffix(b".").split(b".")
+    is_whole = not key.endswith(b".")
+    if (len(groups) == 4) != is_whole or any(len(group) > 1 and group.startswith(b"0") for group in groups):
+        return None
+    number = ip4_number(b".".join([*groups, *[b"0"] * (4 - len(groups))]))
+    return None if number is None else Span(4, 4 - len(groups), number, 8 * len(groups))
+
+
+class Coverage:
+    """Addresses, as spans that do not touch."""
+
+    def __init__(self):
+        self._lows, self._highs = [], []
+
+    def add(self, spans) -> None:
+        lows, highs = [], []
+        for low, high in sorted([*zip(self._lows, self._highs), *((span.low, span.high) for span in spans)]):
+            if highs and low <= highs[-1] + 1:
+                highs[-1] = max(highs[-1], high)
+            else:
+                lows.append(low)
+                highs.append(high)
+        self._lows, self._highs = lows, highs
+
+    def has_all_of(self, span: Span) -> bool:
+        at = bisect.bisect_right(self._lows, span.low) - 1
+        return at >= 0 and span.high <= self._highs[at]
+
+
+def unreached(rules: dict) -> dict:
+    """Return {key: whether all that is looked at before it denies} of the keys whose addresses others have.
+
+    rules: key -> whether it denies.
+    """
+    found = {}
+    spans = [(span, key) for key in rules if (span := span_of(key)) is not None]
+    for family in (4, 6):
+        ranks = {}
+        for span, key in spans:
+            if span.family == family:
+                ranks.setdefault(span.rank, []).append((span, key))
+        before, denied = Coverage(), Coverage()
+        for rank in sorted(ranks):
+            found |= {key: denied.has_all_of(span) for span, key in ranks[rank] if before.has_all_of(span)}
+            before.add(span for span, _ in ranks[rank])
+            denied.add(span for span, key in ranks[rank] if rules[key])
+    return found
