@@ -787,3 +787,38 @@ def test_what_a_fresh_connection_is_refused_counts(native_process, smtp_peer):
     smtp_peer.decide = lambda seen, line: b"451 enough\r\n" if line.startswith(b"MAIL") else None
     report = b"ZConnected to 127.0.0.1 but sender was rejected.\nRemote host said: 451 enough\n"
     assert deliver_one(native_process, 1) == report
+
+
+def test_leaving_at_one_recipient_too_many_means_fewer_over_the_next_connection(native_process, smtp_peer):
+    smtp_peer.decide = lambda seen, line: b"421 too many\r\n" if line[:4] == b"RCPT" and seen.recipients >= 3 else None
+    wanted = list(range(7))
+    native_process.send(opening(smtp_peer), deliver(1, *wanted))
+    assert native_process.next() == READY
+    assert [native_process.next() for _ in wanted] == [(native.UNSENT, 1, [b"%d" % n]) for n in wanted]
+    assert native_process.next() == CLOSED
+    native_process.send(opening(smtp_peer), deliver(1, *wanted))
+    assert native_process.next() == READY
+    assert {report[:1] for report in native_process.results(7).values()} == {b"K"}
+    assert [mail[0].count(b"RCPT") for mail in smtp_peer.mails] == [3, 3, 1]
+
+
+def test_a_fresh_connection_that_is_refused_does_not_make_one_for_each_recipient(native_process, smtp_peer):
+    smtp_peer.decide = lambda seen, line: b"452 too many\r\n" if line[:4] == b"RCPT" and seen.recipients else None
+    native_process.send(opening(smtp_peer), deliver(1, 1, 2, 3), native.pack(native.CLOSE, 1))
+    assert native_process.next() == READY
+    assert {report[:1] for report in native_process.results(3).values()} == {b"K"}
+    assert native_process.next() == CLOSED
+    smtp_peer.decide = lambda seen, line: b"421 busy\r\n" if line[:4] == b"MAIL" else None
+    native_process.send(opening(smtp_peer), deliver(1, 1, 2, 3))
+    assert native_process.next() == READY
+    report = b"ZConnected to 127.0.0.1 but sender was rejected.\nRemote host said: 421 busy\n"
+    assert native_process.results(3) == {1: report, 2: report, 3: report}
+
+
+@pytest.mark.parametrize("said", [b"250-x\r\n250 y\r\n250 z\r\n", b"250-x\r\n220 y\r\n"])
+def test_a_server_that_loses_count_over_ehlo_is_greeted_with_helo_next(native_process, smtp_peer, said):
+    smtp_peer.decide = lambda seen, line: said if line.startswith(b"EHLO") else None
+    native_process.send(opening(smtp_peer), deliver(1, 1), native.pack(native.CLOSE, 1))
+    while (frame := native_process.next()) != CLOSED:
+        assert frame[0] != native.RESULT or frame[2][1][:1] == b"Z"
+    assert deliver_one(native_process, 2) == ACCEPTED % 1

@@ -5,10 +5,11 @@ import time
 
 from pyqmail.base.failure import Temporary
 from pyqmail.mail.remote.habits import Habits
-from pyqmail.protocol.smtp_client import CONTENT, LEAVING, OVER, TALKING, Client
+from pyqmail.protocol.smtp_client import CONTENT, LEAVING, MALFORMED, OVER, TALKING, Client
 from pyqmail.protocol.smtp_outgoing import Outgoing, PartialLine
 from pyqmail.protocol.smtp_report import (
     DATA,
+    NAME,
     PARTIAL_LINE,
     RECIPIENT_BREAK,
     RECIPIENTS,
@@ -124,7 +125,14 @@ class Transmission:
             if self._engine.refusal is None:
                 raise
         self.is_usable = self._engine.state is not OVER
+        self._doubt_ehlo()
         return self._engine.refusal
+
+    def _doubt_ehlo(self):
+        """Remember a server that loses count over the lines of EHLO."""
+        engine = self._engine
+        if engine.is_ahead or (engine.refusal is not None and engine.refusal[:2] == (NAME, MALFORMED)):
+            self._habits.note(is_helo_only=True)
 
     async def deliver(self, sender: bytes, recipients: list[bytes], message: Message) -> Outcome:
         """Make one transaction.  The message stays the caller's to close."""
@@ -189,11 +197,16 @@ class Transmission:
                 postponed.append(position)
             elif code // 100 != 5:
                 later.append(position)
+        if has_accepted and not self._is_only_try and self._has_left_at_recipient():
+            later, postponed = later[:-1], [*postponed, later[-1]]  # 421 for one too many
         returned = self._returned(undecided, later, postponed, is_lost, was_used)
         self._learn_limit(bool(postponed), bool(returned))
         if returned:
             self.is_usable = False
         return Outcome(records, record, [position for position in postponed if position not in returned], returned)
+
+    def _has_left_at_recipient(self):
+        return bool(self._engine.answers) and self._engine.answers[-1][0] == LEAVING
 
     def _returned(self, undecided, later, postponed, is_lost, was_used):
         """Return the positions of those whom another connection may get further with."""
@@ -380,9 +393,14 @@ async def deliver_to_all(connection, sender: bytes, recipients: list[bytes], mes
                 again.append(position)
             else:
                 report(position, outcome.recipients[place], outcome.message)
-        pending = again + rest
         if outcome.returned:
-            break
+            return again + rest
+        if not connection.is_usable and outcome.message[:1] != b"K" and outcome.message != died(connection.address, True):
+            # a fresh connection's refusal: those who have not been tried would meet the same
+            for position in rest:
+                report(position, None, outcome.message)
+            rest = []
+        pending = again + rest
     return pending
 
 
