@@ -20,6 +20,10 @@ to an address, and an address as a domain, need no name server.
 Without --native the spawners speak the stock dialect, with one byte for a delivery, and any agent that qmail-send
 works with will do; --wide makes it two bytes, as the big-concurrency patch has it.
 
+A resolver that is lost is started again, after 1, 2, 4 ... seconds, a minute at most; mail that needs no question (smtproutes to an
+address, literals, local mail) goes on, the rest waits.  A lost spawner or cleaner ends pysend, as the original: whoever
+supervises starts all again.
+
 TERM: no new deliveries; it ends once those that run have been reported.  ALRM: every deferred message is due now.
 HUP: control/locals and control/virtualdomains are read again.
 """
@@ -30,10 +34,11 @@ import signal
 import traceback
 
 from pyqmail.base.failure import Failure
-from pyqmail.base.numbers import session_processes
+from pyqmail.base.numbers import session_processes, whole_number
 from pyqmail.base.options import Flag, Program, Value
 from pyqmail.mail.queue.files import QueueNames, find_queue
 from pyqmail.mail.sending.manager import Manager, Settings
+from pyqmail.mail.sending.resolver_restart import Keeper, OwnStarter
 from pyqmail.mail.sending.resolving import Resolving
 from pyqmail.mail.sending.spawner_native import NativeLocal, NativeRemote
 from pyqmail.mail.sending.spawner_stock import StockSpawner
@@ -57,9 +62,17 @@ PROGRAM = Program(
             session_processes,
             long="sessions",
         ),
+        Value(
+            None,
+            "keeper",
+            "FD",
+            "with --native: the descriptor of pystart's that gives a new resolver; otherwise it is executed here",
+            whole_number,
+            long="resolver-keeper",
+        ),
         Flag(None, "wide", "two bytes for a delivery in the stock dialect", long="wide"),
     ],
-    defaults={"native": False, "sessions": 1, "wide": False},
+    defaults={"native": False, "sessions": 1, "keeper": None, "wide": False},
     exits={0: "ended as it was told to, or a spawner or the cleaner was lost", 111: "it could not start"},
     controls=[
         "bouncefrom",
@@ -143,7 +156,7 @@ def prepare(call, loop):
     manager.use_spawners(local, remote, call.native)
     manager.use_cleaner(*CLEAN)
     if call.native:
-        manager.use_resolver(lambda lost: resolving(loop, controls, manager.clock, lost, manager.log.put))
+        manager.use_resolver(lambda lost: resolving(call, loop, controls, manager, lost))
     return manager, mutex
 
 
@@ -179,8 +192,13 @@ def spawners(call, loop, before_write):
     return NativeLocal(loop, *LOCAL, before_write), NativeRemote(loop, pairs, before_write)
 
 
-def resolving(loop, controls, clock, lost, log):
-    return Resolving(loop, *RESOLVE, controls, own_addresses, clock, lost, log)
+def resolving(call, loop, controls, manager, lost):
+    if call.keeper is None:
+        starter = OwnStarter(loop, dict(call.environ), LOG)
+    else:
+        os.set_inheritable(call.keeper, False)
+        starter = Keeper(loop, call.keeper, lost)
+    return Resolving(loop, *RESOLVE, controls, own_addresses, manager.clock, lost, manager.log.put, starter)
 
 
 def raise_it(failure):

@@ -8,6 +8,9 @@ native dialect: as many remote session processes as --sessions says, and a resol
 is executed through PATH, `pylspawn`, `pyrspawn`, `pyclean`, `pysend`, on the pipes of the original and with one
 byte for a delivery.
 
+A resolver that is lost is started again while mail goes on.  When any other part is lost, all end, and whoever supervises pystart
+starts all again.
+
 pyqueued is not among the parts: it is a service of its own.  It queues what .qmail files forward, and bounces.  Without it,
 and without the original's bin/qmail-queue below the qmail home, forwards are deferred and bounces wait; both say
 `no pyqueued at run/pyqueued` in the log.  Everything else is delivered.
@@ -19,10 +22,12 @@ started by anybody else, everything runs as that one user.
 
 import gc
 import os
+import socket
 
 from pyqmail.base.failure import Temporary, reason
 from pyqmail.base.numbers import session_processes
 from pyqmail.base.options import Argument, Flag, Program, Rest, Value
+from pyqmail.mail.sending.resolver_restart import keep
 from pyqmail.programs import registry
 from pyqmail.system.descriptors import arrange
 from pyqmail.system.home import find_home
@@ -105,15 +110,15 @@ class Identities:
     """Who runs what: looked up once, before anything is started.  A private home has one user for all."""
 
     def __init__(self, home) -> None:
-        self._one = home.owner() is not None or os.getuid() != 0
-        if self._one:
+        self.is_one = home.owner() is not None or os.getuid() != 0
+        if self.is_one:
             return
         self._uids = {user: home.uid(user) for user in ("qmaill", "qmailq", "qmailr", "qmails")}
         self._qmail, self._nofiles = home.gid("qmail"), home.gid("nofiles")
 
     def assume(self, user: str) -> None:
         """Become user; for `root` only the groups change.  Raises OSError."""
-        if self._one:
+        if self.is_one:
             return
         if user == "root":
             os.setgroups([self._qmail])
@@ -143,7 +148,30 @@ def launch(call, parts, identities) -> int:
         os.close(reports[1])
         ours[2 * index + 1], ours[2 * index + 2] = commands[1], reports[0]
     sender = ["pysend"] if call.classic else ["pysend", "--native", "--sessions", str(call.sessions)]
+    if not call.classic and not identities.is_one:
+        number = 2 * len(parts) + 1
+        ours[number] = start_keeper(log, identities)
+        sender += ["--resolver-keeper", str(number)]
     return run_part(sender, ours, "qmails", identities, call.classic)
+
+
+def start_keeper(log, identities) -> int:
+    """Fork the process that starts a resolver again for pysend, which may not; return our end of its socket."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+
+    def become_resolver(read_end, write_end):
+        arrange({COMMANDS: read_end, REPORTS: write_end, 2: 2})
+        return registry.load("pyresolve").main(["pyresolve"])
+
+    def work():
+        arrange({0: theirs.fileno(), 1: log, 2: log})
+        name_process("pyresolve")
+        identities.assume(RESOLVER)
+        return keep(socket.socket(fileno=0), become_resolver)
+
+    fork(work)
+    theirs.close()
+    return ours.detach()
 
 
 def run_part(words, descriptors, user, identities, foreign) -> int:

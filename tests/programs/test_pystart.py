@@ -181,6 +181,20 @@ def test_without_a_part_all_of_them_end(start, options, part):
     started.until(lambda: not started.parts())
 
 
+def test_a_resolver_that_is_killed_is_started_again(start):
+    started = start()
+    started.until(lambda: started.log() == FIRST)
+    for count in (1, 2):
+        (before,) = started.parts()["pyresolve"]
+        os.kill(before, signal.SIGKILL)
+        (after,) = started.until(lambda: [pid for pid in started.parts().get("pyresolve", []) if pid != before])
+        started.until(lambda: started.log().count(b"warning: pyresolve has been started again\n") == count)
+        assert sorted(connections(started, {"pyresolve": [after]}).values()) == [("pyresolve", 0), ("pyresolve", 1)]
+    started.process.terminate()
+    assert started.process.wait(SECONDS) == 0
+    started.until(lambda: not started.parts())
+
+
 @pytest.mark.parametrize("options", [[], ["--classic"]], ids=["native", "classic"])
 def test_a_logger_reads_the_log(start, tmp_path, options):
     logger = tmp_path / "logger"

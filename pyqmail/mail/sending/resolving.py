@@ -4,7 +4,13 @@ Each look-up ends with channel.resolved(domain, candidates) or channel.unroutabl
 to an address and for a literal.  A question is asked once, however many domains wait for its answer.  A look-up that fails
 for want of something here (no descriptor, no memory, an unreadable control file) says nothing about the domain: it is
 made again after 1, 2, 4 ... seconds, and only after some minutes the domain's mail is deferred.
+
+A resolver that is lost (killed for want of memory, or it could not start) is started again after 1, 2, 4 ... seconds, up to a minute.
+What was asked is asked again then, and what needs no question goes on meanwhile.  Only a question that was open in
+MAX_LOSSES losses in a row is taken for their cause, and deferred.
 """
+
+import os
 
 from pyqmail.base.backoff import Backoff
 from pyqmail.base.failure import reason
@@ -14,24 +20,32 @@ from pyqmail.protocol import resolve_wire
 
 OWN_SECONDS = 60  # how long the list of our own addresses is used
 MAX_TRIES = 8  # four minutes
+MAX_LOSSES = 10  # five minutes at least
+STEADY_SECONDS = 60  # a resolver that lived so long is started again after the shortest pause
 NO_RESOURCES = b"ZSystem resources temporarily unavailable. (#4.3.0)\n"
 NO_CONTROLS = b"ZUnable to read control files. (#4.3.0)\n"
 
 
 class Resolving:
-    """controls is the directory's Controls; own() returns our addresses as texts; lost() once the resolver has gone.
+    """controls is the directory's Controls; own() returns our addresses as texts; log(line) takes a line for the log.
 
-    log(line) takes a line for the log.
+    starter starts a resolver again (resolver_restart.py); without one, lost() is called once the resolver has gone.
     """
 
-    def __init__(self, loop, write_fd: int, read_fd: int, controls, own, clock, lost, log) -> None:
+    def __init__(self, loop, write_fd: int, read_fd: int, controls, own, clock, lost, log, starter=None) -> None:
         self._controls, self._own, self._clock, self._loop = controls, own, clock, loop
         self._addresses, self._addresses_until = frozenset(), 0.0
-        self._unpacker, self._number = resolve_wire.Unpacker(), 0
+        self._number = 0
         self._open, self._numbers = {}, {}  # number -> [(domain, channel, plan)]; question -> number
         self._failed, self._backoff = [], Backoff(1.0, 60.0)  # what is looked up again
         self._lost, self._log = lost, log
-        self._pipe = Pipe(loop, write_fd, read_fd, self._received, lost)
+        self._starter, self._restarts, self._is_closed = starter, Backoff(1.0, 60.0), False
+        self._losses = {}  # number of a question -> in how many losses it was open
+        self._use(write_fd, read_fd)
+
+    def _use(self, write_fd, read_fd):
+        self._unpacker, self._since = resolve_wire.Unpacker(), self._clock()
+        self._pipe = Pipe(self._loop, write_fd, read_fd, self._received, self._gone)
         self._pipe.listen()
 
     def plan_of(self, domain: bytes) -> tuple[bool, bytes, bytes]:
@@ -54,12 +68,67 @@ class Resolving:
         self._look_up(domain, channel, NO_CONTROLS, find, lambda plan: self._follow(domain, channel, plan))
 
     def close(self) -> None:
+        self._is_closed = True
         self._pipe.close()
+
+    # a resolver that was lost
+
+    def _gone(self):
+        if self._starter is None:
+            self._lost()
+            return
+        if self._clock() - self._since >= STEADY_SECONDS:
+            self._restarts.reset()
+        self._defer_causes()
+        self._restart_later(b"lost pyresolve")
+
+    def _restart_later(self, what):
+        pause = self._restarts.next_seconds()
+        self._log(b"warning: %b; starting it again in %d seconds" % (what, pause))
+        self._loop.after(pause, self._restart)
+
+    def _defer_causes(self):
+        """Defer what is asked in one loss after another, and may be why."""
+        for number in list(self._open):
+            self._losses[number] = self._losses.get(number, 0) + 1
+            if self._losses[number] >= MAX_LOSSES:
+                for domain, channel, _ in self._close_question(number):
+                    channel.unroutable(domain, SOFT_DNS)
+
+    def _restart(self):
+        if not self._is_closed:
+            self._starter.start(self._restarted)
+
+    def _restarted(self, pair):
+        if pair is None:
+            self._restart_later(b"unable to start pyresolve")
+            return
+        if self._is_closed:
+            for fd in pair:
+                os.close(fd)
+            return
+        self._use(*pair)
+        self._log(b"warning: pyresolve has been started again")
+        for number, ((_, _, plan), *_) in self._open.items():
+            self._put_question(number, plan)
+
+    def _put_question(self, number, plan):
+        self._pipe.put(resolve_wire.pack(plan.question, number, resolve_wire.strings(plan.name)))
+
+    def _close_question(self, number):
+        """Return the (domain, channel, plan) that wait for the answer to a question, which is open no more."""
+        self._losses.pop(number, None)
+        waiting = self._open.pop(number, ())
+        for _, _, plan in waiting:
+            self._numbers.pop((plan.question, plan.name.lower()), None)
+        return waiting
+
+    # questions
 
     def _follow(self, domain, channel, plan):
         if plan.question is None:
             self._settle(domain, channel, lambda: settle_literal(plan, self._own_addresses()))
-        elif b"\0" in plan.name or self._pipe.gone:
+        elif b"\0" in plan.name or self._pipe.gone and self._starter is None:
             channel.unroutable(domain, SOFT_DNS)
         else:
             self._ask(domain, channel, plan)
@@ -73,18 +142,17 @@ class Resolving:
         self._number = self._number % 0xFFFFFFFF + 1
         self._numbers[question] = self._number
         self._open[self._number] = [(domain, channel, plan)]
-        self._pipe.put(resolve_wire.pack(plan.question, self._number, resolve_wire.strings(plan.name)))
+        self._put_question(self._number, plan)
 
     def _received(self, data):
         try:
             answers = self._unpacker.receive(data)
         except resolve_wire.Malformed:
             self._pipe.close()
-            self._lost()
+            self._gone()
             return
         for kind, number, body in answers:
-            for domain, channel, plan in self._open.pop(number, ()):
-                self._numbers.pop((plan.question, plan.name.lower()), None)
+            for domain, channel, plan in self._close_question(number):
                 self._answer(domain, channel, plan, kind, body)
 
     def _answer(self, domain, channel, plan, kind, body):

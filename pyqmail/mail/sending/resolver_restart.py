@@ -1,0 +1,118 @@
+"""A new pyresolve in place of one that was lost: started by ourselves, or by a keeper.
+
+start(got) of both calls got((descriptor to write questions to, descriptor to read answers from)), or got(None) if
+that cannot be now.  The resolver reads what strangers write and must have none of our groups.  Where everything runs as
+one user, and so nobody can give up anything, we start it.  Else we could not, and ask the keeper: a process that
+pystart forked for this before it gave up root's rights, and that is the resolver's user already.
+
+The keeper's wire, over a UNIX stream: one byte for each resolver that is wanted; one byte back, with the two descriptors, or
+with none if it could not be started.  The end of the stream ends the keeper.
+"""
+
+import os
+import socket
+
+from pyqmail.system.channel import receive_with, send_with
+from pyqmail.system.loop import READ
+from pyqmail.system.processes import fork, spawn
+
+_NAME = b"pyresolve"
+
+
+class OwnStarter:
+    """Executes pyresolve; its complaints go to log_fd.  environ is its environment."""
+
+    def __init__(self, loop, environ, log_fd: int) -> None:
+        self._loop, self._environ, self._log_fd = loop, environ, log_fd
+
+    def start(self, got) -> None:
+        try:
+            ours, theirs = make_pipes()
+        except OSError:
+            got(None)
+            return
+        descriptors = {0: theirs[0], 1: theirs[1], 2: self._log_fd}
+        try:
+            pid = spawn([_NAME], self._environ, self._environ.get(b"PATH"), descriptors)
+        except OSError:
+            _close(*ours, *theirs)
+            got(None)
+            return
+        _close(*theirs)
+        try:
+            self._loop.on_exit(pid, lambda status: None)
+        except OSError:
+            pass  # it stays a zombie until we end
+        got(ours)
+
+
+class Keeper:
+    """The keeper, seen from the queue manager; lost() is called if a resolver is wanted and the keeper has gone."""
+
+    def __init__(self, loop, fd: int, lost) -> None:
+        self._loop, self._sock, self._lost, self._got = loop, socket.socket(fileno=fd), lost, None
+        self._sock.setblocking(False)
+
+    def start(self, got) -> None:
+        self._got = got
+        try:
+            self._sock.send(b"+")
+            self._loop.watch(self._sock.fileno(), READ, lambda _: self._receive())
+        except (BrokenPipeError, ConnectionResetError):
+            self._lost()
+        except OSError:
+            got(None)
+
+    def _receive(self):
+        try:
+            word, descriptors = receive_with(self._sock, 1, 2)
+        except BlockingIOError:
+            return
+        except OSError:
+            word, descriptors = b"+", []
+        self._loop.forget(self._sock.fileno())
+        if not word:
+            self._lost()
+        elif len(descriptors) == 2:
+            self._got(tuple(descriptors))
+        else:
+            _close(*descriptors)
+            self._got(None)
+
+
+def keep(sock, become_resolver) -> int:
+    """Be the keeper until the queue manager has gone.  become_resolver(read_fd, write_fd) is what a child does."""
+    running = []
+    while sock.recv(1):
+        running = [pid for pid in running if not os.waitpid(pid, os.WNOHANG)[0]]
+        ours, theirs = (), ()
+        try:
+            ours, theirs = make_pipes()
+            running.append(fork(lambda ends=theirs: become_resolver(*ends)))
+        except OSError:
+            _close(*ours)
+            ours = ()
+        _close(*theirs)
+        try:
+            send_with(sock, b"+", ours)
+        except OSError:
+            return 0  # the queue manager has gone
+        finally:
+            _close(*ours)
+    return 0
+
+
+def make_pipes():
+    """Return (our ends, the resolver's ends), each (questions, answers), close-on-exec.  Raises OSError."""
+    questions = os.pipe2(os.O_CLOEXEC)
+    try:
+        answers = os.pipe2(os.O_CLOEXEC)
+    except OSError:
+        _close(*questions)
+        raise
+    return (questions[1], answers[0]), (questions[0], answers[1])
+
+
+def _close(*descriptors):
+    for fd in descriptors:
+        os.close(fd)
