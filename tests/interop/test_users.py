@@ -7,6 +7,7 @@ Needs root.
 import os
 import pwd
 import re
+import signal
 import shutil
 import stat
 import subprocess
@@ -220,6 +221,31 @@ def test_each_process_is_its_own_user(real, edit):
             # root's own groups are nobody else's; an empty list or the group itself is as good
             assert got[:2] == (uid, gid) and set(got[2]) <= {gid}, (name, seen)
     assert set(seen) - set(WHO) == {"pysvscan", "pysupervise"}
+
+
+def resolvers(real):
+    """Return the pids of pyresolve, without the process that starts it again: that has no pipe."""
+    found = []
+    for pid in real.pids():
+        try:
+            is_one = identity(pid)[0] == "pyresolve" and os.readlink(f"/proc/{pid}/fd/0").startswith("pipe:")
+        except OSError:
+            continue
+        found += [pid] * is_one
+    return found
+
+
+def test_a_lost_resolver_is_started_again_as_its_own_user(real):
+    """pysend, as qmails, could not become qmailr."""
+    real.supervise("pysvscan")
+    (before,) = resolvers(real)
+    sender = [pid for pid in real.pids() if identity(pid)[0] == "pysend"]
+    os.kill(before, signal.SIGKILL)
+    real.until(lambda: b"warning: pyresolve has been started again\n" in log(real))
+    (after,) = resolvers(real)
+    name, uid, gid, groups = identity(after)
+    assert after != before and (name, uid, gid) == ("pyresolve", UID["qmailr"], NOFILES) and set(groups) <= {NOFILES}
+    assert [pid for pid in real.pids() if identity(pid)[0] == "pysend"] == sender
 
 
 @MODES
