@@ -8,13 +8,18 @@ SIGTERM ends the supervisor only; to end the service and then the supervisor, `p
 a service that was left running so takes it over, and says so, if DIR/supervise/details proves that the process with
 the pid of the status is that very one.  Its exit code will not be known.  So it does with a start, finish or stop that
 still runs: nothing else is started before that has ended; a start is then run once more, after stop.  To have a second
-copy started beside it, as the original does, remove that file first.
+copy started beside it, as the original does, remove that file first.  In a copy of the directory, nothing is taken over.
+
+Started by root it warns if somebody else can change a program that it runs there, or a directory above it: whoever can
+replace a run is root with its next start.  Give no directory with a run in it to an account; of a log, only `log/main`.
 """
 
 import _signal as signal
+import os
 
 from pyqmail.base.failure import Failure
 from pyqmail.base.options import Argument, Program
+from pyqmail.supervise.safety import risks
 from pyqmail.supervise.supervisor import Supervisor
 from pyqmail.system.descriptors import log
 
@@ -118,6 +123,8 @@ def main(argv):
 def work(call):
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for risk in [] if os.geteuid() else risks(os.fsencode(call.dir)):
+        log(f"supervise: warning: {call.dir} {risk}")
     Supervisor(call.dir, dict(call.environ)).run()
     return 0
 

@@ -16,6 +16,10 @@ second, if its name is still there; one that cannot begin, every five seconds.
 
 The supervisors are forked from this process; with --supervise PROGRAM, that program is found in PATH and executed.
 
+Started by root it warns, once for each service and reason, if somebody else can change a program that is run there as root
+(run, start, finish, stop, notify, and what stands in env), or a directory above it: whoever can is root.  Give no
+directory with a run in it to an account; of a log, only `log/main`.
+
 Like the original it dies of SIGTERM and leaves the supervisors to themselves.  With --stop-on-term, SIGTERM, SIGINT
 and SIGHUP bring down every service and then its log, kill what is left after four seconds or as many as --stop-seconds
 says, and end with 0.  A service is killed after three quarters of that, so that its log can still read the end; a log

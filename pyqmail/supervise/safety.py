@@ -15,22 +15,25 @@ _ENVIRONMENT = b"env"
 
 
 def risks(directory: bytes, changeable: Changeable | None = None) -> list[str]:
-    """Return why others than root can change what is run as root in the directory of a service, each reason once.
+    """Return why others than root can change what is run as root in the directory of a service.
 
-    Empty if nobody can, or if we are not root.
+    Each is the end of a line, told once: `is run as root, but /service/a/run belongs to uid 7`.  Empty if nobody can.
     """
-    if os.geteuid():
-        return []
     changeable = changeable or Changeable()
-    place = os.path.join(os.getcwdb(), directory)
+    try:
+        place = os.path.join(os.getcwdb(), directory)
+    except OSError:
+        return []  # the directory has gone
     found = [changeable.reason(os.path.join(place, name)) for name in _names(place)]
-    return [printable(os.fsencode(reason)) for reason in dict.fromkeys(found) if reason]
+    return [f"is run as root, but {printable(os.fsencode(reason))}" for reason in dict.fromkeys(found) if reason]
 
 
 def _names(place):
     """Return what is run there, or read for what is run."""
     try:
-        variables = os.listdir(os.path.join(place, _ENVIRONMENT))
+        there = os.listdir(place)
+        variables = os.listdir(os.path.join(place, _ENVIRONMENT)) if _ENVIRONMENT in there else []
     except OSError:
-        variables = []  # no such directory
-    return [*_PROGRAMS, *(os.path.join(_ENVIRONMENT, name) for name in variables)]
+        return []
+    programs = [name for name in _PROGRAMS if name in there] or [b""]
+    return [*programs, *(os.path.join(_ENVIRONMENT, name) for name in (b"", *variables) if _ENVIRONMENT in there)]

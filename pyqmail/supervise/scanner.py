@@ -36,12 +36,13 @@ class Slot:
     pipe: (read, write) if it is logged, else None; write is None after end_input().  due: for each of the two, when it may be started (time.monotonic).
     """
 
-    __slots__ = ("identity", "name", "pids", "due", "pipe", "is_present")
+    __slots__ = ("identity", "name", "pids", "due", "pipe", "is_present", "told")
 
     def __init__(self, identity, name, pipe):
         self.identity, self.name, self.pipe = identity, name, pipe
         self.pids, self.due = [0, 0], [0.0, 0.0]
         self.is_present = True
+        self.told = set()  # the risks that were told of
 
     def folder(self, part: int) -> bytes:
         """Return the directory of the service or of its log."""
@@ -71,12 +72,21 @@ class Scanner:
     """Looks at the working directory.  slots: what is known now, identity -> Slot, in the order found.
 
     ends_orphans: a service whose supervisor was killed is told to end, with all of their process group.
-    clock: seconds that only grow.
+    clock: seconds that only grow.  find_risks(), for a pass, returns a function of a directory
+    that returns the ends of warnings about it, each told once.
     """
 
     def __init__(
-        self, supervise, descriptors, ends_orphans=False, watching=None, ground=None, clock=time.monotonic
+        self,
+        supervise,
+        descriptors,
+        ends_orphans=False,
+        watching=None,
+        ground=None,
+        clock=time.monotonic,
+        find_risks=lambda: lambda _: (),
     ) -> None:
+        self._find_risks, self._risks = find_risks, None
         self._supervise, self._descriptors, self.ends_orphans = supervise, descriptors, ends_orphans
         self._watching, self._ground, self._clock = watching or Watching(), ground or Ground(), clock
         self.slots = {}
@@ -98,6 +108,7 @@ class Scanner:
                 if slot.is_present:
                     self._start(slot)
             self._free()
+        self._risks = None  # what it remembers is of this pass
         if self._watching.is_blind:
             self._again_in(SECONDS)
         return self._next
@@ -107,6 +118,7 @@ class Scanner:
         for slot in self.slots.values():
             slot.is_present = False
         self._pass += 1
+        self._risks = self._find_risks()
         self._watching.begin()
         self._ground.go(self._watching)
         try:
@@ -260,6 +272,10 @@ class Scanner:
             slot.due[part] = now + SECONDS
             self._warn("unable to fork for", slot.folder(part), error)
             return
+        for risk in (self._risks or self._find_risks())(slot.folder(part)):
+            if risk not in slot.told:
+                slot.told.add(risk)
+                log(f"svscan: warning: {os.fsdecode(slot.folder(part))} {risk}")
         slot.pids[part] = pid
         self._by_pid[pid] = slot, part, now
 

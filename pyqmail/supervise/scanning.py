@@ -12,9 +12,11 @@ import time
 
 from pyqmail.base.failure import Temporary
 from pyqmail.supervise.control import is_supervised, open_lock
+from pyqmail.supervise.safety import risks
 from pyqmail.supervise.scanner import Scanner
 from pyqmail.supervise.starting import DescriptorLimit, Starter, inherited_descriptors
 from pyqmail.supervise.watching import Ground, Watching
+from pyqmail.system.files import Changeable
 from pyqmail.system.loop import READ, Loop, Promise
 from pyqmail.system.notices import Notices
 
@@ -39,7 +41,7 @@ def keep_scanning(supervise, program: str, stop_seconds: float | None, place: by
     loop, limit, notices = _loop(), DescriptorLimit(), _notices()
     is_stoppable = stop_seconds is not None
     starter = Starter(supervise, program, loop, limit, kept, is_apart=is_stoppable)
-    scanner = Scanner(starter, limit, is_stoppable, Watching(notices), Ground(place))
+    scanner = Scanner(starter, limit, is_stoppable, Watching(notices), Ground(place), find_risks=_find_risks)
     scanning = Scanning(loop, scanner, notices)
     gc.freeze()  # what is imported by now is shared with every supervisor
     if is_stoppable:
@@ -47,6 +49,14 @@ def keep_scanning(supervise, program: str, stop_seconds: float | None, place: by
     else:
         scanning.begin()
         loop.run()
+
+
+def _find_risks():
+    """Return what finds the risks of a service's directory in one pass: none, unless we are root."""
+    if os.geteuid():
+        return lambda _: ()
+    changeable = Changeable()
+    return lambda directory: risks(directory, changeable)
 
 
 def _is_alone():

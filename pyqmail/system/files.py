@@ -24,7 +24,7 @@ class Changeable:
     """Finds what others than root can change.  It remembers what it has seen: for one look at many files."""
 
     def __init__(self) -> None:
-        self._seen = {}
+        self._seen = {}  # name -> why it can be changed, where it leads as a link; each or None
         # where root itself has no number in our user namespace, nobody can be told from it
         self._trusted = {0, _OVERFLOW_UID} if os.stat("/").st_uid == _OVERFLOW_UID else {0}
 
@@ -33,24 +33,42 @@ class Changeable:
 
         None: nobody can, or nothing is there.  Each directory on the way counts, and each that a link leads through.
         """
-        for place in _way(path):
-            if place not in self._seen:
-                self._seen[place] = self._judge(place)
-            if self._seen[place]:
-                return self._seen[place]
-        return None
+        here, todo, links = b"/", path.split(b"/")[::-1], 0
+        why = self._look(here)[0]
+        while todo and not why and links <= _MAX_LINKS:
+            name = todo.pop()
+            if name == b"..":
+                here = os.path.dirname(here)
+            if name in (b"", b".", b".."):
+                continue
+            place = os.path.join(here, name)
+            why, target = self._look(place)
+            if target is None:
+                here = place
+                continue
+            links += 1
+            here = b"/" if target.startswith(b"/") else here
+            todo += target.split(b"/")[::-1]
+        return why
 
-    def _judge(self, place):
-        try:
-            found = os.lstat(place)
-            if stat.S_ISLNK(found.st_mode) and not _is_sticky(os.lstat(os.path.dirname(place))):
-                return None  # who may replace it is said by its directory; the link itself cannot be written to
-        except OSError:
-            return None  # it is not there, or not for us
+    def _look(self, place):
+        if place not in self._seen:
+            try:
+                found = os.lstat(place)
+                target = os.readlink(place) if stat.S_ISLNK(found.st_mode) else None
+                self._seen[place] = self._judge(place, found), target
+            except OSError:
+                self._seen[place] = None, None  # it is not there, or not for us
+        return self._seen[place]
+
+    def _judge(self, place, found):
+        is_link = stat.S_ISLNK(found.st_mode)
+        if is_link and not _is_sticky(os.lstat(os.path.dirname(place))):
+            return None  # who may replace it is said by its directory; the link itself cannot be written to
         shown = os.fsdecode(place)
         if found.st_uid not in self._trusted:
             return f"{shown} belongs to uid {found.st_uid}"
-        if stat.S_ISLNK(found.st_mode) or _is_sticky(found):
+        if is_link or _is_sticky(found):
             return None  # only the owners of names can replace them there
         if found.st_mode & stat.S_IWOTH:
             return f"{shown} can be changed by everybody"
@@ -61,27 +79,3 @@ class Changeable:
 
 def _is_sticky(found):
     return stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX
-
-
-def _way(path):
-    """Yield / and every name on the way to a file: directories, links, what they lead through, and the file."""
-    here, todo, links = b"/", path.split(b"/")[::-1], 0
-    yield here
-    while todo:
-        name = todo.pop()
-        if name == b"..":
-            here = os.path.dirname(here)
-        if name in (b"", b".", b".."):
-            continue
-        place = os.path.join(here, name)
-        yield place
-        try:
-            target = os.readlink(place)
-        except OSError:
-            here = place
-            continue
-        links += 1
-        if links > _MAX_LINKS:
-            return
-        here = b"/" if target.startswith(b"/") else here
-        todo += target.split(b"/")[::-1]

@@ -212,6 +212,122 @@ def test_names_that_keep_changing_hold_nothing_up(stage):
     assert stage.err().count(b"dangling") <= 3  # the original's rate: one in five seconds
 
 
+SOMEBODY = 12345
+as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
+# what is wrong with a service a -> (its name in the warning, what ends it)
+RISKS = {
+    "chown run": ("a", "a/run belongs to uid 12345"),
+    "chown log": ("a/log", "a/log belongs to uid 12345"),  # as README had it
+    "chown log/run": ("a/log", "a/log/run belongs to uid 12345"),
+    "chown a": ("a", "a belongs to uid 12345"),
+    "chown finish": ("a", "a/finish belongs to uid 12345"),
+    "chown start": ("a", "a/start belongs to uid 12345"),
+    "chown log/notify": ("a/log", "a/log/notify belongs to uid 12345"),
+    "chown env/PATH": ("a", "a/env/PATH belongs to uid 12345"),
+    "chown env": ("a", "a/env belongs to uid 12345"),
+    "chmod 0757 a": ("a", "a can be changed by everybody"),
+    "chmod 0777 run": ("a", "a/run can be changed by everybody"),
+    "chgrp run": ("a", "a/run can be changed by group 12345"),
+    "link run": ("a", "elsewhere belongs to uid 12345"),
+}
+HARMLESS = ["chown log/main", "chmod 0770 a", "chmod 1777 log", "chown supervise", "chown down", "chown log/supervise"]
+
+
+def spoil(stage, folder, how):
+    """Do to the service what makes it unsafe, or nearly."""
+    words, place = how.split(), folder / how.split()[-1]
+    place = folder if words[-1] == "a" else place
+    if "." not in words[-1] and not place.exists():
+        place.mkdir() if words[-1] in ("env", "log/main", "supervise", "log/supervise") else make_program(place)
+    if words[0] == "chown":
+        os.chown(place, SOMEBODY, SOMEBODY)
+    elif words[0] == "chmod":
+        place.chmod(int(words[1], 8))
+    elif words[0] == "chgrp":
+        os.chown(place, 0, SOMEBODY)
+        place.chmod(0o775)
+    else:
+        elsewhere = stage.place.parent / "elsewhere"
+        elsewhere.mkdir()
+        place.rename(elsewhere / "run")
+        place.symlink_to(elsewhere / "run")
+        os.chown(elsewhere, SOMEBODY, SOMEBODY)
+
+
+def make_program(path):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o755)
+
+
+def warning(stage, who, how):
+    name, end = RISKS[how]
+    place = stage.place.parent if end.startswith("elsewhere") else stage.place
+    return f"{who}: warning: {name} is run as root, but {place}/{end}\n".encode()
+
+
+@as_root
+@pytest.mark.parametrize("how", RISKS)
+def test_who_could_become_root_is_told_once(stage, how):
+    folder = stage.service("a", LOGGED, log=TO_FILE)
+    spoil(stage, folder, how)
+    scanner = start(stage, "--stop-on-term")
+    stage.until(lambda: lines(folder))
+    for name in ("b", "c"):  # further passes; and another start of its supervisor
+        stage.up(stage.service(name))
+        stage.run("pysvc", "-x" if name == "c" else "-t", "a", "a/log")
+    scanner.terminate()
+    assert scanner.wait(20) == 0
+    assert stage.err() == warning(stage, "svscan", how)
+
+
+@as_root
+@pytest.mark.parametrize("how", HARMLESS)
+def test_what_harms_nobody_is_not_told(stage, how):
+    folder = stage.service("a", LOGGED, log=TO_FILE, is_down="down" in how)
+    spoil(stage, folder, how)
+    scanner = start(stage, "--stop-on-term")
+    stage.until(lambda: stage.is_supervised(folder) and ("down" in how or lines(folder)))
+    scanner.terminate()
+    assert scanner.wait(20) == 0 and stage.err() == b""
+
+
+@as_root
+def test_a_folder_above_all_services(stage):
+    """Two services, a line each."""
+    os.chown(stage.place, SOMEBODY, SOMEBODY)
+    folders = [stage.service("a", LOGGED, log=TO_FILE), stage.service("b")]
+    start(stage)
+    for folder in folders:
+        stage.up(folder)
+    said = stage.err().decode().splitlines()
+    assert sorted(said) == [
+        f"svscan: warning: {name} is run as root, but {stage.place} belongs to uid {SOMEBODY}" for name in "ab"
+    ]
+
+
+@as_root
+@pytest.mark.parametrize("how", [how for how in RISKS if RISKS[how][0] == "a"])
+def test_a_supervisor_alone_tells_it_too(stage, how):
+    folder = stage.service("a")
+    spoil(stage, folder, how)
+    stage.start("pysupervise", "a")
+    stage.up(folder)
+    assert stage.err() == warning(stage, "supervise", how)
+
+
+@as_root
+def test_whoever_is_not_root_is_told_nothing(stage):
+    folder = stage.service("a")
+    for place in (stage.place.parent, *stage.place.parent.parents[:-2]):
+        place.chmod(place.stat().st_mode | 0o055)
+    os.chown(stage.place, SOMEBODY, SOMEBODY)
+    os.chown(folder, SOMEBODY, SOMEBODY)
+    start(stage, user=SOMEBODY)
+    stage.up(folder)
+    assert stage.err() == b""
+
+
 def soon(stage, holds):
     """Wait for what happens without the five seconds of the original."""
     return stage.until(holds, 4.5)
