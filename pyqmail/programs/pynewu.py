@@ -9,9 +9,11 @@ import os
 
 from pyqmail.base.failure import Temporary
 from pyqmail.base.options import Program
+from pyqmail.base.printable import printable
 from pyqmail.mail.local.users import BadFormat, compile_assign
 from pyqmail.system.cdb import NotWritten, write_cdb
-from pyqmail.system.descriptors import read_all
+from pyqmail.system.descriptors import log, read_all
+from pyqmail.system.files import Changeable
 from pyqmail.system.home import find_home
 
 PROGRAM = Program(
@@ -39,6 +41,7 @@ def compile_users(call) -> int:
     if not os.path.isdir(home.path):
         raise Temporary("unable to chdir")
     os.umask(0o033)
+    _warn(home.users)
     try:
         records = compile_assign(_read_assign(f"{home.users}/assign"))
         write_cdb(f"{home.users}/cdb", f"{home.users}/cdb.tmp", records)
@@ -47,6 +50,13 @@ def compile_users(call) -> int:
     except NotWritten as trouble:
         raise Temporary(TEXTS[trouble.step]) from None
     return 0
+
+
+def _warn(users):
+    """Root's pylspawn becomes whom users/cdb says: say who else could have written what that is made of."""
+    reason = None if os.geteuid() else Changeable().reason(os.fsencode(os.path.abspath(f"{users}/assign")))
+    if reason:
+        log(f"{PROGRAM.label}: warning: users/assign is believed by root, but {printable(os.fsencode(reason))}")
 
 
 def _read_assign(path):

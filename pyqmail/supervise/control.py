@@ -31,15 +31,31 @@ def state_folder(directory: str = ".", environ=None) -> str:
 
 
 def open_lock() -> int:
-    """Return a descriptor of the file that the scanner of the working directory locks.  Raises OSError.
+    """Return a descriptor of the file that the scanner of the working directory locks.  Raises OSError."""
+    *better, last = lock_places()
+    for path in better:
+        try:
+            return _open_lock(path)
+        except OSError:
+            pass  # a file system that is not there, or cannot be written to
+    os.makedirs(os.path.dirname(last) or ".", exist_ok=True)
+    return _open_lock(last)
 
-    `.svscan-lock` there; where SUPERVISEDIR is absolute, beside the folders of its services: it may have to be.
+
+def lock_places() -> list[str]:
+    """Return where that file can be, the best first.
+
+    Root's is in /run, where only root makes files.  Others have `.svscan-lock` in the directory; where SUPERVISEDIR is
+    absolute, beside the folders of its services: it may have to be.
     """
-    folder = state_folder()
-    path = ".svscan-lock"
+    folder, found = state_folder(), os.stat(".")
+    place = ".svscan-lock"
     if folder.startswith("/"):
-        os.makedirs(os.path.dirname(folder), exist_ok=True)
-        path = f"{os.path.dirname(folder)}/.{os.path.basename(folder)}:svscan-lock"
+        place = f"{os.path.dirname(folder)}/.{os.path.basename(folder)}:svscan-lock"
+    return [place] if os.geteuid() else [f"/run/pysvscan-{found.st_dev:x}-{found.st_ino}.lock", place]
+
+
+def _open_lock(path):
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_NOFOLLOW, 0o600)
     if os.fstat(fd).st_mode & 0o077:
         os.fchmod(fd, 0o600)

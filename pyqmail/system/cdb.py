@@ -9,6 +9,8 @@ import errno
 import os
 import struct
 
+from pyqmail.system.files import open_new
+
 _PAIR = struct.Struct("<II")
 _HEAD_BYTES = 2048
 _WHOLE_BYTES = 65536  # a file up to this size is read at once
@@ -18,14 +20,14 @@ _LOOK_BYTES = 65536  # of a larger one, what key_lengths() looks through in one 
 
 
 def write_cdb(path: str | bytes, path_tmp: str | bytes, records) -> None:
-    """Compile records, pairs of (key, data), into path; path_tmp is written, synced and then renamed to it.
+    """Compile records, pairs of (key, data), into path; path_tmp is made anew, synced and then renamed to it.
 
     Equal keys are all kept; readers find the first.  Raises NotWritten; path_tmp stays if it could be made.
     """
     from cdblib import Writer
 
     try:
-        file = open(path_tmp, "wb")
+        file = open(open_new(path_tmp, 0o666), "wb")
     except OSError as error:
         raise NotWritten("create", error) from None
     try:

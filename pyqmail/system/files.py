@@ -7,12 +7,12 @@ _MAX_LINKS = 40  # as the kernel
 _OVERFLOW_UID = 65534  # shown for whoever has no number in our user namespace
 
 
-def open_new(path: str | bytes, mode: int, dir_fd: int | None = None) -> int:
+def open_new(path: str | bytes, mode: int, dir_fd: int | None = None, flags: int = os.O_NONBLOCK) -> int:
     """Return a descriptor, to be written, of a new file in the place of what had that name.  Raises OSError.
 
     No link is followed, and no other name of an older file is written to.
     """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_NONBLOCK
+    flags |= os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     try:
         return os.open(path, flags, mode, dir_fd=dir_fd)
     except FileExistsError:

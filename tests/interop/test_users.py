@@ -147,8 +147,6 @@ def real(place, make_system, smtp_peer):
     one.place = place
     one.control("smtproutes", smtp_peer.route())
     one.make_services()
-    for name in os.listdir(one.services):
-        make(f"{one.services}/{name}/log/main", UID["qmaill"], NOFILES, 0o2755)
     yield one
     one.close()
 
@@ -270,6 +268,31 @@ def test_whose_each_file_is(real, edit, smtp_peer):
     for name in os.listdir(real.services):
         seen = os.stat(f"{real.services}/{name}/log/main/current")
         assert seen.st_uid == UID["qmaill"]
+        main = os.stat(f"{real.services}/{name}/log/main")
+        assert (main.st_uid, stat.S_IMODE(main.st_mode)) == (UID["qmaill"], 0o700)
+        assert os.stat(f"{real.services}/{name}/log").st_uid == os.stat(f"{real.services}/{name}/log/run").st_uid == 0
+
+
+@pytest.mark.parametrize("owner", ["root", "qmaill"])
+@pytest.mark.parametrize("there", ["nothing", "link", "link to nothing", "file"])
+def test_root_gives_away_nothing_but_a_directory_it_made(real, owner, there):
+    """Whatever stands in the place of a log's main, and whoever may put it there."""
+    victim, name = f"{real.place}/victim", os.listdir(real.services)[0]
+    folder = f"{real.services}/{name}/log"
+    make(victim, 0, 0, 0o700)
+    shutil.rmtree(f"{folder}/main", ignore_errors=True)
+    if there.startswith("link"):
+        os.symlink(victim if there == "link" else f"{victim}/new", f"{folder}/main")
+    elif there == "file":
+        write(f"{folder}/main", b"")
+    os.chown(folder, UID[owner] if owner != "root" else 0, 0)
+    done = subprocess.run(
+        real.command([f"{folder}/run"]), cwd=folder, env=real.environ, input=b"a line\n", capture_output=True, timeout=60
+    )
+    assert os.stat(victim).st_uid == 0 and os.listdir(victim) == []
+    assert (done.returncode == 0) == (there == "nothing"), done
+    if there == "nothing":
+        assert os.stat(f"{folder}/main").st_uid == UID["qmaill"]
 
 
 def test_what_waits_in_todo(real):

@@ -86,3 +86,24 @@ def test_no_home(run, tmp_path):
         b"",
         b"qmail-newu: fatal: unable to chdir\n",
     )
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_the_new_file_is_written_to_nothing_that_stands_there(run, tmp_path, link):
+    users, victim = tmp_path / "users", tmp_path / "victim"
+    users.mkdir()
+    victim.write_text("precious")
+    (users / "assign").write_text("=joe:joe:1:1:/home/joe:::\n.\n")
+    link(victim, users / "cdb.tmp")
+    assert run("pynewu", env={"PYQMAIL_HOME": str(tmp_path)}) == (0, b"", b"")
+    assert victim.read_text() == "precious" and not (users / "cdb").is_symlink() and (users / "cdb").stat().st_nlink == 1
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
+def test_who_else_could_say_whom_root_becomes(run, tmp_path):
+    users = tmp_path / "users"
+    users.mkdir()
+    (users / "assign").write_text(".\n")
+    os.chown(users / "assign", 12345, 0)
+    said = f"qmail-newu: warning: users/assign is believed by root, but {users}/assign belongs to uid 12345\n".encode()
+    assert run("pynewu", env={"PYQMAIL_HOME": str(tmp_path)}) == (0, b"", said)

@@ -15,13 +15,14 @@ A full current becomes previous at once, but is settled, that is synced, process
 what was read stands in its successor: that takes long, and a kill meanwhile finds nothing in memory.
 """
 
+import errno
 import fcntl
 import os
 
 from pyqmail.base.failure import Temporary
 from pyqmail.base.tai import now
 from pyqmail.supervise.logs.finished import FinishedFiles, unlink_if_there
-from pyqmail.supervise.logs.processor import run_processor
+from pyqmail.supervise.logs.processor import replace_file, run_processor
 
 LEAST_BYTES, MOST_BYTES, USUAL_BYTES = 4096, 16777215, 99999
 LEAST_FILES, USUAL_FILES = 2, 10
@@ -29,7 +30,6 @@ SLACK_BYTES = 2000  # within this of the full size a file ends at the next line 
 BUFFER_BYTES = 512
 COMPLETE = 0o100
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK
-_REPLACE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK
 
 
 class LogDirectory:
@@ -46,6 +46,7 @@ class LogDirectory:
         self.follows = False  # takes the rest of a long line whose start it took
         self._insist, self._patience = patience.insist, patience
         self._start = self._directory = self._lock = self._current = -1
+        self._is_shared = False
         self._previous = -1  # what is not settled yet
         self._bytes = 0
         self._buffer = b""
@@ -57,14 +58,15 @@ class LogDirectory:
         text = f"unable to open directory {self.name}"
         self._directory = _or_fatal(text, _make_and_open, self.name)
         _or_fatal(text, os.fchdir, self._directory)
-        self._lock = _or_fatal(f"unable to lock directory {self.name}", _lock)
+        self._is_shared = _is_shared(self._directory)
+        self._lock = _or_fatal(f"unable to lock directory {self.name}", self._open, "lock", 0o600, True)
         found = self._stat("current")
         if found is not None and found.st_mode & COMPLETE:
             self._bytes = found.st_size
             self._open_current(f"unable to append to {self.name}/current")
             return
         self._recover()
-        os.close(_or_fatal(f"unable to write to {self.name}/state", os.open, "state", _REPLACE, 0o644))
+        os.close(_or_fatal(f"unable to write to {self.name}/state", replace_file, "state", self._is_shared))
         self._open_current(f"unable to write to {self.name}/current")
 
     def _stat(self, file):
@@ -76,9 +78,22 @@ class LogDirectory:
             raise Temporary(f"unable to stat {self.name}/{file}", error) from None
 
     def _open_current(self, text):
-        self._current = _or_fatal(text, os.open, "current", _APPEND, 0o600)
+        self._current = _or_fatal(text, self._open, "current", 0o600)
         _or_fatal(f"unable to set mode of {self.name}/current", os.fchmod, self._current, 0o644)
         self._has_links = os.fstat(self._current).st_nlink > 0  # not on every file system
+
+    def _open(self, file, mode, locks=False):
+        """Return a descriptor to append to a file of the directory, made if need be.  Raises OSError."""
+        fd = os.open(file, _APPEND | (os.O_NOFOLLOW if self._is_shared else 0), mode)
+        try:
+            if self._is_shared and os.fstat(fd).st_nlink > 1:
+                raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))  # another name of who knows what
+            if locks:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(fd)
+            raise
+        return fd
 
     def _recover(self):
         """After a crash: what a processor had completed is finished, the rest is kept as it is."""
@@ -187,7 +202,7 @@ class LogDirectory:
             self._renew()
             return
         self._previous = self._current
-        self._current = insist(f"unable to create {self.name}/current", os.open, "current", _APPEND, 0o600)
+        self._current = insist(f"unable to create {self.name}/current", self._open, "current", 0o600)
         self._bytes = 0
         insist(f"unable to set mode of {self.name}/current", os.fchmod, self._current, 0o644)
 
@@ -198,10 +213,10 @@ class LogDirectory:
         insist, text = self._insist, f"unable to create {self.name}/current"
         insist(f"unable to switch to {self.name}", os.fchdir, self._directory)
         try:
-            self._current = insist(text, os.open, "current", _APPEND, 0o600, pass_on=FileNotFoundError)
+            self._current = insist(text, self._open, "current", 0o600, pass_on=FileNotFoundError)
         except FileNotFoundError:
             self._reopen_directory()
-            self._current = insist(text, os.open, "current", _APPEND, 0o600)
+            self._current = insist(text, self._open, "current", 0o600)
         insist(f"unable to set mode of {self.name}/current", os.fchmod, self._current, 0o644)
         self._bytes = os.fstat(self._current).st_size
 
@@ -212,21 +227,22 @@ class LogDirectory:
         insist("unable to switch to starting directory", os.fchdir, self._start)
         self._directory = insist(f"unable to open directory {self.name}", _make_and_open, self.name)
         insist(f"unable to switch to {self.name}", os.fchdir, self._directory)
-        self._lock = insist(f"unable to lock directory {self.name}", _lock)
+        self._is_shared = _is_shared(self._directory)
+        self._lock = insist(f"unable to lock directory {self.name}", self._open, "lock", 0o600, True)
 
     def _process(self):
         insist = self._insist
-        while not run_processor(self.processor, self.name, self._patience):
+        while not run_processor(self.processor, self.name, self._patience, self._is_shared):
             self._patience.wait(f"processor failed in {self.name}")
             if not self._finished.stat("previous"):
                 return  # somebody has removed it
         text = f"unable to create {self.name}/processed"
-        processed = insist(text, os.open, "processed", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o644)
+        processed = insist(text, self._open, "processed", 0o644)
         insist(f"unable to write {self.name}/processed to disk", os.fsync, processed)
         insist(f"unable to set mode of {self.name}/processed", os.fchmod, processed, 0o744)
         os.close(processed)
         text = f"unable to create {self.name}/newstate"
-        newstate = insist(text, os.open, "newstate", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o644)
+        newstate = insist(text, self._open, "newstate", 0o644)
         insist(f"unable to write {self.name}/newstate to disk", os.fsync, newstate)
         os.close(newstate)
         insist(f"unable to remove {self.name}/previous", unlink_if_there, "previous")
@@ -250,14 +266,13 @@ def _make_and_open(directory):
     return os.open(directory, os.O_RDONLY | os.O_NONBLOCK | os.O_DIRECTORY)
 
 
-def _lock():
-    lock = os.open("lock", _APPEND, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(lock)
-        raise
-    return lock
+def _is_shared(directory):
+    """Return whether others than we can make names there: then no link is followed, nor another name of a file used.
+
+    Root's logs may stand in a directory of some account: its links must not make root write elsewhere.
+    """
+    found = os.fstat(directory)
+    return found.st_uid != os.geteuid() or bool(found.st_mode & 0o022)
 
 
 def _remove(*files):

@@ -2,23 +2,30 @@
 
 import os
 
+from pyqmail.system.files import open_new
 from pyqmail.system.processes import spawn
 
 _REPLACE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 
 
-def run_processor(command: str, log: str, patience) -> bool:
+def replace_file(file: str, is_shared: bool) -> int:
+    """Return a descriptor of a file emptied or made; of a new one in a directory that is shared.  Raises OSError."""
+    return open_new(file, 0o644, flags=0) if is_shared else os.open(file, _REPLACE, 0o644)
+
+
+def run_processor(command: str, log: str, patience, is_shared: bool = False) -> bool:
     """Run `sh -c command` once, in the working directory, a log's; return whether it succeeded.
 
     Its descriptors: 0 reads previous, 1 writes processed, 4 reads state, 5 writes newstate; what an earlier run wrote
-    is gone.  What went wrong is said.  log: the name for that.
+    is gone.  What went wrong is said.  log: the name for that.  is_shared: others can make names there, so that no link is
+    followed.
     """
-    opened = {}
+    opened, reading = {}, os.O_RDONLY | (os.O_NOFOLLOW if is_shared else 0)
     try:
-        opened[0] = os.open("previous", os.O_RDONLY)
-        opened[1] = os.open("processed", _REPLACE, 0o644)
-        opened[4] = os.open("state", os.O_RDONLY)
-        opened[5] = os.open("newstate", _REPLACE, 0o644)
+        opened[0] = os.open("previous", reading)
+        opened[1] = replace_file("processed", is_shared)
+        opened[4] = os.open("state", reading)
+        opened[5] = replace_file("newstate", is_shared)
     except OSError as error:
         _close(opened)
         patience.tell(f"fatal: unable to run {command}", error)

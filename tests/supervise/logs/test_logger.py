@@ -289,6 +289,32 @@ def test_a_log_is_used_by_one_logger(tmp_path):
         opened("./log")
 
 
+FILES = ["lock", "current", "state", "processed", "newstate"]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+@pytest.mark.parametrize("name", FILES)
+def test_nothing_is_written_through_a_link_in_somebody_elses_directory(tmp_path, name, link):
+    """Root's log in a directory of another account: whatever stands there in the place of a file of the log."""
+    victim, log = tmp_path / "victim", tmp_path / "log"
+    victim.write_text("precious")
+    victim.chmod(0o700)
+    before = victim.stat().st_mode
+    log.mkdir()
+    link(victim, log / name)
+    os.chown(log, 12345, 12345)
+    nurse = Nurse(lambda: (log / name).unlink(missing_ok=True))
+    try:
+        logger = opened("s4096", "!cat; echo new >&5", "./log", sleep=nurse)
+        feed(logger, b"%0100d\n" % 7)
+        logger.rotate()
+        logger.finish()
+    except Temporary:
+        assert name in ("lock", "current")  # nothing was read
+    assert (victim.read_text(), victim.stat().st_mode) == ("precious", before)
+
+
 class Clock:
     """Gives one moment after another; the last one again and again."""
 
