@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import time
 
-from bench import destination_rows, listener_rows, logging_rows, machine, rules, supervision_rows, tools
+from bench import destination_rows, flood_rows, listener_rows, logging_rows, machine, rules, supervision_rows, tools
 from bench.machine import BIN, free_port, send, start, stop, tool, until
 from bench.systems import BusierPostfix, Ours, Postfix
 
@@ -140,6 +140,7 @@ ROWS = {
     **destination_rows.DESTINATION_ROWS,
     "idle-sessions": (listener_rows.idle_sessions, "<= 20 KB, <= 50 ms"),
     "attack": (listener_rows.attack, "<= 2 x quiet, no growth"),
+    **flood_rows.FLOOD_ROWS,
     "rule-lookup": (rules.rule_lookup, "flat: <= 1.5 x ten rules"),
     "cold-start": (cold_start, "bare python + 8 ms"),
     **supervision_rows.SUPERVISION_ROWS,

@@ -80,12 +80,13 @@ class Server:
 
     greeting is the text after 220; limit_bytes, 0 for none, is announced as SIZE and holds for each message's text.
     The conversation is over when `closed`; exit_code is 0 only after QUIT.  `helo` is the last HELO or EHLO
-    argument, None before.  A command line above LINE_LIMIT ends the conversation, as lack of memory.
+    argument, None before.  A command line above LINE_LIMIT ends the conversation, as lack of memory.  `fruitless` counts the
+    commands since the last message that was accepted, recipients that were accepted not among them; 64 bytes are one.
     """
 
     __slots__ = (
         "closed", "exit_code", "helo", "limit_bytes",
-        "_greeting", "_state", "_input", "_at", "_content", "_said", "_size", "_is_new",
+        "fruitless", "_greeting", "_state", "_input", "_at", "_content", "_said", "_size", "_is_new",
     )  # fmt: skip
 
     def __init__(self, greeting: bytes, limit_bytes: int = 0) -> None:
@@ -95,6 +96,7 @@ class Server:
         self._input, self._at = b"", 0
         self._said, self._size = [], 0
         self._is_new = True  # no command has come yet
+        self.fruitless = 0
         self._say(b"220 %b ESMTP\r\n" % greeting)
 
     def receive(self, data: bytes) -> None:
@@ -120,10 +122,12 @@ class Server:
                 if is_first and verb in _HTTP:
                     self.close(NOT_HTTP)
                     return None
+                self.fruitless += 1 + len(line) // 64
                 self._say(REFUSED.get((self._state, verb), UNIMPLEMENTED))
             elif verb in _ASKED:
                 return Command(verb, argument)
             else:
+                self.fruitless += 1 + len(argument) // 64
                 self._state = NEXT[self._state, verb]
                 self._obey(verb, argument)
         return None
@@ -136,11 +140,15 @@ class Server:
         if type(event) is Piece:
             self._state, self._input, self._at = FREE, self._content.rest, 0
             self._content = None
+            self.fruitless = 0 if reply[0] in b"2" else self.fruitless + 1
             self._size += _FULL  # must_speak: the reply about a message is not held back for what follows it
         elif reply[0] in b"23":
             self._state = NEXT[self._state, event.verb]
             if self._state is CONTENT:
                 self._content = Content(self.limit_bytes)
+            self.fruitless += event.verb == MAIL
+        else:
+            self.fruitless += 1 + len(event.argument) // 64
         self._say(reply)
 
     def close(self, reply: bytes) -> None:

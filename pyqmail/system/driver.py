@@ -6,6 +6,7 @@ never suspends; drive() runs such a coroutine to its end.
 
     peer    timeout_seconds; put(data); await flush(); await read() -> bytes, b"" at the end; close()
             has_input(): whether read() would not have to wait; await has_input_within(seconds): the same, waiting for it
+            pause_seconds: how long read() waits before it reads, 0 not at all; for whoever only keeps us busy
             is_bulk: True while what comes is content, which costs little for each byte, False while it is commands
     driver  await run(argv, environ, descriptors, collect=None) -> (wait status, what the child wrote on `collect`)
             started(pid), if given, is called once the program runs
@@ -55,7 +56,7 @@ def drive(coroutine):
 class BlockingPeer:
     """Reads one descriptor and writes another, which may be the same.  Does not own them unless it connected."""
 
-    is_bulk = False  # all the same here: nobody else waits
+    is_bulk, pause_seconds = False, 0  # all the same here: nobody else waits
 
     def __init__(self, read_fd=0, write_fd=1, timeout_seconds=1200.0):
         self._in, self._out, self.timeout_seconds = read_fd, write_fd, timeout_seconds
@@ -157,11 +158,12 @@ class BlockingDriver:
 class EventPeer:
     """One of the thousands: a non-blocking socket in the loop.  Owns the socket."""
 
-    __slots__ = ("_loop", "_sock", "_fd", "timeout_seconds", "is_bulk", "_pieces", "closed")
+    __slots__ = ("_loop", "_sock", "_fd", "timeout_seconds", "is_bulk", "pause_seconds", "_pieces", "closed")
 
     def __init__(self, loop, sock, timeout_seconds=1200.0):
         self._loop, self._sock, self._fd = loop, sock, sock.fileno()
-        self.timeout_seconds, self.is_bulk, self._pieces, self.closed = timeout_seconds, False, [], False
+        self.timeout_seconds, self.is_bulk, self.pause_seconds = timeout_seconds, False, 0
+        self._pieces, self.closed = [], False
 
     def put(self, data):
         self._pieces.append(data)
@@ -189,6 +191,8 @@ class EventPeer:
             await self._loop.give_way()
 
     async def read(self):
+        if self.pause_seconds:
+            await self._loop.sleep(self.pause_seconds)
         while True:
             try:
                 await self._loop.readable(self._fd, self.timeout_seconds)

@@ -121,3 +121,22 @@ def test_a_transaction_is_one_from_sender_to_end():
     for count in range(1, len(steps) + 1):
         engine, _, _ = talk(b"".join(sent for sent, _ in steps[:count]))
         assert engine.is_in_transaction is steps[count - 1][1]
+
+
+FRUITLESS = [
+    # what is sent                                                          how much of it brought no mail
+    (b"NOOP\r\nRSET\r\nHELP\r\nVRFY x\r\nHELO x\r\nEHLO x\r\nXXXX\r\n\r\nDATA\r\n",  9),
+    (b"MAIL a\r\n" * 5,                                                     5),
+    (b"MAIL a\r\n" + b"RCPT b\r\n" * 100,                                  1),
+    (b"MAIL a\r\n" + b"RCPT no\r\n" * 100,                                 101),
+    (b"NOOP\r\n" * 9 + b"MAIL a\r\nRCPT b\r\nDATA\r\n.\r\n",             0),
+    (b"NOOP\r\n" * 9 + b"MAIL a\r\nRCPT b\r\nDATA\r\n.\r\nNOOP\r\n",     1),
+    (b"X" * 64000 + b"\r\n",                                               1001),
+    (b"HELO " + b"X" * 64000 + b"\r\n",                                    1001),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("sent, count", FRUITLESS)
+def test_what_brings_no_mail_is_counted(sent, count):
+    engine, _, _ = talk(sent, decide=lambda command: b"553 no\r\n" if command.argument == b"no" else OK)
+    assert engine.fruitless == count

@@ -219,6 +219,25 @@ def test_a_session_is_given_a_quantum_of_commands_and_more_of_content(kind):
     assert sum(sizes) == 2 * READ_BYTES and max(sizes) == READ_BYTES
 
 
+def test_a_session_that_is_to_pause_lets_others_go_first():
+    loop, said = Loop(), []
+    driver = EventDriver(loop)
+
+    async def session(name, peer):
+        peer.pause_seconds = 0.05 if name == "slow" else 0
+        await peer.read()
+        said.append(name)
+
+    pairs = [socket.socketpair() for _ in range(2)]
+    for _, theirs in pairs:
+        theirs.send(b"x")
+    tasks = [loop.start(session(name, driver.peer(ours))) for name, (ours, _) in zip(("slow", "quick"), pairs)]
+    while not all(task.promise.done for task in tasks):
+        loop.turn(10)
+    loop.abandon()
+    assert said == ["quick", "slow"]
+
+
 def test_whoever_has_talked_too_long_gives_way():
     loop, said = Loop(), []
     driver = EventDriver(loop)

@@ -31,6 +31,8 @@ TOO_MANY = b"452 sorry, too many recipients (#4.5.3)\r\n"
 TOO_BIG = b"552 sorry, that message size exceeds my databytes limit (#5.3.4)\r\n"
 LOOPING = b"554 too many hops, this message is looping (#5.4.6)\r\n"
 NOT_QUEUED = b"451 qqt failure (#4.3.0)\r\n"
+FRUITLESS_COMMANDS = 1000  # that brought no mail: whoever goes on so is read from no more than now and then
+PAUSE_SECONDS = 0.1
 NO_SPACE = b"452 sorry, I have no room for your message now (#4.3.1)\r\n"
 
 NO_ROOM = 53  # exit code of qmail-queue: insufficient system storage, RFC 5321 section 4.2.3
@@ -124,6 +126,7 @@ async def converse(engine: Server, transaction, peer) -> None:
             await speak(engine, peer)  # say all we have before we listen
         if event is None and not must_speak and not engine.closed:
             peer.is_bulk = engine.is_in_content
+            peer.pause_seconds = PAUSE_SECONDS if engine.fruitless > FRUITLESS_COMMANDS else 0
             try:
                 engine.receive(await peer.read())
             except TimedOut:
