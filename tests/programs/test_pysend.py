@@ -511,6 +511,47 @@ def failing(strace_path, pid, tmp_path, fault):
         tracer.stderr.close()
 
 
+PASSING = [
+    "openat:error=EMFILE:when=1",
+    "openat:error=ENOMEM:when=3..9+3",
+    "openat:error=EIO:when=4..12+4",
+    "newfstatat,stat,fstat:error=ENOMEM:when=1..9+4",
+    "unlink:error=EIO:when=1..2",
+    "read:error=EIO:when=1..9+4",
+    "read:error=ENOMEM:when=2",
+    "write:error=EIO:when=1..9+3",
+    "write:error=ENOSPC:when=3..6",
+    "epoll_ctl:error=ENOMEM:when=1..9+2",
+    "getdents64:error=EIO:when=1",
+    "fsync,fdatasync,io_submit:error=EIO:when=1",
+    "utimensat:error=ENOSPC:when=1",
+    "recvfrom,sendto:error=ENOMEM:when=1",
+    "memfd_create,pipe2,pidfd_open:error=EMFILE:when=1",
+]
+
+
+@pytest.mark.parametrize("fault", PASSING)
+def test_an_error_that_passes_ends_nothing_and_is_charged_to_no_message(rig, queue, fault, strace_path, tmp_path):
+    rig.start(remote=rig.stock(lambda recipient: b"Dno\n" if recipient.startswith(b"no") else b"Kok\n"))
+    rig.log.wait(b"status: local 0/10 remote 0/20")
+    rig.gone(rig.inject(b"s@x", [b"first@here.example"]))
+    with failing(strace_path, rig.pid, tmp_path, fault):
+        numbers = [
+            rig.inject(b"s@x", [b"ann@here.example", b"bob@far.example"]),
+            rig.inject(b"s@x", [b"no@far.example", b"ann@here.example"]),
+        ]
+        rig.log.wait_some(b"failure")
+    until = time.monotonic() + 20
+    while any(rig.names.state(number) != "S1" for number in numbers):
+        assert time.monotonic() < until, rig.log.lines
+        pull_trigger(rig.names)
+        rig.signal(signal.SIGALRM)
+        time.sleep(0.1)
+    assert rig.stop() == 0
+    assert sorted(envelope for envelope, _ in queue.taken) == [b"F\0Ts@x\0\0"]
+    assert not [line for line in rig.log.lines if b"deferral" in line or b"dying" in line or b"Traceback" in line]
+
+
 def test_qmailqueue_takes_the_bounce(rig, home, tmp_path):
     script = tmp_path / "queue"
     script.write_text(f"#!/bin/sh\ncat > {tmp_path}/message\ncat <&1 > {tmp_path}/envelope\n")

@@ -137,6 +137,8 @@ class Completion:
         try:
             sender, _ = office.files.read_info(number)
         except (OSError, Broken):
+            path = office.files.shown(office.names.info(number))
+            log.put(b"warning: trouble opening %b; will try again later" % path)
             self._try_later(number)
             return
         addresses = office.notices.envelope(sender)
