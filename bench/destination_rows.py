@@ -24,7 +24,8 @@ class Sender(Ours):
         super().__init__(folder, sink_port)
         self._name_server_port = name_server_port
         self._write("rcpthosts", "remote.example\n.remote.example\n.silent.example\n.dead.example\n")
-        self._write("smtproutes", f"remote.example:127.0.0.1:{sink_port}\n.remote.example:127.0.0.1:{sink_port}\n{routes}")
+        sink = f"127.0.0.1:{sink_port}"
+        self._write("smtproutes", f"remote.example:{sink}\n.remote.example:{sink}\n{routes}")
         self._write("concurrencyremote", f"{PLACES}\n")
 
     def deliver(self):
@@ -82,12 +83,13 @@ def dead_zones(folder, scale):
 
 
 def silent_hosts(folder, scale):
-    """A mail to a host that has greeted, while thousands never greet and there are a hundred places; the longest of five."""
+    """A mail to a host that has greeted, while thousands never greet, with a hundred places; the longest of five."""
     count = int(SILENT_HOSTS * scale)
     with socket.create_server(("0.0.0.0", 0), backlog=4096) as silent:
         port = silent.getsockname()[1]
         routes = "".join(f"s{i}.silent.example:127.1.{i >> 8}.{i & 255}:{port}\n" for i in range(count))
-        return {"pyqmail": _longest(folder, [f"u@s{i}.silent.example" for i in range(count)], routes, 5 * ["to@remote.example"])}
+        recipients = [f"u@s{i}.silent.example" for i in range(count)]
+        return {"pyqmail": _longest(folder, recipients, routes, 5 * ["to@remote.example"])}
 
 
 def _longest(folder, recipients, routes, good):

@@ -14,7 +14,7 @@ NUL-ended strings (frames.strings); numbers in them are decimal.
     CLOSE      8  pysend    empty: say QUIT when nothing is in flight
     CLOSED     9  spawner   host, address: the peer has gone, the session's units are free
     UNSENT    10  spawner   delivery: to be made by a new session; what came of it here does not count
-    TRYING    11  spawner   host, address: connects there now, for a second already
+    TRYING    11  spawner   host, address: connects there now, for two seconds already
 
 Local: DELIVER with one recipient, RESULT in the order of completion; number is the delivery, repeated inside.
 Remote: OPEN is answered by READY, or by REFUSED or FAILED once no candidate is left, and then CLOSED; before that by

@@ -30,7 +30,8 @@ def test_the_log_shows_what_connects_and_what_is_looked_up(system, smtp_peer, si
     system.log.find(rb"\nstatus: local 0/10 remote 8/20\n")  # half, less what is left for others: it has never greeted
     assert b"starting delivery" not in system.log.text
     system.mail(b"ann@client.example", [b"bob@remote.example"], DATA)
-    system.log.find(rb"\nstarting delivery 1: msg [0-9]+ to remote bob@remote.example\nstatus: local 0/10 remote 9/20\n")
+    start = rb"\nstarting delivery 1: msg [0-9]+ to remote bob@remote.example\n"
+    system.log.find(start + rb"status: local 0/10 remote 9/20\n")
     system.log.find(rb"\ndelivery 1: success: .*\nstatus: local 0/10 remote 8/20\n")
     system.log.find(rb"\nconnecting: 127.0.0.1: sessions 8, seconds [56]\n")
     system.log.find(rb"\nlooking up: dead.example: domains 1, seconds [56]\n")

@@ -206,6 +206,8 @@ class FakeNative(Fake):
                 host, address, _ = candidates[0]
                 if refusal == self.SILENT:
                     self._silent.append((number, host, address))
+                    if len(candidates) > 1:
+                        self.say(native.pack(native.TRYING, number, strings(*candidates[1][:2])))
                 elif refusal is None:
                     self.say(native.pack(native.READY, number, strings(host, address)))
                 else:

@@ -327,6 +327,34 @@ def test_the_next_candidate_is_tried(spawner, smtp_peer):
     assert process.next() == READY and smtp_peer.sessions == 2
 
 
+def test_the_next_candidate_is_told_if_it_takes_its_time(spawner, smtp_peer):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        process = start_native(spawner)
+        hosts = [(b"a.test", b"127.0.0.1", unused_port()), (b"b.test", b"127.0.0.1", port)]
+        process.send(opening(smtp_peer, hosts=hosts))
+        assert process.next() == (native.TRYING, 1, [b"b.test", b"127.0.0.1"])
+        with silent.accept()[0] as session:
+            session.sendall(b"220 at last\r\n250 here.example\r\n")
+            assert process.next() == (native.READY, 1, [b"b.test", b"127.0.0.1"])
+
+
+def test_another_client_program_runs_for_all_recipients_at_once(spawner, smtp_peer, agent, tmp_path):
+    os.mkfifo(tmp_path / "go")
+    script = f"echo $3 >> {tmp_path}/running; read line < {tmp_path}/go; printf 'r\\0K%s\\n\\0' $3"
+    process = start_native(spawner, env={"QMAILREMOTE": agent(script)})
+    process.send(opening(smtp_peer))
+    assert process.next() == READY
+    process.send(deliver(1, *range(50)))
+    with open(tmp_path / "go", "wb", buffering=0) as go:
+        while not (tmp_path / "running").exists() or (tmp_path / "running").read_bytes().count(b"\n") < 50:
+            select.select([], [], [], 0.01)
+        go.write(b"x\n" * 50)
+        assert process.results(50) == {d: b"Ku%d@d.test\n" % d for d in range(50)}
+    process.send(native.pack(native.CLOSE, 1))
+    assert process.next() == CLOSED
+
+
 def test_a_host_that_does_not_answer(spawner, smtp_peer, home):
     with open(f"{home.control}/timeoutconnect", "w") as file:
         file.write("1\n")

@@ -1436,7 +1436,7 @@ def test_native_a_slow_connection_and_a_slow_look_up_are_said(rig):
     rig.inject(b"s@x", [b"w@relayed.example"])
     remote = rig.native(lambda recipient: None, greet=silent)
     natively(rig, remote=remote, answer=answer.get)
-    rig.log.wait(b"connecting: mx.far.example: sessions 1, seconds 5")
+    rig.log.wait(b"connecting: mx2.far.example: sessions 1, seconds 5")
     rig.log.wait(b"looking up: dead.example: domains 1, seconds 5", b"looking up: relay.example: domains 1, seconds 5")
     assert rig.stop() == 0
 

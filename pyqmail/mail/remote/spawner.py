@@ -30,7 +30,7 @@ from pyqmail.protocol.smtp_report import (
 from pyqmail.system.channel import Gone
 from pyqmail.system.loop import Promise, TimedOut
 
-TRYING_SECONDS = 1.0  # until the queue manager is told that another candidate than the first is tried
+TRYING_SECONDS = 2.0  # until the queue manager is told that another candidate than the first is tried
 FAREWELL_SECONDS = 2.0  # a server counts a connection until it is gone, but we do not wait longer
 FAREWELL_BYTES = 65536  # nor listen to more
 _OUT_OF_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -216,9 +216,11 @@ class Sessions:
             return candidates[0][:2]
         trouble = None
         for host, address, port in candidates:
-            connection, said = None, None if trouble is None else self._say_trying(session, host, address)
+            connection, tells = None, None if trouble is None else self._tell_trying(session, host, address)
             try:
                 connection, refusal = await self._open(address, port, settings, source)
+                if tells is not None:
+                    tells.cancel()
                 if refusal is None:
                     self._put(native.READY, session.number, host, address)
                     is_known = await self._carry(session, connection)
@@ -239,8 +241,8 @@ class Sessions:
                 report = NO_RESOURCES if error.errno in _OUT_OF_FILES else NO_CONNECTION
                 trouble = trouble or (native.FAILED, b"connect", error.errno or 0, host, address, report)
             finally:
-                if said is not None:
-                    said.cancel()
+                if tells is not None:
+                    tells.cancel()
                 if connection is not None:
                     connection.close()
         kind, stage, number, host, address, report = trouble
@@ -260,7 +262,7 @@ class Sessions:
         habits = self._servers.habits((address, port))
         return await open_connection(self._driver, connect, address, settings.name, habits)
 
-    def _say_trying(self, session, host, address):
+    def _tell_trying(self, session, host, address):
         """Have the queue manager told whom a session waits for, unless it answers soon; returns the Timer."""
         return self._loop.after(TRYING_SECONDS, lambda: self._put(native.TRYING, session.number, host, address))
 

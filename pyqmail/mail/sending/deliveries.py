@@ -381,7 +381,7 @@ class Channel:
 
     @property
     def _read_ahead(self):
-        """With how many recipients of a message in memory its next slice is read: all that can run, if there is room."""
+        """With how many recipients in memory a message is read on: all that can run, if there is room."""
         return max(READ_AHEAD, self.limit) if self.has_room else READ_AHEAD
 
     def _write_bounces(self, touched):

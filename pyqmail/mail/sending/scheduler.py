@@ -8,10 +8,11 @@ is for channels without sessions, where a delivery is a session of exactly one r
 
 Who does not answer must not hold up who does.  So a *destination* (the domain, or the relay that smtproutes names for
 it) is *proven* for a day after it greeted, and sessions to others are never more than half of the total; among those,
-destinations that were never tried go first, and one alone cannot have the last fifth of that half.  Proven and unproven ones alternate for what both may have.  With questions
-to name servers it is the same: of those that are open no more than MAX_YOUNG_QUESTIONS are younger than a second, which
-bounds how fast we ask, and there are MAX_QUESTIONS in all.  A proven destination is beyond the first bound and has a
-share of the second; what asks no stranger (a route, a literal) is beyond both.  Of all this a bounded number of
+destinations that were never tried go first, and one alone cannot have the last fifth of that half.  Proven and unproven
+ones alternate for what both may have.  With questions to name servers it is the same: of those that are open no more than
+MAX_YOUNG_QUESTIONS are younger than a second, which bounds how fast we ask, and there are MAX_QUESTIONS in all.  A proven
+destination is beyond the first bound and has a share of the second; a relay that a route names is asked about before all
+others, once for all its domains; a route to an address and a literal ask nothing.  Of all this a bounded number of
 destinations is remembered.
 
     order                              what to do
@@ -170,7 +171,7 @@ class Lane:
         self.transactions += _transactions(last)
 
     def take(self, parcels, most: int) -> list:
-        """Take one transaction off parcels, of at most so many recipients; what is left of its parcel goes to the end."""
+        """Take one transaction off parcels, of at most so many recipients; the rest of its parcel goes to the end."""
         parcel = parcels.popleft()
         self.transactions -= _transactions(parcel)
         most = 1 if parcel[0].owner.is_alone else most
@@ -226,17 +227,21 @@ class Questions:
 
     def __init__(self) -> None:
         self._young, self._old = collections.OrderedDict(), set()  # domain -> when asked
-        self._proven, self._others = collections.deque(), collections.deque()  # lanes that wait
+        self._relays = {}  # relay -> how many lanes wait for its answer
+        self._routed, self._proven, self._others = (collections.deque() for _ in range(3))  # lanes that wait
 
     def wait(self, lane: Lane, is_proven: bool) -> None:
-        (self._proven if is_proven else self._others).append(lane)
+        (self._proven if is_proven else self._others if lane.is_strange else self._routed).append(lane)
 
     def next_lane(self, now: float) -> Lane | None:
         """Return a lane whose question may be asked now, and count it as asked."""
         while self._young and next(iter(self._young.values())) + YOUNG_SECONDS <= now:
             self._old.add(self._young.popitem(last=False)[0])
-        count = len(self._young) + len(self._old)
-        if self._proven and count < MAX_QUESTIONS:
+        count = len(self._young) + len(self._old) + len(self._relays)
+        if self._routed and (count < MAX_QUESTIONS or self._routed[0].name in self._relays):
+            lane = self._routed.popleft()
+            self._relays[lane.name] = self._relays.get(lane.name, 0) + 1
+        elif self._proven and count < MAX_QUESTIONS:
             lane = self._proven.popleft()
             self._old.add(lane.domain)
         elif self._others and count < MAX_QUESTIONS - MAX_YOUNG_QUESTIONS and len(self._young) < MAX_YOUNG_QUESTIONS:
@@ -246,9 +251,14 @@ class Questions:
             return None
         return lane
 
-    def answered(self, domain: bytes) -> None:
-        self._young.pop(domain, None)
-        self._old.discard(domain)
+    def answered(self, lane: Lane) -> None:
+        if lane.is_strange:
+            self._young.pop(lane.domain, None)
+            self._old.discard(lane.domain)
+        elif lane.name:
+            self._relays[lane.name] -= 1
+            if not self._relays[lane.name]:
+                del self._relays[lane.name]
 
     def next_time(self) -> float | None:
         """Return when next_lane() may have another one though none was answered."""
@@ -433,7 +443,7 @@ class Sessions:
     def _answered(self, domain):
         lane = self._lanes[domain]  # an asked lane is never forgotten
         lane.is_asked = False
-        self._questions.answered(domain)
+        self._questions.answered(lane)
         self._slow_questions.end(domain)
         return lane
 
@@ -471,8 +481,8 @@ class Sessions:
             return
         if lane.candidates is None or lane.known_until <= now:
             lane.is_asked = True
-            if lane.is_strange:
-                self._questions.wait(lane, self._is_proven(lane, now))
+            if lane.name:
+                self._questions.wait(lane, lane.is_strange and self._is_proven(lane, now))
             else:
                 self._ask(lane, now)
         else:

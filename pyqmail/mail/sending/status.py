@@ -14,5 +14,5 @@ class Status:
         self._numbers, self._when = numbers, now
 
     def due(self, numbers: tuple[int, int]) -> float | None:
-        """Return when a line must be written unless one is before: a second after the last; None if that still holds."""
+        """Return when a line is needed if none comes before: a second after the last; None if that still holds."""
         return None if numbers == self._numbers else self._when + QUIET_SECONDS

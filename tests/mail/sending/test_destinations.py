@@ -1,4 +1,4 @@
-"""Destinations that do not answer beside those that do: the scheduler in virtual time, against servers that are tables."""
+"""Destinations that do not answer beside those that do: the scheduler in virtual time."""
 
 import heapq
 import itertools
@@ -20,8 +20,8 @@ class Owner:
 class World:
     """Servers and name servers for an engine, by the first letters of a domain.
 
-    good: answers at once; slow: delivers in half a second; silent: never greets; late: greets after 30 s; dead: its name
-    servers do not answer.  A domain that begins with `routed` needs no question, `relayed` one about relay.test.
+    good: answers at once; slow: delivers in half a second; silent: never greets; late: greets after 30 s; dead: its
+    name servers do not answer.  A domain that begins with `routed` needs no question, `relayed` one about relay.test.
     """
 
     def __init__(self, total):
@@ -38,6 +38,8 @@ class World:
             return False, b"192.0.2.1:25", b""
         if domain.startswith(b"relayed"):
             return False, b"relay.test:25", b"relay.test"
+        if domain.startswith(b"deadrelay"):
+            return False, domain[4:10] + b":25", domain[4:10]
         return True, domain, domain
 
     def arrive(self, domain, count=1, is_alone=False):
@@ -180,6 +182,16 @@ def test_questions_have_a_bound_and_known_destinations_a_share():
     assert world.max_asked <= scheduler.MAX_QUESTIONS
     world.run(400)
     assert len(world.reported) == 10000 and not world.asked  # each had its answer
+
+
+def test_a_dead_relay_is_one_question_for_all_its_domains_and_many_have_the_same_bound():
+    world = World(100)
+    for i in range(10000):
+        world.arrive(b"deadrelay.domain%d.example" % i)
+    world.run(1)
+    assert len(world.engine._questions._relays) == 1 and world.seconds_to(b"good.example") <= 1
+    world.run(100)
+    assert len(world.reported) == 10000 and not world.engine._questions._relays
 
 
 @pytest.mark.parametrize("count", [2000, 100])
