@@ -269,6 +269,32 @@ def strace_path():
     return path
 
 
+ACCOUNTS = 'mount --bind "$0" /etc/passwd && exec "$@"'
+
+
+@pytest.fixture
+def accounts(tmp_path):
+    """accounts(*lines) -> words to put before a program: it sees root and these lines of /etc/passwd, whoever the machine has.
+
+    In a mount namespace of its own; without the right to have one the test is left out.
+    """
+
+    def make(*lines):
+        path = tmp_path / "passwd"
+        path.write_text("\n".join(["root:x:0:0:root:/root:/bin/sh", *lines, ""]))
+        path.chmod(0o644)
+        words = ["unshare", "-m", "sh", "-c", ACCOUNTS, str(path)]
+        try:
+            is_possible = not subprocess.run([*words, "true"], capture_output=True, check=False, timeout=60).returncode
+        except OSError:
+            is_possible = False
+        if not is_possible:
+            pytest.skip("needs root and a mount namespace")
+        return words
+
+    return make
+
+
 @pytest.fixture
 def stage(tmp_path):
     """A Stage in tmp_path/services."""

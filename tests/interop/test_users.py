@@ -4,11 +4,12 @@ The users exist in a mount namespace only, where copies of /etc/passwd and /etc/
 Needs root.
 """
 
+import grp
 import os
 import pwd
 import re
-import signal
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -19,7 +20,8 @@ import pytest
 from pyqmail.system.home import Home
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-FIRST = 71001
+TAKEN = {entry.pw_uid for entry in pwd.getpwall()} | {entry.gr_gid for entry in grp.getgrall()}
+FIRST = next(first for first in range(71001, 99001, 100) if TAKEN.isdisjoint(range(first, first + 60)))
 NAMES = ("alias", "qmaild", "qmaill", "qmailp", "qmailq", "qmailr", "qmails", "joe", "ann")
 UID = {name: FIRST + number for number, name in enumerate(NAMES)}
 QMAIL, NOFILES = FIRST + 50, FIRST + 51
@@ -33,7 +35,7 @@ def prefix(folder):
 
 
 def is_possible():
-    if os.getuid() != 0 or not shutil.which("unshare") or any(entry.pw_uid in UID.values() for entry in pwd.getpwall()):
+    if os.getuid() != 0 or not shutil.which("unshare"):
         return False
     with tempfile.TemporaryDirectory() as folder:
         for name in ("passwd", "group"):

@@ -535,25 +535,26 @@ def test_the_password_database_is_read_by_qmailp(start, public):
     assert manager.deliver(b"Some.One@h") == b"KSome.One\n%d\ndid 0+0+1\n" % NOBODY
     (bin_ / "pygetpw").write_text("#!/bin/sh\nexit 115\n")
     assert manager.deliver() == b"ZNFS failure in qmail-local.\n"
-    os.unlink(bin_ / "pygetpw")
-    assert manager.deliver(b"no-such-user@h") in (
-        b"ZUnable to find alias user!\n",
-        b"DSorry, no mailbox here by that name. (#5.1.1)\n",
-    )
+
+
+ALIASES = {
+    # what alias has for a home -> the report about mail for somebody who is not there
+    None: b"ZUnable to find alias user!\n",
+    "nowhere": b"ZUnable to switch to {home}: file does not exist. (#4.3.0)\n",
+    "user": b"DSorry, no mailbox here by that name. (#5.1.1)\n",
+}
 
 
 @as_root
-def test_users_of_the_password_database(start, public):
-    import pwd
-
+@pytest.mark.parametrize("options", [(), ("--exec",)])
+@pytest.mark.parametrize("recipient", [b"root@h", b"no-such-user@h"])
+@pytest.mark.parametrize("alias", ALIASES)
+def test_who_is_not_in_the_password_database(start, public, accounts, tmp_path, alias, recipient, options):
     os.unlink(f"{public.users}/cdb")
-    manager = start("|exit 100", command=public_command())
-    try:
-        pwd.getpwnam("alias")
-    except KeyError:
-        assert manager.deliver(b"root@h") == b"ZUnable to find alias user!\n"
-    else:
-        assert manager.deliver(b"root@h")[:1] in (b"D", b"Z")
+    home = f"{tmp_path}/{alias}"
+    lines = [] if alias is None else [f"alias:x:{NOBODY}:{NOBODY}:alias:{home}:/bin/sh"]
+    manager = start("|exit 100", *options, command=[*accounts(*lines), *public_command()])
+    assert manager.deliver(recipient) == ALIASES[alias].replace(b"{home}", home.encode())
 
 
 @as_root

@@ -280,17 +280,14 @@ def test_a_second_one_ends_and_leaves_the_first_alone(start):
     first.until(lambda: set(first.parts()) == {"pysend", "pylspawn", "pyrspawn", "pyclean", "pyresolve"})
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root needs the users")
-def test_without_the_users_nothing_is_started(run, home):
-    import pwd
-
-    if any(entry.pw_name == "qmaill" for entry in pwd.getpwall()):
-        pytest.skip("this system has qmail's users")
+@pytest.mark.parametrize("options", [[], ["--classic"]], ids=["native", "classic"])
+def test_without_the_users_nothing_is_started(accounts, home, options):
     os.unlink(f"{home.path}/private")
-    for options in ([], ["--classic"]):
-        code, out, err = run("pystart", *options, env={"PYQMAIL_HOME": home.path})
-        assert (code, out) == (111, b"")
-        assert err == b"qmail-start: fatal: unable to find user or group qmaill\n"
+    words = [*accounts(), sys.executable, f"{ROOT}/bin/pystart", *options]
+    environ = {"PATH": PATH, "PYTHONPATH": ROOT, "PYQMAIL_HOME": home.path}
+    done = subprocess.run(words, env=environ, capture_output=True, check=False, timeout=SECONDS)
+    assert (done.returncode, done.stdout) == (111, b"")
+    assert done.stderr == b"qmail-start: fatal: unable to find user or group qmaill\n"
 
 
 @pytest.mark.parametrize("number", ["0", "65", "x", ""])

@@ -99,8 +99,10 @@ def test_the_owner_of_a_private_home(services, home):
         assert user() == []
         os.chown(f"{home.path}/private", pwd.getpwnam("nobody").pw_uid, -1)
         assert user() == ["nobody"]
-        os.chown(f"{home.path}/private", 54321, -1)
-        assert user() == ["54321"]
+        taken = {entry.pw_uid for entry in pwd.getpwall()}
+        free = next(number for number in range(54321, 60000) if number not in taken)
+        os.chown(f"{home.path}/private", free, -1)
+        assert user() == [str(free)]
 
 
 def test_files_that_only_supervisors_obey_are_named(services):
