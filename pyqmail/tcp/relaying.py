@@ -126,9 +126,15 @@ class _Way:
                 return
             self._held = self._source.recv(_PIECE)
             if not self._held:
-                self.has_ended = True
-                self._target.shutdown(socket.SHUT_WR)
+                self._end()
         except BlockingIOError:
             pass
         except OSError:
-            self.has_ended = True  # one of them has gone
+            self._end()  # one of them has gone
+
+    def _end(self):
+        self.has_ended = True
+        try:
+            self._target.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass

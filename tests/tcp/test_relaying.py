@@ -204,7 +204,9 @@ def test_the_relay_ends_with_the_server_or_when_a_client_has_gone(who):
     relay = threading.Thread(target=copy_both_ways, args=(ours, theirs))
     relay.start()
     if who == "client":
-        client.close()
+        server.sendall(b"unread")
+        assert client.recv(1) == b"u"
+        client.close()  # with something unread: the relay sees a reset, not an end
         assert server.recv(10) == b""
     server.close()
     relay.join(20)

@@ -126,7 +126,8 @@ async def converse(engine: Server, transaction, peer) -> None:
             await speak(engine, peer)  # say all we have before we listen
         if event is None and not must_speak and not engine.closed:
             peer.is_bulk = engine.is_in_content
-            peer.pause_seconds = PAUSE_SECONDS if engine.fruitless > FRUITLESS_COMMANDS else 0
+            is_idle = engine.fruitless > FRUITLESS_COMMANDS and not engine.is_in_content
+            peer.pause_seconds = PAUSE_SECONDS if is_idle else 0
             try:
                 engine.receive(await peer.read())
             except TimedOut:

@@ -379,13 +379,13 @@ def test_a_small_message_needs_no_space(home, queue, monkeypatch):
     assert len(queue.queued) == 1 and peer.heard.endswith(b"(#4.3.1)\r\n")
 
 
-@pytest.mark.parametrize("mail, pauses", [(b"", reception.PAUSE_SECONDS), (SEND + b".\r\n", 0)])
+@pytest.mark.parametrize("mail, pauses", [(b"", reception.PAUSE_SECONDS), (SEND, 0), (SEND + b".\r\n", 0)])
 def test_whoever_only_keeps_us_busy_is_read_from_now_and_then(mail, pauses, receive):
     """Until a message is accepted."""
     peer, seen = Script([b"NOOP\r\n" * (reception.FRUITLESS_COMMANDS + 1), mail or b"NOOP\r\n", QUIT]), []
     peer._before_read = lambda heard: seen.append(peer.pause_seconds)
-    assert receive(peer) == 0
-    assert seen == [0, reception.PAUSE_SECONDS, pauses]
+    receive(peer)
+    assert seen[:3] == [0, reception.PAUSE_SECONDS, pauses]
 
 
 def test_a_changed_control_file_is_seen_by_the_next_client(home, receive):
