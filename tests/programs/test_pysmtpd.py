@@ -385,3 +385,58 @@ def test_a_thousand_resident_sessions_at_once(home, monkeypatch):
         ours.close()
     loop.abandon()
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+DISK_MB = 64
+MOUNT = f'mount -t tmpfs -o size={DISK_MB}m none "$0" && exec "$@"'
+
+
+@pytest.fixture
+def on_small_disk(home, tmp_path):
+    """A pytcpserver with two workers of pysmtpd, its port, and a function: how many MB of its TMPDIR are in use."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    prefix = ["unshare", "-rm", "sh", "-c", MOUNT, disk]
+    if not shutil.which("unshare") or subprocess.run([*prefix, "true"], capture_output=True).returncode:
+        pytest.skip("may not mount")
+    words = ["-1RHl0", "-Q", "--workers", "2", "127.0.0.1", "0", "pysmtpd"]
+    server = subprocess.Popen(
+        [*prefix, sys.executable, f"{ROOT}/bin/pytcpserver", *words],
+        stdout=subprocess.PIPE,
+        env=environment(home, {b"TMPDIR": os.fsencode(disk), b"PATH": os.fsencode(f"{ROOT}/bin:{os.environ['PATH']}")}),
+    )
+
+    def used():
+        place = os.statvfs(f"/proc/{server.pid}/root{disk}")
+        return (place.f_blocks - place.f_bfree) * place.f_frsize / (1 << 20)
+
+    yield int(server.stdout.readline()), used
+    server.kill()
+    server.wait()
+    server.stdout.close()
+
+
+def test_messages_that_arrive_take_a_quarter_of_the_disk_at_most(on_small_disk):
+    """All workers together; whoever is one too many is told, and what it had is free again."""
+    port, used = on_small_disk
+    line = b"x" * 998 + b"\r\n"
+    for _ in range(2):
+        clients, seen, replies = [], [], []
+        for _ in range(4):
+            clients.append(socket.create_connection(("127.0.0.1", port), 30))
+            read_until(clients[-1].fileno(), b"ESMTP\r\n", 20)
+            clients[-1].sendall(SEND)
+            read_until(clients[-1].fileno(), b"354 go ahead\r\n", 20)
+        for _ in range(28):  # 7 MB each
+            for client in clients:
+                client.sendall(line * 250)
+                seen.append(used())
+        for client in clients:
+            client.sendall(b".\r\n")
+            replies.append(read_until(client.fileno(), b")\r\n", 20))
+            seen.append(used())
+            client.close()
+        assert DISK_MB / 8 < max(seen) <= DISK_MB / 4
+        refused = replies.count(b"452 sorry, I have no room for your message now (#4.3.1)\r\n")
+        assert 2 <= refused < 4, replies  # the others: there is no pyqueued
+    assert used() == 0
