@@ -7,9 +7,12 @@ that start with a dot are left alone.
 A PATH set here reaches the program, but the program is searched in the PATH from before.
 """
 
+import os
+
+from pyqmail.base.failure import Temporary, Usage
 from pyqmail.base.options import Argument, Program, Rest
 from pyqmail.programs.registry import load
-from pyqmail.supervise.variables import merge, read_directory
+from pyqmail.supervise.variables import merge, read_directory, read_directory_from
 from pyqmail.system.processes import go_on
 
 PROGRAM = Program(
@@ -30,8 +33,41 @@ PROGRAM = Program(
 )
 
 
+# what a worker looks at when it begins, for all of its sessions: with one of these each connection has a process
+AT_START = frozenset((b"PYQMAIL_HOME", b"TMPDIR", b"PYQMAIL_DNS", b"DNSCACHEIP"))
+
+
 def main(argv: list[str]) -> int:
     return PROGRAM.run(argv, run_with)
+
+
+def stage(argv: list[str]):
+    """Return (what we do in a worker of pytcpserver, the words behind us); see tcp/chain.py.
+
+    The directory is found from where we are now, as it is by a process for each connection, and read for each of them.
+    """
+    from pyqmail.tcp.chain import Environment
+
+    try:
+        call = PROGRAM.parse(argv)
+        here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except (Usage, OSError):
+        return None, []
+
+    def read(environ):
+        changes = read_directory_from(here, call.directory)
+        late = AT_START.intersection(name for name, _ in changes)
+        if late:
+            raise Temporary(f"{os.fsdecode(min(late))} in {call.directory} counts at the start of the server only")
+        return merge(dict(environ), changes)
+
+    try:
+        read({})
+    except Temporary as failure:
+        if failure.error is None:
+            os.close(here)
+            return None, []
+    return Environment(PROGRAM.label, read), call.program
 
 
 def run_with(call) -> int:

@@ -6,6 +6,7 @@ program stays this process; it reads and writes pipes, not the connection.
     pytcpserver -vRHl0 0 smtp pyfixcrio pysmtpd 2>&1
 """
 
+from pyqmail.base.failure import Usage
 from pyqmail.base.options import Program, Rest
 from pyqmail.programs.registry import load
 from pyqmail.protocol.carriage import MissingReturns
@@ -29,6 +30,17 @@ PROGRAM = Program(
 
 def main(argv: list[str]) -> int:
     return PROGRAM.run(argv, fix)
+
+
+def stage(argv: list[str]):
+    """Return (what we do in a worker of pytcpserver, the words behind us); see tcp/chain.py."""
+    from pyqmail.tcp.chain import Returns
+
+    try:
+        words = PROGRAM.parse(argv).program
+    except Usage:
+        return None, []
+    return Returns(lambda: MissingReturns().receive), words
 
 
 def fix(call) -> int:

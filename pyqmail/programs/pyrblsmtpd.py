@@ -15,6 +15,7 @@ import _signal as signal  # the module without its enums: this is started once f
 import os
 
 from pyqmail.base.environment import merged
+from pyqmail.base.failure import Usage
 from pyqmail.base.numbers import leading_number
 from pyqmail.base.options import Act, Flag, Program, Rest, Value
 from pyqmail.programs.registry import load
@@ -103,48 +104,73 @@ def _bounded(seconds):
     return min(seconds, 1 << 30)  # beyond that the kernel's own clocks overflow
 
 
-PROGRAM = Program(
-    name="pyrblsmtpd",
-    summary="run an SMTP server for clients that are on no list",
-    original="rblsmtpd",
-    usage="rblsmtpd [ -b ] [ -R ] [ -t timeout ] [ -r base ] [ -a base ] smtpd [ arg ... ]",
-    options=[
-        Flag("b", "bounces", "whom a later -r finds is refused with 553: its mail bounces"),
-        Flag("B", "bounces", "with 451: it may try again (default)", False),
-        Flag(
-            "c",
-            "fails_closed",
-            "a later look-up that fails refuses the client, with 451; a failing -a does not accept it",
-        ),
-        Flag("C", "fails_closed", "a failing -r does not refuse the client, a failing -a accepts it (default)", False),
-        Value(
-            "t",
-            "seconds",
-            "SECONDS",
-            "the longest dialogue; default 60; 0: the message instead of the greeting, and no dialogue",
-            lambda text: _bounded(leading_number(text)),
-            is_lenient=True,
-        ),
-        Act("r", _ask_list, "refuse the client if BASE has a text for it", "BASE"),
-        Act("a", _ask_exemptions, "accept the client if BASE, an anti-list, has an address for it", "BASE"),
-        Flag("i", "only_informs", "do not refuse whom a list finds: log it, and tell the server in RBLSMTPD"),
-        Act("w", _delay, "wait so long, unless something is decided; 0 means -W", "SECONDS"),
-        Act("W", _delay_as_the_environment_says, "wait $GREETDELAY seconds, unless something is decided"),
-    ],
-    arguments=[Rest("program", "the SMTP server, with its arguments", required=True, metavar="smtpd")],
-    defaults={
-        "judgement": None,
-        "bounces": False,
-        "fails_closed": False,
-        "seconds": 60,
-        "only_informs": False,
-    },
-    exits={
-        0: "the client was refused",
-        100: "wrong usage",
-        111: "the server could not be run",
-        "others": "the server's own",
-    },
-    environment=["TCPREMOTEIP", "RBLSMTPD", "GREETDELAY", "PYQMAIL_DNS", "DNSCACHEIP"],
-    see=["pytcpserver(8)", "pysmtpd(8)", "pytcprules(8)"],
-)
+def _declare(ask_list, ask_exemptions, delay, delay_as_the_environment_says):
+    """Return the declaration, with the acts of -r, -a, -w and -W."""
+    return Program(
+        name="pyrblsmtpd",
+        summary="run an SMTP server for clients that are on no list",
+        original="rblsmtpd",
+        usage="rblsmtpd [ -b ] [ -R ] [ -t timeout ] [ -r base ] [ -a base ] smtpd [ arg ... ]",
+        options=[
+            Flag("b", "bounces", "whom a later -r finds is refused with 553: its mail bounces"),
+            Flag("B", "bounces", "with 451: it may try again (default)", False),
+            Flag(
+                "c",
+                "fails_closed",
+                "a later look-up that fails refuses the client, with 451; a failing -a does not accept it",
+            ),
+            Flag("C", "fails_closed", "a failing -r does not refuse the client, a failing -a accepts it (default)", False),
+            Value(
+                "t",
+                "seconds",
+                "SECONDS",
+                "the longest dialogue; default 60; 0: the message instead of the greeting, and no dialogue",
+                lambda text: _bounded(leading_number(text)),
+                is_lenient=True,
+            ),
+            Act("r", ask_list, "refuse the client if BASE has a text for it", "BASE"),
+            Act("a", ask_exemptions, "accept the client if BASE, an anti-list, has an address for it", "BASE"),
+            Flag("i", "only_informs", "do not refuse whom a list finds: log it, and tell the server in RBLSMTPD"),
+            Act("w", delay, "wait so long, unless something is decided; 0 means -W", "SECONDS"),
+            Act("W", delay_as_the_environment_says, "wait $GREETDELAY seconds, unless something is decided"),
+        ],
+        arguments=[Rest("program", "the SMTP server, with its arguments", required=True, metavar="smtpd")],
+        defaults={
+            "judgement": None,
+            "bounces": False,
+            "fails_closed": False,
+            "seconds": 60,
+            "only_informs": False,
+        },
+        exits={
+            0: "the client was refused",
+            100: "wrong usage",
+            111: "the server could not be run",
+            "others": "the server's own",
+        },
+        environment=["TCPREMOTEIP", "RBLSMTPD", "GREETDELAY", "PYQMAIL_DNS", "DNSCACHEIP"],
+        see=["pytcpserver(8)", "pysmtpd(8)", "pytcprules(8)"],
+    )
+
+
+PROGRAM = _declare(_ask_list, _ask_exemptions, _delay, _delay_as_the_environment_says)
+
+
+def stage(argv: list[str]):
+    """Return (what we do in a worker of pytcpserver, the words behind us); see tcp/chain.py."""
+    from pyqmail.tcp.chain import ASK_EXEMPTIONS, ASK_LIST, WAIT, Lists
+
+    steps = []
+    noted = _declare(
+        lambda call, base: steps.append((ASK_LIST, os.fsencode(base), call.bounces, call.fails_closed)),
+        lambda call, base: steps.append((ASK_EXEMPTIONS, os.fsencode(base), call.fails_closed)),
+        lambda call, text: steps.append((WAIT, lambda environ: _bounded(leading_number(text) or _delay_of(environ)))),
+        lambda call: steps.append((WAIT, lambda environ: _bounded(_delay_of(environ)))),
+    )
+    try:
+        call = noted.parse(argv)
+    except Usage:
+        return None, []
+    for text in call.oddities:
+        log(f"{PROGRAM.label}: warning: {text}")
+    return Lists(steps, call.seconds, call.only_informs, resolver), call.program

@@ -33,6 +33,7 @@ PROGRAM = Program(
     see=["pysend(8)", "pystart(8)"],
 )
 
+_ONE_FAMILY = {resolve_wire.ADDRESSES4: ("A",), resolve_wire.ADDRESSES6: ("AAAA",)}
 MOST_QUESTIONS = 4096  # at once: each to a silent server holds its place for a minute
 FILES_FOR_QUESTION, FILES_BESIDE = 2, 64
 
@@ -78,8 +79,8 @@ async def answer(known, kind: int, body: bytes) -> tuple[int, bytes]:
             return FOUND, resolve_wire.exchangers_body(await known.exchangers(name))
         if kind == resolve_wire.ADDRESSES:
             return FOUND, strings(*await known.addresses(name))
-        if kind == resolve_wire.ADDRESSES6:
-            return FOUND, strings(*await known.addresses(name, ("AAAA",)))
+        if kind in _ONE_FAMILY:
+            return FOUND, strings(*await known.addresses(name, _ONE_FAMILY[kind]))
         if kind == resolve_wire.NAME:
             found = await known.name(name)
             return FOUND, b"" if found is None else strings(found)

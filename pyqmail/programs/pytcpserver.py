@@ -7,7 +7,8 @@ or a service's name.
 A session program of ours, pysmtpd for one, runs as thousands of sessions in each of a few workers: the accepted
 socket is handed over to one of them, and no process is started for it.  The numbers in the log lines are then the
 sessions' own, above those of processes, and the status is the session's exit code times 256.  --workers 0 gives
-each connection a process, as everything else has.
+each connection a process, as everything else has.  pyrblsmtpd, pyenvdir and pyfixcrio before such a program do their work in the
+worker, too; whatever else stands there has a process for each connection.
 
 Foreign programs are started by the server itself.  When connections come faster than one process can start
 programs, as many as there are processors share that, or as --workers says.

@@ -8,8 +8,9 @@ Bodies are NUL-ended strings (frames.strings); numbers in them are decimal.
     NAME       3 client   address: the name its PTR record gives
     TEXT       4 client   name: its TXT records
     ADDRESSES6 5 client   host: its IPv6 addresses, whether it has others or not
+    ADDRESSES4 6 client   host: its IPv4 addresses alone
     FOUND     16 server   EXCHANGERS: for each address: preference, host, address, in the order to try
-                          ADDRESSES, ADDRESSES6: address ...;  NAME: name, or nothing if there is no record;  TEXT: one string
+                          ADDRESSES, ADDRESSES4, ADDRESSES6: address ...;  NAME: name, or nothing if there is no record;  TEXT: one string
     SOFT      17 server   reason: a server failed or did not answer; ask again later
     UNABLE    20 server   reason: memory or descriptors have run out here, so that nobody was asked; ask again soon
     NO_HOST   18 server   empty: there is no such name (NXDOMAIN)
@@ -24,7 +25,7 @@ then exits 111.
 from pyqmail.protocol import frames
 from pyqmail.protocol.frames import Malformed, number_in, split_strings, strings
 
-EXCHANGERS, ADDRESSES, NAME, TEXT, ADDRESSES6 = 1, 2, 3, 4, 5
+EXCHANGERS, ADDRESSES, NAME, TEXT, ADDRESSES6, ADDRESSES4 = 1, 2, 3, 4, 5, 6
 MAX_PREFERENCE = 65535
 FOUND, SOFT, NO_HOST, NO_RECORD, UNABLE = 16, 17, 18, 19, 20
 

@@ -4,7 +4,7 @@ import os
 
 from pyqmail.base.environment import merged
 from pyqmail.base.failure import Temporary
-from pyqmail.system.descriptors import read_file
+from pyqmail.system.descriptors import read_all, read_file
 
 
 def merge(environ, changes) -> dict[bytes, bytes]:
@@ -57,6 +57,41 @@ def read_directory(path: str) -> list[tuple[bytes, bytes | None]]:
         raise Temporary("unable to switch to starting directory", error) from None
     os.close(here)
     return changes
+
+
+def read_directory_from(here: int, path: str) -> list[tuple[bytes, bytes | None]]:
+    """Return the same of a directory as it is found from the open directory here; nobody's working directory changes."""
+    try:
+        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=here)
+    except OSError as error:
+        raise Temporary(f"unable to switch to directory {path}", error) from None
+    try:
+        changes = []
+        for name in _names(folder, path):
+            try:
+                changes.append((os.fsencode(name), _value(_read_at(folder, name))))
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise Temporary(f"unable to read {path}/{name}", error) from None
+        return changes
+    finally:
+        os.close(folder)
+
+
+def _names(folder, path):
+    try:
+        return [name for name in os.listdir(folder) if not name.startswith(".")]
+    except OSError as error:
+        raise Temporary(f"unable to read directory {path}", error) from None
+
+
+def _read_at(folder, name):
+    fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        return read_all(fd)
+    finally:
+        os.close(fd)
 
 
 def _value(content: bytes) -> bytes | None:

@@ -12,6 +12,7 @@ never suspends; drive() runs such a coroutine to its end.
             started(pid), if given, is called once the program runs
             await sleep(seconds); await connect(address, seconds, source=None) -> peer
             channel(path, codec) -> object with await ask(kind, body, descriptors=(), seconds=None)
+            names: in a worker, who asks its resolver (tcp/names.py); else None
 
 read() and flush() raise TimedOut when timeout_seconds pass without a byte moving, and Gone when the connection
 failed.  flush() is a loop over writes: a peer that takes a byte now and then is not timed out.  The event driver's
@@ -232,6 +233,8 @@ class EventDriver:
 
     give_back(pid), or None: called with every program that run() starts, to give it limits that we have raised for us.
     """
+
+    names = None
 
     def __init__(self, loop, give_back=None):
         self.loop, self._give_back = loop, give_back

@@ -18,7 +18,7 @@ class Judgement:
     """
 
     def __init__(self, resolver, ip: bytes, given: bytes | None) -> None:
-        self._resolver, self._is_ipv6 = resolver, False
+        self._resolver, self.is_ip6 = resolver, False
         self._labels = self._labels_of(ip)
         self._must_not_bounce = False
         self.decision, self.text, self.is_by_list = UNDECIDED, b"", False
@@ -31,8 +31,14 @@ class Judgement:
         if self.decision is not UNDECIDED:
             return
         try:
-            text = self._resolver.text_of(self._labels + base)
+            text = self._resolver.text_of(self.name_in(base)) or b""
         except self._resolver.Soft:
+            text = None
+        self.hear_list(text, bounces, fails_closed)
+
+    def hear_list(self, text: bytes | None, bounces: bool, fails_closed: bool) -> None:
+        """Decide by the text that a list has, empty if it has none, None if that could not be found out."""
+        if text is None:
             self._must_not_bounce = True
             text, bounces = b"temporary RBL lookup error" if fails_closed else b"", False
         if text:
@@ -44,13 +50,22 @@ class Judgement:
             return
         try:
             # lists of IPv6 clients have A records too, RFC 5782 section 2.4; but ucspi-tcp6 asks for AAAA
-            kinds = ("A", "AAAA") if self._is_ipv6 else ("A",)
-            is_exempt = self._resolver.addresses_of(self._labels + base, kinds=kinds)
+            kinds = ("A", "AAAA") if self.is_ip6 else ("A",)
+            found = self._resolver.addresses_of(self.name_in(base), kinds=kinds)
         except self._resolver.Soft:
+            found = None
+        self.hear_exemptions(found, fails_closed)
+
+    def hear_exemptions(self, found: list[bytes] | None, fails_closed: bool) -> None:
+        """Decide by the addresses that an anti-list has, None if that could not be found out."""
+        if found is None:
             self._must_not_bounce = True
-            is_exempt = not fails_closed
-        if is_exempt:
+        if found or found is None and not fails_closed:
             self.decision = ACCEPT
+
+    def name_in(self, base: bytes) -> bytes:
+        """Return the client's name in a list."""
+        return self._labels + base
 
     def message(self) -> bytes:
         """Return the reply that refuses the client: one line, printable, without its end."""
@@ -70,7 +85,7 @@ class Judgement:
         if plain is not None and plain.startswith(b"::ffff:") and b"." in plain:
             ip = plain.rpartition(b":")[2]
         elif plain is not None:
-            self._is_ipv6 = True
+            self.is_ip6 = True
             return self._resolver.reversed_labels(plain) + b"."
         return b".".join(reversed(ip.split(b"."))) + b"." if ip else b""
 

@@ -56,13 +56,13 @@ def unix_variables(client) -> list:
 class SessionEnvironment(Mapping):
     """The same for a session in a worker: its few variables over the process's, which all sessions share.
 
-    base is what all share.  Read only; dict(environment) is a copy to change.
+    base is what all share.  number is the session's in the log lines.  Read only; dict(environment) is a copy to change.
     """
 
-    __slots__ = ("_base", "_own")
+    __slots__ = ("_base", "_own", "number")
 
-    def __init__(self, base: dict, additions) -> None:
-        self._base = base
+    def __init__(self, base: dict, additions, number: int | None = None) -> None:
+        self._base, self.number = base, number
         self._own = {name: value for name, value in additions if name and (value is not None or name in base)}
 
     def __getitem__(self, name):

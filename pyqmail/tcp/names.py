@@ -36,15 +36,37 @@ class ChannelNames:
         return found[0] if found and found[0] else None
 
     async def addresses_of(self, host: bytes, is_ip6: bool) -> list[bytes]:
-        return await self._ask(resolve_wire.ADDRESSES6 if is_ip6 else resolve_wire.ADDRESSES, host)
+        return await self._ask(resolve_wire.ADDRESSES6 if is_ip6 else resolve_wire.ADDRESSES4, host)
 
-    async def _ask(self, kind, word):
+    async def text_of(self, name: bytes) -> bytes | None:
+        """Return the TXT records of a name, empty if there are none, None if that could not be found out."""
+        found = await self._answer(resolve_wire.TEXT, name)
+        return None if found is None else b"".join(found)
+
+    async def exemptions_of(self, name: bytes, is_ip6: bool) -> list[bytes] | None:
+        """Return the addresses in an anti-list, for an IPv6 client of either kind; None if that could not be found out."""
+        return await self._answer(resolve_wire.ADDRESSES if is_ip6 else resolve_wire.ADDRESSES4, name)
+
+    async def _answer(self, kind, name):
+        if len(name) > 253 or any(len(label) > 63 for label in name.split(b".")):
+            return None  # the others call it a protocol error
+        try:
+            return await self._ask(kind, name, (resolve_wire.NO_HOST, resolve_wire.NO_RECORD))
+        except (Unable, LookupError):
+            return None
+
+    async def _ask(self, kind, word, absences=None):
+        """Return the strings of what is found.  absences None: nothing is found in any other case; else in these, and
+        LookupError is raised in others.  Raises Unable.
+        """
         if self._channel is None:
             raise Unable("no resolver")
         try:
             kind, body = await self._channel.ask(kind, strings(word), seconds=_PATIENCE_SECONDS)
             if kind == resolve_wire.UNABLE:
                 raise Unable(b"".join(split_strings(body)).decode("ascii", "replace"))
+            if kind != resolve_wire.FOUND and absences is not None and kind not in absences:
+                raise LookupError
             return split_strings(body) if kind == resolve_wire.FOUND else []
         except (Gone, Unavailable, Malformed):
             raise Unable("no resolver") from None

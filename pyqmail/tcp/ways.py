@@ -29,8 +29,10 @@ class Ways:
 
         terms = self._terms
         module = self._find(self._argv[0], self._path)
-        if hasattr(module, "session") and self._workers != 0:
-            return self._residents(module)
+        if self._workers != 0:
+            resident = self._resident(module)
+            if resident is not None:
+                return self._residents(resident)
         names = None
         if terms.looks_up:
             names = self._blocking_names()
@@ -41,6 +43,23 @@ class Ways:
             self._want_processes(1)
             return self._forking(self._server, module and self._load, names)
         return self._spawning()
+
+    def _resident(self, module):
+        """Return what has sessions in a worker: a module, or one behind stages (tcp/chain.py); None if nothing has."""
+        words, stages = self._argv, []
+        while hasattr(module, "stage"):
+            stage, words = module.stage(words)
+            if stage is None:
+                return None
+            stages.append(stage)
+            module = self._find(words[0], self._path)
+        if not hasattr(module, "session"):
+            return None
+        if not stages:
+            return module
+        from pyqmail.tcp.chain import Chain
+
+        return Chain(module, words, stages)
 
     def _want_processes(self, ours):
         """See to a process for each connection; ours: how many there are besides."""
@@ -123,10 +142,13 @@ class Ways:
             server,
             count,
             lambda sock: serve_sessions(sock, terms, module, self._argv, self._environ, verbosity, give_back),
-            self._resolving() if terms.looks_up_name or terms.local_host is None else None,
+            self._resolving() if self._asks(module) else None,
             most,
             module.PROGRAM.name,
         )
+
+    def _asks(self, module):
+        return self._terms.looks_up_name or self._terms.local_host is None or getattr(module, "asks", False)
 
     def _resolving(self):
         """Return what a resolver process does with its stream."""

@@ -20,6 +20,7 @@ def serve(sock, terms, module, argv: list[str], environ: dict, verbosity: int, g
     """
     loop = Loop()
     driver = EventDriver(loop, give_back)
+    driver.names = ChannelNames(loop)
     shared = {name: value for name, value in environ.items() if name not in NAMES}
     try:
         handler = module.session(argv, driver, shared)
@@ -40,7 +41,7 @@ class Worker:
     def __init__(self, loop, driver, sock, terms, handler, shared: dict, label: str, verbosity: int):
         self._loop, self._driver, self._terms = loop, driver, terms
         self._handler, self._shared, self._label, self._verbosity = handler, shared, label, verbosity
-        self._names = ChannelNames(loop)
+        self._names = driver.names
         self._sessions, self._is_last = 0, False
         self._stream = HandoverEnd(loop, sock, self._begin, self._names.use, self._listener_is_gone, terms.limits)
 
@@ -87,7 +88,7 @@ class Worker:
         if admission.is_denied:
             return None
         await hold_greeting(admission, peer)
-        return SessionEnvironment(self._shared, admission.additions)
+        return SessionEnvironment(self._shared, admission.additions, client.number)
 
     def _listener_is_gone(self):
         self._is_last = True

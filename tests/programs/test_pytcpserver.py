@@ -46,9 +46,13 @@ WAYS = [
     # options            program                    has a process of its own
     (["--workers", "1"], ["pysmtpd"],               False),
     (["--workers", "0"], ["pysmtpd"],               True),
-    ([],                 ["pyenvdir", "env", "pysmtpd"], True),
+    ([],                 ["pyenvdir", "env", "pysmtpd"], False),
     ([],                 ["env", "pysmtpd"],        True),
     ([],                 [f"{ROOT}/bin/pysmtpd"],   False),
+    ([],                 ["pyenvdir", "env", "pyrblsmtpd", "pyfixcrio", "pysmtpd"], False),
+    (["--workers", "0"], ["pyenvdir", "env", "pysmtpd"], True),
+    ([],                 ["pysetlock", "lock", "pysmtpd"], True),
+    ([],                 ["pyenvdir", "env", "pysoftlimit", "-o", "50", "pysmtpd"], True),
 ]  # fmt: skip
 
 

@@ -17,6 +17,7 @@ FRAMES = {
     "NAME": (wire.NAME, 9, strings(b"10.1.2.3")),
     "TEXT": (wire.TEXT, 10, strings(b"t.test")),
     "ADDRESSES6": (wire.ADDRESSES6, 11, strings(b"h.test")),
+    "ADDRESSES4": (wire.ADDRESSES4, 12, strings(b"h.test")),
     "exchangers": (wire.FOUND, 7, wire.exchangers_body([(10, b"a.test", b"10.0.0.1"), (20, b"b.test", b"10.0.0.2")])),
     "addresses": (wire.FOUND, 8, strings(b"10.0.0.1", b"10.0.0.2")),
     "name": (wire.FOUND, 9, strings(b"n.test")),
