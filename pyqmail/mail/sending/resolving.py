@@ -127,7 +127,7 @@ class Resolving:
 
     def _follow(self, domain, channel, plan):
         if plan.question is None:
-            self._settle(domain, channel, lambda: settle_literal(plan, self._own_addresses()))
+            self._settle(domain, channel, lambda: settle_literal(plan, self._own_for(plan)))
         elif b"\0" in plan.name or self._pipe.gone and self._starter is None:
             channel.unroutable(domain, SOFT_DNS)
         else:
@@ -156,7 +156,7 @@ class Resolving:
                 self._answer(domain, channel, plan, kind, body)
 
     def _answer(self, domain, channel, plan, kind, body):
-        self._settle(domain, channel, lambda: settle(plan, kind, body, self._own_addresses()))
+        self._settle(domain, channel, lambda: settle(plan, kind, body, self._own_for(plan)))
 
     def _settle(self, domain, channel, choose):
         def find():
@@ -204,6 +204,10 @@ class Resolving:
             self._look_up(*one, is_last)
         if not self._failed:
             self._backoff.reset()
+
+    def _own_for(self, plan):
+        """Return the addresses that would be ourselves; a route is not asked whether it leads there."""
+        return frozenset() if plan.is_routed else self._own_addresses()
 
     def _own_addresses(self):
         if self._addresses_until <= self._clock():

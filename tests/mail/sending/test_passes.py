@@ -1,6 +1,7 @@
 """A pass over channel files of every shape, read in slices; marks and bounce texts."""
 
 import os
+import time
 
 import pytest
 
@@ -95,3 +96,26 @@ def test_bounces_are_appended(files, home):
 def test_a_bounce_that_cannot_be_written(files, home):
     os.mkdir(f"{home.queue}/bounce/1")
     assert files.append_bounces({1: b"one\n", 2: b"two\n"}) == {1}
+
+
+@pytest.mark.parametrize(
+    "channel, age, seconds, wanted",
+    [
+        ("remote", 0, 0, 400),
+        ("remote", 0, 399, 400),
+        ("remote", 0, 400, 1600),  # it took longer than its retry time: counted again from the end
+        ("remote", 0, 1200, (34 + 20) ** 2),
+        ("remote", 400, 2000, (48 + 20) ** 2),
+        ("local", 0, 0, 100),
+        ("local", 0, 100, 400),
+    ],
+)
+def test_a_retry_never_comes_before_the_end_of_the_try_it_follows(channel, age, seconds, wanted):
+    began = time.monotonic()
+    one = Pass(50, channel, b"s@x", 1000, 1000 + age, 604800)
+    one.at_end = True
+    one.end(began + seconds + 0.5)
+    assert one.retry == 1000 + wanted > 1000 + age + seconds
+    one.retry = 5  # an ALRM has made it due since
+    one.end(began + 9000)
+    assert one.retry == 5

@@ -364,6 +364,19 @@ def test_immediate_total_zero_holds():
     assert engine.take_orders() == []
 
 
+def check_lanes(engine):
+    """Each lane stands where it says, and counts what it has."""
+    rings = engine._proven, engine._untried, engine._tried, engine._more
+    assert all(lane.ring is ring for ring in rings for lane in ring)
+    for lane in engine._lanes.values():
+        assert lane.ring is None or lane in lane.ring
+        parcels = [*lane.parcels, *lane.returned]
+        alone = sum(len(one) for one in parcels if one[0].owner.is_alone)
+        together = sum(-(-len(one) // scheduler.PARCEL_RECIPIENTS) for one in parcels if not one[0].owner.is_alone)
+        assert lane.transactions == alone + together
+    assert engine._trials == sum(engine._trials_of.values()) and all(engine._trials_of.values())
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_random_runs_lose_nothing_and_keep_the_total(seed):
     chance = random.Random(seed)
@@ -390,6 +403,7 @@ def test_random_runs_lose_nothing_and_keep_the_total(seed):
         assert 0 <= engine.used <= total
         assert 0 <= engine._trials <= max(1, total // 2) and 0 <= engine.connecting <= engine.used
         assert sum(map(len, flying.values())) <= total
+        check_lanes(engine)
 
     def event():
         kind = chance.random()
