@@ -247,7 +247,7 @@ def chain(home, name_server):
     environ = {"PYQMAIL_HOME": home.path, "PYQMAIL_DNS": f"127.0.0.1:{name_server.port}"}
 
     def make(*program):
-        made.append(Chain(program, environ))
+        made.append(Chain(program, environ, options=["--workers", "0"]))  # in a worker: tests/interop/test_chain.py
         return made[-1]
 
     yield make
