@@ -15,7 +15,10 @@ import sys
 
 from pyqmail.base.failure import Failure, Permanent, Temporary
 from pyqmail.programs import private_home, registry
+from pyqmail.programs.units_hardening import harden, role_of
+from pyqmail.supervise.safety import risks
 from pyqmail.system.descriptors import read_file, write_all
+from pyqmail.system.files import open_new
 from pyqmail.system.home import find_home
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -25,6 +28,9 @@ _PROGRAM = re.compile(r"\bexec\s+([^\s<>&]+)(?!\S)")  # not `exec 2>&1`
 _VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*):?[-=]")
 _PLACE = re.compile(r'"\$\{((\w+)_ADDRESS):-([^}"]*)\}" "\$\{(\2_PORT):-([0-9]+)\}"')
 _QUEUE = "pyqueued"
+_LISTENERS = ("pytcpserver", "tcpserver")
+# the first is for the programs of users, some of which cannot count further; ours raise it to the second
+_DESCRIPTORS = "1024:262144"
 # files of a service that only its supervisor obeys; in the place of notification-fd there is NOTIFY_SOCKET
 _OF_SUPERVISORS = ("start", "finish", "stop", "notify", "timeout-finish", "down-signal", "timeout-kill", "backoff")
 
@@ -34,6 +40,8 @@ def show(directory: str | None, target: str | None, is_user: bool, has_sockets: 
     try:
         place = os.path.abspath(directory or private_home.services_source())
         units = make(place, os.environb, is_user, has_sockets)
+        if not is_user and not _user(os.environb):
+            _warn(place, units)
         if target is None:
             write_all(1, "\n".join(f"# {name}\n{text}" for name, text in units.items()).encode())
         else:
@@ -42,6 +50,14 @@ def show(directory: str | None, target: str | None, is_user: bool, has_sockets: 
         os.write(2, os.fsencode(f"pyqmail: fatal: {failure}\n"))
         return failure.code
     return 0
+
+
+def _warn(place, units):
+    """Say who else could change what these units have root run."""
+    names = [unit.removesuffix(".service") for unit in units if unit.endswith(".service")]
+    told = {f"{name} {risk}": None for name in names for risk in risks(os.fsencode(f"{place}/{name}"))}
+    for line in told:
+        os.write(2, os.fsencode(f"pyqmail: warning: {line}\n"))
 
 
 def make(directory: str, environ, is_user: bool, has_sockets: bool) -> dict[str, str]:
@@ -77,7 +93,8 @@ def _service(name, directory, script, environ, is_user, has_socket, has_queue):
     after = [] if is_user else ["network.target"]
     if has_queue and name != _QUEUE:
         after.append(f"{_QUEUE}.service")
-    lines = ["[Unit]", f"Description={_description(name)}"]
+    programs = _PROGRAM.findall(script)
+    lines = ["[Unit]", f"Description={_description(name)}", *_documentation([name, *programs, *script.split()[-1:]])]
     lines += [f"After={' '.join(after)}"] if after else []
     lines += [f"Requires={name}.socket"] if has_socket else []
     lines += ["StartLimitIntervalSec=0", "", "[Service]"]
@@ -87,8 +104,11 @@ def _service(name, directory, script, environ, is_user, has_socket, has_queue):
     lines += [f"Environment={_quoted(word)}" for word in _environment(script, environ, has_socket)]
     user = None if is_user else _user(environ)
     lines += [f"User={user}"] if user else []
-    # the signal goes to run alone, as a supervisor's does; what it leaves behind is killed
-    lines += ["Restart=always", "RestartSec=1", "KillMode=mixed"]
+    lines += ["Restart=always", "RestartSec=1", *_stopping(programs)]
+    lines += ["ExecReload=/bin/kill -HUP $MAINPID"] if _hears_hup(programs, script) else []
+    lines += [f"LimitNOFILE={_DESCRIPTORS}"]
+    role = None if is_user else role_of(programs, script)
+    lines += ["", *harden(role, os.path.abspath(find_home(environ).path), folder, not user, _quoted)] if role else []
     ignored = [file for file in _OF_SUPERVISORS if os.path.lexists(f"{folder}/{file}")]
     lines += ["", f"# not used: {', '.join(ignored)}"] if ignored else []
     if os.path.lexists(f"{folder}/down"):
@@ -97,6 +117,31 @@ def _service(name, directory, script, environ, is_user, has_socket, has_queue):
         lines += ["", "[Install]", f"WantedBy={'default' if is_user else 'multi-user'}.target"]
         lines += [f"Also={name}.socket"] if has_socket else []
     return "\n".join(lines) + "\n"
+
+
+def _stopping(programs):
+    """Return how it is stopped: the signal goes to run alone, as a supervisor's does."""
+    if any(name in _LISTENERS for name in programs):
+        return ["KillMode=process"]  # connections go on, beside the next one
+    # what it leaves behind is killed.  A delivery may last as long as the other side's patience; to cut it can double it
+    return ["KillMode=mixed", "TimeoutStopSec=20min"] if programs[-1:] == ["pystart"] else ["KillMode=mixed"]
+
+
+def _hears_hup(programs, script):
+    """Return whether HUP does anything but end it: read settings again, or nothing."""
+    return "trap '' HUP" in script or (bool(programs) and set(programs) <= {"pystart", "pysend"})
+
+
+def _documentation(names):
+    pages = dict.fromkeys(page for name in names for page in _pages(name))
+    return [f"Documentation={' '.join(pages)}"] if pages else []
+
+
+def _pages(name):
+    try:
+        return [f"man:{name}({registry.load(name).PROGRAM.section})"]
+    except LookupError:
+        return []
 
 
 def _description(name):
@@ -120,7 +165,7 @@ def _environment(script, environ, has_socket):
     entries = {"PATH": f"{os.path.dirname(os.path.abspath(sys.argv[0]))}:{_PATH}"}
     for name in ["PYQMAIL_HOME", *_VARIABLE.findall(script)]:
         value = environ.get(os.fsencode(name))
-        if value:
+        if value and name != "PATH":
             entries[name] = os.path.abspath(os.fsdecode(value)) if name == "PYQMAIL_HOME" else os.fsdecode(value)
     if has_socket:
         place = _PLACE.search(script)
@@ -154,6 +199,7 @@ def _socket(name, script, environ):
     if place is None:
         return None
     host = os.fsdecode(environ.get(os.fsencode(place[1]), b"")) or place[3]
+    host = "0,::" if host in ("", "0") else host  # all there is, of IPv6 too
     port = os.fsdecode(environ.get(os.fsencode(place[4]), b"")) or place[5]
     words = host.split(",")
     if not (port.isascii() and port.isdigit() and 1 <= int(port[:6]) <= 65535):
@@ -180,7 +226,7 @@ def _write(units, target):
     for name, text in units.items():
         path = f"{target}/{name}"
         try:
-            with open(f"{path}.new", "w", encoding="utf-8") as file:
+            with open(open_new(f"{path}.new", 0o666), "w", encoding="utf-8") as file:
                 file.write(text)
             os.rename(f"{path}.new", path)
         except OSError as error:
