@@ -53,6 +53,7 @@ class Worker:
         code = 111
         peer = self._driver.peer(sock)
         try:
+            await self._loop.give_way()  # many may come at once: others have their turns in between
             environ = await self._admit(sock, peer, client)
             code = 100 if environ is None else await self._handler(peer, environ)
         except Drop as drop:
