@@ -119,8 +119,10 @@ class Channel:
         self.engine.trying(session, host, self._office.clock())
 
     def ready(self, session: int, address: bytes) -> None:
-        self._greeted.add(session)
+        connecting = self.engine.connecting
         self.engine.ready(session, address, self._office.clock())
+        if self.engine.connecting < connecting:  # else it was to close before it greeted
+            self._greeted.add(session)
         self._office.settle_soon()
 
     def failed(self, session: int, report: bytes) -> None:
