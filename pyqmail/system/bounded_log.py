@@ -40,6 +40,14 @@ def write_at_once(fd: int, data: bytes) -> int:
     return os.write(fd, data[:_PIECE])
 
 
+def log_at_once(line: bytes, fd: int = 2) -> None:
+    """Write one whole line if the reader takes it now; else it is lost.  For where no loop could offer it again."""
+    try:
+        write_at_once(fd, line[: _PIECE - 1] + b"\n")
+    except OSError:
+        pass
+
+
 def _is_pipe_or_socket(fd):
     mode = os.fstat(fd).st_mode
     return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)

@@ -9,7 +9,8 @@ never suspends; drive() runs such a coroutine to its end.
             pause_seconds: how long read() waits before it reads, 0 not at all; for whoever only keeps us busy
             is_bulk: True while what comes is content, which costs little for each byte, False while it is commands
     driver  await run(argv, environ, descriptors, collect=None) -> (wait status, what the child wrote on `collect`)
-            started(pid), if given, is called once the program runs
+            started(pid), if given, is called once the program runs; feeds, descriptor -> Feed (system/feeding.py), are
+            what it reads there, one after the other
             await sleep(seconds); await connect(address, seconds, source=None) -> peer
             channel(path, codec) -> object with await ask(kind, body, descriptors=(), seconds=None)
             names: in a worker, who asks its resolver (tcp/names.py); else None
@@ -22,6 +23,7 @@ The event driver shares the time out (system/loop.py): a session is given QUANTU
 content, and then stands in line for more; flush() stands in line, too, when the session's turn has lasted too long.
 """
 
+import collections
 import errno
 import os
 import select
@@ -31,7 +33,7 @@ import socket
 from pyqmail.base.failure import Temporary
 from pyqmail.system import channel as channels
 from pyqmail.system.channel import Gone
-from pyqmail.system.loop import Promise, TimedOut
+from pyqmail.system.loop import WRITE, Promise, TimedOut
 from pyqmail.system.processes import spawn
 
 READ_BYTES = 65536
@@ -116,26 +118,68 @@ class BlockingDriver:
     def channel(self, path, codec):
         return channels.BlockingChannel(path, codec)
 
-    async def run(self, argv, environ, descriptors, collect=None, path=None, started=lambda pid: None):
-        """Raises OSError if the program cannot be started."""
-        if collect is None:
-            pid = spawn(argv, environ, path, descriptors)
-            started(pid)
-            return os.waitpid(pid, 0)[1], b""
+    async def run(self, argv, environ, descriptors, collect=None, path=None, started=lambda pid: None, feeds=()):
+        """Raises OSError if the program cannot be started, or its end could not be seen."""
+        feeds = dict(feeds)
+        try:
+            if collect is None and not feeds:
+                pid = spawn(argv, environ, path, descriptors)
+                started(pid)
+                return os.waitpid(pid, 0)[1], b""
+            return self._attend(argv, environ, descriptors, collect, path, started, feeds)
+        finally:
+            for feed in feeds.values():
+                feed.end()
+
+    def _attend(self, argv, environ, descriptors, collect, path, started, feeds):
         ours, theirs = os.pipe()
         try:
-            pid = spawn(argv, environ, path, {**descriptors, collect: theirs})
+            descriptors = {**descriptors, **_open_feeds(feeds)}
+            pid = spawn(argv, environ, path, descriptors if collect is None else {**descriptors, collect: theirs})
         except OSError:
             os.close(ours)
             raise
         finally:
             os.close(theirs)
         started(pid)
-        said = b""
-        while piece := os.read(ours, 4096):
-            said = (said + piece)[:65536]
-        os.close(ours)
+        try:
+            said = self._exchange(pid, feeds.values(), ours)
+        except OSError:
+            os.kill(pid, signal.SIGKILL)  # it must not take a part for the whole
+            os.waitpid(pid, 0)
+            raise
+        finally:
+            os.close(ours)
         return os.waitpid(pid, 0)[1], said
+
+    def _exchange(self, pid, feeds, collected):
+        """Feed a program until it has ended; returns what it, and whoever it has left behind, said until the end."""
+        said, feeding = b"", collections.deque(feeds)
+        process = os.pidfd_open(pid)
+        try:
+            waiting = {process, collected}
+            while waiting:
+                poll = select.poll()
+                for fd in waiting:
+                    poll.register(fd, select.POLLIN)
+                if feeding:
+                    poll.register(feeding[0].writer, select.POLLOUT)
+                ready = {fd for fd, _ in poll.poll()}
+                if process in ready:
+                    waiting.discard(process)
+                    feeding.clear()
+                    for feed in feeds:
+                        feed.end()
+                if feeding and feeding[0].writer in ready and not feeding[0].write():
+                    feeding.popleft()
+                if collected in ready:
+                    piece = os.read(collected, 4096)
+                    said = (said + piece)[:65536]
+                    if not piece:
+                        waiting.discard(collected)
+        finally:
+            os.close(process)
+        return said
 
     async def sleep(self, seconds):
         select.select([], [], [], seconds)
@@ -249,11 +293,49 @@ class EventDriver:
             self._channels[path] = channels.EventChannel(self.loop, path, codec)
         return self._channels[path]
 
-    async def run(self, argv, environ, descriptors, collect=None, path=None, started=lambda pid: None):
+    async def run(self, argv, environ, descriptors, collect=None, path=None, started=lambda pid: None, feeds=()):
         """Raises OSError if the program cannot be started, or was ended again since we could not wait for it."""
+        feeds = dict(feeds)
+        try:
+            return await self._attend(argv, environ, descriptors, collect, path, started, feeds)
+        finally:
+            self._end(feeds)
+
+    def _end(self, feeds):
+        for feed in feeds.values():
+            if feed.writer >= 0:
+                self.loop.forget(feed.writer)
+            feed.end()
+
+    def _feed(self, pid, feeding):
+        """Feed one descriptor after the other: whoever sees the end of one too early never sees the next."""
+        if not feeding:
+            return
+        writer = feeding[0].writer
+
+        def ready(_):
+            try:
+                if feeding[0].write():
+                    return
+            except OSError:
+                os.kill(pid, signal.SIGKILL)  # it must not take a part for the whole
+                feeding.clear()
+            else:
+                feeding.popleft()
+            self.loop.forget(writer)
+            self._feed(pid, feeding)
+
+        try:
+            self.loop.watch(writer, WRITE, ready)
+        except OSError:
+            os.kill(pid, signal.SIGKILL)
+            feeding.clear()
+
+    async def _attend(self, argv, environ, descriptors, collect, path, started, feeds):
         ours, theirs = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(ours, False)
         try:
+            descriptors = {**descriptors, **_open_feeds(feeds)}
             pid = spawn(argv, environ, path, descriptors if collect is None else {**descriptors, collect: theirs})
         except OSError:
             os.close(ours)
@@ -264,13 +346,19 @@ class EventDriver:
             self._give_back(pid)
         started(pid)
         ended, said, open_ = Promise(), b"", collect is not None
+
+        def has_ended(status):
+            self._end(feeds)
+            ended.keep(status)
+
         try:
-            self.loop.on_exit(pid, ended.keep)
+            self.loop.on_exit(pid, has_ended)
         except OSError:  # no descriptor left: its end could not be seen
             os.close(ours)
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             raise
+        self._feed(pid, collections.deque(feeds.values()))
         try:
             while open_:
                 try:
@@ -306,6 +394,12 @@ class EventDriver:
             sock.close()
             raise
         return EventPeer(self.loop, sock)
+
+
+def _open_feeds(feeds):
+    for feed in feeds.values():
+        feed.open()
+    return {number: feed.reader for number, feed in feeds.items()}
 
 
 def _is_readable(fd, seconds=0):

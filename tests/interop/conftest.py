@@ -587,7 +587,7 @@ def beside(tmp_path, home):
         only=None,
         **how,
     ):
-        redirection = f"exec >{tmp_path}/shown\n" if way == "resident" else ""
+        redirection = f"exec >{tmp_path}/shown\ncat >/dev/null\n" if way == "resident" else ""
         (tmp_path / "show").write_text(f"#!/bin/sh\n{redirection}{show}\n")
         (tmp_path / "show").chmod(0o755)
         environ = {"PATH": PATH, "PYTHONPATH": ROOT, "PYQMAIL_HOME": home.path, **dict(env)}

@@ -311,6 +311,15 @@ def test_a_later_failure_stops_the_forwards(user):
     assert not (user.qmail / "message").exists()
 
 
+def test_a_forward_that_qmailqueue_does_not_read_is_deferred(user):
+    (user.qmail / "bin").mkdir(exist_ok=True)
+    (user.qmail / "bin/q").write_text("#!/bin/sh\nexit 0\n")
+    os.chmod(user.qmail / "bin/q", 0o755)
+    user.write(".qmail", b"a@b\n")
+    done = user.deliver(env={"QMAILQUEUE": "bin/q"})
+    assert done.code == 111 and done.err.startswith(b"Unable to forward message: qq read error (#4.3.0)")
+
+
 NO_SERVER = b"Unable to forward message: qq trouble creating files in queue (#4.3.0): no pyqueued at run/pyqueued.\n"
 
 

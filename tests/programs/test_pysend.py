@@ -565,6 +565,18 @@ def test_qmailqueue_takes_the_bounce(rig, home, tmp_path):
     assert (tmp_path / "message").read_bytes().endswith(b"Return-Path: <s@x>\nhello\n")
 
 
+def test_a_bounce_that_qmailqueue_does_not_read_is_kept(rig, home, tmp_path):
+    script = tmp_path / "queue"
+    script.write_text("#!/bin/sh\nexit 0\n")
+    script.chmod(0o755)
+    rig.environ[b"QMAILQUEUE"] = os.fsencode(script)
+    number = rig.inject(b"s@x", [b"b@far.example"])
+    rig.start(remote=rig.stock(lambda recipient: b"Dno\n"))
+    rig.log.wait_some(b"warning: bounce/%d: the program of QMAILQUEUE did not read the message to its end" % number)
+    assert rig.stop() == 0
+    assert os.path.exists(rig.names.bounce(number))
+
+
 def test_among_the_originals_qmail_queue_takes_the_bounce(rig, home, tmp_path):
     os.mkdir(f"{home.path}/bin")
     script = tmp_path / "home/bin/qmail-queue"

@@ -52,9 +52,14 @@ def smtpd_open(home):
     """smtpd_open(environ={}) -> running Popen with pipes."""
     started = []
 
-    def start(environ=None):
+    def start(environ=None, stderr=None):
         child = subprocess.Popen(
-            PROGRAM, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment(home, environ), bufsize=0
+            PROGRAM,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            env=environment(home, environ),
+            bufsize=0,
         )
         started.append(child)
         return child
@@ -164,6 +169,25 @@ QUEUE_CODES = [
     ("printf 'Dignored' >&6; exit 31", b"554 mail server permanently rejected message (#5.3.0)"),
     ("kill -9 $$", b"451 qq crashed (#4.3.0)"),
 ]
+
+
+def test_a_queue_program_that_reads_nothing_has_queued_nothing(home, smtpd_open):
+    """250 would be a promise that nobody keeps; and the log says what is wrong with it."""
+    make_queue_program(home, "exit 0\n")
+    child = smtpd_open({b"QMAILQUEUE": b"./queue-program"}, stderr=subprocess.PIPE)
+    said, err = child.communicate(SEND + MESSAGE + QUIT, 30)
+    assert said.endswith(b"354 go ahead\r\n451 qq read error (#4.3.0)\r\n221 here.example\r\n")
+    assert err == (
+        b"qmail-smtpd: warning: unable to queue: the program of QMAILQUEUE did not read the message to its end\n"
+    )
+
+
+def test_why_nothing_could_be_queued_is_in_the_log(home, smtpd_open):
+    os.rename(home.queue, f"{home.path}/away")
+    child = smtpd_open({}, stderr=subprocess.PIPE)
+    said, err = child.communicate(SEND + MESSAGE + QUIT, 30)
+    assert b"354 go ahead\r\n451 qq trouble creating files in queue (#4.3.0)\r\n" in said
+    assert err == b"qmail-smtpd: warning: unable to queue: no pyqueued at run/pyqueued\n"
 
 
 @pytest.mark.parametrize("end, reply", QUEUE_CODES)

@@ -16,6 +16,7 @@ from pyqmail.mail.incoming.shares import Share, Shares, client_of
 from pyqmail.mail.queue.queueing import Memory, Queueing, Spool, outcome_text
 from pyqmail.mail.queue.space import SpoolSpace
 from pyqmail.protocol.smtp_server import DATA, GO_AHEAD, MAIL, OK, TIMEOUT, Server
+from pyqmail.system.bounded_log import log_at_once
 from pyqmail.system.channel import Gone
 from pyqmail.system.controls import Controls
 from pyqmail.system.descriptors import log
@@ -241,6 +242,8 @@ class Transaction:
         except OSError:
             return NOT_QUEUED
         text = outcome_text(outcome)
+        if outcome.why and self._queueing.is_news(outcome.why):
+            log_at_once(b"qmail-smtpd: warning: unable to queue: " + outcome.why)
         if not text:
             return b"250 ok %d qp %d\r\n" % (time.time(), outcome.qp)
         line = text[1:].rstrip(b"\r\n").replace(b"\r", b" ").replace(b"\n", b" ")  # it may be a foreign program's

@@ -12,6 +12,7 @@ queued, and the sender will try again.
 
 import errno
 import os
+import time
 
 from pyqmail.base.failure import Failure, reason
 from pyqmail.protocol import queue_wire
@@ -19,6 +20,7 @@ from pyqmail.protocol.queue_wire import DESCRIPTORS, INLINE, INLINE_LIMIT, Malfo
 from pyqmail.system.channel import Gone, Unavailable
 from pyqmail.system.descriptors import write_all
 from pyqmail.system.driver import BlockingDriver
+from pyqmail.system.feeding import Feed, feed_bytes, feed_file
 from pyqmail.system.loop import TimedOut
 from pyqmail.system.processes import exit_code, find_ours, fork
 
@@ -200,6 +202,10 @@ class Spool:
         os.lseek(self._fd, 0, os.SEEK_SET)
         return self._fd
 
+    def feed(self) -> Feed:
+        """Return the whole message as a program reads it, while it stays open here."""
+        return feed_bytes(self.content()) if self.in_memory else feed_file(self._fd, os.fstat(self._fd).st_size)
+
     def close(self) -> None:
         self._close_file()
         self._let_go()
@@ -230,6 +236,15 @@ class Queueing:
         self._driver, self._home = driver, home
         self._channel, self._owner = None, None
         self._judged = (None, False)
+        self._news = (b"", 0.0)  # why the last time, and until when that is no news
+
+    def is_news(self, why: bytes) -> bool:
+        """Return whether a reason should be logged: the same one once in a second."""
+        now = time.monotonic()
+        if why == self._news[0] and now < self._news[1]:
+            return False
+        self._news = why, now + 1
+        return True
 
     async def queue(self, message: Spool, envelope: bytes, environ) -> Outcome:
         """Queue a message; envelope is a whole stream (protocol/envelope.py), environ the session's."""
@@ -313,22 +328,22 @@ class Queueing:
         if not program:
             return Outcome(120)
         try:
-            with _Memory(envelope) as envelope_fd:
-                descriptors = {0: message.descriptor(), 1: envelope_fd}
-                status, text = await self._driver.run(
-                    [program], environ, descriptors, collect=TEXT_DESCRIPTOR, path=b".", started=pids.append
-                )
+            feeds = {0: message.feed(), 1: feed_bytes(envelope)}
+            status, text = await self._driver.run(
+                [program], environ, {}, TEXT_DESCRIPTOR, b".", pids.append, feeds
+            )
         except OSError:
             return Outcome(120)
         code = exit_code(status)
+        if code == 0 and not feeds[0].was_read:
+            # whoever takes a message reads it: this one may never have started what it is to run
+            return Outcome(54, why=b"the program of QMAILQUEUE did not read the message to its end")
         return Outcome(CRASHED if code is None else code, pids[0], text[:TEXT_BYTES])
 
     def _write_ourselves(self, message, envelope):
         from pyqmail.mail.queue.admission import Origin, admit_alone
 
         def work():
-            import time
-
             try:
                 return admit_alone(self._home, Origin(os.getuid(), os.getpid(), int(time.time())), fd, envelope)
             except Failure:

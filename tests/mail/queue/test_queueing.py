@@ -258,7 +258,11 @@ def foreign(home, monkeypatch, body, name="qq"):
 
 RUNS = [
     # program                                            text
-    ("exit 0", b""),
+    ("cat >/dev/null", b""),
+    ("exit 0", b"Zqq read error (#4.3.0)"),
+    ("cat <&1 >/dev/null; exit 0", b"Zqq read error (#4.3.0)"),
+    ("exec 0<&-; exit 0", b"Zqq read error (#4.3.0)"),
+    ("head -c 1 >/dev/null; cat <&1 >/dev/null", b""),  # the message has no more
     ("echo Dnot today '(#5.0.0)' >&6; exit 82", b"Dnot today (#5.0.0)"),
     ("printf 'Done\\r\\ntwo' >&6; exit 82", b"Done  two"),
     ("exit 82", b"Zqq temporary problem (#4.3.0)"),
@@ -274,6 +278,74 @@ def test_a_foreign_program_decides(home, monkeypatch, both, body, text):
     foreign(home, monkeypatch, body)
     outcome = both(Queueing(both.driver, home).queue(spool(b"a"), STREAM, {b"QMAILQUEUE": b"qq"}))
     assert outcome_text(outcome) == text
+
+
+READS = [
+    # how it reads                                            is that to the end
+    ("cat >message", True),
+    ("cat /dev/stdin >message", True),
+    ("cat /proc/self/fd/0 >message", True),
+    ("exec 7<&0 0<&-; cat <&7 >message", True),
+    ("(cat >message)", True),
+    ("{ head -c 1000; cat; } >message", True),
+    ("echo printed; echo overwritten >&1; cat >message", True),
+    ("cat >message; cat <&1 >envelope", True),
+    ("cat >message; exec 1<&-", True),
+    (":", False),
+    ("head -c 1000 >message", False),
+    ("head -c 200000 >message", False),
+    ("exec 0<&-", False),
+    ("exec 0</dev/null; cat >message", False),
+    ("exec 7<&0; sleep 60 6>&- & echo $! >left", False),  # which keeps the descriptor
+]
+
+
+@pytest.mark.parametrize("size", [10_000, 300_000])
+@pytest.mark.parametrize("body, is_read", READS)
+def test_a_message_counts_only_if_it_was_read(home, monkeypatch, both, body, is_read, size):
+    foreign(home, monkeypatch, body + " 2>/dev/null\nexit 0\n")
+    message = os.urandom(size)
+    is_read = is_read or (size == 10_000 and "200000" in body)
+    outcome = both(Queueing(both.driver, home).queue(spool(message), STREAM, {b"QMAILQUEUE": b"qq"}))
+    assert outcome.exit_code == (0 if is_read else 54)
+    if is_read:
+        assert outcome.qp > 0 and content("message") == message
+    if "envelope" in body and is_read:
+        assert content("envelope") == STREAM
+    if "left" in body:
+        os.kill(int(content("left")), 9)
+
+
+@pytest.mark.parametrize("size", [0, 10, 3 << 20])
+def test_what_a_foreign_program_reads_it_cannot_write(home, monkeypatch, both, size):
+    code = (
+        "import fcntl, os\n"
+        "modes = [fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE for fd in (0, 1)]\n"
+        "assert modes == [os.O_RDONLY, os.O_RDONLY], modes\n"
+        "for fd in (0, 1):\n"
+        "    try: os.write(fd, b'x')\n"
+        "    except OSError: pass\n"
+        "    else: os._exit(1)\n"
+        "assert os.get_blocking(0) and os.get_blocking(1)\n"
+        "while os.read(0, 65536): pass\n"
+        "os.write(6, os.read(1, 65536)); os._exit(82)\n"
+    )
+    foreign(home, monkeypatch, f"exec {sys.executable} -c '\n{code.replace(chr(39), chr(34))}'\n")
+    outcome = both(Queueing(both.driver, home).queue(spool(os.urandom(size)), STREAM, {b"QMAILQUEUE": b"qq"}))
+    assert (outcome.exit_code, outcome.text) == (82, STREAM)
+
+
+def test_what_cannot_be_read_here_is_not_taken_for_the_end(home, monkeypatch, both):
+    """The program must not see a part of the message and then the envelope."""
+    foreign(home, monkeypatch, "cat >/dev/null; cat <&1 >envelope; exit 0\n")
+    made = spool(b"x" * 3_000_000)
+    fd = made.descriptor()
+    feed = made.feed()
+    os.ftruncate(fd, 1_000_000)
+    monkeypatch.setattr(type(made), "feed", lambda _: feed)
+    outcome = both(Queueing(both.driver, home).queue(made, STREAM, {b"QMAILQUEUE": b"qq"}))
+    assert outcome_text(outcome).startswith(b"Z")
+    assert not os.path.exists("envelope")
 
 
 @pytest.mark.parametrize("size", [0, 100, 2 << 20])
