@@ -25,7 +25,7 @@ class Gone(Exception):
 
 
 class Unavailable(Exception):
-    """Nobody listens there; `error` is the OSError."""
+    """No connection can be had: nobody listens there, or something is lacking here; `error` is the OSError."""
 
     def __init__(self, error):
         super().__init__(str(error))
@@ -37,12 +37,14 @@ def connect(path: str, waits: bool = True) -> socket.socket:
 
     Without waits a listener that does not accept is as good as none: its backlog may stay full.
     """
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    sock.setblocking(waits)
+    sock = None
     try:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        sock.setblocking(waits)
         sock.connect(path)
     except OSError as error:
-        sock.close()
+        if sock is not None:
+            sock.close()
         raise Unavailable(error) from None
     return sock
 

@@ -185,7 +185,7 @@ def test_a_resolver_that_is_killed_is_started_again(start):
     started = start()
     started.until(lambda: started.log() == FIRST)
     for count in (1, 2):
-        (before,) = started.parts()["pyresolve"]
+        (before,) = started.until(lambda: started.parts().get("pyresolve"))
         os.kill(before, signal.SIGKILL)
         (after,) = started.until(lambda: [pid for pid in started.parts().get("pyresolve", []) if pid != before])
         started.until(lambda: started.log().count(b"warning: pyresolve has been started again\n") == count)

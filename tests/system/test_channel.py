@@ -1,6 +1,8 @@
 """Questions and answers over a UNIX socket, over both drivers, against a server in a thread."""
 
+import errno
 import os
+import resource
 import socket
 import threading
 
@@ -128,3 +130,21 @@ def test_nobody_listens(tmp_path, kind):
     with pytest.raises(Unavailable) as nobody:
         ask(kind, str(tmp_path / "nothing"), [(1, b"", ())])
     assert nobody.value.error.errno == 2
+
+
+def test_no_descriptor_for_a_connection(tmp_path, kind):
+    """It is no other trouble than that nobody listens: nothing was done."""
+    path = str(tmp_path / "nothing")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    loop = Loop()  # it has a descriptor itself
+    channel = BlockingChannel(path, frames) if kind == "blocking" else EventChannel(loop, path, frames)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+    try:
+        with pytest.raises(Unavailable) as lack:
+            channel.ask(1, b"").send(None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        loop.abandon()
+    assert lack.value.error.errno == errno.EMFILE
