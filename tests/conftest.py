@@ -542,7 +542,7 @@ class SmtpPeer:
     A connection plays the next of `scripts`, a list of (b"S" or b"C", bytes) as in a Transcript, and closes, with a
     reset after (b"R", b""); without a script it is polite: announces PIPELINING if has_pipelining, takes everything,
     and collects mails as (commands, data as sent).  Mismatches and sessions are collected too.  decide(seen, line) may
-    give another answer to a command than the polite one (None): seen.session counts from 1, seen.messages those
+    give another answer to a command, b"" for the greeting, than the polite one (None): seen.session counts from 1, seen.messages those
     accepted before, seen.recipients those of the transaction; b"" hangs up, and so does 421 once it is said.
     """
 
@@ -552,7 +552,7 @@ class SmtpPeer:
 
         self.scripts, self.mails, self.mismatches, self.has_pipelining = [], [], [], True
         self.decide = lambda seen, line: None
-        self.sessions, self.farewells = 0, 0
+        self.sessions, self.open, self.farewells = 0, 0, 0
         self._listener = listener or socket.create_server(("127.0.0.1", 0), backlog=1000)
         self.port = self._listener.getsockname()[1]
         self._threads, self._sockets = [], []
@@ -585,6 +585,7 @@ class SmtpPeer:
             except OSError:
                 return
             self.sessions += 1
+            self.open += 1
             script = self.scripts.pop(0) if self.scripts else None
             work = (self._be_polite, (sock, self.sessions)) if script is None else (self._play, (sock, script))
             self._sockets.append(sock)
@@ -597,6 +598,7 @@ class SmtpPeer:
                 work(*arguments)
             except OSError:
                 pass
+            self.open -= 1
 
     def _play(self, sock, script):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a reset drops what waits to be sent
@@ -628,7 +630,7 @@ class SmtpPeer:
                 raise ConnectionError
             return said[:1] in b"23"
 
-        sock.sendall(b"220 peer ESMTP\r\n")
+        answer(b"", b"220 peer ESMTP\r\n")
         while line := lines.readline():
             word = line[:4].upper().strip()
             if word == b"EHLO":

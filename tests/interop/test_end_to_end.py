@@ -253,6 +253,20 @@ def test_a_limit_of_the_connection_is_not_charged_to_the_mail(running, smtp_peer
     running.empty()
 
 
+def test_a_server_that_takes_one_connection_at_a_time_and_two_messages_over_each(running, smtp_peer):
+    def decide(seen, line):
+        if not line:
+            return b"421 one is enough\r\n" if smtp_peer.open > 1 else None
+        return b"451 enough\r\n" if seen.messages >= 2 and line.startswith(b"MAIL") else None
+
+    smtp_peer.decide = decide
+    recipients = [b"u%d@remote.example" % number for number in range(9)]
+    running.mail(b"list-@here.example-@[]", recipients, b"Subject: x\r\n\r\nhello\r\n")
+    running.log.find(rb": (success|deferral): ", 9)
+    assert b"deferral" not in running.log.text and len(smtp_peer.mails) == 9
+    running.empty()
+
+
 def test_one_recipient_at_a_time_and_few_at_each_connection(running, smtp_peer):
     """Of a message with a hundred recipients for one domain."""
 
