@@ -134,7 +134,7 @@ class Lane:
 
     __slots__ = (
         *("domain", "destination", "name", "is_strange", "parcels", "returned", "transactions", "candidates"),
-        *("known_until", "is_asked", "is_listed", "ring", "idle", "connecting", "working", "limit"),
+        *("known_until", "is_asked", "is_listed", "ring", "idle", "connecting", "working", "leaving", "limit"),
     )
 
     def __init__(self, domain: bytes, is_strange: bool, destination: bytes, name: bytes) -> None:
@@ -145,14 +145,14 @@ class Lane:
         self.is_asked = self.is_listed = False
         self.ring = None  # where it waits for a session
         self.idle = {}  # sessions, an ordered set
-        self.connecting = self.working = 0  # working: greeted and not closing
-        self.limit = None  # once a session failed while others work: as many as work
+        self.connecting = self.working = self.leaving = 0  # working: greeted and not closing; leaving: and closing
+        self.limit = None  # once a session failed while the server had others: as many as those
 
     @property
     def wants(self) -> bool:
         """True if another session would find something to do."""
         return self.transactions > self.connecting and (
-            self.limit is None or self.connecting + self.working < self.limit
+            self.limit is None or self.connecting + self.working + self.leaving < self.limit
         )
 
     def add(self, parcel: list) -> None:
@@ -192,12 +192,13 @@ class Lane:
 
 
 class Session:
-    __slots__ = ("number", "lane", "state", "address", "flying", "messages", "units", "is_trial", "has_result")
+    __slots__ = ("number", "lane", "state", "address", "flying", "messages", "units", "is_trial", "has_result", "is_leaving")
 
     def __init__(self, number: int, lane: Lane, is_trial: bool) -> None:
         self.number, self.lane, self.state, self.address = number, lane, CONNECTING, b""
         self.flying = set()  # recipients in delivery
-        self.messages, self.units, self.is_trial, self.has_result = 0, 1, is_trial, False
+        self.messages, self.units, self.is_trial = 0, 1, is_trial
+        self.has_result = self.is_leaving = False
 
 
 class Remembered:
@@ -343,8 +344,9 @@ class Sessions:
         self._connected(session)
         session.state = CLOSING
         self._closing += 1
-        if lane.connecting or lane.working:
-            lane.limit = max(1, lane.connecting + lane.working)
+        if lane.connecting or lane.working or lane.leaving:
+            # a server may count those that it has not yet seen leave
+            lane.limit = lane.connecting + lane.working + lane.leaving
         else:
             lane.candidates = None  # the next attempt asks again
             self._report_all(lane, report)
@@ -381,13 +383,14 @@ class Sessions:
             self._connected(session)
         elif session.state == CLOSING:
             self._closing -= 1
+            lane.leaving -= session.is_leaving
         else:
             lane.working -= 1
             self._wake(session)
         self.used -= session.units
         if session.is_trial:
             self._end_trial(lane)
-        if not lane.connecting and not lane.working:
+        if not (lane.connecting or lane.working or lane.leaving):
             lane.limit = None
         self._seek(lane, now)
         self._rest(lane, now)
@@ -619,6 +622,8 @@ class Sessions:
             self._connected(session)
         else:
             session.lane.working -= 1
+            session.lane.leaving += 1
+            session.is_leaving = True
         session.state = CLOSING
         self._closing += 1
         self._orders.append((CLOSE, session.number))

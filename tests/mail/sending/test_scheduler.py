@@ -228,9 +228,34 @@ def test_a_used_session_does_not_take_what_came_back_and_makes_room_for_a_new_on
     play.result(some[1])
     assert play.orders() == [(DELIVER, 2, [some[3]])]
     play.result(some[3])
-    assert play.orders() == [(CLOSE, 2), (OPEN, 5, b"x", WHERE)]
+    assert play.orders() == [(CLOSE, 2)]
+    play.closed(2)
+    assert play.orders() == [(OPEN, 5, b"x", WHERE)]
     play.ready(5, b"a")
     assert play.orders() == [(DELIVER, 5, [some[2]])]
+
+
+def test_a_session_that_is_refused_while_another_leaves_waits_until_that_has_left():
+    """A server that takes one connection counts it until it is closed."""
+    play, some = Play(9), parcel()
+    play.arrive(b"x", parcel())
+    play.orders()
+    play.resolved(b"x", WHERE)
+    play.orders()
+    play.ready(1, b"a")
+    (deliver,) = play.orders()
+    play.result(deliver[2][0])
+    play.now += scheduler.IDLE_SECONDS
+    assert play.orders() == [(CLOSE, 1)]
+    play.arrive(b"x", some)
+    assert play.orders() == [(OPEN, 2, b"x", WHERE)]
+    play.failed(2, b"Zone is enough\n")
+    play.closed(2)
+    assert play.orders() == []
+    play.closed(1)
+    assert play.orders() == [(OPEN, 3, b"x", WHERE)]
+    play.failed(3, b"Znot now\n")
+    assert play.orders() == [(REPORT, some, b"Znot now\n")]
 
 
 def test_recipients_that_come_back_while_others_get_further_are_not_given_up():
