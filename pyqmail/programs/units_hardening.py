@@ -20,18 +20,15 @@ _CONFINED = (
     *("RestrictSUIDSGID=yes", "MemoryDenyWriteExecute=yes", "SystemCallFilter=@system-service"),
     "SystemCallErrorNumber=EPERM",
 )
-# role -> (options, capabilities when root starts it, folders of the home that it writes to; None: the system is read-only
-# but for what users have)
+# role -> (options, capabilities when root starts it)
 _ROLES = {
     "pyqueued": (
         (*_KERNEL, *_CONFINED, "RestrictAddressFamilies=AF_UNIX", "PrivateNetwork=yes", "IPAddressDeny=any"),
         f"CAP_CHOWN {_CHANGE_USER}",
-        ("queue", "run"),
     ),
     "pytcpserver": (
         (*_KERNEL, *_CONFINED, "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK"),
         f"CAP_NET_BIND_SERVICE {_CHANGE_USER}",
-        ("run",),
     ),
     "pystart": (
         (
@@ -41,7 +38,6 @@ _ROLES = {
             "SystemCallErrorNumber=EPERM",
         ),
         f"CAP_KILL {_CHANGE_USER}",
-        None,
     ),
 }
 _HOMES = ("/home/", "/root/", "/run/user/")
@@ -61,16 +57,16 @@ def harden(role: str, home: str, folder: str, is_root: bool, quoted) -> list[str
 
     home: the qmail home; folder: the service's; is_root: it is started by root, not by the owner of a private home.
     """
-    options, capabilities, written = _ROLES[role]
+    options, capabilities = _ROLES[role]
     places = [f"{place}/" for place in (home, folder, sys.prefix, os.path.dirname(os.path.abspath(sys.argv[0])))]
-    lines = [*options, f"CapabilityBoundingSet={capabilities if is_root else ''}"]
-    if written is None:
-        return [*lines, f"ReadWritePaths={quoted(f'-{home}')}"]
+    # the whole home, whose files have owners: run is made there by who comes first
+    lines = [*options, f"CapabilityBoundingSet={capabilities if is_root else ''}", f"ReadWritePaths={quoted(f'-{home}')}"]
+    if role == "pystart":
+        return lines
     lines.append(f"ProtectHome={'read-only' if any(map(_is_in_homes, places)) else 'yes'}")
-    if not any(place.startswith(_TEMPORARY) for place in places):
-        lines.append("PrivateTmp=yes")
-    # which need not be there yet
-    return [*lines, f"ReadWritePaths={' '.join(quoted(f'-{home}/{name}') for name in written)}"]
+    # large messages are collected in /tmp; another one would hide what is needed below this one
+    is_below = any(place.startswith(_TEMPORARY) for place in places)
+    return [*lines, "ReadWritePaths=/tmp /var/tmp" if is_below else "PrivateTmp=yes"]
 
 
 def _is_in_homes(place):

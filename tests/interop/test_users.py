@@ -427,3 +427,35 @@ def test_strangers_cannot_touch_the_queue(real):
     assert done.returncode == 62 and real.files() == []
     for path in ("mess", "todo", "lock/trigger", "info"):
         assert real.run(*words, "cat", f"{real.home.queue}/{path}").returncode != 0
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="not installed: systemd-analyze")
+def test_mail_arrives_under_the_sandbox_of_the_printed_units(real):
+    """Local and remote, small and over 1 MB; one by a user's program.  What confined.py cannot imitate stays untested."""
+    units = f"{real.place}/units"
+    make(units)
+    for name in os.listdir(real.services):
+        shutil.rmtree(f"{real.services}/{name}/log")
+    made = real.run("pyqmail", "units", "--to", units, real.services)
+    assert (made.returncode, made.stderr) == (0, b""), made
+    qmail_file(real, "joe", "", b"|cat >prog && id -u >>prog\n./Maildir/\n")
+    confined = f"{ROOT}/tests/interop/confined.py"
+    started = {}
+    for name in ("pyqueued", "pysend", "pysmtpd"):
+        folder = f"{real.services}/{name}"
+        with open(f"{real.place}/log.{name}", "wb") as log:
+            words = (sys.executable, confined, f"{units}/{name}.service", f"{folder}/run")
+            started[name] = real.start(*words, cwd=folder, stdout=log, stderr=log)
+    real.until(lambda: real.accepts() and os.path.exists(real.home.queue_socket))
+    for text in (b"Subject: small\r\n", b"Subject: large\r\n\r\n" + b"x" * 70 + b"\r\n" * 2 + (b"y" * 70 + b"\r\n") * 20000):
+        real.mail(b"ann@here.example", [b"joe@here.example", b"ann@here.example", b"bob@remote.example"], text)
+    maildir(real, "joe", 2)
+    maildir(real, "ann", 2)
+    with open(f"{real.place}/joe/prog", encoding="utf-8") as file:
+        assert file.read().splitlines()[-1] == str(UID["joe"])
+    real.until(lambda: not real.files())
+    with open(f"{real.place}/log.pysend", "rb") as log:
+        assert len(re.findall(rb"delivery \d+: success: ", log.read())) == 6
+    for name, process in started.items():
+        with open(f"/proc/{process.pid}/status", encoding="ascii") as file:
+            assert "Seccomp:\t2" in file.read(), name

@@ -253,7 +253,7 @@ def test_what_would_lose_mail_is_not_printed():
 def test_a_home_below_home_is_seen(services, home, hidden):
     text = units(services(pyqueued="exec pyqueued\n"), {b"PYQMAIL_HOME": home.encode()})["pyqueued.service"]
     assert values(text, "ProtectHome") in ([hidden], ["read-only"])  # the interpreter may be below one, too
-    assert values(text, "ReadWritePaths") == [f'"-{home}/queue" "-{home}/run"']
+    assert f'"-{home}"' in values(text, "ReadWritePaths")
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="not installed: systemd-analyze")
