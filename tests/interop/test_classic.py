@@ -78,9 +78,9 @@ def test_what_is_unknown_bounces_in_the_classic_mode(system, smtp_peer):
         (b"C", b"MAIL FROM:<demo@here.example>\r\n"),
     ]
     smtp_peer.scripts.append([*refusing, (b"S", b"550 not you\r\n")])
-    system.mail(b"demo@here.example", [b"nobody@here.example", b"bob@remote.example"], b"Subject: x\r\n")
+    system.mail(b"demo@here.example", [b"nosuch@here.example", b"bob@remote.example"], b"Subject: x\r\n")
     (message,) = system.arrived()
-    assert b"\n<nobody@here.example>:\nSorry, no mailbox here by that name. (#5.1.1)\n\n" in message
+    assert b"\n<nosuch@here.example>:\nSorry, no mailbox here by that name. (#5.1.1)\n\n" in message
     refused = (
         b"\n<bob@remote.example>:\nConnected to 127.0.0.1 but sender was rejected.\nRemote host said: 550 not you\n\n"
     )

@@ -6,6 +6,7 @@ What stays untested: getrlimit and setrlimit failing, and fork and pipe failing.
 
 import fcntl
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -18,6 +19,8 @@ TOOLS = ("fghack", "pgrphack", "envuidgid", "setuidgid", "envdir", "softlimit", 
 pytestmark = pytest.mark.skipif(not all(map(shutil.which, TOOLS)), reason="daemontools is not installed")
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PATH = "/usr/local/bin:/usr/bin:/bin"
+NOBODY = pwd.getpwnam("nobody")
+OTHER = next((one.pw_name for one in pwd.getpwall() if one.pw_uid not in (0, NOBODY.pw_uid)), "nobody")
 ENVIRON = {"Z": "2", "PATH": PATH, "UID": "5", "HOME": "/", "GONE": "1", "E": "", "LC_CTYPE": "C", "GID": "6"}
 
 
@@ -213,7 +216,7 @@ def test_a_chain_of_both(desk, pattern):
         ["setlock", "-n", "lock"],
         ["envdir", "env"],
         ["softlimit", "-o77"],
-        ["envuidgid", "daemon"],
+        ["envuidgid", "nobody"],
         ["fghack"],
         ["pgrphack"],
     ]
@@ -289,12 +292,12 @@ def test_envdir_and_strange_entries(desk):
 
 
 def test_envuidgid_needs_no_rights_and_sets_gid_then_uid(desk):
-    code, out, _ = desk.alike(["envuidgid", "daemon", "cat", "/proc/self/environ"], {"A": "b", "PATH": PATH})
-    assert (code, out) == (0, f"A=b\0PATH={PATH}\0GID=1\0UID=1\0".encode())
+    code, out, _ = desk.alike(["envuidgid", "nobody", "cat", "/proc/self/environ"], {"A": "b", "PATH": PATH})
+    assert (code, out) == (0, f"A=b\0PATH={PATH}\0GID={NOBODY.pw_gid}\0UID={NOBODY.pw_uid}\0".encode())
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can change ids")
-@pytest.mark.parametrize("account", ["nobody", "mail", "root"])
+@pytest.mark.parametrize("account", ["nobody", OTHER, "root"])
 def test_setuidgid_leaves_one_group(desk, account):
     """Trap 39."""
     words = ["setuidgid", account, "grep", "^Groups", "/proc/self/status"]

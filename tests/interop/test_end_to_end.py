@@ -159,10 +159,10 @@ UNKNOWN = b"Sorry, no mailbox here by that name. (#5.1.1)\n\n"
 
 
 def test_an_unknown_user_bounces(running):
-    running.mail(b"demo@here.example", [b"nobody@here.example", b"No.One@HERE.example"], b"Subject: x\r\n\r\nhello\r\n")
+    running.mail(b"demo@here.example", [b"nosuch@here.example", b"No.One@HERE.example"], b"Subject: x\r\n\r\nhello\r\n")
     (message,) = running.arrived()
-    paragraphs = b"<nobody@here.example>:\n" + UNKNOWN + b"<No.One@HERE.example>:\n" + UNKNOWN
-    swapped = b"<No.One@HERE.example>:\n" + UNKNOWN + b"<nobody@here.example>:\n" + UNKNOWN
+    paragraphs = b"<nosuch@here.example>:\n" + UNKNOWN + b"<No.One@HERE.example>:\n" + UNKNOWN
+    swapped = b"<No.One@HERE.example>:\n" + UNKNOWN + b"<nosuch@here.example>:\n" + UNKNOWN
     original = rb"Return-Path: <demo@here.example>\n%bSubject: x\n\nhello\n\Z" % TRACE
     order = swapped if message.find(b"<No.One") < message.find(b"<nobody") else paragraphs
     notice(message, b"", b"demo@here.example", "single", order, original)
@@ -173,13 +173,13 @@ def test_an_unknown_user_bounces(running):
 
 
 def test_a_bounce_that_bounces_goes_to_the_postmaster_and_no_further(running):
-    running.mail(b"gone@here.example", [b"nobody@here.example"], b"Subject: x\r\n\r\nhello\r\n")
+    running.mail(b"gone@here.example", [b"nosuch@here.example"], b"Subject: x\r\n\r\nhello\r\n")
     (message,) = running.arrived(folder="more")
     original = rb"Return-Path: <>\nReceived: .*\nDate: .*\nFrom: MAILER-DAEMON@here.example\nTo: gone@here.example\n"
     notice(message, b"#@[]", b"postmaster@here.example", "double", b"<gone@here.example>:\n" + UNKNOWN, original)
     running.empty()
     os.unlink(f"{running.home.alias}/.qmail-postmaster")
-    running.mail(b"", [b"nobody@here.example"], b"Subject: x\r\n\r\nhello\r\n")
+    running.mail(b"", [b"nosuch@here.example"], b"Subject: x\r\n\r\nhello\r\n")
     running.log.find(rb"triple bounce: discarding bounce/([0-9]+)\nend msg \1\n")
     running.empty()
     assert len(running.arrived(folder="more")) == 1

@@ -62,7 +62,7 @@ def test_deferred_mail_with_its_failures_and_its_schedule(swapping, smtp_peer, f
     smtp_peer.scripts += [BUSY] * REMOTE
     system.start_sender(*first)
     for number in range(REMOTE):
-        recipients = [b"nobody@here.example", b"demo-x@here.example", b"bob%d@remote.example" % number]
+        recipients = [b"nosuch@here.example", b"demo-x@here.example", b"bob%d@remote.example" % number]
         system.mail(b"demo@here.example", recipients, b"Subject: %d\r\n" % number)
     system.log.find(rb": deferral: Connected_to_127.0.0.1_but_greeting_failed./", REMOTE)
     system.log.find(rb": failure: Sorry,_no_mailbox", REMOTE)
@@ -89,7 +89,7 @@ def test_deferred_mail_with_its_failures_and_its_schedule(swapping, smtp_peer, f
     bounces = [one for one in system.arrived(1 + REMOTE) if b"\nHi. This is the qmail-send program" in one]
     assert len(bounces) == REMOTE
     assert all(
-        one.count(b"\n<nobody@here.example>:\nSorry, no mailbox here by that name. (#5.1.1)\n\n---") == 1
+        one.count(b"\n<nosuch@here.example>:\nSorry, no mailbox here by that name. (#5.1.1)\n\n---") == 1
         for one in bounces
     )
     system.stop_sender()

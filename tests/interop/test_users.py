@@ -252,7 +252,7 @@ def test_a_lost_resolver_is_started_again_as_its_own_user(real):
 def test_whose_each_file_is(real, edit, smtp_peer):
     smtp_peer.scripts += [[(b"S", b"421 busy\r\n")]] * 3
     real.supervise("pysvscan", edit=edit)
-    real.mail(b"ann@here.example", [b"nobody@here.example", b"bob@remote.example"], b"Subject: x\r\n")
+    real.mail(b"ann@here.example", [b"nosuch@here.example", b"bob@remote.example"], b"Subject: x\r\n")
     real.until(lambda: len([path for path in real.files() if path.startswith(("bounce", "remote"))]) == 2)
     real.until(lambda: not [path for path in real.files() if path.startswith(("todo", "intd", "local"))])
     owners = {
@@ -341,7 +341,7 @@ def queue_as(real, user):
 def test_mail_to_people(real, edit, smtp_peer):
     qmail_file(real, "joe", "", b"./Maildir/\n| { id -u; id -g; id -G; umask; pwd; } > ran\n")
     qmail_file(real, "joe", "-on", b"&ann@here.example\n&bob@remote.example\n")
-    qmail_file(real, "joe", "-gone", b"&nobody@here.example\n")
+    qmail_file(real, "joe", "-gone", b"&nosuch@here.example\n")
     qmail_file(real, "joe", "-fails", b"|echo not today; exit 111\n")
     qmail_file(real, "alias", "-postmaster", b"&ann\n")
     qmail_file(real, "alias", "-root", b"&ann@here.example\n")

@@ -483,6 +483,20 @@ def test_two_users_have_two_workers(start, public):
     assert uids == {number: b"K%d\ndid 0+0+1\n" % (NOBODY - number % 2) for number in range(20)}
 
 
+@as_root
+@pytest.mark.parametrize("default, report", [("./Maildir/", b"Kdid 1+0+0\n"), ("|exit 100", b"D"), ("|echo x", b"Kx\ndid 0+0+1\n")])
+def test_a_qmail_home_out_of_the_users_reach_makes_no_delivery_undone(start, public, tmp_path, default, report):
+    """Where the worker goes back to after a delivery is no matter of the mail's: it was deferred, and made again."""
+    home, public.path = public.path, f"{tmp_path}/closed/home"
+    (tmp_path / "closed").mkdir(mode=0o700)
+    os.rename(home, public.path)
+    public.queue, public.users = f"{public.path}/queue", f"{public.path}/users"
+    assign(public, f"=joe:joe:{NOBODY}:{NOBODY}:{public.user}:::\n.\n")
+    manager = start(default, command=public_command())
+    for _ in range(2):
+        assert manager.deliver() == report
+
+
 CANNOT_RUN = {
     "no #!": "hm\n",
     "env": "#!/usr/bin/env no-such-python\n",

@@ -49,6 +49,14 @@ def limit_open_files(soft: int) -> int:
     return before
 
 
+def leave(path: str) -> None:
+    """Leave a user's directory for path, or for the root: that path is out of his reach makes no delivery undone."""
+    try:
+        os.chdir(path)
+    except OSError:
+        os.chdir("/")
+
+
 def give_up_to(uid: int, gid: int, root_allowed: bool) -> int:
     """Become uid with gid as the only group; returns 0, else the exit code that says why not."""
     try:
@@ -81,7 +89,7 @@ def serve_deliveries(home, default: bytes, environ) -> int:
         except Exception:
             output.complain(os.fsencode(traceback.format_exc()))
             code = 111
-        os.chdir(home.path)
+        leave(home.path)
         return local_wire.pack(local_wire.DONE, local_wire.code_body(code, output.close()))
 
     return _serve(local_wire.DELIVER, deliver)
