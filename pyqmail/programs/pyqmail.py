@@ -10,8 +10,10 @@ down-signal and the other files of pysupervise(8): a comment in the unit names t
 it a second after its end, tells it alone to stop, and waits until it says that it is ready if it can say so.  Services
 are started by root and give up their rights themselves, in a private home (PYQMAIL_HOME) they run as its
 owner.  Variables that a script asks for (SMTP_ADDRESS, SMTP_PORT, SMTP_LIMIT) are written into the unit if they are
-set.  A directory with a file down is not to be enabled.  With --sockets systemd listens for pysmtpd, as root, and goes
-on doing so while pysmtpd is started again.
+set.  A directory with a file down is not to be enabled.  A service of ours does without
+what it does not need (pyqmail/programs/units_hardening.py); under a foreign QMAILQUEUE leave those lines out.  A restart
+of a listener leaves its connections to their end, one of pysend waits up to 20 minutes for deliveries.  With
+--sockets systemd listens for pysmtpd, as root, and goes on doing so while pysmtpd is started again.
 """
 
 import sys

@@ -126,7 +126,7 @@ def manage(services, tmp_path):
 
 
 @pytest.mark.parametrize("options", [(), ("--sockets",)], ids=["listening itself", "with sockets"])
-def test_mail_arrives(services, manage, options):
+def test_mail_arrives(services, manage, tmp_path, options):
     manager = manage(*options)
     if options:
         manager.listen("pysmtpd")
@@ -138,8 +138,13 @@ def test_mail_arrives(services, manage, options):
     services.mail(b"ann@client.example", [b"demo@here.example"], b"Subject: x\r\n")
     assert services.arrived()[0].endswith(b"Subject: x\n")
     services.until(lambda: b"end msg " in manager.said())
-    assert manager.stop("pysmtpd") == 0
-    assert services.accepts() == bool(options)
+    with socket.create_connection(services.address, timeout=SECONDS) as session:
+        assert session.recv(1000).startswith(b"220 ")
+        assert Unit(f"{tmp_path}/units/pysmtpd.service")["KillMode"] == "process"  # nobody else is signalled
+        assert manager.stop("pysmtpd") == 0
+        session.sendall(b"NOOP\r\nQUIT\r\n")  # who was there goes on to the end
+        assert b"".join(iter(lambda: session.recv(1000), b"")).count(b"\r\n") == 2
+    services.until(lambda: services.accepts() == bool(options))
     if options:  # who came meanwhile is served by the next one
         with socket.create_connection(services.address, timeout=SECONDS) as early:
             manager.start("pysmtpd")
