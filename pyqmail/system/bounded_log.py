@@ -9,10 +9,10 @@ A line may have a reason: of those with one reason at most one line a second is 
 second later a line tells how many more there were, with the last of them.
 """
 
-import collections
 import os
 import select
 import stat
+from _collections import deque  # collections brings much that a cold start has no use for
 
 from pyqmail.system.loop import WRITE
 
@@ -58,7 +58,7 @@ class BoundedLog:
 
     def __init__(self, loop, name: str, fd: int = 2) -> None:
         self._loop, self._name, self._fd = loop, name, fd
-        self._kept, self._size, self._dropped = collections.deque(), 0, 0
+        self._kept, self._size, self._dropped = deque(), 0, 0
         self._is_waiting = False
         self._reasons = {}  # reason -> [how many were held back, the last of them]
 

@@ -5,13 +5,13 @@ An answer carries the number of its question.  A connection that breaks fails al
 asker does not know whether it was done.  One that cannot be made raises Unavailable: nothing was done.
 """
 
-import array
-import collections
+import _socket as socket  # without its enums and its selectors: they cost a cold start milliseconds
 import errno
 import os
 import select
-import socket
+import struct
 import time
+from _collections import deque
 
 from pyqmail.system.loop import READ, WRITE, Promise, TimedOut
 
@@ -53,18 +53,18 @@ def send_with(sock: socket.socket, data: bytes, descriptors=()) -> int:
     """Send data, the descriptors with its first byte; returns how many bytes went.  Raises OSError."""
     if not descriptors:
         return sock.send(data)
-    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors).tobytes())
+    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"{len(descriptors)}i", *descriptors))
     return sock.sendmsg([data], [rights])
 
 
 def receive_with(sock: socket.socket, size: int, most_descriptors: int) -> tuple[bytes, list[int]]:
     """Receive at most size bytes and the descriptors that came with them, close-on-exec.  Raises OSError."""
     data, ancillary, _, _ = sock.recvmsg(size, socket.CMSG_SPACE(4 * most_descriptors), socket.MSG_CMSG_CLOEXEC)
-    descriptors = array.array("i")
+    descriptors = []
     for level, kind, content in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            descriptors.frombytes(content[: len(content) - len(content) % descriptors.itemsize])
-    return data, list(descriptors)
+            descriptors += struct.unpack(f"{len(content) // 4}i", content[: len(content) // 4 * 4])
+    return data, descriptors
 
 
 class BlockingChannel:
@@ -127,7 +127,7 @@ class EventChannel:
         self._loop, self._path, self._codec = loop, path, codec
         self._sock, self._unpacker = None, None
         self._number, self._open = 0, {}
-        self._pieces, self._flushing = collections.deque(), False
+        self._pieces, self._flushing = deque(), False
         if sock is not None:
             self._use(sock)
 

@@ -23,12 +23,12 @@ The event driver shares the time out (system/loop.py): a session is given QUANTU
 content, and then stands in line for more; flush() stands in line, too, when the session's turn has lasted too long.
 """
 
-import collections
+import _signal as signal  # without their enums, which a cold start would pay half of its time for
+import _socket as socket
 import errno
 import os
 import select
-import signal
-import socket
+from _collections import deque
 
 from pyqmail.base.failure import Temporary
 from pyqmail.system import channel as channels
@@ -154,7 +154,7 @@ class BlockingDriver:
 
     def _exchange(self, pid, feeds, collected):
         """Feed a program until it has ended; returns what it, and whoever it has left behind, said until the end."""
-        said, feeding = b"", collections.deque(feeds)
+        said, feeding = b"", deque(feeds)
         process = os.pidfd_open(pid)
         try:
             waiting = {process, collected}
@@ -358,7 +358,7 @@ class EventDriver:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             raise
-        self._feed(pid, collections.deque(feeds.values()))
+        self._feed(pid, deque(feeds.values()))
         try:
             while open_:
                 try:

@@ -5,7 +5,6 @@ A pipe and not the file itself: the program cannot write into it, and what it re
 does not read gives no error before its end.
 """
 
-import array
 import fcntl
 import os
 import termios
@@ -52,9 +51,8 @@ class Feed:
         """The program has ended: see whether it had read all, and close the pipe."""
         if self.reader < 0:
             return
-        left = array.array("i", [0])
-        fcntl.ioctl(self.reader, termios.FIONREAD, left)
-        self.was_read = self.writer < 0 and left[0] == 0
+        left = fcntl.ioctl(self.reader, termios.FIONREAD, bytes(4))
+        self.was_read = self.writer < 0 and not any(left)
         self._close_writer()
         os.close(self.reader)
         self.reader = -1

@@ -21,12 +21,12 @@ whenever a session has said something.
 """
 
 import _signal as signal  # without its enums: their pages would be copied in each forked supervisor
-import collections
 import heapq
 import os
 import select
 import time
 import types
+from _collections import deque  # collections brings much that a cold start has no use for
 
 READ, WRITE, NOTHING = select.EPOLLIN, select.EPOLLOUT, 0
 QUANTUM_SECONDS = 0.005  # what a coroutine may use before others have their turn
@@ -203,13 +203,13 @@ class Loop:
         self._watched = {}  # fd -> (events, work)
         self._timers, self._crowd = [], _SMALL_CROWD
         self._count = 0
-        self._soon = collections.deque()
+        self._soon = deque()
         self._line = []  # a heap of (place, number, task)
         self._now = self._began = time.monotonic()  # about now; when the turn that goes on now began
         self._unwatched = {}  # fd -> (events, work) that the kernel had no room for
         self._running = False
         self._signals = {}
-        self._pending_signals = collections.deque()
+        self._pending_signals = deque()
         self._wakeup = None
         self.tasks = set()
 

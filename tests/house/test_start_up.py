@@ -48,3 +48,8 @@ def test_start_up_imports_nothing_heavy(name):
 @pytest.mark.parametrize("name", [name for name in registry.names() if name in LEAN])
 def test_chain_tools_do_without_sockets(name):
     assert loaded_by(name) & {"socket", "selectors", "re", "tempfile", "random", "threading"} == set()
+
+
+def test_a_cold_pysmtpd_does_without_the_heavy_ones_of_the_standard_library():
+    """Each connection behind a C tcpserver pays for them: together they cost as much as the interpreter itself."""
+    assert loaded_by("pysmtpd") & {"socket", "signal", "enum", "selectors", "collections", "functools", "re"} == set()

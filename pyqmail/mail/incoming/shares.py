@@ -5,7 +5,7 @@ What goes beyond is taken from the common memory, where messages give way first,
 transactions of one client address together may have a part of it only.
 """
 
-import socket
+import _socket as socket  # without its enums: each cold start would pay for them
 
 from pyqmail.mail.queue.queueing import MEMORY_BYTES, Memory
 
