@@ -1,4 +1,7 @@
-"""Only what pyproject.toml cannot say: every file in bin/ is a starter, and the services and pages come along."""
+"""Only what pyproject.toml cannot say: every file in bin/ is a starter, and the services and pages come along.
+
+pyqmail-python goes beside the starters: pip writes its interpreter into its first line, where they read it.
+"""
 
 import glob
 import os
@@ -12,7 +15,7 @@ def files(pattern):
 
 services = [f"services/{name}{part}" for name in sorted(os.listdir("services")) for part in ("", "/log")]
 setup(
-    scripts=files("bin/py*"),
+    scripts=[*files("bin/py*"), "pyqmail/system/pyqmail-python"],
     data_files=[(f"share/pyqmail/{folder}", files(f"{folder}/*")) for folder in services]
     + [(f"share/man/man{section}", files(f"man/*.{section}")) for section in (1, 5, 7, 8)],
 )

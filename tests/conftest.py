@@ -41,7 +41,7 @@ def run():
             [*prefix, sys.executable, f"{ROOT}/bin/{name}", *arguments],
             input=input,
             capture_output=True,
-            env={"PATH": f"{ROOT}/bin:{os.environ['PATH']}", "PYTHONPATH": ROOT, **(env or {})},
+            env={"PATH": f"{ROOT}/bin:{os.environ['PATH']}", **(env or {})},
             cwd=cwd,
             timeout=timeout,
         )
@@ -170,7 +170,7 @@ class Stage:
         return [sys.executable, f"{ROOT}/bin/{name}"] if name.startswith("py") else [name]
 
     def environ(self):
-        return {"PATH": f"{ROOT}/bin:{os.environ['PATH']}", "PYTHONPATH": ROOT}
+        return {"PATH": f"{ROOT}/bin:{os.environ['PATH']}"}
 
     def start(self, name, *arguments, **how):
         """Start a program and let it run, its descriptor 2 in the file err; returns its Popen."""
@@ -326,7 +326,7 @@ def start_pyqueued(home):
 
         process = subprocess.Popen(
             [sys.executable, f"{ROOT}/bin/pyqueued"],
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": ROOT, "PYQMAIL_HOME": home.path},
+            env={"PATH": os.environ["PATH"], "PYQMAIL_HOME": home.path},
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             preexec_fn=limit if hard_descriptors else None,

@@ -10,7 +10,7 @@ from pyqmail.base.failure import Permanent, Temporary
 from pyqmail.programs import registry
 from pyqmail.system.descriptors import read_file
 from pyqmail.system.home import MARKER, Home
-from pyqmail.system.processes import fork
+from pyqmail.system.processes import fork, installed_prefix
 
 USER = "demo"
 SPLIT = 23
@@ -109,14 +109,8 @@ def _make_services(home):
 
 def services_source() -> str:
     """Return where the ready service directories are: in the checkout, else where they were installed."""
-    import sysconfig
-
-    checkout = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    # not sys.prefix: a distribution's own Python installs below /usr/local
-    for place in (
-        os.path.join(checkout, "services"),
-        os.path.join(sysconfig.get_path("data"), "share/pyqmail/services"),
-    ):
+    for folder in ("services", "share/pyqmail/services"):
+        place = os.path.join(installed_prefix(), folder)
         if os.path.isdir(place):
             return place
     raise Permanent("the service directories are not installed")

@@ -4,6 +4,7 @@ The last ARG is overwritten with dots; what is read moves through it from right 
 first three bytes stay dots; NUL is left out.  pysvscanboot shows the last complaints of pysvscan this way.
 """
 
+import errno
 import os
 import sys
 
@@ -11,6 +12,7 @@ from pyqmail.base.failure import Temporary
 from pyqmail.base.initial import initial_strings
 from pyqmail.base.options import Program, Rest
 from pyqmail.system.processes import execute, starter, stop_ignoring
+from pyqmail.system.title import words_place
 
 FIXED = 3  # first bytes that are dots for ever
 SHORTEST = 5
@@ -53,38 +55,40 @@ def show(call) -> int:
 
 
 def open_title(words, last):
-    """Return a function that overwrites the last argument where the kernel keeps it for ps.
+    """Return a function that overwrites the last argument where ps finds it.
 
-    If this process was started as something else (by pysetuidgid, which goes on as us without exec), it has no memory
-    of that argument or may not write it: then this execs a fresh one.  Raises Temporary if that did not help either.
+    If this process was started as something else (by pysetuidgid, which goes on as us without exec) and ps does not
+    show our words, this execs a fresh one.  Raises Temporary if that did not help either.
     """
-    command = [os.fsencode(sys.executable), starter("pyreadproctitle"), *map(os.fsencode, words)]
-    started_as, end = _arguments()
+    command = [os.fsencode(sys.executable), b"-I", starter(PROGRAM.name), *map(os.fsencode, words)]
+    name, arguments = command[2].rpartition(b"/")[2] + b"\0", b"".join(word + b"\0" for word in command[3:])
+    started_as, begin = _arguments()
     try:
-        if not started_as.endswith(b"\0" + b"\0".join(command[2:]) + b"\0"):
-            raise PermissionError
+        if not started_as.startswith(name + arguments) and not started_as.endswith(b"\0" + arguments):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         write = _open_memory()
+        # the last one at the end of all: what was longer is a gap behind the name
+        write(name.ljust(len(started_as) - len(arguments), b"\0") + arguments, begin)
     except OSError as error:
         if started_as == b"\0".join(command) + b"\0":
             raise Temporary("unable to open /proc/self/mem", error) from None
         stop_ignoring()
         raise Temporary("unable to run pyreadproctitle", execute(command, os.environb)) from None
-    place = end - 1 - len(last)
+    place = begin + len(started_as) - 1 - len(last)
     return lambda text: write(text, place)
 
 
 def _arguments():
-    """Return what this process was started as, and the address behind its last NUL.  Raises Temporary."""
+    """Return what ps shows as the words of this process, and where they begin in memory.  Raises Temporary."""
+    place = words_place()
+    if place is not None:
+        with open("/proc/self/cmdline", "rb") as file:
+            return file.read(), place[0]
     try:
-        with open("/proc/self/cmdline", "rb") as file, open("/proc/self/stat", "rb") as facts:
-            return file.read(), int(facts.read().rpartition(b")")[2].split()[46])  # proc(5): field 49
-    except FileNotFoundError:
-        pass  # no /proc
-    try:
-        begin, arguments, _ = initial_strings()
+        begin, arguments, _ = initial_strings()  # no /proc
     except OSError as error:
         raise Temporary("unable to find my arguments", error) from None
-    return arguments, begin + len(arguments)
+    return arguments, begin
 
 
 def _open_memory():

@@ -12,6 +12,7 @@ from pyqmail.base.failure import Temporary
 from pyqmail.base.options import Argument, Program, Rest
 from pyqmail.programs.registry import load
 from pyqmail.system.processes import go_on
+from pyqmail.system.title import Title
 
 PROGRAM = Program(
     name="pysetuidgid",
@@ -40,6 +41,7 @@ def change(call) -> int:
         account = pwd.getpwnam(call.account)
     except KeyError:
         raise Temporary(f"unknown account {call.account}") from None
+    title = Title()
     try:
         os.setgroups([account.pw_gid])
         os.setgid(account.pw_gid)
@@ -49,4 +51,4 @@ def change(call) -> int:
         os.setuid(account.pw_uid)
     except OSError as error:
         raise Temporary("unable to setuid", error) from None
-    return go_on(call.program, call.environ, load)
+    return go_on(call.program, call.environ, load, title)

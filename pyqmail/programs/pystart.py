@@ -32,7 +32,8 @@ from pyqmail.programs import registry
 from pyqmail.system.descriptors import arrange
 from pyqmail.system.home import find_home
 from pyqmail.system.privileges import drop_to, supplementary_groups
-from pyqmail.system.processes import become, execute, fork, name_process, reset_signals
+from pyqmail.system.processes import become, execute, fork, reset_signals
+from pyqmail.system.title import show_command
 
 PROGRAM = Program(
     name="pystart",
@@ -178,7 +179,7 @@ def run_part(words, descriptors, user, identities, foreign) -> int:
     """In the process that becomes it: arrange descriptors, change user, go on as the program."""
     path = os.environb.get(b"PATH")
     arrange(descriptors)
-    name_process(words[0])  # another user could not: /proc/self is root's then
+    show_command(words)  # another user could not: /proc/self is root's then
     try:
         identities.assume(user)
         if foreign and user == "qmaill":

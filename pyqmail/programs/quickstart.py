@@ -96,7 +96,7 @@ def _start_services(home, port):
         )
         return registry.load("pysvscan").main(["pysvscan", "--stop-on-term", private_home.service_folder(home)])
 
-    return fork(work, "pysvscan")
+    return fork(work, ["pysvscan", "--stop-on-term", private_home.service_folder(home)])
 
 
 def _show(home, port, services, stopping, began):

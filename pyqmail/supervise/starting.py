@@ -92,7 +92,7 @@ class Starter:
         if self._supervise is not None:
             close_others(self._kept)
             self._limit.restore()
-            processes.name_process("pysupervise")
+            processes.show_command(["pysupervise", directory])
             return self._supervise(directory, self._environ)
         self._limit.restore()
         processes.stop_ignoring()

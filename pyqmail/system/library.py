@@ -2,6 +2,7 @@
 
 import errno
 import os
+import sys
 
 
 class Library:
@@ -25,3 +26,36 @@ class Library:
             number = self._errno()
             raise OSError(number, os.strerror(number))
         return result
+
+
+def prctl(option: int, value: int | bytes) -> None:
+    """Call prctl(2).  For 0.5 ms and 0.1 MB, where the interpreter is built as usual.  Raises OSError."""
+    if _function("prctl")(option, value, 0, 0, 0) < 0:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+
+def overwrite(place: int, data: bytes) -> None:
+    """Put data into our own memory at an address that is known to be right.  Raises OSError."""
+    _function("memcpy")(_pointer(place), data, len(data))
+
+
+def is_loaded() -> bool:
+    """Return whether prctl() and overwrite() can be called without that anything is read from disk."""
+    return "_ctypes" in sys.modules
+
+
+def _function(name):
+    """Return a function of the C library: with _ctypes alone, or if that is not as we know it, with ctypes."""
+    try:
+        import _ctypes
+
+        place, call = _ctypes.dlsym(_ctypes.dlopen(None, 0), name), _ctypes.call_function
+        return lambda *arguments: call(place, arguments)
+    except (ImportError, AttributeError):
+        return lambda *arguments: Library().call(name, *arguments)
+
+
+def _pointer(place):
+    import _ctypes
+
+    return type("Pointer", (_ctypes._SimpleCData,), {"_type_": "P"})(place)

@@ -6,6 +6,7 @@ import os
 import sys
 
 from pyqmail.base.failure import Temporary
+from pyqmail.system.title import Title, show_command
 
 DEFAULT_PATH = b"/bin:/usr/bin"
 _REMEMBERED = (errno.EACCES, errno.EPERM, errno.EISDIR)
@@ -70,10 +71,10 @@ def stop_ignoring() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-def fork(work, name: str | None = None) -> int:
+def fork(work, words: list | None = None) -> int:
     """Fork; the child ends with work()'s exit code, whatever happens in it.  Returns the child's pid.
 
-    name is what ps shows for the child; None leaves the parent's.
+    words are the name and arguments that ps shows for the child; None leaves the parent's.
 
     Only while single-threaded.  The child shares every descriptor; it must give up a loop it inherited
     (Loop.abandon).  An exception in it is a traceback on descriptor 2 and exit code 111.
@@ -82,9 +83,9 @@ def fork(work, name: str | None = None) -> int:
     if pid:
         return pid
     code = 111
-    if name is not None:
-        name_process(name)
     try:
+        if words is not None:
+            show_command(words)
         code = work()
     except SystemExit as ending:
         code = ending.code if isinstance(ending.code, int) else 111
@@ -94,16 +95,6 @@ def fork(work, name: str | None = None) -> int:
         os.write(2, os.fsencode(traceback.format_exc()))
     finally:
         os._exit(code or 0)
-
-
-def name_process(name: str) -> None:
-    """Show name, its first 15 bytes, in ps and top: a forked program is not what its parent was started as."""
-    try:
-        fd = os.open("/proc/self/comm", os.O_WRONLY | os.O_CLOEXEC)
-        os.write(fd, name.encode())
-        os.close(fd)
-    except OSError:
-        pass
 
 
 def reap():
@@ -124,15 +115,17 @@ def exit_code(wait_status: int) -> int | None:
 
 
 def own_directories() -> list[bytes]:
-    """Return the real paths of the directories our starters stand in: the installation's and the checkout's bin.
+    """Return the real paths of the directories our starters stand in: the interpreter's, and the package's prefix's."""
+    places = [os.path.dirname(sys.executable), os.path.join(installed_prefix(), "bin")]
+    return list(dict.fromkeys(os.fsencode(os.path.realpath(place)) for place in places if place))
 
-    Of an installation that is sys.prefix's, or where its packages are not below that (pip --user), the bin beside their lib.
-    """
+
+def installed_prefix() -> str:
+    """Return the directory below which bin, share and our package are: of a checkout its root."""
     beside = os.path.dirname(_PACKAGE)
-    places = [sys.prefix, beside]
     if os.path.basename(beside) in ("site-packages", "dist-packages"):
-        places.append(os.path.dirname(os.path.dirname(os.path.dirname(beside))))
-    return list(dict.fromkeys(os.fsencode(os.path.realpath(os.path.join(place, "bin"))) for place in places))
+        return os.path.dirname(os.path.dirname(os.path.dirname(beside)))
+    return beside
 
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -172,12 +165,13 @@ def find_ours(name: bytes, path: bytes | None) -> str | None:
     return os.fsdecode(ours) if directory in own_directories() and ours.startswith(b"py") else None
 
 
-def become(argv: list[str], environ, load, path: bytes | None = None, name: str | None = None) -> int:
+def become(argv: list[str], environ, load, path: bytes | None = None, name: str | None = None, title=None) -> int:
     """Go on as the program argv: called in this process if it is ours, else by exec.
 
     environ replaces the process's environment.  load is the registry's.  Returns the exit code of ours;
     raises the OSError if exec failed.  path: where to search, as the originals the PATH we were started with.
-    name: what to search instead of argv[0].  What signals are ignored or blocked goes on to the program.
+    name: what to search instead of argv[0].  title: a Title made while it could be.  What signals are ignored or
+    blocked goes on to the program.
     """
     ours = find_ours(os.fsencode(argv[0] if name is None else name), path)
     if ours is not None:
@@ -189,6 +183,7 @@ def become(argv: list[str], environ, load, path: bytes | None = None, name: str 
             fresh = dict(environ)
             os.environb.clear()
             os.environb.update(fresh)
+            (title or Title()).show([argv[0] or ours, *argv[1:]])
             return main(argv)
     stop_ignoring()
     raise execute([os.fsencode(word) for word in argv], dict(environ), path, name)
@@ -198,14 +193,14 @@ def _named(argv, file):
     return argv if argv[0] else [file, *argv[1:]]
 
 
-def go_on(words: list[str], environ, load) -> int:
-    """Become the program words[0], the last act of a chain loader; environ and load as for become().
+def go_on(words: list[str], environ, load, title=None) -> int:
+    """Become the program words[0], the last act of a chain loader; environ, load and title as for become().
 
     It is searched in the PATH this process was started with, whatever environ says.  Raises Temporary if it could
     not be run.
     """
     try:
-        return become(words, environ, load, os.environb.get(b"PATH"))
+        return become(words, environ, load, os.environb.get(b"PATH"), title=title)
     except OSError as error:
         raise Temporary(f"unable to run {words[0]}", error) from None
 

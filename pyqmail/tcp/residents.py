@@ -47,14 +47,14 @@ class Residents:
 
     serve(sock) is what a worker does until its stream ends, resolve(sock) what a resolver does; both run in a
     child that holds nothing else and return its exit code.  resolve None: nothing is looked up.  most_sessions:
-    how many one worker can hold.  name: what ps shows for a worker.
+    how many one worker can hold.  words: what ps shows for a worker.
     """
 
     kind = "resident"
 
-    def __init__(self, server, count: int, serve, resolve, most_sessions: int, name: str | None = None):
+    def __init__(self, server, count: int, serve, resolve, most_sessions: int, words: list | None = None):
         self._server, self._serve, self._resolve = server, serve, resolve
-        self._most, self._pings, self._name = most_sessions, 0, name
+        self._most, self._pings, self._words = most_sessions, 0, words
         self._seats = [Seat() for _ in range(count)]
         self._resolvers = {}
 
@@ -145,7 +145,7 @@ class Residents:
 
         self._server.flush()
         try:
-            seat.pid = fork(work, self._name)
+            seat.pid = fork(work, self._words)
         except OSError as error:
             ours.close()
             theirs.close()
@@ -178,7 +178,7 @@ class Residents:
             return self._resolve(for_resolver)
 
         try:
-            seat.resolver, seat.resolver_since = fork(work, "pyresolve"), time.monotonic()
+            seat.resolver, seat.resolver_since = fork(work, ["pyresolve"]), time.monotonic()
             self._resolvers[seat.resolver] = seat
         except OSError:
             for_worker.close()

@@ -144,7 +144,7 @@ class Ways:
             lambda sock: serve_sessions(sock, terms, module, self._argv, self._environ, verbosity, give_back),
             self._resolving() if self._asks(module) else None,
             most,
-            module.PROGRAM.name,
+            self._argv,
         )
 
     def _asks(self, module):

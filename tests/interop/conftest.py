@@ -120,7 +120,7 @@ class System:
 
     def __init__(self, home, environ=None, prefix=()):
         self.home, self._prefix = home, list(prefix)
-        self.environ = {"PATH": PATH, "PYTHONPATH": ROOT, "PYQMAIL_HOME": home.path, **(environ or {})}
+        self.environ = {"PATH": PATH, "PYQMAIL_HOME": home.path, **(environ or {})}
         self.started, self.log, self.sender, self.address, self.scanner = [], None, None, None, None
 
     # what is in the home
@@ -368,7 +368,7 @@ class TcpServer:
             stdout=port_write,
             stderr=log_write,
             cwd=place,
-            env={"PATH": PATH, "PYTHONPATH": ROOT, **environ},
+            env={"PATH": PATH, **environ},
             **how,
         )
         os.close(port_write)
@@ -590,7 +590,7 @@ def beside(tmp_path, home):
         redirection = f"exec >{tmp_path}/shown\ncat >/dev/null\n" if way == "resident" else ""
         (tmp_path / "show").write_text(f"#!/bin/sh\n{redirection}{show}\n")
         (tmp_path / "show").chmod(0o755)
-        environ = {"PATH": PATH, "PYTHONPATH": ROOT, "PYQMAIL_HOME": home.path, **dict(env)}
+        environ = {"PATH": PATH, "PYQMAIL_HOME": home.path, **dict(env)}
         if way == "resident":
             environ.setdefault("QMAILQUEUE", f"{tmp_path}/show")
         made = []

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-ENVIRON = {"PATH": os.environ["PATH"], "PYTHONPATH": ROOT}
+ENVIRON = {"PATH": os.environ["PATH"]}
 
 pytestmark = pytest.mark.skipif(shutil.which("who@") is None, reason="needs ucspi-tcp")
 

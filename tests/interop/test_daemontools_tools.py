@@ -38,7 +38,6 @@ class Desk:
         for name, mode in (("plain", 0o644), ("no-interpreter", 0o755)):
             (place / name).write_text("true\n")
             (place / name).chmod(mode)
-        (place / "env/PYTHONPATH").write_text(ROOT)  # a starter that is executed finds its package
         (place / "loop").symlink_to("loop")
         (place / "bad-script").write_text("#!/nowhere/sh\n")
         (place / "bad-script").chmod(0o755)
@@ -222,7 +221,7 @@ def test_a_chain_of_both(desk, pattern):
     ]
     probe = "cat /proc/self/environ; ulimit -n; readlink /proc/self/fd/3; ls /proc/self/fd | wc -l"
     (desk.place / "env/PATH").unlink()  # a starter is executed through it
-    environ = {**ENVIRON, "PATH": f"{os.path.dirname(sys.executable)}:{PATH}", "PYTHONPATH": ROOT}
+    environ = {**ENVIRON, "PATH": f"{os.path.dirname(sys.executable)}:{PATH}"}
     results = []
     for ours in (pattern, 0):
         (desk.place / "lock").unlink(missing_ok=True)

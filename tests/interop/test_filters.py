@@ -14,7 +14,7 @@ import sys
 import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-ENVIRON = {"PATH": f"{ROOT}/bin:{os.environ['PATH']}", "PYTHONPATH": ROOT, "X": "1"}
+ENVIRON = {"PATH": f"{ROOT}/bin:{os.environ['PATH']}", "X": "1"}
 
 pytestmark = pytest.mark.skipif(shutil.which("recordio") is None, reason="needs ucspi-tcp")
 

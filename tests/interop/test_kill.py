@@ -127,7 +127,6 @@ def system(tmp_path_factory):
     home, sink = f"{folder}/home", Sink()
     environ = {
         "PATH": f"{ROOT}/bin:{os.path.dirname(sys.executable)}:{os.environ['PATH']}",
-        "PYTHONPATH": ROOT,
         "PYQMAIL_HOME": home,
     }
     os.makedirs(f"{home}/control")

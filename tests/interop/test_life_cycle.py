@@ -423,7 +423,7 @@ def test_pytcptop_refreshes_on_a_terminal_until_q(serve, tmp_path):
         [sys.executable, f"{ROOT}/bin/pytcptop", str(tmp_path / "status")],
         stdin=theirs,
         stdout=theirs,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": ROOT},
+        env={"PATH": os.environ["PATH"]},
     )
     text = b""
 

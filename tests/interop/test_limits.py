@@ -253,7 +253,7 @@ def test_what_cannot_be_used_is_said_at_the_start(tmp_path, options, content, sa
         [sys.executable, f"{ROOT}/bin/pytcpserver", *options, "127.0.0.1", "0", "cat"],
         capture_output=True,
         cwd=tmp_path,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": ROOT},
+        env={"PATH": os.environ["PATH"]},
         timeout=60,
     )
     assert (done.returncode, done.stdout, done.stderr) == (111, b"", b"tcpserver: fatal: " + said + b"\n")

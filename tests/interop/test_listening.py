@@ -33,7 +33,7 @@ INHERITED = {"TCPREMOTEHOST": "stale", "TCPREMOTEINFO": "stale", "TCPLOCALIP": "
 
 
 def environment(**more):
-    return {"PATH": f"{ROOT}/bin:{os.environ['PATH']}", "PYTHONPATH": ROOT, "HOME": "/", **more}
+    return {"PATH": f"{ROOT}/bin:{os.environ['PATH']}", "HOME": "/", **more}
 
 
 class Running:

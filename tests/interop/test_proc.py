@@ -31,7 +31,7 @@ def inside(request):
 
 
 def run(command, seconds=60, **environ):
-    environ = {"PATH": PATH, "PYTHONPATH": ROOT, **environ}
+    environ = {"PATH": PATH, **environ}
     done = subprocess.run(command, capture_output=True, env=environ, timeout=seconds, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, done
     return done.stdout.decode()
@@ -68,7 +68,7 @@ def test_services_are_shown(inside, stage):
 def test_the_process_table_shows_what_is_said(inside):
     """Seen from here, where /proc is whole."""
     words = [*inside("pyreadproctitle"), "service", "errors:", "." * 20]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={"PATH": PATH, "PYTHONPATH": ROOT}) as process:
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={"PATH": PATH}) as process:
         process.stdin.write(b"hello")
         process.stdin.flush()
         while not (title := _title(process.pid)).endswith("hello"):

@@ -38,7 +38,7 @@ def outcome(command, arguments, port, environ=None, **how):
         [*command, *(word.replace("PORT", str(port)) for word in arguments)],
         capture_output=True,
         stdin=subprocess.DEVNULL,
-        env={"PATH": f"{ROOT}/bin:{os.environ['PATH']}", "PYTHONPATH": ROOT, **(environ or {})},
+        env={"PATH": f"{ROOT}/bin:{os.environ['PATH']}", **(environ or {})},
         timeout=60,
         **how,
     )
@@ -52,7 +52,7 @@ def serving(command, *arguments):
     server = subprocess.Popen(
         [*command, "-1RHl0", *arguments, "0", "sh", "-c", "echo hi; cat"],
         stdout=subprocess.PIPE,
-        env={"PATH": f"{ROOT}/bin:{os.environ['PATH']}", "PYTHONPATH": ROOT},
+        env={"PATH": f"{ROOT}/bin:{os.environ['PATH']}"},
     )
     try:
         yield int(server.stdout.readline())

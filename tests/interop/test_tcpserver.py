@@ -30,7 +30,7 @@ class Running:
     """A server on a port of the kernel's choice.  lines: what it has written to descriptor 2 so far."""
 
     def __init__(self, command, arguments, cwd, env=None, host="127.0.0.1", **more):
-        environ = {"PATH": os.environ["PATH"], "PYTHONPATH": ROOT, "HOME": "/", **(env or {})}
+        environ = {"PATH": os.environ["PATH"], "HOME": "/", **(env or {})}
         self.process = subprocess.Popen(
             [*command, "-1", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=cwd, env=environ, **more
         )
@@ -179,7 +179,7 @@ USAGE = [
 
 def ended(command, *arguments):
     """Run a server that does not come up."""
-    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": ROOT}
+    environ = {"PATH": os.environ["PATH"]}
     return subprocess.run([*command, *arguments], capture_output=True, timeout=60, env=environ)
 
 

@@ -103,7 +103,7 @@ def outcome(command, options, client, environ, tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=tmp_path,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": ROOT, **STALE, **environ},
+        env={"PATH": os.environ["PATH"], **STALE, **environ},
     )
     try:
         port = int(server.stdout.readline())
@@ -189,7 +189,7 @@ def test_the_host_to_listen_on_is_the_originals(well_known_name_server, tmp_path
     names = well_known_name_server
     names.zone[b"one.test", names.A] = [socket.inet_aton("127.0.0.1")]
     (tmp_path / "rules").write_text("*.old:.test\n=here:[127.0.0.1]\n=0.0.0.0:one.test\n?:+.none+.test\n")
-    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": ROOT, "DNSCACHEIP": "127.0.0.79", **environ}
+    environ = {"PATH": os.environ["PATH"], "DNSCACHEIP": "127.0.0.79", **environ}
 
     def found(command):
         names.asked.clear()

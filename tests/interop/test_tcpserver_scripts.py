@@ -60,7 +60,7 @@ SCRIPTS = {
     "paranoid without names": "exec SERVER -vpXHRl0 -xnone.cdb 0 $PORT env",
     "timeout": "exec SERVER -vHRt5 -l0 0 $PORT env",
     "port mod 65536": "exec SERVER -vHRl0 127.0.0.1 `expr $PORT + 65536` env",
-    "environment": "exec env - PATH=\"$PATH\" PYTHONPATH=\"$PYTHONPATH\" TERM=dumb SERVER -vHRl0 0 $PORT env",
+    "environment": "exec env - PATH=\"$PATH\" TERM=dumb SERVER -vHRl0 0 $PORT env",
     "envdir": "exec envdir ./env SERVER -vHRl0 0 $PORT env",
     "no exec": "SERVER -vHRl0 0 $PORT env",
     "log through a pipe": "SERVER -vHRl0 0 $PORT env 2>&1 | cat",
@@ -91,7 +91,7 @@ _ODD = re.compile(rb"^\w+: warning: (?:[^\n]* is read as [\d+]+|a limit of 0: no
 
 def outcome(server, script, place, port, address):
     """Return what a client gets, what is logged, and how it ends."""
-    environ = {"PATH": PATH, "PYTHONPATH": ROOT, "PORT": str(port), "HOME": "/"}
+    environ = {"PATH": PATH, "PORT": str(port), "HOME": "/"}
     (place / "run").write_text(f"#!/bin/sh{SETTINGS}{re.sub('SERVER', server, script)}\n")
     (place / "run").chmod(0o755)
     process = subprocess.Popen(

@@ -277,7 +277,7 @@ def test_08_but_what_is_read_as_another_number_is_said(options, environ, said, p
 @pytest.mark.parametrize("options", [["-u", "nobody"], ["-g", "qmail"], ["-u", ""], ["-u", "-1"], ["-U"]])
 def test_08_but_a_name_does_not_leave_us_root(options):
     """Different on purpose: the original stays root."""
-    environ = {"PATH": PATH, "PYTHONPATH": ROOT, "UID": "nobody"}
+    environ = {"PATH": PATH, "UID": "nobody"}
     done = subprocess.run([*OURS, *options, "0", "0", "true"], capture_output=True, env=environ, timeout=30)
     assert done.returncode == 100
     assert re.match(rb"tcpserver: not a number: [^\n]*\ntcpserver: usage: [^\n]*\n$", done.stderr)
@@ -394,7 +394,7 @@ def test_12_term_ends_it_before_the_first_connection_too(command):
     read_end, write_end = os.pipe()
     fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 4096)
     os.write(write_end, bytes(4096))
-    environ = {"PATH": PATH, "PYTHONPATH": ROOT}
+    environ = {"PATH": PATH}
     server = subprocess.Popen([*command, *PORT_OF_A_LISTENER], stdout=write_end, stderr=subprocess.DEVNULL, env=environ)
     try:
         while server.poll() is None and not waits_in_write(server.pid):
@@ -535,7 +535,6 @@ def test_17_the_program_is_searched_as_the_original_does(tmp_path, beside, how, 
     (tmp_path / "script").write_bytes(b"#!/bin/sh\necho script\n")
     (tmp_path / "script").chmod(0o755)
     environ = {} if path is None else {"PATH": path}
-    environ["PYTHONPATH"] = ROOT
     banner = ["-B", "x" * 5000] if how == "forking" else []  # too long for the listener itself to write
     chain = [[shutil.which("envdir"), "no-variables"], [f"{ROOT}/bin/pyenvdir", "no-variables"]]
     found = []
@@ -751,7 +750,7 @@ SILENT = [
 def test_37_q_silences_all_but_option_errors(arguments, code):
     found = []
     for command in (THEIRS, OURS):
-        environ = {"PATH": PATH, "PYTHONPATH": ROOT}
+        environ = {"PATH": PATH}
         done = subprocess.run([*command, *arguments], capture_output=True, timeout=30, env=environ)
         found.append((done.returncode, done.stdout, done.stderr.replace(b"pytcpserver: ", b"tcpserver: ")))
     assert found[0] == found[1]

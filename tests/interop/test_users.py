@@ -48,7 +48,7 @@ def is_possible():
         "user": UID["qmails"],
         "group": QMAIL,
         "extra_groups": [],
-        "env": {"PYTHONPATH": ROOT},
+        "env": {},
         "cwd": "/",
         "capture_output": True,
     }

@@ -249,7 +249,6 @@ class Rig:
         self.home, self.names = home, QueueNames(home.queue, 23)
         self.environ = {
             b"PATH": os.environb[b"PATH"],
-            b"PYTHONPATH": ROOT.encode(),
             b"PYQMAIL_HOME": home.path.encode(),
         }
         self._pids, self._tracers, self.prefix = [], [], []  # prefix: words before pysend's

@@ -42,7 +42,6 @@ class Talk:
             bufsize=0,
             env={
                 "PATH": f"{ROOT}/bin:{os.path.dirname(sys.executable)}:/usr/bin:/bin",
-                "PYTHONPATH": ROOT,
                 "PYQMAIL_HOME": home.path,
             },
         )

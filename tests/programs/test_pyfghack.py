@@ -35,8 +35,9 @@ def test_a_program_of_ours_is_not_executed(tmp_path):
         assert process.stdout.readline().endswith(b" x\n")
         with open(f"/proc/{process.pid}/task/{process.pid}/children") as children:
             child = int(children.read())
-        with open(f"/proc/{child}/cmdline", "rb") as cmdline:
-            assert b"pyfghack" in cmdline.read()
+        assert os.readlink(f"/proc/{child}/exe") == os.readlink(f"/proc/{process.pid}/exe")
+        with open(f"/proc/{child}/comm") as name, open(f"/proc/{child}/cmdline", "rb") as words:
+            assert (name.read(), words.read().rstrip(b"\0")) == ("pytai64n\n", b"pytai64n")
         assert [os.readlink(f"/proc/{child}/fd/{fd}") for fd in range(3, 34)] == [
             os.readlink(f"/proc/{child}/fd/3")
         ] * 31

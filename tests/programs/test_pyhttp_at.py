@@ -38,7 +38,7 @@ def test_a_body_that_cannot_be_written(one_call):
             [sys.executable, f"{ROOT}/bin/pyhttp@", server.host, "", str(server.port)],
             stdout=full,
             stderr=subprocess.PIPE,
-            env={"PYTHONPATH": ROOT},
+            env={},
             timeout=60,
         )
     assert (done.returncode, done.stderr) == (1, b"http@: fatal: unable to write output: out of disk space\n")

@@ -52,7 +52,7 @@ class User:
                 [sys.executable, f"{ROOT}/bin/pylocal", *words],
                 stdin=more.pop("stdin", stdin),
                 capture_output=True,
-                env={"PATH": "/usr/bin:/bin", "PYTHONPATH": ROOT, "PYQMAIL_HOME": str(self.qmail), **(env or {})},
+                env={"PATH": "/usr/bin:/bin", "PYQMAIL_HOME": str(self.qmail), **(env or {})},
                 timeout=60,
                 **more,
             )

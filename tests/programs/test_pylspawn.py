@@ -36,7 +36,6 @@ class Manager:
             bufsize=0,
             env={
                 "PATH": f"{ROOT}/bin:{os.path.dirname(sys.executable)}:/usr/bin:/bin",
-                "PYTHONPATH": ROOT,
                 "PYQMAIL_HOME": home.path,
                 **(env or {}),
             },
@@ -109,7 +108,7 @@ def write_message(home, text):
 def assign(home, text):
     with open(f"{home.users}/assign", "w") as file:
         file.write(text)
-    env = {"PYTHONPATH": ROOT, "PYQMAIL_HOME": home.path}
+    env = {"PYQMAIL_HOME": home.path}
     subprocess.run([sys.executable, f"{ROOT}/bin/pynewu"], env=env, check=True, timeout=SECONDS)
 
 
@@ -383,7 +382,7 @@ def test_nonsense_in_the_native_dialect(run, place):
 
 
 def test_orders_from_dev_null(place):
-    env = {"PYTHONPATH": ROOT, "PYQMAIL_HOME": place.path}
+    env = {"PYQMAIL_HOME": place.path}
     done = subprocess.run(
         [sys.executable, f"{ROOT}/bin/pylspawn", "x"],
         stdin=subprocess.DEVNULL,
@@ -397,7 +396,7 @@ def test_orders_from_dev_null(place):
 @pytest.mark.parametrize("option, hello", [("--wide", b"\1\0"), ("--native", b"\0\0\0\6\1\1\0\0\0\1")])
 def test_with_few_descriptors_it_makes_one_delivery_at_a_time(place, option, hello):
     words = ["sh", "-c", 'ulimit -n 30; exec "$@"', "x", sys.executable, f"{ROOT}/bin/pylspawn", option, "x"]
-    env = {"PYTHONPATH": ROOT, "PYQMAIL_HOME": place.path}
+    env = {"PYQMAIL_HOME": place.path}
     done = subprocess.run(words, input=b"", capture_output=True, env=env, timeout=SECONDS)
     assert (done.returncode, done.stdout, done.stderr) == (0, hello, b"")
 

@@ -24,7 +24,7 @@ def listener():
 
 def start(listener, **how):
     command = [sys.executable, f"{ROOT}/bin/pymconnect", "127.0.0.1", str(listener.getsockname()[1])]
-    process = subprocess.Popen(command, env={"PYTHONPATH": ROOT}, bufsize=0, **how)
+    process = subprocess.Popen(command, env={}, bufsize=0, **how)
     sock, _ = listener.accept()
     return process, sock
 

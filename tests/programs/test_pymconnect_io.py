@@ -29,7 +29,7 @@ class Talk:
             stderr=subprocess.PIPE,
             bufsize=0,
             pass_fds=ends,
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": ROOT},
+            env={"PATH": os.environ["PATH"]},
         )
         for fd in (said, heard, *ends):
             os.close(fd)

@@ -28,7 +28,6 @@ def place(tmp_path_factory):
 def start(home, *options):
     environ = {
         "PATH": f"{ROOT}/bin:{os.path.dirname(sys.executable)}:{os.environ['PATH']}",
-        "PYTHONPATH": ROOT,
         "PYQMAIL_HOME": home,
     }
     argv = [sys.executable, f"{ROOT}/bin/pyqmail", "run", *options]

@@ -55,7 +55,7 @@ def pyqueue(home):
             stdin=message_fd or subprocess.PIPE,
             stdout=envelope_fd,
             stderr=subprocess.PIPE,
-            env={"PYTHONPATH": ROOT, "PYQMAIL_HOME": home.path, **more},
+            env={"PYQMAIL_HOME": home.path, **more},
         )
         started.append(process)
         os.close(envelope_fd)
@@ -140,7 +140,7 @@ def test_qmailqueue_is_not_for_us(home, pyqueue):
 @pytest.mark.parametrize("descriptors", ["0>/dev/null", "0<&-", "</dev/null 1>/dev/null", "</dev/null 1>&-"])
 def test_a_read_error_is_54(home, descriptors):
     """Also an empty envelope.  (A folder as descriptor 0 ends the interpreter itself, with 1: temporary too.)"""
-    environ = {"PYTHONPATH": ROOT, "PYQMAIL_HOME": home.path}
+    environ = {"PYQMAIL_HOME": home.path}
     command = f"exec {sys.executable} {ROOT}/bin/pyqueue {descriptors}"
     process = subprocess.run(command, shell=True, env=environ, timeout=20)
     assert process.returncode == 54
@@ -169,7 +169,7 @@ def test_a_signal_of_the_terminal_does_not_stop_it(home):
         [sys.executable, f"{ROOT}/bin/pyqueue"],
         stdin=subprocess.PIPE,
         stdout=envelope_fd,
-        env={"PYTHONPATH": ROOT, "PYQMAIL_HOME": home.path},
+        env={"PYQMAIL_HOME": home.path},
     )
     os.close(envelope_fd)
     process.stdin.write(b"x" * 200_000)  # more than a pipe holds: it has read some, and so is past its start

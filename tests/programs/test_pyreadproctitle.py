@@ -9,7 +9,7 @@ import time
 import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-ENVIRON = {**os.environ, "PATH": f"{ROOT}/bin:{os.environ['PATH']}", "PYTHONPATH": ROOT}
+ENVIRON = {**os.environ, "PATH": f"{ROOT}/bin:{os.environ['PATH']}"}
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can change ids")
 
 CHAINS = [

@@ -147,7 +147,7 @@ def test_no_questions(run):
 def test_one_stream_both_ways_and_nobody_waits_for_slow_servers(name_server):
     name_server.zone[b"d.test", 1] = [socket.inet_aton("10.0.0.1")]
     ours, theirs = socket.socketpair()
-    environ = {**os.environ, "PYTHONPATH": ROOT, "PYQMAIL_DNS": f"127.0.0.1:{name_server.port}"}
+    environ = {**os.environ, "PYQMAIL_DNS": f"127.0.0.1:{name_server.port}"}
     with ours, theirs:
         process = subprocess.Popen([sys.executable, f"{ROOT}/bin/pyresolve"], stdin=theirs, stdout=theirs, env=environ)
         theirs.close()

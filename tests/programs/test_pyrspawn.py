@@ -24,7 +24,7 @@ class Spawner:
     def __init__(self, home, *options, env=None):
         self.home = home
         path = f"{ROOT}/bin:{os.environ['PATH']}"
-        environ = {"PATH": path, "PYTHONPATH": ROOT, "PYQMAIL_HOME": home.path, **(env or {})}
+        environ = {"PATH": path, "PYQMAIL_HOME": home.path, **(env or {})}
         self.process = subprocess.Popen(
             [sys.executable, f"{ROOT}/bin/pyrspawn", *options],
             stdin=subprocess.PIPE,
@@ -233,7 +233,7 @@ def test_no_queue(run, tmp_path):
 @pytest.mark.parametrize("option, hello", [("--wide", b"\1\0"), ("--native", b"\0\0\0\6\1\1\0\0\0\1")])
 def test_with_few_descriptors_it_makes_one_delivery_at_a_time(home, option, hello):
     words = ["sh", "-c", 'ulimit -n 30; exec "$@"', "x", sys.executable, f"{ROOT}/bin/pyrspawn", option]
-    env = {"PYTHONPATH": ROOT, "PYQMAIL_HOME": home.path}
+    env = {"PYQMAIL_HOME": home.path}
     done = subprocess.run(words, input=b"", capture_output=True, env=env, timeout=30)
     assert (done.returncode, done.stdout, done.stderr) == (0, hello, b"")
 

@@ -32,7 +32,7 @@ QUIT = b"QUIT\r\n"
 
 
 def environment(home, more=None):
-    ours = {b"PYTHONPATH": os.fsencode(ROOT), b"PYQMAIL_HOME": os.fsencode(home.path)}
+    ours = {b"PYQMAIL_HOME": os.fsencode(home.path)}
     return {b"PATH": os.environb[b"PATH"], **ours, **(more or {})}
 
 

@@ -23,7 +23,7 @@ class Started:
 
     def __init__(self, home, tmp_path, *arguments, path=PATH, **environ):
         self.home, self._log = home, tmp_path / "log"
-        self.environ = {"PATH": path, "PYTHONPATH": ROOT, "PYQMAIL_HOME": home.path, **environ}
+        self.environ = {"PATH": path, "PYQMAIL_HOME": home.path, **environ}
         out = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self.input, stdin = os.pipe()
         os.set_inheritable(self.input, True)  # a descriptor above 6 that is nobody's business
@@ -51,7 +51,7 @@ class Started:
             try:
                 with open(f"/proc/{pid}/environ", "rb") as environ, open(f"/proc/{pid}/comm", encoding="ascii") as comm:
                     if mark in environ.read():
-                        found.setdefault(executed(pid) or comm.read().strip(), []).append(int(pid))
+                        found.setdefault(comm.read().strip(), []).append(int(pid))
             except OSError:
                 continue
         return found
@@ -65,14 +65,6 @@ class Started:
         self.process.wait()
         self.process.stderr.close()
         os.close(self.input)
-
-
-def executed(pid):
-    """Return the name of the starter a process runs, None if it was forked: its command line is then pystart's."""
-    with open(f"/proc/{pid}/cmdline", encoding="ascii") as file:
-        words = file.read().split("\0")
-    name = os.path.basename(words[1]) if len(words) > 1 else ""
-    return name if name.startswith("py") and name != "pystart" else None
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ def children(pid):
 
 def command(pid):
     with open(f"/proc/{pid}/cmdline", "rb") as file:
-        return file.read().split(b"\0")[1:-1]
+        return [word for word in file.read().split(b"\0") if word]
 
 
 def descriptors(pid):

@@ -13,7 +13,7 @@ MB = 1 << 20
 
 def start(host, port, **how):
     command = [sys.executable, f"{ROOT}/bin/pytcpcat", host, str(port)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={"PYTHONPATH": ROOT}, **how)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={}, **how)
 
 
 def test_what_comes_is_shown_unchanged(run, one_call):
@@ -78,7 +78,7 @@ def test_standard_descriptors_that_are_closed(one_call):
     done = subprocess.run(
         ["sh", "-c", command, sys.executable, f"{ROOT}/bin/pytcpcat", server.host, str(server.port)],
         stdout=subprocess.PIPE,
-        env={"PYTHONPATH": ROOT},
+        env={},
         timeout=60,
     )
     assert (done.returncode, done.stdout) == (0, b"x")

@@ -222,7 +222,7 @@ def test_the_connection_never_takes_the_place_of_0_1_or_2(port, closed, tmp_path
     script = f'exec "$@" {closed}'
     client = [sys.executable, f"{ROOT}/bin/pytcpclient", "-vRHl0", "0", str(port)]
     program = ["sh", "-c", "head -n 1 <&6 >out; echo mine; echo mine >&2; echo there >&7; head -n 1 <&6 >>out"]
-    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": ROOT}
+    environ = {"PATH": os.environ["PATH"]}
     done = subprocess.run(
         ["sh", "-c", script, "sh", *client, *program], cwd=tmp_path, env=environ, capture_output=True, timeout=60
     )
@@ -231,7 +231,7 @@ def test_the_connection_never_takes_the_place_of_0_1_or_2(port, closed, tmp_path
 
 def test_too_few_descriptors_are_told(run, port):
     client = [sys.executable, f"{ROOT}/bin/pytcpclient", "-RHl0", "0", str(port), "true"]
-    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": ROOT}
+    environ = {"PATH": os.environ["PATH"]}
     for limit, number in ((6, 6), (7, 7)):
         done = subprocess.run(
             ["sh", "-c", f'ulimit -n {limit}; exec "$@"', "sh", *client], env=environ, capture_output=True, timeout=60

@@ -29,7 +29,7 @@ def serve(home):
             [sys.executable, f"{ROOT}/bin/pytcpserver", "-1vHRl0", *options, "127.0.0.1", "0", *program],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={"PATH": f"{ROOT}/bin:{os.environ['PATH']}", "PYTHONPATH": ROOT, "PYQMAIL_HOME": home.path},
+            env={"PATH": f"{ROOT}/bin:{os.environ['PATH']}", "PYQMAIL_HOME": home.path},
         )
         running.append(process)
         return process, int(process.stdout.readline() or process.stderr.read())

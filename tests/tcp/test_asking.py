@@ -47,7 +47,7 @@ def test_show_writes_each_piece_before_the_next_is_asked_for(capfd):
 
 def shown_to(stdout):
     code = "import sys; from pyqmail.tcp.asking import show; sys.exit(show([b'x'] * 3))"
-    environ = {"PYTHONPATH": ROOT}
+    environ = {}
     return subprocess.run([sys.executable, "-c", code], stdout=stdout, stderr=subprocess.PIPE, env=environ, timeout=60)
 
 

@@ -55,7 +55,7 @@ class Server:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=cwd,
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": ROOT, **(env or {})},
+            env={"PATH": os.environ["PATH"], **(env or {})},
             preexec_fn=limit,
         )
         self.text, self.clients = b"", []

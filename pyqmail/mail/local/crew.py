@@ -255,7 +255,7 @@ class Worker:
 
 def fork_watched(loop, work, ended) -> int:
     """Fork a child that does work(), whose end calls ended(wait status).  Raises OSError: then there is no child."""
-    pid = fork(work, "pylocal")
+    pid = fork(work, ["pylocal"])
     try:
         loop.on_exit(pid, ended)
     except OSError:

@@ -1,0 +1,90 @@
+"""What ps, pidof and systemctl show of a process: its name and its command line.
+
+A program of ours was started as an interpreter; one that goes on as the next of a chain, or is forked warm, as another
+program.  The name stands in /proc/self/comm.  The words are memory of the process, where exec put them; they are
+written over through /proc/self/mem.  What is longer than the words at exec is cut, and what is shorter filled with NUL.
+
+After a change of uid the files in /proc/self are root's: a Title that was made before can still be shown, and a process
+that has loaded the C library for other reasons has that do it.  Where there is no /proc, or it may not be written, all
+stays as it is.
+"""
+
+import os
+
+from pyqmail.system import library
+
+_NAME_BYTES = 15
+_PR_SET_NAME = 15
+
+
+class Title:
+    """The means to show what this process is.  They must not go through a fork: they are this process's."""
+
+    def __init__(self) -> None:
+        self._name = _open("/proc/self/comm", os.O_WRONLY)
+        self._memory = _open("/proc/self/mem", os.O_RDWR)
+
+    def show(self, words) -> None:
+        """Show the command line words, str or bytes, from now on; this can be done once."""
+        command = [os.fsencode(word) for word in words]
+        command[0] = os.path.basename(command[0])
+        self._show_name(command[0][:_NAME_BYTES])
+        self._show_words(command)
+        for fd in (self._name, self._memory):
+            if fd is not None:
+                os.close(fd)
+
+    def _show_name(self, name):
+        if self._name is not None:
+            _write(self._name, name)
+        elif library.is_loaded():
+            library.prctl(_PR_SET_NAME, name + b"\0")
+
+    def _show_words(self, command):
+        if self._memory is None and not library.is_loaded():
+            return
+        place = words_place()
+        if place is None:
+            return
+        text = fitted(command, place[1] - place[0])
+        if self._memory is not None:
+            _write(self._memory, text, place[0])
+        else:
+            library.overwrite(place[0], text)
+
+
+def show_command(words) -> None:
+    """Show that this process is the program of these words."""
+    Title().show(words)
+
+
+def words_place() -> tuple[int, int] | None:
+    """Return the addresses where the words of the command line begin and end, None if that cannot be known.
+
+    proc(5): fields 48 and 49 of /proc/self/stat; 0 where we may not know.
+    """
+    try:
+        with open("/proc/self/stat", "rb") as file:
+            start, end = map(int, file.read().rpartition(b")")[2].split()[45:47])
+    except (OSError, ValueError):
+        return None
+    return (start, end) if 0 < start < end else None
+
+
+def fitted(command: list[bytes], size: int) -> bytes:
+    """Return the words as the kernel keeps them, in so many bytes.  The last is a NUL: otherwise ps reads on behind it."""
+    return b"".join(word + b"\0" for word in command)[: size - 1].ljust(size, b"\0")
+
+
+def _open(path, flags):
+    try:
+        return os.open(path, flags | os.O_CLOEXEC)
+    except OSError:
+        return None
+
+
+def _write(fd, data, place=None):
+    try:
+        os.write(fd, data) if place is None else os.pwrite(fd, data, place)
+    except OSError:
+        pass
