@@ -157,3 +157,20 @@ _TEMPORARY = {
         "EHOSTUNREACH"
     ).split()
 }
+
+
+def traceback_text(error: BaseException) -> str:
+    """Return where an exception came from, as an interpreter prints it, without the lines of the source.
+
+    Nothing is imported or read for it: we may have given up the right to, and the source may be another one by now.
+    """
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    before = f"{traceback_text(cause)}\nDuring handling of the above, or because of it:\n\n" if cause else ""
+    lines, at = ["Traceback (most recent call last):\n"], error.__traceback__
+    while at is not None:
+        code = at.tb_frame.f_code
+        lines.append(f'  File "{code.co_filename}", line {at.tb_lineno}, in {code.co_name}\n')
+        at = at.tb_next
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return f"{before}{''.join(lines)}{name}: {error}\n"

@@ -7,9 +7,10 @@ A program that declares no letters takes `-x` as an operand, and `--*`, one that
 has no option parsing, and `-x` is an account, a directory or an action.
 """
 
+import _signal  # the module without its enums
 import os
 
-from pyqmail.base.failure import Failure, Usage, is_lack, reason
+from pyqmail.base.failure import Failure, Usage, is_lack, reason, traceback_text
 from pyqmail.base.initial import initial_environment
 
 
@@ -170,8 +171,6 @@ class Program:
             _complain(f"{self.label}: fatal: {failure}\n")
             return failure.code
         except KeyboardInterrupt:
-            import _signal
-
             _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # die of it without a word, as any program does
             os.kill(os.getpid(), _signal.SIGINT)
         except Exception as error:
@@ -183,9 +182,7 @@ class Program:
             return f"{self.label}: fatal: out of memory\n"
         if is_lack(error):
             return f"{self.label}: fatal: {reason(error)}\n"
-        import traceback
-
-        return traceback.format_exc()
+        return traceback_text(error)
 
     def parse(self, argv, environ=None):
         """Return the Call that argv means.  Raises Usage, whose text is complete."""

@@ -52,11 +52,17 @@ FILES_FOR_ONE, FILES_BESIDE = 4, 40
 OPEN_FILES = 65536
 
 
+def preload(words=()) -> None:
+    """Import what a worker needs where nobody listens for the mail it forwards."""
+    from pyqmail.mail.queue import admission  # noqa: F401
+
+
 def main(argv: list[str]) -> int:
     return PROGRAM.run(argv, spawn_deliveries)
 
 
 def spawn_deliveries(call) -> int:
+    preload()
     environ = dict(call.environ)
     home = Home(os.path.abspath(find_home(environ).path))
     if b"PYQMAIL_HOME" in environ:

@@ -21,6 +21,7 @@ from pyqmail.supervise.logs.logger import Logger
 from pyqmail.supervise.logs.patience import Patience
 from pyqmail.supervise.logs.stamps import CLOCKS, clock_of
 from pyqmail.system.descriptors import open_standard_descriptors
+from pyqmail.system.privileges import forbid_new_privileges
 
 PROGRAM = Program(
     name="pymultilog",
@@ -100,12 +101,20 @@ PROGRAM = Program(
 )
 
 
+def preload(words=()) -> None:
+    """Import what these words need, if they have a pattern with a star inside: the others do without."""
+    if any("*" in word[:-1] for word in words):
+        import re  # noqa: F401
+
+
 def main(argv: list[str]) -> int:
     return PROGRAM.run(argv, keep)
 
 
 def keep(call) -> int:
     open_standard_descriptors()  # else one of ours would be taken for the input
+    if not any(word.startswith("!") for word in call.actions):
+        forbid_new_privileges()  # a processor may be set-id, to tell somebody by mail
     os.umask(0o022)
     patience, intake = Patience(PROGRAM.label), Intake()
     try:

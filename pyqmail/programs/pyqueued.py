@@ -26,6 +26,7 @@ queue/lock/pyqueued, where the next qp stands too.
 
 import gc
 import os
+import resource
 import signal
 import socket
 
@@ -43,7 +44,7 @@ from pyqmail.system.descriptors import open_standard_descriptors
 from pyqmail.system.flushing import Flusher
 from pyqmail.system.home import find_home
 from pyqmail.system.loop import Loop
-from pyqmail.system.privileges import drop_to
+from pyqmail.system.privileges import drop_to, forbid_new_privileges
 
 PROGRAM = Program(
     name="pyqueued",
@@ -65,6 +66,8 @@ def serve(call) -> int:
     open_standard_descriptors()
     home = find_home(call.environ)
     names = find_queue(home.queue)
+    flusher = Flusher()  # what it loads, the queue's user need not be able to read
+    forbid_new_privileges()
     become_queue_user(home)
     known = invokers(home)
     os.umask(0o033)
@@ -75,7 +78,7 @@ def serve(call) -> int:
     if lock is None:
         raise Temporary(f"unable to lock {names.writer_lock}: somebody else writes this queue")
     try:
-        admission, numbers = Admission(names, known, ByFile(Flusher().flush)), QueueNumbers(lock)
+        admission, numbers = Admission(names, known, ByFile(flusher.flush)), QueueNumbers(lock)
     except OSError as error:
         raise Temporary(f"unable to use {names.queue}", error) from None
     listener = listen(home.queue_socket)
@@ -143,8 +146,6 @@ def listen(path: str) -> socket.socket:
 
 def raise_limit() -> int:
     """Take as many descriptors as we may; returns how many."""
-    import resource
-
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

@@ -24,7 +24,11 @@ from pyqmail.system.descriptors import log, write_all
 from pyqmail.system.processes import go_on
 from pyqmail.tcp.blocklist import BOUNCE, GREETING, REFUSE, UNDECIDED, Dialogue, Judgement
 
-preload = resolver.preload  # for a parent that will fork us
+def preload(words=()) -> None:
+    """Import what only a client that is asked for needs: for a parent that will fork us."""
+    import time  # noqa: F401
+
+    resolver.preload()
 
 
 def main(argv: list[str]) -> int:

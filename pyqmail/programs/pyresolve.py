@@ -21,9 +21,11 @@ from pyqmail.base.options import Program
 from pyqmail.protocol import resolve_wire
 from pyqmail.protocol.resolve_wire import FOUND, NO_HOST, NO_RECORD, SOFT, UNABLE, split_strings, strings
 from pyqmail.system import resolver
+from pyqmail.system.answering import preload as preload_loop
 from pyqmail.system.answering import serve
 from pyqmail.system.ceilings import raise_descriptor_limit
 from pyqmail.system.descriptors import log
+from pyqmail.system.privileges import forbid_new_privileges
 
 PROGRAM = Program(
     name="pyresolve",
@@ -38,11 +40,19 @@ MOST_QUESTIONS = 4096  # at once: each to a silent server holds its place for a 
 FILES_FOR_QUESTION, FILES_BESIDE = 2, 64
 
 
+def preload(words=()) -> None:
+    """Import what the first question would."""
+    resolver.preload()
+    preload_loop()
+
+
 def main(argv: list[str]) -> int:
     return PROGRAM.run(argv, resolve)
 
 
 def resolve(call) -> int:
+    preload()
+    forbid_new_privileges()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     most = max(1, min(MOST_QUESTIONS, (raise_descriptor_limit()[0] - FILES_BESIDE) // FILES_FOR_QUESTION))
     try:

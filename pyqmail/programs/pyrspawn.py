@@ -12,6 +12,7 @@ Ends once descriptor 0 has ended and everything is reported.
 """
 
 import os
+import resource
 import signal
 
 from pyqmail.base.failure import Temporary
@@ -26,6 +27,7 @@ from pyqmail.system.descriptors import log
 from pyqmail.system.driver import EventDriver
 from pyqmail.system.home import Home, find_home
 from pyqmail.system.loop import Loop
+from pyqmail.system.privileges import forbid_new_privileges
 from pyqmail.system.processes import find_ours
 
 PROGRAM = Program(
@@ -65,6 +67,8 @@ def spawn_deliveries(call) -> int:
     clear(f"{home.queue}/lock/tcpto")
     files = raise_open_files()
     agent = environ.get(b"QMAILREMOTE")
+    if not agent:
+        forbid_new_privileges()  # an agent of others may be set-id
     loop = Loop()
     if call.dialect is None:
         if not agent or find_ours(agent, environ.get(b"PATH")) == "pyremote":
@@ -88,8 +92,6 @@ def spawn_deliveries(call) -> int:
 
 def raise_open_files() -> int:
     """Allow ourselves as many open files as OPEN_FILES or the hard limit; return how many that are."""
-    import resource
-
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
     if soft == resource.RLIM_INFINITY or soft >= wanted:

@@ -31,9 +31,8 @@ HUP: control/locals and control/virtualdomains are read again.
 import fcntl
 import os
 import signal
-import traceback
 
-from pyqmail.base.failure import Failure
+from pyqmail.base.failure import Failure, traceback_text
 from pyqmail.base.numbers import session_processes, whole_number
 from pyqmail.base.options import Flag, Program, Value
 from pyqmail.mail.queue.files import QueueNames, find_queue
@@ -101,12 +100,20 @@ class CannotStart(Exception):
     """str() is the reason for the log."""
 
 
+def preload(words=()) -> None:
+    """Import what only --native needs, and what is needed now and then."""
+    from pyqmail.mail.queue import admission  # noqa: F401  bounces, where nobody listens for them
+    from pyqmail.mail.sending import resolving, spawner_native  # noqa: F401
+    from pyqmail.system import interfaces  # noqa: F401
+
+
 def main(argv: list[str]) -> int:
     return PROGRAM.run(argv, send)
 
 
 def send(call) -> int:
     try:
+        preload()
         loop = Loop()
         manager, mutex = prepare(call, loop)
         loop.on_error = raise_it
@@ -120,8 +127,8 @@ def send(call) -> int:
     except CannotStart as reason:
         say(f"alert: cannot start: {reason}\n")
         return 111
-    except Exception:
-        say(traceback.format_exc())  # descriptor 2 is the local spawner's
+    except Exception as error:
+        say(traceback_text(error))  # descriptor 2 is the local spawner's
         return 111
 
 

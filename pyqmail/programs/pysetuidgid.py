@@ -2,7 +2,7 @@
 
 The user and group ids become those of the account, which stands in the password database; its group is the only one
 that is kept.  The environment is not changed: HOME and USER stay what they were.  The program is searched
-after that, with the account's rights.
+after that, with the account's rights; one of ours before, so that the account need not be able to read it.
 """
 
 import os
@@ -10,8 +10,8 @@ import pwd
 
 from pyqmail.base.failure import Temporary
 from pyqmail.base.options import Argument, Program, Rest
-from pyqmail.programs.registry import load
-from pyqmail.system.processes import go_on
+from pyqmail.programs.registry import load, load_ahead
+from pyqmail.system.processes import find_ahead, go_on
 from pyqmail.system.title import Title
 
 PROGRAM = Program(
@@ -41,6 +41,7 @@ def change(call) -> int:
         account = pwd.getpwnam(call.account)
     except KeyError:
         raise Temporary(f"unknown account {call.account}") from None
+    find_ahead(call.program, os.environb.get(b"PATH"), load_ahead)
     title = Title()
     try:
         os.setgroups([account.pw_gid])

@@ -44,8 +44,11 @@ PROGRAM = Program(
 )  # fmt: skip
 
 
-def preload() -> None:
-    """Called by a parent before it forks: what its children collect is counted together."""
+def preload(words=()) -> None:
+    """Called by a parent before it forks: import what few sessions need; what its children collect is counted together."""
+    from pyqmail.mail.queue import admission  # noqa: F401
+    from pyqmail.system import cdb, interfaces  # noqa: F401
+
     try:
         share()
     except OSError:

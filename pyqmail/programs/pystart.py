@@ -32,7 +32,7 @@ from pyqmail.programs import registry
 from pyqmail.system.descriptors import arrange
 from pyqmail.system.home import find_home
 from pyqmail.system.privileges import drop_to, supplementary_groups
-from pyqmail.system.processes import become, execute, fork, reset_signals
+from pyqmail.system.processes import become, execute, find_ahead, fork, reset_signals
 from pyqmail.system.title import show_command
 
 PROGRAM = Program(
@@ -88,6 +88,8 @@ def start(call) -> int:
     if not call.classic:
         for name in {words[0] for words, _ in parts} | {"pysend"}:
             registry.load(name)  # before the forks, so that all share it
+    if call.logger:
+        find_ahead(call.logger, call.environ.get(b"PATH"), registry.load_ahead)
         gc.collect()
         gc.freeze()
     try:
@@ -180,6 +182,8 @@ def run_part(words, descriptors, user, identities, foreign) -> int:
     path = os.environb.get(b"PATH")
     arrange(descriptors)
     show_command(words)  # another user could not: /proc/self is root's then
+    if not foreign:
+        registry.load_ahead(words[0])
     try:
         identities.assume(user)
         if foreign and user == "qmaill":

@@ -20,12 +20,13 @@ import signal
 from pyqmail.base.failure import Temporary
 from pyqmail.base.numbers import UINT32, count_digits, is_number, leading_number, whole_number
 from pyqmail.base.options import Act, Argument, Flag, Program, Rest, Value
-from pyqmail.programs.registry import load
+from pyqmail.programs.registry import load, load_ahead
+from pyqmail.system import library
 from pyqmail.system.ceilings import SERVER_BYTES, memory_shortages
 from pyqmail.system.descriptors import log, open_standard_descriptors
 from pyqmail.system.listener import first_session_number
 from pyqmail.system.loop import Loop
-from pyqmail.system.processes import find_ours
+from pyqmail.system.processes import find_ahead, find_ours
 from pyqmail.tcp.addresses import is_another_number, port_number
 from pyqmail.tcp.adjusting import Adjusting, digits_of, is_file
 from pyqmail.tcp.asked_for import introductions, limit_words, odd_limits, readiness, status_socket, terms_of
@@ -65,8 +66,9 @@ def serve(call) -> int:
     attendants = readiness(call)
     ears = opening.ears(call.host, port, call.environ)
     attendants += status_socket(call)
-    drop_rights(call)
     terms, limit = terms_of(call), int(digits_of(call.limit))
+    import_all(call, terms)
+    drop_rights(call)
     if call.prints_port:
         os.write(1, shown_port(ears) + b"\n")
     leave_standard_descriptors()
@@ -101,6 +103,19 @@ def port_of(call) -> int:
     return 0
 
 
+def import_all(call, terms) -> None:
+    """Import what serving takes, with the rights we still have: those we get may not suffice for that.
+
+    Nothing is imported later on, so that a server that runs is not mixed with an installation that came after it.
+    """
+    from pyqmail.tcp import forking, residents, spawning, starter, worker  # noqa: F401
+
+    find_ahead(call.program, call.environ.get(b"PATH"), load_ahead)
+    if terms.looks_up:
+        load_ahead("pyresolve")
+    library.load()
+
+
 def drop_rights(call) -> None:
     """Become the group and the user asked for; 0 leaves them alone.  Raises Temporary."""
     if call.gid:
@@ -125,14 +140,12 @@ def leave_standard_descriptors() -> None:
 
 
 def find_module(word: str, path: bytes | None):
-    """Return the module of the program a word leads to, None if that is not ours; what it has to preload is loaded."""
+    """Return the module of the program a word leads to, None if that is not ours."""
     name = find_ours(os.fsencode(word), path)
     try:
         module = None if name is None else load(name)
     except LookupError:
         return None
-    if hasattr(module, "preload"):
-        module.preload()
     return module
 
 

@@ -5,6 +5,7 @@ Parents that fork or host a program are handed `load`; nothing else imports dyna
 
 import importlib
 import os
+import sys
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -18,12 +19,26 @@ def names() -> list[str]:
 def load(name: str):
     """Return the module of the executable called name; it has PROGRAM and main, a session program also session.
 
-    Raises LookupError if there is no such program.
+    Nothing is looked up for one that is loaded.  Raises LookupError if there is no such program.
     """
     module = name.replace("-", "_").replace("@", "_at")
+    loaded = sys.modules.get(f"pyqmail.programs.{module}")
+    if loaded is not None and hasattr(loaded, "PROGRAM"):
+        return loaded
     if not name.startswith("py") or not module.isidentifier() or not os.path.exists(f"{_HERE}/{module}.py"):
         raise LookupError(name)
     return importlib.import_module(f"pyqmail.programs.{module}")
+
+
+def load_ahead(name: str, words=()):
+    """Return load(name), with all imported that the program may want later on: before rights are given up, or a fork.
+
+    words: its arguments, as far as they are known.
+    """
+    module = load(name)
+    if hasattr(module, "preload"):
+        module.preload(words)
+    return module
 
 
 def _name(module):

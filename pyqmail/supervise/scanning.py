@@ -14,11 +14,13 @@ from pyqmail.base.failure import Temporary
 from pyqmail.supervise.control import is_supervised, open_lock
 from pyqmail.supervise.safety import risks
 from pyqmail.supervise.scanner import Scanner
+from pyqmail.supervise.stopping import Stopping
 from pyqmail.supervise.starting import DescriptorLimit, Starter, inherited_descriptors
 from pyqmail.supervise.watching import Ground, Watching
 from pyqmail.system.files import Changeable
 from pyqmail.system.loop import READ, Loop, Promise
 from pyqmail.system.notices import Notices
+from pyqmail.system.orphans import adopt_orphans, children
 
 PAUSE_SECONDS = 0.1  # between passes at least: changes come in crowds
 STOPPING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -142,8 +144,6 @@ class Scanning:
 
 
 def _scan_until_told(loop, scanner, scanning, stop_seconds):
-    from pyqmail.system.orphans import adopt_orphans
-
     is_first = os.getpid() == 1
     adopt_orphans()
     told = Promise()
@@ -160,9 +160,6 @@ def _scan_until_told(loop, scanner, scanning, stop_seconds):
 
 
 async def _live(loop, scanner, scanning, stop_seconds, told):
-    from pyqmail.supervise.stopping import Stopping
-    from pyqmail.system.orphans import children
-
     await loop.sleep(0)  # what its first step raised would be told as asked for by nobody, and stop nothing
     if _is_any_supervised():
         scanner.look()

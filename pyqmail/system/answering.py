@@ -12,6 +12,11 @@ MAX_READ_TRIES = 12  # about a minute
 _PIECE = 262144
 
 
+def preload() -> None:
+    """Import now what serve() needs."""
+    import asyncio  # noqa: F401
+
+
 def serve(questions_fd: int, answers_fd: int, codec, answer, most: int) -> bool:
     """Answer until the questions end and the last answer is written, or nobody reads answers any more.
 

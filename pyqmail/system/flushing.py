@@ -30,16 +30,13 @@ class Flusher:
     """Syncs files.  Where the system has no AIO to give, one after the other."""
 
     def __init__(self) -> None:
-        self._queue, self._is_tried = None, False
+        try:
+            self._queue = _Queue()
+        except OSError:
+            self._queue = None
 
     def flush(self, fds: list[int]) -> set[int]:
         """fsync each; return those that are not safely on disk."""
-        if len(fds) > 1 and not self._is_tried:
-            self._is_tried = True
-            try:
-                self._queue = _Queue()
-            except OSError:
-                pass
         lost = set()
         for at in range(0, len(fds), _MOST):
             some = fds[at : at + _MOST]

@@ -4,7 +4,9 @@ A *private* home has the marker file `private`: there everything belongs to and 
 may deliver even as uid 0.  In any other home the usual users each have their part.
 """
 
+import grp
 import os
+import pwd
 import stat
 
 DEFAULT = "/var/qmail"
@@ -37,8 +39,6 @@ class Home:
         owner = self.owner()
         if owner is not None:
             return owner
-        import pwd
-
         try:
             return pwd.getpwnam(user).pw_uid
         except KeyError:
@@ -50,8 +50,6 @@ class Home:
             return os.stat(f"{self.path}/{MARKER}").st_gid
         except (FileNotFoundError, NotADirectoryError):
             pass
-        import grp
-
         try:
             return grp.getgrnam(group).gr_gid
         except KeyError:

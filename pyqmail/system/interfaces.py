@@ -3,7 +3,9 @@
 IPv4 by ioctl, see netdevice(7).  IPv6 from /proc; where that is missing, by rtnetlink(7).
 """
 
+import array
 import errno
+import fcntl
 import os
 import socket
 import struct
@@ -19,9 +21,6 @@ def own_addresses() -> set[bytes]:
 
 
 def _ipv4():
-    import array
-    import fcntl
-
     room = array.array("B", bytes(_MOST * _SIZE))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
         asked = struct.pack("iP", len(room), room.buffer_info()[0])

@@ -39,6 +39,11 @@ def overwrite(place: int, data: bytes) -> None:
     _function("memcpy")(_pointer(place), data, len(data))
 
 
+def load() -> None:
+    """See to it that prctl() and overwrite() can be called later on, with fewer rights."""
+    _function("prctl")
+
+
 def is_loaded() -> bool:
     """Return whether prctl() and overwrite() can be called without that anything is read from disk."""
     return "_ctypes" in sys.modules

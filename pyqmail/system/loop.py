@@ -28,6 +28,8 @@ import time
 import types
 from _collections import deque  # collections brings much that a cold start has no use for
 
+from pyqmail.base.failure import traceback_text
+
 READ, WRITE, NOTHING = select.EPOLLIN, select.EPOLLOUT, 0
 QUANTUM_SECONDS = 0.005  # what a coroutine may use before others have their turn
 SLICE_SECONDS = 0.001  # between two looks at what is ready
@@ -322,9 +324,7 @@ class Loop:
 
     def on_error(self, failure):
         """What a coroutine raised and nobody asked for: a traceback on descriptor 2."""
-        import traceback
-
-        os.write(2, os.fsencode("".join(traceback.format_exception(failure))))
+        os.write(2, os.fsencode(traceback_text(failure)))
 
     # the turn
 

@@ -5,7 +5,7 @@ import errno
 import os
 import sys
 
-from pyqmail.base.failure import Temporary
+from pyqmail.base.failure import Temporary, traceback_text
 from pyqmail.system.title import Title, show_command
 
 DEFAULT_PATH = b"/bin:/usr/bin"
@@ -89,10 +89,8 @@ def fork(work, words: list | None = None) -> int:
         code = work()
     except SystemExit as ending:
         code = ending.code if isinstance(ending.code, int) else 111
-    except BaseException:
-        import traceback
-
-        os.write(2, os.fsencode(traceback.format_exc()))
+    except BaseException as error:
+        os.write(2, os.fsencode(traceback_text(error)))
     finally:
         os._exit(code or 0)
 
@@ -156,13 +154,37 @@ def find(name: bytes, path: bytes | None) -> bytes | None:
 def find_ours(name: bytes, path: bytes | None) -> str | None:
     """Return our program's name if that is what name, searched in path, leads to; else None.
 
-    What find() finds is ours if its real path lies in our own bin directory.
+    What find() finds is ours if its real path lies in our own bin directory.  What find_ahead() has found is not looked
+    for again.
     """
+    if (name, path) in _FOUND_AHEAD:
+        return _FOUND_AHEAD[name, path]
     found = find(name, path)
     if found is None:
         return None
     directory, _, ours = os.path.realpath(found).rpartition(b"/")
     return os.fsdecode(ours) if directory in own_directories() and ours.startswith(b"py") else None
+
+
+_FOUND_AHEAD = {}  # (name, path) -> our program: how a process and its forks find it without the rights to look
+
+
+def find_ahead(words, path: bytes | None, load) -> list:
+    """Find and load, with the rights we still have, each of the words that leads to a program of ours.
+
+    load is the registry's load_ahead.  Returns their modules.
+    """
+    modules = []
+    for at, word in enumerate(map(os.fsencode, words)):
+        ours = find_ours(word, path)
+        if ours is None:
+            continue
+        try:
+            modules.append(load(ours, [os.fsdecode(word) for word in words[at + 1 :]]))
+        except LookupError:
+            continue
+        _FOUND_AHEAD[word, path] = ours
+    return modules
 
 
 def become(argv: list[str], environ, load, path: bytes | None = None, name: str | None = None, title=None) -> int:

@@ -123,6 +123,9 @@ def preload() -> None:
     from pyqmail.base import dns_answer  # noqa: F401
     from pyqmail.system import driver  # noqa: F401
 
+    for kind in ("A", "AAAA", "MX", "PTR", "TXT"):
+        _question(b"x", kind)  # dnspython imports more when it writes one
+
 
 class Resolver:
     """The questions, written once; _exchange() and _all() are what blocking and asyncio do differently."""

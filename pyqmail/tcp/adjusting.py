@@ -8,6 +8,7 @@ import signal
 
 from pyqmail.base.failure import Failure, Temporary
 from pyqmail.base.numbers import whole_number
+from pyqmail.protocol import handover_wire as wire
 from pyqmail.system.descriptors import log, read_all
 from pyqmail.tcp.attendant import Attendant
 from pyqmail.tcp.lines import ERRORS
@@ -61,8 +62,6 @@ class Adjusting(Attendant):
             if found is not None:
                 changed[name] = found
         if changed:
-            from pyqmail.protocol import handover_wire as wire
-
             self._limits.change(changed)
             server.way.announce(wire.limits(changed))
         if is_file(self._limit):

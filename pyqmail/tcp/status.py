@@ -10,6 +10,9 @@ import socket
 import time
 
 from pyqmail.base.failure import Temporary, reason
+from pyqmail.protocol import status_wire
+from pyqmail.protocol.status_wire import text
+from pyqmail.system import sock_diag
 from pyqmail.system.listener import Troubles, listen_at
 from pyqmail.system.loop import READ
 from pyqmail.tcp.attendant import Attendant
@@ -83,8 +86,6 @@ class StatusSocket(Attendant):
         self._watch()
 
     def _answer(self, client):
-        from pyqmail.protocol import status_wire
-
         signal.alarm(2 * _PATIENCE_SECONDS)  # the end, whoever keeps us waiting
         server, places = self._server, [(ear.family, ear.local_ip, ear.local_port) for ear in self._server.ears]
         server.let_go()
@@ -98,8 +99,6 @@ class StatusSocket(Attendant):
 
 def describe(server, places) -> dict:
     """Return the fields of the server's status.  places: (family, address, port) of where it listens."""
-    from pyqmail.protocol.status_wire import text
-
     measures = _measures(places)
     connections = []
     for client in sorted(server.clients.values(), key=lambda client: client.since):
@@ -134,8 +133,6 @@ def describe(server, places) -> dict:
 
 def _measures(places):
     """Return {(client's address, its port, ours): Measure}; without those that the kernel does not tell."""
-    from pyqmail.system import sock_diag
-
     found = {}
     for family, port in {(family, port) for family, _, port in places if family != socket.AF_UNIX}:
         try:

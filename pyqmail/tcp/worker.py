@@ -3,9 +3,10 @@
 from pyqmail.base.failure import Failure, Usage
 from pyqmail.protocol import handover_wire as wire
 from pyqmail.system.channel import Gone
-from pyqmail.system.descriptors import log
+from pyqmail.system.descriptors import log, read_file
 from pyqmail.system.driver import EventDriver
 from pyqmail.system.loop import Loop, TimedOut
+from pyqmail.system.privileges import forbid_new_privileges
 from pyqmail.tcp.admission import Drop, admit, hold_greeting
 from pyqmail.tcp.environment import NAMES, SessionEnvironment
 from pyqmail.tcp.handover import HandoverEnd
@@ -13,11 +14,16 @@ from pyqmail.tcp.lines import ERRORS, EVERYTHING, drop_line, opening_line, say_n
 from pyqmail.tcp.names import ChannelNames
 
 
+_QUEUE = b"QMAILQUEUE"
+
+
 def serve(sock, terms, module, argv: list[str], environ: dict, verbosity: int, give_back=None) -> int:
     """Run sessions of module, a session program, until sock ends and the last of them is over.
 
     give_back: see EventDriver.  Returns the exit code: 0, or what the program said when it refused to begin.
     """
+    if not _may_run_set_id(environ, terms):
+        forbid_new_privileges()
     loop = Loop()
     driver = EventDriver(loop, give_back)
     driver.names = ChannelNames(loop)
@@ -35,6 +41,16 @@ def serve(sock, terms, module, argv: list[str], environ: dict, verbosity: int, g
     return 0
 
 
+def _may_run_set_id(environ, terms):
+    """Return whether the environment or the rules name a QMAILQUEUE: that of the original is set-id."""
+    if _QUEUE in environ:
+        return True
+    try:
+        return bool(terms.rules) and _QUEUE + b"=" in read_file(terms.rules_name)
+    except OSError:
+        return False
+
+
 class Worker:
     """All sessions of one process."""
 
@@ -43,6 +59,7 @@ class Worker:
         self._handler, self._shared, self._label, self._verbosity = handler, shared, label, verbosity
         self._names = driver.names
         self._sessions, self._is_last = 0, False
+        self._knows_queue = _may_run_set_id(shared, terms)
         self._stream = HandoverEnd(loop, sock, self._begin, self._names.use, self._listener_is_gone, terms.limits)
 
     def _begin(self, sock, client):
@@ -89,7 +106,14 @@ class Worker:
         if admission.is_denied:
             return None
         await hold_greeting(admission, peer)
+        self._warn_of(admission.additions)
         return SessionEnvironment(self._shared, admission.additions, client.number)
+
+    def _warn_of(self, additions):
+        """Say once that a set-id program which has just come into the rules gains nothing from that."""
+        if not self._knows_queue and any(name == _QUEUE for name, _ in additions):
+            self._knows_queue = True
+            log("tcpserver: warning: the rules did not set QMAILQUEUE when I was started: a set-id program needs a restart")
 
     def _listener_is_gone(self):
         self._is_last = True

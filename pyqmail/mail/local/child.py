@@ -10,8 +10,8 @@ import pwd
 import resource
 import signal
 import socket
-import traceback
 
+from pyqmail.base.failure import traceback_text
 from pyqmail.mail.local import users
 from pyqmail.mail.local.delivery import Delivery, Job
 from pyqmail.mail.local.maildir import Names
@@ -86,8 +86,8 @@ def serve_deliveries(home, default: bytes, environ) -> int:
         output = Output(sock)
         try:
             code = Delivery(job, descriptors[0], environ, output, queue_at_home, names).run()
-        except Exception:
-            output.complain(os.fsencode(traceback.format_exc()))
+        except Exception as error:
+            output.complain(os.fsencode(traceback_text(error)))
             code = 111
         leave(home.path)
         return local_wire.pack(local_wire.DONE, local_wire.code_body(code, output.close()))

@@ -9,6 +9,7 @@ lock/pyqueued   held by pyqueued for life, shared by whoever writes the queue wi
 """
 
 import errno
+import fcntl
 import os
 
 from pyqmail.base.failure import Permanent, Temporary
@@ -140,8 +141,6 @@ def hold_writer_lock(names: QueueNames, alone: bool) -> int | None:
     A new file's name is on disk before it is used: the next qp stands in it.  Returns None if another holds it.  Raises
     OSError if the file cannot be opened or made.
     """
-    import fcntl
-
     fd = os.open(names.writer_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         if not os.fstat(fd).st_size:

@@ -4,6 +4,7 @@
 (4).  Everything under an exclusive lock.  Without the file there is no such memory.  Source: tcpto.c of qmail
 """
 
+import fcntl
 import os
 import struct
 
@@ -39,8 +40,6 @@ class Timeouts:
             self._locked(lambda fd, table: _update(fd, table, wanted, timed_out, now))
 
     def _locked(self, work):
-        import fcntl
-
         try:
             fd = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:

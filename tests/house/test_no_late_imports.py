@@ -1,0 +1,93 @@
+"""A service that runs imports nothing: whatever its functions import is there before it begins.
+
+Read from the syntax trees of all modules that it has loaded.  What really is opened when mail comes and goes is seen by
+tests/interop/test_services_read_no_code.py.
+"""
+
+import ast
+import os
+import subprocess
+import sys
+
+import pytest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+SERVICES = {
+    "pytcpserver": ["pysmtpd", "pyrblsmtpd", "pyrecordio", "pyfixcrio", "pyenvdir", "pyargv0"],
+    **{name: [] for name in ("pyqueued", "pysend", "pylspawn", "pyrspawn", "pyclean", "pyresolve", "pymultilog")},
+    **{name: [] for name in ("pysvscan", "pysupervise", "pyreadproctitle")},
+}
+# module, what a function of it imports: only at the start of a program, or not by a service
+STARTS = {
+    ("pyqmail.base.options", "pyqmail.base.manual"),  # --help
+    ("pyqmail.base.initial", "ctypes"),  # without /proc, at the start
+    ("pyqmail.system.startup", "site"),
+    ("pyqmail.system.library", "_ctypes"),  # whoever calls it loads it
+    ("pyqmail.system.library", "ctypes"),
+    ("pyqmail.system.cdb", "cdblib"),  # writes one
+    ("pyqmail.system.flushing", "ctypes"),  # when a Flusher is made: pyqueued and pysend do that at their start
+    ("pyqmail.supervise.logs.selection", "re"),  # preload() knows whether the words need it
+    ("pyqmail.programs.pysupervise", "pyqmail.supervise.diagram"),  # an option that prints
+    ("pyqmail.programs.pyreadproctitle", "ctypes"),
+    ("pyqmail.tcp.opening", "pyqmail.tcp.connecting"),  # a name to listen at
+    ("pyqmail.tcp.asked_for", "pyqmail.tcp.rules"),  # what options ask for, before rights are given up
+    ("pyqmail.tcp.asked_for", "pyqmail.tcp.readiness"),
+    ("pyqmail.tcp.asked_for", "pyqmail.tcp.status"),
+    ("pyqmail.tcp.asked_for", "pyqmail.tcp.introduction"),
+    ("pyqmail.programs.pytcpserver", "pyqmail.tcp.introduction"),
+    ("pyqmail.tcp.introduction", "ipaddress"),
+}
+
+
+def loaded_by(name):
+    """Return {name: file} of all modules of a service that is ready."""
+    words = [name, *SERVICES[name]]
+    call = "import_all(SimpleNamespace(program=[], environ={}), SimpleNamespace(looks_up=True))"
+    code = f"""if 1:
+        import sys
+        sys.path.insert(0, {ROOT!r})
+        from types import SimpleNamespace
+        from pyqmail.programs import registry
+        modules = [registry.load_ahead(name) for name in {words!r}]
+        if hasattr(modules[0], "import_all"):
+            modules[0].{call}
+        for module in list(sys.modules.values()):
+            print(module.__name__, getattr(module, "__file__", None) or "-")
+    """
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    return dict(line.split(" ", 1) for line in done.stdout.splitlines())
+
+
+def late_imports(path):
+    """Yield (module, line) of what the functions of a module import; from a import b gives a and, if it is one, a.b."""
+    with open(path, encoding="utf-8") as file:
+        tree = ast.parse(file.read())
+    for function in ast.walk(tree):
+        if not isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)) or function.name.startswith(("preload", "import_all")):
+            continue
+        for node in ast.walk(function):
+            if isinstance(node, ast.Import):
+                yield from ((alias.name, node.lineno) for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                yield node.module, node.lineno
+                for alias in node.names:
+                    if os.path.exists(f"{ROOT}/{node.module.replace('.', '/')}/{alias.name}.py"):
+                        yield f"{node.module}.{alias.name}", node.lineno
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_what_a_function_imports_is_there(name):
+    loaded = loaded_by(name)
+    missing = {
+        f"{module}:{line} imports {wanted}"
+        for module, path in loaded.items()
+        if module.startswith("pyqmail.")
+        for wanted, line in (late_imports(path) if path.endswith(".py") else ())
+        if wanted not in loaded and wanted not in sys.builtin_module_names and (module, wanted) not in STARTS
+    }
+    assert missing == set()
+
+
+def test_the_test_would_see_one():
+    assert ("pyqmail.base.manual", "pyqmail.base.options") not in STARTS
+    assert any(wanted == "pyqmail.base.manual" for wanted, _ in late_imports(f"{ROOT}/pyqmail/base/options.py"))
