@@ -4,12 +4,19 @@ import os
 
 from pyqmail.base.manual import page_of
 from pyqmail.programs import registry
+from pyqmail.system.processes import installed_prefix
 
-HERE = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "man")
+HERE = os.path.join(installed_prefix(), "man")  # of a checkout
+INSTALLED = os.path.join(installed_prefix(), "share/man")
 
 
 def render(check: bool) -> int:
-    """Write each page that differs, remove pages of no program; with check only name them and return 1."""
+    """Write each page that differs, remove pages of no program; with check only name them and return 1.
+
+    Installed pages are only checked.
+    """
+    if not os.path.isdir(HERE):
+        return _check_installed(check)
     stale = [path for path, text in pages().items() if _read(path) != text]
     orphans = [
         os.path.join(HERE, name)
@@ -26,6 +33,21 @@ def render(check: bool) -> int:
         with open(path, "w", encoding="utf-8") as file:
             file.write(pages()[path])
     return 0
+
+
+def _check_installed(check):
+    if not check:
+        os.write(2, b"pyqmail: fatal: the pages are rendered in a checkout; installed ones can be checked\n")
+        return 100
+    stale = []
+    for path, text in pages().items():
+        name = os.path.basename(path)
+        place = os.path.join(INSTALLED, f"man{name.rpartition('.')[2]}", name)
+        if _read(place) != text:
+            stale.append(place)
+    for place in stale:
+        os.write(2, os.fsencode(f"pyqmail: not up to date: {place}\n"))
+    return 1 if stale else 0
 
 
 def pages() -> dict[str, str]:

@@ -19,8 +19,7 @@ _SOCKET_PATH_LIMIT = 107  # bytes of sun_path without its NUL
 
 def make(home: Home) -> None:
     """Make whatever is missing below home.  Raises Failure with one clear line."""
-    if len(os.fsencode(home.queue_socket)) > _SOCKET_PATH_LIMIT:
-        raise Permanent(f"the path of the home is too long for a UNIX socket: {home.queue_socket}")
+    check_socket_path(home)
     if any(mark in home.path for mark in ":\n"):
         raise Permanent("the path of the home must not have a colon or a newline: users/assign could not name it")
     if os.path.isdir(home.path) and os.listdir(home.path) and home.owner() is None:
@@ -35,6 +34,12 @@ def make(home: Home) -> None:
         raise Temporary(f"unable to create {error.filename or home.path}", error) from None
 
 
+def check_socket_path(home: Home) -> None:
+    """Raise Permanent if pyqueued could not listen in this home."""
+    if len(os.fsencode(home.queue_socket)) > _SOCKET_PATH_LIMIT:
+        raise Permanent(f"the path of the home is too long for a UNIX socket: {home.queue_socket}")
+
+
 def user_home(home: Home) -> str:
     return f"{home.path}/home/{USER}"
 
@@ -45,7 +50,7 @@ def service_folder(home: Home) -> str:
 
 def _make_folders(home):
     os.makedirs(home.path, exist_ok=True)
-    _write_new(f"{home.path}/{MARKER}", b"")
+    write_new(f"{home.path}/{MARKER}", b"")
     for folder in (home.control, home.users, home.alias, home.run):
         os.makedirs(folder, exist_ok=True)
 
@@ -53,18 +58,18 @@ def _make_folders(home):
 def _make_controls(home):
     me = os.fsencode(socket.gethostname() or "localhost")
     names = me if me == b"localhost" else me + b"\nlocalhost"
-    _write_new(f"{home.control}/me", me + b"\n")
-    _write_new(f"{home.control}/locals", names + b"\n")
-    _write_new(f"{home.control}/rcpthosts", names + b"\n")
-    _write_new(f"{home.control}/defaultdelivery", b"./Maildir/\n")
-    _write_new(f"{home.control}/smtp-rules", b'# who may relay: see pytcprules(8)\n127.:allow,RELAYCLIENT=""\n:allow\n')
+    write_new(f"{home.control}/me", me + b"\n")
+    write_new(f"{home.control}/locals", names + b"\n")
+    write_new(f"{home.control}/rcpthosts", names + b"\n")
+    write_new(f"{home.control}/defaultdelivery", b"./Maildir/\n")
+    write_new(f"{home.control}/smtp-rules", b'# who may relay: see pytcprules(8)\n127.:allow,RELAYCLIENT=""\n:allow\n')
     compiled = f"{home.control}/smtp-rules.cdb"
-    if _is_older(compiled, f"{home.control}/smtp-rules"):
+    if is_older(compiled, f"{home.control}/smtp-rules"):
         source = os.open(f"{home.control}/smtp-rules", os.O_RDONLY)
-        _call(["pytcprules", compiled, f"{home.control}/smtp-rules.tmp"], source)
+        call_program(["pytcprules", compiled, f"{home.control}/smtp-rules.tmp"], source)
         os.close(source)
     for name in ("postmaster", "mailer-daemon", "root"):
-        _write_new(f"{home.alias}/.qmail-{name}", f"&{USER}\n".encode())
+        write_new(f"{home.alias}/.qmail-{name}", f"&{USER}\n".encode())
 
 
 def _make_queue(queue):
@@ -74,8 +79,8 @@ def _make_queue(queue):
         if not os.path.isdir(f"{queue}/{folder}"):
             for part in range(SPLIT):
                 os.makedirs(f"{queue}/{folder}/{part}", 0o700)
-    _write_new(f"{queue}/lock/sendmutex", b"")
-    _write_new(f"{queue}/lock/tcpto", bytes(1024))
+    write_new(f"{queue}/lock/sendmutex", b"")
+    write_new(f"{queue}/lock/tcpto", bytes(1024))
     if not os.path.exists(f"{queue}/lock/trigger"):
         os.mkfifo(f"{queue}/lock/trigger", 0o622)
 
@@ -87,10 +92,10 @@ def _make_user(home):
     ids = f"{os.getuid()}:{os.getgid()}"
     entries = f"={USER}:{USER}:{ids}:{place}:::\n+{USER}-:{USER}:{ids}:{place}:-::\n"
     others = f"+:alias:{ids}:{home.alias}:-::\n.\n"
-    _write_new(f"{home.users}/assign", (entries + others).encode())
-    if _is_older(f"{home.users}/cdb", f"{home.users}/assign"):
+    write_new(f"{home.users}/assign", (entries + others).encode())
+    if is_older(f"{home.users}/cdb", f"{home.users}/assign"):
         os.environb[b"PYQMAIL_HOME"] = os.fsencode(home.path)
-        _call(["pynewu"])
+        call_program(["pynewu"])
 
 
 def _make_services(home):
@@ -104,7 +109,7 @@ def _make_services(home):
             files = [entry.name for entry in os.scandir(f"{source}/{folder}") if entry.is_file()]
             for file in sorted(files, key="run".__eq__):  # run last
                 mode = 0o755 if file == "run" else 0o644
-                _write_new(f"{target}/{file}", read_file(f"{source}/{folder}/{file}"), mode)
+                write_new(f"{target}/{file}", read_file(f"{source}/{folder}/{file}"), mode)
 
 
 def services_source() -> str:
@@ -116,7 +121,7 @@ def services_source() -> str:
     raise Permanent("the service directories are not installed")
 
 
-def _write_new(path, data, mode=0o644):
+def write_new(path, data, mode=0o644):
     """Make a file, whole and then visible, unless it is there."""
     if os.path.lexists(path):
         return
@@ -128,11 +133,11 @@ def _write_new(path, data, mode=0o644):
     os.rename(f"{path}.new", path)
 
 
-def _is_older(made, source):
+def is_older(made, source):
     return not os.path.exists(made) or os.stat(made).st_mtime_ns < os.stat(source).st_mtime_ns
 
 
-def _call(argv, standard_input=None):
+def call_program(argv, standard_input=None):
     """Call one of our programs in a child; it says itself what is wrong.  Raises Temporary if it fails."""
 
     def work():

@@ -4,6 +4,9 @@
 the local user over SMTP, shows what became of it and stays in the foreground until Ctrl-C.
 `pyqmail send` hands it another message, from standard input.
 
+`pyqmail home DIR` makes a home that is not private, /var/qmail for one: what the original's installer and its config
+make, the folder of services, and with --users the users and groups.
+
 `pyqmail units` prints a .service for each directory of services in DIR, by default of those we came with.  It executes
 the directory's script run, as it is; what that says goes to the journal.  log/run is not used, nor are finish,
 down-signal and the other files of pysupervise(8): a comment in the unit names those that are there.  systemd restarts
@@ -20,6 +23,7 @@ import sys
 
 import click
 
+import pyqmail
 from pyqmail.base.options import Program
 
 
@@ -34,6 +38,7 @@ def main(argv: list[str]) -> int:
 
 
 @click.group(help=__doc__)
+@click.version_option(pyqmail.__version__, prog_name="pyqmail", message="%(prog)s %(version)s")
 def command() -> None:
     pass
 
@@ -46,23 +51,45 @@ def man(check: bool) -> int:
     return manuals.render(check)
 
 
+_address = click.option(
+    "--address", envvar="SMTP_ADDRESS", default="127.0.0.1", help="Where SMTP listens, as for pytcpserver(8); default 127.0.0.1."
+)
+
+
 @command.command(help="Run everything in a private home, $PYQMAIL_HOME or ./var, in the foreground.")
 @click.option("--once", is_flag=True, help="Stop after the first message has arrived.")
-@click.option("--port", envvar="SMTP_PORT", default=2525, type=click.IntRange(0, 65535), help="SMTP port on 127.0.0.1.")
-def run(once: bool, port: int) -> int:
+@_address
+@click.option("--port", envvar="SMTP_PORT", default=2525, type=click.IntRange(0, 65535), help="SMTP port; 0: a free one.")
+def run(once: bool, address: str, port: int) -> int:
     from pyqmail.programs import quickstart
 
-    return quickstart.run(once, port)
+    return quickstart.run(once, address, port)
 
 
-@command.command(help="Send the message on standard input to each RECIPIENT through the SMTP port of `pyqmail run`.")
-@click.option("--port", envvar="SMTP_PORT", default=2525, type=click.IntRange(1, 65535), help="SMTP port on 127.0.0.1.")
-@click.option("--sender", default="", help="Envelope sender; empty is the null sender.")
+@command.command(
+    help="Send the message on standard input to each RECIPIENT through the SMTP port of `pyqmail run`.  "
+    "Date, Message-ID, From and To are added to a header that has none."
+)
+@_address
+@click.option("--port", envvar="SMTP_PORT", default=2525, type=click.IntRange(1, 65535), help="SMTP port.")
+@click.option("--sender", help="Envelope sender; empty is the null sender.  Default: the user of a private home, otherwise you.")
 @click.argument("recipients", nargs=-1, required=True)
-def send(port: int, sender: str, recipients: tuple[str, ...]) -> int:
+def send(address: str, port: int, sender: str | None, recipients: tuple[str, ...]) -> int:
     from pyqmail.programs import quickstart
 
-    return quickstart.send(port, sender, recipients, sys.stdin.buffer.read())
+    return quickstart.send(address, port, sender, recipients, sys.stdin.buffer.read())
+
+
+@command.command(
+    help="Make a home with qmail's users at DIR, or complete one: users, queue, control, alias, run and services, with "
+    "their owners and modes.  What is there stays.  Root only."
+)
+@click.option("--users", is_flag=True, help="Make the users and groups that are missing, with useradd and groupadd.")
+@click.argument("directory", metavar="DIR")
+def home(users: bool, directory: str) -> int:
+    from pyqmail.programs import real_home
+
+    return real_home.make(directory, users)
 
 
 @command.command(help="Print systemd's units for the directories of services in DIR.")
@@ -87,10 +114,11 @@ def _options(name):
 PROGRAM = Program(
     name="pyqmail",
     summary="run a complete mail system of one's own; print systemd's units; render the manual pages",
-    usage="pyqmail run [ --once ] [ --port P ] | pyqmail send [ --port P ] [ --sender S ] recipient ... | "
+    usage="pyqmail --version | pyqmail run [ --once ] [ --address A ] [ --port P ] | "
+    "pyqmail send [ --address A ] [ --port P ] [ --sender S ] recipient ... | pyqmail home [ --users ] DIR | "
     "pyqmail units [ --to D ] [ --user ] [ --sockets ] [ DIR ] | pyqmail man [ --check ]",
-    notes=[(f"Options of {name}", _options(name)) for name in ("run", "send", "units", "man")],
-    environment=["PYQMAIL_HOME", "SMTP_PORT"],
+    notes=[(f"Options of {name}", _options(name)) for name in ("run", "send", "home", "units", "man")],
+    environment=["PYQMAIL_HOME", "SMTP_ADDRESS", "SMTP_PORT"],
     exits={
         0: "done",
         1: "the message did not arrive, or a page is not up to date",

@@ -2,42 +2,63 @@
 
 import errno
 import os
+import pwd
+import re
 import select
+import shlex
 import signal
 import socket
 import sys
 import time
 
+from pyqmail.base.dates import header_date
 from pyqmail.base.failure import Failure, Permanent, Temporary
 from pyqmail.programs import private_home, registry
 from pyqmail.system.descriptors import read_file
 from pyqmail.system.home import Home
 from pyqmail.system.processes import fork, reset_signals
+from pyqmail.tcp.opening import BOTH, Opening
 
-ADDRESS = "127.0.0.1"
 PATIENCE_SECONDS = 20
 STOP_SECONDS = 5
 
 
-def run(once: bool, port: int) -> int:
+def run(once: bool, address: str, port: int) -> int:
     """Return the exit code: 0 the message arrived (or Ctrl-C after it did), 1 it did not, 100 or 111 no start."""
     try:
-        return _run(once, port)
+        return _run(once, address, port)
     except Failure as failure:
-        os.write(2, os.fsencode(f"pyqmail: fatal: {failure}\n"))
-        return failure.code
+        return _complain(failure)
 
 
-def _run(once, port):
+def _complain(failure, hint=""):
+    """Say why, with the system's own words beside the original's; return the exit code."""
+    words = f" ({failure.error.strerror})" if failure.error is not None and failure.error.strerror else ""
+    os.write(2, os.fsencode(f"pyqmail: fatal: {failure}{words}{getattr(failure, 'hint', '')}\n"))
+    return failure.code
+
+
+def _hinted(failure, hint):
+    failure.hint = f"; {hint}"
+    return failure
+
+
+def _run(once, address, port):
     began = time.monotonic()
     home = Home(os.path.abspath(os.environ.get("PYQMAIL_HOME") or "var"))
-    private_home.make(home)
-    lock = _lock(home)
-    port = _check_port(port)
-    stopping = _catch_signals()
-    services = _start_services(home, port)
     try:
-        arrived = _show(home, port, services, stopping, began)
+        private_home.make(home)
+    except Failure as failure:
+        if failure.error is not None and failure.error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise _hinted(failure, "PYQMAIL_HOME=DIR says another place") from None
+        raise
+    lock = _lock(home)
+    port = _check_port(address, port)
+    stopping = _catch_signals()
+    services = _start_services(home, address, port)
+    os.pwrite(lock, b"%d\n" % services, 0)
+    try:
+        arrived = _show(home, address, port, services, stopping, began)
         if arrived and not once:
             _say("\nRunning.  Ctrl-C stops everything.")
             if not _wait_for(services, stopping, None):
@@ -51,24 +72,46 @@ def _run(once, port):
 def _lock(home):
     import fcntl
 
-    fd = os.open(f"{home.run}/lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    path = f"{home.run}/lock"  # pysvscan holds it, too: whoever wants to run again is told even if we are killed
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _hinted(Temporary(f"unable to open {path}", error), "PYQMAIL_HOME=DIR says another place") from None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise Permanent(f"{home.path} is running already") from None
+        pid = os.pread(fd, 20, 0).strip()
+        stop = f": `kill {int(pid)}` stops it" if pid.isdigit() else ""
+        raise Permanent(f"{home.path} is running already{stop}") from None
+    os.ftruncate(fd, 0)
     return fd
 
 
-def _check_port(port):
-    """Return the port, a free one for 0.  Raises Temporary with the address when it cannot be had."""
-    with socket.socket() as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            sock.bind((ADDRESS, port))
-            sock.listen()
-        except OSError as error:
-            raise Temporary(f"unable to listen on {ADDRESS} port {port}", error) from None
-        return sock.getsockname()[1]
+def _check_port(address, port):
+    """Return the port, a free one for 0.  Raises Failure with the address when it cannot be had."""
+    opening = Opening(socket.SOMAXCONN, BOTH, "", None)
+    try:
+        ears = opening.ears(address, port, {})
+    except Failure as failure:
+        text = f"unable to listen on {address} port {port}"
+        if failure.error is None:
+            raise Permanent(f"{text}: {failure}") from None
+        taken = Temporary(text, failure.error)
+        if failure.error.errno in (errno.EADDRINUSE, errno.EACCES):
+            _hinted(taken, "SMTP_PORT=N says another one")
+        elif failure.error.errno == errno.EADDRNOTAVAIL:
+            _hinted(taken, "SMTP_ADDRESS=A says another one")
+        raise taken from None
+    port = next((int(ear.local_port) for ear in ears if ear.family != socket.AF_UNIX), port)
+    for ear in ears:
+        ear.close()
+    return port
+
+
+def client_address(address: str) -> str:
+    """Return where a client here reaches a server that listens at address: its first place, or loopback for all of them."""
+    first = address.split(",")[0].strip("[]")
+    return {"": "127.0.0.1", "0": "127.0.0.1", "0.0.0.0": "127.0.0.1", ":0": "127.0.0.1", "::": "::1"}.get(first, first)
 
 
 def _catch_signals():
@@ -79,7 +122,7 @@ def _catch_signals():
     return read_end
 
 
-def _start_services(home, port):
+def _start_services(home, address, port):
     """Start pysvscan in a process group of its own, so that Ctrl-C reaches only us; returns its pid."""
 
     def work():
@@ -91,7 +134,7 @@ def _start_services(home, port):
         os.environ.update(
             PATH=f"{os.path.dirname(os.path.abspath(sys.argv[0]))}:{path}",
             PYQMAIL_HOME=home.path,
-            SMTP_ADDRESS=ADDRESS,
+            SMTP_ADDRESS=address,
             SMTP_PORT=str(port),
         )
         return registry.load("pysvscan").main(["pysvscan", "--stop-on-term", private_home.service_folder(home)])
@@ -99,16 +142,16 @@ def _start_services(home, port):
     return fork(work, ["pysvscan", "--stop-on-term", private_home.service_folder(home)])
 
 
-def _show(home, port, services, stopping, began):
+def _show(home, address, port, services, stopping, began):
     """Send one message, wait for it and show what became of it; returns whether it arrived."""
     recipient = f"{private_home.USER}@{os.fsdecode(read_file(f'{home.control}/me').strip())}"
-    for name, address in (("the queue", home.queue_socket), ("SMTP", (ADDRESS, port))):
-        if not _until(lambda address=address: _accepts(address), services, stopping):
+    for name, place in (("the queue", home.queue_socket), ("SMTP", (client_address(address), port))):
+        if not _until(lambda place=place: _accepts(place), services, stopping):
             _say(f"pyqmail: fatal: {name} does not answer")
             _show_logs(home)
             return False
     known = set(os.listdir(_new(home)))
-    reply = _send(port, recipient, [recipient], _first_message(recipient))
+    reply = _send(address, port, recipient, [recipient], _first_message(recipient))
     path = _until(lambda: next(iter(set(os.listdir(_new(home))) - known), None), services, stopping)
     if not path:
         _say(f"The message was accepted ({reply}) but did not arrive in {_new(home)}")
@@ -118,17 +161,32 @@ def _show(home, port, services, stopping, began):
     _say("    " + os.fsdecode(read_file(f"{_new(home)}/{path}")).rstrip().replace("\n", "\n    "))
     _until(lambda: "end msg" in _log_text(home, "pysend"), services, stopping)
     _show_logs(home)
-    _say(
-        f"""
+    _say(_hints(home, address, port, recipient))
+    return True
+
+
+def _hints(home, address, port, recipient):
+    """Return what to do next: whole paths, to be copied into a shell that stands anywhere."""
+    programs, services = shlex.quote(_own_folder()), shlex.quote(private_home.service_folder(home))
+    place = "" if address == "127.0.0.1" else f" --address {shlex.quote(address)}"
+    send = f"{programs}/pyqmail send{place} --port {port} {shlex.quote(recipient)}"
+    ann, assign = shlex.quote(f"{home.path}/home/ann"), shlex.quote(f"{home.users}/assign")
+    where = f"ann:{os.getuid()}:{os.getgid()}:{home.path}/home/ann"
+    entries = shlex.quote(f"1i=ann:{where}:::\\n+ann-:{where}:-::")
+    return f"""
 To send more mail:
-    printf 'Subject: hello\\n\\nhello\\n' | {_own_folder()}/pyqmail send --port {port} {recipient}
+    printf 'Subject: hello\\n\\nhello\\n' | PYQMAIL_HOME={shlex.quote(home.path)} {send}
+Another user, ann, with a Maildir:
+    mkdir -p -m 700 {ann} {ann}/Maildir {ann}/Maildir/new {ann}/Maildir/cur {ann}/Maildir/tmp
+    sed -i {entries} {assign} && PYQMAIL_HOME={shlex.quote(home.path)} {programs}/pynewu
 Mail      {_new(home)}
 Queue     {home.queue}
-Logs      {private_home.service_folder(home)}/*/log/main/current  (through pytai64nlocal)
-Settings  {home.control}  (pysend sees changed locals and virtualdomains on HUP, others when it is started again)
-Services  pysvstat {private_home.service_folder(home)}/*"""
-    )
-    return True
+Logs      {services}/*/log/main/current, through {programs}/pytai64nlocal
+Services  {programs}/pysvstat {services}/*
+Settings  {home.control}: smtproutes counts from the next delivery on; locals and virtualdomains after
+    {programs}/pysvc -h {services}/pysend
+what else pysend reads, once it is started again:
+    {programs}/pysvc -t {services}/pysend"""
 
 
 def _first_message(recipient):
@@ -140,22 +198,63 @@ def _own_folder():
     return os.path.dirname(os.path.abspath(sys.argv[0]))
 
 
-def send(port: int, sender: str, recipients, message: bytes) -> int:
-    """Send a message, lines ended by LF or CR LF, over SMTP; returns the exit code."""
+def send(address: str, port: int, sender: str | None, recipients, message: bytes) -> int:
+    """Send a message, lines ended by LF or CR LF, over SMTP; returns the exit code.  sender None: us."""
     try:
-        _say(_send(port, sender, recipients, message))
+        own = own_address()
+        message = completed(message, own if not sender else sender, recipients)
+        _say(_send(address, port, own if sender is None else sender, recipients, message))
     except Failure as failure:
-        os.write(2, os.fsencode(f"pyqmail: fatal: {failure}\n"))
-        return failure.code
+        return _complain(failure)
     return 0
 
 
-def _send(port, sender, recipients, message):
+def own_address() -> str:
+    """Return who we are at this home: the user of a private one, otherwise our login name, at control/me."""
+    home = Home(os.path.abspath(os.environ.get("PYQMAIL_HOME") or "var"))
+    try:
+        host = os.fsdecode(read_file(f"{home.control}/me").partition(b"\n")[0].strip())
+        is_private = home.owner() is not None
+    except OSError:
+        host, is_private = "", False
+    try:
+        user = private_home.USER if is_private else pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        user = str(os.getuid())
+    return f"{user}@{host or socket.gethostname() or 'localhost'}"
+
+
+def completed(message: bytes, author: str, recipients) -> bytes:
+    """Return the message with the fields that its header lacks of Date, Message-ID, From and To, before the others."""
+    message = message.replace(b"\r\n", b"\n")
+    first = message.partition(b"\n")[0]
+    if not _FIELD.match(first):
+        message = b"\n" + message  # a body alone
+    header = message[: message.index(b"\n\n") + 1] if b"\n\n" in message and message[:1] != b"\n" else message
+    header = b"" if message[:1] == b"\n" else header
+    present = {match[1].lower() for line in header.split(b"\n") if (match := _FIELD.match(line))}
+    moment = time.time()
+    number = f"{int(moment)}.{os.getpid()}.pyqmail@{author.rpartition('@')[2]}"
+    fields = {
+        "Date": os.fsdecode(header_date(int(moment))).strip(),
+        "Message-ID": f"<{number}>",
+        "From": f"<{author}>",
+        "To": ", ".join(f"<{recipient}>" for recipient in recipients),
+    }
+    added = [f"{name}: {value}\n" for name, value in fields.items() if name.lower().encode() not in present]
+    return os.fsencode("".join(added)) + message
+
+
+_FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:")
+
+
+def _send(address, port, sender, recipients, message):
     """Return the server's last words.  Raises Failure."""
     import smtplib
 
+    host = client_address(address)
     try:
-        with smtplib.SMTP(ADDRESS, port, timeout=PATIENCE_SECONDS) as client:
+        with smtplib.SMTP(host, port, timeout=PATIENCE_SECONDS) as client:
             client.ehlo("localhost")
             _expect(client.mail(sender))
             for recipient in recipients:
@@ -163,7 +262,7 @@ def _send(port, sender, recipients, message):
             lines = message.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")  # smtplib mends str only
             return _expect(client.data(lines))
     except OSError as error:
-        raise Temporary(f"unable to send through {ADDRESS} port {port}", error) from None
+        raise Temporary(f"unable to send through {host} port {port}", error) from None
 
 
 def _expect(answer):
@@ -176,7 +275,7 @@ def _expect(answer):
 
 
 def _accepts(address):
-    family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
+    family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     with socket.socket(family) as sock:
         return sock.connect_ex(address) == 0
 

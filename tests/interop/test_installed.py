@@ -241,6 +241,9 @@ def test_the_command_for_people_finds_what_came_with_it(programs, tmp_path):
     done = call(programs / "pyqmail", "units", "--to", tmp_path, env=environ)
     assert (done.returncode, done.stderr) == (0, b"")
     assert sorted(os.listdir(tmp_path)) == ["pyqueued.service", "pysend.service", "pysmtpd.service"]
+    done = call(programs / "pyqmail", "man", "--check", env=environ)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert call(programs / "pyqmail", "--version", env=environ).stdout.startswith(b"pyqmail ")
 
 
 @pytest.mark.parametrize("how", ["absolute", "relative", "cwd", "link", "PATH", "sh", "interpreter"])

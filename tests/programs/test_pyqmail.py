@@ -4,10 +4,15 @@ Untested here: `make run` itself, an old Python (the Makefile asks), and Ctrl-C 
 """
 
 import os
+import pwd
+import re
+import select
+import shlex
 import signal
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -25,8 +30,9 @@ def place(tmp_path_factory):
     shutil.rmtree(folder)
 
 
-def start(home, *options):
+def start(home, *options, **more):
     environ = {
+        **more,
         "PATH": f"{ROOT}/bin:{os.path.dirname(sys.executable)}:{os.environ['PATH']}",
         "PYQMAIL_HOME": home,
     }
@@ -83,7 +89,8 @@ def test_a_port_in_use(place):
         port = taken.getsockname()[1]
         assert refused(place, "--port", str(port)) == (
             111,
-            f"pyqmail: fatal: unable to listen on 127.0.0.1 port {port}: address already used\n",
+            f"pyqmail: fatal: unable to listen on 127.0.0.1 port {port}: address already used (Address already in use); "
+            "SMTP_PORT=N says another one\n",
         )
 
 
@@ -91,7 +98,8 @@ def test_a_folder_that_is_a_file(place):
     os.makedirs(place)
     open(f"{place}/private", "w").close()
     open(f"{place}/queue", "w").close()
-    assert refused(place) == (111, f"pyqmail: fatal: unable to create {place}/queue/pid: not a directory\n")
+    said = f"pyqmail: fatal: unable to create {place}/queue/pid: not a directory (Not a directory)\n"
+    assert refused(place) == (111, said)
 
 
 def test_a_home_whose_path_is_too_long(place):
@@ -116,7 +124,8 @@ def test_two_at_once(place):
     for line in process.stdout:
         if line.startswith("Running."):
             break
-    assert refused(place, "--port", "0") == (100, f"pyqmail: fatal: {place} is running already\n")
+    code, said = refused(place, "--port", "0")
+    assert code == 100 and re.fullmatch(f"pyqmail: fatal: {place} is running already: `kill [0-9]+` stops it\n", said)
     process.terminate()
     assert process.wait(10) == 0
     process.stdout.close()
@@ -127,3 +136,161 @@ def test_manual_pages_render(tmp_path):
     from pyqmail.programs import manuals
 
     assert all(text.startswith(".TH ") and "\n.SH DESCRIPTION\n.PP\n" in text for text in manuals.pages().values())
+
+
+def running(place, *options, **environ):
+    """Start it; return the process and what it says once everything runs."""
+    process, text = start(place, "--port", "0", *options, **environ), ""
+    for line in process.stdout:
+        text += line
+        if line.startswith("Running."):
+            return process, text
+    raise AssertionError(text + process.stderr.read())
+
+
+def end(process):
+    process.terminate()
+    assert process.wait(10) == 0
+    process.stdout.close()
+    process.stderr.close()
+
+
+def until(holds):
+    limit = time.monotonic() + 30
+    while not (found := holds()):
+        assert time.monotonic() < limit
+        select.select([], [], [], 0.01)
+    return found
+
+
+def in_a_shell(line):
+    return subprocess.run(line, shell=True, capture_output=True, text=True, cwd="/", env={"PATH": "/usr/bin:/bin"}, timeout=60)
+
+
+def test_its_hints_can_be_copied(place):
+    """Whole paths; a second user who gets mail; from any directory, with nothing in PATH."""
+    process, text = running(place)
+    try:
+        lines = [line.strip() for line in text.splitlines()]
+        (send,) = [line for line in lines if line.startswith("printf ")]
+        done = in_a_shell(send)
+        assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("ok ")
+        user = lines.index("Another user, ann, with a Maildir:")
+        for line in lines[user + 1 : user + 3]:
+            assert in_a_shell(line).stderr == ""
+        assert in_a_shell(send.replace("demo@", "ann@")).returncode == 0
+        until(lambda: os.listdir(f"{place}/home/ann/Maildir/new"))
+        for line in lines:
+            if "/pysvc " in line or "/pysvstat " in line:
+                done = in_a_shell(line.removeprefix("Services").strip())
+                assert (done.returncode, done.stderr) == (0, "")
+    finally:
+        end(process)
+
+
+def test_a_message_that_lacks_fields_gets_them(place):
+    process, text = running(place)
+    try:
+        (port,) = set(re.findall(r"--port (\d+)", text))
+        known = set(os.listdir(f"{place}/home/demo/Maildir/new"))
+        me = socket.gethostname()
+        words = [sys.executable, f"{ROOT}/bin/pyqmail", "send", "--port", port, f"demo@{me}"]
+        environ = {"PATH": os.environ["PATH"], "PYQMAIL_HOME": place}
+        done = subprocess.run(words, input=b"Subject: x\n\nhello\n", capture_output=True, env=environ, timeout=60)
+        assert (done.returncode, done.stderr) == (0, b"")
+        (name,) = until(lambda: set(os.listdir(f"{place}/home/demo/Maildir/new")) - known)
+        with open(f"{place}/home/demo/Maildir/new/{name}") as file:
+            text = file.read()
+        assert text.startswith(f"Return-Path: <demo@{me}>\n")
+        for field in ("Date: [0-9]", "Message-ID: <[^<> ]+@", f"From: <demo@{me}>", f"To: <demo@{me}>", "Subject: x"):
+            assert len(re.findall(f"^{field}", text, re.M)) == 1
+    finally:
+        end(process)
+
+
+@pytest.mark.parametrize(
+    "message, lacking",
+    [
+        (b"", "Date Message-ID From To"),
+        (b"no header\n", "Date Message-ID From To"),
+        (b"\nbody\nDate: x\n", "Date Message-ID From To"),
+        (b"Subject: x\n\nDate: x\n", "Date Message-ID From To"),
+        (b"DATE: x\nmessage-id : y\nTo: a\n\n", "From"),
+        (b"Subject: a\n Date: folded\r\nFrom: z\r\n\r\nbody\r\n", "Date Message-ID To"),
+        (b"Date: x\nMessage-ID: y\nFrom: z\nTo: w\n\nbody\n", ""),
+        (b"Date: x\nMessage-ID: y\nFrom: z\nTo: w\n", ""),
+    ],
+)
+def test_only_what_lacks_is_added(message, lacking):
+    from pyqmail.programs.quickstart import completed
+
+    text = completed(message, "a@b", ["c@d", "e@f"])
+    rest = message.replace(b"\r\n", b"\n")
+    added = text[: len(text) - len(rest)]
+    assert text.endswith(rest)
+    assert " ".join(re.findall(r"^([A-Za-z-]+):", added.decode(), re.M)) == lacking
+    header = text.partition(b"\n\n")[0]
+    assert all(re.match(rb"[!-9;-~]+[ \t]*:|[ \t]", line) for line in header.split(b"\n") if line)
+
+
+def test_the_sender_is_who_we_are(place):
+    from pyqmail.programs import quickstart
+
+    os.makedirs(f"{place}/control")
+    with open(f"{place}/control/me", "w") as file:
+        file.write("here.example\n")
+    before = os.environ.get("PYQMAIL_HOME")
+    os.environ["PYQMAIL_HOME"] = place
+    try:
+        assert quickstart.own_address() == f"{pwd.getpwuid(os.getuid()).pw_name}@here.example"
+        open(f"{place}/private", "w").close()
+        assert quickstart.own_address() == "demo@here.example"
+    finally:
+        os.environ.pop("PYQMAIL_HOME")
+        if before is not None:
+            os.environ["PYQMAIL_HOME"] = before
+
+
+@pytest.mark.parametrize("address, client", [("127.0.0.8", "127.0.0.8"), (":0", "127.0.0.1"), ("127.0.0.9,127.0.0.1", "127.0.0.9")])
+def test_it_listens_where_it_is_told(place, address, client):
+    process, text = running(place, SMTP_ADDRESS=address)
+    try:
+        (port,) = set(re.findall(r"--port (\d+)", text))
+        with socket.create_connection((client, int(port)), timeout=30) as sock:
+            assert sock.recv(3) == b"220"
+        assert f" --address {shlex.quote(address)} " in text
+    finally:
+        end(process)
+
+
+def test_what_is_left_of_one_whose_runner_was_killed(place):
+    """The line of the next one says how to stop it, and that does."""
+    process, _ = running(place)
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    process.stderr.close()
+    code, said = refused(place, "--port", "0")
+    assert code == 100
+    (line,) = re.findall(r"`(kill [0-9]+)`", said)
+    assert in_a_shell(line).returncode == 0
+    until(lambda: not processes_of(place))
+    end(running(place)[0])
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
+def test_a_home_that_is_somebody_elses(place):
+    os.makedirs(place)
+    os.chmod(os.path.dirname(place), 0o755)
+    words = ["setpriv", "--reuid", "65534", "--clear-groups", sys.executable, f"{ROOT}/bin/pyqmail", "run"]
+    environ = {"PATH": os.environ["PATH"], "PYQMAIL_HOME": place}
+    done = subprocess.run(words, capture_output=True, text=True, env=environ, timeout=60)
+    assert (done.returncode, done.stdout) == (111, "")
+    assert done.stderr.endswith(" access denied (Permission denied); PYQMAIL_HOME=DIR says another place\n")
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_version(run):
+    from pyqmail import __version__
+
+    assert run("pyqmail", "--version") == (0, f"pyqmail {__version__}\n".encode(), b"")
