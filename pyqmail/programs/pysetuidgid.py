@@ -12,7 +12,7 @@ from pyqmail.base.failure import Temporary
 from pyqmail.base.options import Argument, Program, Rest
 from pyqmail.programs.registry import load, load_ahead
 from pyqmail.system.processes import find_ahead, go_on
-from pyqmail.system.title import Title
+from pyqmail.system.title import hold_title
 
 PROGRAM = Program(
     name="pysetuidgid",
@@ -42,7 +42,7 @@ def change(call) -> int:
     except KeyError:
         raise Temporary(f"unknown account {call.account}") from None
     find_ahead(call.program, os.environb.get(b"PATH"), load_ahead)
-    title = Title()
+    hold_title()
     try:
         os.setgroups([account.pw_gid])
         os.setgid(account.pw_gid)
@@ -52,4 +52,4 @@ def change(call) -> int:
         os.setuid(account.pw_uid)
     except OSError as error:
         raise Temporary("unable to setuid", error) from None
-    return go_on(call.program, call.environ, load, title)
+    return go_on(call.program, call.environ, load)

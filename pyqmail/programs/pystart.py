@@ -33,7 +33,7 @@ from pyqmail.system.descriptors import arrange
 from pyqmail.system.home import find_home
 from pyqmail.system.privileges import drop_to, supplementary_groups
 from pyqmail.system.processes import become, execute, find_ahead, fork, reset_signals
-from pyqmail.system.title import show_command
+from pyqmail.system.title import hold_title, show_command
 
 PROGRAM = Program(
     name="pystart",
@@ -87,7 +87,7 @@ def start(call) -> int:
     parts = classic_parts(call) if call.classic else native_parts(call)
     if not call.classic:
         for name in {words[0] for words, _ in parts} | {"pysend"}:
-            registry.load(name)  # before the forks, so that all share it
+            registry.load_ahead(name)  # before the forks, so that all share it
     if call.logger:
         find_ahead(call.logger, call.environ.get(b"PATH"), registry.load_ahead)
         gc.collect()
@@ -168,7 +168,8 @@ def start_keeper(log, identities) -> int:
 
     def work():
         arrange({0: theirs.fileno(), 1: log, 2: log})
-        name_process("pyresolve")
+        hold_title()
+        show_command(["pyresolve"])
         identities.assume(RESOLVER)
         return keep(socket.socket(fileno=0), become_resolver)
 
@@ -181,9 +182,8 @@ def run_part(words, descriptors, user, identities, foreign) -> int:
     """In the process that becomes it: arrange descriptors, change user, go on as the program."""
     path = os.environb.get(b"PATH")
     arrange(descriptors)
-    show_command(words)  # another user could not: /proc/self is root's then
-    if not foreign:
-        registry.load_ahead(words[0])
+    hold_title()  # another user could not: /proc/self is root's then
+    show_command(words)
     try:
         identities.assume(user)
         if foreign and user == "qmaill":

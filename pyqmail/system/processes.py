@@ -6,7 +6,7 @@ import os
 import sys
 
 from pyqmail.base.failure import Temporary, traceback_text
-from pyqmail.system.title import Title, show_command
+from pyqmail.system.title import show_command
 
 DEFAULT_PATH = b"/bin:/usr/bin"
 _REMEMBERED = (errno.EACCES, errno.EPERM, errno.EISDIR)
@@ -187,13 +187,12 @@ def find_ahead(words, path: bytes | None, load) -> list:
     return modules
 
 
-def become(argv: list[str], environ, load, path: bytes | None = None, name: str | None = None, title=None) -> int:
+def become(argv: list[str], environ, load, path: bytes | None = None, name: str | None = None) -> int:
     """Go on as the program argv: called in this process if it is ours, else by exec.
 
     environ replaces the process's environment.  load is the registry's.  Returns the exit code of ours;
     raises the OSError if exec failed.  path: where to search, as the originals the PATH we were started with.
-    name: what to search instead of argv[0].  title: a Title made while it could be.  What signals are ignored or
-    blocked goes on to the program.
+    name: what to search instead of argv[0].  What signals are ignored or blocked goes on to the program.
     """
     ours = find_ours(os.fsencode(argv[0] if name is None else name), path)
     if ours is not None:
@@ -205,7 +204,7 @@ def become(argv: list[str], environ, load, path: bytes | None = None, name: str 
             fresh = dict(environ)
             os.environb.clear()
             os.environb.update(fresh)
-            (title or Title()).show([argv[0] or ours, *argv[1:]])
+            show_command([argv[0] or ours, *argv[1:]])
             return main(argv)
     stop_ignoring()
     raise execute([os.fsencode(word) for word in argv], dict(environ), path, name)
@@ -215,14 +214,14 @@ def _named(argv, file):
     return argv if argv[0] else [file, *argv[1:]]
 
 
-def go_on(words: list[str], environ, load, title=None) -> int:
-    """Become the program words[0], the last act of a chain loader; environ, load and title as for become().
+def go_on(words: list[str], environ, load) -> int:
+    """Become the program words[0], the last act of a chain loader; environ and load as for become().
 
     It is searched in the PATH this process was started with, whatever environ says.  Raises Temporary if it could
     not be run.
     """
     try:
-        return become(words, environ, load, os.environb.get(b"PATH"), title=title)
+        return become(words, environ, load, os.environb.get(b"PATH"))
     except OSError as error:
         raise Temporary(f"unable to run {words[0]}", error) from None
 

@@ -4,8 +4,8 @@ A program of ours was started as an interpreter; one that goes on as the next of
 program.  The name stands in /proc/self/comm.  The words are memory of the process, where exec put them; they are
 written over through /proc/self/mem.  What is longer than the words at exec is cut, and what is shorter filled with NUL.
 
-After a change of uid the files in /proc/self are root's: a Title that was made before can still be shown, and a process
-that has loaded the C library for other reasons has that do it.  Where there is no /proc, or it may not be written, all
+After a change of uid the files in /proc/self are root's: what was opened before can still be written, and a process that
+has loaded the C library for other reasons has that do it.  Where there is no /proc, or it may not be written, all
 stays as it is.
 """
 
@@ -18,18 +18,21 @@ _PR_SET_NAME = 15
 
 
 class Title:
-    """The means to show what this process is.  They must not go through a fork: they are this process's."""
+    """The means to show what this process is: files that lead to this process, whoever holds them."""
 
     def __init__(self) -> None:
+        self.pid = os.getpid()
         self._name = _open("/proc/self/comm", os.O_WRONLY)
         self._memory = _open("/proc/self/mem", os.O_RDWR)
 
     def show(self, words) -> None:
-        """Show the command line words, str or bytes, from now on; this can be done once."""
+        """Show the command line words, str or bytes, from now on."""
         command = [os.fsencode(word) for word in words]
         command[0] = os.path.basename(command[0])
         self._show_name(command[0][:_NAME_BYTES])
         self._show_words(command)
+
+    def close(self) -> None:
         for fd in (self._name, self._memory):
             if fd is not None:
                 os.close(fd)
@@ -53,9 +56,23 @@ class Title:
             library.overwrite(place[0], text)
 
 
+_HELD = []  # the Title of a process that has given up the right to make one
+
+
+def hold_title() -> None:
+    """Keep what show_command() needs, up to the end or an exec: before a change of uid, in a chain that goes on."""
+    if not _HELD or _HELD[0].pid != os.getpid():
+        _HELD[:] = [Title()]
+
+
 def show_command(words) -> None:
     """Show that this process is the program of these words."""
-    Title().show(words)
+    if _HELD and _HELD[0].pid == os.getpid():
+        _HELD[0].show(words)
+        return
+    title = Title()
+    title.show(words)
+    title.close()
 
 
 def words_place() -> tuple[int, int] | None:

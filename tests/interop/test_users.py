@@ -198,6 +198,7 @@ def identity(pid):
 WHO = {
     "pyqueued": (UID["qmailq"], QMAIL),
     "pytcpserver": (UID["qmaild"], NOFILES),
+    "pysmtpd": (UID["qmaild"], NOFILES),  # its workers
     "pysend": (UID["qmails"], QMAIL),
     "pylspawn": (0, QMAIL),
     "pyrspawn": (UID["qmailr"], QMAIL),

@@ -65,7 +65,7 @@ def test_twice_and_shorter():
 @pytest.mark.parametrize(
     "code",
     [
-        "held = title.Title(); os.setuid(65534); held.show(['pymultilog', 't'])",
+        "title.hold_title(); os.setuid(65534); title.show_command(['x']); title.show_command(['pymultilog', 't'])",
         "library.prctl(15, b'python'); os.setuid(65534); title.show_command(['pymultilog', 't'])",
     ],
     ids=["a title from before", "the C library from before"],
