@@ -108,10 +108,10 @@ def import_all(call, terms) -> None:
 
     Nothing is imported later on, so that a server that runs is not mixed with an installation that came after it.
     """
-    from pyqmail.tcp import forking, residents, spawning, starter, worker  # noqa: F401
+    from pyqmail.tcp import chain, forking, residents, spawning, starter, worker  # noqa: F401
 
-    find_ahead(call.program, call.environ.get(b"PATH"), load_ahead)
-    if terms.looks_up:
+    modules = find_ahead(call.program, call.environ.get(b"PATH"), load_ahead)
+    if terms.looks_up or any(module.PROGRAM.name == "pyrblsmtpd" for module in modules):
         load_ahead("pyresolve")
     library.load()
 

@@ -51,7 +51,7 @@ def put_lists(server):
 
 class Server:
     def __init__(self, home, name_server, workers, rules, words, environ):
-        environ |= {"PATH": PATH, "PYTHONPATH": ROOT, "PYQMAIL_HOME": str(home)}
+        environ |= {"PATH": PATH, "PYQMAIL_HOME": str(home)}
         environ |= {name.decode(): value.decode() for name, value in name_server.environ().items()}
         subprocess.run(["pytcprules", "rules.cdb", "tmp"], input=rules, cwd=home, env=environ, check=True)
         self.process = subprocess.Popen(

@@ -129,11 +129,11 @@ NOBODY = ["-u", "65534", "-g", "65534"]
 
 @as_root
 @pytest.mark.parametrize("workers", ["1", "0"])
-@pytest.mark.parametrize("chain", [[], ["pyargv0", "pysmtpd"], ["pyrecordio"], ["pyfixcrio"]], ids=" ".join)
+@pytest.mark.parametrize("chain", [[], ["pyargv0", "pysmtpd"], ["pyrecordio"], ["pyfixcrio"], ["pyrblsmtpd", "-r", "list.test"]], ids=" ".join)
 def test_a_server_whose_user_cannot_read_it(unreadable, place, workers, chain):
     (place / "control").mkdir()
     (place / "control/me").write_text("here.example\n")
-    environ = {"PATH": f"{unreadable}:/usr/bin:/bin", "PYQMAIL_HOME": str(place)}
+    environ = {"PATH": f"{unreadable}:/usr/bin:/bin", "PYQMAIL_HOME": str(place), "PYQMAIL_DNS": "127.0.0.1:1"}
     words = [unreadable / "pytcpserver", "-1", "-vRHl0", *NOBODY, "--workers", workers, "127.0.0.1", "0", *chain]
     words.append("pysmtpd")
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environ) as process:

@@ -261,7 +261,7 @@ def test_08_but_what_is_read_as_another_number_is_said(options, environ, said, p
         [*OURS, "-1RHl0", *options, "127.0.0.1", port, "true"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={"PATH": PATH, "PYTHONPATH": ROOT, **environ},
+        env={"PATH": PATH, **environ},
     )
     assert process.stdout.readline().strip().isdigit()
     lines = [process.stderr.readline() for _ in range(len(said) + (port != "0" and "-q" not in options))]

@@ -28,7 +28,7 @@ def look_up(accounts, tmp_path):
         words = accounts(*(f"{name}:x:{UID}:{GID}:{name}:{tmp_path}/{name}:/bin/sh" for name in names))
         done = subprocess.run(
             [*words, sys.executable, f"{ROOT}/bin/pygetpw", local],
-            env={"PATH": "/usr/bin:/bin", "PYTHONPATH": ROOT, "PYQMAIL_HOME": str(tmp_path)},
+            env={"PATH": "/usr/bin:/bin", "PYQMAIL_HOME": str(tmp_path)},
             capture_output=True,
             check=False,
             timeout=60,

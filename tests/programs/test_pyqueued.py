@@ -416,7 +416,7 @@ def test_a_number_is_on_disk_before_it_is_used(home, strace_path, tmp_path):
     process = subprocess.Popen(
         [strace_path, "-f", "-y", "-o", tmp_path / "trace", "-e", "trace=pwrite64,fdatasync,fsync,sendto",
          sys.executable, f"{ROOT}/bin/pyqueued"],
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": ROOT, "PYQMAIL_HOME": home.path},
+        env={"PATH": os.environ["PATH"], "PYQMAIL_HOME": home.path},
         stderr=subprocess.PIPE,
     )  # fmt: skip
     assert process.stderr.readline() == b"pyqueued: status: listening\n"

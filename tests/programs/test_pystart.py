@@ -276,7 +276,7 @@ def test_a_second_one_ends_and_leaves_the_first_alone(start):
 def test_without_the_users_nothing_is_started(accounts, home, options):
     os.unlink(f"{home.path}/private")
     words = [*accounts(), sys.executable, f"{ROOT}/bin/pystart", *options]
-    environ = {"PATH": PATH, "PYTHONPATH": ROOT, "PYQMAIL_HOME": home.path}
+    environ = {"PATH": PATH, "PYQMAIL_HOME": home.path}
     done = subprocess.run(words, env=environ, capture_output=True, check=False, timeout=SECONDS)
     assert (done.returncode, done.stdout) == (111, b"")
     assert done.stderr == b"qmail-start: fatal: unable to find user or group qmaill\n"

@@ -45,7 +45,7 @@ def by_channel(environ, ip, is_paranoid):
         [sys.executable, f"{ROOT}/bin/pyresolve"],
         stdin=theirs,
         stdout=theirs,
-        env={**os.environ, "PYTHONPATH": ROOT, **{os.fsdecode(k): os.fsdecode(v) for k, v in environ.items()}},
+        env={**os.environ, **{os.fsdecode(k): os.fsdecode(v) for k, v in environ.items()}},
     )
     theirs.close()
     loop, found = Loop(), []

@@ -67,7 +67,7 @@ def start(tmp_path):
     running = []
 
     def run(script, *words, **more):
-        environ = {"PATH": os.environ["PATH"], "PYTHONPATH": ROOT}
+        environ = {"PATH": os.environ["PATH"]}
         running.append(subprocess.Popen([sys.executable, script, *words], env=environ, cwd=tmp_path, **more))
         return running[-1]
 
