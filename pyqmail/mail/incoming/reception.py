@@ -33,7 +33,7 @@ TOO_BIG = b"552 sorry, that message size exceeds my databytes limit (#5.3.4)\r\n
 LOOPING = b"554 too many hops, this message is looping (#5.4.6)\r\n"
 NOT_QUEUED = b"451 qqt failure (#4.3.0)\r\n"
 FRUITLESS_COMMANDS = 1000  # that brought no mail: whoever goes on so is read from no more than now and then
-PAUSE_SECONDS = 0.1
+PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.1, 1.0  # for each so many of them
 NO_SPACE = b"452 sorry, I have no room for your message now (#4.3.1)\r\n"
 
 NO_ROOM = 53  # exit code of qmail-queue: insufficient system storage, RFC 5321 section 4.2.3
@@ -127,13 +127,17 @@ async def converse(engine: Server, transaction, peer) -> None:
             await speak(engine, peer)  # say all we have before we listen
         if event is None and not must_speak and not engine.closed:
             peer.is_bulk = engine.is_in_content
-            is_idle = engine.fruitless > FRUITLESS_COMMANDS and not engine.is_in_content
-            peer.pause_seconds = PAUSE_SECONDS if is_idle else 0
+            peer.pause_seconds = 0 if engine.is_in_content else pause_after(engine.fruitless)
             try:
                 engine.receive(await peer.read())
             except TimedOut:
                 engine.close(TIMEOUT)
     await speak(engine, peer)
+
+
+def pause_after(fruitless: int) -> float:
+    """Return how many seconds a client waits before it is read from, after so many commands that brought no mail."""
+    return min(fruitless // FRUITLESS_COMMANDS * PAUSE_SECONDS, MAX_PAUSE_SECONDS)
 
 
 async def speak(engine: Server, peer) -> None:

@@ -382,10 +382,14 @@ def test_a_small_message_needs_no_space(home, queue, monkeypatch):
 @pytest.mark.parametrize("mail, pauses", [(b"", reception.PAUSE_SECONDS), (SEND, 0), (SEND + b".\r\n", 0)])
 def test_whoever_only_keeps_us_busy_is_read_from_now_and_then(mail, pauses, receive):
     """Until a message is accepted."""
-    peer, seen = Script([b"NOOP\r\n" * (reception.FRUITLESS_COMMANDS + 1), mail or b"NOOP\r\n", QUIT]), []
+    peer, seen = Script([b"NOOP\r\n" * reception.FRUITLESS_COMMANDS, mail or b"NOOP\r\n", QUIT]), []
     peer._before_read = lambda heard: seen.append(peer.pause_seconds)
     receive(peer)
     assert seen[:3] == [0, reception.PAUSE_SECONDS, pauses]
+
+
+def test_the_pause_grows():
+    assert [reception.pause_after(1000 * count) for count in (0, 1, 2, 10, 1000)] == [0, 0.1, 0.2, 1, 1]
 
 
 def test_a_changed_control_file_is_seen_by_the_next_client(home, receive):
