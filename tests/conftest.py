@@ -344,7 +344,7 @@ def start_pyqueued(home):
 
 
 class OwnNetwork:
-    """A network namespace in which 198.18.0.0/15 is local, without being an interface's: hosts to send mail to, port 25 and all.
+    """A network namespace in which 198.18.0.0/15 is local, but no interface's: hosts to send mail to, port 25 and all.
 
     prefix: words before a command, which then runs there.  listen() and connect() give sockets of ours that are there.
     """
@@ -662,7 +662,7 @@ class SmtpPeer:
 
 @pytest.fixture
 def own_servers(own_network):
-    """own_servers(*ips) -> (NameServer, SmtpPeer at port 25 of each ip) in own_network, where 127.0.0.1 answers port 53."""
+    """own_servers(*ips) -> (NameServer at 127.0.0.1 port 53, SmtpPeer at port 25 of each ip), all in own_network."""
     started = []
 
     def start(*ips):

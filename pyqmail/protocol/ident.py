@@ -17,7 +17,7 @@ def question(remote_port: bytes, local_port: bytes) -> bytes:
 class Answer:
     """Takes the server's bytes in any pieces; once `ended`, `text` is the answer, at most 257 bytes, cut at a NUL.
 
-    An end of file before `ended` is a failure, whatever came; so is more than REPLY_LIMIT bytes, which `is_too_long` tells.
+    An end of file before `ended` is a failure, whatever came; so is more than REPLY_LIMIT bytes: `is_too_long`.
     """
 
     def __init__(self) -> None:

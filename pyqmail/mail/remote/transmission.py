@@ -395,7 +395,8 @@ async def deliver_to_all(connection, sender: bytes, recipients: list[bytes], mes
                 report(position, outcome.recipients[place], outcome.message)
         if outcome.returned:
             return again + rest
-        if not connection.is_usable and outcome.message[:1] != b"K" and outcome.message != died(connection.address, True):
+        may_be_accepted = outcome.message[:1] == b"K" or outcome.message == died(connection.address, True)
+        if not connection.is_usable and not may_be_accepted:
             # a fresh connection's refusal: those who have not been tried would meet the same
             for position in rest:
                 report(position, None, outcome.message)

@@ -192,7 +192,10 @@ class Lane:
 
 
 class Session:
-    __slots__ = ("number", "lane", "state", "address", "flying", "messages", "units", "is_trial", "has_result", "is_leaving")
+    __slots__ = (
+        *("number", "lane", "state", "address", "flying", "messages", "units"),
+        *("is_trial", "has_result", "is_leaving"),
+    )
 
     def __init__(self, number: int, lane: Lane, is_trial: bool) -> None:
         self.number, self.lane, self.state, self.address = number, lane, CONNECTING, b""
