@@ -12,6 +12,7 @@ import pytest
 
 from pyqmail.mail.queue.files import find_queue, hold_writer_lock
 from pyqmail.protocol.envelope import format_envelope
+from tests.programs.test_pyqueued import mounted
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 STREAM = format_envelope(b"s@x.example", [b"r@y.example"])
@@ -191,3 +192,17 @@ def test_it_imports_little():
     slow = "asyncio re subprocess typing logging tempfile random shutil dataclasses click dns"
     assert set(said).isdisjoint(slow.split())
     assert set(said).isdisjoint({"pyqmail.mail.queue.admission", "pyqmail.base.controls"})
+
+
+def test_without_room_it_is_a_write_error(home, pyqueue):
+    """Alone, on a queue of 4 MB, which is less than control/queueminfree's default."""
+    mounted(home, "size=4m")
+    try:
+        assert pyqueue(b"x").wait(20) == 53
+        assert files(home) == []
+        with open(f"{home.control}/queueminfree", "w", encoding="ascii") as file:
+            file.write("0\n")
+        assert pyqueue(b"x").wait(20) == 0
+        assert len(queued(home)) == 1
+    finally:
+        subprocess.run(["umount", "--lazy", home.queue], check=True)

@@ -102,24 +102,11 @@ class Strangers:
         if not sockets:
             return
         self._refused = []
-        reader, writer = os.pipe2(os.O_CLOEXEC)
-
-        def work():
-            self._loop.abandon()
-            keep_only((reader, *(sock.fileno() for sock in sockets)))
-            os.read(reader, 1)  # ends once pyqueued has closed its own
-            os._exit(0)  # an exit does not linger, as closing does
-
         try:
-            self._processes[fork(work)] = None
+            self._close_elsewhere(sockets)
         except OSError:
             self._refused = sockets
             self._loop.after(_AGAIN_SECONDS, self.dispose)
-        else:
-            for sock in sockets:
-                sock.close()
-        os.close(reader)
-        os.close(writer)
 
     def stop(self):
         """Begin nothing more; what waits for its turn is refused."""
@@ -177,6 +164,24 @@ class Strangers:
         self._of_uid[uid] += 1
         self._loop.watch(ours.fileno(), READ, lambda _: self._ready(link))
         link.say(b"\0")
+
+    def _close_elsewhere(self, sockets):
+        """Close sockets, the last time in a process of their own.  Raises OSError: then they stay open."""
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+
+        def work():
+            self._loop.abandon()
+            keep_only((reader, *(sock.fileno() for sock in sockets)))
+            os.read(reader, 1)  # ends once pyqueued has closed its own
+            os._exit(0)  # an exit does not linger, as closing does
+
+        try:
+            self._processes[fork(work)] = None
+            for sock in sockets:
+                sock.close()
+        finally:
+            os.close(reader)
+            os.close(writer)
 
     def _put_off(self, sock, uid, error):
         self._log.put(f"pyqueued: warning: unable to make a process: {reason(error)}", "fork")

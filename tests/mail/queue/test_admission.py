@@ -370,6 +370,46 @@ def test_alone_we_write_only_without_pyqueued(home, names, umask):
     assert len(files(names)) == 3
 
 
+ALONE = [
+    # localbytes, queueminfree, uid, bytes of the message -> exit code
+    (100, 0, 1024, 100, 0),
+    (100, 0, 1024, 101, 31),
+    (100, 0, 0, 101, 0),
+    (0, 0, 1024, 101, 0),
+    (None, None, 1024, 101, 0),
+]
+
+
+@pytest.mark.parametrize("local_bytes, min_free, uid, size, code", ALONE)
+def test_alone_a_message_has_the_same_bounds(home, names, umask, local_bytes, min_free, uid, size, code):
+    for name, value in (("localbytes", local_bytes), ("queueminfree", min_free)):
+        if value is not None:
+            with open(f"{home.control}/{name}", "w", encoding="ascii") as file:
+                file.write(f"{value}\n")
+    fd = os.memfd_create("message")
+    os.write(fd, bytes(size))
+    os.lseek(fd, 0, os.SEEK_SET)
+    assert admit_alone(home, Origin(uid, 20513, 1795453397), fd, STREAM) == code
+    os.close(fd)
+    assert len(files(names)) == (0 if code else 3)
+
+
+def test_alone_without_room_nothing_is_written(home, names, umask):
+    room = os.statvfs(home.queue)
+    if room.f_bavail * room.f_frsize >= 2**32 - 1:
+        pytest.skip("more than 4 GB are free here")
+    with open(f"{home.control}/queueminfree", "w", encoding="ascii") as file:
+        file.write(f"{2**32 - 1}\n")
+    assert admit_alone(home, ORIGIN, 0, STREAM) == 53
+    assert files(names) == []
+
+
+def test_alone_a_control_that_cannot_be_read_is_55(home, names, umask):
+    os.mkdir(f"{home.control}/localbytes")
+    assert admit_alone(home, ORIGIN, 0, STREAM) == 55
+    assert files(names) == []
+
+
 def test_alone_without_home_or_queue(home, tmp_path):
     from pyqmail.system.home import Home
 
