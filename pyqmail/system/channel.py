@@ -18,6 +18,7 @@ from pyqmail.system.loop import READ, WRITE, Promise, TimedOut
 _PIECE = 262144
 _PASSING = (errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS, errno.EMFILE, errno.ENFILE)  # what the kernel lacks for now
 _AGAIN_SECONDS = 0.1
+_PASSRIGHTS = getattr(socket, "SO_PASSRIGHTS", 83)  # include/uapi/asm-generic/socket.h
 
 
 class Gone(Exception):
@@ -65,6 +66,26 @@ def receive_with(sock: socket.socket, size: int, most_descriptors: int) -> tuple
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             descriptors += struct.unpack(f"{len(content) // 4}i", content[: len(content) // 4 * 4])
     return data, descriptors
+
+
+def refuse_descriptors(sock) -> None:
+    """Let the kernel refuse descriptors that the other end of a UNIX socket sends, or the clients of one that listens.
+
+    An older kernel than Linux 6.16 cannot; takes_descriptors() tells.
+    """
+    try:
+        if sock.getsockopt(socket.SOL_SOCKET, _PASSRIGHTS) == 1:
+            sock.setsockopt(socket.SOL_SOCKET, _PASSRIGHTS, 0)
+    except OSError:
+        pass
+
+
+def takes_descriptors(sock) -> bool:
+    """Return whether the client at the other end of a UNIX socket can pass us descriptors, or could have done so."""
+    try:
+        return sock.getsockopt(socket.SOL_SOCKET, _PASSRIGHTS) != 0
+    except OSError:
+        return True
 
 
 class BlockingChannel:

@@ -3,9 +3,9 @@
 import os
 import socket
 
+from pyqmail.system.channel import refuse_descriptors
 from pyqmail.system.credentials import peer_credentials
 from pyqmail.tcp.connection import TCP, TCP6, UNIX, UNIX_CLIENT, Connection, plain
-from pyqmail.tcp.relaying import refuse_descriptors
 
 _WILDCARDS = ("0.0.0.0", "::")
 

@@ -2,9 +2,9 @@
 
 Whoever receives a descriptor, or closes the last copy of a socket on which one waits, closes what was passed: a
 socket that lingers, or a file of a file system that never answers, holds him up for as long as the client likes.  A
-listener or a worker with others' sessions must do neither.  The kernel refuses descriptors for us (SO_PASSRIGHTS, Linux
-6.16) on sockets that were accepted after we asked for it; a client of any other socket has a child of ours between
-itself and us, which copies bytes.
+listener or a worker with others' sessions must do neither.  The kernel refuses descriptors for us (system/channel.py) on
+sockets that were accepted after we asked for it; a client of any other socket has a child of ours between itself and us,
+which copies bytes.
 """
 
 import fcntl
@@ -14,26 +14,8 @@ import socket
 
 from pyqmail.system.processes import fork
 
-_PASSRIGHTS = getattr(socket, "SO_PASSRIGHTS", 83)  # include/uapi/asm-generic/socket.h
 _FIONREAD = 0x541B  # include/uapi/asm-generic/ioctls.h
 _PIECE = 65536
-
-
-def refuse_descriptors(sock) -> None:
-    """Let the kernel refuse descriptors from the clients of a listening UNIX socket, as far as it can."""
-    try:
-        if sock.getsockopt(socket.SOL_SOCKET, _PASSRIGHTS) == 1:
-            sock.setsockopt(socket.SOL_SOCKET, _PASSRIGHTS, 0)
-    except OSError:
-        pass  # an older kernel: takes_descriptors() says so
-
-
-def takes_descriptors(sock) -> bool:
-    """Return whether the client at the other end of a UNIX socket can pass us descriptors, or could have done so."""
-    try:
-        return sock.getsockopt(socket.SOL_SOCKET, _PASSRIGHTS) != 0
-    except OSError:
-        return True
 
 
 def fork_owner(sock, work, name: str | None = None) -> int:

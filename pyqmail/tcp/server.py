@@ -21,11 +21,12 @@ import signal
 import time
 
 from pyqmail.base.failure import Temporary, reason
+from pyqmail.system.channel import takes_descriptors
 from pyqmail.system.listener import FINAL, GONE, Troubles
 from pyqmail.system.loop import READ
 from pyqmail.system.processes import reap
 from pyqmail.tcp.lines import Lines, end_line, log_is_full, opening_line, status_line
-from pyqmail.tcp.relaying import relayed, takes_descriptors
+from pyqmail.tcp.relaying import relayed
 
 _BATCH = 16  # accepts for each wake-up, so that ended children and workers are heard in between
 _PAUSE_SECONDS = 0.1

@@ -9,7 +9,17 @@ import threading
 import pytest
 
 from pyqmail.protocol import frames
-from pyqmail.system.channel import BlockingChannel, EventChannel, Gone, Unavailable, receive_with
+from pyqmail.system.channel import (
+    BlockingChannel,
+    EventChannel,
+    Gone,
+    Unavailable,
+    connect,
+    receive_with,
+    refuse_descriptors,
+    send_with,
+    takes_descriptors,
+)
 from pyqmail.system.driver import drive
 from pyqmail.system.loop import Loop, TimedOut
 
@@ -148,3 +158,29 @@ def test_no_descriptor_for_a_connection(tmp_path, kind):
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         loop.abandon()
     assert lack.value.error.errno == errno.EMFILE
+
+
+def test_descriptors_that_we_do_not_want_are_refused_by_the_kernel():
+    for kind in (socket.SOCK_STREAM, socket.SOCK_SEQPACKET):
+        ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
+        refuse_descriptors(ours)
+        if takes_descriptors(ours):
+            pytest.skip("needs SO_PASSRIGHTS, Linux 6.16")
+        with pytest.raises(PermissionError):
+            send_with(theirs, b"x", [0])
+        send_with(theirs, b"words")
+        send_with(ours, b"x", [0])
+        data, descriptors = receive_with(theirs, 10, 1)
+        assert (ours.recv(10), data, len(descriptors)) == (b"words", b"x", 1)
+        os.close(descriptors[0])
+
+
+def test_a_listener_that_does_not_accept_holds_up_nobody(tmp_path):
+    """Its backlog is full: whoever cannot wait is told at once, as without a listener."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{tmp_path}/full")
+        listener.listen(0)
+        first = connect(f"{tmp_path}/full")
+        with pytest.raises(Unavailable):
+            connect(f"{tmp_path}/full", waits=False)
+        first.close()

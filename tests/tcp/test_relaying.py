@@ -16,7 +16,8 @@ import threading
 import pytest
 
 from pyqmail.system.cdb import write_cdb
-from pyqmail.tcp.relaying import close_unread, copy_both_ways, fork_owner, refuse_descriptors, takes_descriptors
+from pyqmail.system.channel import refuse_descriptors, takes_descriptors
+from pyqmail.tcp.relaying import close_unread, copy_both_ways, fork_owner
 from pyqmail.tcp.rules_source import compile_lines
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))

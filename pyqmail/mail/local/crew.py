@@ -18,7 +18,7 @@ from pyqmail.mail.local import child
 from pyqmail.mail.spawner import NO_FORK, NO_PIPE, warn_again
 from pyqmail.protocol import local_wire
 from pyqmail.protocol.frames import Malformed
-from pyqmail.system.channel import send_with
+from pyqmail.system.channel import refuse_descriptors, send_with
 from pyqmail.system.loop import READ
 from pyqmail.system.processes import exit_code, fork
 
@@ -150,6 +150,7 @@ class Worker:
         self._loop, self._crew, self._task, self.idle_since = deliveries.loop, crew, None, 0.0
         self._has_ended, self._sock, self._listening = False, None, Backoff()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        refuse_descriptors(ours)  # it will be a user's process: what it passed, closing it could hold up all deliveries
         try:
             self.pid = fork_watched(self._loop, lambda: self._become(deliveries, theirs.fileno(), work), self._exited)
         except OSError:
