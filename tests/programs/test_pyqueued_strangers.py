@@ -238,6 +238,20 @@ def test_a_socket_that_lingers_in_a_connection_too_many_holds_up_nobody(stranger
         assert client.answer(1)[0] == 0
 
 
+def test_those_who_only_come_and_go_hold_up_nobody(stranger, home, lingering, pyqueued):
+    pyqueued.send_signal(signal.SIGSTOP)
+    for number in range(300):
+        client = stranger()
+        if number % 100 == 0:
+            sock = lingering()
+            send_with(client.sock, HEAD, [sock.fileno()])
+            sock.let_go()
+        client.sock.close()
+    pyqueued.send_signal(signal.SIGCONT)
+    answers(home, *range(5))
+    until(lambda: not children(pyqueued))
+
+
 def test_a_socket_that_lingers_in_the_backlog_does_not_hold_up_the_end(stranger, lingering, pyqueued):
     pyqueued.send_signal(signal.SIGSTOP)
     clients = [stranger() for _ in range(3)]

@@ -12,6 +12,7 @@ for; as many of those as there may be connections are borne.
 
 import collections
 import os
+import select
 import signal
 import socket
 
@@ -64,6 +65,13 @@ class Link:
             pass  # it has ended
 
 
+def _has_gone(sock):
+    """Return whether the other end is closed; that does not touch what lies in the connection."""
+    poll = select.poll()
+    poll.register(sock, 0)
+    return bool(poll.poll(0))
+
+
 class Strangers:
     """server is the QueueServer: open_request(link, number), queue(request), fail(request, code, why)."""
 
@@ -88,8 +96,12 @@ class Strangers:
 
     def take(self, sock, uid):
         """Serve an accepted connection, or refuse it; returns whether it is served."""
+        if _has_gone(sock):
+            self._refused.append(sock)  # no process for each of those who only come and go
+            return False
         is_served = self._make_room(uid)
         if is_served:
+            self.dispose()  # the new process must not have a copy of what was refused
             self._serve(sock, uid)
         else:
             self._log.put(f"pyqueued: warning: connection of uid {uid} refused: too many connections", "refused")
