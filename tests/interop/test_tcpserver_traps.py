@@ -236,7 +236,7 @@ def test_08_numbers_are_what_stands_at_the_start(beside, options, first):
     assert same(servers, lambda server: server.text.split(b"\n")[0].decode()) == f"tcpserver: {first}"
 
 
-ODD = [
+ODD_NUMBERS = [
     # options, environment, what is said; of what is read as the number that stands there nothing
     (["-c", "abc"], {}, ["-c abc is read as 0", "a limit of 0: nobody is accepted"]),
     (["-c", "0"], {}, ["a limit of 0: nobody is accepted"]),
@@ -255,7 +255,7 @@ ODD = [
 
 
 @pytest.mark.parametrize("port", ["0", "65536"])
-@pytest.mark.parametrize("options, environ, said", ODD)
+@pytest.mark.parametrize("options, environ, said", ODD_NUMBERS)
 def test_08_but_what_is_read_as_another_number_is_said(options, environ, said, port):
     process = subprocess.Popen(
         [*OURS, "-1RHl0", *options, "127.0.0.1", port, "true"],
