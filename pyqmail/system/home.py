@@ -6,7 +6,6 @@ may deliver even as uid 0.  In any other home the usual users each have their pa
 
 import grp
 import os
-import pwd
 import stat
 
 DEFAULT = "/var/qmail"
@@ -39,6 +38,8 @@ class Home:
         owner = self.owner()
         if owner is not None:
             return owner
+        import pwd  # a session asks for no user; the module is part of the interpreter, so a service reads no file here
+
         try:
             return pwd.getpwnam(user).pw_uid
         except KeyError:
