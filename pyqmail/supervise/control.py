@@ -31,35 +31,32 @@ def state_folder(directory: str = ".", environ=None) -> str:
 
 
 def open_lock() -> int:
-    """Return a descriptor of the file that the scanner of the working directory locks.  Raises OSError."""
-    *better, last = lock_places()
-    for path in better:
-        try:
-            return _open_lock(path)
-        except OSError:
-            pass  # a file system that is not there, or cannot be written to
-    os.makedirs(os.path.dirname(last) or ".", exist_ok=True)
-    return _open_lock(last)
+    """Return a descriptor of the file that the scanner of the working directory locks.  Raises OSError.
 
-
-def lock_places() -> list[str]:
-    """Return where that file can be, the best first.
-
-    Root's is in /run, where only root makes files.  Others have `.svscan-lock` in the directory; where SUPERVISEDIR is
-    absolute, beside the folders of its services: it may have to be.
+    Nobody but us can open it, and no link is followed: EPERM if somebody else has put a file there.
     """
-    folder, found = state_folder(), os.stat(".")
-    place = ".svscan-lock"
-    if folder.startswith("/"):
-        place = f"{os.path.dirname(folder)}/.{os.path.basename(folder)}:svscan-lock"
-    return [place] if os.geteuid() else [f"/run/pysvscan-{found.st_dev:x}-{found.st_ino}.lock", place]
-
-
-def _open_lock(path):
+    path = lock_place()
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_NOFOLLOW, 0o600)
-    if os.fstat(fd).st_mode & 0o077:
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink > 1:
+        os.close(fd)
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+    if found.st_mode & 0o077:
         os.fchmod(fd, 0o600)
     return fd
+
+
+def lock_place() -> str:
+    """Return where that file is: `.svscan-lock`, which no supervisor takes for a service, in the directory.
+
+    Where SUPERVISEDIR is absolute, beside the folders of its services: nothing may be written elsewhere.  It stays
+    there, as those folders do; in a place of the system's, such files of directories long gone would be left for ever.
+    """
+    folder = state_folder()
+    if folder.startswith("/"):
+        return f"{os.path.dirname(folder)}/.{os.path.basename(folder)}:svscan-lock"
+    return ".svscan-lock"
 
 
 def open_control() -> int:

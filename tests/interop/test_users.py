@@ -268,7 +268,7 @@ def test_whose_each_file_is(real, edit, smtp_peer):
         assert (seen.st_uid, stat.S_IMODE(seen.st_mode)) == (UID[owner], mode), path
     assert not owners
     assert os.stat(real.home.queue_socket).st_uid == UID["qmailq"]
-    for name in os.listdir(real.services):
+    for name in services(real):
         seen = os.stat(f"{real.services}/{name}/log/main/current")
         assert seen.st_uid == UID["qmaill"]
         main = os.stat(f"{real.services}/{name}/log/main")
@@ -276,11 +276,15 @@ def test_whose_each_file_is(real, edit, smtp_peer):
         assert os.stat(f"{real.services}/{name}/log").st_uid == os.stat(f"{real.services}/{name}/log/run").st_uid == 0
 
 
+def services(real):
+    return sorted(name for name in os.listdir(real.services) if name[0] != ".")
+
+
 @pytest.mark.parametrize("owner", ["root", "qmaill"])
 @pytest.mark.parametrize("there", ["nothing", "link", "link to nothing", "file"])
 def test_root_gives_away_nothing_but_a_directory_it_made(real, owner, there):
     """Whatever stands in the place of a log's main, and whoever may put it there."""
-    victim, name = f"{real.place}/victim", os.listdir(real.services)[0]
+    victim, name = f"{real.place}/victim", services(real)[0]
     folder = f"{real.services}/{name}/log"
     make(victim, 0, 0, 0o700)
     shutil.rmtree(f"{folder}/main", ignore_errors=True)
@@ -435,7 +439,7 @@ def test_mail_arrives_under_the_sandbox_of_the_printed_units(real):
     """Local and remote, small and over 1 MB; one by a user's program.  What confined.py cannot imitate stays untested."""
     units = f"{real.place}/units"
     make(units)
-    for name in os.listdir(real.services):
+    for name in services(real):
         shutil.rmtree(f"{real.services}/{name}/log")
     made = real.run("pyqmail", "units", "--to", units, real.services)
     assert (made.returncode, made.stderr) == (0, b""), made

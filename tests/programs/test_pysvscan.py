@@ -1,6 +1,7 @@
 """pysvscan as a program: supervisors without an interpreter of their own, logs through pipes, a clean end."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -581,10 +582,19 @@ def test_the_end_of_services_whose_names_are_gone(stage):
     assert stage.everyone() == [] and stage.err() == b""
 
 
+def remove(folder):
+    """Remove a directory where somebody may be writing a file."""
+    while folder.exists():
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:
+            assert error.errno in (errno.ENOENT, errno.ENOTEMPTY)
+
+
 GONE = [
     # SUPERVISEDIR, what becomes of the directory
-    ("", shutil.rmtree),
-    ("sv", shutil.rmtree),
+    ("", remove),
+    ("sv", remove),
     ("sv", lambda folder: folder.rename(folder.parent / "b")),
     ("sv", lambda folder: folder.rename(folder.parent / ".a")),
 ]
@@ -661,8 +671,7 @@ def test_nobody_else_can_lock_the_scanner_out(stage, tmp_path, place):
         fcntl.flock(directory, fcntl.LOCK_EX)
         scanner = start(stage, "--stop-on-term", env={**stage.environ(), "SUPERVISEDIR": place})
         stage.until(lambda: stage.run("pysvstat", folder, env={**stage.environ(), "SUPERVISEDIR": place}).out.count(b"up"))
-        locks = [os.stat(path).st_mode & 0o7777 for path in lock_places(stage, place) if os.path.exists(path)]
-        assert locks == [0o600]
+        assert os.stat(lock_place(stage, place)).st_mode & 0o7777 == 0o600
         done = stage.run("pysvscan", "--stop-on-term", env={**stage.environ(), "SUPERVISEDIR": place})
         assert done == (111, b"", b"svscan: fatal: another svscan is in this directory\n")
         scanner.terminate()
@@ -670,22 +679,40 @@ def test_nobody_else_can_lock_the_scanner_out(stage, tmp_path, place):
 
 
 def test_a_link_in_the_place_of_the_lock_is_not_followed(stage, tmp_path):
-    places = lock_places(stage)
-    for path in places:
-        os.symlink(tmp_path / "made", path)
+    os.symlink(tmp_path / "made", lock_place(stage))
     scanner = start(stage, "--stop-on-term")
     stage.up(stage.service("a"))
     scanner.terminate()
     assert scanner.wait(20) == 0 and not (tmp_path / "made").exists()
-    for path in places:
-        os.unlink(path)
 
 
-def lock_places(stage, place=""):
-    """Return the paths where a scanner of the stage may have its lock."""
-    code = "from pyqmail.supervise.control import lock_places; print(*lock_places(), sep='\\n')"
+def test_another_name_of_a_file_in_the_place_of_the_lock_is_left_alone(stage, tmp_path):
+    other = tmp_path / "other"
+    other.touch(0o644)
+    other.chmod(0o644)
+    os.link(other, lock_place(stage))
+    scanner = start(stage, "--stop-on-term")
+    stage.up(stage.service("a"))
+    scanner.terminate()
+    assert scanner.wait(20) == 0 and other.stat().st_mode & 0o777 == 0o644
+
+
+def test_what_a_scanner_leaves_is_in_its_directory(stage):
+    """Directories of services come and go: a file for each in a place of the system's would stay for ever."""
+    before = set(os.listdir("/run"))
+    scanner = start(stage, "--stop-on-term")
+    stage.up(stage.service("a"))
+    scanner.kill()
+    scanner.wait()
+    assert not [name for name in set(os.listdir("/run")) - before if "svscan" in name]
+    assert set(os.listdir(stage.place)) - {"err"} == {".svscan-lock", "a"}
+
+
+def lock_place(stage, place=""):
+    """Return the path where a scanner of the stage has its lock."""
+    code = "from pyqmail.supervise.control import lock_place; print(lock_place())"
     done = stage.run("env", f"SUPERVISEDIR={place}", sys.executable, "-c", code)
-    return [os.path.join(stage.place, path) for path in done.out.decode().splitlines()]
+    return os.path.join(stage.place, done.out.decode().strip())
 
 
 @contextlib.contextmanager
