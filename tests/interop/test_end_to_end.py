@@ -267,6 +267,27 @@ def test_a_server_that_takes_one_connection_at_a_time_and_two_messages_over_each
     running.empty()
 
 
+@pytest.mark.parametrize("reply", [b"452 enough\r\n", b"552 enough\r\n", b"550 5.5.3 enough\r\n"])
+def test_a_limit_of_recipients_for_a_connection_is_not_charged_to_them(running, smtp_peer, reply):
+    """Forty recipients of one message; the server takes seven over a connection, however many transactions."""
+
+    def decide(seen, line):
+        count = getattr(seen, "count", 0)
+        if line[:4] != b"RCPT":
+            return None
+        if count >= 7:
+            return reply
+        seen.count = count + 1
+        return None
+
+    smtp_peer.decide = decide
+    recipients = [b"u%d@remote.example" % number for number in range(40)]
+    running.mail(b"demo@here.example", recipients, b"Subject: x\r\n\r\nhello\r\n")
+    running.log.find(rb"end msg [0-9]+\n|: (deferral|failure): ")
+    assert running.log.text.count(b": success: ") == 40
+    running.empty()
+
+
 def test_one_recipient_at_a_time_and_few_at_each_connection(running, smtp_peer):
     """Of a message with a hundred recipients for one domain."""
 

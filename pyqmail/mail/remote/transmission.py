@@ -28,6 +28,8 @@ BLOCK, SMALL = 65536, 16384
 _LAST = (b"", b"\n", b"\r")  # what a message may end with; a CR there is sent as a line end
 TURN_BLOCKS = 16  # of a large message, before others of the loop have their turn
 _TOO_MANY = (452, 552)  # RFC 5321 section 4.5.3.1.10: if another recipient was accepted, the limit is the transaction's
+_TOO_MANY_STATUS = (b"4.5.3", b"5.5.3")  # RFC 3463: too many recipients, whatever the code
+_OUT_OF_ORDER = 503  # the server has another idea of what was said before
 
 
 class Died(Exception):
@@ -193,9 +195,9 @@ class Transmission:
             if code is None or code // 100 == 2:
                 undecided.append(position)
                 has_accepted = has_accepted or code is not None
-            elif has_accepted and code in _TOO_MANY:
+            elif has_accepted and _is_too_many(code, text):
                 postponed.append(position)
-            elif code // 100 != 5:
+            elif code // 100 != 5 or (was_used and _may_be_of_connection(code, text)):
                 later.append(position)
         if has_accepted and not self._is_only_try and self._has_left_at_recipient():
             later, postponed = later[:-1], [*postponed, later[-1]]  # 421 for one too many
@@ -403,6 +405,18 @@ async def deliver_to_all(connection, sender: bytes, recipients: list[bytes], mes
             rest = []
         pending = again + rest
     return pending
+
+
+def _is_too_many(code, text):
+    """Return whether an answer to RCPT speaks of how many recipients there are, not of this one."""
+    return code in _TOO_MANY or text[4:10].rstrip() in _TOO_MANY_STATUS
+
+
+def _may_be_of_connection(code, text):
+    """Return whether a 5xx to RCPT may be about what the connection has carried before; 550 is about the recipient."""
+    if text[4:8] in (b"5.1.", b"5.2."):
+        return False  # RFC 3463: the address; the mailbox, one that is full for instance
+    return code == _OUT_OF_ORDER or _is_too_many(code, text)
 
 
 def _has_break(address):
