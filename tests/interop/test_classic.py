@@ -155,9 +155,9 @@ def services(system, smtp_peer):
 
 
 def classic(text):
-    """Change a run script of ours to the all-classic mode under the original's server."""
+    """Change a run script of ours to the all-classic mode under the original's server, which has no long options."""
     text = text.replace("exec pystart", "exec pystart --classic").replace("exec pytcpserver", "exec tcpserver")
-    return text.replace("--ready-fd 9 ", "")  # the original has no such option
+    return re.sub(r'--(ready-fd|status-socket|per-address|per-network|exempt) (\w+|"[^"]*") ', "", text)
 
 
 ALL = ("pyqueued", "pysend", "pysmtpd")
