@@ -71,7 +71,10 @@ def fresh(folder, run, image):
 
 
 def line(name, runs, bar) -> str:
-    """Return the row: each peer's median and all its runs; where the bar is one, the median of the ratios of the first two."""
+    """Return the row: each peer's median and all its runs.
+
+    Where the bar is a ratio: the median of the ratios of the first two.
+    """
     peers = list(runs[0])
     texts = [
         f"{peer} {statistics.median(run[peer] for run in runs):.5g} ({' '.join(f'{run[peer]:.4g}' for run in runs)})"

@@ -97,6 +97,4 @@ def _part(figures, part):
 
 
 _BAR = "p50 <= 50 ms, p99 <= 500 ms, 0 failed"
-FLOOD_ROWS = {
-    f"flood-{mode}": (flood(mode), _BAR) for mode in ("noop", "rset", "unknown", "rcpt", "quoted", "unread")
-}
+FLOOD_ROWS = {f"flood-{mode}": (flood(mode), _BAR) for mode in ("noop", "rset", "unknown", "rcpt", "quoted", "unread")}

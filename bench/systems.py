@@ -20,7 +20,8 @@ class Ours:
             [
                 f"{BIN}/python",
                 "-c",
-                "import sys; from pyqmail.programs import private_home as p; from pyqmail.system.home import Home; p.make(Home(sys.argv[1]))",
+                "import sys; from pyqmail.programs import private_home; from pyqmail.system.home import Home; "
+                "private_home.make(Home(sys.argv[1]))",
                 self.home,
             ],
             check=True,

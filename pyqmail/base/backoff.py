@@ -7,7 +7,10 @@ own pace, which counts how long it ran (supervise/pace.py).
 
 
 class Backoff:
-    """first_seconds, twice that, ... and no more than max_seconds; `tries` counts the failures since the last reset()."""
+    """Pauses of first_seconds, twice that, ... and at most max_seconds.
+
+    tries: how many failures there were since the last reset().
+    """
 
     __slots__ = ("_first", "_max", "tries")
 

@@ -72,7 +72,7 @@ def read_integer(data: bytes) -> int | None:
 
 
 def odd_integer(data: bytes, value: int | None) -> str | None:
-    """Return what to say of a control file that read_integer() reads as value, None if it is that number and nothing else."""
+    """Return what to report of a control file that read_integer() reads as value; None if it is just that number."""
     line = read_line(data)
     digits = line.lstrip(b"0")
     if value is not None and (digits or b"0") == b"%d" % value:

@@ -1,7 +1,8 @@
 """What a name server's answer says: bytes in, records out.  RFC 1035 section 4
 
-Strangers write answers, up to 65,535 bytes of them, and a name may be a pointer to bytes that many names share.  So nothing is
-read that nobody asked for: owners, other types and other sections are stepped over, and no byte is read twice:
+Strangers write answers, up to 65,535 bytes of them, and a name may be a pointer to bytes that many names share.  So
+nothing is read that nobody asked for: owners, other types and other sections are stepped over, and no byte is read
+twice:
 
 - a pointer leads to before the name it stands in, so names end, and a name has at most 255 bytes, so they are short;
 - what a place in the message means as a name is remembered, so that four thousand names that end alike cost as one;
@@ -63,7 +64,8 @@ def is_cut(data: bytes) -> bool:
 def read(question: bytes, data: bytes, kind: str) -> Answer:
     """Return the Answer that data, for which is_answer() is true, is to a question for a kind of TYPES.
 
-    Every record of the kind in its answer section counts, whatever aliases led to it.  Raises Malformed, TooManyRecords.
+    Every record of the kind in its answer section counts, whatever aliases led to it.  Raises Malformed,
+    TooManyRecords.
     """
     slices = read_in_slices(question, data, kind)
     while True:
@@ -116,7 +118,10 @@ class _Reader:
         return Answer(code, (), seconds)
 
     def _record(self, at):
-        """Return (type, seconds, where its data begin, where they end) of the record at a place; type 0 of another class."""
+        """Return (type, seconds, where its data begin, where they end) of the record at a place.
+
+        The type of a record of another class is 0.
+        """
         data = self._data
         while (length := data[at]) < 192:
             at += length + 1
@@ -131,7 +136,8 @@ class _Reader:
         last = end + int.from_bytes(size, "big")
         if last > len(data):
             raise Malformed("it ends within a record")
-        kind = int.from_bytes(kind, "big") if place == b"\0\1" else 0  # elsewhere a record of this type is something else
+        # in another class a record of this type is something else
+        kind = int.from_bytes(kind, "big") if place == b"\0\1" else 0
         return kind, _seconds(seconds), end, last
 
     def _value(self, at, end):
@@ -194,7 +200,7 @@ class _Reader:
         return self._compose(steps, *known), after or at
 
     def _compose(self, steps, name, size):
-        """Return the name that steps lead to before a known one of so many bytes, and remember what each place means."""
+        """Return the name of steps that lead to a known one of so many bytes; remember what each place means."""
         for place, label in reversed(steps):
             if label is not None:
                 size += len(label) + 1

@@ -31,8 +31,8 @@ VARIABLES = {
     "PROTO": "the protocol of the connection: TCP, TCP6 or UNIX",
     "PYQMAIL_DNS": "DNS servers to ask before any other setting: address:port, several separated by blanks",
     "PYQMAIL_HOME": "the qmail home, instead of /var/qmail",
-    "QMAILQUEUE": "the program to queue a message with, relative to the qmail home, instead of our own; its exit code 0 "
-    "counts only if it has read descriptor 0, the message, to its end",
+    "QMAILQUEUE": "the program to queue a message with, relative to the qmail home, instead of our own; its exit code "
+    "0 counts only if it has read descriptor 0, the message, to its end",
     "QMAILREMOTE": "the program to deliver remotely with, instead of our own",
     "RBLSMTPD": "empty: the client is welcome; else why it is refused, for good after a `-`; no list is asked then",
     "RECIPIENT": "the envelope recipient of this delivery",

@@ -46,7 +46,7 @@ class _Option:
 
 
 class Flag(_Option):
-    """A letter (or a long name) without a value: sets `field` to `value`.  `field` None: does nothing else than parse."""
+    """A letter (or a long name) without a value: sets `field` to `value`.  `field` None: it is accepted and ignored."""
 
     def __init__(self, letter, field, meaning="", value=True, long=None):
         self.letter, self.field, self.meaning, self.value, self.long = letter, field, meaning, value, long

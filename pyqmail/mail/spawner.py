@@ -276,7 +276,7 @@ class Reports:
     def finish(self) -> None:
         """Write what is left, however long the reader takes.
 
-        If that cannot be done we end all the same: the queue manager makes the deliveries again that it got no report of.
+        If that fails we end all the same: the queue manager repeats each delivery that it got no report of.
         """
         os.set_blocking(self._fd, True)
         self._loop.forget(self._fd)

@@ -3,7 +3,8 @@
 USER is sent as it is, with a line end; without one the line is empty, and the server chooses what to tell.
 
 The answer is shown as it comes, CR LF as a new line; control bytes and bytes above 127 are made visible, as
-`cat -v` does.  The exit code does not tell whether the server could be reached; descriptor 2 does, in tcpclient's words.
+`cat -v` does.  The exit code does not tell whether the server could be reached; descriptor 2 does, in tcpclient's
+words.
 """
 
 import os

@@ -5,9 +5,9 @@ appends to mbox files, puts into Maildirs, runs programs, each line in its order
 as one message.  Says how many of each were done, `did files+forwards+programs`, and the queue's number of a
 forwarded message.
 
-What is forwarded is queued by pyqueued.  If that does not run it is written into the queue here, provided that we run as
-the queue's user (in a private home its owner) and nobody holds the queue's lock; else by bin/qmail-queue below
-the qmail home, if the original's is there; else the delivery is deferred, and the report says `no pyqueued at
+What is forwarded is queued by pyqueued.  If that does not run it is written into the queue here, provided that we run
+as the queue's user (in a private home its owner) and nobody holds the queue's lock; else by bin/qmail-queue below the
+qmail home, if the original's is there; else the delivery is deferred, and the report says `no pyqueued at
 run/pyqueued`.
 """
 
@@ -45,9 +45,9 @@ PROGRAM = Program(
     notes=[
         (
             "The .qmail file",
-            "`.qmail` DASH EXT is looked for in HOMEDIR, the extension in lower case and with a colon for each dot; then "
-            "the same with its end, from a dash on, replaced by `default`.  An empty file means ALIASEMPTY.  If there is "
-            "none, a user without DASH gets ALIASEMPTY, anything else is a failure.",
+            "`.qmail` DASH EXT is looked for in HOMEDIR, the extension in lower case and with a colon for each dot; "
+            "then the same with its end, from a dash on, replaced by `default`.  An empty file means ALIASEMPTY.  If "
+            "there is none, a user without DASH gets ALIASEMPTY, anything else is a failure.",
         ),
         (
             "Lines",
@@ -56,8 +56,9 @@ PROGRAM = Program(
                 ("./FILE, /FILE", "append it to this mbox file, under flock's lock"),
                 (
                     "|COMMAND",
-                    "run it through `/bin/sh -c`, with the message on descriptor 0.  Its exit code: 0 go on; 99 success, "
-                    "and skip the lines that follow; 100, 64, 65, 70, 76, 77, 78, 112 failure; any other deferral",
+                    "run it through `/bin/sh -c`, with the message on descriptor 0.  Its exit code: 0 go on; 99 "
+                    "success, and skip the lines that follow; 100, 64, 65, 70, 76, 77, 78, 112 failure; any other "
+                    "deferral",
                 ),
                 ("&ADDRESS, ADDRESS", "forward it there, after all other lines and to all such addresses at once"),
                 ("+list", "from here on only forwarding is allowed; so it is in a file that its owner may execute"),

@@ -1,7 +1,8 @@
 """Talk to a mail server, or to any that speaks in lines.
 
 What is typed goes to the server with CR LF for each line end; what it says comes back unchanged.  The end of input does
-not close the connection: pymconnect ends when the server closes it.  The talking is done by pymconnect-io, in this process.
+not close the connection: pymconnect ends when the server closes it.  The talking is done by pymconnect-io, in this
+process.
 """
 
 import os

@@ -68,26 +68,27 @@ PROGRAM = Program(
         ),
         (
             "The copy",
-            "With --copy the logs get the lines first, then descriptor 1.  A reader that is slow delays the reading of more "
-            "input, as with any pipe.  When descriptor 1 takes nothing any more, because it is closed, or full, or not read "
-            "for 5 seconds after TERM, a warning says so once, and only the logs go on.",
+            "With --copy the logs get the lines first, then descriptor 1.  A reader that is slow delays the reading "
+            "of more input, as with any pipe.  When descriptor 1 takes nothing any more, because it is closed, or "
+            "full, or not read for 5 seconds after TERM, a warning says so once, and only the logs go on.",
         ),
         (
             "Kills",
-            "TERM ends it with the line that is being read.  `kill -9` loses no line of a pipe either, even on a full disk: "
-            "what is not in the files is still in the pipe, for the next logger.  After it up to 64 KB of lines may be there "
-            "twice, the last of the first time cut.",
+            "TERM ends it with the line that is being read.  `kill -9` loses no line of a pipe either, even on a full "
+            "disk: what is not in the files is still in the pipe, for the next logger.  After it up to 64 KB of lines "
+            "may be there twice, the last of the first time cut.",
         ),
         (
             "Patterns",
-            "A star stands for everything up to the first byte that equals what follows it in PATTERN, or, at its end, "
-            "for the rest of the line.  Any other byte stands for itself.  The time that t puts there is part of the line: "
-            "`-* deliver*` deselects lines whose first blank, the one behind the time, is followed by `deliver`.",
+            "A star stands for everything up to the first byte that equals what follows it in PATTERN, or, at its "
+            "end, for the rest of the line.  Any other byte stands for itself.  The time that t puts there is part of "
+            "the line: `-* deliver*` deselects lines whose first blank, the one behind the time, is followed by "
+            "`deliver`.",
         ),
         (
             "An example",
-            "Every line of a server into ./main, the clients it denied into ./denied as well, and all to descriptor 1 for "
-            "whoever collects that:\n\n"
+            "Every line of a server into ./main, the clients it denied into ./denied as well, and all to descriptor 1 "
+            "for whoever collects that:\n\n"
             "    #!/bin/sh\n"
             "    exec pymultilog --copy --time iso t s1000000 n20 ./main '-*' '+* tcpserver: deny *' ./denied",
         ),

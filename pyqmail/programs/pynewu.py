@@ -1,8 +1,8 @@
 """Compile users/assign into users/cdb, which pylspawn reads.
 
-users/assign has lines `=local:user:uid:gid:home:dash:ext:` for one address and `+prefix:user:uid:gid:home:dash:ext:` for
-all that begin with a prefix.  It ends with a line that begins with a dot.  The first of equal lines counts.
-The new file is on disk before it takes the place of the old one.
+users/assign has lines `=local:user:uid:gid:home:dash:ext:` for one address and `+prefix:user:uid:gid:home:dash:ext:`
+for all that begin with a prefix.  It ends with a line that begins with a dot.  The first of equal lines counts.  The
+new file is on disk before it takes the place of the old one.
 """
 
 import os

@@ -14,8 +14,8 @@ it a second after its end, tells it alone to stop, and waits until it says that 
 are started by root and give up their rights themselves, in a private home (PYQMAIL_HOME) they run as its
 owner.  Variables that a script asks for (SMTP_ADDRESS, SMTP_PORT, SMTP_LIMIT) are written into the unit if they are
 set.  A directory with a file down is not to be enabled.  A service of ours does without
-what it does not need (pyqmail/programs/units_hardening.py); under a foreign QMAILQUEUE leave those lines out.  A restart
-of a listener leaves its connections to their end, one of pysend waits up to 20 minutes for deliveries.  With
+what it does not need (pyqmail/programs/units_hardening.py); under a foreign QMAILQUEUE leave those lines out.  A
+restart of a listener leaves its connections to their end, one of pysend waits up to 20 minutes for deliveries.  With
 --sockets systemd listens for pysmtpd, as root, and goes on doing so while pysmtpd is started again.
 """
 
@@ -52,14 +52,19 @@ def man(check: bool) -> int:
 
 
 _address = click.option(
-    "--address", envvar="SMTP_ADDRESS", default="127.0.0.1", help="Where SMTP listens, as for pytcpserver(8); default 127.0.0.1."
+    "--address",
+    envvar="SMTP_ADDRESS",
+    default="127.0.0.1",
+    help="Where SMTP listens, as for pytcpserver(8); default 127.0.0.1.",
 )
 
 
 @command.command(help="Run everything in a private home, $PYQMAIL_HOME or ./var, in the foreground.")
 @click.option("--once", is_flag=True, help="Stop after the first message has arrived.")
 @_address
-@click.option("--port", envvar="SMTP_PORT", default=2525, type=click.IntRange(0, 65535), help="SMTP port; 0: a free one.")
+@click.option(
+    "--port", envvar="SMTP_PORT", default=2525, type=click.IntRange(0, 65535), help="SMTP port; 0: a free one."
+)
 def run(once: bool, address: str, port: int) -> int:
     from pyqmail.programs import quickstart
 
@@ -72,7 +77,9 @@ def run(once: bool, address: str, port: int) -> int:
 )
 @_address
 @click.option("--port", envvar="SMTP_PORT", default=2525, type=click.IntRange(1, 65535), help="SMTP port.")
-@click.option("--sender", help="Envelope sender; empty is the null sender.  Default: the user of a private home, otherwise you.")
+@click.option(
+    "--sender", help="Envelope sender; empty is the null sender.  Default: the user of a private home, otherwise you."
+)
 @click.argument("recipients", nargs=-1, required=True)
 def send(address: str, port: int, sender: str | None, recipients: tuple[str, ...]) -> int:
     from pyqmail.programs import quickstart

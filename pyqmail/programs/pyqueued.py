@@ -7,12 +7,12 @@ and its names are on disk.
 
 A uid that is none of qmail's users is a stranger.  Each of his connections has a process of its own, which may wait for
 what he passes; all strangers together have at most 200 connections (with few descriptors, a quarter as many as there
-are), and whoever has the most gives one up to who has fewer.  A stranger has 20 messages by descriptors at a time; no more
-than 2 descriptors may have come without their request.  A frame has to be complete after 30 seconds.  A message of a
-stranger has at most control/localbytes bytes, else exit code 31.
+are), and whoever has the most gives one up to who has fewer.  A stranger has 20 messages by descriptors at a time; no
+more than 2 descriptors may have come without their request.  A frame has to be complete after 30 seconds.  A message of
+a stranger has at most control/localbytes bytes, else exit code 31.
 
-Below control/queueminfree free bytes, or 1 % of free inodes, nothing is queued: exit code 53, for which pysmtpd says 452.
-The two control files are looked at for each message.
+Below control/queueminfree free bytes, or 1 % of free inodes, nothing is queued: exit code 53, for which pysmtpd says
+452.  The two control files are looked at for each message.
 
 The log is never waited for: what is not read is kept up to 64 KB, then dropped and counted.  Of warnings with the same
 reason one is written in a second, the others are counted.

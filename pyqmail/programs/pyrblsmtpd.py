@@ -24,6 +24,7 @@ from pyqmail.system.descriptors import log, write_all
 from pyqmail.system.processes import go_on
 from pyqmail.tcp.blocklist import BOUNCE, GREETING, REFUSE, UNDECIDED, Dialogue, Judgement
 
+
 def preload(words=()) -> None:
     """Import what only a client that is asked for needs: for a parent that will fork us."""
     import time  # noqa: F401
@@ -123,7 +124,9 @@ def _declare(ask_list, ask_exemptions, delay, delay_as_the_environment_says):
                 "fails_closed",
                 "a later look-up that fails refuses the client, with 451; a failing -a does not accept it",
             ),
-            Flag("C", "fails_closed", "a failing -r does not refuse the client, a failing -a accepts it (default)", False),
+            Flag(
+                "C", "fails_closed", "a failing -r does not refuse the client, a failing -a accepts it (default)", False
+            ),
             Value(
                 "t",
                 "seconds",

@@ -4,25 +4,26 @@ Started by pystart (or qmail-start), which makes its descriptors: 0 is the log, 
 commands and reports; 3 and 4 the remote one; 5 and 6 the cleaner.  With --native, 7 and 8 are the resolver, and 9 and
 10, 11 and 12 and so on further remote session processes, --sessions in all.
 
-The log has qmail-send's lines.  A status line follows each start and end of a delivery; when its numbers change and none
-was written for a second, one is written.  With --native, `remote N/M` counts sessions that connect as well as deliveries,
-but no session that is kept idle or says goodbye, and a delivery starts once its session has greeted.  A host that sessions
-connect to, or a name that is looked up, for five seconds has a line of its own, once a minute at most:
+The log has qmail-send's lines.  A status line follows each start and end of a delivery; when its numbers change and
+none was written for a second, one is written.  With --native, `remote N/M` counts sessions that connect as well as
+deliveries, but no session that is kept idle or says goodbye, and a delivery starts once its session has greeted.  A
+host that sessions connect to, or a name that is looked up, for five seconds has a line of its own, once a minute at
+most:
 
     connecting: HOST: sessions N, seconds N
     looking up: NAME: domains N, seconds N
 
-With --native, no more than half of control/concurrencyremote, but at least one, goes to destinations that have not greeted
-in the last 24 hours; among these, those that were never tried come first.  A destination is a domain, or the relay that
-control/smtproutes names for it.  Behind another program, named by $QMAILREMOTE, each counts as having greeted.  A route
-to an address, and an address as a domain, need no name server.
+With --native, no more than half of control/concurrencyremote, but at least one, goes to destinations that have not
+greeted in the last 24 hours; among these, those that were never tried come first.  A destination is a domain, or the
+relay that control/smtproutes names for it.  Behind another program, named by $QMAILREMOTE, each counts as having
+greeted.  A route to an address, and an address as a domain, need no name server.
 
 Without --native the spawners speak the stock dialect, with one byte for a delivery, and any agent that qmail-send
 works with will do; --wide makes it two bytes, as the big-concurrency patch has it.
 
-A resolver that is lost is started again, after 1, 2, 4 ... seconds, a minute at most; mail that needs no question (smtproutes to an
-address, literals, local mail) goes on, the rest waits.  A lost spawner or cleaner ends pysend, as the original: whoever
-supervises starts all again.
+A resolver that is lost is started again, after 1, 2, 4 ... seconds, a minute at most; mail that needs no question
+(smtproutes to an address, literals, local mail) goes on, the rest waits.  A lost spawner or cleaner ends pysend, as the
+original: whoever supervises starts all again.
 
 TERM: no new deliveries; it ends once those that run have been reported.  ALRM: every deferred message is due now.
 HUP: control/locals and control/virtualdomains are read again.

@@ -37,15 +37,15 @@ PROGRAM = Program(
     exits={0: "the client said QUIT", 1: "any other end", 111: "a fault of our own"},
     controls=[*CONTROLS, *bounds.CONTROLS],  # the latter where it writes the queue itself
     environment=(
-        "DATABYTES", "PYQMAIL_HOME", "QMAILQUEUE", "RELAYCLIENT", "TMPDIR", "TCPLOCALHOST", "TCPLOCALIP", "TCPREMOTEHOST",
-        "TCPREMOTEINFO", "TCPREMOTEIP", "UNIXREMOTEEUID",
+        "DATABYTES", "PYQMAIL_HOME", "QMAILQUEUE", "RELAYCLIENT", "TMPDIR", "TCPLOCALHOST", "TCPLOCALIP",
+        "TCPREMOTEHOST", "TCPREMOTEINFO", "TCPREMOTEIP", "UNIXREMOTEEUID",
     ),
     see=["pytcpserver(8)", "pyqueue(8)", "pyqueued(8)", "pysend(8)"],
 )  # fmt: skip
 
 
 def preload(words=()) -> None:
-    """Called by a parent before it forks: import what few sessions need; what its children collect is counted together."""
+    """Import what few sessions need, and count what all children collect together: for a parent that will fork us."""
     from pyqmail.mail.queue import admission  # noqa: F401
     from pyqmail.system import cdb, interfaces  # noqa: F401
 

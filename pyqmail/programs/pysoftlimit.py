@@ -5,10 +5,10 @@ processes or seconds; `=` means as high as the hard limit.
 
 A program of ours is an interpreter, and needs more memory than a C program: if -a, -d, -m or -s leave it less
 than 16 MB of address space, 6.5 MB of data or 0.1 MB of stack, that is said and nothing is run.  That is what it
-takes to load; what the program does comes on top, so that 64 MB is a good limit.  For one of our servers less than 64 MB of
-address space or 48 MB of data is said, too, and the server is run: it may fail under load.  This counts for a program of ours
-anywhere in the line, for limits stay on through a chain of programs, and for a CHILD that is a Python script.  What
-a shell script runs cannot be seen.
+takes to load; what the program does comes on top, so that 64 MB is a good limit.  For one of our servers less than 64
+MB of address space or 48 MB of data is said, too, and the server is run: it may fail under load.  This counts for a
+program of ours anywhere in the line, for limits stay on through a chain of programs, and for a CHILD that is a Python
+script.  What a shell script runs cannot be seen.
 """
 
 import errno
@@ -120,11 +120,12 @@ def _check(words, path, wanted):
     for number, (needed, what) in SERVER_BYTES.items():
         soft = wanted.get(number, (resource.RLIM_INFINITY,))[0] % ULONG
         if soft < needed and (name := _first_server(words, path)):
-            log(f"{PROGRAM.label}: warning: {soft} bytes of {what} are too few for {name} under load: {needed} are needed")
+            few = f"{soft} bytes of {what} are too few for {name} under load"
+            log(f"{PROGRAM.label}: warning: {few}: {needed} are needed")
 
 
 def _first_interpreter(words, path):
-    """Return words[0] if that is Python or its script, else the first word that leads to one of our programs, or None."""
+    """Return words[0] if that is Python or its script, otherwise the first word that leads to ours, or None."""
     if _is_python(os.fsencode(words[0]), path):
         return words[0]
     return next((word for word in words if find_ours(os.fsencode(word), path)), None)

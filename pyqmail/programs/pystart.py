@@ -8,16 +8,16 @@ native dialect: as many remote session processes as --sessions says, and a resol
 is executed through PATH, `pylspawn`, `pyrspawn`, `pyclean`, `pysend`, on the pipes of the original and with one
 byte for a delivery.
 
-A resolver that is lost is started again while mail goes on.  When any other part is lost, all end, and whoever supervises pystart
-starts all again.
+A resolver that is lost is started again while mail goes on.  When any other part is lost, all end, and whoever
+supervises pystart starts all again.
 
-pyqueued is not among the parts: it is a service of its own.  It queues what .qmail files forward, and bounces.  Without it,
-and without the original's bin/qmail-queue below the qmail home, forwards are deferred and bounces wait; both say
+pyqueued is not among the parts: it is a service of its own.  It queues what .qmail files forward, and bounces.  Without
+it, and without the original's bin/qmail-queue below the qmail home, forwards are deferred and bounces wait; both say
 `no pyqueued at run/pyqueued` in the log.  Everything else is delivered.
 
 Started by root, the logger runs as qmaill, the queue manager as qmails, the remote spawner as qmailr,
-the resolver as qmailr in the group nofiles alone, the cleaner as qmailq; the local spawner stays root, to become each user.  In a private home, and when
-started by anybody else, everything runs as that one user.
+the resolver as qmailr in the group nofiles alone, the cleaner as qmailq; the local spawner stays root, to become each
+user.  In a private home, and when started by anybody else, everything runs as that one user.
 """
 
 import gc

@@ -8,7 +8,8 @@ SIGTERM ends the supervisor only; to end the service and then the supervisor, `p
 a service that was left running so takes it over, and says so, if DIR/supervise/details proves that the process with
 the pid of the status is that very one.  Its exit code will not be known.  So it does with a start, finish or stop that
 still runs: nothing else is started before that has ended; a start is then run once more, after stop.  To have a second
-copy started beside it, as the original does, remove that file first.  In a copy of the directory, nothing is taken over.
+copy started beside it, as the original does, remove that file first.  In a copy of the directory, nothing is taken
+over.
 
 Started by root it warns if somebody else can change a program that it runs there, or a directory above it: whoever can
 replace a run is root with its next start.  Give no directory with a run in it to an account; of a log, only `log/main`.
@@ -28,8 +29,8 @@ _FILES = [
     (
         "finish",
         "a program that is run as `./finish CODE SIGNAL` after each end of run: its exit code and 0, or 256 and the "
-        "signal that killed it, as s6 has it (runit gives -1 for 256); 111 if run could not be executed.  The next start "
-        "waits for it.  Exit code 125: the service has failed for good and is wanted down",
+        "signal that killed it, as s6 has it (runit gives -1 for 256); 111 if run could not be executed.  The next "
+        "start waits for it.  Exit code 125: the service has failed for good and is wanted down",
     ),
     ("timeout-finish", "milliseconds that finish may take before it is killed; default 5000; 0: any time"),
     (
@@ -52,8 +53,8 @@ _FILES = [
     ),
     (
         "notification-fd",
-        "the number, 3 or more, of a descriptor to which run writes a line end when it is ready; for pysvwait -U.  Once its "
-        "supervisor was killed nobody listens there",
+        "the number, 3 or more, of a descriptor to which run writes a line end when it is ready; for pysvwait -U.  "
+        "Once its supervisor was killed nobody listens there",
     ),
 ]
 _CONVENTIONS = """
@@ -69,19 +70,19 @@ What has failed for good shows as failed in `pysvstat --long`; `pysvc -u DIR` st
 The programs have the environment and the descriptors of run.  While start, finish or stop runs, the signals of
 pysvc go to it.
 
-Where SUPERVISEDIR is set, its files stand elsewhere than in DIR/supervise.  A relative one takes the place of that name.
-Below an absolute one, which may be on another file system, each service has a folder named after its directory,
-without the first slash and with `:` for the others: `/run/sv/service:pysmtpd` for /service/pysmtpd.  It must be the same for
-pysvc, pysvstat and the others.  Until its supervisor leaves, that folder has the name the directory had at first: do not
-rename it before.
+Where SUPERVISEDIR is set, its files stand elsewhere than in DIR/supervise.  A relative one takes the place of that
+name.  Below an absolute one, which may be on another file system, each service has a folder named after its directory,
+without the first slash and with `:` for the others: `/run/sv/service:pysmtpd` for /service/pysmtpd.  It must be the
+same for pysvc, pysvstat and the others.  Until its supervisor leaves, that folder has the name the directory had at
+first: do not rename it before.
 """
 _STATES = """
 What may happen in each state, the state that follows, and what is done then, in this order.  Letters are commands of
 pysvc(8).  `leaving`: if x was commanded; `again`: else if the service is wanted up, or another start was asked for;
 without either: in all other cases.  A program that is not there is done at once.
 
-The deaf second after each start is `fresh`: what happens then is looked at when it is over (`rested`).  `due`: it is time
-for the next start; `overdue`: what was to end has not; `broken`: it says that the service has failed for good.
+The deaf second after each start is `fresh`: what happens then is looked at when it is over (`rested`).  `due`: it is
+time for the next start; `overdue`: what was to end has not; `broken`: it says that the service has failed for good.
 `status`: the status file is written.
 """
 

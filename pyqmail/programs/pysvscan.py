@@ -7,17 +7,17 @@ limit on their number.
 
 Services that are added, renamed or removed are seen at once, also where links lead to them, and so is another DIR in
 the place of this one: the services in both go on.  A directory that was just made is left alone until nothing came
-into it for a quarter of a second, since its log may come last; but not for more than five seconds.  At rest nothing wakes up.  Only where the kernel
-cannot tell of changes (network file systems, no more inotify instances), or after a warning, there is a look every five
-seconds.
+into it for a quarter of a second, since its log may come last; but not for more than five seconds.  At rest nothing
+wakes up.  Only where the kernel cannot tell of changes (network file systems, no more inotify instances), or after a
+warning, there is a look every five seconds.
 
 A supervisor that was killed is started again at once, but not twice in a second; one that was told to leave, after a
 second, if its name is still there; one that cannot begin, every five seconds.
 
 The supervisors are forked from this process; with --supervise PROGRAM, that program is found in PATH and executed.
 
-Started by root it warns, once for each service and reason, if somebody else can change a program that is run there as root
-(run, start, finish, stop, notify, and what stands in env), or a directory above it: whoever can is root.  Give no
+Started by root it warns, once for each service and reason, if somebody else can change a program that is run there as
+root (run, start, finish, stop, notify, and what stands in env), or a directory above it: whoever can is root.  Give no
 directory with a run in it to an account; of a log, only `log/main`.
 
 Like the original it dies of SIGTERM and leaves the supervisors to themselves.  With --stop-on-term, SIGTERM, SIGINT
@@ -64,9 +64,9 @@ A whole mail system, built in a clean checkout of pyqmail; its log is the contai
     EXPOSE 2525
     CMD ["pysvscan", "--stop-seconds", "8", "/service"]
 
-`pyqmail run --once` makes the private home /mail: queue, control files and the user demo, all of one owner.  What it wrote \
-into /mail/control (me, locals, rcpthosts) names the machine of the build; put your own there.  With a root that cannot \
-be written to, /mail and /run/sv must be mounts that belong to the user nobody.  To look at the services: \
+`pyqmail run --once` makes the private home /mail: queue, control files and the user demo, all of one owner.  What it \
+wrote into /mail/control (me, locals, rcpthosts) names the machine of the build; put your own there.  With a root that \
+cannot be written to, /mail and /run/sv must be mounts that belong to the user nobody.  To look at the services: \
 `pysvstat /service/*` and `pysvtop /service` in the container."""
 
 PROGRAM = Program(
@@ -98,12 +98,12 @@ PROGRAM = Program(
         (
             "In a container",
             "As process 1 it reaps whatever loses its parent, and SIGTERM, SIGINT, SIGQUIT or SIGPWR stop it as with "
-            "--stop-on-term: a first process has no default actions, and would not end at all.  SIGHUP makes it look at "
-            "the directory again, for what the kernel does not tell of, like a new mount.  --stop-seconds should be less "
-            "than the time after which the container is killed, often ten seconds.  Its descriptors 1 and 2 are those of "
-            "services without a log; its descriptor 2 is that of all supervisors and logs.\n\n"
-            "The services may stand on a file system that cannot be written to: see SUPERVISEDIR in pysupervise(8).\n\n"
-            + _CONTAINER,
+            "--stop-on-term: a first process has no default actions, and would not end at all.  SIGHUP makes it look "
+            "at the directory again, for what the kernel does not tell of, like a new mount.  --stop-seconds should "
+            "be less than the time after which the container is killed, often ten seconds.  Its descriptors 1 and 2 "
+            "are those of services without a log; its descriptor 2 is that of all supervisors and logs.\n\n"
+            "The services may stand on a file system that cannot be written to: see SUPERVISEDIR in "
+            "pysupervise(8).\n\n" + _CONTAINER,
         ),
     ],
     see=("pysupervise(8)", "pysvscanboot(8)", "pysvc(8)", "pysvstat(8)", "pysvwait(8)", "pysvtop(1)"),

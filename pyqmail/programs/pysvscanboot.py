@@ -69,4 +69,5 @@ def stop_leftovers(place):
 def _start(name, words, descriptors):
     """Start a program of ours as a process of its own, which ps shows as what it is; returns its pid."""
     environ = {b"PATH": os.path.dirname(starter(PROGRAM.name)) + b":" + PATH}
-    return spawn([os.fsencode(word) for word in (sys.executable, "-I", starter(name), *words)], environ, None, descriptors)
+    command = [os.fsencode(word) for word in (sys.executable, "-I", starter(name), *words)]
+    return spawn(command, environ, None, descriptors)

@@ -5,8 +5,8 @@ the table is shown again every second, as much of it as there is room for, until
 unset or dumb, or with --once, all of it once, as plain text.
 
 A line is a service or its log.  The state is what the supervisor says: up, ready (up, and it said so), down, paused, or
-one of pysupervise's other states; and what is wanted, where that differs.  What is `unsupervised` has no supervisor that
-is alive.  Then come: for how long the process has been there, or gone; its number; how often this supervisor
+one of pysupervise's other states; and what is wanted, where that differs.  What is `unsupervised` has no supervisor
+that is alive.  Then come: for how long the process has been there, or gone; its number; how often this supervisor
 started it again; how its last run ended; and the time between starts while they are slowed down.
 
 Memory, processor and descriptors are those of the process and all its descendants; the supervisor's own are not
@@ -29,8 +29,8 @@ from pyqmail.system.descriptors import write_all
 from pyqmail.system.usage import Meter
 
 SCREEN = """\
-Three services with their logs while mail comes in, one that fails again and again (its file backoff says 8), and one whose
-supervisor has gone:
+Three services with their logs while mail comes in, one that fails again and again (its file backoff says 8), and one
+whose supervisor has gone:
 
     6 of 8 up, memory 72M, processor 22.3%, descriptors 207
 

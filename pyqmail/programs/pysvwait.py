@@ -7,8 +7,8 @@ A service that has no file notification-fd cannot say when it is ready: it is on
 runs and nothing is to run: a service between two starts is not down, nor one whose finish or stop script runs, nor one
 that has lost its supervisor and runs on.  Without a supervisor and without such a process it is.
 
-A supervisor does not hear commands for a second after each start, and pysvc does not wait for it: `pysvc -u DIR` and then
-`pysvwait -d DIR` may find it still down.
+A supervisor does not hear commands for a second after each start, and pysvc does not wait for it: `pysvc -u DIR` and
+then `pysvwait -d DIR` may find it still down.
 """
 
 from pyqmail.base.numbers import is_number
@@ -32,7 +32,9 @@ PROGRAM = Program(
         Flag("u", "wanted", "until they are up", value=UP),
         Flag("U", "wanted", "until they are ready", value=READY),
         Flag("d", "wanted", "until they are really down", value=REALLY_DOWN),
-        Value("t", "seconds", "seconds", "at most so long, also 0.5; 0 only looks; default: for ever", convert=_seconds),
+        Value(
+            "t", "seconds", "seconds", "at most so long, also 0.5; 0 only looks; default: for ever", convert=_seconds
+        ),
         Flag("a", "is_any", "until all are, the default", value=False),
         Flag("o", "is_any", "until one of them is", value=True),
     ],

@@ -1,6 +1,7 @@
 """Show what a server says.
 
-Nothing is sent; what comes is written to descriptor 1, byte for byte as it comes, until the server closes the connection.
+Nothing is sent; what comes is written to descriptor 1, byte for byte as it comes, until the server closes the
+connection.
 """
 
 from pyqmail.base.options import Argument, Program

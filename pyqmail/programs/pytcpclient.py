@@ -241,7 +241,14 @@ PROGRAM = Program(
             is_lenient=True,
         ),
         Value("l", "local_host", "NAME", "our own name; otherwise it is looked up"),
-        Value("t", "ident_seconds", "SECONDS", "how long to wait for the ident server; default 26", _seconds, is_lenient=True),
+        Value(
+            "t",
+            "ident_seconds",
+            "SECONDS",
+            "how long to wait for the ident server; default 26",
+            _seconds,
+            is_lenient=True,
+        ),
     ],
     defaults={
         "verbosity": ERRORS,

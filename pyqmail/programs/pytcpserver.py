@@ -7,8 +7,8 @@ or a service's name.
 A session program of ours, pysmtpd for one, runs as thousands of sessions in each of a few workers: the accepted
 socket is handed over to one of them, and no process is started for it.  The numbers in the log lines are then the
 sessions' own, above those of processes, and the status is the session's exit code times 256.  --workers 0 gives
-each connection a process, as everything else has.  pyrblsmtpd, pyenvdir and pyfixcrio before such a program do their work in the
-worker, too; whatever else stands there has a process for each connection.
+each connection a process, as everything else has.  pyrblsmtpd, pyenvdir and pyfixcrio before such a program do their
+work in the worker, too; whatever else stands there has a process for each connection.
 
 Foreign programs are started by the server itself.  When connections come faster than one process can start
 programs, as many as there are processors share that, or as --workers says.
@@ -245,8 +245,22 @@ PROGRAM = Program(
         Flag("Q", "verbosity", "say what goes wrong (default)", ERRORS),
         Flag("v", "verbosity", "say everything", EVERYTHING),
         Flag("1", "prints_port", "write the port to descriptor 1 once it is open"),
-        Value("c", "limit", "LIMIT", "most connections at once, or a file that says it; default 40", _lenient_limit, is_lenient=True),
-        Value("b", "backlog", "BACKLOG", "most connections the kernel holds back; default 20", leading_number, is_lenient=True),
+        Value(
+            "c",
+            "limit",
+            "LIMIT",
+            "most connections at once, or a file that says it; default 40",
+            _lenient_limit,
+            is_lenient=True,
+        ),
+        Value(
+            "b",
+            "backlog",
+            "BACKLOG",
+            "most connections the kernel holds back; default 20",
+            leading_number,
+            is_lenient=True,
+        ),
         Value("x", "rules", "RULES.CDB", "follow the rules that pytcprules compiled"),
         Flag("X", "absent_rules_allow", "with -x: rules that do not exist allow everybody"),
         Value("B", "banner", "BANNER", "write BANNER to the client before anything else"),
@@ -264,7 +278,14 @@ PROGRAM = Program(
         Value("l", "local_host", "NAME", "our own name; otherwise it is looked up"),
         Flag("r", "asks_ident", "ask the client's ident server (default)"),
         Flag("R", "asks_ident", "do not ask it", False),
-        Value("t", "ident_seconds", "SECONDS", "how long to wait for the ident server; default 26", _patience, is_lenient=True),
+        Value(
+            "t",
+            "ident_seconds",
+            "SECONDS",
+            "how long to wait for the ident server; default 26",
+            _patience,
+            is_lenient=True,
+        ),
         Flag("4", "kinds", "IPv4 only: of names, and for 0 and :0", IP4),
         Flag("6", "kinds", "IPv6 only: of names, and for 0 and :0", IP6),
         Value("I", "interface", "IFNAME", "the interface of link-local addresses", _interface),
@@ -302,7 +323,8 @@ PROGRAM = Program(
             None,
             "exempt",
             "NAME",
-            "whose rule sets the variable NAME, RELAYCLIENT for one, is held by none of the last three, unless by that rule",
+            "whose rule sets the variable NAME, RELAYCLIENT for one, is held by none of the last three, unless by "
+            "that rule",
             str,
             "exempt",
         ),
@@ -332,7 +354,14 @@ PROGRAM = Program(
             "drain",
             is_lenient=True,
         ),
-        Value(None, "ready_fd", "N", "write a newline to descriptor N once connections are served", _descriptor, "ready-fd"),
+        Value(
+            None,
+            "ready_fd",
+            "N",
+            "write a newline to descriptor N once connections are served",
+            _descriptor,
+            "ready-fd",
+        ),
         Value(None, "status_socket", "PATH", "tell pytcptop at PATH who is connected", str, "status-socket"),
     ],
     arguments=[
@@ -382,19 +411,21 @@ PROGRAM = Program(
                 ("::", "all IPv6 addresses"),
                 (
                     ":0",
-                    "both, with one socket; an IPv4 client is one like any other.  Where the kernel has no IPv6: IPv4 alone",
+                    "both, with one socket; an IPv4 client is one like any other.  Where the kernel has no IPv6: IPv4 "
+                    "alone",
                 ),
                 ("ADDRESS", "192.0.2.1 or 2001:db8::1; one of link-local scope as fe80::1%eth0, or with -I"),
                 ("NAME", "its first IPv4 address; if it has none, its first IPv6 address"),
                 (
                     "PATH",
-                    "a word with a slash: a UNIX socket, made there before rights are given up and removed at the end if "
-                    "they suffice for that.  A socket file on which nobody listens is replaced",
+                    "a word with a slash: a UNIX socket, made there before rights are given up and removed at the end "
+                    "if they suffice for that.  A socket file on which nobody listens is replaced",
                 ),
                 (
                     "fd:N",
-                    "descriptor N, a socket that listens already, with the backlog it has.  Whoever holds it open has clients "
-                    "wait while we are started again: none is lost.  It becomes non-blocking for its other holders, too",
+                    "descriptor N, a socket that listens already, with the backlog it has.  Whoever holds it open has "
+                    "clients wait while we are started again: none is lost.  It becomes non-blocking for its other "
+                    "holders, too",
                 ),
                 (
                     "fd:",
@@ -402,49 +433,53 @@ PROGRAM = Program(
                 ),
                 (
                     "WORD,WORD",
-                    "all of these at once.  PORT is the port of all addresses, and 0 one that is free on each of them.  "
-                    "What is written twice counts once",
+                    "all of these at once.  PORT is the port of all addresses, and 0 one that is free on each of "
+                    "them.  What is written twice counts once",
                 ),
             ],
         ),
         (
             "limits",
-            "A rule may set the variable of a limit, which then counts instead of the option.  A client above a limit is denied; "
-            "the deny line ends with LOAD: and the load, or with the variable, a colon and the limit.  0 allows nobody, but "
-            "does not limit the load.  DIEMSG_MAXCONNIP, and so on, is the reply for one limit.\n\n"
-            "N of each limit may be a file, which has a slash in its name and the number in its first line.  HUP reads these "
-            "files again, with the rights we have then; connections stay as they are.  Without such files HUP is not caught.",
+            "A rule may set the variable of a limit, which then counts instead of the option.  A client above a limit "
+            "is denied; the deny line ends with LOAD: and the load, or with the variable, a colon and the limit.  0 "
+            "allows nobody, but does not limit the load.  DIEMSG_MAXCONNIP, and so on, is the reply for one limit.\n\n"
+            "N of each limit may be a file, which has a slash in its name and the number in its first line.  HUP "
+            "reads these files again, with the rights we have then; connections stay as they are.  Without such files "
+            "HUP is not caught.",
         ),
         (
             "life cycle",
-            "Once connections are served, --ready-fd is told, and READY=1 is sent to NOTIFY_SOCKET, a path or an abstract name "
-            "after an @.  TERM ends the server at once, and connections go on; with --drain the server stays until the last "
-            "of them is over, at most so many seconds, then sends TERM to what is left and ends a second later.  A second TERM "
-            "ends it at once.\n\n"
-            "While it drains it does not listen: clients are refused until a successor has been started.  With fd: they wait, "
-            "if somebody else holds the socket open; without --drain a successor begins beside the old connections.\n\n"
+            "Once connections are served, --ready-fd is told, and READY=1 is sent to NOTIFY_SOCKET, a path or an "
+            "abstract name after an @.  TERM ends the server at once, and connections go on; with --drain the server "
+            "stays until the last of them is over, at most so many seconds, then sends TERM to what is left and ends "
+            "a second later.  A second TERM ends it at once.\n\n"
+            "While it drains it does not listen: clients are refused until a successor has been started.  With fd: "
+            "they wait, if somebody else holds the socket open; without --drain a successor begins beside the old "
+            "connections.\n\n"
             "The status socket is made before rights are given up; only its owner can connect.",
         ),
         (
             "other clients",
-            "Of an IPv6 client PROTO is TCP6, and each variable that starts with TCP is there a second time, starting with "
-            "TCP6; TCP6INTERFACE is the interface of a link-local address.  An IPv4 client is one of IPv4 wherever it "
-            "came in.\n\n"
-            "In rules the address of a client of a UNIX socket is unix, and its uid stands for what an ident server says: "
-            "1000@unix, then unix, then the empty address.  PROTO is UNIX; UNIXLOCALPATH, UNIXLOCALUID, UNIXLOCALGID, "
-            "UNIXLOCALPID, UNIXREMOTEEUID, UNIXREMOTEEGID and UNIXREMOTEPID are set, and no TCP variable is.\n\n"
-            "What we serve ourselves, session programs and PROXY headers, takes no descriptors from a client of a UNIX socket: "
-            "the kernel refuses them (Linux 6.16); otherwise a process for each such client stands between it and us.",
+            "Of an IPv6 client PROTO is TCP6, and each variable that starts with TCP is there a second time, starting "
+            "with TCP6; TCP6INTERFACE is the interface of a link-local address.  An IPv4 client is one of IPv4 "
+            "wherever it came in.\n\n"
+            "In rules the address of a client of a UNIX socket is unix, and its uid stands for what an ident server "
+            "says: 1000@unix, then unix, then the empty address.  PROTO is UNIX; UNIXLOCALPATH, UNIXLOCALUID, "
+            "UNIXLOCALGID, UNIXLOCALPID, UNIXREMOTEEUID, UNIXREMOTEEGID and UNIXREMOTEPID are set, and no TCP "
+            "variable is.\n\n"
+            "What we serve ourselves, session programs and PROXY headers, takes no descriptors from a client of a "
+            "UNIX socket: the kernel refuses them (Linux 6.16); otherwise a process for each such client stands "
+            "between it and us.",
         ),
         (
             "proxies",
-            "ADDRESSES are addresses and networks, 192.0.2.1,2001:db8::/32, and unix for all clients of UNIX sockets.  A "
-            "connection from one of them must start with a header of the PROXY protocol, version 1 or 2; the client it names "
-            "is then the client for rules, limits, variables and log lines, and so is the local address.  UNKNOWN and LOCAL "
-            "mean the proxy itself.  A header that is malformed, or not complete within 3 seconds, ends the connection.  "
-            "Of others nothing is read.\n\n"
-            "Of version 2 up to 4096 bytes are taken; extensions, a checksum among them, are skipped.  The program finds what "
-            "follows the header.  TERM without --drain ends connections whose header has not come.",
+            "ADDRESSES are addresses and networks, 192.0.2.1,2001:db8::/32, and unix for all clients of UNIX "
+            "sockets.  A connection from one of them must start with a header of the PROXY protocol, version 1 or 2; "
+            "the client it names is then the client for rules, limits, variables and log lines, and so is the local "
+            "address.  UNKNOWN and LOCAL mean the proxy itself.  A header that is malformed, or not complete within 3 "
+            "seconds, ends the connection.  Of others nothing is read.\n\n"
+            "Of version 2 up to 4096 bytes are taken; extensions, a checksum among them, are skipped.  The program "
+            "finds what follows the header.  TERM without --drain ends connections whose header has not come.",
         ),
         ("a service with limits", _EXAMPLE),
     ],

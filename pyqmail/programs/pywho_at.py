@@ -1,7 +1,8 @@
 """Show who is logged in on a machine, as its service on TCP port 11 tells it.
 
 The answer is shown as it comes, CR LF as a new line; control bytes and bytes above 127 are made visible, as
-`cat -v` does.  The exit code does not tell whether the server could be reached; descriptor 2 does, in tcpclient's words.
+`cat -v` does.  The exit code does not tell whether the server could be reached; descriptor 2 does, in tcpclient's
+words.
 """
 
 from pyqmail.base.options import Program

@@ -109,7 +109,7 @@ def _check_port(address, port):
 
 
 def client_address(address: str) -> str:
-    """Return where a client here reaches a server that listens at address: its first place, or loopback for all of them."""
+    """Return where a client here reaches a server that listens at address: its first place, or loopback for all."""
     first = address.split(",")[0].strip("[]")
     return {"": "127.0.0.1", "0": "127.0.0.1", "0.0.0.0": "127.0.0.1", ":0": "127.0.0.1", "::": "::1"}.get(first, first)
 

@@ -123,7 +123,8 @@ def _stopping(programs):
     """Return how it is stopped: the signal goes to run alone, as a supervisor's does."""
     if any(name in _LISTENERS for name in programs):
         return ["KillMode=process"]  # connections go on, beside the next one
-    # what it leaves behind is killed.  A delivery may last as long as the other side's patience; to cut it can double it
+    # what it leaves behind is killed.  A delivery may last as long as the other side's patience, and one that is cut
+    # may be made twice
     return ["KillMode=mixed", "TimeoutStopSec=20min"] if programs[-1:] == ["pystart"] else ["KillMode=mixed"]
 
 

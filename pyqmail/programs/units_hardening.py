@@ -2,8 +2,8 @@
 
 Not a list to be copied from one to another.  pysend delivers into homes and runs users' programs as them: it must see
 /home (without it every user `does not exist`, and all local mail bounces), the real /tmp, and programs whose files
-give rights; nothing that is refused may kill, so that the filter answers EPERM.  What root starts becomes other users by
-itself, which takes setgroups and a few capabilities.  Nobody has ProcSubset: pysvtop and others look at more.
+give rights; nothing that is refused may kill, so that the filter answers EPERM.  What root starts becomes other users
+by itself, which takes setgroups and a few capabilities.  Nobody has ProcSubset: pysvtop and others look at more.
 """
 
 import os
@@ -33,7 +33,11 @@ _ROLES = {
     "pystart": (
         (
             *_KERNEL,
-            *("ProtectSystem=full", "DevicePolicy=closed", "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK"),
+            *(
+                "ProtectSystem=full",
+                "DevicePolicy=closed",
+                "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK",
+            ),
             "SystemCallFilter=~@clock @debug @module @mount @obsolete @raw-io @reboot @swap",
             "SystemCallErrorNumber=EPERM",
         ),
@@ -60,7 +64,11 @@ def harden(role: str, home: str, folder: str, is_root: bool, quoted) -> list[str
     options, capabilities = _ROLES[role]
     places = [f"{place}/" for place in (home, folder, sys.prefix, os.path.dirname(os.path.abspath(sys.argv[0])))]
     # the whole home, whose files have owners: run is made there by who comes first
-    lines = [*options, f"CapabilityBoundingSet={capabilities if is_root else ''}", f"ReadWritePaths={quoted(f'-{home}')}"]
+    lines = [
+        *options,
+        f"CapabilityBoundingSet={capabilities if is_root else ''}",
+        f"ReadWritePaths={quoted(f'-{home}')}",
+    ]
     if role == "pystart":
         return lines
     lines.append(f"ProtectHome={'read-only' if any(map(_is_in_homes, places)) else 'yes'}")

@@ -18,12 +18,12 @@ NUL-ended strings (frames.strings); numbers in them are decimal.
 
 Local: DELIVER with one recipient, RESULT in the order of completion; number is the delivery, repeated inside.
 Remote: OPEN is answered by READY, or by REFUSED or FAILED once no candidate is left, and then CLOSED; before that by
-TRYING for each candidate but the first that takes its time.  After READY, DELIVER is answered by one RESULT or UNSENT for
-each of its deliveries.  CLOSED comes exactly once for each OPEN, last: after REFUSED, FAILED or UNSENT, which end a
+TRYING for each candidate but the first that takes its time.  After READY, DELIVER is answered by one RESULT or UNSENT
+for each of its deliveries.  CLOSED comes exactly once for each OPEN, last: after REFUSED, FAILED or UNSENT, which end a
 session by themselves, else only after CLOSE, so that it does not cross a DELIVER; one that crosses it all the same was
 not begun and is not answered.  End of file from pysend: finish what is in flight, report it, and exit 0.  A frame that
-means nothing here, or is longer than the LIMIT of all frames, is Malformed: the spawner exits 111, pysend treats it
-as a lost spawner.
+means nothing here, or is longer than the LIMIT of all frames, is Malformed: the spawner exits 111, pysend treats it as
+a lost spawner.
 """
 
 from pyqmail.protocol import frames

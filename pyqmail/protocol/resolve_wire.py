@@ -10,7 +10,8 @@ Bodies are NUL-ended strings (frames.strings); numbers in them are decimal.
     ADDRESSES6 5 client   host: its IPv6 addresses, whether it has others or not
     ADDRESSES4 6 client   host: its IPv4 addresses alone
     FOUND     16 server   EXCHANGERS: for each address: preference, host, address, in the order to try
-                          ADDRESSES, ADDRESSES4, ADDRESSES6: address ...;  NAME: name, or nothing if there is no record;  TEXT: one string
+                          ADDRESSES, ADDRESSES4, ADDRESSES6: address ...;  TEXT: one string
+                          NAME: name, or nothing if there is no record
     SOFT      17 server   reason: a server failed or did not answer; ask again later
     UNABLE    20 server   reason: memory or descriptors have run out here, so that nobody was asked; ask again soon
     NO_HOST   18 server   empty: there is no such name (NXDOMAIN)

@@ -77,7 +77,8 @@ def _unquote_long(text: bytes, end: bytes) -> tuple[bytes, bytes]:
     pieces, at, is_quoted = [], 0, False
     marks = {mark: text.find(mark) for mark in (b"\\", b'"', end)}
     while True:
-        found = min((place for mark, place in marks.items() if place >= 0 and not (is_quoted and mark == end)), default=-1)
+        places = (place for mark, place in marks.items() if place >= 0 and not (is_quoted and mark == end))
+        found = min(places, default=-1)
         if found < 0:
             return b"".join((*pieces, text[at:])), b""
         pieces.append(text[at:found])

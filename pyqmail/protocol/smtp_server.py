@@ -80,8 +80,9 @@ class Server:
 
     greeting is the text after 220; limit_bytes, 0 for none, is announced as SIZE and holds for each message's text.
     The conversation is over when `closed`; exit_code is 0 only after QUIT.  `helo` is the last HELO or EHLO
-    argument, None before.  A command line above LINE_LIMIT ends the conversation, as lack of memory.  `fruitless` counts the
-    commands since the last message that was accepted, recipients that were accepted not among them; 64 bytes are one.
+    argument, None before.  A command line above LINE_LIMIT ends the conversation, as lack of memory.  `fruitless`
+    counts the commands since the last message that was accepted, recipients that were accepted not among them; 64 bytes
+    are one.
     """
 
     __slots__ = (

@@ -2,7 +2,7 @@
 
 
 def visible(data: bytes) -> bytes:
-    """Return data with each control byte as ^X, DEL as ^?, and M- before what a byte above 127 would be without its top bit.
+    """Return data with each control byte as ^X, DEL as ^?, and M- before a byte above 127, shown without its top bit.
 
     Tab and newline stay as they are.  Pieces of a stream may be shown one by one.
     """

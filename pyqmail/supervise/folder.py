@@ -72,7 +72,7 @@ class Folder:
         self._open_fifo("ok")
 
     def read(self) -> tuple[Status, Details] | None:
-        """Return what the last supervisor left, if it was one of ours, and status and details belong together; else None."""
+        """Return what the last supervisor left; None if it was none of ours, or the files are not of one moment."""
         try:
             status = Status(self._read("status", STATUS_BYTES))
             details = read_details(self._read("details", MAX_DETAILS_BYTES))

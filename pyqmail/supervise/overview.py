@@ -1,4 +1,4 @@
-"""All services of a directory with their logs, and how each of them is: read from the files of whatever supervises them.
+"""All services of a directory with their logs, and how each of them is, as their supervisors' files tell.
 
 The 18 bytes of supervise/status say the same for every supervisor of this family; supervise/details is our own's.
 """

@@ -15,7 +15,7 @@ class Pace:
         self.seconds = 0
 
     def ended(self, ran_seconds: float, longest_seconds: int) -> float:
-        """Return how long to wait from now, after a run that took so long.  longest 0: once a second at most, always."""
+        """Return how long to wait from now, after a run that took so long.  longest 0: always at most once a second."""
         if ran_seconds >= longest_seconds:
             self.seconds = SHORTEST_SECONDS
         else:

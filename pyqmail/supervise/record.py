@@ -1,4 +1,4 @@
-"""What a supervisor knows of its service, as it stands in the files: the status and the details, always of one moment."""
+"""What a supervisor knows of its service, as its files have it: status and details, always of one moment."""
 
 import os
 

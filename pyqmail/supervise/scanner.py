@@ -33,7 +33,8 @@ _TOO_MANY = (errno.EMFILE, errno.ENFILE)
 class Slot:
     """One service: its name in the last pass, and the pids of its supervisor and its log's; 0 is none.
 
-    pipe: (read, write) if it is logged, else None; write is None after end_input().  due: for each of the two, when it may be started (time.monotonic).
+    pipe: (read, write) if it is logged, else None; write is None after end_input().  due: for each of the two, when it
+    may be started (time.monotonic).
     """
 
     __slots__ = ("identity", "name", "pids", "due", "pipe", "is_present", "told")
@@ -204,7 +205,7 @@ class Scanner:
         return None
 
     def _settling_seconds(self, since, found):
-        """Return for how long to leave a new directory alone, first seen at since: names may keep changing in it for ever."""
+        """Return for how long to leave a new directory alone, first seen at since: its names may change for ever."""
         age = time.time() - found.st_mtime
         if not self._has_scanned or not 0 <= age < SETTLE_SECONDS:
             return 0
@@ -298,7 +299,7 @@ class Scanner:
             self._again_in(SECONDS)
 
     def _may_tell(self, kind):
-        """Return whether this pass may tell of such a trouble: one in five seconds, as the original has, though we make more.
+        """Return whether this pass may report such a trouble: one in five seconds may, as many as the original makes.
 
         If not, there will be a pass as soon as it may.
         """

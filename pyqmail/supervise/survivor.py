@@ -61,8 +61,8 @@ def find_survivor(left) -> Survivor | None:
 
     left: its status and details, or None.  That a process has the number of the files is not enough: it must have
     begun when the details say, in this very boot, in this very directory, and its supervisor must be dead: a copy of a
-    service's directory, made in whatever way, has a service of its own.  Raises Temporary if it cannot be looked for now: to believe that
-    there is none would mean to start a second copy.
+    service's directory, made in whatever way, has a service of its own.  Raises Temporary if it cannot be looked for
+    now: to believe that there is none would mean to start a second copy.
     """
     pid, identity = (0, None) if left is None else left_process(*left)
     if pid == 0 or identity is None:
@@ -105,7 +105,8 @@ def hold(pid: int, identity=None) -> int | None:
 def _hold(pid, identity):
     fd, is_it = os.pidfd_open(pid), False
     try:
-        is_it = identity is None or begun(pid) == identity  # the descriptor is older than this look: of the same process
+        # the descriptor is older than this look, which is of the same process then
+        is_it = identity is None or begun(pid) == identity
     finally:
         if not is_it:
             os.close(fd)

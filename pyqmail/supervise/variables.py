@@ -8,7 +8,7 @@ from pyqmail.system.descriptors import read_all, read_file
 
 
 def merge(environ, changes) -> dict[bytes, bytes]:
-    """Return environ after changes, in the originals' order (base/environment.py): a name and its value, None to remove it.
+    """Return environ after changes, in the originals' order (base/environment.py): (name, value), None to remove it.
 
     A name that contains = is split there.
     """
@@ -60,7 +60,7 @@ def read_directory(path: str) -> list[tuple[bytes, bytes | None]]:
 
 
 def read_directory_from(here: int, path: str) -> list[tuple[bytes, bytes | None]]:
-    """Return the same of a directory as it is found from the open directory here; nobody's working directory changes."""
+    """Return the same of a directory whose path starts at the open directory here, without changing to it."""
     try:
         folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=here)
     except OSError as error:

@@ -51,7 +51,7 @@ class _Server:
         return outcome
 
     def _callback_failed(self, loop, context):
-        """Without memory nothing can be answered, and each try would be another traceback: end, and be started again."""
+        """Out of memory nothing can be answered, and each try would log a traceback: end, and be started again."""
         failure = context.get("exception")
         if not isinstance(failure, MemoryError):
             loop.default_exception_handler(context)

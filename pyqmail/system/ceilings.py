@@ -3,8 +3,8 @@
 import os
 import resource
 
-# What one of our servers may come to need, its resolver included.  Measured with 300 clients: 17 MB of address space for a
-# worker and 33 for its resolver, 8 and 17 of data; a few thousand look-ups or messages at once double that.
+# What one of our servers may come to need, its resolver included.  Measured with 300 clients: 17 MB of address space
+# for a worker and 33 for its resolver, 8 and 17 of data; a few thousand look-ups or messages at once double that.
 SERVER_BYTES = {
     resource.RLIMIT_AS: (64_000_000, "address space"),
     resource.RLIMIT_DATA: (48_000_000, "data"),

@@ -16,7 +16,8 @@ from _collections import deque
 from pyqmail.system.loop import READ, WRITE, Promise, TimedOut
 
 _PIECE = 262144
-_PASSING = (errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS, errno.EMFILE, errno.ENFILE)  # what the kernel lacks for now
+# what the kernel lacks for now
+_PASSING = (errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS, errno.EMFILE, errno.ENFILE)
 _AGAIN_SECONDS = 0.1
 _PASSRIGHTS = getattr(socket, "SO_PASSRIGHTS", 83)  # include/uapi/asm-generic/socket.h
 
@@ -153,7 +154,7 @@ class EventChannel:
             self._use(sock)
 
     async def ask(self, kind, body, descriptors=(), seconds=None):
-        """Return (kind, body) of the answer.  Raises Unavailable, Gone, TimedOut; OSError without a descriptor to spare.
+        """Return (kind, body) of the answer.  Raises Unavailable, Gone, TimedOut; OSError if descriptors are lacking.
 
         The descriptors are duplicated; the caller's may be closed as soon as this waits.
         """

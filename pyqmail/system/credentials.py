@@ -9,7 +9,7 @@ _UCRED = struct.Struct("iII")  # pid_t is signed, uid_t and gid_t are not: see u
 def peer_credentials(sock: socket.socket) -> tuple[int, int, int]:
     """Return (pid, uid, gid) of whoever connected the UNIX stream socket; for the client, of whoever listened.
 
-    uid and gid are unsigned, 0 to 4294967295; one that our user namespace does not know is 65534.  pid is 0 for a process
-    of a namespace that we cannot see.  Raises OSError.
+    uid and gid are unsigned, 0 to 4294967295; one that our user namespace does not know is 65534.  pid is 0 for a
+    process of a namespace that we cannot see.  Raises OSError.
     """
     return _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))

@@ -61,7 +61,7 @@ def move(source: int, target: int) -> None:
 
 
 def open_descriptors() -> list[int]:
-    """Return every number that is an open descriptor, sorted; without a /proc that can be read, some that are not too."""
+    """Return all open descriptors, sorted; if /proc cannot be read, all numbers that could be one."""
     try:
         return sorted(map(int, os.listdir("/proc/self/fd")))
     except OSError:

@@ -5,7 +5,7 @@ write and its driver for everything else that waits; it cannot tell which driver
 never suspends; drive() runs such a coroutine to its end.
 
     peer    timeout_seconds; put(data); await flush(); await read() -> bytes, b"" at the end; close()
-            has_input(): whether read() would not have to wait; await has_input_within(seconds): the same, waiting for it
+            has_input(): whether read() would not have to wait; await has_input_within(seconds): the same, waiting
             pause_seconds: how long read() waits before it reads, 0 not at all; for whoever only keeps us busy
             is_bulk: True while what comes is content, which costs little for each byte, False while it is commands
     driver  await run(argv, environ, descriptors, collect=None) -> (wait status, what the child wrote on `collect`)

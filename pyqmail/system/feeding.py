@@ -1,8 +1,8 @@
 """What a program is given to read on a descriptor, by a pipe, and whether it has read it.
 
 A pipe and not the file itself: the program cannot write into it, and what it reads by whatever name (a duplicate,
-/dev/stdin, /proc/self/fd/0) is gone from the pipe.  We keep a reading end too: it tells what is left, and a program that
-does not read gives no error before its end.
+/dev/stdin, /proc/self/fd/0) is gone from the pipe.  We keep a reading end too: it tells what is left, and a program
+that does not read gives no error before its end.
 """
 
 import fcntl

@@ -1,9 +1,9 @@
 """Putting many files on disk in the time of a few.
 
 fsync(2) waits for a flush of the device for each file, even if the journal has been written for all of them with the
-first.  The kernel makes one flush serve many who wait at the same time; for one process that is Linux AIO (io_submit(2),
-IOCB_CMD_FSYNC, Linux 4.18): here 20 files took 0.5 of the time, 40 a third.  Each file is synced exactly as by fsync.
-No threads: who has them may not fork.
+first.  The kernel makes one flush serve many who wait at the same time; for one process that is Linux AIO
+(io_submit(2), IOCB_CMD_FSYNC, Linux 4.18): here 20 files took 0.5 of the time, 40 a third.  Each file is synced exactly
+as by fsync.  No threads: who has them may not fork.
 """
 
 import errno
@@ -58,8 +58,8 @@ class Flusher:
 def flush_in_turn(fds: list[int]) -> set[int]:
     """fsync one file after the other; return those that are not safely on disk.
 
-    Write-back of all is started before the first fsync waits: their blocks are allocated in one journal transaction, the
-    first fsync commits it for all, and the others have little left to do.
+    Write-back of all is started before the first fsync waits: their blocks are allocated in one journal transaction,
+    the first fsync commits it for all, and the others have little left to do.
     """
     if len(fds) > 1:
         for fd in fds:

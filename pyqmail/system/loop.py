@@ -8,15 +8,15 @@ inside it.
 A descriptor that was given to the loop must be given back with forget() before it is closed.  A forked child
 that does not go on with the loop calls abandon() first.
 
-Who goes first.  Callbacks are called as soon as they are due.  A coroutine whose waiting is over stands in line instead,
-and its turn lasts until it waits again.  What matters to somebody who talks to one of thousands is how long the others
-hold him up, so the line is in order of what each has used lately: its own running time, which counts half as much after
-each second (as in a multi-level feedback queue; the level is the binary logarithm of the microseconds).  A second of
-waiting makes up for one level.  So who asks little goes before who asks much, those who ask alike go round, and nobody
-waits for ever: at most as many seconds as there are levels.
+Who goes first.  Callbacks are called as soon as they are due.  A coroutine whose waiting is over stands in line
+instead, and its turn lasts until it waits again.  What matters to somebody who talks to one of thousands is how long
+the others hold him up, so the line is in order of what each has used lately: its own running time, which counts half as
+much after each second (as in a multi-level feedback queue; the level is the binary logarithm of the microseconds).  A
+second of waiting makes up for one level.  So who asks little goes before who asks much, those who ask alike go round,
+and nobody waits for ever: at most as many seconds as there are levels.
 
-After SLICE_SECONDS of turns the loop looks at readiness, timers and callbacks before the line goes on.  A turn should last
-QUANTUM_SECONDS at most; nobody can be stopped, but system/driver.py reads in small pieces, and asks turn_is_over()
+After SLICE_SECONDS of turns the loop looks at readiness, timers and callbacks before the line goes on.  A turn should
+last QUANTUM_SECONDS at most; nobody can be stopped, but system/driver.py reads in small pieces, and asks turn_is_over()
 whenever a session has said something.
 """
 
@@ -308,11 +308,11 @@ class Loop:
         return _await_turn()
 
     def readable(self, fd, seconds=None):
-        """Await until fd can be read (or has ended).  Raises TimedOut; OSError if the kernel has no room to watch it."""
+        """Await until fd can be read (or has ended).  Raises TimedOut; OSError if it cannot be watched."""
         return _await_descriptor(fd, READ, seconds)
 
     def writable(self, fd, seconds=None):
-        """Await until fd can be written.  Raises TimedOut; OSError if the kernel has no room to watch it."""
+        """Await until fd can be written.  Raises TimedOut; OSError if it cannot be watched."""
         return _await_descriptor(fd, WRITE, seconds)
 
     async def sleep(self, seconds):

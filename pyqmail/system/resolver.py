@@ -1,4 +1,4 @@
-"""DNS questions.  The one module that imports dnspython, which writes them, and that only when the first question is asked.
+"""DNS questions.  Only this module imports dnspython, which writes them, and only for the first question.
 
 Servers: PYQMAIL_DNS (`address:port`, several separated by blanks), else DNSCACHEIP (dotted addresses, joined by
 dots if several), else the nameserver lines of /etc/resolv.conf, else 127.0.0.1.  Neither /etc/hosts nor search
@@ -9,9 +9,9 @@ ignored: anybody can send that.  Source: the resolver of ucspi-tcp
 Blocking: exchangers_of, addresses_of, name_of, text_of.  AsyncResolver is the same for asyncio, many at once,
 remembering answers for their time to live (60 seconds to a day) as long as they are among those asked for last.
 
-Strangers choose how much there is to read and to ask.  Answers are read by base/dns_answer.py: a large one in slices, one of
-them after the other, and between two slices comes everybody else.  Of a domain's exchangers the best 64 count, and
-so many as AT_ONCE are looked up at a time.
+Strangers choose how much there is to read and to ask.  Answers are read by base/dns_answer.py: a large one in slices,
+one of them after the other, and between two slices comes everybody else.  Of a domain's exchangers the best 64 count,
+and so many as AT_ONCE are looked up at a time.
 
 Soft is raised when asking again later may help, Lack if something was missing here; NoHost when there is no such name;
 NoRecord when the name exists without what was asked for.
@@ -136,8 +136,8 @@ class Resolver:
     async def exchangers(self, domain: bytes) -> list[tuple[int, bytes, bytes]]:
         """Return [(preference, host, address)] in the order to try, equal preferences shuffled.
 
-        Without MX record: the domain's own addresses, preference 0.  Of very many only the first.  Raises NoHost if there are none either,
-        NoRecord if there are exchangers but none has an address, Soft.
+        Without MX record: the domain's own addresses, preference 0.  Of very many only the first.  Raises NoHost if
+        there are none either, NoRecord if there are exchangers but none has an address, Soft.
         """
         literal = literal_address(domain)
         if literal is not None:
@@ -191,8 +191,8 @@ class Resolver:
     async def records(self, name: bytes, kind: str) -> Records:
         """Return the Records of one kind: A, AAAA: address; PTR: the first name; TXT: text; MX: (preference, host).
 
-        Every record of the kind in the answer counts, whatever aliases led to it; of MX records the best MOST_EXCHANGERS,
-        in the order to try.  Raises Soft, BadName.
+        Every record of the kind in the answer counts, whatever aliases led to it; of MX records the best
+        MOST_EXCHANGERS, in the order to try.  Raises Soft, BadName.
         """
         return await self._ask(name, kind)
 

@@ -1,8 +1,8 @@
 """What every starter does first: the environment as it was given, and the name and words that ps shows.
 
-A starter is run by sh, which finds the interpreter and starts it isolated (-I), so that no variable steers it.  sh does not
-pass the environment on as it was: it adds PWD, and loses what it cannot name.  So it hands over what the kernel gave
-it, as hexadecimal text.  In a virtual environment site is left out (-S): that saves more time than sh takes.
+A starter is run by sh, which finds the interpreter and starts it isolated (-I), so that no variable steers it.  sh does
+not pass the environment on as it was: it adds PWD, and loses what it cannot name.  So it hands over what the kernel
+gave it, as hexadecimal text.  In a virtual environment site is left out (-S): that saves more time than sh takes.
 """
 
 import os
@@ -16,7 +16,7 @@ _HANDED = b"PYQMAIL_ENVIRON"  # our pid, then the bytes of /proc/PID/environ
 
 
 def begin(library: str) -> None:
-    """Make of a fresh interpreter what a program's main expects.  library: the folder of packages beside the starter."""
+    """Make of a fresh interpreter what a program's main expects.  library: the starter's folder of packages."""
     if sys.flags.no_site:
         _find_packages(library)
     restore_environment()

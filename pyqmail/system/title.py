@@ -4,8 +4,8 @@ A program of ours was started as an interpreter; one that goes on as the next of
 program.  The name stands in /proc/self/comm.  The words are memory of the process, where exec put them; they are
 written over through /proc/self/mem.  What is longer than the words at exec is cut, and what is shorter filled with NUL.
 
-After a change of uid the files in /proc/self are root's: what was opened before can still be written, and a process that
-has loaded the C library for other reasons has that do it.  Where there is no /proc, or it may not be written, all
+After a change of uid the files in /proc/self are root's: what was opened before can still be written, and a process
+that has loaded the C library for other reasons has that do it.  Where there is no /proc, or it may not be written, all
 stays as it is.
 """
 
@@ -89,7 +89,7 @@ def words_place() -> tuple[int, int] | None:
 
 
 def fitted(command: list[bytes], size: int) -> bytes:
-    """Return the words as the kernel keeps them, in so many bytes.  The last is a NUL: otherwise ps reads on behind it."""
+    """Return the words as the kernel keeps them, in so many bytes; the last is NUL, or ps would read on."""
     return b"".join(word + b"\0" for word in command)[: size - 1].ljust(size, b"\0")
 
 

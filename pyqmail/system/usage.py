@@ -6,7 +6,8 @@ import time
 class Usage:
     """What a process uses with all its descendants; None is what we may not know, or what has gone.
 
-    memory_bytes: PSS, in which a page that N processes share counts 1/N for each; the sum is what there really is of it.
+    memory_bytes: PSS, in which a page that N processes share counts 1/N for each; the sum is what there really is of
+    it.
     """
 
     __slots__ = ("memory_bytes", "cpu_percent", "descriptors")

@@ -85,7 +85,10 @@ async def admit(terms, sock, peer, client, driver, names) -> Admission:
 
 
 async def _found(rules, look_up):
-    """Return what a look-up finds.  One that could not be made finds nothing, but no rule may be passed by that.  Raises Drop."""
+    """Return what a look-up finds; None if it could not be made and there are no rules, which nobody may pass so.
+
+    Raises Drop.
+    """
     try:
         return await look_up
     except Unable as why:
@@ -125,7 +128,7 @@ def _greet_seconds(terms, variables):
 
 
 async def hold_greeting(admission, peer) -> None:
-    """Let the client wait for its program as long as its admission says; one that talks before is marked by EARLYTALKER.
+    """Let the client wait for its program as long as its admission says; EARLYTALKER marks one that talks before.
 
     A client that has gone is as early as one that talks.
     """

@@ -50,7 +50,7 @@ def limits_of(call):
 
 
 def odd_limits(call) -> list[str]:
-    """Return a text for each limit in the environment that is no number, and counts as the digits that it starts with."""
+    """Return a text for each limit in the environment that is no number, and is read as its first digits."""
     found = {name: call.environ[name] for name in NAMES if name in call.environ and name not in limit_words(call)}
     return [
         f"{name.decode()}={printable(value[:64]).replace(' ', '?')} is read as {leading_number(value)}"

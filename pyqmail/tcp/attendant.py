@@ -1,4 +1,4 @@
-"""What stays beside the server while it runs: who tells others that it is ready, who answers how it is, who adjusts it."""
+"""Hooks that the server calls as it starts, becomes ready, drains and stops."""
 
 
 class Attendant:

@@ -1,10 +1,10 @@
 """Programs that stand before a session program on a command line, inside the worker that has the session.
 
-`pytcpserver ... pyenvdir ./env pyrblsmtpd -r zone pyfixcrio pysmtpd`: each of the three would become the next one in the
-connection's own process.  What it does before that is a stage: it may change the session's environment, stand between
-the client and the program, take its time, or end the session; other sessions go on meanwhile.  A program that has stages
-offers stage(argv), which returns (stage, the words of the program behind it), or (None, []) where a process for each
-connection it has to be: for what may wait without end, or changes the process.
+`pytcpserver ... pyenvdir ./env pyrblsmtpd -r zone pyfixcrio pysmtpd`: each of the three would become the next one in
+the connection's own process.  What it does before that is a stage: it may change the session's environment, stand
+between the client and the program, take its time, or end the session; other sessions go on meanwhile.  A program that
+has stages offers stage(argv), which returns (stage, the words of the program behind it), or (None, []) where a process
+for each connection it has to be: for what may wait without end, or changes the process.
 """
 
 import os
@@ -53,7 +53,7 @@ class Session:
 
 
 class Environment:
-    """envdir: read(session's environment) -> the environment behind it, read again for each connection.  Raises Failure."""
+    """envdir: read(environ) returns the environment behind it, or raises Failure; called for each connection."""
 
     asks = False
 

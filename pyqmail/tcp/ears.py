@@ -13,8 +13,8 @@ _WILDCARDS = ("0.0.0.0", "::")
 class Ear:
     """accept() gives the next client.  sock listens and is non-blocking.
 
-    local_ip and local_port are bytes: as in a Connection.  is_guarded: see guard().  is_made: the socket file was made for
-    this listener, which removes it again.
+    local_ip and local_port are bytes: as in a Connection.  is_guarded: see guard().  is_made: the socket file was made
+    for this listener, which removes it again.
     """
 
     def __init__(self, sock, is_made: bool = False):

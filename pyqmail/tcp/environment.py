@@ -19,7 +19,10 @@ NAMES = (
 
 
 def tcp_variables(client, local_ip: bytes, local_host, host, info) -> list:
-    """Return [(name, value or None)] for a TCP client; one of IPv6 has each twice: those of ucspi-tcp6, and TCP6REMOTEINFO."""
+    """Return [(name, value or None)] for a TCP client.
+
+    An IPv6 client has each twice: those of ucspi-tcp6, and TCP6REMOTEINFO.
+    """
     values = (
         client.protocol,
         local_ip,
@@ -38,7 +41,7 @@ def tcp_variables(client, local_ip: bytes, local_host, host, info) -> list:
 
 
 def unix_variables(client) -> list:
-    """Return [(name, value or None)] for a client of a UNIX socket, as ucspi-unix sets them; it has no TCP variables."""
+    """Return [(name, value or None)] for a client of a UNIX socket, as ucspi-unix sets them; none is of TCP."""
     pid, uid, gid = client.credentials.split()
     return [
         (b"PROTO", client.protocol),
@@ -56,7 +59,8 @@ def unix_variables(client) -> list:
 class SessionEnvironment(Mapping):
     """The same for a session in a worker: its few variables over the process's, which all sessions share.
 
-    base is what all share.  number is the session's in the log lines.  Read only; dict(environment) is a copy to change.
+    base is what all share.  number is the session's in the log lines.  Read only; dict(environment) is a copy to
+    change.
     """
 
     __slots__ = ("_base", "_own", "number")

@@ -125,11 +125,16 @@ class HandoverEnd:
         """Leave the stream alone for a moment."""
         sock = self._sock
         self._loop.forget(sock.fileno())
-        self._loop.after(_AGAIN_SECONDS, lambda: self._sock is sock and self._watch(READ | WRITE if self._out else READ))
+
+        def go_on():
+            if self._sock is sock:
+                self._watch(READ | WRITE if self._out else READ)
+
+        self._loop.after(_AGAIN_SECONDS, go_on)
 
 
 def _connection(fd, protocol):
-    # family and type given: nothing to ask the kernel for.  A TCP client's socket may be of either family, or a UNIX one
-    # behind a proxy; Python makes as much room for its addresses as the family says
+    # family and type given: nothing to ask the kernel for.  A TCP client's socket may be of either family, or a UNIX
+    # one behind a proxy; Python makes as much room for its addresses as the family says
     family = socket.AF_UNIX if protocol == UNIX else socket.AF_INET6
     return socket.socket(family, socket.SOCK_STREAM, 0, fileno=fd)

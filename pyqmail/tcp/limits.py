@@ -30,7 +30,8 @@ class Excess:
 class Limits:
     """settings: variable name -> text, for what the command line or the environment limits.  load() is the load.
 
-    exempt: the name of a variable, or None; whose rule sets it is held by no limit but that of the load and its rule's own.
+    exempt: the name of a variable, or None; whose rule sets it is held by no limit but that of the load and its rule's
+    own.
     """
 
     def __init__(self, settings: dict[bytes, bytes], load=lambda: os.getloadavg()[0], exempt: bytes | None = None):

@@ -1,4 +1,4 @@
-"""Lines on descriptor 2, about connections and the server: said one by one, written many at once, never one in two writes."""
+"""Lines on descriptor 2, about connections and the server: many in one write, never one in two."""
 
 import os
 import select
@@ -19,7 +19,7 @@ def opening_line(number: int, ip: bytes) -> bytes:
 
 
 def verdict_line(number: int, admission) -> bytes:
-    """Return the `ok` or `deny` line of an Admission (tcp/admission.py): what was found out, not what a rule made of it.
+    """Return the `ok` or `deny` line of an Admission: what was found out, whatever a rule made of it.
 
     Addresses keep their colons, as in ucspi-tcp6; an IPv4 address has none.
     """

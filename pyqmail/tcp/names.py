@@ -1,7 +1,7 @@
 """Who is at the other end: names by way of a resolver, and the word of the client's ident server.
 
-A look-up that fails is as good as one that finds nothing: the variable stays unset.  One that could not be made for want of
-something here is another thing, Unable: nobody said that there is no such name.
+A look-up that fails is as good as one that finds nothing: the variable stays unset.  One that could not be made for
+want of something here is another thing, Unable: nobody said that there is no such name.
 """
 
 import errno
@@ -44,7 +44,7 @@ class ChannelNames:
         return None if found is None else b"".join(found)
 
     async def exemptions_of(self, name: bytes, is_ip6: bool) -> list[bytes] | None:
-        """Return the addresses in an anti-list, for an IPv6 client of either kind; None if that could not be found out."""
+        """Return the addresses in an anti-list, for an IPv6 client of either kind; None if that is unknown."""
         return await self._answer(resolve_wire.ADDRESSES if is_ip6 else resolve_wire.ADDRESSES4, name)
 
     async def _answer(self, kind, name):

@@ -1,7 +1,7 @@
 """Telling whoever started us that connections are served: by a descriptor as s6 does, and as systemd does.
 
-To a descriptor a newline is written, and it is closed.  To the datagram socket that NOTIFY_SOCKET names, a path or after
-an @ an abstract name, READY=1 is sent, and STOPPING=1 once we wait for the last connections.  Nobody who has gone
+To a descriptor a newline is written, and it is closed.  To the datagram socket that NOTIFY_SOCKET names, a path or
+after an @ an abstract name, READY=1 is sent, and STOPPING=1 once we wait for the last connections.  Nobody who has gone
 or cannot be reached is a reason to stop.
 """
 

@@ -2,9 +2,9 @@
 
 Whoever receives a descriptor, or closes the last copy of a socket on which one waits, closes what was passed: a
 socket that lingers, or a file of a file system that never answers, holds him up for as long as the client likes.  A
-listener or a worker with others' sessions must do neither.  The kernel refuses descriptors for us (system/channel.py) on
-sockets that were accepted after we asked for it; a client of any other socket has a child of ours between itself and us,
-which copies bytes.
+listener or a worker with others' sessions must do neither.  The kernel refuses descriptors for us (system/channel.py)
+on sockets that were accepted after we asked for it; a client of any other socket has a child of ours between itself and
+us, which copies bytes.
 """
 
 import fcntl
@@ -40,7 +40,7 @@ def fork_owner(sock, work, name: str | None = None) -> int:
 
 
 def close_unread(server, sock) -> None:
-    """Close a client's socket.  If it is one of UNIX, and something waits there to be read, a child is the last to do so."""
+    """Close a client's socket; if it is a UNIX one with something unread, a child closes it last."""
     if sock.family == socket.AF_UNIX and any(fcntl.ioctl(sock, _FIONREAD, bytes(4))):
         try:
             fork_owner(sock, lambda: server.let_go() or 0)
@@ -51,7 +51,7 @@ def close_unread(server, sock) -> None:
 
 
 def relayed(server, sock) -> socket.socket:
-    """Return a socket that stands for the client's: a child copies between the two.  Raises OSError, as fork_owner()."""
+    """Return a socket that stands for the client's: a child copies between the two.  Raises OSError."""
     ours, theirs = socket.socketpair()
 
     def work():

@@ -66,7 +66,7 @@ def lint(source: bytes) -> list[tuple[int, str, bytes]]:
 
 
 def warnings(source: bytes) -> list[tuple[int, str, bytes]]:
-    """Return the same of what is to be said when rules are compiled: a denial that does not hold, a number that is none."""
+    """Return what of that a compilation reports: a denial that does not hold, or a value that is no number."""
     return [(number, problem, _shown(line)) for number, problem, line, is_grave in _problems(source) if is_grave]
 
 

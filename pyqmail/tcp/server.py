@@ -42,7 +42,8 @@ class Server(Lines):
                     it calls introduced() or refused().  let_go() is for a forked child
     drain_seconds   None: a TERM ends the listener at once.  Otherwise: how long connections may go on
     attendants      what stays beside the server (tcp/attendant.py)
-    oddities        texts about numbers that were read as others; said after the first status line, which readers wait for
+    oddities        texts about numbers that were read as others; reported after the first status line, which readers
+                    wait for
     """
 
     def __init__(

@@ -16,8 +16,8 @@ from pyqmail.tcp.lines import Lines
 class Starter(Lines):
     """What a way is told by instead of a Server, in a process of its own: the listener counts, this one starts.
 
-    make_way(starter) gives the way.  limits: Limits (tcp/limits.py) that its terms have, or None.  serve(sock) returns 0
-    once the listener has gone, as the listener itself does at a SIGTERM: without waiting for the programs.
+    make_way(starter) gives the way.  limits: Limits (tcp/limits.py) that its terms have, or None.  serve(sock) returns
+    0 once the listener has gone, as the listener itself does at a SIGTERM: without waiting for the programs.
     """
 
     def __init__(self, verbosity: int, make_way, limits=None):

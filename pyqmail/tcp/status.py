@@ -1,7 +1,7 @@
 """The status socket: whoever connects is told how the server is (protocol/status_wire.py).
 
-A child of the server answers: it has the table as it was when it was forked, and can wait for the kernel and for a client
-that does not read.  A few may do so at once; others wait to be accepted.
+A child of the server answers: it has the table as it was when it was forked, and can wait for the kernel and for a
+client that does not read.  A few may do so at once; others wait to be accepted.
 """
 
 import os
@@ -28,7 +28,8 @@ _PAUSE_SECONDS = 0.1
 class StatusSocket(Attendant):
     """Listens at path; a socket that is left over there is replaced.  Raises Temporary.
 
-    Only its owner can connect: whoever we are when it is made.  The file goes with the server if we still may remove it.
+    Only its owner can connect: whoever we are when it is made.  The file goes with the server if we still may remove
+    it.
     """
 
     def __init__(self, path: str):

@@ -113,7 +113,10 @@ class Worker:
         """Say once that a set-id program which has just come into the rules gains nothing from that."""
         if not self._knows_queue and any(name == _QUEUE for name, _ in additions):
             self._knows_queue = True
-            log("tcpserver: warning: the rules did not set QMAILQUEUE when I was started: a set-id program needs a restart")
+            log(
+                "tcpserver: warning: the rules did not set QMAILQUEUE when I was started: "
+                "a set-id program needs a restart"
+            )
 
     def _listener_is_gone(self):
         self._is_last = True

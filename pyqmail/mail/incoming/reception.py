@@ -149,7 +149,10 @@ async def speak(engine: Server, peer) -> None:
 
 
 class Transaction:
-    """The mail a client is sending: envelope and message as far as they have come; shares and space are for all clients."""
+    """The mail a client is sending: envelope and message as far as they have come.
+
+    shares and space are those of all clients together.
+    """
 
     __slots__ = (
         "_engine", "_acceptance", "_queueing", "_environ", "_memory", "_space", "_share",

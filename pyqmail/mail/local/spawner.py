@@ -303,7 +303,7 @@ class Handed(Delivering):
         self._send_pipe(worker, theirs, Backoff(0.02, 5.0))
 
     def _send_pipe(self, worker, theirs, backoff):
-        """The delivery stands still until it has somewhere to write: told again until it could be, or the worker ends."""
+        """Give the worker its pipe, again and again until that works or the worker ends: until then it waits."""
         try:
             if worker.is_there:
                 worker.send(local_wire.pack(local_wire.OUTPUT), theirs)

@@ -124,8 +124,8 @@ class Spool:
     memory is what it shares with others; without room there it is a file at once.  space (mail/queue/space.py) is what
     it shares as a file.  Without room there either, _SMALL_BYTES are kept in memory all the same.
 
-    Never raises: once a write has failed, `failed` is True, the rest is dropped and queueing it gives 53.  is_refused is
-    True if that was for want of space.
+    Never raises: once a write has failed, `failed` is True, the rest is dropped and queueing it gives 53.  is_refused
+    is True if that was for want of space.
     """
 
     __slots__ = ("size", "failed", "is_refused", "_text", "_fd", "_limit", "_memory", "_held", "_space", "_written")
@@ -329,9 +329,7 @@ class Queueing:
             return Outcome(120)
         try:
             feeds = {0: message.feed(), 1: feed_bytes(envelope)}
-            status, text = await self._driver.run(
-                [program], environ, {}, TEXT_DESCRIPTOR, b".", pids.append, feeds
-            )
+            status, text = await self._driver.run([program], environ, {}, TEXT_DESCRIPTOR, b".", pids.append, feeds)
         except OSError:
             return Outcome(120)
         code = exit_code(status)

@@ -16,8 +16,8 @@ async def run_agent(loop, program: bytes, environ, sender: bytes, recipient: byt
     """Run `program host sender recipient` on an open message file; return the report.
 
     Found in PATH; descriptors 1 and 2 are what is reported.  The report waits until the program has ended and
-    everybody who inherited those has closed them.  A program that cannot be run is a deferral, whatever the reason: that
-    tells nothing about the mail.
+    everybody who inherited those has closed them.  A program that cannot be run is a deferral, whatever the reason:
+    that tells nothing about the mail.
     """
     try:
         ours, theirs = os.pipe2(os.O_CLOEXEC)

@@ -89,7 +89,8 @@ class Manager:
             wanted = self._settings.limits[name]
             limit = min(wanted, spawner.limit)
             if limit < wanted:
-                self.log.put(b"warning: concurrency%b: of %d its spawner takes only %d at once" % (name.encode(), wanted, limit))
+                values = name.encode(), wanted, limit
+                self.log.put(b"warning: concurrency%b: of %d its spawner takes only %d at once" % values)
             channel = Channel(self, name, engine(limit), spawner, self._resolve)
             self._channels[name] = channel
             spawner.start(channel, lambda channel=channel: self._spawner_lost(channel))
@@ -130,7 +131,7 @@ class Manager:
         return self._deliveries
 
     def forget(self, number: int) -> None:
-        """A message arrives whose number is free: what is known of an earlier one under it is of one that was removed."""
+        """A new message has this number: whatever is known under it is of one that was removed."""
         for channel in self._channels.values():
             channel.forget(number)
         self.completion.forget(number)

@@ -67,7 +67,10 @@ class Message:
     due: when it is too old to be young (time.monotonic).  It is moved once, by the first result or by a trouble.
     """
 
-    __slots__ = ("number", "sender", "birth", "due", "records", "passes", "state", "identity", "_todo", "_is_due_final", "_backoff")
+    __slots__ = (
+        *("number", "sender", "birth", "due", "records", "passes", "state", "identity"),
+        *("_todo", "_is_due_final", "_backoff"),
+    )
 
     def __init__(self, todo, number: int, sender: bytes, birth: int, records: dict, identity=None) -> None:
         self._todo, self.number, self.sender, self.birth, self.records = todo, number, sender, birth, records
@@ -523,7 +526,7 @@ class Todo:
 
 
 def _identity(seen):
-    """Return by what a todo file is told apart from a later one of its name; links and their removal do not change it."""
+    """Return what tells a todo file from a later one of its name; links and their removal do not change it."""
     return seen.st_ino, seen.st_mtime_ns
 
 

@@ -2,8 +2,8 @@
 
 New mail is served meanwhile; what is new since the start is told by `new` and left alone here.
 
-A message that has info but no mess had been finished: info is unlinked before mess, but a file system that keeps no order
-(btrfs) may after a crash show the second without the first.  What is left of it is removed, at the end of the
+A message that has info but no mess had been finished: info is unlinked before mess, but a file system that keeps no
+order (btrfs) may after a crash show the second without the first.  What is left of it is removed, at the end of the
 scan.  Only ENOENT in a directory that is there says so; and if more messages lack mess than have it, and many do, it is
 rather mess that is missing: then nothing is removed.
 """

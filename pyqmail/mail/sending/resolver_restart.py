@@ -5,8 +5,8 @@ that cannot be now.  The resolver reads what strangers write and must have none 
 one user, and so nobody can give up anything, we start it.  Else we could not, and ask the keeper: a process that
 pystart forked for this before it gave up root's rights, and that is the resolver's user already.
 
-The keeper's wire, over a UNIX stream: one byte for each resolver that is wanted; one byte back, with the two descriptors, or
-with none if it could not be started.  The end of the stream ends the keeper.
+The keeper's wire, over a UNIX stream: one byte for each resolver that is wanted; one byte back, with the two
+descriptors, or with none if it could not be started.  The end of the stream ends the keeper.
 """
 
 import os

@@ -2,12 +2,12 @@
 
 Each look-up ends with channel.resolved(domain, candidates) or channel.unroutable(domain, report): at once for a route
 to an address and for a literal.  A question is asked once, however many domains wait for its answer.  A look-up that
-fails for want of something here (no descriptor, no memory, an unreadable control file) says nothing about the domain: it
-is made again after 1, 2, 4 ... seconds, and only after some minutes the domain's mail is deferred.
+fails for want of something here (no descriptor, no memory, an unreadable control file) says nothing about the domain:
+it is made again after 1, 2, 4 ... seconds, and only after some minutes the domain's mail is deferred.
 
-A resolver that is lost (killed for want of memory, or it could not start) is started again after 1, 2, 4 ... seconds, up
-to a minute.  What was asked is asked again then, and what needs no question goes on meanwhile.  Only a question that was
-open in MAX_LOSSES losses in a row is taken for their cause, and deferred.
+A resolver that is lost (killed for want of memory, or it could not start) is started again after 1, 2, 4 ... seconds,
+up to a minute.  What was asked is asked again then, and what needs no question goes on meanwhile.  Only a question that
+was open in MAX_LOSSES losses in a row is taken for their cause, and deferred.
 """
 
 import os

@@ -9,11 +9,11 @@ is for channels without sessions, where a delivery is a session of exactly one r
 Who does not answer must not hold up who does.  So a *destination* (the domain, or the relay that smtproutes names for
 it) is *proven* for a day after it greeted, and sessions to others are never more than half of the total; among those,
 destinations that were never tried go first, and one alone cannot have the last fifth of that half.  Proven and unproven
-ones alternate for what both may have.  With questions to name servers it is the same: of those that are open no more than
-MAX_YOUNG_QUESTIONS are younger than a second, which bounds how fast we ask, and there are MAX_QUESTIONS in all.  A proven
-destination is beyond the first bound and has a share of the second; a relay that a route names is asked about before all
-others, once for all its domains; a route to an address and a literal ask nothing.  Of all this a bounded number of
-destinations is remembered.
+ones alternate for what both may have.  With questions to name servers it is the same: of those that are open no more
+than MAX_YOUNG_QUESTIONS are younger than a second, which bounds how fast we ask, and there are MAX_QUESTIONS in all.  A
+proven destination is beyond the first bound and has a share of the second; a relay that a route names is asked about
+before all others, once for all its domains; a route to an address and a literal ask nothing.  Of all this a bounded
+number of destinations is remembered.
 
     order                              what to do
     (RESOLVE, domain)                  find candidates; then resolved() or unroutable()

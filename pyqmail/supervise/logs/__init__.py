@@ -1,1 +1,1 @@
-"""Keeping logs: reading without losing a line, selecting, rotating, and the time in front of lines.  multilog, tai64n"""
+"""Keeping logs (multilog, tai64n): reading without losing a line, selecting, rotating, the time in front of lines."""

@@ -58,7 +58,7 @@ class FinishedFiles:
                 self._wait(f"unable to link to {self._log}/{name}", error)
 
     def _next_label(self):
-        """Return a label later than all that are there: after the clock was set back, the newest would be removed first.
+        """Return a label later than all that are there: otherwise the newest goes first once the clock is set back.
 
         One that is more than a day ahead is not followed: then it was the clock of its time that was wrong.
         """
@@ -79,8 +79,8 @@ class FinishedFiles:
 def _age(name, newest):
     """Return what sorts names from the oldest on: by label, as strings.
 
-    No label can be later than that of the newest, which was finished just now: it is of a clock that was wrong, and goes
-    before the right ones; the newest itself goes last.
+    No label can be later than that of the newest, which was finished just now: it is of a clock that was wrong, and
+    goes before the right ones; the newest itself goes last.
     """
     if name == newest:
         return 2, b""

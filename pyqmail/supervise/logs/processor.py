@@ -17,8 +17,8 @@ def run_processor(command: str, log: str, patience, is_shared: bool = False) -> 
     """Run `sh -c command` once, in the working directory, a log's; return whether it succeeded.
 
     Its descriptors: 0 reads previous, 1 writes processed, 4 reads state, 5 writes newstate; what an earlier run wrote
-    is gone.  What went wrong is said.  log: the name for that.  is_shared: others can make names there, so that no link is
-    followed.
+    is gone.  What went wrong is said.  log: the name for that.  is_shared: others can make names there, so that no link
+    is followed.
     """
     opened, reading = {}, os.O_RDONLY | (os.O_NOFOLLOW if is_shared else 0)
     try:
