@@ -9,6 +9,7 @@ import socket
 from pyqmail.base.failure import Permanent, Temporary
 from pyqmail.programs import registry
 from pyqmail.system.descriptors import read_file
+from pyqmail.system.files import open_new
 from pyqmail.system.home import MARKER, Home
 from pyqmail.system.processes import fork, installed_prefix
 
@@ -125,7 +126,7 @@ def write_new(path, data, mode=0o644):
     """Make a file, whole and then visible, unless it is there."""
     if os.path.lexists(path):
         return
-    fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    fd = open_new(f"{path}.new", mode)
     os.write(fd, data)
     os.fchmod(fd, mode)
     os.fsync(fd)

@@ -117,7 +117,11 @@ def make_run(home, uid: int, gid: int) -> None:
         os.mkdir(home.run, 0o755)
     except OSError:
         return  # it is there; if it cannot be made, listening will say so
-    os.chown(home.run, uid, gid)
+    fd = os.open(home.run, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fchown(fd, uid, gid)
+    finally:
+        os.close(fd)
 
 
 def listen(path: str) -> socket.socket:

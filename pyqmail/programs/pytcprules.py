@@ -40,6 +40,7 @@ from pyqmail.base.failure import Permanent, Temporary
 from pyqmail.base.options import Argument, Flag, Program, Rest, Value
 from pyqmail.system.cdb import NotWritten, write_cdb
 from pyqmail.system.descriptors import log, read_all, write_all
+from pyqmail.system.files import open_new
 from pyqmail.tcp.rules_source import BadLine, compile_lines
 
 
@@ -128,7 +129,7 @@ def compile_rules(call) -> int:
     tmp = os.fsencode(call.tmp)
     try:
         # made before the source is read: a line that is no rule leaves it behind, as the original does
-        os.close(os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK, 0o644))
+        os.close(open_new(tmp, 0o644))
     except OSError as error:
         raise Temporary(f"unable to create {call.tmp}", error) from None
     source = _read_source()
@@ -159,9 +160,9 @@ def warn(source: bytes) -> None:
 def _empty(tmp):
     """Leave tmp empty, as the original does: zeros alone would pass for compiled rules that allow everybody."""
     try:
-        os.truncate(tmp, 0)
+        os.close(open_new(tmp, 0o644))
     except OSError:
-        pass  # something that has no size
+        pass  # nothing can be made there any more
 
 
 def _read_source():

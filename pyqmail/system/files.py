@@ -1,5 +1,6 @@
 """Files where somebody else may have been before: what is not followed, and who else could change them."""
 
+import errno
 import os
 import stat
 
@@ -18,6 +19,25 @@ def open_new(path: str | bytes, mode: int, dir_fd: int | None = None, flags: int
     except FileExistsError:
         os.unlink(path, dir_fd=dir_fd)
     return os.open(path, flags, mode, dir_fd=dir_fd)
+
+
+def is_shared(directory: int | str) -> bool:
+    """Return whether others than we can make names in a directory: then no link there is to be followed.  Raises OSError.
+
+    Root's files may stand in a directory of some account: its links must not make root write elsewhere.
+    """
+    found = os.stat(directory)
+    return found.st_uid != os.geteuid() or bool(found.st_mode & 0o022)
+
+
+def open_shared(path: str, flags: int, mode: int) -> int:
+    """os.open(), but in a directory that is shared no link is followed and no file with another name taken: EPERM."""
+    shared = is_shared(os.path.dirname(path) or ".")
+    fd = os.open(path, flags | (os.O_NOFOLLOW if shared else 0), mode)
+    if shared and os.fstat(fd).st_nlink > 1:
+        os.close(fd)
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+    return fd
 
 
 class Changeable:

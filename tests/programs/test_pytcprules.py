@@ -147,3 +147,14 @@ def test_a_denial_that_does_not_hold_is_said_when_it_is_compiled(run, tmp_path):
     )
     quiet = run("pytcprules", "again.cdb", "tmp", input=source.replace(b"10.0.0.0/8:deny", b"10.0.0.0/7:deny"), cwd=tmp_path)
     assert b"line 2" not in quiet.err
+
+
+@pytest.mark.parametrize("source, code", [(b":allow\n", 0), (b"1.2.3.4:oops\n", 100)])
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_nothing_is_written_through_a_link_in_the_place_of_tmp(run, tmp_path, link, source, code):
+    """Root's rules in a directory where others make names."""
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    link(victim, tmp_path / "rules.tmp")
+    assert run("pytcprules", "rules.cdb", "rules.tmp", input=source, cwd=tmp_path).code == code
+    assert victim.read_text() == "precious"

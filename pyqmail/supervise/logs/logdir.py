@@ -23,6 +23,7 @@ from pyqmail.base.failure import Temporary
 from pyqmail.base.tai import now
 from pyqmail.supervise.logs.finished import FinishedFiles, unlink_if_there
 from pyqmail.supervise.logs.processor import replace_file, run_processor
+from pyqmail.system.files import is_shared
 
 LEAST_BYTES, MOST_BYTES, USUAL_BYTES = 4096, 16777215, 99999
 LEAST_FILES, USUAL_FILES = 2, 10
@@ -58,7 +59,7 @@ class LogDirectory:
         text = f"unable to open directory {self.name}"
         self._directory = _or_fatal(text, _make_and_open, self.name)
         _or_fatal(text, os.fchdir, self._directory)
-        self._is_shared = _is_shared(self._directory)
+        self._is_shared = is_shared(self._directory)
         self._lock = _or_fatal(f"unable to lock directory {self.name}", self._open, "lock", 0o600, True)
         found = self._stat("current")
         if found is not None and found.st_mode & COMPLETE:
@@ -227,7 +228,7 @@ class LogDirectory:
         insist("unable to switch to starting directory", os.fchdir, self._start)
         self._directory = insist(f"unable to open directory {self.name}", _make_and_open, self.name)
         insist(f"unable to switch to {self.name}", os.fchdir, self._directory)
-        self._is_shared = _is_shared(self._directory)
+        self._is_shared = is_shared(self._directory)
         self._lock = insist(f"unable to lock directory {self.name}", self._open, "lock", 0o600, True)
 
     def _process(self):
@@ -264,15 +265,6 @@ def _make_and_open(directory):
     except OSError:
         pass  # it is there, or opening it says why not
     return os.open(directory, os.O_RDONLY | os.O_NONBLOCK | os.O_DIRECTORY)
-
-
-def _is_shared(directory):
-    """Return whether others than we can make names there: then no link is followed, nor another name of a file used.
-
-    Root's logs may stand in a directory of some account: its links must not make root write elsewhere.
-    """
-    found = os.fstat(directory)
-    return found.st_uid != os.geteuid() or bool(found.st_mode & 0o022)
 
 
 def _remove(*files):

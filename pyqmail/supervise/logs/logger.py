@@ -18,6 +18,7 @@ from pyqmail.supervise.logs.logdir import LEAST_BYTES, LEAST_FILES, MOST_BYTES, 
 from pyqmail.supervise.logs.selection import Choice
 from pyqmail.supervise.logs.stamps import stamp_lines
 from pyqmail.system.descriptors import write_all
+from pyqmail.system.files import open_shared
 
 HEAD_BYTES = 1000
 SHOWN_BYTES = 200
@@ -47,7 +48,7 @@ class StatusFile:
     def open(self) -> None:
         """Raises Temporary."""
         try:
-            self.descriptor = os.open(self.name, os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK, 0o600)
+            self.descriptor = open_shared(self.name, os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK, 0o600)
         except OSError as error:
             raise Temporary(f"unable to create {self.name}", error) from None
 

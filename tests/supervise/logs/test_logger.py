@@ -315,6 +315,21 @@ def test_nothing_is_written_through_a_link_in_somebody_elses_directory(tmp_path,
     assert (victim.read_text(), victim.stat().st_mode) == ("precious", before)
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+@pytest.mark.parametrize("owner, mode", [(12345, 0o755), (0, 0o777)])
+def test_a_status_file_is_not_written_through_a_link_in_somebody_elses_directory(tmp_path, owner, mode, link):
+    victim, folder = tmp_path / "victim", tmp_path / "folder"
+    victim.write_text("precious")
+    folder.mkdir()
+    link(victim, folder / "status")
+    os.chown(folder, owner, owner)
+    folder.chmod(mode)
+    with pytest.raises(Temporary, match="^unable to create folder/status: "):
+        opened("=folder/status")
+    assert victim.read_text() == "precious"
+
+
 class Clock:
     """Gives one moment after another; the last one again and again."""
 
