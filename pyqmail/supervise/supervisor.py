@@ -190,12 +190,12 @@ class Supervisor:
     def _rest(self, seconds, work):
         """Be deaf for so long, then go on with work."""
         self._is_deaf = True
-        self._loop.watch(self._control, NOTHING, self._round)  # forgotten, it might be refused when we watch it again
+        self._loop.watch_surely(self._control, NOTHING, self._round)  # forgotten, it might be refused when we watch it again
         self._loop.after(seconds, work)
 
     def _hear(self):
         self._is_deaf = False
-        self._loop.watch(self._control, READ, self._round)
+        self._loop.watch_surely(self._control, READ, self._round)
         self._loop.soon(self._round)
 
     # run

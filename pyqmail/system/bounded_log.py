@@ -96,7 +96,7 @@ class BoundedLog:
                     self._keep(f"{self._name}: warning: {dropped} lines of the log dropped\n".encode())
         except BlockingIOError:
             self._is_waiting = True
-            self._loop.watch(self._fd, WRITE, self._go_on)
+            self._loop.watch_surely(self._fd, WRITE, self._go_on)
         except OSError:
             # nobody reads any more, or the disk is full: what is kept goes, and the next line is tried again
             self._dropped += 0 if self._is_gone() else sum(data.count(b"\n") for data in self._kept)

@@ -278,6 +278,13 @@ class Loop:
             os.close(fd)
             raise
 
+    def on_exit_surely(self, pid, work):
+        """As on_exit(), for a child that must be waited for: without a descriptor now, it is asked for again."""
+        try:
+            self.on_exit(pid, work)
+        except OSError:
+            self.after(_AGAIN_SECONDS, lambda: self.on_exit_surely(pid, work))
+
     def on_signal(self, number, work):
         """Call work() in a turn of the loop after each such signal (several may become one)."""
         if self._wakeup is None:

@@ -32,7 +32,7 @@ TALKS = {
 class Talk:
     """A program on two pipes, and strace that makes calls of it fail from fail() on."""
 
-    def __init__(self, strace_path, home, tmp_path, name, arguments):
+    def __init__(self, strace_path, home, tmp_path, name, arguments, environ):
         self._strace, self.trace, self._tracers = strace_path, tmp_path / "trace", []
         self.process = subprocess.Popen(
             [sys.executable, f"{ROOT}/bin/{name}", *arguments],
@@ -43,6 +43,7 @@ class Talk:
             env={
                 "PATH": f"{ROOT}/bin:{os.path.dirname(sys.executable)}:/usr/bin:/bin",
                 "PYQMAIL_HOME": home.path,
+                **environ,
             },
         )
 
@@ -103,13 +104,13 @@ class Talk:
 
 @pytest.fixture
 def talk(strace_path, home, tmp_path):
-    """talk(name of TALKS, other arguments...) -> (a greeted Talk, what to tell it, what it must say)."""
+    """talk(name of TALKS, other arguments..., NAME=value...) -> (a greeted Talk, what to tell it, what it must say)."""
     started = []
 
-    def start(name, *others):
+    def start(name, *others, **environ):
         arguments, greeting, told, said = TALKS[name]
         arguments = others or arguments
-        one = Talk(strace_path, home, tmp_path, name.split()[0], arguments)
+        one = Talk(strace_path, home, tmp_path, name.split()[0], arguments, environ)
         started.append(one)
         one.hear(greeting)
         if not greeting:  # it is up once it has answered
@@ -226,3 +227,28 @@ def test_tries_become_fewer_while_a_lack_lasts(talk, local):
     one.stop_failing()
     one.tell(order())
     assert one.hear_of(b"\n\0") == b"\0Kdid 1+0+0\n\0"
+
+
+# --- the agents of pyrspawn
+
+AGENT_LACKS = [
+    ("epoll_ctl:error=ENOSPC:when=1..4",),
+    ("pidfd_open:error=EMFILE:when=1..2",),
+    ("pidfd_open:error=EMFILE:when=1", "epoll_ctl:error=ENOMEM:when=1..2"),
+    ("read:error=EIO:when=2..3",),
+]
+
+
+@pytest.mark.parametrize("faults", AGENT_LACKS)
+def test_an_agent_is_heard_and_waited_for_whatever_fails_beside_it(talk, local, tmp_path, faults):
+    agent = tmp_path / "agent"
+    agent.write_text("#!/bin/sh\nprintf 'r\\0Kyes\\n\\0'\n")
+    agent.chmod(0o755)
+    one, _, _ = talk("pyrspawn", QMAILREMOTE=str(agent))
+    one.fail(*faults)
+    for _ in range(2):
+        one.tell(order())
+        assert one.hear_of(b"\n\0") == b"\0Kyes\n\0"
+    with open(f"/proc/{one.process.pid}/task/{one.process.pid}/children", "rb") as file:
+        assert file.read() == b""
+    assert one.injected() and one.end() == (0, b"")

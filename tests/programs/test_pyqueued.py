@@ -67,8 +67,12 @@ def until(true, seconds=20):
 class Client:
     """One connection, used as bytes."""
 
-    def __init__(self, home):
-        self.sock = connect(home.queue_socket)
+    def __init__(self, home, uid=None):
+        os.seteuid(uid or os.geteuid())
+        try:
+            self.sock = connect("pyqueued" if uid else home.queue_socket)
+        finally:
+            os.seteuid(os.getuid())
         self.sock.settimeout(20)
         self.unpacker = queue_wire.Unpacker()
         self.answers = {}
@@ -452,6 +456,28 @@ def test_a_number_that_cannot_be_put_on_disk_is_not_used(home, strace_path, requ
     client.inline(2, b"x")
     code, qp = client.answer(2)
     assert code == 0 and int(content(f"{home.queue}/lock/pyqueued")) > qp
+
+
+@pytest.mark.parametrize("uid", [0, 65534])
+@pytest.mark.parametrize("fault", ["epoll_ctl:error=ENOSPC:when=1..3", "epoll_ctl:error=ENOMEM:when=1..9+2"])
+def test_what_cannot_be_watched_now_is_watched_a_moment_later(pyqueued, home, strace_path, fault, uid, monkeypatch):
+    if os.geteuid():
+        pytest.skip("only root can be somebody else")
+    monkeypatch.chdir(home.run)
+    tracer = subprocess.Popen(
+        [strace_path, "-qq", "-o", "/dev/null", "-e", "trace=epoll_ctl", "-e", f"inject={fault}", "-p", str(pyqueued.pid)],
+        stderr=subprocess.PIPE,
+    )
+    until(lambda: b"TracerPid:\t0\n" not in content(f"/proc/{pyqueued.pid}/status"))
+    for number in range(4):
+        client = Client(home, uid)
+        client.inline(number, b"x" * 100_000)
+        assert client.answer(number)[0] == 0
+        client.sock.close()
+    tracer.terminate()
+    tracer.wait(20)
+    tracer.stderr.close()
+    assert pyqueued.poll() is None and len(queued(home)) == 4
 
 
 def test_the_client_is_whom_the_kernel_says(pyqueued, home):

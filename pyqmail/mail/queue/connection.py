@@ -161,6 +161,6 @@ class Connection:
             return
         self._watched = events
         if events:
-            self._loop.watch(self._sock.fileno(), events, self._ready)
+            self._loop.watch_surely(self._sock.fileno(), events, self._ready)  # ended, its answers would be lost
         else:
             self._loop.forget(self._sock.fileno())

@@ -127,7 +127,7 @@ class QueueServer:
             return
         self._is_listening = wanted
         if wanted:
-            self._loop.watch(self._listener.fileno(), READ, self._accept)
+            self._loop.watch_surely(self._listener.fileno(), READ, self._accept)
         else:
             self._loop.forget(self._listener.fileno())
 

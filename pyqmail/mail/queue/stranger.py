@@ -96,7 +96,7 @@ class _Service:
         self._has_room = self._asked_for_room = False
         self._connection = _Ended(self, loop, sock, uid, is_patient=False, piece_bytes=LARGE_FRAME_BYTES)
         channel.setblocking(True)
-        loop.watch(channel.fileno(), READ, self._told)
+        loop.watch_surely(channel.fileno(), READ, self._told)
 
     # what the connection brings
 

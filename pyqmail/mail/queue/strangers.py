@@ -174,7 +174,7 @@ class Strangers:
         link = self._processes[pid] = Link(uid, pid, ours, self._end_soon)
         self._links.add(link)
         self._of_uid[uid] += 1
-        self._loop.watch(ours.fileno(), READ, lambda _: self._ready(link))
+        self._loop.watch_surely(ours.fileno(), READ, lambda _: self._ready(link))
         link.say(b"\0")
 
     def _close_elsewhere(self, sockets):

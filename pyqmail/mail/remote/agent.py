@@ -3,6 +3,7 @@
 import os
 
 from pyqmail.base.addresses import domain_part
+from pyqmail.base.backoff import Backoff
 from pyqmail.mail.spawner import NO_FORK, NO_PIPE
 from pyqmail.protocol.smtp_report import NOT_RUN_NOW, compose
 from pyqmail.system.loop import Promise
@@ -35,32 +36,35 @@ async def run_agent(loop, program: bytes, environ, sender: bytes, recipient: byt
     finally:
         os.close(theirs)
     ended = Promise()
-    try:
-        loop.on_exit(pid, ended.keep)
-    except OSError:  # no descriptor left to wait with: it is asked for below
-        ended = None
+    loop.on_exit_surely(pid, ended.keep)
     try:
         output = await _read_all(loop, ours)
     finally:
         loop.forget(ours)
         os.close(ours)
-    status = os.waitpid(pid, 0)[1] if ended is None else await ended
-    code = exit_code(status)
+    code = exit_code(await ended)
     if code and os.path.basename(program) == DEFAULT_AGENT:
         return NOT_RUN_NOW  # ours ends with 0: its interpreter or its modules have gone
     return compose(code, output)
 
 
 async def _read_all(loop, fd):
-    """Return what comes until the end of file, no more than OUTPUT_LIMIT bytes of it."""
+    """Return what comes until the end of file, no more than OUTPUT_LIMIT bytes of it.
+
+    An error of the descriptor is no end: the program goes on, and what it says is still there.
+    """
     os.set_blocking(fd, False)
-    output = b""
+    output, backoff = b"", Backoff()
     while True:
-        await loop.readable(fd)
         try:
+            await loop.readable(fd)
             data = os.read(fd, 65536)
         except BlockingIOError:
             continue
+        except OSError:
+            await loop.sleep(backoff.next_seconds())
+            continue
+        backoff.reset()
         if not data:
             return output
         output = (output + data)[:OUTPUT_LIMIT]

@@ -39,10 +39,7 @@ class OwnStarter:
             got(None)
             return
         _close(*theirs)
-        try:
-            self._loop.on_exit(pid, lambda status: None)
-        except OSError:
-            pass  # it stays a zombie until we end
+        self._loop.on_exit_surely(pid, lambda status: None)
         got(ours)
 
 
