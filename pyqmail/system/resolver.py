@@ -9,7 +9,7 @@ ignored: anybody can send that.  Source: the resolver of ucspi-tcp
 Blocking: exchangers_of, addresses_of, name_of, text_of.  AsyncResolver is the same for asyncio, many at once,
 remembering answers for their time to live (60 seconds to a day) as long as they are among those asked for last.
 
-Strangers choose how much there is to read and to ask.  Answers are read by base/dns_answer.py: a large one in slices,
+Strangers choose how much there is to read and to ask.  Answers are read by protocol/dns_answer.py: a large one in slices,
 one of them after the other, and between two slices comes everybody else.  Of a domain's exchangers the best 64 count,
 and so many as AT_ONCE are looked up at a time.
 
@@ -120,7 +120,7 @@ def preload() -> None:
     import dns.exception  # noqa: F401
     import dns.message  # noqa: F401
 
-    from pyqmail.base import dns_answer  # noqa: F401
+    from pyqmail.protocol import dns_answer  # noqa: F401
     from pyqmail.system import driver  # noqa: F401
 
     for kind in ("A", "AAAA", "MX", "PTR", "TXT"):
@@ -203,7 +203,7 @@ class Resolver:
             return why
 
     async def _ask(self, name, kind):
-        from pyqmail.base import dns_answer
+        from pyqmail.protocol import dns_answer
 
         question = _question(name, kind)
         asked, failure, is_ours = find_servers(self._environ), errno.EAGAIN, False
@@ -232,7 +232,7 @@ class Resolver:
 
         seconds bound each of the two ways.
         """
-        from pyqmail.base import dns_answer
+        from pyqmail.protocol import dns_answer
 
         async def read(data):
             if not dns_answer.is_answer(question, data):
@@ -301,7 +301,7 @@ class BlockingResolver(Resolver):
         return await use(data)
 
     async def _read(self, question, data, kind):
-        from pyqmail.base import dns_answer
+        from pyqmail.protocol import dns_answer
 
         return dns_answer.read(question, data, kind)
 
@@ -414,7 +414,7 @@ class AsyncResolver(Resolver):
         """One large answer is read at a time, and between its slices comes everything else that is ready."""
         import asyncio
 
-        from pyqmail.base import dns_answer
+        from pyqmail.protocol import dns_answer
 
         if len(data) <= _SMALL_BYTES:
             return dns_answer.read(question, data, kind)
@@ -530,7 +530,7 @@ def _question(name, kind):
 
 
 def _records(answer, kind):
-    from pyqmail.base import dns_answer
+    from pyqmail.protocol import dns_answer
 
     values = answer.values
     if kind == "MX":

@@ -12,8 +12,8 @@ import dns.message
 import dns.rrset
 import pytest
 
-from pyqmail.base import dns_answer
-from pyqmail.base.dns_answer import MAX_RECORDS, Malformed, TooManyRecords
+from pyqmail.protocol import dns_answer
+from pyqmail.protocol.dns_answer import MAX_RECORDS, Malformed, TooManyRecords
 
 A, CNAME, SOA, PTR, MX, TXT, AAAA = 1, 5, 6, 12, 15, 16, 28
 ALIKE = b"\xc0\x0c"  # a pointer to the name asked about
