@@ -303,9 +303,7 @@ class Sessions:
 
     def arrived(self, domain: bytes, parcel: list, now: float) -> None:
         """A parcel is due.  It belongs to the engine from now on."""
-        lane = self._lanes.get(domain)
-        if lane is None:
-            lane = self._lanes[domain] = Lane(domain, *self.plan_of(domain))
+        lane = self._lane_for(domain)
         lane.add(parcel)
         if lane.idle and not self._stopped:
             self._feed(next(reversed(lane.idle)), now)
@@ -316,6 +314,7 @@ class Sessions:
         lane = self._answered(domain)
         lane.candidates, lane.known_until = candidates, now + KNOWN_SECONDS
         self._seek(lane, now)
+        self._rest(lane, now)  # other sessions may have done all that there was to do meanwhile
 
     def unroutable(self, domain: bytes, report: bytes, now: float) -> None:
         """There is nowhere to deliver to."""
@@ -373,8 +372,9 @@ class Sessions:
         if recipient.returns >= RETURNS:
             self._orders.append((REPORT, [recipient], _died(session)))
         else:
-            session.lane.give_back(recipient)
-            self._seek(session.lane, now)
+            lane = self._lane_for(session.lane.domain)
+            lane.give_back(recipient)
+            self._seek(lane, now)
 
     def closed(self, number: int, now: float) -> None:
         """A session is gone, for whatever reason; deliveries it never reported are deferred."""
@@ -438,6 +438,28 @@ class Sessions:
     def log_lines(self, now: float) -> list[bytes]:
         """Return what the log should have about sessions that connect, and names that are looked up, for long."""
         return self._slow_connects.lines(now) + self._slow_questions.lines(now)
+
+    # lanes, and which way they go
+
+    def _lane_for(self, domain):
+        """Return the lane of a domain: another one if control/smtproutes sends its mail another way by now."""
+        lane, plan = self._lanes.get(domain), self.plan_of(domain)
+        if lane is not None and (lane.is_asked or plan == (lane.is_strange, lane.destination, lane.name)):
+            return lane
+        new = self._lanes[domain] = Lane(domain, *plan)
+        if lane is not None:
+            self._hand_over(lane, new)
+        return new
+
+    def _hand_over(self, old, new):
+        """Move what waits from an old lane to a new one; deliveries that have started end where they are."""
+        new.parcels, new.returned, new.transactions = old.parcels, old.returned, old.transactions
+        old.parcels, old.returned, old.transactions = collections.deque(), (), 0
+        if old.ring is not None:
+            del old.ring[old]
+            old.ring = None
+        for session in list(old.idle):
+            self._close(session)
 
     # destinations: questions about them, and whether they have greeted
 

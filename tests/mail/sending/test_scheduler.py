@@ -65,6 +65,38 @@ def test_from_arrival_to_the_end_of_a_session():
     assert play.engine.next_time() is None and not play.engine._lanes
 
 
+def test_mail_goes_another_way_as_soon_as_smtproutes_says_so():
+    play, some, more, last = Play(5), parcel(), parcel(), parcel()
+    play.engine.plan_of = lambda domain: (False, b"old:25", b"")
+    play.arrive(b"x", some)
+    assert play.orders() == [(RESOLVE, b"x")]
+    play.resolved(b"x", WHERE)
+    play.orders()
+    play.ready(1, b"192.0.2.1")
+    assert play.orders() == [(DELIVER, 1, some)]
+    play.engine.plan_of = lambda domain: (False, b"new:25", b"")
+    play.arrive(b"x", more)  # the session that works is none for it, and what is known of the domain neither
+    assert play.orders() == [(RESOLVE, b"x")]
+    elsewhere = [(b"new", b"192.0.2.2", 25)]
+    play.resolved(b"x", elsewhere)
+    assert play.orders() == [(OPEN, 2, b"x", elsewhere)]
+    play.unsent(some[0])  # and what comes back from there goes the new way
+    play.closed(1)
+    assert play.orders() == [(OPEN, 3, b"x", elsewhere)]
+    for number, its in ((2, some), (3, more)):
+        play.ready(number, b"192.0.2.2")
+        assert play.orders() == [(DELIVER, number, its)]
+    play.result(some[0])
+    play.result(more[0])
+    play.engine.plan_of = lambda domain: (True, domain, domain)
+    play.arrive(b"x", last)  # nor are those that idle
+    assert sorted(play.orders()) == [(CLOSE, 2), (CLOSE, 3), (RESOLVE, b"x")]
+    play.closed(2)
+    play.closed(3)
+    play.resolved(b"x", WHERE)
+    assert play.orders() == [(OPEN, 4, b"x", WHERE)]
+
+
 def test_no_more_sessions_than_parcels_or_units():
     play = Play(6)
     for _ in range(2):
@@ -409,6 +441,8 @@ def test_random_runs_lose_nothing_and_keep_the_total(seed):
     play = Play(total)
     engine = play.engine
     wanted, ended, asked, opened, ready, flying = set(), set(), [], [], {}, {}
+    route = [b"a"]
+    engine.plan_of = lambda domain: (True, domain + route[0], domain)
 
     def obey():
         for order in play.orders():
@@ -460,6 +494,7 @@ def test_random_runs_lose_nothing_and_keep_the_total(seed):
                 play.result(recipient)
         else:
             play.now += 3
+            route[0] = chance.choice([b"a", b"a", b"b"])
 
     for _ in range(200):
         owner = Owner()
