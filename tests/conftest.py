@@ -523,7 +523,10 @@ def name_server():
 
 @pytest.fixture
 def well_known_name_server():
-    """A NameServer where the originals ask, too: DNSCACHEIP=127.0.0.79.  One test at a time; left out without the right."""
+    """A NameServer where the originals ask, too: DNSCACHEIP=127.0.0.79.
+
+    One test at a time; left out without the right.
+    """
     import fcntl
 
     with open(__file__, "rb") as file:
@@ -542,8 +545,9 @@ class SmtpPeer:
     A connection plays the next of `scripts`, a list of (b"S" or b"C", bytes) as in a Transcript, and closes, with a
     reset after (b"R", b""); without a script it is polite: announces PIPELINING if has_pipelining, takes everything,
     and collects mails as (commands, data as sent).  Mismatches and sessions are collected too.  decide(seen, line) may
-    give another answer to a command, b"" for the greeting, than the polite one (None): seen.session counts from 1, seen.messages those
-    accepted before, seen.recipients those of the transaction; b"" hangs up, and so does 421 once it is said.
+    give another answer to a command, b"" for the greeting, than the polite one (None): seen.session counts from 1,
+    seen.messages those accepted before, seen.recipients those of the transaction; b"" hangs up, and so does 421 once it
+    is said.
     """
 
     def __init__(self, listener=None):
@@ -666,9 +670,7 @@ def own_servers(own_network):
     started = []
 
     def start(*ips):
-        started.append(
-            NameServer(sockets=(own_network.listen("127.0.0.1", 53), own_network.bind("127.0.0.1", 53)))
-        )
+        started.append(NameServer(sockets=(own_network.listen("127.0.0.1", 53), own_network.bind("127.0.0.1", 53))))
         started.extend(SmtpPeer(own_network.listen(ip, 25)) for ip in ips)
         return started[:]
 

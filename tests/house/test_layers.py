@@ -159,8 +159,12 @@ def test_every_program_reads_only_the_controls_that_it_declares():
         with open(os.path.join(ROOT, module), encoding="utf-8") as file:
             nodes = list(ast.walk(ast.parse(file.read())))
         calls = [node for node in nodes if isinstance(node, ast.Call) and ast.unparse(node.func) == "Controls"]
-        told = [call for call in calls if len(call.args) == 2 and ast.unparse(call.args[1]).upper().endswith("CONTROLS")]
-        places = [node for node in nodes if isinstance(node, ast.Attribute) and ast.unparse(node).endswith("home.control")]
+        told = [
+            call for call in calls if len(call.args) == 2 and ast.unparse(call.args[1]).upper().endswith("CONTROLS")
+        ]
+        places = [
+            node for node in nodes if isinstance(node, ast.Attribute) and ast.unparse(node).endswith("home.control")
+        ]
         inside = {node for call in told for node in ast.walk(call)}
         if not module.endswith(writers):
             wrong += [f"{module}:{node.lineno}" for node in (*calls, *places) if node not in inside]

@@ -63,7 +63,9 @@ def late_imports(path):
     with open(path, encoding="utf-8") as file:
         tree = ast.parse(file.read())
     for function in ast.walk(tree):
-        if not isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)) or function.name.startswith(("preload", "import_all")):
+        if not isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)) or function.name.startswith(
+            ("preload", "import_all")
+        ):
             continue
         for node in ast.walk(function):
             if isinstance(node, ast.Import):

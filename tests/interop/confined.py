@@ -12,12 +12,12 @@ import shlex
 import subprocess
 import sys
 
-LIBC, CAPABILITIES = ctypes.CDLL(None, use_errno=True), {
-    name: number
-    for number, name in enumerate(
-        "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE".split()
-    )
-}
+LIBC = ctypes.CDLL(None, use_errno=True)
+_NAMES = (
+    *("CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL"),
+    *("SETGID", "SETUID", "SETPCAP", "LINUX_IMMUTABLE", "NET_BIND_SERVICE"),
+)
+CAPABILITIES = {name: number for number, name in enumerate(_NAMES)}
 NEWNS, NEWNET = 0x20000, 0x40000000
 CAPBSET_DROP, SET_NO_NEW_PRIVS, SET_MDWE = 24, 38, 65
 ALLOW, EPERM = 0x7FFF0000, 0x00050001
@@ -52,7 +52,9 @@ def confine_files(values):
             places = [line.split()[4] for line in file]
         places = [place for place in places if not place.startswith(("/dev", "/proc", "/sys"))]
     else:
-        places = [place for place in ("/usr", "/boot", "/etc") if os.path.exists(place) and not mount("--rbind", place, place)]
+        places = [
+            place for place in ("/usr", "/boot", "/etc") if os.path.exists(place) and not mount("--rbind", place, place)
+        ]
     for place in dict.fromkeys(places):
         if place not in kept:
             mount("-o", "remount,ro,bind", place)
@@ -78,13 +80,16 @@ def confine_calls(values):
     for name in names:
         number = library.seccomp_syscall_resolve_name(name.encode())
         if number >= 0:
-            assert library.seccomp_rule_add(context, ctypes.c_uint32(EPERM if is_denied else ALLOW), number, 0) == 0, name
+            action = ctypes.c_uint32(EPERM if is_denied else ALLOW)
+            assert library.seccomp_rule_add(context, action, number, 0) == 0, name
     # what a confined process is started with here
     assert library.seccomp_load(context) == 0
 
 
 def calls_of(group):
-    done = subprocess.run(["systemd-analyze", "--no-pager", "syscall-filter", group], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["systemd-analyze", "--no-pager", "syscall-filter", group], capture_output=True, text=True, check=True
+    )
     names = set()
     for line in done.stdout.splitlines()[1:]:
         word = line.strip()

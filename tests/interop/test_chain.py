@@ -182,7 +182,7 @@ def test_what_a_worker_looks_at_once_has_a_process_or_is_said(serve, tmp_path):
 
 
 def test_one_that_is_refused_holds_up_nobody(serve):
-    server = serve("1", b'127.:allow\n', "pyrblsmtpd", "-r", "bad", "pysmtpd")
+    server = serve("1", b"127.:allow\n", "pyrblsmtpd", "-r", "bad", "pysmtpd")
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as slow:
         assert slow.recv(100) == b"220 rblsmtpd.local\r\n"
         assert b"451 Bad!" in server.talk([b"x\r\n", b"quit\r\n"])

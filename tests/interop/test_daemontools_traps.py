@@ -199,7 +199,11 @@ def test_10_the_status_then_ok_then_the_service(stage, tmp_path, strace_path, pr
     text = trace.read_bytes()
     places = [
         re.search(pattern, text).start()
-        for pattern in (rb'rename[^\n]*"(?:supervise/)?status"\)? += 0', rb'open[^\n]*"supervise/ok"', rb'execve\("./run"')
+        for pattern in (
+            rb'rename[^\n]*"(?:supervise/)?status"\)? += 0',
+            rb'open[^\n]*"supervise/ok"',
+            rb'execve\("./run"',
+        )
     ]
     assert places == sorted(places)
 

@@ -248,7 +248,8 @@ def test_a_limit_of_the_connection_is_not_charged_to_the_mail(running, smtp_peer
     assert log.count(b": success: 127.0.0.1_accepted_message.") == log.count(b"starting delivery ") == 30
     assert b"deferral" not in log and b"failure" not in log
     assert sorted(mail[0].split(b"\r\n")[:2] for mail in smtp_peer.mails) == sorted(
-        [b"MAIL FROM:<list-u%d=remote.example@here.example>" % n, b"RCPT TO:<u%d@remote.example>" % n] for n in range(30)
+        [b"MAIL FROM:<list-u%d=remote.example@here.example>" % n, b"RCPT TO:<u%d@remote.example>" % n]
+        for n in range(30)
     )
     running.empty()
 

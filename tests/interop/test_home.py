@@ -173,7 +173,12 @@ def test_a_private_home_is_left_alone(inside, place):
 def test_not_root(run, tmp_path):
     if os.getuid() == 0:
         how = {"preexec_fn": lambda: os.setresuid(65534, 65534, 65534), "cwd": "/"}
-        words = [sys.executable, "-c", f"import sys; sys.path.insert(0, {ROOT!r}); from pyqmail.programs.pyqmail import main; sys.exit(main(sys.argv))"]
+        words = [
+            sys.executable,
+            "-c",
+            f"import sys; sys.path.insert(0, {ROOT!r}); from pyqmail.programs import pyqmail; "
+            "sys.exit(pyqmail.main(sys.argv))",
+        ]
         try:
             done = subprocess.run([*words, "home", "/nowhere/qmail"], capture_output=True, timeout=60, **how)
         except PermissionError:
@@ -212,7 +217,9 @@ def test_three_commands_and_a_message_arrives(inside, place):
     with open(f"{place}/log") as file:
         assert done.returncode == 0, (done, file.read())
     assert "\nSubject: it works\n" in done.stdout and "Delivered-To: postmaster@here.example\n" in done.stdout
-    who = {tuple(line.split()) for line in done.stdout.splitlines() if len(line.split()) == 2 and line.startswith("qmail")}
+    who = {
+        tuple(line.split()) for line in done.stdout.splitlines() if len(line.split()) == 2 and line.startswith("qmail")
+    }
     assert who >= {("qmaill", "pymultilog"), ("qmails", "pysend"), ("qmailq", "pyqueued"), ("qmaild", "pytcpserver")}
 
 

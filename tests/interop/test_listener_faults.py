@@ -251,7 +251,10 @@ ACCEPT_ERRORS = [
 
 @pytest.mark.parametrize("error, reason", ACCEPT_ERRORS, ids=[error for error, _ in ACCEPT_ERRORS])
 def test_accept_fails_for_a_while(beside, strace, way, tmp_path, error, reason):
-    """No spin: a try each tenth of a second, one line, and on it goes.  The original tries without a pause, silently."""
+    """No spin: a try each tenth of a second, one line, and on it goes.
+
+    The original tries without a pause, silently.
+    """
     failures = 4
     prefix = strace("accept4", f"error={error}:when=1..{failures}")
     (server,) = beside(way, ["-vHRl0"], GOOD, prefix=prefix, only=1)

@@ -1,6 +1,7 @@
 """pytcpserver on IPv4, IPv6, UNIX and inherited sockets, in each of its three ways to run a program.
 
-The ways: sessions in workers (the session of tests/tcp/session_server.py), a fork of ours (pyenvdir), a foreign program.
+The ways: sessions in workers (the session of tests/tcp/session_server.py), a fork of ours (pyenvdir), a foreign
+program.
 """
 
 import os

@@ -1,7 +1,8 @@
 """Mixed with an installed notqmail: its queue manager over our agents, ours over its, and a queue that changes hands.
 
 NOTQMAIL names its home (the compiled-in one).  Each program sees a copy of it there, in a mount namespace of its own;
-the home itself is not touched.  Needs root, qmail's users (their homes are not looked at), and a checkout that others can read.
+the home itself is not touched.  Needs root, qmail's users (their homes are not looked at), and a checkout that others
+can read.
 """
 
 import contextlib
@@ -45,9 +46,18 @@ def mixed(make_system, smtp_peer, tmp_path):
             for name in names:
                 os.unlink(f"{place}/{name}")
     shutil.rmtree(f"{copy}/control")
-    for folder in ("control", "mix", "demo", "nobody", *(f"demo/Maildir{part}" for part in ("", "/tmp", "/new", "/cur"))):
+    for folder in (
+        "control",
+        "mix",
+        "demo",
+        "nobody",
+        *(f"demo/Maildir{part}" for part in ("", "/tmp", "/new", "/cur")),
+    ):
         os.mkdir(f"{copy}/{folder}")
-    for place in ("nobody", *(f"demo{part}" for part in ("", "/Maildir", "/Maildir/tmp", "/Maildir/new", "/Maildir/cur"))):
+    for place in (
+        "nobody",
+        *(f"demo{part}" for part in ("", "/Maildir", "/Maildir/tmp", "/Maildir/new", "/Maildir/cur")),
+    ):
         os.chown(f"{copy}/{place}", NOBODY, NOBODY)
     prefix = ("unshare", "-m", "sh", "-c", NAMESPACE, copy, HOME)
     environ = {

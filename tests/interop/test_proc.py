@@ -58,8 +58,8 @@ def test_a_message_is_delivered(inside, tmp_path):
 
 def test_services_are_shown(inside, stage):
     stage.service("a")
-    script = f'{" ".join(stage.command("pysvscan"))} & until {" ".join(stage.command("pysvwait"))} -u a; do :; done'
-    show = f'{" ".join(stage.command("pysvtop"))} --once; {" ".join(stage.command("pysvstat"))} --long a'
+    script = f"{' '.join(stage.command('pysvscan'))} & until {' '.join(stage.command('pysvwait'))} -u a; do :; done"
+    show = f"{' '.join(stage.command('pysvtop'))} --once; {' '.join(stage.command('pysvstat'))} --long a"
     said = run(inside("sh", "-c", f"cd {stage.place}; exec 2>&1; {script}; {show}; pysvc -dx a"))
     assert "\na        up" in said and "1 of 1 up" in said and "Traceback" not in said
     assert "\na: up (pid " in said
@@ -99,6 +99,8 @@ def test_a_survivor_is_taken_over(inside, stage):
     """With neither the boot's id nor, where nothing is shown, any sign of when it began: then a second one is started."""
     stage.service("a")
     supervise, wait = " ".join(stage.command("pysupervise")), " ".join(stage.command("pysvwait"))
-    script = f"{supervise} a & {wait} -u a; kill -9 $!; wait; {supervise} a & {wait} -u a; {wait} -d a & pysvc -dx a; wait"
+    script = (
+        f"{supervise} a & {wait} -u a; kill -9 $!; wait; {supervise} a & {wait} -u a; {wait} -d a & pysvc -dx a; wait"
+    )
     said = run(inside("sh", "-c", f"cd {stage.place}; exec 2>&1; {script}"))
     assert ("its supervisor was killed: taking it over" in said) == ("tmpfs" not in " ".join(inside("true")))

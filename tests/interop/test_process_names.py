@@ -72,7 +72,8 @@ def test_the_program_at_the_end_of_a_chain(tmp_path, chain):
             pass
         assert shown(process.pid) == ("pymultilog", ("pymultilog", "-*", "=state"))
         if shutil.which("pidof"):
-            assert str(process.pid) in subprocess.run(["pidof", "pymultilog"], capture_output=True, text=True).stdout.split()
+            found = subprocess.run(["pidof", "pymultilog"], capture_output=True, text=True).stdout.split()
+            assert str(process.pid) in found
         process.stdin.close()
         assert process.wait(30) == 0
 

@@ -54,7 +54,8 @@ def outcome(command, arguments, environ, said=SESSION, **how):
     done = subprocess.run(
         [*command, *arguments], input=said, capture_output=True, env={**ENVIRON, **environ}, timeout=100, **how
     )
-    said = re.sub(rb"(?m)^\w+: warning: [^\n]* is read as \d+\n", b"", done.stderr)  # ours says which numbers it read as others
+    # ours reports which numbers it read as others
+    said = re.sub(rb"(?m)^\w+: warning: [^\n]* is read as \d+\n", b"", done.stderr)
     err = re.sub(rb" pid \d+:", b" pid PID:", said).replace(b"pyrblsmtpd: ", b"rblsmtpd: ")
     return done.returncode, done.stdout, err
 

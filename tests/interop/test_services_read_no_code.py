@@ -129,7 +129,11 @@ NOBODY = ["-u", "65534", "-g", "65534"]
 
 @as_root
 @pytest.mark.parametrize("workers", ["1", "0"])
-@pytest.mark.parametrize("chain", [[], ["pyargv0", "pysmtpd"], ["pyrecordio"], ["pyfixcrio"], ["pyrblsmtpd", "-r", "list.test"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "chain",
+    [[], ["pyargv0", "pysmtpd"], ["pyrecordio"], ["pyfixcrio"], ["pyrblsmtpd", "-r", "list.test"]],
+    ids=" ".join,
+)
 def test_a_server_whose_user_cannot_read_it(unreadable, place, workers, chain):
     (place / "control").mkdir()
     (place / "control/me").write_text("here.example\n")
@@ -148,7 +152,9 @@ def test_a_server_whose_user_cannot_read_it(unreadable, place, workers, chain):
 
 
 @as_root
-@pytest.mark.parametrize("words", [["pymultilog", "t", "+*x*", "./main"], ["pysoftlimit", "-o50", "pymultilog", "./main"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [["pymultilog", "t", "+*x*", "./main"], ["pysoftlimit", "-o50", "pymultilog", "./main"]], ids=" ".join
+)
 def test_a_logger_whose_user_cannot_read_it(unreadable, place, words):
     os.chown(place, 65534, 65534)
     environ = {"PATH": f"{unreadable}:/usr/bin:/bin"}

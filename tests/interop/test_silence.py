@@ -42,9 +42,7 @@ def test_another_client_program_makes_all_deliveries_of_a_message_at_once(system
     """Twenty recipients of one domain, and a program that ends only once all twenty run."""
     os.mkfifo(tmp_path / "go")
     script = tmp_path / "remote"
-    script.write_text(
-        f"#!/bin/sh\necho $3 >> {tmp_path}/running\nread line < {tmp_path}/go\nprintf 'r\\0Kyes\\n\\0'\n"
-    )
+    script.write_text(f"#!/bin/sh\necho $3 >> {tmp_path}/running\nread line < {tmp_path}/go\nprintf 'r\\0Kyes\\n\\0'\n")
     script.chmod(0o755)
     system.control("smtproutes", b":127.0.0.1:9\n")
     system.environ["QMAILREMOTE"] = str(script)

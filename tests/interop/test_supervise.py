@@ -1,8 +1,8 @@
 """supervise, svc, svok and svstat, each case with the original and with ours: equal, or different on purpose.
 
-Lives, mixtures of hands and supervisors, and the lines of failures are in test_daemontools_control.py.  Here are the traps:
-what scripts and administrators rely on without knowing.  A case builds, does and returns what is to be seen; numbers
-that no two runs share are left out.  Not here: the original's 60 seconds after a failed fork.
+Lives, mixtures of hands and supervisors, and the lines of failures are in test_daemontools_control.py.  Here are the
+traps: what scripts and administrators rely on without knowing.  A case builds, does and returns what is to be seen;
+numbers that no two runs share are left out.  Not here: the original's 60 seconds after a failed fork.
 """
 
 import os

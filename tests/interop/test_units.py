@@ -1,6 +1,7 @@
 """The units of `pyqmail units` at work: started, told and stopped as systemd does it, as none runs where tests do.
 
-Manager does what the units say and nothing else: a clean environment, the working directory, the sockets, NOTIFY_SOCKET.
+Manager does what the units say and nothing else: a clean environment, the working directory, the sockets,
+NOTIFY_SOCKET.
 """
 
 import os

@@ -294,7 +294,12 @@ def test_root_gives_away_nothing_but_a_directory_it_made(real, owner, there):
         write(f"{folder}/main", b"")
     os.chown(folder, UID[owner] if owner != "root" else 0, 0)
     done = subprocess.run(
-        real.command([f"{folder}/run"]), cwd=folder, env=real.environ, input=b"a line\n", capture_output=True, timeout=60
+        real.command([f"{folder}/run"]),
+        cwd=folder,
+        env=real.environ,
+        input=b"a line\n",
+        capture_output=True,
+        timeout=60,
     )
     assert os.stat(victim).st_uid == 0 and os.listdir(victim) == []
     assert (done.returncode == 0) == (there == "nothing"), done
@@ -436,7 +441,10 @@ def test_strangers_cannot_touch_the_queue(real):
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="not installed: systemd-analyze")
 def test_mail_arrives_under_the_sandbox_of_the_printed_units(real):
-    """Local and remote, small and over 1 MB; one by a user's program.  What confined.py cannot imitate stays untested."""
+    """Local and remote, small and over 1 MB; one by a user's program.
+
+    What confined.py cannot imitate stays untested.
+    """
     units = f"{real.place}/units"
     make(units)
     for name in services(real):
@@ -452,7 +460,10 @@ def test_mail_arrives_under_the_sandbox_of_the_printed_units(real):
             words = (sys.executable, confined, f"{units}/{name}.service", f"{folder}/run")
             started[name] = real.start(*words, cwd=folder, stdout=log, stderr=log)
     real.until(lambda: real.accepts() and os.path.exists(real.home.queue_socket))
-    for text in (b"Subject: small\r\n", b"Subject: large\r\n\r\n" + b"x" * 70 + b"\r\n" * 2 + (b"y" * 70 + b"\r\n") * 20000):
+    for text in (
+        b"Subject: small\r\n",
+        b"Subject: large\r\n\r\n" + b"x" * 70 + b"\r\n" * 2 + (b"y" * 70 + b"\r\n") * 20000,
+    ):
         real.mail(b"ann@here.example", [b"joe@here.example", b"ann@here.example", b"bob@remote.example"], text)
     maildir(real, "joe", 2)
     maildir(real, "ann", 2)

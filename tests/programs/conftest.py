@@ -192,7 +192,9 @@ class FakeNative(Fake):
     def greet_all(self):
         """All that connect have greeted, at once."""
         silent, self._silent = self._silent, []
-        self.say(b"".join(native.pack(native.READY, number, strings(host, address)) for number, host, address in silent))
+        self.say(
+            b"".join(native.pack(native.READY, number, strings(host, address)) for number, host, address in silent)
+        )
 
     def report(self, delivery, text):
         self.say(native.result(self._sessions.get(delivery, delivery), delivery, text))

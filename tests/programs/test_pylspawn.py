@@ -483,7 +483,9 @@ def test_two_users_have_two_workers(start, public):
 
 
 @as_root
-@pytest.mark.parametrize("default, report", [("./Maildir/", b"Kdid 1+0+0\n"), ("|exit 100", b"D"), ("|echo x", b"Kx\ndid 0+0+1\n")])
+@pytest.mark.parametrize(
+    "default, report", [("./Maildir/", b"Kdid 1+0+0\n"), ("|exit 100", b"D"), ("|echo x", b"Kx\ndid 0+0+1\n")]
+)
 def test_a_qmail_home_out_of_the_users_reach_makes_no_delivery_undone(start, public, tmp_path, default, report):
     """Where the worker goes back to after a delivery is no matter of the mail's: it was deferred, and made again."""
     home, public.path = public.path, f"{tmp_path}/closed/home"

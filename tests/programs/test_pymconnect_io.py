@@ -1,4 +1,6 @@
-"""pymconnect-io between pipes, and the original if it is installed: each test holds for both.  On a terminal: test_pymconnect.
+"""pymconnect-io between pipes, and the original if it is installed: each test holds for both.
+
+On a terminal: test_pymconnect.
 
 Untested: a fork that fails.
 """

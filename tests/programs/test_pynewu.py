@@ -96,7 +96,9 @@ def test_the_new_file_is_written_to_nothing_that_stands_there(run, tmp_path, lin
     (users / "assign").write_text("=joe:joe:1:1:/home/joe:::\n.\n")
     link(victim, users / "cdb.tmp")
     assert run("pynewu", env={"PYQMAIL_HOME": str(tmp_path)}) == (0, b"", b"")
-    assert victim.read_text() == "precious" and not (users / "cdb").is_symlink() and (users / "cdb").stat().st_nlink == 1
+    assert (
+        victim.read_text() == "precious" and not (users / "cdb").is_symlink() and (users / "cdb").stat().st_nlink == 1
+    )
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")

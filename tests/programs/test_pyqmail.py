@@ -164,7 +164,9 @@ def until(holds):
 
 
 def in_a_shell(line):
-    return subprocess.run(line, shell=True, capture_output=True, text=True, cwd="/", env={"PATH": "/usr/bin:/bin"}, timeout=60)
+    return subprocess.run(
+        line, shell=True, capture_output=True, text=True, cwd="/", env={"PATH": "/usr/bin:/bin"}, timeout=60
+    )
 
 
 def test_its_hints_can_be_copied(place):
@@ -251,7 +253,9 @@ def test_the_sender_is_who_we_are(place):
             os.environ["PYQMAIL_HOME"] = before
 
 
-@pytest.mark.parametrize("address, client", [("127.0.0.8", "127.0.0.8"), (":0", "127.0.0.1"), ("127.0.0.9,127.0.0.1", "127.0.0.9")])
+@pytest.mark.parametrize(
+    "address, client", [("127.0.0.8", "127.0.0.8"), (":0", "127.0.0.1"), ("127.0.0.9,127.0.0.1", "127.0.0.9")]
+)
 def test_it_listens_where_it_is_told(place, address, client):
     process, text = running(place, SMTP_ADDRESS=address)
     try:

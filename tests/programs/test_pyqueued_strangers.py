@@ -492,8 +492,6 @@ def test_a_process_that_cannot_be_made_is_tried_again(stranger, home, pyqueued):
     assert first.answer(2)[0] in (0, 53, 63)
 
 
-
-
 # control/localbytes, size of the message -> exit code
 SIZES = [
     ("1000", 1000, 0),

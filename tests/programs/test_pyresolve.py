@@ -106,7 +106,10 @@ def test_no_answer_from_strangers_ends_it(ask, name_server):
 def test_an_answer_of_too_many_records_is_a_failure_that_may_pass_and_a_line(run, name_server):
     name_server.zone |= {b"d\t.test": "cut", (b"d\t.test", 15): [(99, b"")] * 4097}
     name_server.zone[b"good.test", 1] = [socket.inet_aton("10.0.0.1")]
-    questions = [wire.pack(wire.EXCHANGERS, 1, strings(b"d\t.test")), wire.pack(wire.ADDRESSES, 2, strings(b"good.test"))]
+    questions = [
+        wire.pack(wire.EXCHANGERS, 1, strings(b"d\t.test")),
+        wire.pack(wire.ADDRESSES, 2, strings(b"good.test")),
+    ]
     env = {"PYQMAIL_DNS": f"127.0.0.1:{name_server.port}"}
     code, out, err = run("pyresolve", input=b"".join(questions), env=env)
     assert (code, err) == (0, b"pyresolve: warning: too many records in the answer about d?.test\n")

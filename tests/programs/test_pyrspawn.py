@@ -731,7 +731,9 @@ def test_a_greeting_that_comes_in_drops(spawner, home):
 # limits of a transaction, of a connection
 
 
-@pytest.mark.parametrize("reply", [b"452 too many\r\n", b"552 too many\r\n", b"450 4.5.3 no\r\n", b"550-5.5.3\r\n550 no\r\n"])
+@pytest.mark.parametrize(
+    "reply", [b"452 too many\r\n", b"552 too many\r\n", b"450 4.5.3 no\r\n", b"550-5.5.3\r\n550 no\r\n"]
+)
 @pytest.mark.parametrize("most", [1, 7])
 def test_a_server_that_takes_few_recipients_at_once_gets_all(spawner, smtp_peer, reply, most):
     def decide(seen, line):

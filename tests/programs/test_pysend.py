@@ -185,7 +185,9 @@ def test_lowest_free_slot_and_limits(rig):
 def test_a_limit_that_becomes_another_is_said(rig):
     rig.control("concurrencylocal", b"12x\n")
     rig.control("concurrencyremote", b"50000\n")
-    rig.start(local=rig.stock(lambda recipient: b"Kok\n", limit=20), remote=rig.stock(lambda recipient: b"Kok\n", limit=120))
+    rig.start(
+        local=rig.stock(lambda recipient: b"Kok\n", limit=20), remote=rig.stock(lambda recipient: b"Kok\n", limit=120)
+    )
     rig.log.wait(b"warning: control/concurrencylocal: 12x is read as 12")
     rig.log.wait(b"warning: concurrencyremote: of 50000 its spawner takes only 120 at once")
     rig.log.wait(b"status: local 0/12 remote 0/120")
@@ -831,7 +833,10 @@ def left_of(rig, number):
 
 @pytest.mark.parametrize("age", [0, 700000])
 def test_what_has_no_mess_at_the_start_was_finished(rig, queue, age):
-    """btrfs after a crash: mess has gone and info has not.  Tried for ever; too old, its bounce could never be queued."""
+    """btrfs after a crash: mess has gone and info has not.
+
+    Tried for ever; too old, its bounce could never be queued.
+    """
     whole = rig.preprocessed(b"s@x", (), (b"Twhole@far.example",))
     kinds = [((), (b"Ta@far.example",)), ((b"Ta@here.example",), (b"Tb@far.example",)), ((), ())]
     numbers = [rig.preprocessed(b"s@x", *records, age=age, due=time.time() + 9000) for records in kinds]

@@ -276,7 +276,9 @@ DOUBTS = [
     lambda details, pid: re.sub(rb"place \d+", b"place 1", details),
     lambda details, pid: re.sub(rb"place .*\n", b"", details),
     lambda details, pid: re.sub(rb"supervisor .*\n", b"", details),
-    lambda details, pid: re.sub(rb"supervisor .*", b"supervisor %d %b" % (pid, re.search(rb"begun (.*)", details)[1]), details),
+    lambda details, pid: re.sub(
+        rb"supervisor .*", b"supervisor %d %b" % (pid, re.search(rb"begun (.*)", details)[1]), details
+    ),
 ]
 
 

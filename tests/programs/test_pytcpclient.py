@@ -1,4 +1,7 @@
-"""pytcpclient as a program.  Beside the original it is in tests/interop/test_tcpclient.py; here is what that has not."""
+"""pytcpclient as a program.
+
+Beside the original it is in tests/interop/test_tcpclient.py; here is what that has not.
+"""
 
 import os
 import socket

@@ -142,10 +142,12 @@ def test_a_denial_that_does_not_hold_is_said_when_it_is_compiled(run, tmp_path):
     assert (code, out) == (0, b"")
     assert err == (
         b"tcprules: warning: line 2: never matches: line 1 is looked at before it, with all of its addresses: 10.0.0.0/8:deny\n"
-        b"tcprules: warning: line 3: MAXCONNIP is no number, and is read as 5: '5k': 9.:allow,MAXCONNIP=\"5k\", X=\"1\"\n"
+        b'tcprules: warning: line 3: MAXCONNIP is no number, and is read as 5: \'5k\': 9.:allow,MAXCONNIP="5k", X="1"\n'
         b"tcprules: warning: line 4: no colon, so it is skipped: 8.8.8.8 deny\n"
     )
-    quiet = run("pytcprules", "again.cdb", "tmp", input=source.replace(b"10.0.0.0/8:deny", b"10.0.0.0/7:deny"), cwd=tmp_path)
+    quiet = run(
+        "pytcprules", "again.cdb", "tmp", input=source.replace(b"10.0.0.0/8:deny", b"10.0.0.0/7:deny"), cwd=tmp_path
+    )
     assert b"line 2" not in quiet.err
 
 

@@ -224,7 +224,8 @@ def test_how_ours_are_stopped_and_told_to_read_again():
     for text in made.values():
         assert values(text, "ExecReload") == ["/bin/kill -HUP $MAINPID"] and values(text, "LimitNOFILE")
         assert values(text, "Documentation")[0].startswith("man:py")
-    assert values(units(OURS, is_user=True)["pysend.service"], "SystemCallFilter") == []  # it would imply NoNewPrivileges
+    # it would imply NoNewPrivileges
+    assert values(units(OURS, is_user=True)["pysend.service"], "SystemCallFilter") == []
 
 
 @pytest.mark.parametrize("script", ["exec tcpserver 0 25 qmail-smtpd\n", "exec pyqueued\n", "exec something\n"])
@@ -249,7 +250,9 @@ def test_what_would_lose_mail_is_not_printed():
         assert {"CAP_SETUID", "CAP_SETGID"} <= set(values(text, "CapabilityBoundingSet")[0].split())
 
 
-@pytest.mark.parametrize("home, hidden", [("/srv/mail", "yes"), ("/home/joe/mail", "read-only"), ("/root/mail", "read-only")])
+@pytest.mark.parametrize(
+    "home, hidden", [("/srv/mail", "yes"), ("/home/joe/mail", "read-only"), ("/root/mail", "read-only")]
+)
 def test_a_home_below_home_is_seen(services, home, hidden):
     text = units(services(pyqueued="exec pyqueued\n"), {b"PYQMAIL_HOME": home.encode()})["pyqueued.service"]
     assert values(text, "ProtectHome") in ([hidden], ["read-only"])  # the interpreter may be below one, too
@@ -284,5 +287,7 @@ def test_a_unit_is_written_to_nothing_that_stands_there(run, services, tmp_path,
     victim.write_text("precious")
     to.mkdir()
     link(victim, to / "x.service.new")
-    assert run("pyqmail", "units", "--to", str(to), services(x="exec a\n"), env={"PYQMAIL_HOME": "/nonexistent"}).code == 0
+    assert (
+        run("pyqmail", "units", "--to", str(to), services(x="exec a\n"), env={"PYQMAIL_HOME": "/nonexistent"}).code == 0
+    )
     assert victim.read_text() == "precious" and (to / "x.service").stat().st_nlink == 1

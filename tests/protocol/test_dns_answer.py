@@ -119,7 +119,8 @@ def test_every_beginning_of_an_answer_is_malformed(kind, records):
 
 
 def test_nothing_but_malformed_comes_of_random_bytes():
-    generator, whole = random.Random(6), {kind: message(dns_answer.TYPES[kind], records) for kind, records, _ in ANSWERS}
+    generator = random.Random(6)
+    whole = {kind: message(dns_answer.TYPES[kind], records) for kind, records, _ in ANSWERS}
     outcomes = set()
     for _ in range(20000):
         kind = generator.choice(list(whole))

@@ -101,7 +101,9 @@ def test_the_answer_to_a_message_is_not_held_back():
 
 
 @pytest.mark.parametrize("size", [1, 1 << 20])
-@pytest.mark.parametrize("verb", ["GET", "POST", "CONNECT", "HEAD", "PUT", "OPTIONS", "DELETE", "PATCH", "TRACE", "PRI", "get", "Post"])
+@pytest.mark.parametrize(
+    "verb", ["GET", "POST", "CONNECT", "HEAD", "PUT", "OPTIONS", "DELETE", "PATCH", "TRACE", "PRI", "get", "Post"]
+)
 def test_a_client_of_the_web_gets_one_reply(verb, size):
     request = verb.encode() + b" / HTTP/1.1\r\nHost: here\r\n\r\nMAIL FROM:<a>\r\nRCPT TO:<b>\r\nDATA\r\n"
     engine, said, asked = talk(request, size)

@@ -53,7 +53,9 @@ GARBAGE = [
     b"\xff\xfe\nstate \xff\n",
     b"label\nstate\xff\nstarts\nwait\nended\nready\nbegun\nscript",
     b"label @\nstarts x\nwait 1.5\nended 1\nready soon\nbegun now\nscript 1 2\nplace 1\nsupervisor 1",
-    b"label @4000\nstarts " + b"9" * 5000 + b"\nended 1 2 3\nready @\nbegun 1\nscript x 1 y\nplace 18446744073709551616 1\n",
+    b"label @4000\nstarts "
+    + b"9" * 5000
+    + b"\nended 1 2 3\nready @\nbegun 1\nscript x 1 y\nplace 18446744073709551616 1\n",
     b"state \033[2J\nstarts -5\nwait 1_0\nended 1 -9\nbegun -1 x\nplace 1 -1",
     TEXT[:5],
 ]

@@ -129,7 +129,11 @@ ODD = [
     (b"12x\n", 12, ["control/concurrencylocal: 12x is read as 12"]),
     (b"12 from\x07\n", 12, ["control/concurrencylocal: 12?from? is read as 12"]),
     (b"4294967297\n", 1, ["control/concurrencylocal: 4294967297 is read as 1"]),
-    (b"9" * 5000, int("9" * 64) % (1 << 32), [f"control/concurrencylocal: {'9' * 64} is read as {int('9' * 64) % (1 << 32)}"]),
+    (
+        b"9" * 5000,
+        int("9" * 64) % (1 << 32),
+        [f"control/concurrencylocal: {'9' * 64} is read as {int('9' * 64) % (1 << 32)}"],
+    ),
 ]
 
 

@@ -284,7 +284,10 @@ def test_only_the_resolver_names_dnspython():
 
 
 def test_of_five_hundred_exchangers_the_best_are_kept(ask, name_server):
-    name_server.zone |= {b"d.test": "cut", (b"d.test", MX): [mx(name_server, 500 - i, b"h%d.test" % i) for i in range(500)]}
+    name_server.zone |= {
+        b"d.test": "cut",
+        (b"d.test", MX): [mx(name_server, 500 - i, b"h%d.test" % i) for i in range(500)],
+    }
     name_server.zone |= {(b"h%d.test" % i, A): [ip("10.0.0.1")] for i in range(500)}
     found = ask("exchangers_of", b"d.test")
     assert [preference for preference, _, _ in found] == list(range(1, 1 + resolver.MOST_EXCHANGERS))
@@ -323,7 +326,8 @@ def test_a_large_answer_is_read_between_others(name_server):
     async def ask_all():
         known = AsyncResolver(name_server.environ(), QUICK)
         question = resolver._question(b"d.test", "A")
-        large = question[:2] + b"\x81\x80\0\1\x0f\xa0\0\0\0\0" + question[12:] + (b"\xc0\x0c\0\1\0\1\0\0\0\0\0\4" + bytes(4)) * 4000
+        head = question[:2] + b"\x81\x80\0\1\x0f\xa0\0\0\0\0" + question[12:]
+        large = head + (b"\xc0\x0c\0\1\0\1\0\0\0\0\0\4" + bytes(4)) * 4000
 
         async def read(what, data):
             await known._read(question, data, "A")

@@ -1,4 +1,7 @@
-"""The refreshing view on a real pseudo-terminal.  Not here: a shell that takes the terminal over while we are stopped."""
+"""The refreshing view on a real pseudo-terminal.
+
+Not here: a shell that takes the terminal over while we are stopped.
+"""
 
 import os
 import pty

@@ -122,7 +122,9 @@ WAYS = [
 
 
 @pytest.mark.parametrize("script, options, program, words, answer", WAYS)
-def test_a_descriptor_that_lingers_holds_up_nobody_else(script, options, program, words, answer, start, lingering, tmp_path):
+def test_a_descriptor_that_lingers_holds_up_nobody_else(
+    script, options, program, words, answer, start, lingering, tmp_path
+):
     write_cdb(tmp_path / "rules.cdb", tmp_path / "rules.tmp", compile_lines(b":deny\n"))
     path = f"{tmp_path}/socket"
     with socket.socket(socket.AF_UNIX) as listener:

@@ -403,7 +403,8 @@ def failing(strace_path, tmp_path):
     tracers = []
 
     def attach(pid, call, how):
-        words = [strace_path, "-o", tmp_path / "trace", "-e", f"trace={call}", "-e", f"inject={call}:{how}", "-p", str(pid)]
+        words = [strace_path, "-o", tmp_path / "trace", "-p", str(pid)]
+        words += ["-e", f"trace={call}", "-e", f"inject={call}:{how}"]
         tracers.append(subprocess.Popen(words, stderr=subprocess.PIPE))
         assert b"attached" in tracers[-1].stderr.readline()
 

@@ -486,5 +486,3 @@ def test_connecting_counts_until_the_greeting_or_the_end():
     assert world.engine.connecting == 0 and world.engine.next_time() is None
     world.run(10)
     assert world.engine.used == 0
-
-

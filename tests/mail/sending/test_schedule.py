@@ -89,7 +89,9 @@ def test_numbers_are_a_set():
         else:
             numbers.discard(number)
             wanted.discard(number)
-    assert all((number in numbers) == (number in wanted) for high in (0, 1 << 63) for number in range(high, high + 1000))
+    assert all(
+        (number in numbers) == (number in wanted) for high in (0, 1 << 63) for number in range(high, high + 1000)
+    )
 
 
 def test_a_million_numbers_need_little():
