@@ -70,9 +70,15 @@ PROGRAM = Program(
             whole_number,
             long="resolver-keeper",
         ),
+        Flag(
+            None,
+            "agent",
+            "with --native: the remote spawner runs another program, $QMAILREMOTE, which finds the hosts; we look up none",
+            long="agent",
+        ),
         Flag(None, "wide", "two bytes for a delivery in the stock dialect", long="wide"),
     ],
-    defaults={"native": False, "sessions": 1, "keeper": None, "wide": False},
+    defaults={"native": False, "sessions": 1, "keeper": None, "agent": False, "wide": False},
     exits={0: "ended as it was told to, or a spawner or the cleaner was lost", 111: "it could not start"},
     controls=[
         "bouncefrom",
@@ -206,7 +212,8 @@ def resolving(call, loop, controls, manager, lost):
     else:
         os.set_inheritable(call.keeper, False)
         starter = Keeper(loop, call.keeper, lost)
-    return Resolving(loop, *RESOLVE, controls, own_addresses, manager.clock, lost, manager.log.put, starter)
+    asks = not call.agent
+    return Resolving(loop, *RESOLVE, controls, own_addresses, manager.clock, lost, manager.log.put, starter, asks)
 
 
 def raise_it(failure):

@@ -32,7 +32,7 @@ from pyqmail.programs import registry
 from pyqmail.system.descriptors import arrange
 from pyqmail.system.home import find_home
 from pyqmail.system.privileges import drop_to, supplementary_groups
-from pyqmail.system.processes import become, execute, find_ahead, fork, reset_signals
+from pyqmail.system.processes import become, execute, find_ahead, find_ours, fork, reset_signals
 from pyqmail.system.title import hold_title, show_command
 
 PROGRAM = Program(
@@ -82,6 +82,7 @@ def start(call) -> int:
         identities = Identities(home)
     except LookupError as unknown:
         raise Temporary(f"unable to find user or group {unknown}") from None
+    call.has_agent = has_agent(call.environ)
     os.chdir("/")
     os.umask(0o077)
     parts = classic_parts(call) if call.classic else native_parts(call)
@@ -96,6 +97,12 @@ def start(call) -> int:
         return launch(call, parts, identities)
     except OSError as error:
         raise Temporary("unable to start", error) from None
+
+
+def has_agent(environ) -> bool:
+    """Return whether another program than ours delivers remotely: it finds hosts by itself, in its own way."""
+    agent = environ.get(b"QMAILREMOTE")
+    return bool(agent) and find_ours(agent, environ.get(b"PATH")) != "pyremote"
 
 
 def native_parts(call):
@@ -151,6 +158,8 @@ def launch(call, parts, identities) -> int:
         os.close(reports[1])
         ours[2 * index + 1], ours[2 * index + 2] = commands[1], reports[0]
     sender = ["pysend"] if call.classic else ["pysend", "--native", "--sessions", str(call.sessions)]
+    if not call.classic and call.has_agent:
+        sender.append("--agent")
     if not call.classic and not identities.is_one:
         number = 2 * len(parts) + 1
         ours[number] = start_keeper(log, identities)

@@ -164,7 +164,7 @@ def test_an_unknown_user_bounces(running):
     paragraphs = b"<nosuch@here.example>:\n" + UNKNOWN + b"<No.One@HERE.example>:\n" + UNKNOWN
     swapped = b"<No.One@HERE.example>:\n" + UNKNOWN + b"<nosuch@here.example>:\n" + UNKNOWN
     original = rb"Return-Path: <demo@here.example>\n%bSubject: x\n\nhello\n\Z" % TRACE
-    order = swapped if message.find(b"<No.One") < message.find(b"<nobody") else paragraphs
+    order = swapped if message.find(b"<No.One") < message.find(b"<nosuch") else paragraphs
     notice(message, b"", b"demo@here.example", "single", order, original)
     assert re.search(rb"\nReceived: \(qmail [0-9]+ invoked by uid %d\); %b\nDate: " % (os.getuid(), STAMP), message)
     running.log.find(rb"bounce msg ([0-9]+) qp [0-9]+\nend msg \1\n")
@@ -330,6 +330,18 @@ def test_mail_finds_its_way_by_dns_but_not_to_ourselves(home, make_system, own_n
     assert mail.endswith(b"\r\nhello\r\n") and commands.startswith(b"MAIL FROM:<>\r\nRCPT TO:<ann@remote.example>\r\n")
     assert notice.count(b"Although I'm listed as a best-preference MX") == 2 and b"bob@remote.example>:" not in notice
     assert loopback.sessions == 0
+
+
+def test_another_client_delivers_what_dns_does_not_know(system, tmp_path):
+    """QMAILREMOTE: mail for a host that only that program knows, while every DNS answer is `no such host`."""
+    agent = tmp_path / "agent"
+    agent.write_text(f"#!/bin/sh\ncat >{tmp_path}/mail\nprintf 'r\\0Kgot it for %s\\n\\0' \"$1\"\n")
+    agent.chmod(0o755)
+    system.environ |= {"QMAILREMOTE": str(agent), "PYQMAIL_DNS": "127.0.0.1:9"}
+    system.start_all()
+    system.mail(b"demo@here.example", [b"bob@remote.example"], b"Subject: x\r\n\r\nhello\r\n")
+    system.log.find(rb"delivery 1: success: got_it_for_remote.example/\n")
+    assert (tmp_path / "mail").read_bytes().endswith(b"Subject: x\n\nhello\n")
 
 
 def test_a_server_that_is_not_there_defers(running):

@@ -1297,12 +1297,12 @@ def test_no_failed_read_is_the_end_of_a_pipe(rig, strace_path, tmp_path, error):
 FOUND = resolve_wire.exchangers_body([(10, b"mx.far.example", b"192.0.2.7"), (20, b"mx2.far.example", b"192.0.2.8")])
 
 
-def natively(rig, remote=None, answer=lambda name: (resolve_wire.FOUND, FOUND), more=(), **options):
+def natively(rig, remote=None, answer=lambda name: (resolve_wire.FOUND, FOUND), more=(), words=(), **options):
     rig.start(
         local=rig.native(lambda recipient: b"Kok\n"),
         remote=remote or rig.native(lambda recipient: b"Kaccepted\n", **options),
         resolver=rig.resolver(answer),
-        options=["--native", "--sessions", str(1 + len(more))],
+        options=["--native", "--sessions", str(1 + len(more)), *words],
         more=more,
     )
 
@@ -1392,6 +1392,19 @@ def test_native_routes(rig):
         (b"a.sub.example", [(b"relay.example", b"192.0.2.5", 25)]),
         (b"far.example", [(b"127.0.0.1", b"127.0.0.1", 2525)]),
     ]
+
+
+def test_native_behind_another_client_nothing_is_looked_up(rig):
+    """It finds hosts in its own way: neither DNS nor our routes say what may be delivered."""
+    rig.control("smtproutes", b"far.example:[127.0.0.1]:2525\n")
+    recipients = [b"u@Far.example", b"v@host.internal", b"w@[127.0.0.1]", b"x@"]
+    number = rig.inject(b"s@x", recipients)
+    natively(rig, answer=lambda name: (resolve_wire.NO_HOST, b""), words=["--agent"])
+    rig.gone(number)
+    assert rig.stop() == 0
+    domains = [b"", b"[127.0.0.1]", b"far.example", b"host.internal"]
+    assert sorted(rig.remote.opened) == [(domain, [(domain, domain, 25)]) for domain in domains]
+    assert not any("failure" in line or "deferral" in line for line in lines(rig))
 
 
 def silent(destination):

@@ -8,13 +8,15 @@ it is made again after 1, 2, 4 ... seconds, and only after some minutes the doma
 A resolver that is lost (killed for want of memory, or it could not start) is started again after 1, 2, 4 ... seconds,
 up to a minute.  What was asked is asked again then, and what needs no question goes on meanwhile.  Only a question that
 was open in MAX_LOSSES losses in a row is taken for their cause, and deferred.
+
+Where another program delivers, which finds hosts by itself, nothing is looked up: it may know domains that DNS does not.
 """
 
 import os
 
 from pyqmail.base.backoff import Backoff
 from pyqmail.base.failure import reason
-from pyqmail.mail.remote.exchangers import SOFT_DNS, Unroutable, plan_for, settle, settle_literal
+from pyqmail.mail.remote.exchangers import SMTP_PORT, SOFT_DNS, Unroutable, plan_for, settle, settle_literal
 from pyqmail.mail.sending.pipe import Pipe
 from pyqmail.protocol import resolve_wire
 
@@ -30,9 +32,11 @@ class Resolving:
     """controls is the directory's Controls; own() returns our addresses as texts; log(line) takes a line for the log.
 
     starter starts a resolver again (resolver_restart.py); without one, lost() is called once the resolver has gone.
+    asks False: nothing is looked up, and the only candidate for a domain is its own name.
     """
 
-    def __init__(self, loop, write_fd: int, read_fd: int, controls, own, clock, lost, log, starter=None) -> None:
+    def __init__(self, loop, write_fd: int, read_fd: int, controls, own, clock, lost, log, starter=None, asks=True):
+        self._asks = asks
         self._controls, self._own, self._clock, self._loop = controls, own, clock, loop
         self._addresses, self._addresses_until = frozenset(), 0.0
         self._number = 0
@@ -54,6 +58,8 @@ class Resolving:
         is_strange is True if strangers' name servers say where its mail goes; destination is the domain or the relay
         that its route names; name is what is looked up, empty if nothing is.
         """
+        if not self._asks:
+            return False, domain, b""
         try:
             plan = plan_for(domain, self._controls.get("smtproutes"))
         except OSError:
@@ -62,6 +68,10 @@ class Resolving:
         return bool(name) and not plan.is_routed, b"%b:%d" % (plan.name, plan.port) if plan.is_routed else domain, name
 
     def resolve(self, domain: bytes, channel) -> None:
+        if not self._asks:
+            channel.resolved(domain, [(domain, domain, SMTP_PORT)])
+            return
+
         def find():
             return plan_for(domain, self._controls.get("smtproutes"))
 
