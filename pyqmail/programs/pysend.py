@@ -73,7 +73,7 @@ PROGRAM = Program(
         Flag(
             None,
             "agent",
-            "with --native: the remote spawner runs another program, $QMAILREMOTE, which finds the hosts; we look up none",
+            "with --native: the remote spawner runs another program, $QMAILREMOTE, which finds hosts; none is looked up here",
             long="agent",
         ),
         Flag(None, "wide", "two bytes for a delivery in the stock dialect", long="wide"),

@@ -9,7 +9,7 @@ A resolver that is lost (killed for want of memory, or it could not start) is st
 up to a minute.  What was asked is asked again then, and what needs no question goes on meanwhile.  Only a question that
 was open in MAX_LOSSES losses in a row is taken for their cause, and deferred.
 
-Where another program delivers, which finds hosts by itself, nothing is looked up: it may know domains that DNS does not.
+Where another program delivers, which finds hosts by itself, nothing is looked up: it may know what DNS does not.
 """
 
 import os
