@@ -49,7 +49,10 @@ def is_temporary(error: OSError) -> bool:
 
 def is_lack(error: Exception) -> bool:
     """Return whether it says that descriptors or memory have run out: that tells nothing about what was looked for."""
-    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+    return isinstance(error, OSError) and error.errno in _LACKS
+
+
+_LACKS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 
 
 def is_hang_up(error: OSError) -> bool:

@@ -48,20 +48,8 @@ def work(call) -> int:
 
 
 def serve(call) -> int:
-    if call.host is None or call.port is None:
-        raise PROGRAM.wrong()
-    port = port_of(call)
-    if not call.program:
-        raise PROGRAM.wrong()
-    if call.socket_mode is not None and not has_path(call.host):
-        raise PROGRAM.wrong("tcpserver: --socket-mode is for UNIX sockets, of which there is none")
-    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0))  # until the server has its own way to end
-    open_standard_descriptors()
-    if call.verbosity >= ERRORS:
-        for text in memory_shortages(SERVER_BYTES):
-            log(f"{PROGRAM.label}: warning: {text} under load")
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    port = checked_port(call)
+    begin(call)
     opening = Opening(call.backlog, call.kinds, call.interface, call.socket_mode)
     attendants = readiness(call)
     ears = opening.ears(call.host, port, call.environ)
@@ -89,6 +77,29 @@ def serve(call) -> int:
     )
     server.run(Ways(server, terms, call.program, find_module, load, call.workers).choose())
     return 0
+
+
+def checked_port(call) -> int:
+    """Return the port that is asked for.  Raises Failure if the words do not make a server."""
+    if call.host is None or call.port is None:
+        raise PROGRAM.wrong()
+    port = port_of(call)
+    if not call.program:
+        raise PROGRAM.wrong()
+    if call.socket_mode is not None and not has_path(call.host):
+        raise PROGRAM.wrong("tcpserver: --socket-mode is for UNIX sockets, of which there is none")
+    return port
+
+
+def begin(call) -> None:
+    """Set signals and descriptors as a server needs them, and warn if it has too little memory."""
+    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0))  # until the server has its own way to end
+    open_standard_descriptors()
+    if call.verbosity >= ERRORS:
+        for text in memory_shortages(SERVER_BYTES):
+            log(f"{PROGRAM.label}: warning: {text} under load")
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def port_of(call) -> int:

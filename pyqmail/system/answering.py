@@ -4,9 +4,9 @@ The wire's framing is given as codec: pack(kind, number, body) and Unpacker().re
 """
 
 import os
-import select
 
 from pyqmail.base.backoff import Backoff
+from pyqmail.system.descriptors import has_hung_up
 
 MAX_READ_TRIES = 12  # about a minute
 _PIECE = 262144
@@ -98,7 +98,7 @@ class _Server:
         if not data:
             self._has_ended = True
             self._listen(False)
-            if self._is_unread():
+            if has_hung_up(self._out):
                 self._finish(True)
                 return
         self._pump()
@@ -162,11 +162,6 @@ class _Server:
         """What was not taken for any other reason than a full pipe is written again after a pause, never dropped."""
         self._loop.remove_writer(self._out)
         self._loop.call_later(self._writing.next_seconds(), self._write)
-
-    def _is_unread(self):
-        poll = select.poll()
-        poll.register(self._out, 0)
-        return bool(poll.poll(0))  # an error or a hang-up, the only events that are told unasked
 
     def _finish(self, outcome):
         if not self._over.done():

@@ -14,6 +14,7 @@ import select
 import stat
 from _collections import deque  # collections brings much that a cold start has no use for
 
+from pyqmail.system.descriptors import has_hung_up
 from pyqmail.system.loop import WRITE
 
 KEPT_BYTES = 64 << 10
@@ -99,7 +100,7 @@ class BoundedLog:
             self._loop.watch_surely(self._fd, WRITE, self._go_on)
         except OSError:
             # nobody reads any more, or the disk is full: what is kept goes, and the next line is tried again
-            self._dropped += 0 if self._is_gone() else sum(data.count(b"\n") for data in self._kept)
+            self._dropped += 0 if has_hung_up(self._fd) else sum(data.count(b"\n") for data in self._kept)
             self._kept.clear()
             self._size = 0
 
@@ -121,8 +122,3 @@ class BoundedLog:
         self._size -= written
         if written < len(data):
             kept.appendleft(data[written:])
-
-    def _is_gone(self):
-        poll = select.poll()
-        poll.register(self._fd, 0)
-        return bool(poll.poll(0))

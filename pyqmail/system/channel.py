@@ -13,6 +13,7 @@ import struct
 import time
 from _collections import deque
 
+from pyqmail.system.descriptors import is_readable
 from pyqmail.system.loop import READ, WRITE, Promise, TimedOut
 
 _PIECE = 262144
@@ -97,7 +98,7 @@ class BlockingChannel:
 
     async def ask(self, kind, body, descriptors=(), seconds=None):
         """Return (kind, body) of the answer.  Raises Unavailable, Gone, TimedOut."""
-        if self._sock is not None and self._path is not None and _has_ended(self._sock):
+        if self._sock is not None and self._path is not None and is_readable(self._sock):
             self.close()
         if self._sock is None:
             self._sock = connect(self._path)
@@ -133,13 +134,6 @@ class BlockingChannel:
             for kind, number, body in unpacker.receive(data):
                 if number == self._number:
                     return kind, body
-
-
-def _has_ended(sock):
-    """Return whether the other end has gone while nothing was asked: nobody has anything to say then."""
-    poll = select.poll()
-    poll.register(sock, select.POLLIN)
-    return bool(poll.poll(0))
 
 
 class EventChannel:

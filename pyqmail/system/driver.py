@@ -33,6 +33,7 @@ from _collections import deque
 from pyqmail.base.failure import Temporary
 from pyqmail.system import channel as channels
 from pyqmail.system.channel import Gone
+from pyqmail.system.descriptors import is_readable
 from pyqmail.system.loop import WRITE, Promise, TimedOut
 from pyqmail.system.processes import spawn
 
@@ -90,10 +91,10 @@ class BlockingPeer:
                 raise Gone(str(error)) from None
 
     def has_input(self):
-        return _is_readable(self._in)
+        return is_readable(self._in)
 
     async def has_input_within(self, seconds):
-        return _is_readable(self._in, seconds)
+        return is_readable(self._in, seconds)
 
     def close(self):
         for fd in {self._in, self._out}:
@@ -251,7 +252,7 @@ class EventPeer:
                 raise Gone(str(error)) from None
 
     def has_input(self):
-        return _is_readable(self._fd)
+        return is_readable(self._fd)
 
     async def has_input_within(self, seconds):
         try:
@@ -345,7 +346,7 @@ class EventDriver:
         if self._give_back is not None:
             self._give_back(pid)
         started(pid)
-        ended, said, open_ = Promise(), b"", collect is not None
+        ended = Promise()
 
         def has_ended(status):
             self._end(feeds)
@@ -360,21 +361,28 @@ class EventDriver:
             raise
         self._feed(pid, deque(feeds.values()))
         try:
-            while open_:
-                try:
-                    await self.loop.readable(ours)
-                except OSError:
-                    os.kill(pid, signal.SIGKILL)  # what it says could not be heard
-                    raise
-                try:
-                    piece = os.read(ours, 4096)
-                except BlockingIOError:
-                    continue
-                said, open_ = (said + piece)[:65536], bool(piece)
+            said = b"" if collect is None else await self._hear(pid, ours)
             return await ended, said
         finally:
             self.loop.forget(ours)
             os.close(ours)
+
+    async def _hear(self, pid, fd):
+        """Return what a program, and what it has left behind, says to the end.  Raises OSError; it is killed then."""
+        said = b""
+        while True:
+            try:
+                await self.loop.readable(fd)
+            except OSError:
+                os.kill(pid, signal.SIGKILL)
+                raise
+            try:
+                piece = os.read(fd, 4096)
+            except BlockingIOError:
+                continue
+            if not piece:
+                return said
+            said = (said + piece)[:65536]
 
     async def sleep(self, seconds):
         await self.loop.sleep(seconds)
@@ -400,12 +408,6 @@ def _open_feeds(feeds):
     for feed in feeds.values():
         feed.open()
     return {number: feed.reader for number, feed in feeds.items()}
-
-
-def _is_readable(fd, seconds=0):
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    return bool(poll.poll(seconds * 1000))
 
 
 def _socket_for(address, source):

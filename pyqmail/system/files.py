@@ -1,4 +1,4 @@
-"""Files where somebody else may have been before: what is not followed, and who else could change them."""
+"""Names in directories: putting them on disk, not following links that others may have made, who could change them."""
 
 import errno
 import os
@@ -38,6 +38,15 @@ def open_shared(path: str, flags: int, mode: int) -> int:
         os.close(fd)
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
     return fd
+
+
+def sync_directory(path: str | bytes) -> None:
+    """Put the names in a directory on disk.  Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 class Changeable:

@@ -10,6 +10,7 @@ import time
 
 from pyqmail.base.failure import is_temporary
 from pyqmail.system.descriptors import write_all
+from pyqmail.system.files import sync_directory
 
 LIMIT_SECONDS = 86400
 TRIES = 3
@@ -111,14 +112,8 @@ def _unlink(path):
 
 def _sync_directory(path):
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        sync_directory(path)
     except PermissionError:
-        return  # new/ may be entered but not read: then as the original, which never does this
+        pass  # new/ may be entered but not read: then as the original, which never does this
     except OSError:
         raise NotDelivered(TROUBLE) from None
-    try:
-        os.fsync(fd)
-    except OSError:
-        raise NotDelivered(TROUBLE) from None
-    finally:
-        os.close(fd)

@@ -10,6 +10,7 @@ import stat
 
 from pyqmail.base.failure import reason
 from pyqmail.system.descriptors import write_all
+from pyqmail.system.files import sync_directory
 
 LOCK_SECONDS = 30
 
@@ -174,13 +175,9 @@ def _sync(fd):
 
 def _sync_directory(path):
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        sync_directory(path)
     except PermissionError:
-        return  # may be entered but not read
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        pass  # may be entered but not read
 
 
 def _is_regular(fd):

@@ -2,11 +2,11 @@
 
 import collections
 import os
-import select
 
 from pyqmail.protocol import queue_wire
 from pyqmail.protocol.queue_wire import ANSWER, DESCRIPTORS, INLINE, INLINE_LIMIT, Malformed
 from pyqmail.system.channel import receive_with
+from pyqmail.system.descriptors import is_readable
 from pyqmail.system.loop import READ, WRITE
 
 FRAME_SECONDS = 30
@@ -129,15 +129,10 @@ class Connection:
         self._timer = None
         if self._sock is None:
             return
-        if self._is_patient and self._has_input():
+        if self._is_patient and is_readable(self._sock):
             self._time_frame(True)  # it is we who were slow
         else:
             self._drop(f"a frame was not complete after {FRAME_SECONDS} seconds")
-
-    def _has_input(self):
-        poll = select.poll()
-        poll.register(self._sock, select.POLLIN)
-        return bool(poll.poll(0))
 
     def flush(self):
         self._flushing = False

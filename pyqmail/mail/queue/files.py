@@ -14,6 +14,7 @@ import os
 
 from pyqmail.base.failure import Permanent, Temporary
 from pyqmail.base.numbers import is_number
+from pyqmail.system.files import sync_directory
 from pyqmail.system.home import count_split
 
 FILES = ("mess", "intd", "todo", "info", "local", "remote", "bounce")
@@ -144,7 +145,7 @@ def hold_writer_lock(names: QueueNames, alone: bool) -> int | None:
     fd = os.open(names.writer_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         if not os.fstat(fd).st_size:
-            _sync_directory(os.path.dirname(names.writer_lock))
+            sync_directory(os.path.dirname(names.writer_lock))
         fcntl.flock(fd, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except OSError as error:
         os.close(fd)
@@ -154,9 +155,15 @@ def hold_writer_lock(names: QueueNames, alone: bool) -> int | None:
     return fd
 
 
-def _sync_directory(path):
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def is_surely_gone(path: str) -> bool:
+    """Return whether a file is not there though its directory is; False if that cannot be known.
+
+    Without the directory it is rather the file system that is not mounted, or the split that is counted wrong.
+    """
     try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        os.stat(path)
+    except FileNotFoundError:
+        return os.path.isdir(os.path.dirname(path))
+    except OSError:
+        pass
+    return False

@@ -14,7 +14,7 @@ import errno
 import os
 import time
 
-from pyqmail.base.failure import Failure, reason
+from pyqmail.base.failure import Failure, is_lack, reason
 from pyqmail.protocol import queue_wire
 from pyqmail.protocol.queue_wire import DESCRIPTORS, INLINE, INLINE_LIMIT, Malformed
 from pyqmail.system.channel import Gone, Unavailable
@@ -35,7 +35,6 @@ DESCRIPTORS_SECONDS = 3600
 CRASHED = -1
 STOCK_QUEUE = b"bin/qmail-queue"
 _NOBODY = (errno.ENOENT, errno.ECONNREFUSED)
-_LACKS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN)
 
 # exit code of qmail-queue -> text; D permanent, Z temporary
 TEXTS = {
@@ -257,7 +256,7 @@ class Queueing:
             return await self.hand_over(message, envelope)
         except Unavailable as nobody:
             why = self._why_not(nobody.error)
-            if nobody.error.errno in _LACKS:
+            if is_lack(nobody.error) or nobody.error.errno == errno.EAGAIN:
                 return Outcome(51, why=why)  # pyqueued may well be there
             if not isinstance(self._driver, BlockingDriver):
                 return Outcome(62, why=why)

@@ -13,7 +13,7 @@ import errno
 import os
 import time
 
-from pyqmail.base.failure import reason
+from pyqmail.base.failure import is_lack, reason
 from pyqmail.mail.queue.admission import Origin
 from pyqmail.mail.queue.bounds import Refused, read_bounds
 from pyqmail.mail.queue.connection import MAX_UNCLAIMED, Connection
@@ -37,7 +37,6 @@ DEAF_SECONDS = 0.1  # without a descriptor nobody is accepted for so long
 _ACCEPTS = 64  # in a turn of the loop
 _FORKS = 8  # for strangers, in a turn of the loop
 _UNKNOWN_UID = 0xFFFFFFFF
-_LACKS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _OTHER_DESCRIPTORS = 64  # the directories of mess, the log, what is open for a moment
 
 
@@ -164,7 +163,7 @@ class QueueServer:
             return
         if not self._is_deaf:
             self._log.put(f"pyqueued: warning: unable to accept: {reason(error)}", "accept")
-        self._is_deaf = error.errno in _LACKS
+        self._is_deaf = is_lack(error)
         self._is_pausing = True
         self._listen()
         self._loop.after(DEAF_SECONDS, self.listen_again)

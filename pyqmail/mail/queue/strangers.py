@@ -12,7 +12,6 @@ for; as many of those as there may be connections are borne.
 
 import collections
 import os
-import select
 import signal
 import socket
 
@@ -22,6 +21,7 @@ from pyqmail.mail.queue.copying import keep_only
 from pyqmail.mail.queue.stranger import COPY, DONE, DROPPED, GRANT, INLINE, NO_ROOM, ROOM, VERDICT, pack
 from pyqmail.mail.queue.turns import Turn, Turns
 from pyqmail.system.channel import send_with
+from pyqmail.system.descriptors import has_hung_up
 from pyqmail.system.loop import READ
 from pyqmail.system.processes import fork
 
@@ -65,13 +65,6 @@ class Link:
             pass  # it has ended
 
 
-def _has_gone(sock):
-    """Return whether the other end is closed; that does not touch what lies in the connection."""
-    poll = select.poll()
-    poll.register(sock, 0)
-    return bool(poll.poll(0))
-
-
 class Strangers:
     """server is the QueueServer: open_request(link, number), queue(request), fail(request, code, why)."""
 
@@ -96,7 +89,7 @@ class Strangers:
 
     def take(self, sock, uid):
         """Serve an accepted connection, or refuse it; returns whether it is served."""
-        if _has_gone(sock):
+        if has_hung_up(sock):
             self._refused.append(sock)  # no process for each of those who only come and go
             return False
         is_served = self._make_room(uid)

@@ -10,6 +10,7 @@ import errno
 import os
 import time
 
+from pyqmail.base.failure import is_lack
 from pyqmail.base.literals import literal_address
 from pyqmail.mail.remote.agent import run_agent
 from pyqmail.mail.remote.exchangers import NO_CONNECTION
@@ -33,7 +34,6 @@ from pyqmail.system.loop import Promise, TimedOut
 TRYING_SECONDS = 2.0  # until the queue manager is told that another candidate than the first is tried
 FAREWELL_SECONDS = 2.0  # a server counts a connection until it is gone, but we do not wait longer
 FAREWELL_BYTES = 65536  # nor listen to more
-_OUT_OF_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class AgentDeliveries:
@@ -216,38 +216,49 @@ class Sessions:
             return candidates[0][:2]
         trouble = None
         for host, address, port in candidates:
-            connection, tells = None, None if trouble is None else self._tell_trying(session, host, address)
-            try:
-                connection, refusal = await self._open(address, port, settings, source)
-                if tells is not None:
-                    tells.cancel()
-                if refusal is None:
-                    self._put(native.READY, session.number, host, address)
-                    is_known = await self._carry(session, connection)
-                    await _part(connection)
-                    connection.close()
-                    if not is_known and (order := await session.next_order()) is not None:
-                        self._return(session.number, order)
-                    return host, address
-                if trouble is None or trouble[0] == native.FAILED:
-                    report = refused(refusal[0], address, *refusal[1:])
-                    trouble = native.REFUSED, refusal[0].encode(), refusal[1], host, address, report
-                await connection.quit()
-            except Died:
-                trouble = trouble or (native.FAILED, b"dialogue", 0, host, address, died(address, False))
-            except TimedOut:
-                trouble = trouble or (native.FAILED, b"connect", errno.ETIMEDOUT, host, address, NO_CONNECTION)
-            except OSError as error:
-                report = NO_RESOURCES if error.errno in _OUT_OF_FILES else NO_CONNECTION
-                trouble = trouble or (native.FAILED, b"connect", error.errno or 0, host, address, report)
-            finally:
-                if tells is not None:
-                    tells.cancel()
-                if connection is not None:
-                    connection.close()
+            met = await self._converse_with(host, address, port, session, source, settings, is_first=trouble is None)
+            if met is None:
+                return host, address
+            # the first trouble counts, but what a server said before what none did
+            if trouble is None or (trouble[0], met[0]) == (native.FAILED, native.REFUSED):
+                trouble = met
         kind, stage, number, host, address, report = trouble
         self._put(kind, session.number, stage, b"%d" % min(number, 999), host, address, report.replace(b"\0", b"?"))
         return host, address
+
+    async def _converse_with(self, host, address, port, session, source, settings, is_first):
+        """Open, deliver, close with one candidate; return None, or kind and texts of the trouble it met."""
+        connection, tells = None, None if is_first else self._tell_trying(session, host, address)
+        try:
+            connection, refusal = await self._open(address, port, settings, source)
+            if tells is not None:
+                tells.cancel()
+            if refusal is None:
+                self._put(native.READY, session.number, host, address)
+                await self._use(session, connection)
+                return None
+            await connection.quit()
+            report = refused(refusal[0], address, *refusal[1:])
+            return native.REFUSED, refusal[0].encode(), refusal[1], host, address, report
+        except Died:
+            return native.FAILED, b"dialogue", 0, host, address, died(address, False)
+        except TimedOut:
+            return native.FAILED, b"connect", errno.ETIMEDOUT, host, address, NO_CONNECTION
+        except OSError as error:
+            report = NO_RESOURCES if is_lack(error) else NO_CONNECTION
+            return native.FAILED, b"connect", error.errno or 0, host, address, report
+        finally:
+            if tells is not None:
+                tells.cancel()
+            if connection is not None:
+                connection.close()
+
+    async def _use(self, session, connection):
+        is_known = await self._carry(session, connection)
+        await _part(connection)
+        connection.close()
+        if not is_known and (order := await session.next_order()) is not None:
+            self._return(session.number, order)
 
     async def _open(self, address, port, settings, source):
         if literal_address(address) is None:

@@ -7,6 +7,7 @@ import os
 import time
 
 from pyqmail.base.failure import reason
+from pyqmail.mail.queue.files import is_surely_gone
 from pyqmail.mail.queue.queueing import Outcome, Queueing, Spool, outcome_text
 from pyqmail.mail.sending.bounces import CUT, NO_COPY
 from pyqmail.mail.sending.passes import Broken
@@ -180,7 +181,7 @@ class Completion:
             spool.write(office.notices.head(sender, int(time.time())))
             if not await self._copy(office.names.bounce(number), spool):
                 return Outcome(54)
-            if self._is_message_lost(number):
+            if is_surely_gone(office.names.mess(number)):  # a bounce with a copy could never be made
                 spool.write(NO_COPY)
             else:
                 spool.write(office.notices.tail(sender))
@@ -192,17 +193,6 @@ class Completion:
             return await self._queueing.queue_even_so(spool, envelope, self._environ)
         finally:
             spool.close()
-
-    def _is_message_lost(self, number):
-        """Return whether its file is surely gone, so that a bounce with a copy could never be made."""
-        path = self._office.names.mess(number)
-        try:
-            os.stat(path)
-        except FileNotFoundError:
-            return os.path.isdir(os.path.dirname(path))
-        except OSError:
-            pass
-        return False
 
     async def _copy(self, path, spool, max_bytes=None):
         """Write a file into the spool, what is beyond max_bytes cut off and that said; False if it cannot be read."""

@@ -29,6 +29,7 @@ from pyqmail.mail.sending.rewriting import LOCAL, REMOTE
 from pyqmail.mail.sending.schedule import TROUBLE_SECONDS
 from pyqmail.mail.sending.sendlog import safe
 from pyqmail.mail.sending.settling import Settling
+from pyqmail.system.files import sync_directory
 from pyqmail.system.loop import READ
 
 YOUNG_SECONDS = 1.0  # what a crash in that time has delivered is delivered again
@@ -353,7 +354,7 @@ class Todo:
             for leftover in (names.local(number), names.remote(number), names.info(number), names.bounce(number)):
                 try:
                     os.unlink(leftover)
-                    _sync_names(os.path.dirname(leftover))  # it may be another message's, and must not come back
+                    sync_directory(os.path.dirname(leftover))  # it may be another message's, and must not come back
                 except FileNotFoundError:
                     pass
                 except OSError as error:
@@ -528,14 +529,6 @@ class Todo:
 def _identity(seen):
     """Return what tells a todo file from a later one of its name; links and their removal do not change it."""
     return seen.st_ino, seen.st_mtime_ns
-
-
-def _sync_names(directory):
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _read_whole(fd):

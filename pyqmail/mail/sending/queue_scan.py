@@ -11,7 +11,7 @@ rather mess that is missing: then nothing is removed.
 import os
 import time
 
-from pyqmail.mail.queue.files import is_message_name
+from pyqmail.mail.queue.files import is_message_name, is_surely_gone
 from pyqmail.mail.sending.rewriting import LOCAL, REMOTE
 from pyqmail.mail.sending.schedule import TROUBLE_SECONDS
 
@@ -104,15 +104,7 @@ class QueueScan:
     def _is_without_mess(self, number):
         """Return whether it is certain that a message has no mess."""
         names = self._office.names
-        path = names.mess(number)
-        try:
-            os.stat(path)
-        except FileNotFoundError:
-            # with a directory of mess missing the split is counted wrong, and info is elsewhere, too
-            return os.path.isdir(os.path.dirname(path)) and os.path.exists(names.info(number))
-        except OSError:
-            pass
-        return False
+        return is_surely_gone(names.mess(number)) and os.path.exists(names.info(number))
 
     def _judge_without_mess(self):
         """Finish the messages without mess, unless it is mess that is missing."""
