@@ -3,7 +3,7 @@
     argument NUL argument NUL ... NAME=VALUE NUL NAME=VALUE NUL ... file name NUL
 
 They lie side by side at the top of the stack, from what program_invocation_name points to up to what AT_EXECFN does
-(getauxval(3); fs/exec.c of Linux).  What the process changes later on, LC_CTYPE for one, stands elsewhere.
+(getauxval(3); fs/exec.c of Linux).  What the process changes later on, for example LC_CTYPE, stands elsewhere.
 """
 
 import errno

@@ -56,7 +56,7 @@ class Value(_Option):
     """A letter (or a long name) with a value: sets `field` to convert(text).
 
     convert takes the text as str (surrogateescape for foreign bytes) and raises ValueError for what it refuses.
-    is_lenient: it makes a number of any text, as the original does; that it is another one than stands there is said.
+    is_lenient: it makes a number of any text, as the original does; a number that is not the text's is reported.
     """
 
     def __init__(self, letter, field, metavar, meaning="", convert=str, long=None, is_lenient=False):

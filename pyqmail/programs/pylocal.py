@@ -6,8 +6,8 @@ as one message.  Says how many of each were done, `did files+forwards+programs`,
 forwarded message.
 
 What is forwarded is queued by pyqueued.  If that does not run it is written into the queue here, provided that we run
-as the queue's user (in a private home its owner) and nobody holds the queue's lock; else by bin/qmail-queue below the
-qmail home, if the original's is there; else the delivery is deferred, and the report says `no pyqueued at
+as the queue's user (in a private home its owner) and nobody holds the queue's lock; otherwise by bin/qmail-queue below
+the qmail home, if the original's is there; otherwise the delivery is deferred, and the report says `no pyqueued at
 run/pyqueued`.
 """
 

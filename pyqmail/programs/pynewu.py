@@ -53,7 +53,7 @@ def compile_users(call) -> int:
 
 
 def _warn(users):
-    """Root's pylspawn becomes whom users/cdb says: say who else could have written what that is made of."""
+    """Root's pylspawn becomes the users in users/cdb: warn if others could have written what it is made from."""
     reason = None if os.geteuid() else Changeable().reason(os.fsencode(os.path.abspath(f"{users}/assign")))
     if reason:
         log(f"{PROGRAM.label}: warning: users/assign is believed by root, but {printable(os.fsencode(reason))}")

@@ -4,8 +4,8 @@
 the local user over SMTP, shows what became of it and stays in the foreground until Ctrl-C.
 `pyqmail send` hands it another message, from standard input.
 
-`pyqmail home DIR` makes a home that is not private, /var/qmail for one: what the original's installer and its config
-make, the folder of services, and with --users the users and groups.
+`pyqmail home DIR` makes a home that is not private, for example /var/qmail: what the original's installer and its
+config make, the folder of services, and with --users the users and groups.
 
 `pyqmail units` prints a .service for each directory of services in DIR, by default of those we came with.  It executes
 the directory's script run, as it is; what that says goes to the journal.  log/run is not used, nor are finish,

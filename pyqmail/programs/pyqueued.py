@@ -2,14 +2,14 @@
 
 Runs as the queue's user and listens on run/pyqueued below the qmail home.  A client sends message and envelope
 inline, or passes two descriptors as qmail-queue has them, and is answered with qmail-queue's exit code and the
-qp.  Whoever is there at the same time shares the waiting for the disk.  A message is acknowledged only once it
+qp.  Requests that arrive together share one disk flush.  A message is acknowledged only once it
 and its names are on disk.
 
 A uid that is none of qmail's users is a stranger.  Each of his connections has a process of its own, which may wait for
 what he passes; all strangers together have at most 200 connections (with few descriptors, a quarter as many as there
-are), and whoever has the most gives one up to who has fewer.  A stranger has 20 messages by descriptors at a time; no
-more than 2 descriptors may have come without their request.  A frame has to be complete after 30 seconds.  A message of
-a stranger has at most control/localbytes bytes, else exit code 31.
+are), and the uid that has the most gives one up to one that has fewer.  A stranger has 20 messages by descriptors at a
+time; no more than 2 descriptors may have come without their request.  A frame has to be complete after 30 seconds.  A
+message of a stranger has at most control/localbytes bytes, otherwise the exit code is 31.
 
 Below control/queueminfree free bytes, or 1 % of free inodes, nothing is queued: exit code 53, for which pysmtpd says
 452.  The two control files are looked at for each message.
@@ -48,7 +48,7 @@ from pyqmail.system.privileges import drop_to, forbid_new_privileges
 
 PROGRAM = Program(
     name="pyqueued",
-    summary="write new mail into the queue, for all who have some",
+    summary="write new mail into the queue for other programs",
     controls=CONTROLS,
     environment=["PYQMAIL_HOME"],
     exits={0: "asked to stop", 111: "could not start"},

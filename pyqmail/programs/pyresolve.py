@@ -3,11 +3,11 @@
 Reads questions from descriptor 0 and writes answers to descriptor 1: a domain's mail exchangers with their
 addresses, a host's addresses, an address's name, a name's texts.  Equal questions are asked once; an
 answer is remembered for as long as DNS says, at least a minute and at most a day; a failure that may pass is not.
-At most 64 MB of answers are remembered, or a quarter of what softlimit leaves; who was asked for longest ago goes
+At most 64 MB of answers are remembered, or a quarter of what softlimit leaves; the one asked for longest ago goes
 first.
 
 Of a domain's exchangers the best 64 count.  An answer of more than 4096 records is a failure that may pass, and a line
-on descriptor 2 says about what.
+on descriptor 2 names what was asked for.
 
 Servers are those of /etc/resolv.conf.  Ends when the questions end.
 """

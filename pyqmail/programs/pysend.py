@@ -23,7 +23,7 @@ works with will do; --wide makes it two bytes, as the big-concurrency patch has 
 
 A resolver that is lost is started again, after 1, 2, 4 ... seconds, a minute at most; mail that needs no question
 (smtproutes to an address, literals, local mail) goes on, the rest waits.  A lost spawner or cleaner ends pysend, as the
-original: whoever supervises starts all again.
+original: its supervisor starts all again.
 
 TERM: no new deliveries; it ends once those that run have been reported.  ALRM: every deferred message is due now.
 HUP: control/locals and control/virtualdomains are read again.
@@ -73,7 +73,7 @@ PROGRAM = Program(
         Flag(
             None,
             "agent",
-            "with --native: the remote spawner runs another program, $QMAILREMOTE, which finds hosts; none is looked up here",
+            "with --native: the remote spawner runs $QMAILREMOTE, which finds hosts itself; none is looked up here",
             long="agent",
         ),
         Flag(None, "wide", "two bytes for a delivery in the stock dialect", long="wide"),

@@ -6,7 +6,7 @@ processes or seconds; `=` means as high as the hard limit.
 A program of ours is an interpreter, and needs more memory than a C program: if -a, -d, -m or -s leave it less
 than 16 MB of address space, 6.5 MB of data or 0.1 MB of stack, that is said and nothing is run.  That is what it
 takes to load; what the program does comes on top, so that 64 MB is a good limit.  For one of our servers less than 64
-MB of address space or 48 MB of data is said, too, and the server is run: it may fail under load.  This counts for a
+MB of address space or 48 MB of data is reported, too, and the server is run: it may fail under load.  This counts for a
 program of ours anywhere in the line, for limits stay on through a chain of programs, and for a CHILD that is a Python
 script.  What a shell script runs cannot be seen.
 """

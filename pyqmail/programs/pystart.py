@@ -8,11 +8,11 @@ native dialect: as many remote session processes as --sessions says, and a resol
 is executed through PATH, `pylspawn`, `pyrspawn`, `pyclean`, `pysend`, on the pipes of the original and with one
 byte for a delivery.
 
-A resolver that is lost is started again while mail goes on.  When any other part is lost, all end, and whoever
-supervises pystart starts all again.
+A resolver that is lost is started again while mail goes on.  When any other part is lost, all end, and the
+supervisor of pystart starts all again.
 
 pyqueued is not among the parts: it is a service of its own.  It queues what .qmail files forward, and bounces.  Without
-it, and without the original's bin/qmail-queue below the qmail home, forwards are deferred and bounces wait; both say
+it, and without the original's bin/qmail-queue below the qmail home, forwards are deferred and bounces wait; both report
 `no pyqueued at run/pyqueued` in the log.  Everything else is delivered.
 
 Started by root, the logger runs as qmaill, the queue manager as qmails, the remote spawner as qmailr,

@@ -11,8 +11,8 @@ still runs: nothing else is started before that has ended; a start is then run o
 copy started beside it, as the original does, remove that file first.  In a copy of the directory, nothing is taken
 over.
 
-Started by root it warns if somebody else can change a program that it runs there, or a directory above it: whoever can
-replace a run is root with its next start.  Give no directory with a run in it to an account; of a log, only `log/main`.
+Started by root it warns if others can change a program that it runs there, or a directory above it: to replace a run is
+to be root with its next start.  Give no directory with a run in it to an account; of a log, only `log/main`.
 """
 
 import _signal as signal

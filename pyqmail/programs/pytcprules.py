@@ -28,8 +28,8 @@ The first of these that there is a rule for counts, and nothing else: info@addre
 the parts of the address that end in a dot, the longest first, networks, the smallest first, the ends of the name, the
 longest first, `=` for any name, and the empty address.
 
-A line that denies and can never hold, such as `10.0.0.0/8:deny` beside `10.:allow`, is said on descriptor 2, and
-compiled all the same; --lint names every such line, and odd variables.
+A line that denies and can never hold, such as `10.0.0.0/8:deny` beside `10.:allow`, is reported on descriptor 2,
+and compiled all the same; --lint names every such line, and odd variables.
 
 With --explain or --lint nothing is written: the rules on descriptor 0 are only looked at, and operands are ignored.
 """

@@ -260,7 +260,7 @@ PROGRAM = Program(
             "c",
             "limit",
             "LIMIT",
-            "most connections at once, or a file that says it; default 40",
+            "maximum number of connections, or a file that has it; default 40",
             _lenient_limit,
             is_lenient=True,
         ),
@@ -268,7 +268,7 @@ PROGRAM = Program(
             "b",
             "backlog",
             "BACKLOG",
-            "most connections the kernel holds back; default 20",
+            "listen(2) backlog; default 20",
             leading_number,
             is_lenient=True,
         ),
@@ -334,8 +334,8 @@ PROGRAM = Program(
             None,
             "exempt",
             "NAME",
-            "whose rule sets the variable NAME, RELAYCLIENT for one, is held by none of the last three, unless by "
-            "that rule",
+            "a client whose rule sets the variable NAME, for example RELAYCLIENT, is exempt from the last three, "
+            "unless that rule sets them",
             str,
             "exempt",
         ),
@@ -351,7 +351,7 @@ PROGRAM = Program(
             None,
             "greet_seconds",
             "SECONDS",
-            "let each client wait so long for the program, at most a day",
+            "delay the program by SECONDS, at most a day",
             _seconds,
             "greet-delay",
             is_lenient=True,
@@ -360,7 +360,7 @@ PROGRAM = Program(
             None,
             "drain_seconds",
             "SECONDS",
-            "at TERM let connections go on so long, at most a day",
+            "at TERM let connections go on for SECONDS, at most a day",
             _seconds,
             "drain",
             is_lenient=True,
@@ -434,9 +434,9 @@ PROGRAM = Program(
                 ),
                 (
                     "fd:N",
-                    "descriptor N, a socket that listens already, with the backlog it has.  Whoever holds it open has "
-                    "clients wait while we are started again: none is lost.  It becomes non-blocking for its other "
-                    "holders, too",
+                    "descriptor N, a socket that listens already, with the backlog it has.  Another process that "
+                    "holds it open has clients wait while we are started again: none is lost.  It becomes "
+                    "non-blocking for its other holders, too",
                 ),
                 (
                     "fd:",

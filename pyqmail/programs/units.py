@@ -53,7 +53,7 @@ def show(directory: str | None, target: str | None, is_user: bool, has_sockets: 
 
 
 def _warn(place, units):
-    """Say who else could change what these units have root run."""
+    """Warn if others can change what these units have root run."""
     names = [unit.removesuffix(".service") for unit in units if unit.endswith(".service")]
     told = {f"{name} {risk}": None for name in names for risk in risks(os.fsencode(f"{place}/{name}"))}
     for line in told:

@@ -190,7 +190,8 @@ class Supervisor:
     def _rest(self, seconds, work):
         """Be deaf for so long, then go on with work."""
         self._is_deaf = True
-        self._loop.watch_surely(self._control, NOTHING, self._round)  # forgotten, it might be refused when we watch it again
+        # not forgotten: to watch it again might be refused
+        self._loop.watch_surely(self._control, NOTHING, self._round)
         self._loop.after(seconds, work)
 
     def _hear(self):

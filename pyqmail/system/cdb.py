@@ -20,7 +20,7 @@ _LOOK_BYTES = 65536  # of a larger one, what key_lengths() looks through in one 
 
 
 def write_cdb(path: str | bytes, path_tmp: str | bytes, records) -> None:
-    """Compile records, pairs of (key, data), into path; path_tmp is made anew, synced and then renamed to it.
+    """Compile records, pairs of (key, data), into path; a new path_tmp is made, synced and renamed to it.
 
     Equal keys are all kept; readers find the first.  Raises NotWritten; path_tmp stays if it could be made.
     """

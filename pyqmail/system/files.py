@@ -22,7 +22,7 @@ def open_new(path: str | bytes, mode: int, dir_fd: int | None = None, flags: int
 
 
 def is_shared(directory: int | str) -> bool:
-    """Return whether others than we can make names in a directory: then no link there is to be followed.  Raises OSError.
+    """Return whether others than we can make names in a directory: then follow no link there.  Raises OSError.
 
     Root's files may stand in a directory of some account: its links must not make root write elsewhere.
     """

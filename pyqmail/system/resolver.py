@@ -9,9 +9,9 @@ ignored: anybody can send that.  Source: the resolver of ucspi-tcp
 Blocking: exchangers_of, addresses_of, name_of, text_of.  AsyncResolver is the same for asyncio, many at once,
 remembering answers for their time to live (60 seconds to a day) as long as they are among those asked for last.
 
-Strangers choose how much there is to read and to ask.  Answers are read by protocol/dns_answer.py: a large one in slices,
-one of them after the other, and between two slices comes everybody else.  Of a domain's exchangers the best 64 count,
-and so many as AT_ONCE are looked up at a time.
+Strangers choose how much there is to read and to ask.  Answers are read by protocol/dns_answer.py: a large one in
+slices, one of them after the other, and between two slices comes everybody else.  Of a domain's exchangers the best 64
+count, and so many as AT_ONCE are looked up at a time.
 
 Soft is raised when asking again later may help, Lack if something was missing here; NoHost when there is no such name;
 NoRecord when the name exists without what was asked for.

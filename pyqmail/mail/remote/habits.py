@@ -1,7 +1,7 @@
 """What servers turned out not to bear: EHLO, commands sent together, many recipients at once.
 
 Nothing that speeds a conversation up may keep mail from a server for ever, so what failed is not tried there again
-for a day.  Only in memory: a process that starts anew finds it out once more.
+for a day.  Only in memory: a process that is started again finds it out again.
 """
 
 import time

@@ -1,7 +1,4 @@
-"""What has been waited for too long, by the name of whom it is waited for: lines for the log.  Pure: the time is given.
-
-Nothing is counted wrongly here that was slow and has ended: such a thing was on a line of its own while it lasted.
-"""
+"""Log lines about what takes too long, by the name of the host or domain waited for.  Pure: the time is given."""
 
 import collections
 import math
@@ -23,7 +20,7 @@ class SlowWaits:
         self._said, self._next_look = {}, 0.0  # name -> when; only those of the last AGAIN_SECONDS
 
     def begin(self, key, name: bytes, now: float) -> None:
-        """Something is waited for; one that was waited for already is now waited for anew."""
+        """Something is waited for; if it was already, its time begins again."""
         self.end(key)
         self._waits[key] = now, name
         self._counts[name] = self._counts.get(name, 0) + 1
