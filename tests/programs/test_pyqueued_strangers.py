@@ -424,6 +424,52 @@ def test_one_stranger_leaves_room_for_another(stranger, home):
         client.sock.close()
 
 
+def test_who_connects_all_the_time_is_waited_for_by_nobody(stranger, home, pyqueued):
+    pyqueued.send_signal(signal.SIGSTOP)  # what follows lies in the backlog, in this order
+    many = [stranger() for _ in range(150)]
+    one, ours = stranger(OTHER), Client(home)
+    for client in (*many, one, ours):
+        client.inline(1, b"x")
+    pyqueued.send_signal(signal.SIGCONT)
+    turns = sorted(client.answer(1)[1] for client in many)  # qps, in the order in which they were given
+    for client in (one, ours):
+        assert client.answer(1)[1] < turns[75]
+        client.sock.close()
+    for client in many:
+        client.sock.close()
+
+
+def test_processes_that_cannot_be_killed_count_against_their_uid(home, start_pyqueued, monkeypatch, silent_file):
+    process = start_pyqueued(hard_descriptors=256)
+    stranger = stranger_of(home, monkeypatch)
+    limit, clients = 64, []
+    process.send_signal(signal.SIGSTOP)
+    for _ in range(limit):
+        fd = silent_file.open()
+        clients.append(stranger())
+        send_with(clients[-1].sock, b"no frame at all", [fd])
+        os.close(fd)
+    silent_file.is_silent = True
+    process.send_signal(signal.SIGCONT)
+    until(lambda: waiting(process) >= limit)
+    assert stranger().is_dropped()
+    clients.append(stranger(OTHER))
+    clients[-1].inline(1, b"x")
+    assert clients[-1].answer(1)[0] == 0
+    answers(home)
+    for client in clients:
+        client.sock.close()
+
+
+def waiting(process):
+    """Return how many of pyqueued's processes wait in the kernel."""
+    found = 0
+    for pid in children(process):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found += content(f"/proc/{pid}/stat").rpartition(b")")[2].split()[0] == b"D"
+    return found
+
+
 def test_strangers_have_a_quarter_of_few_descriptors(home, start_pyqueued, monkeypatch):
     process = start_pyqueued(hard_descriptors=256)
     stranger = stranger_of(home, monkeypatch)

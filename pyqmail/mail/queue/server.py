@@ -35,7 +35,6 @@ STOP_SECONDS = 10
 DEAF_SECONDS = 0.1  # without a descriptor nobody is accepted for so long
 
 _ACCEPTS = 64  # in a turn of the loop
-_FORKS = 8  # for strangers, in a turn of the loop
 _UNKNOWN_UID = 0xFFFFFFFF
 _OTHER_DESCRIPTORS = 64  # the directories of mess, the log, what is open for a moment
 
@@ -131,9 +130,8 @@ class QueueServer:
             self._loop.forget(self._listener.fileno())
 
     def _accept(self, _):
-        forks = 0
         for _ in range(_ACCEPTS):
-            if not self._is_listening or forks >= _FORKS:
+            if not self._is_listening:
                 break
             try:
                 sock, _ = self._listener.accept()
@@ -143,20 +141,19 @@ class QueueServer:
                 self._unable_to_accept(error)
                 break
             self._is_deaf = False
-            forks += self._take(sock)
+            self._take(sock)
             self._listen()
         self._strangers.dispose()
 
     def _take(self, sock):
-        """Serve a connection; returns whether a process was made for it."""
         try:
             _, uid, _ = peer_credentials(sock)
         except OSError:
             uid = _UNKNOWN_UID
-        if uid not in self._trusted:
-            return self._strangers.take(sock, uid)
-        self._connections.add(Connection(self, self._loop, sock, uid))
-        return False
+        if uid in self._trusted:
+            self._connections.add(Connection(self, self._loop, sock, uid))
+        else:
+            self._strangers.take(sock, uid)
 
     def _unable_to_accept(self, error):
         if error.errno in (errno.ECONNABORTED, errno.EINTR):

@@ -5,9 +5,10 @@ fork(), and the process goes on only once ours is closed.  So it is never closed
 descriptor that lies unread in it.  The same holds for a connection that is one too many: a process is forked
 that only exits, for all of them that came in one turn.
 
-Bounds: connections of all strangers together; of those whoever has the most gives one up to who has fewer.  Writing
-requests have turns, so have large frames.  A process that cannot be killed, since it waits in the kernel, is not waited
-for; as many of those as there may be connections are borne.
+Bounds: connections of all strangers together; of those whoever has the most gives one up to who has fewer.  A process
+costs a thousand times what a connection costs who makes it: a few are made in a turn of the loop, for one uid after the
+other, and whoever connects faster waits, then is refused.  Writing requests have turns, so have large frames.  A process
+that cannot be killed, since it waits in the kernel, is not waited for, and counts against its uid.
 """
 
 import collections
@@ -30,6 +31,7 @@ TURNS_OF_UID = 20  # copies, and as many requests inline
 _TURNS = 100
 _ROOMS_OF_UID = 8  # frames of more than 64 KB, held in memory
 _ROOMS = 32
+_FORKS = 4  # in a turn of the loop
 _MAX_UNSERVED = 16  # accepted while no process could be made
 _MAX_PACKETS = 32  # of one process in a turn of the loop
 _AGAIN_SECONDS = 0.1
@@ -71,9 +73,10 @@ class Strangers:
     def __init__(self, loop, server, admission, log, limit):
         self._loop, self._server, self._admission, self._log = loop, server, admission, log
         self._limit = limit
-        self._links, self._of_uid = set(), collections.Counter()
-        self._processes = {}  # pid -> its link, or None
-        self._refused, self._unserved, self._is_stopping = [], collections.deque(), False
+        self._links, self._of_uid = set(), collections.Counter()  # of_uid: connections, those that wait included
+        self._processes, self._alive = {}, collections.Counter()  # pid -> its link, or None; uid -> processes
+        self._unserved = {}  # uid -> its connections that wait for a process
+        self._refused, self._is_stopping, self._is_serving, self._is_unable = [], False, False, False
         self._inline, self._copies = Turns(TURNS_OF_UID, _TURNS), Turns(TURNS_OF_UID, _TURNS)
         self._rooms = Turns(_ROOMS_OF_UID, _ROOMS)
         loop.on_signal(signal.SIGCHLD, self._reap)
@@ -85,21 +88,21 @@ class Strangers:
     @property
     def is_full(self):
         """True while nobody more should be accepted, since no process can be made."""
-        return len(self._unserved) >= _MAX_UNSERVED
+        return self._is_unable and sum(map(len, self._unserved.values())) >= _MAX_UNSERVED
 
     def take(self, sock, uid):
-        """Serve an accepted connection, or refuse it; returns whether it is served."""
+        """Serve an accepted connection when its uid's turn has come, or refuse it."""
         if has_hung_up(sock):
             self._refused.append(sock)  # no process for each of those who only come and go
-            return False
-        is_served = self._make_room(uid)
-        if is_served:
-            self.dispose()  # the new process must not have a copy of what was refused
-            self._serve(sock, uid)
-        else:
-            self._log.put(f"pyqueued: warning: connection of uid {uid} refused: too many connections", "refused")
-            self._refused.append(sock)
-        return is_served
+            return
+        if not self._make_room(uid):
+            self._refuse(sock, uid)
+            return
+        self._of_uid[uid] += 1
+        self._unserved.setdefault(uid, collections.deque()).append(sock)
+        if not self._is_serving:
+            self._is_serving = True
+            self._loop.soon(self._serve_some)
 
     def dispose(self, sockets=()):
         """Close what was refused, and these, without waiting for what lies in them."""
@@ -116,6 +119,8 @@ class Strangers:
     def stop(self):
         """Begin nothing more; what waits for its turn is refused."""
         self._is_stopping = True
+        waiting, self._unserved = self._unserved, {}
+        self.dispose([sock for sockets in waiting.values() for sock in sockets])
         for link in self._links:
             for number, turn in list(link.turns.items()):
                 if not turn.is_taken:
@@ -135,14 +140,54 @@ class Strangers:
 
     def _make_room(self, uid):
         """Return whether one more connection of this uid may be served; may end one of who has the most."""
-        if len(self._links) + len(self._unserved) < self._limit:
-            return True
-        hog, count = max(self._of_uid.items(), key=lambda item: item[1], default=(uid, 0))
-        if count <= self._of_uid[uid] + 1 or len(self._processes) >= 2 * self._limit:
+        if self._alive[uid] >= self._limit or len(self._processes) >= 2 * self._limit:
             return False
-        links = [link for link in self._links if link.uid == hog]
-        self._end(min(links, key=lambda link: len(link.requests)))
+        if self._of_uid.total() < self._limit:
+            return True
+        hog, count = max(self._of_uid.items(), key=lambda item: item[1])
+        if count <= self._of_uid[uid] + 1:
+            return False
+        if hog in self._unserved:
+            self._refuse(self._take_unserved(hog), hog)
+            _count_out(self._of_uid, hog)
+        else:
+            self._end(min((link for link in self._links if link.uid == hog), key=lambda link: len(link.requests)))
         return True
+
+    def _refuse(self, sock, uid):
+        self._log.put(f"pyqueued: warning: connection of uid {uid} refused: too many connections", "refused")
+        self._refused.append(sock)
+
+    def _take_unserved(self, uid):
+        """Return the oldest connection of a uid that waits; the uid stands behind the others then."""
+        sockets = self._unserved.pop(uid)
+        sock = sockets.popleft()
+        if sockets:
+            self._unserved[uid] = sockets
+        return sock
+
+    def _serve_some(self):
+        """Make a few processes; what else there is to do comes before the next."""
+        was_unable, self._is_unable = self._is_unable, False
+        for _ in range(_FORKS):
+            if not self._unserved or self._is_unable:
+                break
+            self._serve_one(next(iter(self._unserved)))
+        self.dispose()
+        self._is_serving = bool(self._unserved)
+        if self._is_serving:
+            self._loop.after(_AGAIN_SECONDS if self._is_unable else 0, self._serve_some)
+        if was_unable:
+            self._server.listen_again()
+
+    def _serve_one(self, uid):
+        sock = self._take_unserved(uid)
+        if has_hung_up(sock):
+            self._refused.append(sock)
+            _count_out(self._of_uid, uid)
+        else:
+            self.dispose()  # the new process must not have a copy of what was refused
+            self._serve(sock, uid)
 
     def _serve(self, sock, uid):
         try:
@@ -166,7 +211,7 @@ class Strangers:
         ours.setblocking(False)
         link = self._processes[pid] = Link(uid, pid, ours, self._end_soon)
         self._links.add(link)
-        self._of_uid[uid] += 1
+        self._alive[uid] += 1
         self._loop.watch_surely(ours.fileno(), READ, lambda _: self._ready(link))
         link.say(b"\0")
 
@@ -190,22 +235,15 @@ class Strangers:
 
     def _put_off(self, sock, uid, error):
         self._log.put(f"pyqueued: warning: unable to make a process: {reason(error)}", "fork")
-        if not self._unserved:
-            self._loop.after(_AGAIN_SECONDS, self._serve_again)
-        self._unserved.append((sock, uid))
-
-    def _serve_again(self):
-        waiting, self._unserved = self._unserved, collections.deque()
-        while waiting and not self._unserved:
-            self._serve(*waiting.popleft())
-        self._unserved += waiting
-        self._server.listen_again()
+        self._is_unable = True
+        self._unserved.setdefault(uid, collections.deque()).appendleft(sock)
 
     def _reap(self):
         for pid, link in list(self._processes.items()):
             if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
                 if link is not None:
                     self._end(link)  # before its number may be another's
+                    _count_out(self._alive, link.uid)
                 os.waitpid(pid, 0)
                 del self._processes[pid]
 
@@ -223,9 +261,7 @@ class Strangers:
         self._loop.forget(channel.fileno())
         channel.close()
         self._links.discard(link)
-        self._of_uid[link.uid] -= 1
-        if not self._of_uid[link.uid]:
-            del self._of_uid[link.uid]
+        _count_out(self._of_uid, link.uid)
         turns, link.turns = link.turns, {}
         for turn in (*turns.values(), *((link.room,) if link.room else ())):
             turn.give_back()
@@ -292,3 +328,9 @@ class Strangers:
         else:
             self._server.fail(request, code, why)
         self._server.stop_if_done()
+
+
+def _count_out(counter, uid):
+    counter[uid] -= 1
+    if not counter[uid]:
+        del counter[uid]
