@@ -82,12 +82,15 @@ def obey(command, split: int) -> bytes:
     return DONE
 
 
-def wait_for_turn() -> int:
+def wait_for_turn() -> int | None:
     """Wait until no other pyclean obeys for this queue; returns the descriptor that says so, to be kept open.
 
     An old command could hit who has the number now.  Only with a command in hand: whoever sent it is alone.
     """
-    fd = os.open("intd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fd = os.open("intd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return None  # nobody can remove anything there, and the answers say so
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
     except OSError:

@@ -33,7 +33,7 @@ import fcntl
 import os
 import signal
 
-from pyqmail.base.failure import Failure, traceback_text
+from pyqmail.base.failure import Failure, reason, traceback_text
 from pyqmail.base.numbers import session_processes, whole_number
 from pyqmail.base.options import Flag, Program, Value
 from pyqmail.mail.queue.files import QueueNames, find_queue
@@ -150,7 +150,9 @@ def prepare(call, loop):
     controls = Controls(home.control, PROGRAM.controls, complain=complaints.append)
     try:
         settings = Settings(controls)
-    except (OSError, LookupError):
+    except (OSError, LookupError) as error:
+        why = f"unable to read {error.filename}: {reason(error)}" if isinstance(error, OSError) else error.args[0]
+        say(f"warning: {why}\n")
         raise CannotStart("unable to read controls") from None
     names = enter_queue(home)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)

@@ -262,7 +262,7 @@ def _send(address, port, sender, recipients, message):
             lines = message.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")  # smtplib mends str only
             return _expect(client.data(lines))
     except OSError as error:
-        raise Temporary(f"unable to send through {host} port {port}", error) from None
+        raise _hinted(Temporary(f"unable to send through {host} port {port}", error), "--port says another one") from None
 
 
 def _expect(answer):
@@ -319,6 +319,8 @@ def _stop(services):
 
 def _show_logs(home):
     for service in sorted(os.listdir(private_home.service_folder(home))):
+        if service.startswith("."):
+            continue  # what pysvscan keeps there
         lines = _log_text(home, service).splitlines()[-9:]
         _say(f"\nLog of {service}:")
         _say("".join(f"    {line}\n" for line in lines).rstrip() or "    (empty)")

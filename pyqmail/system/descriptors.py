@@ -26,10 +26,16 @@ def read_all(fd: int, limit_bytes: int | None = None) -> bytes:
 
 
 def read_file(path: str | bytes, limit_bytes: int | None = None) -> bytes:
-    """Return a file's content, at most so much; opened non-blocking, so that a FIFO cannot hold us.  Raises OSError."""
+    """Return a file's content, at most so much; opened non-blocking, so that a FIFO cannot hold us.
+
+    Raises OSError with the file's name.
+    """
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         return read_all(fd, limit_bytes)
+    except OSError as error:
+        error.filename = path
+        raise
     finally:
         os.close(fd)
 

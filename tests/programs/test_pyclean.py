@@ -24,6 +24,13 @@ def test_an_unlink_that_fails_is_answered(run, home):
     assert os.path.exists(f"{home.queue}/mess/7/30")
 
 
+def test_a_queue_it_may_not_enter_is_an_answer(run, home):
+    os.rename(f"{home.queue}/intd", f"{home.queue}/away")
+    with open(f"{home.queue}/intd", "w"):
+        pass
+    assert run("pyclean", input=b"foop/30\0", env={"PYQMAIL_HOME": home.path}) == (0, b"!", b"")
+
+
 def test_sweeps_old_files_from_pid(run, home):
     for name, age in (("1.2.3", 129700), (".name", 129700), ("4.5.6", 60)):
         path = f"{home.queue}/pid/{name}"

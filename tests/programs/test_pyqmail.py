@@ -61,6 +61,9 @@ def test_once_and_once_again(place):
         assert "Subject: it works" in out and "delivery 1: success" in out
         assert len(os.listdir(f"{place}/home/demo/Maildir/new")) == count
         assert processes_of(place) == []
+        names = re.findall("^Log of (.*):$", out, re.MULTILINE)
+        assert names == ["pyqueued", "pysend", "pysmtpd"]
+        open(f"{place}/service/.svscan-lock", "w").close()  # as pysvscan does where it is not root's: no service
     assert sum(len(files) for _, _, files in os.walk(f"{place}/queue/mess")) == 0
 
 
@@ -92,6 +95,11 @@ def test_a_port_in_use(place):
             f"pyqmail: fatal: unable to listen on 127.0.0.1 port {port}: address already used (Address already in use); "
             "SMTP_PORT=N says another one\n",
         )
+
+
+def test_a_port_that_is_none_names_the_variable(place):
+    process = start(place, "--once", SMTP_PORT="smtp")
+    assert "SMTP_PORT" in process.communicate(timeout=60)[1] and process.returncode == 2
 
 
 def test_a_folder_that_is_a_file(place):

@@ -386,7 +386,10 @@ def test_one_reason_is_one_line_a_second(pyqueued, home):
     assert {client.answer(number) for number in range(500)} == {(63, 0)}
     pyqueued.terminate()
     said = pyqueued.stderr.read().splitlines()
-    first = b"pyqueued: warning: unable to queue for uid %d, exit code 63: file does not exist" % os.geteuid()
+    first = b"pyqueued: warning: unable to queue for uid %d, exit code 63: file does not exist in %b" % (
+        os.geteuid(),
+        os.fsencode(f"{home.queue}/pid"),
+    )
     assert said[0] == first
     assert len(said) <= 20 and all(line.startswith(first + b" (") for line in said[1:])
 

@@ -1221,20 +1221,29 @@ class NoFire:
 
 
 @pytest.mark.parametrize(
-    "spoil, reason",
+    "spoil, reason, which",
     [
-        (lambda home: os.unlink(f"{home.control}/me"), "unable to read controls"),
-        (lambda home: os.mkdir(f"{home.control}/locals"), "unable to read controls"),
-        (lambda home: os.rename(home.queue, f"{home.path}/elsewhere"), "unable to switch to queue directory"),
-        (lambda home: os.unlink(f"{home.queue}/lock/sendmutex"), "unable to open mutex"),
-        (lambda home: os.rename(home.path, f"{home.path}-elsewhere"), "unable to switch to home directory"),
+        (
+            lambda home: os.unlink(f"{home.control}/me"),
+            "unable to read controls",
+            ["warning: there is neither control/me nor control/locals"],
+        ),
+        (
+            lambda home: os.mkdir(f"{home.control}/locals"),
+            "unable to read controls",
+            ["warning: unable to read CONTROL/locals: is a directory"],
+        ),
+        (lambda home: os.rename(home.queue, f"{home.path}/elsewhere"), "unable to switch to queue directory", []),
+        (lambda home: os.unlink(f"{home.queue}/lock/sendmutex"), "unable to open mutex", []),
+        (lambda home: os.rename(home.path, f"{home.path}-elsewhere"), "unable to switch to home directory", []),
     ],
 )
-def test_cannot_start(rig, home, spoil, reason):
+def test_cannot_start(rig, home, spoil, reason, which):
     spoil(home)
     rig.start()
     assert rig.wait() == 111
-    assert lines(rig) == [f"alert: cannot start: {reason}"]
+    which = [line.replace("CONTROL", home.control) for line in which]
+    assert lines(rig) == [*which, f"alert: cannot start: {reason}"]
 
 
 def test_mutex_is_not_inherited_and_is_released(rig):

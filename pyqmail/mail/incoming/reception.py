@@ -10,7 +10,7 @@ import time
 
 from pyqmail.base.addresses import received_text
 from pyqmail.base.dates import header_date
-from pyqmail.base.failure import Failure
+from pyqmail.base.failure import Failure, reason
 from pyqmail.mail.incoming.acceptance import CONTROLS, NoAddresses, exceeds, read_acceptance
 from pyqmail.mail.incoming.shares import Share, Shares, client_of
 from pyqmail.mail.queue.queueing import Memory, Queueing, Spool, outcome_text
@@ -59,7 +59,8 @@ class Reception:
         """Receive from a client; returns 0 after QUIT, 1 after any other end.  environ maps bytes to bytes."""
         try:
             acceptance = self._acceptance()
-        except (OSError, LookupError):
+        except (OSError, LookupError) as error:
+            say_unreadable(error)
             return await refuse(peer, NO_CONTROLS)
         peer.timeout_seconds = acceptance.timeout_seconds
         engine = Server(acceptance.greeting, acceptance.limit_bytes(environ))
@@ -99,6 +100,15 @@ def own_addresses() -> set[bytes]:
     from pyqmail.system import interfaces  # few sessions need it
 
     return interfaces.own_addresses() | {b"0.0.0.0"}
+
+
+def say_unreadable(error) -> None:
+    """Log why a client is told that the controls cannot be read; the client is told no more than from the original."""
+    if isinstance(error, OSError):
+        text = f"unable to read {os.fsdecode(error.filename or 'control')}: {reason(error)}"
+    else:
+        text = "there is neither control/me nor control/smtpgreeting"
+    log_at_once(os.fsencode(f"qmail-smtpd: warning: {text}"))
 
 
 async def refuse(peer, reply: bytes) -> int:
@@ -182,7 +192,8 @@ class Transaction:
                 engine.answer(event, self._recipient(event.argument))
         except NoAddresses:
             engine.close(NO_ADDRESSES)
-        except OSError:
+        except OSError as error:
+            say_unreadable(error)
             engine.close(NO_CONTROLS)
 
     def forget(self) -> None:

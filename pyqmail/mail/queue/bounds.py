@@ -16,7 +16,13 @@ class Refused(Exception):
     def __init__(self, exit_code: int, error: OSError | None = None, why: str = "") -> None:
         super().__init__(exit_code)
         self.exit_code, self.error = exit_code, error
-        self.why = why or (reason(error) if error is not None else "")
+        self.why = why or ("" if error is None else _why(error))
+
+
+def _why(error):
+    """Return the reason, and the folder it holds for if that is known: one text for all messages that it meets there."""
+    path = error.filename2 or error.filename
+    return f"{reason(error)} in {os.path.dirname(os.fsdecode(path))}" if isinstance(path, (str, bytes)) else reason(error)
 
 
 class Bounds:

@@ -43,7 +43,7 @@ class Settings:
         """Return control/locals.  Raises OSError; LookupError if there is neither it nor control/me."""
         found = self._controls.get("locals")
         if found is None:
-            raise LookupError("locals")
+            raise LookupError("there is neither control/me nor control/locals")
         return found
 
     def reread(self) -> bytes | None:

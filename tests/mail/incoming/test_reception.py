@@ -417,11 +417,14 @@ def test_control_files_are_read_only_when_they_changed(home, queue, monkeypatch)
     assert len(times) == 1
 
 
-def test_unreadable_controls_are_told_until_they_can_be_read(home, queue, receive):
+def test_unreadable_controls_are_told_until_they_can_be_read(home, queue, receive, capfd):
     os.mkdir(f"{home.control}/badmailfrom")
     for _ in range(2):
         peer = Script([QUIT])
         assert (receive(peer), peer.heard) == (1, b"421 unable to read controls (#4.3.0)\r\n")
+        # the client is told no more than that, the log is told which
+        wanted = f"qmail-smtpd: warning: unable to read {home.control}/badmailfrom: is a directory\n"
+        assert capfd.readouterr().err == wanted
     os.rmdir(f"{home.control}/badmailfrom")
     assert receive(Script([QUIT])) == 0
 
@@ -434,6 +437,13 @@ def test_a_home_that_is_not_there_yet(home, queue, monkeypatch):
     assert (drive(handler(peer, {})), peer.heard) == (1, b"421 unable to read controls (#4.3.0)\r\n")
     os.rename(home.path + ".away", home.path)
     assert drive(handler(Script([QUIT]), {})) == 0
+
+
+def test_a_home_without_a_name(home, receive, capfd):
+    os.unlink(f"{home.control}/me")
+    peer = Script([QUIT])
+    assert (receive(peer), peer.heard) == (1, b"421 unable to read controls (#4.3.0)\r\n")
+    assert capfd.readouterr().err == "qmail-smtpd: warning: there is neither control/me nor control/smtpgreeting\n"
 
 
 def test_a_damaged_cdb_ends_the_session(home, receive):
