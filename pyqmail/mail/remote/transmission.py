@@ -107,7 +107,7 @@ class Transmission:
 
     __slots__ = (
         *("address", "peer", "is_usable", "is_broken", "recipient_limit"),
-        *("_driver", "_engine", "_habits", "_is_only_try", "_is_used", "_is_limit_known"),
+        *("_driver", "_engine", "_habits", "_is_only_try", "_is_used", "_is_limit_known", "_was_passed_over"),
     )
 
     def __init__(self, driver, peer, address: bytes, name: bytes, habits=None, is_only_try=False) -> None:
@@ -115,6 +115,7 @@ class Transmission:
         self._driver, self._habits = driver, habits or Habits()
         self._engine = Client(name, self._habits.is_helo_only, self._habits.is_one_by_one)
         self._is_only_try, self._is_used = is_only_try, False
+        self._was_passed_over = False  # the last transaction took others after a recipient that it had too many of
         self.recipient_limit, self._is_limit_known = self._habits.recipient_limit, True
 
     async def greet(self) -> tuple[str, int, bytes] | None:
@@ -185,7 +186,7 @@ class Transmission:
     def _outcome(self, recipients, record, is_lost, was_used):
         answers = iter(self._engine.answers)
         records, undecided, later, postponed = [], [], [], []
-        has_accepted = False
+        has_accepted, was_passed_over, self._was_passed_over = False, self._was_passed_over, False
         for position, recipient in enumerate(recipients):
             if _has_break(recipient):
                 records.append(RECIPIENT_BREAK)
@@ -195,9 +196,10 @@ class Transmission:
             if code is None or code // 100 == 2:
                 undecided.append(position)
                 has_accepted = has_accepted or code is not None
+                self._was_passed_over = self._was_passed_over or (code is not None and bool(postponed))
             elif has_accepted and _is_too_many(code, text):
                 postponed.append(position)
-            elif code // 100 != 5 or (was_used and _may_be_of_connection(code, text)):
+            elif code // 100 != 5 or (was_used and not was_passed_over and _may_be_of_connection(code, text)):
                 later.append(position)
         if has_accepted and not self._is_only_try and self._has_left_at_recipient():
             later, postponed = later[:-1], [*postponed, later[-1]]  # 421 for one too many
