@@ -5,8 +5,9 @@ What is there already stays as it is: mail, queue, and what its owner has change
 
 import os
 import socket
+import sys
 
-from pyqmail.base.failure import Permanent, Temporary
+from pyqmail.base.failure import Failure, Permanent, Temporary
 from pyqmail.programs import registry
 from pyqmail.system.descriptors import read_file
 from pyqmail.system.files import open_new
@@ -15,14 +16,14 @@ from pyqmail.system.processes import fork, installed_prefix
 
 USER = "demo"
 SPLIT = 23
+RULES = b'# who may relay: see pytcprules(8)\n127.:allow,RELAYCLIENT=""\n:allow\n'
+ALIASES = ("postmaster", "mailer-daemon", "root")  # that every host has to have
 _SOCKET_PATH_LIMIT = 107  # bytes of sun_path without its NUL
 
 
 def make(home: Home) -> None:
     """Make whatever is missing below home.  Raises Failure with one clear line."""
-    check_socket_path(home)
-    if any(mark in home.path for mark in ":\n"):
-        raise Permanent("the path of the home must not have a colon or a newline: users/assign could not name it")
+    check_path(home)
     if os.path.isdir(home.path) and os.listdir(home.path) and home.owner() is None:
         raise Permanent(f"{home.path} is not empty and has no file `{MARKER}`: it is not a private home")
     try:
@@ -35,10 +36,38 @@ def make(home: Home) -> None:
         raise Temporary(f"unable to create {error.filename or home.path}", error) from None
 
 
-def check_socket_path(home: Home) -> None:
-    """Raise Permanent if pyqueued could not listen in this home."""
+def check_path(home: Home) -> None:
+    """Raise Permanent if pyqueued could not listen in this home, or users/assign not name what is in it."""
+    if any(mark in home.path for mark in ":\n"):
+        raise Permanent("the path of the home must not have a colon or a newline: users/assign could not name it")
     if len(os.fsencode(home.queue_socket)) > _SOCKET_PATH_LIMIT:
         raise Permanent(f"the path of the home is too long for a UNIX socket: {home.queue_socket}")
+
+
+def make_rules(home: Home) -> bool:
+    """Make the rules of SMTP if there are none; return whether they were compiled, since they had not been so far."""
+    source, compiled = f"{home.control}/smtp-rules", f"{home.control}/smtp-rules.cdb"
+    write_new(source, RULES)
+    if not is_older(compiled, source):
+        return False
+    fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        call_program(["pytcprules", compiled, f"{source}.tmp"], fd)
+    finally:
+        os.close(fd)
+    return True
+
+
+def programs_folder() -> str:
+    """Return where the programs stand that this one was started beside."""
+    return os.path.dirname(os.path.abspath(sys.argv[0]))
+
+
+def complain(failure: Failure) -> int:
+    """Report a failure, with the system's own words beside the original's and its hint; return its exit code."""
+    words = f" ({failure.error.strerror})" if failure.error is not None and failure.error.strerror else ""
+    os.write(2, os.fsencode(f"pyqmail: fatal: {failure}{words}{getattr(failure, 'hint', '')}\n"))
+    return failure.code
 
 
 def user_home(home: Home) -> str:
@@ -63,13 +92,8 @@ def _make_controls(home):
     write_new(f"{home.control}/locals", names + b"\n")
     write_new(f"{home.control}/rcpthosts", names + b"\n")
     write_new(f"{home.control}/defaultdelivery", b"./Maildir/\n")
-    write_new(f"{home.control}/smtp-rules", b'# who may relay: see pytcprules(8)\n127.:allow,RELAYCLIENT=""\n:allow\n')
-    compiled = f"{home.control}/smtp-rules.cdb"
-    if is_older(compiled, f"{home.control}/smtp-rules"):
-        source = os.open(f"{home.control}/smtp-rules", os.O_RDONLY)
-        call_program(["pytcprules", compiled, f"{home.control}/smtp-rules.tmp"], source)
-        os.close(source)
-    for name in ("postmaster", "mailer-daemon", "root"):
+    make_rules(home)
+    for name in ALIASES:
         write_new(f"{home.alias}/.qmail-{name}", f"&{USER}\n".encode())
 
 

@@ -63,7 +63,12 @@ _address = click.option(
 @click.option("--once", is_flag=True, help="Stop after the first message has arrived.")
 @_address
 @click.option(
-    "--port", envvar="SMTP_PORT", show_envvar=True, default=2525, type=click.IntRange(0, 65535), help="SMTP port; 0: a free one."
+    "--port",
+    envvar="SMTP_PORT",
+    show_envvar=True,
+    default=2525,
+    type=click.IntRange(0, 65535),
+    help="SMTP port; 0: a free one.",
 )
 def run(once: bool, address: str, port: int) -> int:
     from pyqmail.programs import quickstart
@@ -76,7 +81,9 @@ def run(once: bool, address: str, port: int) -> int:
     "Date, Message-ID, From and To are added to a header that has none."
 )
 @_address
-@click.option("--port", envvar="SMTP_PORT", show_envvar=True, default=2525, type=click.IntRange(1, 65535), help="SMTP port.")
+@click.option(
+    "--port", envvar="SMTP_PORT", show_envvar=True, default=2525, type=click.IntRange(1, 65535), help="SMTP port."
+)
 @click.option(
     "--sender", help="Envelope sender; empty is the null sender.  Default: the user of a private home, otherwise you."
 )

@@ -8,7 +8,6 @@ import select
 import shlex
 import signal
 import socket
-import sys
 import time
 
 from pyqmail.base.dates import header_date
@@ -28,14 +27,7 @@ def run(once: bool, address: str, port: int) -> int:
     try:
         return _run(once, address, port)
     except Failure as failure:
-        return _complain(failure)
-
-
-def _complain(failure, hint=""):
-    """Say why, with the system's own words beside the original's; return the exit code."""
-    words = f" ({failure.error.strerror})" if failure.error is not None and failure.error.strerror else ""
-    os.write(2, os.fsencode(f"pyqmail: fatal: {failure}{words}{getattr(failure, 'hint', '')}\n"))
-    return failure.code
+        return private_home.complain(failure)
 
 
 def _hinted(failure, hint):
@@ -132,7 +124,7 @@ def _start_services(home, address, port):
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
         path = os.environ.get("PATH", "/bin:/usr/bin")
         os.environ.update(
-            PATH=f"{os.path.dirname(os.path.abspath(sys.argv[0]))}:{path}",
+            PATH=f"{private_home.programs_folder()}:{path}",
             PYQMAIL_HOME=home.path,
             SMTP_ADDRESS=address,
             SMTP_PORT=str(port),
@@ -167,7 +159,7 @@ def _show(home, address, port, services, stopping, began):
 
 def _hints(home, address, port, recipient):
     """Return what to do next: whole paths, to be copied into a shell that stands anywhere."""
-    programs, services = shlex.quote(_own_folder()), shlex.quote(private_home.service_folder(home))
+    programs, services = shlex.quote(private_home.programs_folder()), shlex.quote(private_home.service_folder(home))
     place = "" if address == "127.0.0.1" else f" --address {shlex.quote(address)}"
     send = f"{programs}/pyqmail send{place} --port {port} {shlex.quote(recipient)}"
     ann, assign = shlex.quote(f"{home.path}/home/ann"), shlex.quote(f"{home.users}/assign")
@@ -194,10 +186,6 @@ def _first_message(recipient):
     return os.fsencode(f"{header}\nThis came in over SMTP, was queued, and went to your Maildir.\n")
 
 
-def _own_folder():
-    return os.path.dirname(os.path.abspath(sys.argv[0]))
-
-
 def send(address: str, port: int, sender: str | None, recipients, message: bytes) -> int:
     """Send a message, lines ended by LF or CR LF, over SMTP; returns the exit code.  sender None: us."""
     try:
@@ -205,7 +193,7 @@ def send(address: str, port: int, sender: str | None, recipients, message: bytes
         message = completed(message, own if not sender else sender, recipients)
         _say(_send(address, port, own if sender is None else sender, recipients, message))
     except Failure as failure:
-        return _complain(failure)
+        return private_home.complain(failure)
     return 0
 
 
@@ -262,7 +250,9 @@ def _send(address, port, sender, recipients, message):
             lines = message.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")  # smtplib mends str only
             return _expect(client.data(lines))
     except OSError as error:
-        raise _hinted(Temporary(f"unable to send through {host} port {port}", error), "--port says another one") from None
+        raise _hinted(
+            Temporary(f"unable to send through {host} port {port}", error), "--port says another one"
+        ) from None
 
 
 def _expect(answer):

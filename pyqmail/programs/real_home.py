@@ -9,11 +9,10 @@ import shlex
 import socket
 import stat
 import subprocess
-import sys
 
 from pyqmail.base.failure import Failure, Permanent, Temporary
 from pyqmail.programs import private_home
-from pyqmail.programs.private_home import SPLIT, call_program, is_older, services_source, write_new
+from pyqmail.programs.private_home import SPLIT, programs_folder, services_source, write_new
 from pyqmail.system.descriptors import read_file
 from pyqmail.system.home import DEFAULT, MARKER, USERS, Home
 from pyqmail.system.privileges import drop_to
@@ -23,7 +22,6 @@ GROUPS = ("nofiles", "qmail")
 _NOFILES = ("alias", "qmaild", "qmaill", "qmailp")  # the others are in qmail
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 _CONCURRENCY = 2000
-_RULES = b'# who may relay: see pytcprules(8)\n127.:allow,RELAYCLIENT=""\n:allow\n'
 
 
 def make(path: str, makes_users: bool) -> int:
@@ -38,13 +36,9 @@ def make(path: str, makes_users: bool) -> int:
         _make_alias(home, users)
         _make_services(home, users)
     except Failure as failure:
-        words = f" ({failure.error.strerror})" if failure.error is not None and failure.error.strerror else ""
-        os.write(2, os.fsencode(f"pyqmail: fatal: {failure}{words}\n"))
-        return failure.code
+        return private_home.complain(failure)
     except OSError as error:
-        failure = Temporary(f"unable to make {error.filename or home.path}", error)
-        os.write(2, os.fsencode(f"pyqmail: fatal: {failure} ({error.strerror})\n"))
-        return failure.code
+        return private_home.complain(Temporary(f"unable to make {error.filename or home.path}", error))
     os.write(1, os.fsencode(_next_steps(home)))
     return 0
 
@@ -54,9 +48,7 @@ def _check(home):
         raise Permanent(f"{home.path} is a private home: it has a file `{MARKER}`")
     if os.getuid() != 0:
         raise Permanent("only root can give files to qmail's users; `pyqmail run` needs no root and no users")
-    if any(mark in home.path for mark in ":\n"):
-        raise Permanent("the path of the home must not have a colon or a newline")
-    private_home.check_socket_path(home)
+    private_home.check_path(home)
 
 
 class Users:
@@ -168,15 +160,8 @@ def _make_controls(home):
         settings = {name: settings[name] for name in ("defaultdelivery", "concurrencyremote")}
     for name, value in settings.items():
         write_new(f"{home.control}/{name}", f"{value}\n".encode())
-    write_new(f"{home.control}/smtp-rules", _RULES)
-    compiled = f"{home.control}/smtp-rules.cdb"
-    if is_older(compiled, f"{home.control}/smtp-rules"):
-        source = os.open(f"{home.control}/smtp-rules", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            call_program(["pytcprules", compiled, f"{home.control}/smtp-rules.tmp"], source)
-        finally:
-            os.close(source)
-        os.chmod(compiled, 0o644)
+    if private_home.make_rules(home):
+        os.chmod(f"{home.control}/smtp-rules.cdb", 0o644)
 
 
 def _make_alias(home, users):
@@ -187,7 +172,7 @@ def _make_alias(home, users):
         os.umask(0o022)
         for folder in ("Maildir", "Maildir/tmp", "Maildir/new", "Maildir/cur"):
             os.makedirs(f"{home.alias}/{folder}", 0o700, exist_ok=True)
-        for name in ("postmaster", "mailer-daemon", "root"):
+        for name in private_home.ALIASES:
             write_new(f"{home.alias}/.qmail-{name}", b"")
         return 0
 
@@ -218,19 +203,15 @@ def _make_services(home, users):
 def _at_home(script, home):
     """Return a service's script that finds our programs, and the home if it is not the usual one, by itself."""
     first, _, rest = script.partition(b"\n")
-    lines = [f'PATH={shlex.quote(_programs())}:"${{PATH:-/usr/bin:/bin}}"', "export PATH"]
+    lines = [f'PATH={shlex.quote(programs_folder())}:"${{PATH:-/usr/bin:/bin}}"', "export PATH"]
     if home.path != DEFAULT:
         lines += [f"PYQMAIL_HOME={shlex.quote(home.path)}", "export PYQMAIL_HOME"]
     return first + b"\n" + os.fsencode("\n".join(lines)) + b"\n" + rest
 
 
-def _programs():
-    return os.path.dirname(os.path.abspath(sys.argv[0]))
-
-
 def _next_steps(home):
     me = os.fsdecode(read_file(f"{home.control}/me")).strip()
-    programs, services = shlex.quote(_programs()), shlex.quote(private_home.service_folder(home))
+    programs, services = shlex.quote(programs_folder()), shlex.quote(private_home.service_folder(home))
     where = "" if home.path == DEFAULT else f"PYQMAIL_HOME={shlex.quote(home.path)} "
     doubt = "" if "." in me else " (has it no domain? Then write the full name into me, locals and rcpthosts)"
     return f"""\

@@ -11,7 +11,6 @@ there, also while the service is down, and the server has `fd:` for its HOST.
 import ipaddress
 import os
 import re
-import sys
 
 from pyqmail.base.failure import Failure, Permanent, Temporary
 from pyqmail.programs import private_home, registry
@@ -163,7 +162,7 @@ def _says_ready(script):
 
 def _environment(script, environ, has_socket):
     """Return the entries of a script's environment."""
-    entries = {"PATH": f"{os.path.dirname(os.path.abspath(sys.argv[0]))}:{_PATH}"}
+    entries = {"PATH": f"{private_home.programs_folder()}:{_PATH}"}
     for name in ["PYQMAIL_HOME", *_VARIABLE.findall(script)]:
         value = environ.get(os.fsencode(name))
         if value and name != "PATH":

@@ -9,6 +9,8 @@ by itself, which takes setgroups and a few capabilities.  Nobody has ProcSubset:
 import os
 import sys
 
+from pyqmail.programs.private_home import programs_folder
+
 _CHANGE_USER = "CAP_SETUID CAP_SETGID CAP_DAC_OVERRIDE"  # root without the last may not enter what is qmailq's
 _KERNEL = (
     *("ProtectKernelTunables=yes", "ProtectKernelModules=yes", "ProtectKernelLogs=yes", "ProtectControlGroups=yes"),
@@ -62,7 +64,7 @@ def harden(role: str, home: str, folder: str, is_root: bool, quoted) -> list[str
     home: the qmail home; folder: the service's; is_root: it is started by root, not by the owner of a private home.
     """
     options, capabilities = _ROLES[role]
-    places = [f"{place}/" for place in (home, folder, sys.prefix, os.path.dirname(os.path.abspath(sys.argv[0])))]
+    places = [f"{place}/" for place in (home, folder, sys.prefix, programs_folder())]
     # the whole home, whose files have owners: run is made there by who comes first
     lines = [
         *options,
