@@ -27,7 +27,7 @@ from pyqmail.base.printable import printable
 
 WAITS = (3, 11, 45)
 MOST_EXCHANGERS = 64
-MOST_ADDRESSES = 256  # of all a domain's exchangers: strangers choose how many there are
+MOST_ADDRESSES = 256  # of an exchanger, and of all of a domain's: strangers choose how many there are
 SHORTEST, LONGEST = 60, 86400
 REMEMBERED_BYTES = 64 << 20
 ON_THE_WIRE = 256  # at once, each with a descriptor or two
@@ -150,14 +150,12 @@ class Resolver:
                 raise NoHost from None
         hosts = mail.values
         answers = await self._all([self._addresses_or_why(host) for _, host in hosts])
-        found = [
-            (preference, host, address)
-            for (preference, host), addresses in zip(hosts, answers)
-            if isinstance(addresses, list)
-            for address in addresses
-        ]
+        found = []
+        for (preference, host), addresses in zip(hosts, answers):
+            if isinstance(addresses, list):
+                found += [(preference, host, address) for address in addresses[: MOST_ADDRESSES - len(found)]]
         if found:
-            return found[:MOST_ADDRESSES]
+            return found
         raise next((why for why in answers if isinstance(why, Soft)), NoRecord())
 
     async def addresses(self, host: bytes, kinds=("A", "AAAA")) -> list[bytes]:
@@ -198,7 +196,8 @@ class Resolver:
 
     async def _addresses_or_why(self, host):
         try:
-            return await self.addresses(host) if host != b"." else NoRecord()
+            # many questions with many exchangers wait for their last answer: more would be copied than is ever used
+            return (await self.addresses(host))[:MOST_ADDRESSES] if host != b"." else NoRecord()
         except (Soft, NoHost, NoRecord) as why:
             return why
 

@@ -5,6 +5,7 @@ import os
 import re
 import socket
 import threading
+import tracemalloc
 
 import pytest
 
@@ -201,6 +202,27 @@ def test_a_domain_with_very_many_addresses_is_cut(ask, name_server):
     assert len(ask("exchangers_of", b"d.test")) == resolver.MOST_ADDRESSES
     name_server.zone |= {(b"e.test", MX): [mx(name_server, 1, b"d.test")]}
     assert len(ask("exchangers_of", b"e.test")) == resolver.MOST_ADDRESSES
+
+
+def test_what_a_question_holds_does_not_grow_with_the_addresses_of_its_exchangers(name_server):
+    many = [ip(f"10.0.{i // 256}.{i % 256}") for i in range(3000)]
+    hosts, domains = [b"h%02d.test" % i for i in range(20)], [b"d%02d.test" % i for i in range(50)]
+    name_server.zone |= {host: "cut" for host in hosts} | {(host, A): many for host in hosts}
+    name_server.zone |= {(domain, MX): [mx(name_server, 1, host) for host in hosts] for domain in domains}
+
+    async def ask_all():
+        known = AsyncResolver(name_server.environ(), (5,))
+        await asyncio.gather(*map(known.addresses, hosts))  # remembered: what comes now is the questions'
+        tracemalloc.start()
+        answers = await asyncio.gather(*map(known.exchangers, domains))
+        return answers, tracemalloc.get_traced_memory()[1]
+
+    try:
+        answers, peak_bytes = asyncio.run(ask_all())
+    finally:
+        tracemalloc.stop()
+    assert {len(answer) for answer in answers} == {resolver.MOST_ADDRESSES}
+    assert peak_bytes < len(domains) * len(hosts) * 3000 * 8 / 2  # half of a reference to each of them
 
 
 NAMES = [
