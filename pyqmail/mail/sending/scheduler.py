@@ -22,44 +22,26 @@ number of destinations is remembered.
     (CLOSE, session)                   say goodbye; closed() follows
     (REPORT, recipients, report)       they end with this report without having been tried on their own
 
-log_lines() gives what has waited for long (slow_waits.py).
+Its parts: lanes.py (what waits, and the sessions), questions.py, remembered.py; log_lines() gives what has waited for
+long (slow_waits.py).
 """
 
 import collections
 import itertools
 
+from pyqmail.mail.sending.lanes import CLOSING, CONNECTING, IDLE, OPENED, PARCEL_RECIPIENTS, Lane, Recipient, Session
+from pyqmail.mail.sending.questions import Questions
+from pyqmail.mail.sending.remembered import Remembered
 from pyqmail.mail.sending.slow_waits import SlowWaits
 
 RESOLVE, OPEN, DELIVER, CLOSE, REPORT = "resolve", "open", "deliver", "close", "report"
 
-MAX_YOUNG_QUESTIONS = 256  # open and younger than YOUNG_SECONDS
-YOUNG_SECONDS = 1.0
-MAX_QUESTIONS = 4096  # open; the last MAX_YOUNG_QUESTIONS of them are for proven destinations
 PROVEN_SECONDS = 86400.0  # after a greeting
-MAX_REMEMBERED = 100_000  # destinations that greeted, and as many that were tried in vain
 KNOWN_SECONDS = 60.0  # how long candidates are used without asking again
 IDLE_SECONDS = 2.0  # a session that has nothing to do is kept so long, if nobody waits for its unit
-PARCEL_RECIPIENTS = 100  # in one transaction; RFC 5321 section 4.5.3.1.8 promises as many
 SESSION_MESSAGES = 100
 SHARED_SESSION_MESSAGES = 10  # while another lane waits for a unit
 RETURNS = 3  # how often a recipient comes back from sessions that did nothing before it counts as deferred
-
-CONNECTING, OPENED, IDLE, CLOSING = "connecting", "opened", "idle", "closing"
-
-
-class Recipient:
-    """One recipient to deliver to.
-
-    owner is its pass, with `is_alone` True if every recipient needs a transaction of its own; offset where its record
-    stands in the channel file.  slot, number and session are the caller's, for the delivery it becomes.
-    """
-
-    __slots__ = ("owner", "offset", "address", "slot", "number", "session", "returns")
-
-    def __init__(self, owner, offset: int, address: bytes) -> None:
-        self.owner, self.offset, self.address = owner, offset, address
-        self.slot = self.number = self.session = None
-        self.returns = 0
 
 
 class Immediate:
@@ -120,155 +102,6 @@ class Immediate:
 
     def log_lines(self, now: float) -> list[bytes]:
         return []
-
-
-class Lane:
-    """What goes to one domain: its parcels, where to (None while unknown), and how many sessions are in which state.
-
-    destination and name say whom it depends on, and what is looked up for it; is_strange is True if strangers' name
-    servers are asked.  returned are parcels that came back untouched from a session that had carried mail: only a new
-    session takes them, so that what the server says of them is not what it says of the session.
-
-    Parcels are kept last recipient first, so that cutting one is cheap.
-    """
-
-    __slots__ = (
-        *("domain", "destination", "name", "is_strange", "parcels", "returned", "transactions", "candidates"),
-        *("known_until", "is_asked", "is_listed", "ring", "idle", "connecting", "working", "leaving", "limit"),
-    )
-
-    def __init__(self, domain: bytes, is_strange: bool, destination: bytes, name: bytes) -> None:
-        self.domain, self.is_strange, self.destination, self.name = domain, is_strange, destination, name
-        self.parcels, self.returned = collections.deque(), ()
-        self.transactions = 0  # that all those parcels make
-        self.candidates, self.known_until = None, 0.0
-        self.is_asked = self.is_listed = False
-        self.ring = None  # where it waits for a session
-        self.idle = {}  # sessions, an ordered set
-        self.connecting = self.working = self.leaving = 0  # working: greeted and not closing; leaving: and closing
-        self.limit = None  # once a session failed while the server had others: as many as those
-
-    @property
-    def wants(self) -> bool:
-        """True if another session would find something to do."""
-        return self.transactions > self.connecting and (
-            self.limit is None or self.connecting + self.working + self.leaving < self.limit
-        )
-
-    def add(self, parcel: list) -> None:
-        self.parcels.append(parcel[::-1])
-        self.transactions += _transactions(parcel)
-
-    def give_back(self, recipient) -> None:
-        """Keep a recipient for a new session, together with those of its transaction that came back before it."""
-        last, owner = self.returned[-1] if self.returned else None, recipient.owner
-        if last is None or last[0].owner is not owner:
-            last = []
-            self.returned = self.returned or collections.deque()
-            self.returned.append(last)
-        self.transactions -= _transactions(last)
-        last.insert(0, recipient)
-        self.transactions += _transactions(last)
-
-    def take(self, parcels, most: int) -> list:
-        """Take one transaction off parcels, of at most so many recipients; the rest of its parcel goes to the end."""
-        parcel = parcels.popleft()
-        self.transactions -= _transactions(parcel)
-        most = 1 if parcel[0].owner.is_alone else most
-        taken = parcel[-most:]
-        del parcel[-most:]
-        if parcel:
-            parcels.append(parcel)
-            self.transactions += _transactions(parcel)
-        taken.reverse()
-        return taken
-
-    def take_all(self):
-        """Take all parcels; yields them."""
-        self.transactions = 0
-        for parcels in (self.returned, self.parcels):
-            while parcels:
-                yield parcels.popleft()[::-1]
-
-
-class Session:
-    __slots__ = (
-        *("number", "lane", "state", "address", "flying", "messages", "units"),
-        *("is_trial", "has_result", "is_leaving"),
-    )
-
-    def __init__(self, number: int, lane: Lane, is_trial: bool) -> None:
-        self.number, self.lane, self.state, self.address = number, lane, CONNECTING, b""
-        self.flying = set()  # recipients in delivery
-        self.messages, self.units, self.is_trial = 0, 1, is_trial
-        self.has_result = self.is_leaving = False
-
-
-class Remembered:
-    """Keys with a time each, the oldest first, of which the oldest go when there are more than MAX_REMEMBERED."""
-
-    def __init__(self) -> None:
-        self._times = collections.OrderedDict()
-
-    def note(self, key: bytes, now: float) -> None:
-        self._times[key] = now
-        self._times.move_to_end(key)
-        if len(self._times) > MAX_REMEMBERED:
-            self._times.popitem(last=False)
-
-    def forget(self, key: bytes) -> None:
-        self._times.pop(key, None)
-
-    def time(self, key: bytes) -> float | None:
-        return self._times.get(key)
-
-    def __len__(self) -> int:
-        return len(self._times)
-
-
-class Questions:
-    """The questions that are open, oldest first, and which of those that wait may be asked now."""
-
-    def __init__(self) -> None:
-        self._young, self._old = collections.OrderedDict(), set()  # domain -> when asked
-        self._relays = {}  # relay -> how many lanes wait for its answer
-        self._routed, self._proven, self._others = (collections.deque() for _ in range(3))  # lanes that wait
-
-    def wait(self, lane: Lane, is_proven: bool) -> None:
-        (self._proven if is_proven else self._others if lane.is_strange else self._routed).append(lane)
-
-    def next_lane(self, now: float) -> Lane | None:
-        """Return a lane whose question may be asked now, and count it as asked."""
-        while self._young and next(iter(self._young.values())) + YOUNG_SECONDS <= now:
-            self._old.add(self._young.popitem(last=False)[0])
-        count = len(self._young) + len(self._old) + len(self._relays)
-        if self._routed and (count < MAX_QUESTIONS or self._routed[0].name in self._relays):
-            lane = self._routed.popleft()
-            self._relays[lane.name] = self._relays.get(lane.name, 0) + 1
-        elif self._proven and count < MAX_QUESTIONS:
-            lane = self._proven.popleft()
-            self._old.add(lane.domain)
-        elif self._others and count < MAX_QUESTIONS - MAX_YOUNG_QUESTIONS and len(self._young) < MAX_YOUNG_QUESTIONS:
-            lane = self._others.popleft()
-            self._young[lane.domain] = now
-        else:
-            return None
-        return lane
-
-    def answered(self, lane: Lane) -> None:
-        if lane.is_strange:
-            self._young.pop(lane.domain, None)
-            self._old.discard(lane.domain)
-        elif lane.name:
-            self._relays[lane.name] -= 1
-            if not self._relays[lane.name]:
-                del self._relays[lane.name]
-
-    def next_time(self) -> float | None:
-        """Return when next_lane() may have another one though none was answered."""
-        if self._others and self._young:
-            return next(iter(self._young.values())) + YOUNG_SECONDS
-        return None
 
 
 class Sessions:
@@ -687,13 +520,6 @@ class Sessions:
 
 def _plan_of_itself(domain):
     return True, domain, domain
-
-
-def _transactions(parcel):
-    """Return how many transactions a parcel makes."""
-    if not parcel:
-        return 0
-    return len(parcel) if parcel[0].owner.is_alone else -(-len(parcel) // PARCEL_RECIPIENTS)
 
 
 def _died(session):

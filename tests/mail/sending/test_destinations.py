@@ -5,8 +5,10 @@ import itertools
 
 import pytest
 
-from pyqmail.mail.sending import scheduler
-from pyqmail.mail.sending.scheduler import DELIVER, OPEN, REPORT, RESOLVE, Recipient, Remembered, Sessions
+from pyqmail.mail.sending import questions, remembered, scheduler
+from pyqmail.mail.sending.lanes import Recipient
+from pyqmail.mail.sending.remembered import Remembered
+from pyqmail.mail.sending.scheduler import DELIVER, OPEN, REPORT, RESOLVE, Sessions
 
 DAY = 86400
 DEAD = 60.0  # until a look-up or a connection is given up
@@ -166,8 +168,8 @@ def test_a_new_destination_behind_3000_dead_zones_is_asked_about_in_seconds():
     for i in range(3000):
         world.arrive(b"dead%d.example" % i)
     world.run(0.1)
-    assert world.seconds_to(b"good.example") < 3000 / scheduler.MAX_YOUNG_QUESTIONS + 2
-    assert max(world.asked_per_second.values()) <= 2 * scheduler.MAX_YOUNG_QUESTIONS
+    assert world.seconds_to(b"good.example") < 3000 / questions.MAX_YOUNG_QUESTIONS + 2
+    assert max(world.asked_per_second.values()) <= 2 * questions.MAX_YOUNG_QUESTIONS
 
 
 def test_questions_have_a_bound_and_known_destinations_a_share():
@@ -177,9 +179,9 @@ def test_questions_have_a_bound_and_known_destinations_a_share():
     for i in range(10000):
         world.arrive(b"dead%d.example" % i)
     world.run(DEAD - 5)
-    assert world.max_asked == scheduler.MAX_QUESTIONS - scheduler.MAX_YOUNG_QUESTIONS
+    assert world.max_asked == questions.MAX_QUESTIONS - questions.MAX_YOUNG_QUESTIONS
     assert world.seconds_to(b"good.example") <= 1
-    assert world.max_asked <= scheduler.MAX_QUESTIONS
+    assert world.max_asked <= questions.MAX_QUESTIONS
     world.run(400)
     assert len(world.reported) == 10000 and not world.asked  # each had its answer
 
@@ -316,7 +318,7 @@ def _next_orders(world):
 
 
 def test_what_is_remembered_is_bounded(monkeypatch):
-    monkeypatch.setattr(scheduler, "MAX_REMEMBERED", 3)
+    monkeypatch.setattr(remembered, "MAX_REMEMBERED", 3)
     known = Remembered()
     for i in range(10):
         known.note(b"%d" % i, i)

@@ -4,8 +4,9 @@ import random
 
 import pytest
 
-from pyqmail.mail.sending import scheduler
-from pyqmail.mail.sending.scheduler import CLOSE, DELIVER, OPEN, REPORT, RESOLVE, Immediate, Recipient, Sessions
+from pyqmail.mail.sending import lanes, questions, scheduler
+from pyqmail.mail.sending.lanes import Recipient
+from pyqmail.mail.sending.scheduler import CLOSE, DELIVER, OPEN, REPORT, RESOLVE, Immediate, Sessions
 
 WHERE = [(b"mx", b"192.0.2.1", 25)]
 
@@ -394,9 +395,9 @@ def test_stop_lets_what_flies_land():
 
 def test_questions_are_limited():
     play = Play(5)
-    for i in range(scheduler.MAX_YOUNG_QUESTIONS + 10):
+    for i in range(questions.MAX_YOUNG_QUESTIONS + 10):
         play.arrive(b"d%d" % i, parcel())
-    assert len(play.orders()) == scheduler.MAX_YOUNG_QUESTIONS
+    assert len(play.orders()) == questions.MAX_YOUNG_QUESTIONS
     play.unroutable(b"d0", b"Z\n")
     assert [order[0] for order in play.orders()].count(RESOLVE) == 1
 
@@ -429,7 +430,7 @@ def check_lanes(engine):
         assert lane.ring is None or lane in lane.ring
         parcels = [*lane.parcels, *lane.returned]
         alone = sum(len(one) for one in parcels if one[0].owner.is_alone)
-        together = sum(-(-len(one) // scheduler.PARCEL_RECIPIENTS) for one in parcels if not one[0].owner.is_alone)
+        together = sum(-(-len(one) // lanes.PARCEL_RECIPIENTS) for one in parcels if not one[0].owner.is_alone)
         assert lane.transactions == alone + together
     assert engine._trials == sum(engine._trials_of.values()) and all(engine._trials_of.values())
 
