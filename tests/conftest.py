@@ -314,13 +314,13 @@ def pyqueued(start_pyqueued):
 def start_pyqueued(home):
     """start_pyqueued() -> a process that serves `home` and listens; killed with the test if it still runs.
 
-    hard_descriptors: its hard limit of descriptors.
+    hard_descriptors: its hard limit of descriptors.  greeting: its first line.
     """
     import resource
 
     running = []
 
-    def start(hard_descriptors=None):
+    def start(hard_descriptors=None, greeting=b"pyqueued: status: listening\n"):
         def limit():
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard_descriptors, hard_descriptors))
 
@@ -333,7 +333,7 @@ def start_pyqueued(home):
         )
         running.append(process)
         said = process.stderr.readline()
-        assert said == b"pyqueued: status: listening\n", said + process.stderr.read()
+        assert said == greeting, said + process.stderr.read()
         return process
 
     yield start

@@ -33,7 +33,7 @@ import socket
 from pyqmail.base.failure import Temporary
 from pyqmail.base.options import Program
 from pyqmail.mail.queue.admission import Admission, invokers, qmail_uids
-from pyqmail.mail.queue.bounds import CONTROLS
+from pyqmail.mail.queue.bounds import CONTROLS, Refused, read_bounds
 from pyqmail.mail.queue.commit import ByFile
 from pyqmail.mail.queue.files import find_queue, hold_writer_lock
 from pyqmail.mail.queue.numbers import QueueNumbers
@@ -82,8 +82,10 @@ def serve(call) -> int:
     except OSError as error:
         raise Temporary(f"unable to use {names.queue}", error) from None
     listener = listen(home.queue_socket)
-    loop, controls, capacity = Loop(), Controls(home.control, CONTROLS), Capacity(raise_limit())
+    loop, capacity = Loop(), Capacity(raise_limit())
     log = BoundedLog(loop, "pyqueued")
+    controls = Controls(home.control, CONTROLS, complain=lambda text: log.put(f"pyqueued: warning: {text}"))
+    say_odd_numbers(controls)
     server = QueueServer(loop, listener, admission, numbers, controls, log, qmail_uids(home), capacity)
     loop.on_signal(signal.SIGTERM, server.stop)
     log.put("pyqueued: status: listening")
@@ -94,6 +96,14 @@ def serve(call) -> int:
     except OSError:
         pass
     return 0
+
+
+def say_odd_numbers(controls) -> None:
+    """Complain of them at the start, not with the first message; what cannot be read now may be there then."""
+    try:
+        read_bounds(controls, is_trusted=False)
+    except Refused:
+        pass
 
 
 def become_queue_user(home) -> None:

@@ -20,8 +20,8 @@ BELOW = {
 }
 
 # What elsewhere the system itself would say to others, and ours says in its stead: it knows that one protocol's engine,
-# which is pure as the others are, and whoever uses it knows neither.  A resolver is a part of the C library, of which we use
-# none, since it waits and asks no servers of our choice
+# which is pure as the others are, and whoever uses it knows neither.  A resolver is a part of the C library, of which we
+# use none, since it waits and asks no servers of our choice
 SPOKEN_BELOW = {"pyqmail/system/resolver.py": ("pyqmail.protocol", "pyqmail.protocol.dns_answer")}
 
 # The rooms of a subject: which others they know.  The modules that stand beside them know none

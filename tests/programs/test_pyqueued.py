@@ -483,6 +483,20 @@ def test_what_cannot_be_watched_now_is_watched_a_moment_later(pyqueued, home, st
     assert pyqueued.poll() is None and len(queued(home)) == 4
 
 
+def test_numbers_that_become_others_are_said(home, start_pyqueued):
+    """100M is 100 bytes, which refuses everybody's mail: at the start, and when the file has changed."""
+    write_control(home, "localbytes", "100M")
+    write_control(home, "queueminfree", "0")
+    process = start_pyqueued(greeting=b"pyqueued: warning: control/localbytes: 100M is read as 100\n")
+    assert process.stderr.readline() == b"pyqueued: status: listening\n"
+    write_control(home, "queueminfree", "no")
+    client = Client(home)
+    client.inline(1, b"x")
+    assert client.answer(1)[0] == 0
+    said = process.stderr.readline()
+    assert said == b"pyqueued: warning: control/queueminfree: no is no number, so the default counts\n"
+
+
 def test_the_client_is_whom_the_kernel_says(pyqueued, home):
     if os.geteuid():
         pytest.skip("only root can be somebody else")
