@@ -5,8 +5,10 @@ pyqmail-python goes beside the starters: pip writes its interpreter into its fir
 
 import glob
 import os
+import shutil
 
 from setuptools import setup
+from setuptools.command.build_py import build_py
 
 
 def files(pattern):
@@ -14,7 +16,19 @@ def files(pattern):
 
 
 services = [f"services/{name}{part}" for name in sorted(os.listdir("services")) for part in ("", "/log")]
+
+
+class Build(build_py):
+    """Begin anew: a module that is here no more would otherwise be installed again from the last build."""
+
+    def run(self):
+        if not self.editable_mode:
+            shutil.rmtree(os.path.join(self.build_lib, "pyqmail"), ignore_errors=True)
+        super().run()
+
+
 setup(
+    cmdclass={"build_py": Build},
     scripts=[*files("bin/py*"), "pyqmail/system/pyqmail-python"],
     data_files=[(f"share/pyqmail/{folder}", files(f"{folder}/*")) for folder in services]
     + [(f"share/man/man{section}", files(f"man/*.{section}")) for section in (1, 5, 7, 8)],

@@ -45,7 +45,8 @@ def compile_users(call) -> int:
     try:
         records = compile_assign(_read_assign(f"{home.users}/assign"))
         write_cdb(f"{home.users}/cdb", f"{home.users}/cdb.tmp", records)
-    except BadFormat:
+    except BadFormat as bad:
+        log(f"{PROGRAM.label}: warning: users/assign: {bad}")
         raise Temporary("bad format in users/assign") from None
     except NotWritten as trouble:
         raise Temporary(TEXTS[trouble.step]) from None

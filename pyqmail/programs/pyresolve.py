@@ -7,7 +7,7 @@ At most 64 MB of answers are remembered, or a quarter of what softlimit leaves; 
 first.
 
 Of a domain's exchangers the best 64 count.  An answer of more than 4096 records is a failure that may pass, and a line
-on descriptor 2 names what was asked for.
+on descriptor 2 names what was asked for.  So does one, at most once a minute, when none of the servers answers.
 
 Servers are those of /etc/resolv.conf.  Ends when the questions end.
 """

@@ -35,6 +35,7 @@ LARGE_AT_ONCE = 64  # answers by TCP, each held until it is read
 AT_ONCE = 16  # of the exchangers of one domain: all silent, 64 of them keep a question waiting for four minutes
 _VALUE_BYTES, _ENTRY_BYTES = 64, 512  # what an object and an entry take beside their text
 _SMALL_BYTES = 4096  # what is larger is read in slices
+COMPLAINT_SECONDS = 60.0  # between two lines that say that no server answers
 
 
 class Soft(Exception):
@@ -45,12 +46,21 @@ class Lack(Soft):
     """Not asked, or not answered, because memory or descriptors have run out here."""
 
 
+class Silent(Soft):
+    """None of our name servers has answered; complaint is a line that says which, and about what."""
+
+    def __init__(self, why: str, name: bytes, servers) -> None:
+        super().__init__(why)
+        asked = ", ".join(address if port == 53 else f"{address} port {port}" for address, port in servers)
+        self.complaint = f"no name server answers ({asked}), asked about {_shown(name)}: {why}"
+
+
 class TooManyRecords(Soft):
     """There were more records in an answer than dns_answer.MAX_RECORDS; complaint is a line that says about what."""
 
     def __init__(self, name: bytes):
         super().__init__("too many records")
-        self.complaint = "too many records in the answer about " + printable(name).replace(" ", "?")
+        self.complaint = f"too many records in the answer about {_shown(name)}"
 
 
 class NoHost(Exception):
@@ -205,7 +215,8 @@ class Resolver:
         from pyqmail.protocol import dns_answer
 
         question = _question(name, kind)
-        asked, failure, is_ours = find_servers(self._environ), errno.EAGAIN, False
+        servers = find_servers(self._environ)
+        asked, failure, is_ours, has_answered = list(servers), errno.EAGAIN, False, False
         for seconds in self._waits:
             for server in list(asked):
                 try:
@@ -222,9 +233,11 @@ class Resolver:
                 else:
                     if answer.code in (dns_answer.NO_ERROR, dns_answer.NO_NAME):
                         return _records(answer, kind)
-                    failure, is_ours = errno.EAGAIN, False
+                    failure, is_ours, has_answered = errno.EAGAIN, False, True
                 asked.remove(server)
-        raise (Lack if is_ours else Soft)(reason(failure))
+        if is_ours or has_answered:
+            raise (Lack if is_ours else Soft)(reason(failure))
+        raise Silent(reason(failure), name, servers)
 
     async def _exchange(self, question, kind, server, seconds):
         """Return what a server answers.  Raises TimeoutError, OSError, EOFError, Malformed, TooManyRecords.
@@ -311,7 +324,8 @@ class BlockingResolver(Resolver):
 class AsyncResolver(Resolver):
     """For asyncio: equal questions are asked once, answers are remembered; a soft failure is not.
 
-    One that says too much is remembered as well, for SHORTEST seconds, and complain gets a line about it.
+    One that says too much is remembered as well, for SHORTEST seconds, and complain gets a line about it.  It gets one
+    when no server answers, too, at most one a minute.
     """
 
     def __init__(
@@ -325,7 +339,7 @@ class AsyncResolver(Resolver):
         import asyncio
 
         super().__init__(environ, waits)
-        self._complain = complain
+        self._complain, self._complained = complain, float("-inf")
         self._known, self._open, self._wire = Memory(remembered_bytes), {}, asyncio.Semaphore(on_the_wire)
         self._large, self._reading = asyncio.Semaphore(LARGE_AT_ONCE), asyncio.Lock()
 
@@ -358,6 +372,9 @@ class AsyncResolver(Resolver):
         elif isinstance(failure, TooManyRecords):
             self._complain(failure.complaint)
             self._known.add(key, Soft(str(failure)), now + SHORTEST, 0)
+        elif isinstance(failure, Silent) and now >= self._complained + COMPLAINT_SECONDS:
+            self._complained = now
+            self._complain(failure.complaint)
 
     def forget(self) -> None:
         """Give back the memory that answers take."""
@@ -486,6 +503,10 @@ def find_servers(environ, path: str = "/etc/resolv.conf") -> list[tuple[str, int
             pass
     addresses = [literal.decode() for literal in map(literal_address, found) if literal is not None]
     return [(address, 53) for address in addresses][:16] or [("127.0.0.1", 53)]
+
+
+def _shown(name):
+    return printable(name).replace(" ", "?")
 
 
 def _server(word):

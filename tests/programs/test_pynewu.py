@@ -51,9 +51,17 @@ def test_the_cdb_is_the_originals_byte_for_byte(run, home):
 
 
 FAILURES = [
-    (b"=joe:joe\n.\n", b"bad format in users/assign"),
-    (b"", b"bad format in users/assign"),
-    (None, b"unable to open users/assign"),
+    (
+        b"=a:a:1:1:/:::\n=joe:joe\n.\n",
+        b"qmail-newu: warning: users/assign: line 2 is not of the form =local:user:uid:gid:home:dash:ext:\n"
+        b"qmail-newu: fatal: bad format in users/assign\n",
+    ),
+    (
+        b"",
+        b"qmail-newu: warning: users/assign: the last line is not a dot\n"
+        b"qmail-newu: fatal: bad format in users/assign\n",
+    ),
+    (None, b"qmail-newu: fatal: unable to open users/assign\n"),
 ]
 
 
@@ -64,7 +72,7 @@ def test_a_failure_leaves_the_old_one(run, home, text, err):
     if text is not None:
         with open(f"{home.users}/assign", "wb") as assign:
             assign.write(text)
-    assert run("pynewu", env={"PYQMAIL_HOME": home.path}) == (111, b"", b"qmail-newu: fatal: " + err + b"\n")
+    assert run("pynewu", env={"PYQMAIL_HOME": home.path}) == (111, b"", err)
     with open(f"{home.users}/cdb", "rb") as old:
         assert old.read() == b"old"
 

@@ -103,6 +103,18 @@ def test_no_answer_from_strangers_ends_it(ask, name_server):
     assert answers[1][0] == wire.FOUND and answers[2] == (wire.FOUND, strings(b"0", b"six.test", b"::1"))
 
 
+def test_that_no_server_answers_is_said_once_a_minute(run):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as place:
+        place.bind(("127.0.0.1", 0))
+        port = place.getsockname()[1]
+    questions = [wire.pack(wire.ADDRESSES, number, strings(b"d%d.test" % number)) for number in (1, 2)]
+    code, out, err = run("pyresolve", input=b"".join(questions), env={"PYQMAIL_DNS": f"127.0.0.1:{port}"})
+    answers = wire.Unpacker().receive(out)
+    assert [(kind, body) for kind, _, body in answers] == [(wire.SOFT, strings(b"connection refused"))] * 2
+    what = "pyresolve: warning: no name server answers (127.0.0.1 port %d), asked about d%d.test: connection refused\n"
+    assert code == 0 and err.decode() in [what % (port, number) for number in (1, 2)]
+
+
 def test_an_answer_of_too_many_records_is_a_failure_that_may_pass_and_a_line(run, name_server):
     name_server.zone |= {b"d\t.test": "cut", (b"d\t.test", 15): [(99, b"")] * 4097}
     name_server.zone[b"good.test", 1] = [socket.inet_aton("10.0.0.1")]

@@ -28,7 +28,7 @@ class Unknown(Exception):
 
 
 class BadFormat(Exception):
-    """users/assign breaks its format."""
+    """users/assign breaks its format; str() says where."""
 
 
 class Account:
@@ -107,12 +107,12 @@ def compile_assign(text: bytes) -> list[tuple[bytes, bytes]]:
     while not text.startswith(b".", at):
         end = text.find(b"\n", at)
         if end < 0:
-            raise BadFormat
+            raise BadFormat("the last line is not a dot")
         line, at = text[at : end + 1], end + 1
         name, colon, rest = line.partition(b":")
         fields = rest.split(b":", 6)
         if not name or not colon or len(fields) < 7 or b"\0" in line:
-            raise BadFormat
+            raise BadFormat(f"line {len(records) + 1} is not of the form =local:user:uid:gid:home:dash:ext:")
         key = b"!" + name[1:].lower()
         if not name.startswith(b"+"):
             key += b"\0"
