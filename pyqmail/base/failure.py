@@ -55,6 +55,11 @@ def is_lack(error: Exception) -> bool:
 _LACKS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether memory has run out; an interpreter says so within an import by a SystemError without a reason."""
+    return isinstance(error, MemoryError) or isinstance(error, SystemError) and "without" in str(error)
+
+
 def is_hang_up(error: OSError) -> bool:
     """Return whether it says that nobody is at the other end; of a socket or a pipe, all else may pass."""
     return error.errno in (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.ESHUTDOWN, errno.EBADF)

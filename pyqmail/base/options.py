@@ -10,7 +10,7 @@ has no option parsing, and `-x` is an account, a directory or an action.
 import _signal  # the module without its enums
 import os
 
-from pyqmail.base.failure import Failure, Usage, is_lack, reason, traceback_text
+from pyqmail.base.failure import Failure, Usage, is_lack, is_out_of_memory, reason, traceback_text
 from pyqmail.base.initial import initial_environment
 
 
@@ -178,7 +178,7 @@ class Program:
             return 111
 
     def _last_words(self, error):
-        if isinstance(error, MemoryError):
+        if is_out_of_memory(error):
             return f"{self.label}: fatal: out of memory\n"
         if is_lack(error):
             return f"{self.label}: fatal: {reason(error)}\n"

@@ -56,14 +56,11 @@ def resolve(call) -> int:
     forbid_new_privileges()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     most = max(1, min(MOST_QUESTIONS, (raise_descriptor_limit()[0] - FILES_BESIDE) // FILES_FOR_QUESTION))
-    try:
-        known = resolver.AsyncResolver(
-            dict(call.environ), on_the_wire=most, remembered_bytes=remembered_bytes(), complain=complain
-        )
-        resolver.preload()
-        makes_sense = serve(0, 1, resolve_wire, lambda kind, body: answer(known, kind, body), most)
-    except SystemError:  # what the interpreter says when memory runs out within an import
-        raise MemoryError from None
+    known = resolver.AsyncResolver(
+        dict(call.environ), on_the_wire=most, remembered_bytes=remembered_bytes(), complain=complain
+    )
+    resolver.preload()
+    makes_sense = serve(0, 1, resolve_wire, lambda kind, body: answer(known, kind, body), most)
     if not makes_sense:
         raise Temporary("nonsense on descriptor 0")
     return 0

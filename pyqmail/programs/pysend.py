@@ -33,7 +33,7 @@ import fcntl
 import os
 import signal
 
-from pyqmail.base.failure import Failure, reason, traceback_text
+from pyqmail.base.failure import Failure, is_out_of_memory, reason, traceback_text
 from pyqmail.base.numbers import session_processes, whole_number
 from pyqmail.base.options import Flag, Program, Value
 from pyqmail.mail.queue.files import QueueNames, find_queue
@@ -135,7 +135,7 @@ def send(call) -> int:
         say(f"alert: cannot start: {reason}\n")
         return 111
     except Exception as error:
-        say(traceback_text(error))  # descriptor 2 is the local spawner's
+        say("alert: out of memory\n" if is_out_of_memory(error) else traceback_text(error))  # descriptor 2 is the local spawner's
         return 111
 
 

@@ -123,6 +123,7 @@ ENDINGS = [
     ),
     (Usage("thing: usage: it"), 100, b"thing: usage: it\n"),
     (MemoryError(), 111, b"thing: fatal: out of memory\n"),
+    (SystemError("error return without exception set"), 111, b"thing: fatal: out of memory\n"),  # within an import
     (OSError(errno.ENOMEM, ""), 111, b"thing: fatal: out of memory\n"),
     (OSError(errno.EMFILE, ""), 111, b"thing: fatal: process cannot open more files\n"),
     (OSError(errno.ENFILE, ""), 111, b"thing: fatal: system cannot open more files\n"),
