@@ -289,6 +289,34 @@ def test_a_limit_of_recipients_for_a_connection_is_not_charged_to_them(running, 
     running.empty()
 
 
+@pytest.mark.parametrize("has_pipelining", [True, False])
+@pytest.mark.parametrize(
+    "command, reply",
+    [
+        (b"RCPT", b""),
+        (b"DATA", b""),
+        (b"DATA", b"421 x\r\n"),
+        (b"DATA", b"452 x\r\n"),
+        (b".\r\n", b""),
+        (b".\r\n", b"421 x\r\n"),
+        (b".\r\n", b"451 4.5.3 x\r\n"),
+    ],
+)
+def test_a_server_that_dies_over_several_recipients_gets_fewer_at_the_next_try(
+    running, smtp_peer, command, reply, has_pipelining
+):
+    """The original, which sends to one at a time, delivers."""
+    smtp_peer.has_pipelining = has_pipelining
+    smtp_peer.decide = lambda seen, line: reply if line.startswith(command) and seen.recipients > 2 else None
+    recipients = [b"u%d@remote.example" % number for number in range(10)]
+    running.mail(b"demo@here.example", recipients, b"Subject: x\r\n\r\nhello\r\n")
+    running.log.find(rb": deferral: .*\nstatus: local 0/10 remote 0/20\n")
+    running.sender.send_signal(signal.SIGALRM)
+    running.log.find(rb"end msg [0-9]+\n")
+    assert running.log.text.count(b": deferral: ") == running.log.text.count(b": success: ") == 10
+    running.empty()
+
+
 def test_one_recipient_at_a_time_and_few_at_each_connection(running, smtp_peer):
     """Of a message with a hundred recipients for one domain."""
 

@@ -834,6 +834,18 @@ def test_leaving_at_one_recipient_too_many_means_fewer_over_the_next_connection(
     assert [mail[0].count(b"RCPT") for mail in smtp_peer.mails] == [3, 3, 1]
 
 
+@pytest.mark.parametrize("command", [b"MAIL", b"DATA", b".\r\n"])
+def test_what_is_put_off_in_other_words_does_not_change_how_many_go_together(native_process, smtp_peer, command):
+    smtp_peer.decide = lambda seen, line: b"451 later\r\n" if line.startswith(command) else None
+    for session in (1, 2):
+        native_process.send(opening(smtp_peer, session), deliver(session, 1, 2, 3), native.pack(native.CLOSE, session))
+        assert native_process.next()[:2] == (native.READY, session)
+        assert {report[:1] for report in native_process.results(3).values()} == {b"Z" if session == 1 else b"K"}
+        assert native_process.next()[:2] == (native.CLOSED, session)
+        smtp_peer.decide = lambda seen, line: None
+    assert [mail[0].count(b"RCPT") for mail in smtp_peer.mails] == [3]
+
+
 def test_a_fresh_connection_that_is_refused_does_not_make_one_for_each_recipient(native_process, smtp_peer):
     smtp_peer.decide = lambda seen, line: b"452 too many\r\n" if line[:4] == b"RCPT" and seen.recipients else None
     native_process.send(opening(smtp_peer), deliver(1, 1, 2, 3), native.pack(native.CLOSE, 1))

@@ -15,7 +15,7 @@ class Habits:
 
     is_helo_only     it hung up when we said EHLO
     is_one_by_one    it hung up, or fell silent, when several commands came together
-    recipient_limit  recipients it takes in one transaction, None if it never named a limit
+    recipient_limit  recipients it takes in one transaction, or fewer than it died over; None if neither is known
     """
 
     __slots__ = ("is_helo_only", "is_one_by_one", "recipient_limit", "_keep")

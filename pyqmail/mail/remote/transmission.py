@@ -8,7 +8,9 @@ from pyqmail.mail.remote.habits import Habits
 from pyqmail.protocol.smtp_client import CONTENT, LEAVING, MALFORMED, OVER, TALKING, Client
 from pyqmail.protocol.smtp_outgoing import Outgoing, PartialLine
 from pyqmail.protocol.smtp_report import (
+    ACCEPTED,
     DATA,
+    MESSAGE,
     NAME,
     PARTIAL_LINE,
     RECIPIENT_BREAK,
@@ -29,6 +31,7 @@ _LAST = (b"", b"\n", b"\r")  # what a message may end with; a CR there is sent a
 TURN_BLOCKS = 16  # of a large message, before others of the loop have their turn
 _TOO_MANY = (452, 552)  # RFC 5321 section 4.5.3.1.10: if another recipient was accepted, the limit is the transaction's
 _TOO_MANY_STATUS = (b"4.5.3", b"5.5.3")  # RFC 3463: too many recipients, whatever the code
+_FEWER = 4  # a server that dies over several recipients gets so many times fewer together at the next try
 _OUT_OF_ORDER = 503  # the server has another idea of what was said before
 
 
@@ -157,6 +160,9 @@ class Transmission:
         outcome = self._outcome(recipients, record, is_lost, was_used)
         if is_lost and engine.is_batch_lost and (engine.has_begun or not was_used):
             self._habits.note(is_one_by_one=True)
+        if not outcome.returned and self._may_be_for_number(record, is_lost):
+            crowd = sum(answer is None or answer == ACCEPTED for answer in outcome.recipients)
+            self._doubt_number(crowd)
         outcome.is_untouched = not self.is_usable and not engine.has_begun
         return outcome
 
@@ -236,6 +242,21 @@ class Transmission:
             self.recipient_limit, self._is_limit_known = self._habits.recipient_limit, True
             return
         if self._is_limit_known:
+            self._habits.note(recipient_limit=self.recipient_limit)
+
+    def _may_be_for_number(self, record, is_lost):
+        """Return whether a transaction may have ended for the number of its recipients, though nobody said so of one."""
+        engine, refusal = self._engine, self._engine.refusal
+        if is_lost or record == died(self.address, True):
+            return engine.has_begun
+        if refusal is None or refusal[0] not in (DATA, MESSAGE) or record[:1] != b"Z":
+            return False
+        return refusal[1] == LEAVING or _is_too_many(*refusal[1:])
+
+    def _doubt_number(self, count):
+        """Have fewer than count recipients together at the next try: one of them alone may be welcome."""
+        if count > 1:
+            self.recipient_limit, self._is_limit_known = max(1, count // _FEWER), True
             self._habits.note(recipient_limit=self.recipient_limit)
 
     async def _transact(self, message):
