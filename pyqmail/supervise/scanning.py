@@ -102,7 +102,6 @@ class Scanning:
     def begin(self) -> None:
         self._is_on = True
         self._loop.on_signal(signal.SIGCHLD, self._child_ended)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGCHLD,))
         if self._notices is not None:
             try:
                 self._loop.watch(self._notices.fileno(), READ, self._changed)

@@ -62,8 +62,6 @@ class Supervisor:
             raise Temporary(f"unable to create pipe for {directory}", error) from None
         self._alarm = Alarm(self._loop, self._receive)
         self._readiness = Readiness(self._loop, self._has_become_ready, self._complain)
-        # whoever ignored or blocked it: we are the one who must hear it
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGCHLD,))
 
     def run(self) -> None:
         """Supervise until told to leave.  Raises Temporary if the directory is not fit for it."""

@@ -286,13 +286,17 @@ class Loop:
             self.after(_AGAIN_SECONDS, lambda: self.on_exit_surely(pid, work))
 
     def on_signal(self, number, work):
-        """Call work() in a turn of the loop after each such signal (several may become one)."""
+        """Call work() in a turn of the loop after each such signal (several may become one).
+
+        Whoever started us may have ignored or blocked it: both are inherited, and it is we who must hear it.
+        """
         if self._wakeup is None:
             self._wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
             signal.set_wakeup_fd(self._wakeup[1], warn_on_full_buffer=False)
             self.watch(self._wakeup[0], READ, self._signalled)
         self._signals[number] = work
         signal.signal(number, lambda got, _: self._pending_signals.append(got))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (number,))
 
     # coroutines
 

@@ -79,7 +79,6 @@ class Server(Lines):
         self.loop.on_signal(signal.SIGTERM, self._end)
         noted = signal.getsignal(signal.SIGTERM)
         signal.signal(signal.SIGTERM, lambda number, frame: self._terminate(noted, number, frame))
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGCHLD, signal.SIGTERM))  # for programs, too
         self._check_limit()
         way.begin()
         if self._proxies is not None:

@@ -490,3 +490,16 @@ def test_everything_stops_within_seconds_and_nobody_is_left(running):
     running.smtp.wait(5)
     running.until(lambda: not running.pids(), 5)
     assert time.monotonic() - began < 5
+
+
+def test_who_starts_it_with_every_signal_blocked_can_end_it_all_the_same(system):
+    def block():
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+
+    system.start_queue(preexec_fn=block)
+    system.start_smtp()
+    system.start_sender(preexec_fn=block)
+    system.mail(b"ann@client.example", [b"demo@here.example"], b"\r\n")
+    system.log.find(rb"end msg [0-9]+\n")
+    assert system.stop_sender().endswith(b"status: exiting\n")
+    assert system.stop(system.queue) == 0

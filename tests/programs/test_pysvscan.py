@@ -739,3 +739,14 @@ def test_a_second_scanner_does_not_stop_what_the_first_one_runs(stage, options):
     stage.until(lambda: stage.is_supervised(folder) and stage.pid(folder) not in (0, first))
     scanner.terminate()
     assert scanner.wait(20) == 0
+
+
+def test_who_starts_it_with_every_signal_blocked_can_end_it_all_the_same(stage):
+    def block():
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+
+    folder = stage.service("a")
+    scanner = start(stage, "--stop-on-term", preexec_fn=block)
+    stage.up(folder)
+    scanner.terminate()
+    assert scanner.wait(20) == 0

@@ -162,6 +162,16 @@ def test_signals(loop):
     assert got == [1, 1]
 
 
+def test_a_signal_that_was_blocked_before_anybody_asked_for_it_is_heard(loop):
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGUSR1,))
+    try:
+        signal.raise_signal(signal.SIGUSR1)  # waits
+        loop.on_signal(signal.SIGUSR1, loop.stop)
+        loop.run()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def test_an_exception_nobody_asks_for_is_shown(loop):
     shown = []
     loop.on_error = shown.append
