@@ -1,4 +1,16 @@
-"""Sessions in a few workers that stay: the listener's side of the hand-over (protocol/handover_wire.py)."""
+"""Sessions in a few workers that stay: the listener's side of the hand-over (protocol/handover_wire.py).
+
+A seat outlives its worker.  What is queued in it has not been sent, so the worker knows nothing of it: when that ends,
+its successor gets it.  What was sent is the worker's, and its sessions end with it.  A connection counts as on its way
+until the worker says that it took it; a worker has no more than IN_FLIGHT of those, so that a stuck one keeps few.
+
+A worker that has answered none of PINGS_UNANSWERED pings is stuck, and killed.  One that ended within _SOON_SECONDS is
+replaced after a pause: it would end again.  Each worker has a resolver of its own, which ends with it.  One that ends
+before is replaced after 1, 2, 4 ... seconds, ten at most; meanwhile a client is dropped if rules may ask for its name.
+
+An error of the stream that is no hang-up (no memory, too many descriptors on their way) is no end: it is tried again in
+_RETRY_SECONDS, and the queue waits.
+"""
 
 import array
 import collections
@@ -159,17 +171,17 @@ class Residents:
         self._send(seat)
         self._server.adjust()
 
-    def _begin_later(self, seat, text, error):
+    def _begin_later(self, seat, text, error, begin=None):
         log(f"tcpserver: warning: {text}: {reason(error)}")
-        self._server.loop.after(_SOON_SECONDS, lambda: self._begin(seat))
+        self._server.loop.after(_SOON_SECONDS, lambda: (begin or self._begin)(seat))
 
     def _begin_resolver(self, seat):
         if self._resolve is None or seat.pid is None or seat.resolver is not None:
             return
         try:
             for_worker, for_resolver = socket.socketpair()
-        except OSError:
-            self._server.loop.after(_SOON_SECONDS, lambda: self._begin_resolver(seat))
+        except OSError as error:
+            self._begin_later(seat, "unable to create socket", error, self._begin_resolver)
             return
 
         def work():
@@ -180,9 +192,9 @@ class Residents:
         try:
             seat.resolver, seat.resolver_since = fork(work, ["pyresolve"]), time.monotonic()
             self._resolvers[seat.resolver] = seat
-        except OSError:
+        except OSError as error:
             for_worker.close()
-            self._server.loop.after(_SOON_SECONDS, lambda: self._begin_resolver(seat))
+            self._begin_later(seat, "unable to fork", error, self._begin_resolver)
             return
         finally:
             for_resolver.close()

@@ -2,6 +2,19 @@
 
 A Channel owns the heap of due messages, the scheduler's engine and the spawner.  What the reports of one turn of the
 loop brought is settled together at its end: bounce texts on disk first, then the marks, then passes that have ended.
+
+What is kept true, so that no mail is lost and as little as possible goes out twice:
+
+- A message has at most one pass under way here (_passes), and only its end says when the next one is due.
+- A recipient is marked as done only once that is so: delivered, or its bounce text written.  While the text cannot be
+  written, neither the marks of that pass nor its end follow.
+- A slice that could not be read, or marks that could not be written, for a reason that may pass are tried again after a
+  pause; meanwhile the pass neither reads on nor ends.  After MAX_RETRIES what was not read stays undone, and what was
+  not marked is delivered twice, which the log says.
+- A file in which nothing is undone needs no marks: it goes.  A crash before that delivers again.
+- A pass is_concluded once it has ended, or was abandoned because somebody else removed its message: from then on
+  nothing is delivered for it, and no file written.  Its number may be another message's.
+- A slot is a delivery's number for the spawner; it is free again only when its report has come.
 """
 
 import heapq
