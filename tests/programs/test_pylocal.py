@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from pyqmail.mail.local.delivery import MAX_INSTRUCTIONS_BYTES
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 MESSAGE = b"Subject: hello\n\nFrom here\nlast line"
 Result = collections.namedtuple("Result", "code out err")
@@ -224,6 +226,15 @@ def test_modes(user, modes, code, err):
     os.chmod(user.home, modes.get("home", 0o755))
     done = user.deliver()
     assert (done.code, done.err) == (code, err)
+
+
+def test_a_file_with_holes_does_not_take_our_memory(user):
+    with open(user.home / ".qmail", "wb") as file:
+        file.write(b"./Maildir/\n#")
+        file.truncate(1 << 40)
+    assert user.deliver() == Result(111, b"", b"Uh-oh: .qmail file is too large. (#4.7.0)\n")
+    os.truncate(user.home / ".qmail", MAX_INSTRUCTIONS_BYTES)
+    assert user.deliver().code == 0
 
 
 def test_no_home(user):

@@ -20,6 +20,7 @@ from pyqmail.system.processes import exit_code, spawn
 from pyqmail.system.retrying import write_surely
 
 BLOCK_BYTES = 65536
+MAX_INSTRUCTIONS_BYTES = 16 << 20  # of a .qmail file: one with holes costs its owner nothing, and us our memory
 SHELL = b"/bin/sh"
 WRITABLE_BY_OTHERS, STICKY, OWNER_EXECUTES = 0o002, 0o1000, 0o100
 
@@ -180,7 +181,9 @@ class Delivery:
                     continue
                 if mode & WRITABLE_BY_OTHERS:
                     raise deferred(b"Uh-oh: .qmail file is writable. (#4.7.0)")
-                text = read_all(fd)
+                text = read_all(fd, MAX_INSTRUCTIONS_BYTES + 1)
+                if len(text) > MAX_INSTRUCTIONS_BYTES:
+                    raise deferred(b"Uh-oh: .qmail file is too large. (#4.7.0)")
             except OSError as error:
                 raise deferred(b"Unable to open " + name, error) from None
             finally:
