@@ -562,6 +562,22 @@ def test_a_message_has_as_many_bytes_as_a_control_says(stranger, home, limit, si
     assert len(files(home)) == 3 * (1 if code else 3)
 
 
+def test_an_envelope_without_an_end_is_refused(stranger, home):
+    write_control(home, "localbytes", 100_000)
+    client, (reader, writer) = stranger(), os.pipe()
+    client.descriptors(1, memory(b"x"), reader)
+    os.close(reader)
+    os.write(writer, b"Fs@x\0")
+    with pytest.raises(BrokenPipeError):
+        while True:
+            os.write(writer, b"Tr@x\0" * 100)
+    os.close(writer)
+    assert client.answer(1) == (31, 0)
+    assert files(home) == []
+    client.descriptors(2, memory(b"x"), memory(b"Fs@x\0" + b"Tr@x\0" * 19_000 + b"\0"))
+    assert client.answer(2)[0] == 0
+
+
 def test_a_message_without_an_end_is_refused(stranger, home, pyqueued):
     write_control(home, "localbytes", 5_000_000)
     client, zero = stranger(), os.open("/dev/zero", os.O_RDONLY)

@@ -147,7 +147,7 @@ class Admission:
                 self.open_envelope(newcomer)
             write_all(newcomer.envelope_fd, todo_head(origin.uid, origin.qp))
             reader = EnvelopeReader()
-            for piece in envelope:
+            for piece in bounded(envelope, bounds, newcomer.envelope_fd):  # recipients need not end either
                 write_all(newcomer.envelope_fd, reader.receive(piece))
                 if reader.ended:
                     break

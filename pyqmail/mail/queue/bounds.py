@@ -26,7 +26,10 @@ def _why(error):
 
 
 class Bounds:
-    """What a message must not pass: its own bytes, and what is to remain free where the queue is; 0 is no bound."""
+    """What a message must not pass: its own bytes, and what is to remain free where the queue is; 0 is no bound.
+
+    message_bytes holds for the content, and for the envelope once more.
+    """
 
     __slots__ = ("message_bytes", "free_bytes")
 
