@@ -48,3 +48,9 @@ def session_processes(text: str) -> int:
 def is_number(text: str | bytes) -> bool:
     """Return whether text is nothing but ASCII digits, at least one (int() would take blanks and signs)."""
     return bool(text) and count_digits(text) == len(text)
+
+
+def says_just(text: str | bytes, number: int) -> bool:
+    """Return whether text is that number and nothing else; zeros may stand before it."""
+    text = text if isinstance(text, bytes) else text.encode()
+    return is_number(text) and (text.lstrip(b"0") or b"0") == b"%d" % number

@@ -135,7 +135,8 @@ def send(call) -> int:
         say(f"alert: cannot start: {reason}\n")
         return 111
     except Exception as error:
-        say("alert: out of memory\n" if is_out_of_memory(error) else traceback_text(error))  # descriptor 2 is the local spawner's
+        # descriptor 2 is the local spawner's
+        say("alert: out of memory\n" if is_out_of_memory(error) else traceback_text(error))
         return 111
 
 

@@ -17,7 +17,7 @@ A line that ends with LF without CR is refused and ends the connection.  Control
 connection; one that cannot be read is a 421 and never its default.
 """
 
-from pyqmail.base.numbers import is_number, leading_number
+from pyqmail.base.numbers import UINT32, leading_number, says_just
 from pyqmail.base.options import Program, Rest
 from pyqmail.base.printable import printable
 from pyqmail.mail.incoming.acceptance import CONTROLS
@@ -68,7 +68,8 @@ def serve(call) -> int:
 def session(argv, driver, environ) -> Reception:
     """Return the handler of this process's connections: await handler(peer, environ) is the exit code of one."""
     limit = environ.get(b"DATABYTES")
-    if limit is not None and not is_number(limit):
+    number = leading_number(limit or b"", UINT32)
+    if limit is not None and not says_just(limit, number):
         shown = printable(limit[:64]).replace(" ", "?")
-        log(f"{PROGRAM.label}: warning: DATABYTES={shown} is read as {leading_number(limit)}")
+        log(f"{PROGRAM.label}: warning: DATABYTES={shown} is read as {number}")
     return Reception(driver, find_home(environ))

@@ -5,7 +5,7 @@ call is what base/options.py makes of the command line; its fields are those of 
 
 import os
 
-from pyqmail.base.numbers import is_number, leading_number
+from pyqmail.base.numbers import leading_number, says_just
 from pyqmail.base.printable import printable
 from pyqmail.tcp.adjusting import digits_of
 from pyqmail.tcp.admission import Terms
@@ -55,7 +55,7 @@ def odd_limits(call) -> list[str]:
     return [
         f"{name.decode()}={printable(value[:64]).replace(' ', '?')} is read as {leading_number(value)}"
         for name, value in found.items()
-        if not is_number(value)
+        if not says_just(value, leading_number(value))
     ]
 
 

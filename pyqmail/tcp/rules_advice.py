@@ -1,6 +1,6 @@
 """Advice about rules in source form: which line holds for a client, and which lines can never hold."""
 
-from pyqmail.base.numbers import is_number, leading_number
+from pyqmail.base.numbers import UINT32, ULONG, is_number, leading_number, says_just
 from pyqmail.tcp.rules import Instruction, addresses
 from pyqmail.tcp.rules_coverage import span_of, unreached
 from pyqmail.tcp.rules_keys import IP4_NETWORK, MAPPED, ip6_packed, readable
@@ -105,9 +105,11 @@ def _odd_variables(line):
             yield "a variable without a name, which cannot be set", False
         elif name.strip(b" \t") != name or b" " in name or b"\t" in name:
             yield f"a blank in the name of a variable: {_text(name)!r}", False
-        elif name in NUMBERS and not is_number(value):
-            number = leading_number(value)
-            yield f"{_text(name)} is no number, and is read as {number}: {_text(value)!r}", True
+        elif name in NUMBERS:
+            number = leading_number(value, UINT32 if name == b"DATABYTES" else ULONG)
+            if not says_just(value, number):
+                what = "is too large a number" if is_number(value) else "is no number"
+                yield f"{_text(name)} {what}, and is read as {number}: {_text(value[:64])!r}", True
 
 
 def _text(name):

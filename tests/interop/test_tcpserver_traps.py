@@ -249,6 +249,7 @@ ODD_NUMBERS = [
     (["--drain", "9" * 12], {}, ["--drain 999999999999 is read as 86400"]),
     ([], {"MAXCONNIP": "5k", "MAXLOAD": "800"}, ["MAXCONNIP=5k is read as 5"]),
     ([], {"MAXCONNRATE": ""}, ["MAXCONNRATE= is read as 0"]),
+    ([], {"MAXCONNIP": str(1 << 64)}, [f"MAXCONNIP={1 << 64} is read as 0"]),
     (["--per-address", "7"], {"MAXCONNIP": "x"}, []),
     (["-q", "-c", "abc"], {}, []),
 ]

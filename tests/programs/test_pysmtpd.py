@@ -464,3 +464,10 @@ def test_messages_that_arrive_take_a_quarter_of_the_disk_at_most(on_small_disk):
         refused = replies.count(b"452 sorry, I have no room for your message now (#4.3.1)\r\n")
         assert 2 <= refused < 4, replies  # the others: there is no pyqueued
     assert used() == 0
+
+
+@pytest.mark.parametrize("limit, number", [("12x", 12), ("", 0), ("4294967296", 0), ("4294967301", 5), ("007", None)])
+def test_a_limit_that_becomes_another_is_said(home, run, limit, number):
+    done = run("pysmtpd", env={"PYQMAIL_HOME": home.path, "DATABYTES": limit}, input=b"QUIT\r\n")
+    said = f"qmail-smtpd: warning: DATABYTES={limit} is read as {number}\n".encode()
+    assert done.err.count(said if number is not None else b"DATABYTES") == (number is not None)

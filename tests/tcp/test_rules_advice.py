@@ -204,6 +204,7 @@ VARIABLES = [
     (b'1.2.3.4:allow,A="b",\tB="c"',        "a blank in the name of a variable: '?B'"),
     (b'1.2.3.4:allow,="c"',                 "a variable without a name, which cannot be set"),
     (b'1.2.3.4:allow,GREETHOLD="1s"',       "GREETHOLD is no number, and is read as 1: '1s'"),
+    (b'1.:allow,DATABYTES="4294967296"',    "DATABYTES is too large a number, and is read as 0: '4294967296'"),
 ]  # fmt: skip
 
 
