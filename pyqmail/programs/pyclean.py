@@ -104,14 +104,14 @@ def sweep_intd(split: int) -> None:
     mess is linked before intd is made, so nobody is at work there.  Should the number be given to a new message in this
     moment, and its intd be what is removed, then its todo is linked already, or cannot be and the client is told so.
     """
-    try:
-        for entry in os.scandir("intd"):
-            if is_number(entry.name):
-                part = f"mess/{int(entry.name) % split}"
-                if os.path.isdir(part) and not is_there(f"{part}/{entry.name}") and not is_there(f"todo/{entry.name}"):
-                    os.unlink(entry.path)
-    except OSError:
-        pass
+
+    def is_left(entry):
+        if not is_number(entry.name):
+            return False
+        part = f"mess/{int(entry.name) % split}"
+        return os.path.isdir(part) and not is_there(f"{part}/{entry.name}") and not is_there(f"todo/{entry.name}")
+
+    sweep("intd", is_left)
 
 
 def is_there(path: str) -> bool:
@@ -126,9 +126,21 @@ def is_there(path: str) -> bool:
 def sweep_pid() -> None:
     """Remove what stands in pid/ and has not been touched for 36 hours; trouble is left for the next time."""
     now = time.time()
+    sweep("pid", lambda entry: now >= entry.stat(follow_symlinks=False).st_atime + OLD_SECONDS)
+
+
+def sweep(folder: str, is_left) -> None:
+    """Remove from a folder each file for which is_left(entry), which may raise OSError, is true."""
     try:
-        for entry in os.scandir("pid"):
-            if now >= entry.stat(follow_symlinks=False).st_atime + OLD_SECONDS:
-                os.unlink(entry.path)
+        for entry in os.scandir(folder):
+            _remove_if(entry, is_left)
     except OSError:
-        pass
+        pass  # it cannot be read to its end now
+
+
+def _remove_if(entry, is_left):
+    try:
+        if is_left(entry):
+            os.unlink(entry.path)
+    except OSError:
+        pass  # the others do not wait for this one

@@ -2,6 +2,8 @@
 
 import os
 
+import pytest
+
 
 def test_removes_and_answers(run, home):
     queue = home.queue
@@ -67,3 +69,16 @@ def test_mess_without_its_directories_is_no_queue(run, home):
     open(f"{home.queue}/intd/30", "w").close()
     assert run("pyclean", input=b"foop/1\0", env={"PYQMAIL_HOME": home.path}) == (111, b"", b"")
     assert os.listdir(f"{home.queue}/intd") == ["30"]
+
+
+@pytest.mark.parametrize("folder", ["intd", "pid"])
+def test_what_cannot_be_removed_does_not_keep_the_others(folder, run, home):
+    """Whatever the order is in which the directory has them."""
+    place, long_ago = f"{home.queue}/{folder}", (1, 1)
+    for number in range(10):
+        os.mkdir(f"{place}/{100 + number}")
+        open(f"{place}/{200 + number}", "w").close()
+        os.utime(f"{place}/{100 + number}", long_ago)
+        os.utime(f"{place}/{200 + number}", long_ago)
+    assert run("pyclean", input=b"foop/1\0", env={"PYQMAIL_HOME": home.path}).out == b"+"
+    assert sorted(os.listdir(place)) == [str(100 + number) for number in range(10)]

@@ -20,9 +20,10 @@ class Refused(Exception):
 
 
 def _why(error):
-    """Return the reason, and the folder it holds for if that is known: one text for all messages that it meets there."""
+    """Return the reason, and the folder it holds for if that is known: one text for all messages it meets there."""
     path = error.filename2 or error.filename
-    return f"{reason(error)} in {os.path.dirname(os.fsdecode(path))}" if isinstance(path, (str, bytes)) else reason(error)
+    place = f" in {os.path.dirname(os.fsdecode(path))}" if isinstance(path, (str, bytes)) else ""
+    return reason(error) + place
 
 
 class Bounds:

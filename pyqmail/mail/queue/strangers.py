@@ -7,8 +7,8 @@ that only exits, for all of them that came in one turn.
 
 Bounds: connections of all strangers together; of those whoever has the most gives one up to who has fewer.  A process
 costs a thousand times what a connection costs who makes it: a few are made in a turn of the loop, for one uid after the
-other, and whoever connects faster waits, then is refused.  Writing requests have turns, so have large frames.  A process
-that cannot be killed, since it waits in the kernel, is not waited for, and counts against its uid.
+other, and whoever connects faster waits, then is refused.  Writing requests have turns, so have large frames.  A
+process that cannot be killed, since it waits in the kernel, is not waited for, and counts against its uid.
 """
 
 import collections

@@ -245,7 +245,7 @@ class Transmission:
             self._habits.note(recipient_limit=self.recipient_limit)
 
     def _may_be_for_number(self, record, is_lost):
-        """Return whether a transaction may have ended for the number of its recipients, though nobody said so of one."""
+        """Return whether a transaction may have ended for the number of its recipients, though no reply said so."""
         engine, refusal = self._engine, self._engine.refusal
         if is_lost or record == died(self.address, True):
             return engine.has_begun

@@ -1,9 +1,10 @@
 """A new pyresolve in place of one that was lost: started by ourselves, or by a keeper.
 
-start(got) of both calls got((descriptor to write questions to, descriptor to read answers from)), or got(None) if
-that cannot be now.  The resolver reads what strangers write and must have none of our groups.  Where everything runs as
-one user, and so nobody can give up anything, we start it.  Else we could not, and ask the keeper: a process that
-pystart forked for this before it gave up root's rights, and that is the resolver's user already.
+start(got) of both calls got((descriptor to write questions to, descriptor to read answers from)); if that cannot be
+now, got(OSError), or got(None) if the keeper has reported why.  The resolver reads what strangers write and must have
+none of our groups.  Where everything runs as one user, and so nobody can give up anything, we start it.  Otherwise we
+could not, and ask the keeper: a process that pystart forked for this before it gave up root's rights, and that is the
+resolver's user already.
 
 The keeper's wire, over a UNIX stream: one byte for each resolver that is wanted; one byte back, with the two
 descriptors, or with none if it could not be started.  The end of the stream ends the keeper.
@@ -12,7 +13,9 @@ descriptors, or with none if it could not be started.  The end of the stream end
 import os
 import socket
 
+from pyqmail.base.failure import reason
 from pyqmail.system.channel import receive_with, send_with
+from pyqmail.system.descriptors import log
 from pyqmail.system.loop import READ
 from pyqmail.system.processes import fork, spawn
 
@@ -28,15 +31,15 @@ class OwnStarter:
     def start(self, got) -> None:
         try:
             ours, theirs = make_pipes()
-        except OSError:
-            got(None)
+        except OSError as error:
+            got(error)
             return
         descriptors = {0: theirs[0], 1: theirs[1], 2: self._log_fd}
         try:
             pid = spawn([_NAME], self._environ, self._environ.get(b"PATH"), descriptors)
-        except OSError:
+        except OSError as error:
             _close(*ours, *theirs)
-            got(None)
+            got(error)
             return
         _close(*theirs)
         self._loop.on_exit_surely(pid, lambda status: None)
@@ -57,8 +60,8 @@ class Keeper:
             self._loop.watch(self._sock.fileno(), READ, lambda _: self._receive())
         except (BrokenPipeError, ConnectionResetError):
             self._lost()
-        except OSError:
-            got(None)
+        except OSError as error:
+            got(error)
 
     def _receive(self):
         try:
@@ -86,7 +89,8 @@ def keep(sock, become_resolver) -> int:
         try:
             ours, theirs = make_pipes()
             running.append(fork(lambda ends=theirs: become_resolver(*ends)))
-        except OSError:
+        except OSError as error:
+            log(f"pystart: warning: unable to start pyresolve: {reason(error)}")
             _close(*ours)
             ours = ()
         _close(*theirs)

@@ -110,8 +110,10 @@ class Resolving:
             self._starter.start(self._restarted)
 
     def _restarted(self, pair):
-        if pair is None:
-            self._restart_later(b"unable to start pyresolve")
+        """Use the descriptors of a new resolver; pair is an OSError, or None, if there is none."""
+        if pair is None or isinstance(pair, OSError):
+            why = b"" if pair is None else b": " + reason(pair).encode()
+            self._restart_later(b"unable to start pyresolve" + why)
             return
         if self._is_closed:
             for fd in pair:
