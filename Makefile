@@ -10,6 +10,8 @@ venv: .venv/made
 
 .venv/made: pyproject.toml setup.py $(wildcard bin/*)
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "pyqmail: fatal: Python 3.11 or later is needed, this is " + sys.version.split()[0])'
+	@test -w . && { test -w .venv || test ! -e .venv; } || \
+	 { echo "pyqmail: fatal: unable to write into $$PWD: make a clone of your own" >&2; exit 1; }
 	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv >/dev/null || { echo "pyqmail: fatal: unable to make .venv: is python3-venv installed?" >&2; exit 1; }
 	@$(BIN)/pip install -qq --disable-pip-version-check --editable '.[test]' >.venv/pip.log 2>&1 || \
 	 { echo "pyqmail: fatal: unable to install into .venv: $$(grep -m1 ERROR: .venv/pip.log | sed 's/^.*ERROR: //') (no network? see .venv/pip.log)" >&2; exit 1; }

@@ -8,6 +8,7 @@ import pwd
 import re
 import select
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,7 +23,6 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 @pytest.fixture
 def place(tmp_path_factory):
     """A short path for a home: a UNIX socket must fit into it."""
-    import shutil
     import tempfile
 
     folder = tempfile.mkdtemp(prefix="pyq", dir="/tmp")
@@ -300,6 +300,22 @@ def test_a_home_that_is_somebody_elses(place):
     assert (done.returncode, done.stdout) == (111, "")
     assert done.stderr.endswith(" access denied (Permission denied); PYQMAIL_HOME=DIR says another place\n")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
+@pytest.mark.parametrize("has_venv", [False, True])
+def test_a_checkout_that_is_somebody_elses(place, has_venv):
+    os.makedirs(place)
+    os.chmod(os.path.dirname(place), 0o755)
+    for name in ("Makefile", "pyproject.toml", "setup.py"):
+        shutil.copy(f"{ROOT}/{name}", place)
+    if has_venv:
+        os.mkdir(f"{place}/.venv")
+    words = ["setpriv", "--reuid", "65534", "--clear-groups", "make", "-C", place, "run", "PYTHON=true"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    wanted = f"pyqmail: fatal: unable to write into {place}: make a clone of your own"
+    assert wanted in done.stderr.splitlines()
 
 
 def test_the_version(run):
