@@ -378,6 +378,25 @@ def fill_log(process):
     os.close(fd)
 
 
+@pytest.mark.parametrize("is_copied", [False, True])
+@pytest.mark.parametrize("folder, code", [("pid", 63), ("intd", 65), ("todo", 66)])
+def test_a_folder_that_is_gone_is_named(pyqueued, home, folder, code, is_copied):
+    os.rename(f"{home.queue}/{folder}", f"{home.queue}/away")
+    client = Client(home)
+    if is_copied:
+        client.descriptors(1, memory(b"copied"), memory(STREAM))
+    else:
+        client.inline(1, b"inline")
+    assert client.answer(1) == (code, 0)
+    said = pyqueued.stderr.readline()
+    path = os.fsencode(f"{home.queue}/{folder}")
+    assert said == b"pyqueued: warning: unable to queue for uid %d, exit code %d: file does not exist in %b\n" % (
+        os.geteuid(),
+        code,
+        path,
+    )
+
+
 def test_one_reason_is_one_line_a_second(pyqueued, home):
     os.rename(f"{home.queue}/pid", f"{home.queue}/away")
     client = Client(home)

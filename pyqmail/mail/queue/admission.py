@@ -20,6 +20,7 @@ from pyqmail.system.descriptors import write_all
 from pyqmail.system.home import USERS
 
 _PIECE = 262144
+_UNSAFE = "not safely on disk"
 _MOST_NAMES = 9
 
 
@@ -36,13 +37,14 @@ class Newcomer:
     """A message that is not queued yet.
 
     message_fd and envelope_fd are -1 when closed; what is still open is committed with the batch.  exit_code is
-    None until it is decided.
+    None until it is decided; why is what a log says of it.
     """
 
-    __slots__ = ("number", "message_fd", "envelope_fd", "exit_code")
+    __slots__ = ("number", "message_fd", "envelope_fd", "exit_code", "why")
 
     def __init__(self, number: int, message_fd: int) -> None:
-        self.number, self.message_fd, self.envelope_fd, self.exit_code = number, message_fd, -1, None
+        self.number, self.message_fd, self.envelope_fd = number, message_fd, -1
+        self.exit_code, self.why = None, ""
 
     def files(self) -> list[int]:
         return [fd for fd in (self.message_fd, self.envelope_fd) if fd >= 0]
@@ -157,7 +159,7 @@ class Admission:
         except OSError as error:
             raise Refused(53, error) from None
         if self._commit.commit(newcomer.files(), ()):
-            raise Refused(53)
+            raise Refused(53, why=_UNSAFE)
 
     def settle(self, newcomers) -> None:
         """Commit what the newcomers' open files hold, queue them, and set each exit_code: 0, 53 or 66."""
@@ -168,14 +170,14 @@ class Admission:
         for newcomer in newcomers:
             place = self._parts[newcomer.number % self._names.split]
             if unsafe and not unsafe.isdisjoint((*newcomer.files(), place)):
-                self.refuse(newcomer, 53)
+                self.refuse(newcomer, 53, _UNSAFE)
                 continue
             newcomer.close()
             # todo is linked only now: until then a crash leaves nothing to deliver
             try:
                 os.link(self._names.intd(newcomer.number), self._names.todo(newcomer.number))
-            except OSError:
-                self.refuse(newcomer, 66)
+            except OSError as error:
+                self.refuse(newcomer, 66, Refused(66, error).why)
                 continue
             linked.append(newcomer)
         if not linked:
@@ -187,10 +189,10 @@ class Admission:
             newcomer.exit_code = 0
         pull_trigger(self._names)
 
-    def refuse(self, newcomer: Newcomer, exit_code: int) -> None:
+    def refuse(self, newcomer: Newcomer, exit_code: int, why: str = "") -> None:
         """Give up a newcomer and remove its files, intd before mess."""
         newcomer.close()
-        newcomer.exit_code = exit_code
+        newcomer.exit_code, newcomer.why = exit_code, why
         _unlink(self._names.intd(newcomer.number))
         _unlink(self._names.mess(newcomer.number))
 
@@ -217,7 +219,7 @@ class Admission:
         get the number.
         """
         for newcomer in linked:
-            newcomer.exit_code = 53
+            newcomer.exit_code, newcomer.why = 53, _UNSAFE
             try:
                 os.unlink(self._names.todo(newcomer.number))
             except OSError:

@@ -240,7 +240,7 @@ class QueueServer:
         for request in written:
             code = request.newcomer.exit_code
             if code:
-                self._warn(request, code)
+                self._warn(request, code, request.newcomer.why)
             self._answer(request, code)
         if self._pending:
             self._scheduled = True

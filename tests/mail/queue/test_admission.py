@@ -154,6 +154,7 @@ FAILING = [
 def test_what_could_not_be_committed_is_not_queued(names, unsafe, exit_codes):
     newcomers = admit(Admission(names, {}, Failing(unsafe)), [b"a", b"b"])
     assert [newcomer.exit_code for newcomer in newcomers] == exit_codes
+    assert [newcomer.why for newcomer in newcomers] == ["not safely on disk" if code else "" for code in exit_codes]
     assert [names.state(newcomer.number) for newcomer in newcomers] == ["S1" if code else "S4" for code in exit_codes]
     assert len(files(names)) == 3 * exit_codes.count(0)
 
@@ -161,7 +162,7 @@ def test_what_could_not_be_committed_is_not_queued(names, unsafe, exit_codes):
 def test_names_in_todo_that_are_not_safe_are_taken_back(names):
     """The numbers stay taken: the queue manager may have seen the messages."""
     newcomers = admit(Admission(names, {}, Failing([lambda f, d: set(), lambda f, d: set(d)])), [b"a", b"b"])
-    assert [newcomer.exit_code for newcomer in newcomers] == [53, 53]
+    assert [(one.exit_code, one.why) for one in newcomers] == [(53, "not safely on disk")] * 2
     assert [names.state(newcomer.number) for newcomer in newcomers] == ["S3", "S3"]
 
 
