@@ -13,13 +13,14 @@ import struct
 import time
 from _collections import deque
 
+from pyqmail.base.backoff import Backoff
 from pyqmail.system.descriptors import is_readable
 from pyqmail.system.loop import READ, WRITE, Promise, TimedOut
 
 _PIECE = 262144
 # what the kernel lacks for now
 _PASSING = (errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS, errno.EMFILE, errno.ENFILE)
-_AGAIN_SECONDS = 0.1
+_MAX_SECONDS = 5.0  # the longest pause before that is tried again
 _PASSRIGHTS = getattr(socket, "SO_PASSRIGHTS", 83)  # include/uapi/asm-generic/socket.h
 
 
@@ -144,6 +145,7 @@ class EventChannel:
         self._sock, self._unpacker = None, None
         self._number, self._open = 0, {}
         self._pieces, self._flushing = deque(), False
+        self._reading, self._writing = Backoff(max_seconds=_MAX_SECONDS), Backoff(max_seconds=_MAX_SECONDS)
         if sock is not None:
             self._use(sock)
 
@@ -193,6 +195,7 @@ class EventChannel:
     def _receive(self):
         try:
             data = self._sock.recv(_PIECE)
+            self._reading.reset()
             answers = self._unpacker.receive(data)
         except BlockingIOError:
             return
@@ -211,7 +214,7 @@ class EventChannel:
 
     def _listen_later(self, sock):
         self._loop.forget(sock.fileno())
-        self._loop.after(_AGAIN_SECONDS, lambda: self._sock is sock and self._watch())
+        self._loop.after(self._reading.next_seconds(), lambda: self._sock is sock and self._watch())
 
     def _watch(self):
         self._loop.watch_surely(self._sock.fileno(), READ | WRITE if self._pieces else READ, self._ready)
@@ -231,7 +234,7 @@ class EventChannel:
                 return
             self._loop.forget(self._sock.fileno())  # it can be written: that would be told again and again
             self._flushing = True
-            self._loop.after(_AGAIN_SECONDS, self._flush)
+            self._loop.after(self._writing.next_seconds(), self._flush)
             return
         self._watch()
 
@@ -242,6 +245,7 @@ class EventChannel:
             data += self._pieces.popleft()[0]
         try:
             sent = send_with(self._sock, data, descriptors)
+            self._writing.reset()
         except OSError:
             self._pieces.appendleft((data, descriptors))
             raise

@@ -28,6 +28,7 @@ import time
 import types
 from _collections import deque  # collections brings much that a cold start has no use for
 
+from pyqmail.base.backoff import Backoff
 from pyqmail.base.failure import traceback_text
 
 READ, WRITE, NOTHING = select.EPOLLIN, select.EPOLLOUT, 0
@@ -35,7 +36,7 @@ QUANTUM_SECONDS = 0.005  # what a coroutine may use before others have their tur
 SLICE_SECONDS = 0.001  # between two looks at what is ready
 _LOOK_SECONDS = 0.000005  # what such a look costs for each descriptor that is ready, at most: it is not to be all we do
 _SMALL_CROWD = 1000  # timers that are not worth looking through
-_AGAIN_SECONDS = 0.1  # until what the kernel had no room for is tried again
+_MAX_AGAIN_SECONDS = 5.0  # until what the kernel had no room for is tried again, at most
 
 
 class TimedOut(Exception):
@@ -232,11 +233,15 @@ class Loop:
 
     def watch_surely(self, fd, events, work):
         """As watch(), for what many depend on: what the kernel has no room for is tried again until it has."""
+        self._watch_surely(fd, (events, work), Backoff(max_seconds=_MAX_AGAIN_SECONDS))
+
+    def _watch_surely(self, fd, wish, backoff):
         try:
-            self.watch(fd, events, work)
+            self.watch(fd, *wish)
         except OSError:
-            wish = self._unwatched[fd] = events, work
-            self.after(_AGAIN_SECONDS, lambda: self._unwatched.get(fd) is wish and self.watch_surely(fd, *wish))
+            self._unwatched[fd] = wish
+            again = backoff.next_seconds()
+            self.after(again, lambda: self._unwatched.get(fd) is wish and self._watch_surely(fd, wish, backoff))
 
     def forget(self, fd):
         """Stop watching fd, whoever waits; nothing happens if it is not watched."""

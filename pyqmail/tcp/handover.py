@@ -4,6 +4,7 @@ import array
 import os
 import socket
 
+from pyqmail.base.backoff import Backoff
 from pyqmail.base.failure import is_hang_up
 from pyqmail.protocol import handover_wire as wire
 from pyqmail.system.descriptors import log
@@ -11,7 +12,7 @@ from pyqmail.system.loop import READ, WRITE
 from pyqmail.tcp.connection import UNIX, Connection
 
 _PIECE = 65536
-_AGAIN_SECONDS = 0.1  # after what the kernel lacked for now
+_MAX_SECONDS = 1.0  # the longest pause after what the kernel lacked for now
 _ROOM = socket.CMSG_SPACE(4 * wire.BATCH)
 
 
@@ -28,6 +29,7 @@ class HandoverEnd:
         self._take, self._use_resolver, self._over, self._limits = take, use_resolver, over, limits
         self._unpacker, self._descriptors = wire.Unpacker(), []
         self._out, self._is_due, self._is_waiting = b"", False, False
+        self._passing = Backoff(max_seconds=_MAX_SECONDS)
         sock.setblocking(False)
         self._watch(READ)
 
@@ -47,6 +49,7 @@ class HandoverEnd:
         """Take one message: the kernel ends a read after the descriptors of one."""
         try:
             data, ancillary, _, _ = self._sock.recvmsg(_PIECE, _ROOM, socket.MSG_CMSG_CLOEXEC)
+            self._passing.reset()
         except BlockingIOError:
             return
         except OSError as error:
@@ -105,6 +108,7 @@ class HandoverEnd:
         try:
             while self._out:
                 self._out = self._out[self._sock.send(self._out) :]
+                self._passing.reset()
         except BlockingIOError:
             self._is_due = self._is_waiting = True
             self._watch(READ | WRITE)
@@ -130,7 +134,7 @@ class HandoverEnd:
             if self._sock is sock:
                 self._watch(READ | WRITE if self._out else READ)
 
-        self._loop.after(_AGAIN_SECONDS, go_on)
+        self._loop.after(self._passing.next_seconds(), go_on)
 
 
 def _connection(fd, protocol):

@@ -31,7 +31,7 @@ PING_SECONDS = 5.0
 PINGS_UNANSWERED = 6  # a worker silent for so many is stuck
 _SOON_SECONDS = 1.0  # one that ended sooner is not replaced at once
 _LONG_SECONDS = 60.0  # a resolver that lasted so long is replaced as soon as the first time
-_RETRY_SECONDS = 0.05
+_MAX_SECONDS = 1.0  # the longest pause before a worker is sent or asked something again: a client may wait for it
 _PIECE = 65536
 _LAST_SECONDS = 1.0  # with a worker that does not take what is still here
 
@@ -44,12 +44,14 @@ class Seat:
     """
 
     __slots__ = ("pid", "sock", "sessions", "queue", "on_way", "unpacker", "unanswered", "since", "stalled")
-    __slots__ += ("resolver", "resolver_since", "resolver_pause")
+    __slots__ += ("resolver", "resolver_since", "resolver_pause", "pause", "passing")
 
     def __init__(self):
         self.pid = self.sock = self.resolver = None
         self.sessions, self.queue = set(), collections.deque()
         self.resolver_since, self.resolver_pause = 0.0, Backoff(_SOON_SECONDS)
+        self.pause = Backoff(_SOON_SECONDS)  # until the next worker
+        self.passing = Backoff(max_seconds=_MAX_SECONDS)  # until this one is sent or asked something again
         self.on_way = self.unanswered = 0
         self.unpacker, self.since, self.stalled = wire.Unpacker(), time.monotonic(), False
 
@@ -173,7 +175,8 @@ class Residents:
 
     def _begin_later(self, seat, text, error, begin=None):
         log(f"tcpserver: warning: {text}: {reason(error)}")
-        self._server.loop.after(_SOON_SECONDS, lambda: (begin or self._begin)(seat))
+        work, pause = begin or self._begin, seat.resolver_pause if begin else seat.pause
+        self._server.loop.after(pause.next_seconds(), lambda: work(seat))
 
     def _begin_resolver(self, seat):
         if self._resolve is None or seat.pid is None or seat.resolver is not None:
@@ -220,8 +223,9 @@ class Residents:
         if server.is_ending:
             self._give_up(seat)
         elif time.monotonic() - seat.since < _SOON_SECONDS:
-            server.loop.after(_SOON_SECONDS, lambda: self._begin(seat))
+            server.loop.after(seat.pause.next_seconds(), lambda: self._begin(seat))
         else:
+            seat.pause.reset()
             self._begin(seat)
 
     def _give_up(self, seat):
@@ -246,6 +250,7 @@ class Residents:
         try:
             while True:
                 data = seat.sock.recv(_PIECE)
+                seat.passing.reset()
                 for kind, number, body in seat.unpacker.receive(data):
                     self._heard(seat, kind, number, body)
                 if len(data) < _PIECE:
@@ -256,7 +261,7 @@ class Residents:
             if is_hang_up(error) or seat.pid is None:
                 return False
             self._server.loop.forget(seat.sock.fileno())
-            self._later(seat, _RETRY_SECONDS, lambda seat: self._watch(seat, READ | WRITE if seat.stalled else READ))
+            self._later(seat, lambda seat: self._watch(seat, READ | WRITE if seat.stalled else READ))
             return True
         except wire.Malformed:
             _kill(seat)
@@ -300,6 +305,7 @@ class Residents:
             try:
                 # one message of a few thousand bytes: it goes whole or not at all
                 seat.sock.sendmsg([data], rights)
+                seat.passing.reset()
             except BlockingIOError:
                 seat.stalled = True
                 self._watch(seat, READ | WRITE)
@@ -307,7 +313,7 @@ class Residents:
             except OSError as error:
                 if not is_hang_up(error):  # memory, or the limit of descriptors on their way
                     seat.stalled = True
-                    self._later(seat, _RETRY_SECONDS, self._send)
+                    self._later(seat, self._send)
                 return  # else it has ended: reaped() comes
             for _, sock in batch:
                 queue.popleft()
@@ -320,10 +326,10 @@ class Residents:
     def _watch(self, seat, events):
         self._server.loop.watch_surely(seat.sock.fileno(), events, lambda events: self._ready(seat, events))
 
-    def _later(self, seat, seconds, work):
-        """Call work(seat) in so many seconds, unless its worker has ended by then."""
+    def _later(self, seat, work):
+        """Call work(seat) after a pause, unless its worker has ended by then."""
         sock = seat.sock
-        self._server.loop.after(seconds, lambda: seat.sock is sock and work(seat))
+        self._server.loop.after(seat.passing.next_seconds(), lambda: seat.sock is sock and work(seat))
 
     def _beat(self):
         self._server.loop.after(PING_SECONDS, self._beat)

@@ -492,6 +492,27 @@ def test_what_a_worker_cannot_say_now_it_says_later(start, failing, error):
     assert int(server.connect().line().split()[1]) == worker
 
 
+PASSING = [
+    # who fails, his call
+    ("listener", "sendmsg"),
+    ("listener", "epoll_ctl"),
+    ("worker", "recvmsg"),
+]
+
+
+@pytest.mark.parametrize("who, call", PASSING)
+def test_the_pauses_between_tries_grow(start, failing, who, call):
+    """Seven tries take more than one and a half seconds; of a tenth of a second each, less than one."""
+    server = start("-vHRl0", "-c1", "--workers", "1", env={"PING_SECONDS": "60"})
+    client = server.connect()
+    worker = int(client.line().split()[1])
+    failing(server.process.pid if who == "listener" else worker, call, "error=ENOMEM:when=1..6")
+    began = time.monotonic()
+    assert client.ask(b"close") == b""
+    assert server.connect().line()
+    assert time.monotonic() - began > 1.5
+
+
 @pytest.mark.parametrize("error", ["ENOMEM", "ENOSPC"])
 def test_a_listener_that_cannot_watch_now_does_so_later(start, failing, error):
     server = start("-vHRl0", "-c1", "--workers", "1")
