@@ -16,6 +16,7 @@ import os
 import signal
 import socket
 
+from pyqmail.base.backoff import Backoff
 from pyqmail.base.failure import reason
 from pyqmail.mail.queue import stranger
 from pyqmail.mail.queue.copying import keep_only
@@ -34,7 +35,7 @@ _ROOMS = 32
 _FORKS = 4  # in a turn of the loop
 _MAX_UNSERVED = 16  # accepted while no process could be made
 _MAX_PACKETS = 32  # of one process in a turn of the loop
-_AGAIN_SECONDS = 0.1
+_FIRST_SECONDS, _MAX_SECONDS = 0.1, 5.0  # pauses until a process is tried again
 
 
 class Link:
@@ -79,6 +80,8 @@ class Strangers:
         self._refused, self._is_stopping, self._is_serving, self._is_unable = [], False, False, False
         self._inline, self._copies = Turns(TURNS_OF_UID, _TURNS), Turns(TURNS_OF_UID, _TURNS)
         self._rooms = Turns(_ROOMS_OF_UID, _ROOMS)
+        self._unable = Backoff(_FIRST_SECONDS, _MAX_SECONDS)
+        self._disposing, self._again = Backoff(_FIRST_SECONDS, _MAX_SECONDS), None
         loop.on_signal(signal.SIGCHLD, self._reap)
 
     @property
@@ -112,9 +115,15 @@ class Strangers:
         self._refused = []
         try:
             self._close_elsewhere(sockets)
+            self._disposing.reset()
         except OSError:
             self._refused = sockets
-            self._loop.after(_AGAIN_SECONDS, self.dispose)
+            if self._again is None:
+                self._again = self._loop.after(self._disposing.next_seconds(), self._dispose_again)
+
+    def _dispose_again(self):
+        self._again = None
+        self.dispose()
 
     def stop(self):
         """Begin nothing more; what waits for its turn is refused."""
@@ -175,8 +184,10 @@ class Strangers:
             self._serve_one(next(iter(self._unserved)))
         self.dispose()
         self._is_serving = bool(self._unserved)
+        if not self._is_unable:
+            self._unable.reset()
         if self._is_serving:
-            self._loop.after(_AGAIN_SECONDS if self._is_unable else 0, self._serve_some)
+            self._loop.after(self._unable.next_seconds() if self._is_unable else 0, self._serve_some)
         if was_unable:
             self._server.listen_again()
 
