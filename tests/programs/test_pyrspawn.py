@@ -834,6 +834,22 @@ def test_leaving_at_one_recipient_too_many_means_fewer_over_the_next_connection(
     assert [mail[0].count(b"RCPT") for mail in smtp_peer.mails] == [3, 3, 1]
 
 
+@pytest.mark.parametrize("reply", [b"421 busy\r\n", b"999 hm\r\n", b"354 go\r\n", b"hm\r\n"])
+@pytest.mark.parametrize("has_pipelining", [True, False])
+@pytest.mark.parametrize("at", [1, 2])
+def test_who_was_not_asked_does_not_fail_since_the_server_left_at_another(
+    native_process, smtp_peer, has_pipelining, reply, at
+):
+    smtp_peer.has_pipelining = has_pipelining
+    said = {b"RCPT TO:<u1@d.test>\r\n": b"550 no\r\n"} if at == 2 else {}
+    said[b"RCPT TO:<u%d@d.test>\r\n" % at] = reply
+    smtp_peer.decide = lambda seen, line: said.get(line)
+    native_process.send(opening(smtp_peer), deliver(1, 1, 2, 3, 4))
+    assert native_process.next() == READY
+    letters = {delivery: report[:1] for delivery, report in native_process.results(4).items()}
+    assert letters == {1: b"D" if at == 2 else b"Z", 2: b"Z", 3: b"Z", 4: b"Z"}
+
+
 @pytest.mark.parametrize("command", [b"MAIL", b"DATA", b".\r\n"])
 def test_what_is_put_off_in_other_words_does_not_change_how_many_go_together(native_process, smtp_peer, command):
     smtp_peer.decide = lambda seen, line: b"451 later\r\n" if line.startswith(command) else None

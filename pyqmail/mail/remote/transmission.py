@@ -198,7 +198,7 @@ class Transmission:
                 records.append(RECIPIENT_BREAK)
                 continue
             code, text = next(answers, (None, b""))
-            records.append(None if code is None else recipient_record(self.address, code, text))
+            records.append(self._record(code, text))
             if code is None or code // 100 == 2:
                 undecided.append(position)
                 has_accepted = has_accepted or code is not None
@@ -214,6 +214,16 @@ class Transmission:
         if returned:
             self.is_usable = False
         return Outcome(records, record, [position for position in postponed if position not in returned], returned)
+
+    def _record(self, code, text):
+        """Return the record of a recipient; code is None if it was not answered."""
+        refusal = self._engine.refusal
+        if code is not None:
+            return recipient_record(self.address, code, text)
+        if refusal is not None and refusal[0] == RECIPIENTS:
+            # the server left at the first ones: those who were not asked must not fail for it
+            return recipient_record(self.address, *refusal[1:])
+        return None
 
     def _has_left_at_recipient(self):
         return bool(self._engine.answers) and self._engine.answers[-1][0] == LEAVING

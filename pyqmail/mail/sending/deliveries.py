@@ -120,7 +120,6 @@ class Channel:
             return
         self.running -= 1
         self.engine.unsent(recipient, self._office.clock())
-        self._office.log_status()
         self._office.settle_soon()
 
     @property
@@ -291,14 +290,14 @@ class Channel:
 
     def _start(self, recipient):
         office = self._office
-        if recipient.number is None:
+        self.running += 1
+        if recipient.number is None:  # else it has come back from another session, and goes on under its number
             recipient.number = office.next_delivery()
             office.log.put(
                 b"starting delivery %d: msg %d to %b %b"
                 % (recipient.number, recipient.owner.number, self.name.encode(), safe(recipient.address))
             )
-        self.running += 1
-        office.log_status()
+            office.log_status()
 
     def _deliver(self, session, recipients):
         self._greeted.discard(session)
