@@ -21,6 +21,7 @@ _PIECE = 262144
 # what the kernel lacks for now
 _PASSING = (errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS, errno.EMFILE, errno.ENFILE)
 _MAX_SECONDS = 5.0  # the longest pause before that is tried again
+_BACKLOG_SECONDS = 3.0
 _PASSRIGHTS = getattr(socket, "SO_PASSRIGHTS", 83)  # include/uapi/asm-generic/socket.h
 
 
@@ -154,11 +155,15 @@ class EventChannel:
 
         The descriptors are duplicated; the caller's may be closed as soon as this waits.
         """
-        if self._sock is None:
-            self._use(connect(self._path, waits=False))
+        copies = _duplicates(descriptors)
+        try:
+            await self._connect()
+        except BaseException:
+            _close_all(copies)
+            raise
         self._number = self._number % 0xFFFFFFFF + 1
         number, promise = self._number, Promise()
-        self._pieces.append((self._codec.pack(kind, number, body), _duplicates(descriptors)))
+        self._pieces.append((self._codec.pack(kind, number, body), copies))
         self._open[number] = promise
         if not self._flushing:
             self._flushing = True
@@ -167,6 +172,17 @@ class EventChannel:
             return await (promise if seconds is None else promise.within(self._loop, seconds))
         finally:
             self._open.pop(number, None)
+
+    async def _connect(self):
+        """Have a connection; a backlog that is full for a moment may be one stranger's who connects all the time."""
+        until, backoff = time.monotonic() + _BACKLOG_SECONDS, Backoff(0.01, 1.0)
+        while self._sock is None:
+            try:
+                self._use(connect(self._path, waits=False))
+            except Unavailable as nobody:
+                if nobody.error.errno != errno.EAGAIN or time.monotonic() >= until:
+                    raise
+                await self._loop.sleep(backoff.next_seconds())
 
     def close(self):
         """Fail what is open and close the connection."""

@@ -184,3 +184,35 @@ def test_a_listener_that_does_not_accept_holds_up_nobody(tmp_path):
         with pytest.raises(Unavailable):
             connect(f"{tmp_path}/full", waits=False)
         first.close()
+
+
+def test_a_backlog_that_is_full_for_a_moment_loses_no_question(tmp_path):
+    path, loop = f"{tmp_path}/full", Loop()
+    reader, writer = os.pipe()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(0)
+        first = connect(path)
+        channel = EventChannel(loop, path, frames)
+        task = loop.start(channel.ask(1, b"still there", (reader,)))
+        os.close(reader)  # it waits, so this one is ours again
+        assert loop.tasks  # nobody could listen yet
+        listener.accept()[0].close()
+
+        def answer():
+            sock, _ = listener.accept()
+            with sock:
+                data, (fd,) = receive_with(sock, 1000, 1)
+                os.close(fd)
+                sock.sendall(data)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        while loop.tasks:
+            loop.turn(10)
+        thread.join()
+        assert task.promise.value == (1, b"still there")
+        first.close()
+        channel.close()
+    loop.abandon()
+    os.close(writer)
