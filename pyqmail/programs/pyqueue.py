@@ -15,7 +15,7 @@ import stat
 import time
 
 from pyqmail.base.options import Program
-from pyqmail.mail.queue.bounds import CONTROLS
+from pyqmail.mail.queue.bounds import CONTROLS, Refused, read_bounds
 from pyqmail.mail.queue.queueing import CRASHED, INLINE_LIMIT, Queueing, Spool
 from pyqmail.protocol.envelope import BadEnvelope, EnvelopeReader
 from pyqmail.system.channel import Unavailable
@@ -53,6 +53,7 @@ PROGRAM = Program(
 )
 _LIFE_SECONDS = 86400
 _PIECE = 65536
+_SMALL_BYTES = 1 << 20  # larger messages are measured while they come
 _IGNORED = ("SIGPIPE", "SIGVTALRM", "SIGPROF", "SIGQUIT", "SIGINT", "SIGHUP", "SIGXCPU", "SIGXFSZ")
 
 
@@ -68,8 +69,10 @@ def queue(call) -> int:
     message = Spool()
     try:
         whole_file = is_large_file(0)
-        if not whole_file:
-            read_message(message, 0)
+        if not whole_file and not read_message(message, 0, home):
+            return 31
+        if message.failed:
+            return 53
         envelope = read_envelope(1)
     except OSError:
         return 54
@@ -77,8 +80,6 @@ def queue(call) -> int:
         return bad.exit_code
     except MemoryError:
         return 51
-    if message.failed:
-        return 53
     queueing = Queueing(BlockingDriver(), home)
     try:
         outcome = drive(hand_over(queueing, whole_file, message, envelope))
@@ -102,9 +103,28 @@ def is_large_file(fd: int) -> bool:
     return stat.S_ISREG(seen.st_mode) and seen.st_size - os.lseek(fd, 0, os.SEEK_CUR) > INLINE_LIMIT
 
 
-def read_message(message: Spool, fd: int) -> None:
-    while piece := os.read(fd, _PIECE):
+def read_message(message: Spool, fd: int, home) -> bool:
+    """Take it in, up to its end or until message.failed; return whether it is within bounds: it need not have an end."""
+    size, limit = 0, None
+    while not message.failed and (piece := os.read(fd, _PIECE)):
+        size += len(piece)
+        if size > _SMALL_BYTES:
+            limit = most_bytes(home) if limit is None else limit
+            if 0 < limit < size:
+                return False
         message.write(piece)
+    return True
+
+
+def most_bytes(home) -> int:
+    """Return how large a message pyqueued takes from us, 0 for no bound; unknown, it is pyqueued that says so."""
+    from pyqmail.mail.queue.admission import qmail_uids
+    from pyqmail.system.controls import Controls
+
+    try:
+        return read_bounds(Controls(home.control, CONTROLS), os.getuid() in qmail_uids(home, with_ourselves=False)).message_bytes
+    except Refused:
+        return 0
 
 
 def read_envelope(fd: int) -> bytes:

@@ -206,3 +206,43 @@ def test_without_room_it_is_a_write_error(home, pyqueue):
         assert len(queued(home)) == 1
     finally:
         subprocess.run(["umount", "--lazy", home.queue], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+@pytest.mark.parametrize("limit, endless", [("5000000", "cat /dev/zero |"), (None, "yes |"), ("2000000", "</dev/zero")])
+def test_a_message_without_end_is_not_copied_first(home, limit, endless):
+    """Its copy filled the disk: 31 as soon as it is larger than a message of a stranger may be."""
+    if limit is not None:
+        with open(f"{home.control}/localbytes", "w", encoding="ascii") as file:
+            file.write(limit)
+    place = os.path.dirname(home.path)
+    while place != "/tmp" and len(place) > 4:
+        os.chmod(place, 0o755)
+        place = os.path.dirname(place)
+    before, after = (endless, "") if endless.endswith("|") else ("", endless)
+    command = f"{before} {sys.executable} {ROOT}/bin/pyqueue {after} 1</dev/null"
+    done = subprocess.run(
+        ["/bin/sh", "-c", command],
+        user=65534,
+        group=65534,
+        extra_groups=[],
+        env={"PATH": "/usr/bin:/bin", "PYQMAIL_HOME": home.path},
+        timeout=60,
+    )
+    assert done.returncode == 31
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+def test_a_full_disk_ends_a_message_without_end(home, tmp_path):
+    """What cannot be kept is read no further."""
+    (tmp_path / "small").mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "none", tmp_path / "small"]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        environ = {"PYQMAIL_HOME": home.path, "TMPDIR": str(tmp_path / "small")}
+        with open("/dev/zero", "rb") as zeros:
+            command = [sys.executable, f"{ROOT}/bin/pyqueue"]
+            assert subprocess.run(command, stdin=zeros, env=environ, timeout=60).returncode == 53
+    finally:
+        subprocess.run(["umount", "--lazy", tmp_path / "small"], check=True)

@@ -281,9 +281,9 @@ def _admit(admission, origin, message_fd, envelope, bounds):
     return newcomer.exit_code
 
 
-def qmail_uids(home) -> set[int]:
+def qmail_uids(home, with_ourselves=True) -> set[int]:
     """Return the uids trusted with the queue: root, ourselves, and qmail's users; any other is a stranger's."""
-    trusted = {0, os.geteuid()}
+    trusted = {0, os.geteuid()} if with_ourselves else {0}
     for user in USERS:
         try:
             trusted.add(home.uid(user))
