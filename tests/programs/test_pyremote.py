@@ -536,3 +536,12 @@ def test_each_transaction_of_one_run_has_its_end_told(remote, smtp_peer):
     said[:] = [b"554 spam\r\n"] * 2
     report = remote(b"d.test", b"s@x", b"a@d", b"b@d", routes=smtp_peer.route())
     assert report == b"r\0r\0D127.0.0.1 failed after I sent the message.\nRemote host said: 554 spam\n\0"
+
+
+@pytest.mark.parametrize("has_pipelining", [True, False])
+def test_who_was_not_asked_does_not_fail_since_the_server_left_at_another(remote, smtp_peer, has_pipelining):
+    smtp_peer.has_pipelining = has_pipelining
+    smtp_peer.decide = lambda seen, line: b"421 busy\r\n" if line[:4] == b"RCPT" else None
+    report = remote(b"d.test", b"s@x", b"a@d", b"b@d", b"c@d", routes=smtp_peer.route())
+    record = b"s127.0.0.1 does not like recipient.\nRemote host said: 421 busy\n\0"
+    assert report == 3 * record + b"DGiving up on 127.0.0.1.\n\0"
