@@ -104,7 +104,7 @@ def is_large_file(fd: int) -> bool:
 
 
 def read_message(message: Spool, fd: int, home) -> bool:
-    """Take it in, up to its end or until message.failed; return whether it is within bounds: it need not have an end."""
+    """Take it in, up to its end or until message.failed; return whether it is within bounds.  It may have no end."""
     size, limit = 0, None
     while not message.failed and (piece := os.read(fd, _PIECE)):
         size += len(piece)
@@ -122,7 +122,8 @@ def most_bytes(home) -> int:
     from pyqmail.system.controls import Controls
 
     try:
-        return read_bounds(Controls(home.control, CONTROLS), os.getuid() in qmail_uids(home, with_ourselves=False)).message_bytes
+        is_trusted = os.getuid() in qmail_uids(home, with_ourselves=False)
+        return read_bounds(Controls(home.control, CONTROLS), is_trusted).message_bytes
     except Refused:
         return 0
 
