@@ -18,8 +18,9 @@ import os
 import signal
 
 from pyqmail.base.failure import Temporary
-from pyqmail.base.numbers import UINT32, count_digits, is_number, leading_number, whole_number
+from pyqmail.base.numbers import UINT32, count_digits, is_number, leading_number, says_just, whole_number
 from pyqmail.base.options import Act, Argument, Flag, Program, Rest, Value
+from pyqmail.base.printable import printable
 from pyqmail.programs.registry import load, load_ahead
 from pyqmail.system import library
 from pyqmail.system.ceilings import SERVER_BYTES, memory_shortages
@@ -178,16 +179,24 @@ def _mode(text):
 
 
 def _identity(text):
-    """Convert the value of -u or -g.  A name is refused: as the original's 0 it would keep root's rights."""
-    if not count_digits(text):
+    """Convert the value of -u or -g.
+
+    A name is refused, and a number that is too large: as the original's 0 it would keep root's rights.
+    """
+    number = leading_number(text)
+    if not count_digits(text) or number >= UINT32:
         raise ValueError(f"not a number: {text}")
-    return leading_number(text) % UINT32
+    return number
 
 
 def _from_environment(call):
     for field, name in (("uid", b"UID"), ("gid", b"GID")):
         if name in call.environ:
-            setattr(call, field, _identity(os.fsdecode(call.environ[name])))
+            text = os.fsdecode(call.environ[name])
+            number = _identity(text)
+            setattr(call, field, number)
+            if not says_just(call.environ[name], number):
+                call.oddities.append(f"${name.decode()} {printable(call.environ[name][:64])} is read as {number}")
 
 
 def _patience(text):

@@ -275,13 +275,23 @@ def test_08_but_what_is_read_as_another_number_is_said(options, environ, said, p
     assert sorted(lines) == sorted(expected)
 
 
-@pytest.mark.parametrize("options", [["-u", "nobody"], ["-g", "qmail"], ["-u", ""], ["-u", "-1"], ["-U"]])
+@pytest.mark.parametrize("options", [["-u", "nobody"], ["-g", "qmail"], ["-u", ""], ["-u", "-1"], ["-u", "4294967296"], ["-U"]])
 def test_08_but_a_name_does_not_leave_us_root(options):
     """Different on purpose: the original stays root."""
     environ = {"PATH": PATH, "UID": "nobody"}
     done = subprocess.run([*OURS, *options, "0", "0", "true"], capture_output=True, env=environ, timeout=30)
     assert done.returncode == 100
     assert re.match(rb"tcpserver: not a number: [^\n]*\ntcpserver: usage: [^\n]*\n$", done.stderr)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root becomes somebody else")
+def test_an_identity_from_the_environment_that_becomes_another_is_said():
+    environ = {"PATH": PATH, "UID": "7x", "GID": "8 9"}
+    process = subprocess.Popen([*OURS, "-UHRl0", "127.0.0.1", "0", "true"], stderr=subprocess.PIPE, env=environ)
+    said = sorted(process.stderr.readline() for _ in range(2))
+    process.terminate()
+    process.communicate(timeout=20)
+    assert said == [b"tcpserver: warning: $GID 8 9 is read as 8\n", b"tcpserver: warning: $UID 7x is read as 7\n"]
 
 
 RIGHTS = [

@@ -12,7 +12,8 @@ import os
 from itertools import compress
 
 from pyqmail.base.failure import Temporary
-from pyqmail.base.numbers import leading_number
+from pyqmail.base.numbers import leading_number, says_just
+from pyqmail.base.printable import printable
 from pyqmail.base.tai import now, now_text_label
 from pyqmail.supervise.logs.logdir import LEAST_BYTES, LEAST_FILES, MOST_BYTES, USUAL_BYTES, USUAL_FILES, LogDirectory
 from pyqmail.supervise.logs.selection import Choice
@@ -94,9 +95,9 @@ class Logger:
             elif kind == "=":
                 self._steps.append(StatusFile(rest, patience))
             elif kind == "s":
-                size_bytes = min(max(leading_number(rest), LEAST_BYTES), MOST_BYTES)
+                size_bytes = min(max(_number(word, patience), LEAST_BYTES), MOST_BYTES)
             elif kind == "n":
-                files = max(leading_number(rest), LEAST_FILES)
+                files = max(_number(word, patience), LEAST_FILES)
             elif kind == "!":
                 processor = rest
             elif kind and kind in "./":
@@ -260,6 +261,14 @@ class Logger:
                     put(step, head)
             elif selected:
                 step.take([head])
+
+
+def _number(word, patience):
+    """Return the number of an action as the original reads it; say so if it reads another than there is."""
+    number = leading_number(word[1:])
+    if not says_just(word[1:], number):
+        patience.tell(f"warning: {printable(os.fsencode(word[:64]))} is read as {word[0]}{number}")
+    return number
 
 
 def _place(descriptor):

@@ -289,6 +289,11 @@ def test_a_log_is_used_by_one_logger(tmp_path):
         opened("./log")
 
 
+def test_numbers_that_are_read_as_others_are_said(tmp_path, capfd):
+    opened("s12x", "nabc", "s5000", "n020", "./log")
+    assert capfd.readouterr().err == "multilog: warning: s12x is read as s12\nmultilog: warning: nabc is read as n0\n"
+
+
 FILES = ["lock", "current", "state", "processed", "newstate"]
 
 
