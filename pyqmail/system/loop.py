@@ -285,10 +285,13 @@ class Loop:
 
     def on_exit_surely(self, pid, work):
         """As on_exit(), for a child that must be waited for: without a descriptor now, it is asked for again."""
+        self._on_exit_surely(pid, work, Backoff(max_seconds=_MAX_AGAIN_SECONDS))
+
+    def _on_exit_surely(self, pid, work, backoff):
         try:
             self.on_exit(pid, work)
         except OSError:
-            self.after(_AGAIN_SECONDS, lambda: self.on_exit_surely(pid, work))
+            self.after(backoff.next_seconds(), lambda: self._on_exit_surely(pid, work, backoff))
 
     def on_signal(self, number, work):
         """Call work() in a turn of the loop after each such signal (several may become one).
