@@ -169,6 +169,7 @@ HOSTILE = {
     "PYTHONPATH": "{trap}",
     "BASH_FUNC_read%%": "() {{ touch {trap}/sprung; }}",
     "BASH_FUNC_od%%": "() {{ touch {trap}/sprung; }}",
+    "BASH_FUNC_command%%": "() {{ touch {trap}/sprung; }}",
     "ENV": "{trap}/trap.sh",
     "BASH_ENV": "{trap}/trap.sh",
     "PWD": "/somewhere/else",
