@@ -6,7 +6,7 @@ The wire's framing is given as codec: pack(kind, number, body) and Unpacker().re
 import os
 
 from pyqmail.base.backoff import Backoff
-from pyqmail.system.descriptors import has_hung_up
+from pyqmail.system.polling import has_hung_up
 
 MAX_READ_TRIES = 12  # about a minute
 _PIECE = 262144

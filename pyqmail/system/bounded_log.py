@@ -14,8 +14,8 @@ import select
 import stat
 from _collections import deque  # collections brings much that a cold start has no use for
 
-from pyqmail.system.descriptors import has_hung_up
 from pyqmail.system.loop import WRITE
+from pyqmail.system.polling import has_hung_up
 
 KEPT_BYTES = 64 << 10
 REASON_SECONDS = 1.0

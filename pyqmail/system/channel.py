@@ -14,8 +14,8 @@ import time
 from _collections import deque
 
 from pyqmail.base.backoff import Backoff
-from pyqmail.system.descriptors import is_readable
 from pyqmail.system.loop import READ, WRITE, Promise, TimedOut
+from pyqmail.system.polling import is_readable
 
 _PIECE = 262144
 # what the kernel lacks for now

@@ -3,7 +3,6 @@
 import fcntl
 import os
 import resource
-import select
 
 
 def write_all(fd: int, data: bytes) -> None:
@@ -65,20 +64,6 @@ def move(source: int, target: int) -> None:
         return
     os.dup2(source, target)
     os.close(source)
-
-
-def is_readable(fd, seconds: float = 0) -> bool:
-    """Return whether fd, or a socket, has something to read or has ended; waits so long for it."""
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    return bool(poll.poll(seconds * 1000))
-
-
-def has_hung_up(fd) -> bool:
-    """Return whether the other end of a pipe or socket is closed; what lies unread in it is not touched."""
-    poll = select.poll()
-    poll.register(fd, 0)  # errors and hang-ups are told unasked
-    return bool(poll.poll(0))
 
 
 def open_descriptors() -> list[int]:

@@ -33,8 +33,8 @@ from _collections import deque
 from pyqmail.base.failure import Temporary
 from pyqmail.system import channel as channels
 from pyqmail.system.channel import Gone
-from pyqmail.system.descriptors import is_readable
 from pyqmail.system.loop import WRITE, Promise, TimedOut
+from pyqmail.system.polling import is_readable
 from pyqmail.system.processes import spawn
 
 READ_BYTES = 65536

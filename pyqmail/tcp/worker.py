@@ -13,7 +13,6 @@ from pyqmail.tcp.handover import HandoverEnd
 from pyqmail.tcp.lines import ERRORS, EVERYTHING, drop_line, opening_line, say_now, verdict_line
 from pyqmail.tcp.names import ChannelNames
 
-
 _QUEUE = b"QMAILQUEUE"
 
 

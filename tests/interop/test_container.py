@@ -173,7 +173,8 @@ def test_services_that_cannot_be_written_to(stage, container, tmp_path):
     )
     stage.until(lambda: out.exists() and out.read_text() == "begun\n")
     names = [str(place)[1:].replace("/", ":") for place in (folder, folder / "log")]
-    assert sorted(os.listdir(state)) == names
+    lock = f".{str(stage.place)[1:].replace('/', ':')}:svscan-lock"
+    assert sorted(os.listdir(state)) == [lock, *names]
     assert sorted(os.listdir(folder)) == ["log", "run"]
     environ = {**stage.environ(), "SUPERVISEDIR": str(state)}
     assert stage.run("pysvstat", folder, env=environ).out.startswith(f"{folder}: up (pid ".encode())

@@ -18,6 +18,7 @@ import pytest
 pytestmark = pytest.mark.skipif(not shutil.which("multilog"), reason="daemontools is not installed")
 
 NAMES = ("multilog", "pymultilog")
+_ODD = re.compile(rb"^multilog: warning: [^\n]* is read as \w+\n", re.M)  # which the original does not say
 BOTH = pytest.mark.parametrize("name", NAMES)
 SECONDS = 30
 
@@ -123,8 +124,8 @@ SCRIPTS = [
 @pytest.mark.parametrize("given", INPUTS.values(), ids=INPUTS)
 @pytest.mark.parametrize("script", SCRIPTS, ids=" ".join)
 def test_files_words_and_code(stage, script, given):
-    ours, its = (logged(stage, name, stage.place / name, script, given) for name in reversed(NAMES))
-    assert ours == its
+    (code, said, *rest), its = (logged(stage, name, stage.place / name, script, given) for name in reversed(NAMES))
+    assert (code, _ODD.sub(b"", said), *rest) == its
 
 
 PATTERNS = [

@@ -5,8 +5,8 @@ programs are run for the tables; for what is drawn the originals are programs an
 """
 
 import os
-import re
 import random
+import re
 import shutil
 import subprocess
 

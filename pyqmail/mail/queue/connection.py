@@ -6,8 +6,8 @@ import os
 from pyqmail.protocol import queue_wire
 from pyqmail.protocol.queue_wire import ANSWER, DESCRIPTORS, INLINE, INLINE_LIMIT, Malformed
 from pyqmail.system.channel import receive_with
-from pyqmail.system.descriptors import is_readable
 from pyqmail.system.loop import READ, WRITE
+from pyqmail.system.polling import is_readable
 
 FRAME_SECONDS = 30
 MAX_UNCLAIMED = 2  # descriptors that came and that no request has claimed yet

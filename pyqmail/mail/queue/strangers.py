@@ -23,8 +23,8 @@ from pyqmail.mail.queue.copying import keep_only
 from pyqmail.mail.queue.stranger import COPY, DONE, DROPPED, GRANT, INLINE, NO_ROOM, ROOM, VERDICT, pack
 from pyqmail.mail.queue.turns import Turn, Turns
 from pyqmail.system.channel import send_with
-from pyqmail.system.descriptors import has_hung_up
 from pyqmail.system.loop import READ
+from pyqmail.system.polling import has_hung_up
 from pyqmail.system.processes import fork
 
 STRANGERS = 200  # connections
