@@ -21,7 +21,7 @@ greeted.  A route to an address, and an address as a domain, need no name server
 Without --native the spawners speak the stock dialect, with one byte for a delivery, and any agent that qmail-send
 works with will do; --wide makes it two bytes, as the big-concurrency patch has it.
 
-A resolver that is lost is started again, after 1, 2, 4 ... seconds, a minute at most; mail that needs no question
+A resolver that is lost is started again, after 1, 2, 4 ... seconds, ten at most; mail that needs no question
 (smtproutes to an address, literals, local mail) goes on, the rest waits.  A lost spawner or cleaner ends pysend, as the
 original: its supervisor starts all again.
 

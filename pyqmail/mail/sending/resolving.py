@@ -6,7 +6,7 @@ fails for want of something here (no descriptor, no memory, an unreadable contro
 it is made again after 1, 2, 4 ... seconds, and only after some minutes the domain's mail is deferred.
 
 A resolver that is lost (killed for want of memory, or it could not start) is started again after 1, 2, 4 ... seconds,
-up to a minute.  What was asked is asked again then, and what needs no question goes on meanwhile.  Only a question that
+up to ten seconds.  What was asked is asked again then, and what needs no question goes on meanwhile.  Only a question that
 was open in MAX_LOSSES losses in a row is taken for their cause, and deferred.
 
 Where another program delivers, which finds hosts by itself, nothing is looked up: it may know what DNS does not.
@@ -22,7 +22,8 @@ from pyqmail.protocol import resolve_wire
 
 OWN_SECONDS = 60  # how long the list of our own addresses is used
 MAX_TRIES = 8  # four minutes
-MAX_LOSSES = 10  # five minutes at least
+MAX_RESTART_SECONDS = 10.0  # mail that needs names waits so long after each loss
+MAX_LOSSES = 10  # a minute at least
 STEADY_SECONDS = 60  # a resolver that lived so long is started again after the shortest pause
 NO_RESOURCES = b"ZSystem resources temporarily unavailable. (#4.3.0)\n"
 NO_CONTROLS = b"ZUnable to read control files. (#4.3.0)\n"
@@ -43,7 +44,7 @@ class Resolving:
         self._open, self._numbers = {}, {}  # number -> [(domain, channel, plan)]; question -> number
         self._failed, self._backoff = [], Backoff(1.0, 60.0)  # what is looked up again
         self._lost, self._log = lost, log
-        self._starter, self._restarts, self._is_closed = starter, Backoff(1.0, 60.0), False
+        self._starter, self._restarts, self._is_closed = starter, Backoff(1.0, MAX_RESTART_SECONDS), False
         self._losses = {}  # number of a question -> in how many losses it was open
         self._use(write_fd, read_fd)
 
