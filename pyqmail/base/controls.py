@@ -1,9 +1,21 @@
-"""The control files, declared once, and how their bytes are read.
+"""The control files, declared once: one setting each, in `control` below the qmail home.
 
-Reading modes, after the original: LINE is the first line without blanks and newlines at its end; INTEGER the
-digits that line starts with; LINES every line stripped at its end, without empty ones and those whose first
-byte is `#`; MAP is LINES split at the first colon, keys in lower case, the last of equal keys winning.
-CR is not a blank, and leading blanks count.
+A file that is missing means its default, here and in the list below.  A file that is there counts, even if it is
+empty.  A file that cannot be read is never its default: the program ends, answers with a temporary failure or defers.
+
+One line is the first line, without spaces, tabs and newlines at its end.
+
+A number is the digits that the first line starts with, modulo 2^32.  What follows them is ignored.  A file whose first
+line does not start with a digit counts as missing.  pysend, pysmtpd, pyqueued and pyrspawn warn about both.
+
+Lines are all lines, without spaces and tabs at their ends, except empty ones and those whose first byte is `#`.
+
+A map is such lines, split at the first colon.  A line without a colon is ignored.  Keys are compared without regard to
+case, and the last of equal keys counts.
+
+CR is no blank: a file with DOS line ends matches nothing.  Blanks at the start of a line count.
+
+A program may read a file at any moment.  To change one, write the new file beside it and rename it.
 """
 
 from pyqmail.base.numbers import UINT32, count_digits, leading_number
@@ -16,47 +28,119 @@ ME = "me"
 class Control:
     """One file below control/.
 
-    default is what holds when the file is absent: ME for the content of control/me, or a value as the mode
-    reads it, or a pair (ME, value) for the value when me is absent too, or None for nothing.
+    default is what holds when the file is missing: ME for the content of control/me, or a value as the mode
+    reads it, or a pair (ME, value) for the value when me is missing too, or None for nothing.
+    unit is that of a number, None for any other mode.  example is a whole content, its last newline left out; None for
+    a cdb.  is_original: qmail has the file, too.
     """
 
-    __slots__ = ("name", "mode", "default", "meaning")
+    __slots__ = ("default", "example", "is_original", "meaning", "mode", "name", "unit")
 
-    def __init__(self, name, mode, default, meaning):
+    def __init__(self, name, mode, default, meaning, unit=None, example=None, is_original=True):
         self.name, self.mode, self.default, self.meaning = name, mode, default, meaning
+        self.unit, self.example, self.is_original = unit, example, is_original
+
+
+def _text(name, default, meaning, example):
+    return Control(name, LINE, default, meaning, None, example)
+
+
+def _number(name, default, unit, meaning, example, is_original=True):
+    return Control(name, INTEGER, default, meaning, unit, example, is_original)
 
 
 CONTROLS = {
     control.name: control
     for control in (
-        Control("badmailfrom", LINES, [], "envelope senders to refuse: an address, or @host"),
-        Control("bouncefrom", LINE, b"MAILER-DAEMON", "local part of the From of bounces"),
-        Control("bouncehost", LINE, (ME, b"bouncehost"), "host of the From of bounces"),
-        Control("bouncemaxbytes", INTEGER, 50000, "bytes of the original message in a bounce; 0 is no limit"),
-        Control("concurrencylocal", INTEGER, 10, "local deliveries at once; 0 holds them"),
-        Control("concurrencyremote", INTEGER, 20, "remote deliveries at once; 0 holds them"),
-        Control("databytes", INTEGER, 0, "largest message in bytes; 0 is no limit"),
-        Control("doublebouncehost", LINE, (ME, b"doublebouncehost"), "host that double bounces go to"),
-        Control("doublebounceto", LINE, b"postmaster", "local part that double bounces go to"),
-        Control("envnoathost", LINE, (ME, b"envnoathost"), "domain for envelope recipients without @"),
-        Control("helohost", LINE, ME, "our name in HELO"),
-        Control("localiphost", LINE, ME, "replaces [our.own.address] in recipients"),
-        Control("localbytes", INTEGER, 100_000_000, "largest message of a local user in bytes, 0 is no limit"),
-        Control("locals", LINES, ME, "domains delivered locally"),
-        Control("maxrcpt", INTEGER, 1000, "recipients of one message; more get 452; 0 is no limit"),
-        Control("me", LINE, None, "this host's name; the default of others"),
-        Control("morercpthosts.cdb", CDB, None, "more rcpthosts; used only if rcpthosts exists"),
-        Control("percenthack", LINES, [], "domains for which user%host@domain becomes user@host"),
-        Control("queuelifetime", INTEGER, 604800, "seconds until a deferral becomes a bounce"),
-        Control("queueminfree", INTEGER, 32_000_000, "free bytes (and 1 % of inodes) needed to queue mail; 0: none"),
-        Control("rcpthosts", LINES, None, "domains to accept mail for; absent: all"),
-        Control("smtpgreeting", LINE, ME, "text after 220"),
-        Control("smtproutes", MAP, {}, "domain:relay:port, instead of the domain's mail exchangers"),
-        Control("timeoutconnect", INTEGER, 60, "seconds to wait for a connection"),
-        Control("timeoutremote", INTEGER, 1200, "seconds to wait for each remote answer"),
-        Control("timeoutsmtpd", INTEGER, 1200, "seconds to wait for each piece of a client's data"),
-        Control("virtualdomains", MAP, {}, "user@domain:prepend, domain:prepend, .suffix:prepend, :prepend"),
+        Control("badmailfrom", LINES, [], "envelope senders to refuse: an address, or @host", example="@spam.example"),
+        _text("bouncefrom", b"MAILER-DAEMON", "local part of the From of bounces", "MAILER-DAEMON"),
+        _text("bouncehost", (ME, b"bouncehost"), "host of the From of bounces", "mail.example.org"),
+        _number(
+            "bouncemaxbytes", 50000, "bytes", "maximum of the original message in a bounce; 0: no limit", "20000", False
+        ),
+        _number("concurrencylocal", 10, "deliveries", "maximum of local deliveries at once; 0 holds them", "40"),
+        _number("concurrencyremote", 20, "deliveries", "maximum of remote deliveries at once; 0 holds them", "500"),
+        _number("databytes", 0, "bytes", "maximum size of a message; 0: no limit", "20000000"),
+        _text("doublebouncehost", (ME, b"doublebouncehost"), "host that double bounces go to", "mail.example.org"),
+        _text("doublebounceto", b"postmaster", "local part that double bounces go to", "bounces"),
+        _text("envnoathost", (ME, b"envnoathost"), "domain for envelope recipients without @", "example.org"),
+        _text("helohost", ME, "our name in EHLO and HELO", "mail.example.org"),
+        _text("localiphost", ME, "domain that replaces [our.own.address] in recipients", "example.org"),
+        _number(
+            "localbytes",
+            100_000_000,
+            "bytes",
+            "maximum size of a message of a local user; 0: no limit",
+            "5000000",
+            False,
+        ),
+        Control("locals", LINES, ME, "domains to deliver locally", example="example.org\nmail.example.org"),
+        _number(
+            "maxrcpt", 1000, "recipients", "maximum of a message's recipients; more get 452; 0: no limit", "100", False
+        ),
+        _text("me", None, "name of this host; the default of other files", "mail.example.org"),
+        Control(
+            "morercpthosts.cdb",
+            CDB,
+            None,
+            "more domains of rcpthosts, used only if rcpthosts exists; the original's qmail-newmrh compiles it",
+        ),
+        Control(
+            "percenthack", LINES, [], "domains for which user%host@domain becomes user@host", example="old.example"
+        ),
+        _number("queuelifetime", 604800, "seconds", "age of a message at which a deferral becomes a bounce", "432000"),
+        _number(
+            "queueminfree",
+            32_000_000,
+            "bytes",
+            "free space that queueing a message needs, beside 1 % of the inodes; 0: none",
+            "500000000",
+            False,
+        ),
+        Control(
+            "rcpthosts",
+            LINES,
+            None,
+            "domains to accept mail for: domain, or .suffix; if it is missing, mail is accepted for all and relayed",
+            example="example.org\n.example.org",
+        ),
+        _text("smtpgreeting", ME, "text of the greeting after 220", "mail.example.org ESMTP"),
+        Control(
+            "smtproutes",
+            MAP,
+            {},
+            "relays instead of a domain's mail exchangers: domain:relay:port, .suffix:relay:port, :relay:port; an empty "
+            "relay means the mail exchangers",
+            example="example.net:10.0.0.7:2525\nexample.com:\n:relay.example.org",
+        ),
+        _number("timeoutconnect", 60, "seconds", "time to wait for a connection", "30"),
+        _number("timeoutremote", 1200, "seconds", "time to wait for each reply of a remote server", "600"),
+        _number("timeoutsmtpd", 1200, "seconds", "time to wait for each piece of a client's data", "300"),
+        Control(
+            "virtualdomains",
+            MAP,
+            {},
+            "addresses and domains of local users: user@domain:prepend, domain:prepend, .suffix:prepend, :prepend; the "
+            "recipient becomes prepend-user@domain and is local; an empty prepend means remote",
+            example="example.com:ann\nbob@example.net:bob-net\nrelay.example.com:",
+        ),
     )
+}
+
+# What the scripts in services/ name below control/: name -> (meaning, service, when a change counts, example)
+SCRIPT_FILES = {
+    "defaultdelivery": (
+        "what a user without a .qmail file gets, in the form of one",
+        "pysend",
+        "once the service is started again",
+        "./Maildir/",
+    ),
+    "smtp-rules.cdb": (
+        "who may connect, and relay: pytcprules(8) compiles it from `smtp-rules`",
+        "pysmtpd",
+        "from the next connection on",
+        None,
+    ),
 }
 
 

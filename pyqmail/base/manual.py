@@ -19,28 +19,30 @@ def help_text(program) -> str:
 def page(program, description: str) -> str:
     """Return the manual page as man(7) source.  description is the module's docstring."""
     out = [f'.TH {program.name} {program.section} "" pyqmail', ".nh", ".ad l"]  # names must not be broken or spread
-    out += [".SH NAME", f"{program.name} \\- {_text(program.summary)}"]
-    out += [".SH SYNOPSIS", "\n.br\n".join(f".B {_text(line)}" for line in _synopsis(program))]
-    out += [".SH DESCRIPTION", *_paragraphs(description)]
+    out += [".SH NAME", f"{program.name} \\- {running_text(program.summary)}"]
+    out += [".SH SYNOPSIS", "\n.br\n".join(f".B {running_text(line)}" for line in _synopsis(program))]
+    out += [".SH DESCRIPTION", *paragraphs(description)]
     if program.label != program.name:
-        out += [".PP", f"Takes the place of {_text(program.label)}, whose name its messages carry."]
+        out += [".PP", f"Takes the place of {running_text(program.label)}, whose name its messages carry."]
     out += _list("OPTIONS", ((_option_form(option), option.meaning) for option in program.options))
     arguments = [argument for argument in program.arguments if argument.meaning]
     out += _list("ARGUMENTS", ((argument.metavar, argument.meaning) for argument in arguments), ".I")
     for heading, content in program.notes:
         if isinstance(content, str):
-            out += [f".SH {_text(heading.upper())}", *_paragraphs(content)]
+            out += [f".SH {running_text(heading.upper())}", *paragraphs(content)]
         else:
             out += _list(heading.upper(), content)
     controls = [CONTROLS[name] for name in program.controls]
-    out += _list("CONTROL FILES", ((c.name, f"{c.meaning}.  {_default(c)}") for c in controls), ".I")
+    out += _list("CONTROL FILES", ((c.name, f"{c.meaning}.  {default_of(c)}") for c in controls), ".I")
     out += _list("ENVIRONMENT", ((name, VARIABLES[name]) for name in program.environment))
     out += _list("EXIT CODES", program.exits.items())
     see = list(program.see)
+    if program.controls:
+        see.append("pyqmail-control(5)")
     if program.label != program.name:
         see.append("pyqmail-differences(7)")
     if see:
-        out += [".SH SEE ALSO", _text(", ".join(see))]
+        out += [".SH SEE ALSO", running_text(", ".join(see))]
     return "\n".join(out) + "\n"
 
 
@@ -52,10 +54,13 @@ def page_of(program) -> str:
 
 def _list(heading, pairs, font=".B"):
     """Return a section of (term, meaning) pairs; nothing if there are none."""
-    out = []
-    for term, meaning in pairs:
-        out += [".TP", f"{font} {_text(str(term))}", _text(meaning)]
-    return [f".SH {_text(heading)}", *out] if out else []
+    out = term_list(pairs, font)
+    return [f".SH {running_text(heading)}", *out] if out else []
+
+
+def term_list(pairs, font=".B"):
+    """Return the lines of (term, meaning) pairs."""
+    return [line for term, text in pairs for line in (".TP", f"{font} {running_text(str(term))}", running_text(text))]
 
 
 def _synopsis(program):
@@ -89,10 +94,10 @@ def _option_form(option) -> str:
     return f"{short}, {option.long_form}" if option.long else short
 
 
-def _default(control) -> str:
+def default_of(control) -> str:
     default = control.default
     if isinstance(default, tuple):
-        return f"Default: control/me, else {default[1].decode()}."
+        return f"Default: control/me, otherwise {default[1].decode()}."
     if default == "me":
         return "Default: control/me."
     if default is None or default == [] or default == {}:
@@ -100,18 +105,18 @@ def _default(control) -> str:
     return f"Default: {default.decode() if isinstance(default, bytes) else default}."
 
 
-def _paragraphs(text: str) -> list[str]:
+def paragraphs(text: str) -> list[str]:
     """Return paragraphs as man(7) source: what is indented stays as it is, what stands in backquotes is bold."""
     out = []
     for paragraph in textwrap.dedent(text).strip("\n").rstrip().split("\n\n"):
         if paragraph.startswith("    "):
             out += [".PP", ".nf", *_guarded(_escaped(paragraph)).split("\n"), ".fi"]
         else:
-            out += [".PP", *_text(paragraph).split("\n")]
+            out += [".PP", *running_text(paragraph).split("\n")]
     return out
 
 
-def _text(text: str) -> str:
+def running_text(text: str) -> str:
     """Return running text: `words` become bold."""
     parts = [_escaped(part) for part in text.split("`")]
     if len(parts) % 2 == 0:  # a lone backquote is a backquote

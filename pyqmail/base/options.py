@@ -113,6 +113,7 @@ class Program:
     arguments   Argument ..., at most one Rest, last
     exits       exit code, or "others" -> meaning
     controls    names of the control files it reads (base/controls.py)
+    controls_count  from when on a change of one counts: control, or "others" -> words for the manual
     environment names of the variables it reads or sets (base/environment.py)
     usage_code  exit code of a wrong command line
     quiet_usage True if the original says nothing about a wrong command line
@@ -131,6 +132,7 @@ class Program:
         defaults=None,
         exits=None,
         controls=(),
+        controls_count=None,
         environment=(),
         section=8,
         usage_code=100,
@@ -142,6 +144,7 @@ class Program:
         self.name, self.summary, self.label = name, summary, original or name
         self.options, self.arguments, self.defaults = options, arguments, defaults or {}
         self.exits, self.controls, self.environment = exits or {}, controls, environment
+        self.controls_count = controls_count or {}
         self.section, self.usage_code, self.quiet_usage = section, usage_code, quiet_usage
         self.notes, self.see, self.tells_oddities = notes, see, tells_oddities
         self.usage = usage or self._usage()

@@ -1,7 +1,8 @@
-"""The manual pages in man/: one for each program, rendered from its declaration and its docstring."""
+"""The manual pages in man/: one for each program, and that of the control files, rendered from the declarations."""
 
 import os
 
+from pyqmail.base import control_page
 from pyqmail.base.manual import page_of
 from pyqmail.programs import registry
 from pyqmail.system.processes import installed_prefix
@@ -53,7 +54,9 @@ def _check_installed(check):
 def pages() -> dict[str, str]:
     """Return path -> text of every page."""
     programs = [registry.load(name).PROGRAM for name in registry.names()]
-    return {os.path.join(HERE, f"{program.name}.{program.section}"): page_of(program) for program in programs}
+    texts = {f"{program.name}.{program.section}": page_of(program) for program in programs}
+    texts[control_page.NAME] = control_page.page(programs)
+    return {os.path.join(HERE, name): text for name, text in texts.items()}
 
 
 def _read(path: str) -> str | None:

@@ -68,6 +68,7 @@ PROGRAM = Program(
     ],
     exits={0: "delivered", 100: "failed for good", 111: "try again later"},
     controls=CONTROLS,
+    controls_count={"others": "from the next message on that it forwards and writes into the queue itself"},
     environment=[
         "SENDER", "NEWSENDER", "RECIPIENT", "USER", "HOME", "HOST", "LOCAL", "EXT", "DEFAULT",
         "DTLINE", "RPLINE", "UFLINE", "QMAILQUEUE", "PYQMAIL_HOME", "TMPDIR",

@@ -42,6 +42,7 @@ PROGRAM = Program(
     arguments=[Argument("default", "what a user without a .qmail file gets", metavar="defaultdelivery")],
     exits={0: "descriptor 0 has ended", 100: "no DEFAULTDELIVERY", 111: "no queue, or nonsense on descriptor 0"},
     controls=CONTROLS,
+    controls_count={"others": "from the next message on that it forwards and writes into the queue itself"},
     environment=["PYQMAIL_HOME", "PATH"],
     quiet_usage=True,
     see=["pylocal(8)", "pygetpw(8)", "pynewu(8)", "pysend(8)", "pyqueued(8)"],

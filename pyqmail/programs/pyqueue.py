@@ -28,6 +28,7 @@ PROGRAM = Program(
     summary="queue one message",
     original="qmail-queue",
     controls=CONTROLS,
+    controls_count={"others": "from the next message on, where it writes the queue itself"},
     environment=["PYQMAIL_HOME", "TMPDIR"],
     exits={
         0: "queued: safely on disk, names included",

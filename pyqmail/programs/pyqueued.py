@@ -50,6 +50,7 @@ PROGRAM = Program(
     name="pyqueued",
     summary="write new mail into the queue for other programs",
     controls=CONTROLS,
+    controls_count={"others": "from the next message on"},
     environment=["PYQMAIL_HOME"],
     exits={0: "asked to stop", 111: "could not start"},
     see=["pyqueue(8)"],

@@ -44,6 +44,7 @@ PROGRAM = Program(
     arguments=[Rest("words", "the host, the envelope sender, and at least one recipient", metavar="host sender recip")],
     exits={0: "always: descriptor 1 tells how it went"},
     controls=["me", "helohost", "smtproutes", "timeoutconnect", "timeoutremote"],
+    controls_count={"others": "from the next delivery on"},
     environment=["PYQMAIL_HOME", "PYQMAIL_DNS", "DNSCACHEIP"],
     see=["pyrspawn(8)", "pyresolve(8)"],
 )

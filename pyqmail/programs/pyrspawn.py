@@ -41,6 +41,7 @@ PROGRAM = Program(
     defaults={"dialect": NARROW},
     exits={0: "descriptor 0 has ended", 111: "no queue, or nonsense on descriptor 0"},
     controls=["me", "helohost", "timeoutconnect", "timeoutremote"],
+    controls_count={"others": "from the next connection on"},
     environment=["PYQMAIL_HOME", "PATH", "QMAILREMOTE"],
     see=["pyremote(8)", "pysend(8)", "pystart(8)"],
 )

@@ -96,6 +96,12 @@ PROGRAM = Program(
         "smtproutes",
         "virtualdomains",
     ],
+    controls_count={
+        "others": "once it is started again",
+        "locals": "after HUP",
+        "virtualdomains": "after HUP",
+        "smtproutes": "from the next delivery on, with --native",
+    },
     environment=["PYQMAIL_HOME", "QMAILQUEUE", "TMPDIR"],
     see=["pystart(8)", "pylspawn(8)", "pyrspawn(8)", "pyclean(8)", "pyresolve(8)"],
 )

@@ -36,6 +36,10 @@ PROGRAM = Program(
     arguments=[Rest("ignored")],
     exits={0: "the client said QUIT", 1: "any other end", 111: "a fault of our own"},
     controls=[*CONTROLS, *bounds.CONTROLS],  # the latter where it writes the queue itself
+    controls_count={
+        "others": "from the next connection on",
+        **dict.fromkeys(bounds.CONTROLS, "from the next message on, where it writes the queue itself"),
+    },
     environment=(
         "DATABYTES", "PYQMAIL_HOME", "QMAILQUEUE", "RELAYCLIENT", "TMPDIR", "TCPLOCALHOST", "TCPLOCALIP",
         "TCPREMOTEHOST", "TCPREMOTEINFO", "TCPREMOTEIP", "UNIXREMOTEEUID",

@@ -75,10 +75,10 @@ two
 .SH CONTROL FILES
 .TP
 .I me
-this host's name; the default of others.  Default: none.
+name of this host; the default of other files.  Default: none.
 .TP
 .I bouncehost
-host of the From of bounces.  Default: control/me, else bouncehost.
+host of the From of bounces.  Default: control/me, otherwise bouncehost.
 .SH ENVIRONMENT
 .TP
 .B PATH
@@ -91,7 +91,7 @@ done
 .B others
 the program's own
 .SH SEE ALSO
-pyother(8), pyqmail\-differences(7)
+pyother(8), pyqmail\-control(5), pyqmail\-differences(7)
 """
 
 
