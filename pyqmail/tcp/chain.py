@@ -15,6 +15,7 @@ from pyqmail.base.failure import Failure
 from pyqmail.system.channel import Gone
 from pyqmail.system.descriptors import log
 from pyqmail.system.loop import TimedOut
+from pyqmail.system.peer import WrappedPeer
 from pyqmail.tcp.blocklist import BOUNCE, GREETING, REFUSE, UNDECIDED, Dialogue, Judgement
 
 
@@ -82,23 +83,20 @@ class Returns:
         return None
 
 
-class FilteredPeer:
-    """A peer (system/driver.py) whose bytes are changed on their way: inward(data), outward(data)."""
+class FilteredPeer(WrappedPeer):
+    """A peer whose bytes are changed on their way: inward(data), outward(data)."""
+
+    __slots__ = ("_inward", "_outward")
 
     def __init__(self, peer, inward, outward):
-        self.__dict__.update(_peer=peer, _inward=inward, _outward=outward)
+        super().__init__(peer)
+        self._inward, self._outward = inward, outward
 
     def put(self, data):
         self._peer.put(self._outward(data))
 
     async def read(self):
         return self._inward(await self._peer.read())
-
-    def __getattr__(self, name):
-        return getattr(self._peer, name)
-
-    def __setattr__(self, name, value):  # timeout_seconds, for one
-        setattr(self._peer, name, value)
 
 
 ASK_LIST, ASK_EXEMPTIONS, WAIT = range(3)

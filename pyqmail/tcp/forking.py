@@ -6,7 +6,8 @@ import socket
 
 from pyqmail.base.environment import merged
 from pyqmail.base.failure import reason
-from pyqmail.system.driver import BlockingDriver, BlockingPeer, drive
+from pyqmail.system.driver import BlockingDriver, drive
+from pyqmail.system.peer import BlockingPeer
 from pyqmail.system.processes import become, execute, fork
 from pyqmail.tcp.admission import Drop, admit, hold_greeting
 from pyqmail.tcp.lines import ERRORS, EVERYTHING, drop_line, opening_line, say_now, verdict_line

@@ -6,7 +6,8 @@ import os
 import signal
 
 from pyqmail.base.environment import merged
-from pyqmail.system.driver import BlockingDriver, BlockingPeer, drive
+from pyqmail.system.driver import BlockingDriver, drive
+from pyqmail.system.peer import BlockingPeer
 from pyqmail.system.processes import candidates
 from pyqmail.tcp.admission import Drop, admit
 from pyqmail.tcp.lines import opening_line, verdict_line

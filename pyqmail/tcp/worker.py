@@ -67,7 +67,7 @@ class Worker:
 
     async def _serve(self, sock, client):
         code = 111
-        peer = self._driver.peer(sock)
+        peer = self._driver.peer(sock.fileno(), sock.fileno())
         try:
             await self._loop.give_way()  # many may come at once: others have their turns in between
             environ = await self._admit(sock, peer, client)
@@ -84,6 +84,7 @@ class Worker:
             self._loop.on_error(failure)
         finally:
             peer.close()
+            sock.close()
             self._sessions -= 1
             self._stream.put(wire.end(client.number, code if isinstance(code, int) and 0 <= code < 256 else 111))
             self._leave_if_last()

@@ -364,7 +364,7 @@ def test_resident_sessions_see_a_changed_control_file(home, monkeypatch):
 
     def visit(environ):
         ours, theirs = socket.socketpair()
-        peer = driver.peer(ours)
+        peer = driver.peer(ours.fileno(), ours.fileno())
         with theirs:
             task = loop.start(handler(peer, environ))
             said = converse(loop, theirs, task.promise, words)
@@ -393,7 +393,7 @@ def test_a_thousand_resident_sessions_at_once(home, monkeypatch):
     handler = pysmtpd.session(["pysmtpd"], driver, environment(home))
     make_queue_program(home, "exit 31\n")
     pairs = [socket.socketpair() for _ in range(count)]
-    tasks = [loop.start(handler(driver.peer(ours), {})) for ours, _ in pairs]
+    tasks = [loop.start(handler(driver.peer(ours.fileno(), ours.fileno()), {})) for ours, _ in pairs]
     for _, theirs in pairs:
         theirs.sendall(b"EHLO c\r\nMAIL FROM:<a@b>\r\n")
     for _, theirs in reversed(pairs):

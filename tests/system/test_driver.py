@@ -1,6 +1,7 @@
 """One session over both drivers, and what a driver does beside reading and writing."""
 
 import errno
+import inspect
 import os
 import socket
 import threading
@@ -9,8 +10,9 @@ import time
 import pytest
 
 from pyqmail.system.channel import Gone
-from pyqmail.system.driver import QUANTUM_BYTES, READ_BYTES, BlockingDriver, BlockingPeer, EventDriver, EventPeer, drive
+from pyqmail.system.driver import BlockingDriver, CannotFork, EventDriver, drive
 from pyqmail.system.loop import Loop, TimedOut
+from pyqmail.system.peer import QUANTUM_BYTES, READ_BYTES, BlockingPeer, EventPeer, WrappedPeer
 
 
 async def echo(driver, peer, environ):
@@ -27,10 +29,11 @@ async def echo(driver, peer, environ):
 def over(kind, session, ours):
     """Run session(driver, peer) over a driver on the socket `ours`; returns what it returns."""
     if kind == "blocking":
-        return drive(session(BlockingDriver(), BlockingPeer(ours.fileno(), ours.fileno())))
+        driver = BlockingDriver()
+        return drive(session(driver, driver.peer(ours.fileno(), ours.fileno())))
     loop = Loop()
     driver = EventDriver(loop)
-    task = loop.start(session(driver, driver.peer(ours)))
+    task = loop.start(session(driver, driver.peer(ours.fileno(), ours.fileno())))
     while not task.promise.done:
         loop.turn(10)
     loop.abandon()
@@ -183,12 +186,109 @@ def test_a_blocking_session_that_waits_is_a_bug():
         drive(session())
 
 
-def test_closing_a_peer_twice_is_harmless():
-    loop = Loop()
-    peer = EventPeer(loop, socket.socketpair()[0])
+@pytest.mark.parametrize("is_owner", [False, True])
+@pytest.mark.parametrize("make", [lambda *words, **named: EventPeer(Loop(), *words, **named), BlockingPeer])
+def test_a_peer_closes_what_it_owns_once(make, is_owner):
+    ours, theirs = socket.socketpair()
+    peer = make(ours.fileno(), ours.fileno(), is_owner=is_owner)
     peer.close()
     peer.close()
-    loop.abandon()
+    if is_owner:
+        assert theirs.recv(1) == b""
+        ours.detach()
+    else:
+        ours.sendall(b"x")
+        assert theirs.recv(1) == b"x"
+
+
+def test_two_descriptors_of_a_peer(kind):
+    """As behind a program that stands between: what is read and what is written are pipes."""
+    (their_in, ours_out), (ours_in, theirs_out) = os.pipe(), os.pipe()
+    os.write(theirs_out, b"hello")
+    os.close(theirs_out)
+
+    async def session(driver, _):
+        peer = driver.peer(ours_in, ours_out)
+        said = await peer.read()
+        peer.put(said.upper())
+        await peer.flush()
+        ending = await peer.read()
+        peer.close()
+        return ending
+
+    assert over(kind, session, socket.socketpair()[0]) == b""
+    os.close(ours_out)
+    assert os.read(their_in, 100) == b"HELLO" and os.read(their_in, 1) == b""
+    os.close(ours_in)
+    os.close(their_in)
+
+
+def test_a_child_is_forked_where_no_other_session_is(kind):
+    async def session(driver, peer):
+        try:
+            return await driver.run_forked(lambda: 7)
+        except CannotFork:
+            return None, 7 << 8
+
+    ours, theirs = socket.socketpair()
+    pid, status = over(kind, session, ours)
+    assert status == 7 << 8 and (pid is None) == (kind == "event")
+
+
+class Upper(WrappedPeer):
+    """Changes what is read; counts what is said."""
+
+    __slots__ = ("count",)
+
+    def __init__(self, peer):
+        super().__init__(peer)
+        self.count = 0
+
+    def put(self, data):
+        self.count += len(data)
+        super().put(data)
+
+    async def read(self):
+        return (await super().read()).upper()
+
+
+def test_a_peer_is_wrapped_between_two_reads(kind):
+    ours, theirs = socket.socketpair()
+    theirs.sendall(b"plain")
+
+    async def session(driver, peer):
+        said = [await peer.read()]
+        theirs.sendall(b"wrapped")
+        outer = Upper(peer)
+        outer.timeout_seconds, outer.is_bulk, outer.pause_seconds = 17, True, 0.001
+        assert (peer.timeout_seconds, peer.is_bulk, peer.pause_seconds) == (17, True, 0.001)
+        assert outer.has_input() and await outer.has_input_within(1) and outer.fileno() == peer.fileno()
+        said.append(await outer.read())
+        outer.put(b"good-bye")
+        await outer.flush()
+        assert not outer.has_input() and not await outer.has_input_within(0.001)
+        outer.close()
+        return said, outer.count
+
+    assert over(kind, session, ours) == ([b"plain", b"WRAPPED"], 8)
+    assert theirs.recv(100) == b"good-bye"
+
+
+FACE = ("put", "flush", "read", "has_input", "has_input_within", "close", "fileno")
+
+
+def test_both_drivers_have_one_face():
+    """A session cannot tell which it has: the same methods, called alike."""
+    for one, other, names in (
+        (BlockingDriver, EventDriver, ("peer", "channel", "run", "run_forked", "sleep", "connect")),
+        (BlockingPeer, EventPeer, FACE),
+        (EventPeer, WrappedPeer, FACE),
+    ):
+        for name in names:
+            first, second = (inspect.signature(getattr(kind, name)) for kind in (one, other))
+            assert list(first.parameters.values()) == [
+                parameter.replace(annotation=inspect.Parameter.empty) for parameter in second.parameters.values()
+            ], name
 
 
 def test_a_program_is_given_its_limits_back():
@@ -231,7 +331,7 @@ def test_a_session_that_is_to_pause_lets_others_go_first():
     pairs = [socket.socketpair() for _ in range(2)]
     for _, theirs in pairs:
         theirs.send(b"x")
-    tasks = [loop.start(session(name, driver.peer(ours))) for name, (ours, _) in zip(("slow", "quick"), pairs)]
+    tasks = [loop.start(session(name, driver.peer(ours.fileno(), ours.fileno()))) for name, (ours, _) in zip(("slow", "quick"), pairs)]
     while not all(task.promise.done for task in tasks):
         loop.turn(10)
     loop.abandon()
@@ -253,7 +353,7 @@ def test_whoever_has_talked_too_long_gives_way():
             said.append(name)
 
     pairs = [socket.socketpair() for _ in range(2)]
-    tasks = [loop.start(session(name, driver.peer(ours))) for name, (ours, _) in enumerate(pairs)]
+    tasks = [loop.start(session(name, driver.peer(ours.fileno(), ours.fileno()))) for name, (ours, _) in enumerate(pairs)]
     for _, theirs in pairs:
         theirs.send(b"x")
     while not all(task.promise.done for task in tasks):

@@ -19,10 +19,10 @@ from pyqmail.protocol import queue_wire
 from pyqmail.protocol.queue_wire import DESCRIPTORS, INLINE, INLINE_LIMIT, Malformed
 from pyqmail.system.channel import Gone, Unavailable
 from pyqmail.system.descriptors import write_all
-from pyqmail.system.driver import BlockingDriver
+from pyqmail.system.driver import CannotFork
 from pyqmail.system.feeding import Feed, feed_bytes, feed_file
 from pyqmail.system.loop import TimedOut
-from pyqmail.system.processes import exit_code, find_ours, fork
+from pyqmail.system.processes import exit_code, find_ours
 
 IN_MEMORY_BYTES = 1 << 20
 MEMORY_BYTES = 64 << 20
@@ -226,9 +226,9 @@ class Spool:
 class Queueing:
     """Hands messages to the queue for one process; keeps its connection to pyqueued open between them.
 
-    The process's working directory must be the qmail home: QMAILQUEUE is relative to it.  Over the blocking
-    driver a message is written into the queue by ourselves if nobody listens and we may; a resident never does
-    that in its loop.
+    The process's working directory must be the qmail home: QMAILQUEUE is relative to it.  A message
+    is written into the queue by ourselves if nobody listens, we may, and the driver can fork: a resident never does
+    that.
     """
 
     def __init__(self, driver, home, load=None) -> None:
@@ -258,11 +258,7 @@ class Queueing:
             why = self._why_not(nobody.error)
             if is_lack(nobody.error) or nobody.error.errno == errno.EAGAIN:
                 return Outcome(51, why=why)  # pyqueued may well be there
-            if not isinstance(self._driver, BlockingDriver):
-                return Outcome(62, why=why)
-            outcome = self._write_ourselves(message, envelope)
-            outcome.why = why if outcome.exit_code else b""
-            return outcome
+            return await self._write_ourselves(message, envelope, why)
 
     async def queue_even_so(self, message: Spool, envelope: bytes, environ) -> Outcome:
         """queue(); among the original's programs, without pyqueued and the right to write the queue, by STOCK_QUEUE.
@@ -337,22 +333,26 @@ class Queueing:
             return Outcome(54, why=b"the program of QMAILQUEUE did not read the message to its end")
         return Outcome(CRASHED if code is None else code, pids[0], text[:TEXT_BYTES])
 
-    def _write_ourselves(self, message, envelope):
-        from pyqmail.mail.queue.admission import Origin, admit_alone
+    async def _write_ourselves(self, message, envelope, why):
+        """Write it in a process of its own for each message: its pid is the qp."""
+        try:
+            pid, status = await self._driver.run_forked(lambda: self._admit(message, envelope))
+        except CannotFork:
+            return Outcome(62, why=why)
+        code = exit_code(status)
+        return Outcome(0, pid) if code == 0 else Outcome(CRASHED if code is None else code, why=why)
 
-        def work():
-            try:
-                return admit_alone(self._home, Origin(os.getuid(), os.getpid(), int(time.time())), fd, envelope)
-            except Failure:
-                return 111
+    def _admit(self, message, envelope):
+        from pyqmail.mail.queue.admission import Origin, admit_alone
 
         try:
             fd = message.descriptor()
         except OSError:
-            return Outcome(51)
-        pid = fork(work)  # a process of its own for each message: its pid is the qp
-        code = exit_code(os.waitpid(pid, 0)[1])
-        return Outcome(CRASHED if code is None else code, 0 if code else pid)
+            return 51
+        try:
+            return admit_alone(self._home, Origin(os.getuid(), os.getpid(), int(time.time())), fd, envelope)
+        except Failure:
+            return 111
 
 
 class _Memory:

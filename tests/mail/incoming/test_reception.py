@@ -17,7 +17,7 @@ from pyqmail.mail.incoming.reception import Reception, received_line
 from pyqmail.mail.incoming.shares import Share, Shares, client_of
 from pyqmail.mail.queue.queueing import MEMORY_BYTES, Memory, Outcome, Spool
 from pyqmail.system.channel import Gone
-from pyqmail.system.driver import BlockingDriver, BlockingPeer, EventDriver, drive
+from pyqmail.system.driver import BlockingDriver, EventDriver, drive
 from pyqmail.system.loop import Loop, TimedOut
 
 TESTS = os.path.abspath(f"{os.path.dirname(__file__)}/../..")
@@ -471,10 +471,11 @@ def test_our_own_address_becomes_our_name(home, queue, receive):
 
 def over(kind, handler_of, ours, environ):
     if kind == "blocking":
-        return drive(handler_of(BlockingDriver())(BlockingPeer(ours.fileno(), ours.fileno()), environ))
+        driver = BlockingDriver()
+        return drive(handler_of(driver)(driver.peer(ours.fileno(), ours.fileno()), environ))
     loop = Loop()
     driver = EventDriver(loop)
-    peer = driver.peer(ours)
+    peer = driver.peer(ours.fileno(), ours.fileno())
     task = loop.start(handler_of(driver)(peer, environ))
     while not task.promise.done:
         loop.turn(10)
