@@ -1,22 +1,41 @@
-"""Manual pages and --help, rendered from a program's declaration and its module's docstring."""
+"""Manual pages and --help, rendered from a program's declaration and its module's docstring.
 
-import sys
+    section         from
+    NAME            name and summary
+    SYNOPSIS        usage under our own name, with the options that the original's usage line lacks
+    DESCRIPTION     the docstring of the program's module
+    OPTIONS         each option's form, meaning and default (base/options.py)
+    ARGUMENTS       the operands that have a meaning
+    CONTROL FILES   the names in controls: meaning and default of each (base/controls.py)
+    ENVIRONMENT     the names in environment: meaning of each (base/environment.py)
+    EXIT CODES      exits
+
+notes are sections of their own before CONTROL FILES.  --help is SYNOPSIS, summary, OPTIONS and ARGUMENTS.  A page is
+written by nobody: it changes when its declaration does.
+"""
+
 import textwrap
 
-from pyqmail.base.controls import CONTROLS
+from pyqmail.base.controls import CONTROLS, ME, Control
 from pyqmail.base.environment import VARIABLES
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
-def help_text(program) -> str:
+    from pyqmail.base.options import Act, Declaration, Flag, Value
+
+
+def help_text(program: "Declaration") -> str:
     """Return what --help prints."""
     lines = ["usage: " + "\n       ".join(_synopsis(program)), "", program.summary]
-    terms = [(_option_form(option), option.meaning) for option in program.options]
-    terms += [(argument.metavar, argument.meaning) for argument in program.arguments if argument.meaning]
+    terms = [(option.form, option.explanation) for option in program.options]
+    terms += [(argument.metavar, argument.explanation) for argument in program.arguments if argument.meaning]
     lines += [f"  {term:22} {meaning}" for term, meaning in terms]
     return "\n".join(lines) + "\n"
 
 
-def page(program, description: str) -> str:
+def page(program: "Declaration", description: str) -> str:
     """Return the manual page as man(7) source.  description is the module's docstring."""
     out = [f'.TH {program.name} {program.section} "" pyqmail', ".nh", ".ad l"]  # names must not be broken or spread
     out += [".SH NAME", f"{program.name} \\- {running_text(program.summary)}"]
@@ -24,46 +43,48 @@ def page(program, description: str) -> str:
     out += [".SH DESCRIPTION", *paragraphs(description)]
     if program.label != program.name:
         out += [".PP", f"Takes the place of {running_text(program.label)}, whose name its messages carry."]
-    out += _list("OPTIONS", ((_option_form(option), option.meaning) for option in program.options))
+    out += _list("OPTIONS", ((option.form, option.explanation) for option in program.options))
     arguments = [argument for argument in program.arguments if argument.meaning]
-    out += _list("ARGUMENTS", ((argument.metavar, argument.meaning) for argument in arguments), ".I")
+    out += _list("ARGUMENTS", ((argument.metavar, argument.explanation) for argument in arguments), ".I")
+    out += _notes(program)
+    controls = [CONTROLS[name] for name in program.controls]
+    out += _list("CONTROL FILES", ((c.name, f"{c.meaning}.  {default_of(c)}") for c in controls), ".I")
+    out += _list("ENVIRONMENT", ((name, VARIABLES[name]) for name in program.environment))
+    out += _list("EXIT CODES", program.exits.items())
+    return "\n".join(out + _see_also(program)) + "\n"
+
+
+def _notes(program: "Declaration") -> list[str]:
+    out = []
     for heading, content in program.notes:
         if isinstance(content, str):
             out += [f".SH {running_text(heading.upper())}", *paragraphs(content)]
         else:
             out += _list(heading.upper(), content)
-    controls = [CONTROLS[name] for name in program.controls]
-    out += _list("CONTROL FILES", ((c.name, f"{c.meaning}.  {default_of(c)}") for c in controls), ".I")
-    out += _list("ENVIRONMENT", ((name, VARIABLES[name]) for name in program.environment))
-    out += _list("EXIT CODES", program.exits.items())
+    return out
+
+
+def _see_also(program: "Declaration") -> list[str]:
     see = list(program.see)
     if program.controls:
         see.append("pyqmail-control(5)")
     if program.label != program.name:
         see.append("pyqmail-differences(7)")
-    if see:
-        out += [".SH SEE ALSO", running_text(", ".join(see))]
-    return "\n".join(out) + "\n"
+    return [".SH SEE ALSO", running_text(", ".join(see))] if see else []
 
 
-def page_of(program) -> str:
-    """Return the manual page of a declared program, its description taken from the module that declares it."""
-    module = sys.modules[f"pyqmail.programs.{program.name.replace('-', '_').replace('@', '_at')}"]
-    return page(program, module.__doc__ or "")
-
-
-def _list(heading, pairs, font=".B"):
+def _list(heading: str, pairs: "Iterable[tuple[str | int, str]]", font: str = ".B") -> list[str]:
     """Return a section of (term, meaning) pairs; nothing if there are none."""
     out = term_list(pairs, font)
     return [f".SH {running_text(heading)}", *out] if out else []
 
 
-def term_list(pairs, font=".B"):
+def term_list(pairs: "Iterable[tuple[str | int, str]]", font: str = ".B") -> list[str]:
     """Return the lines of (term, meaning) pairs."""
     return [line for term, text in pairs for line in (".TP", f"{font} {running_text(str(term))}", running_text(text))]
 
 
-def _synopsis(program):
+def _synopsis(program: "Declaration") -> list[str]:
     """Return the usage lines under our own name, with the options that the original's usage leaves out."""
     lines = []
     for usage in program.usage.split(f" | {program.label} "):
@@ -72,12 +93,12 @@ def _synopsis(program):
     return lines
 
 
-def _unsaid(options, words):
+def _unsaid(options: "Sequence[Flag | Value | Act]", words: list[str]) -> list[str]:
     """Return the forms of the options that are not among the words of a usage line, flags of one letter together."""
     short = [word.strip("[]") for word in words if word.startswith(("-", "[-")) and not word.startswith("--")]
     unsaid = [option for option in options if option.letter and option.letter not in "".join(short)]
-    flags = "".join(option.letter for option in unsaid if not option.takes_value)
-    values = [f"[ -{option.letter} {option.metavar} ]" for option in unsaid if option.takes_value]
+    flags = "".join(option.letter for option in unsaid if option.letter and not option.takes_value)
+    values = [f"[ {option.short_form} ]" for option in unsaid if option.takes_value]
     long = [
         f"[ {option.long_form} ]"
         for option in options
@@ -86,19 +107,11 @@ def _unsaid(options, words):
     return long + ([f"[ -{flags} ]"] if flags else []) + values
 
 
-def _option_form(option) -> str:
-    if not option.letter:
-        return option.long_form
-    metavar = getattr(option, "metavar", None)
-    short = f"-{option.letter} {metavar}" if metavar else f"-{option.letter}"
-    return f"{short}, {option.long_form}" if option.long else short
-
-
-def default_of(control) -> str:
+def default_of(control: Control) -> str:
     default = control.default
     if isinstance(default, tuple):
         return f"Default: control/me, otherwise {default[1].decode()}."
-    if default == "me":
+    if default == ME:
         return "Default: control/me."
     if default is None or default == [] or default == {}:
         return "Default: none."

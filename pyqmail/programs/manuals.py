@@ -3,7 +3,7 @@
 import os
 
 from pyqmail.base import control_page
-from pyqmail.base.manual import page_of
+from pyqmail.base.manual import page
 from pyqmail.programs import registry
 from pyqmail.system.processes import installed_prefix
 
@@ -53,8 +53,11 @@ def _check_installed(check):
 
 def pages() -> dict[str, str]:
     """Return path -> text of every page."""
-    programs = [registry.load(name).PROGRAM for name in registry.names()]
-    texts = {f"{program.name}.{program.section}": page_of(program) for program in programs}
+    modules = list(map(registry.load, registry.names()))
+    programs = [module.PROGRAM for module in modules]
+    texts = {
+        f"{module.PROGRAM.name}.{module.PROGRAM.section}": page(module.PROGRAM, module.__doc__) for module in modules
+    }
     texts[control_page.NAME] = control_page.page(programs)
     return {os.path.join(HERE, name): text for name, text in texts.items()}
 

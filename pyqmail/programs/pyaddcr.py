@@ -4,8 +4,9 @@ One that stands there already stays: CR LF becomes CR CR LF (pyfixcrio does not 
 newline gets nothing.  What was read is written before anything more is read.  Arguments are ignored.
 """
 
-from pyqmail.base.options import Program, Rest
+from pyqmail.base.options import Rest
 from pyqmail.protocol.carriage import add_returns
+from pyqmail.system.command_line import Program
 from pyqmail.tcp.copying import filter_input
 
 PROGRAM = Program(

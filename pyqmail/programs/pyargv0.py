@@ -7,8 +7,9 @@ A script does not learn it: the kernel gives its interpreter the file's name.  O
 import os
 
 from pyqmail.base.failure import Temporary
-from pyqmail.base.options import Argument, Program, Rest
+from pyqmail.base.options import Argument, Rest
 from pyqmail.programs.registry import load
+from pyqmail.system.command_line import Program
 from pyqmail.system.processes import become
 
 PROGRAM = Program(

@@ -5,8 +5,8 @@ The answer is shown as it comes, CR LF as a new line; control bytes and bytes ab
 words.
 """
 
-from pyqmail.base.options import Program
 from pyqmail.protocol.visible import visible
+from pyqmail.system.command_line import Program
 from pyqmail.tcp.asking import ENVIRONMENT, EXITS, HOST, answer, show
 
 PROGRAM = Program(

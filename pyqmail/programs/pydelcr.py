@@ -4,8 +4,9 @@ Only the one directly before it goes: CR CR LF becomes CR LF.  Any other stays. 
 anything more is read, but for a carriage return whose next byte is not known yet.  Arguments are ignored.
 """
 
-from pyqmail.base.options import Program, Rest
+from pyqmail.base.options import Rest
 from pyqmail.protocol.carriage import ReturnRemoval
+from pyqmail.system.command_line import Program
 from pyqmail.tcp.copying import filter_input
 
 PROGRAM = Program(

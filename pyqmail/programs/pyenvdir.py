@@ -10,9 +10,10 @@ A PATH set here reaches the program, but the program is searched in the PATH fro
 import os
 
 from pyqmail.base.failure import Temporary, Usage
-from pyqmail.base.options import Argument, Program, Rest
+from pyqmail.base.options import Argument, Rest
 from pyqmail.programs.registry import load
 from pyqmail.supervise.variables import merge, read_directory, read_directory_from
+from pyqmail.system.command_line import Program
 from pyqmail.system.processes import go_on
 
 PROGRAM = Program(
@@ -29,6 +30,7 @@ PROGRAM = Program(
         111: "wrong usage; or the directory could not be read, or the program not be run",
         "others": "the program's own",
     },
+    offers=["stage"],
     see=["pysetuidgid(8)", "pysoftlimit(8)"],
 )
 
@@ -49,7 +51,7 @@ def stage(argv: list[str]):
     from pyqmail.tcp.chain import Environment
 
     try:
-        call = PROGRAM.parse(argv)
+        call = PROGRAM.parse(argv, {})
         here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except (Usage, OSError):
         return None, []

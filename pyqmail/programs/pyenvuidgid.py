@@ -7,9 +7,10 @@ needs root at its start drops to them later: `pytcpserver -U`.
 import pwd
 
 from pyqmail.base.failure import Temporary
-from pyqmail.base.options import Argument, Program, Rest
+from pyqmail.base.options import Argument, Rest
 from pyqmail.programs.registry import load
 from pyqmail.supervise.variables import merge
+from pyqmail.system.command_line import Program
 from pyqmail.system.processes import go_on
 
 PROGRAM = Program(

@@ -9,8 +9,9 @@ import fcntl
 import os
 
 from pyqmail.base.failure import Temporary
-from pyqmail.base.options import Program, Rest
+from pyqmail.base.options import Rest
 from pyqmail.programs.registry import load
+from pyqmail.system.command_line import Program
 from pyqmail.system.processes import exit_code, fork, go_on
 
 COPIES = 30  # of the pipe's end: a daemon that closes the first few descriptors keeps some

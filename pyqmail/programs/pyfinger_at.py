@@ -9,8 +9,9 @@ words.
 
 import os
 
-from pyqmail.base.options import Argument, Program
+from pyqmail.base.options import Argument
 from pyqmail.protocol.visible import visible
+from pyqmail.system.command_line import Program
 from pyqmail.tcp.asking import ENVIRONMENT, EXITS, HOST, answer, show
 
 PROGRAM = Program(

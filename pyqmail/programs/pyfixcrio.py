@@ -7,9 +7,10 @@ program stays this process; it reads and writes pipes, not the connection.
 """
 
 from pyqmail.base.failure import Usage
-from pyqmail.base.options import Program, Rest
+from pyqmail.base.options import Rest
 from pyqmail.programs.registry import load
 from pyqmail.protocol.carriage import MissingReturns
+from pyqmail.system.command_line import Program
 from pyqmail.system.processes import go_on
 from pyqmail.tcp.copying import stand_between
 
@@ -24,6 +25,7 @@ PROGRAM = Program(
         111: "no pipe, no child, or the program could not be run",
         "others": "the program's own",
     },
+    offers=["stage"],
     see=["pyrecordio(8)", "pyaddcr(8)", "pydelcr(8)", "pytcpserver(8)"],
 )
 
@@ -37,7 +39,7 @@ def stage(argv: list[str]):
     from pyqmail.tcp.chain import Returns
 
     try:
-        words = PROGRAM.parse(argv).program
+        words = PROGRAM.parse(argv, {}).program
     except Usage:
         return None, []
     return Returns(lambda: MissingReturns().receive), words

@@ -7,8 +7,9 @@ nobody goes to the user alias.  In a private home everything does.
 
 import os
 
-from pyqmail.base.options import Argument, Program, Rest
+from pyqmail.base.options import Argument, Rest
 from pyqmail.mail.local import users
+from pyqmail.system.command_line import Program
 from pyqmail.system.home import find_home
 
 PROGRAM = Program(

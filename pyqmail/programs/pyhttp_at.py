@@ -7,8 +7,9 @@ whether the server could be reached; descriptor 2 does, in tcpclient's words.
 
 import os
 
-from pyqmail.base.options import Argument, Program
+from pyqmail.base.options import Argument
 from pyqmail.protocol.http_body import Body
+from pyqmail.system.command_line import Program
 from pyqmail.tcp.asking import ENVIRONMENT, EXITS, HOST, answer, show
 
 PROGRAM = Program(
@@ -19,7 +20,7 @@ PROGRAM = Program(
     arguments=[
         HOST,
         Argument("path", "the page, without the slash at its front", optional=True, default=""),
-        Argument("port", "number or name of the port; 80 if it is missing", optional=True, default="80"),
+        Argument("port", "number or name of the port", optional=True, default="80"),
     ],
     exits=EXITS,
     environment=ENVIRONMENT,

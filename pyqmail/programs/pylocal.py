@@ -13,10 +13,11 @@ run/pyqueued`.
 
 import os
 
-from pyqmail.base.options import Argument, Flag, Program, Rest
+from pyqmail.base.options import Argument, Flag, Rest
 from pyqmail.mail.local.delivery import USAGE, Delivery, Job, Standard
 from pyqmail.mail.local.maildir import Names
 from pyqmail.mail.queue.bounds import CONTROLS
+from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import keep_from_children
 from pyqmail.system.home import find_home
 
@@ -38,9 +39,8 @@ PROGRAM = Program(
     usage=USAGE,
     options=[
         Flag("n", "describe", "say what would be done instead of doing it"),
-        Flag("N", "describe", "do it (the default)", value=False),
+        Flag("N", "describe", "do it", value=False, is_default=True),
     ],
-    defaults={"describe": False},
     arguments=[Argument(field, meaning) for field, meaning in FIELDS.items()] + [Rest("more")],
     notes=[
         (

@@ -19,12 +19,13 @@ import os
 import signal
 
 from pyqmail.base.failure import Temporary
-from pyqmail.base.options import Argument, Flag, Program
+from pyqmail.base.options import Argument, Flag
 from pyqmail.mail.local.child import limit_open_files
 from pyqmail.mail.local.spawner import LocalDeliveries
 from pyqmail.mail.queue.bounds import CONTROLS
 from pyqmail.mail.spawner import Messages, Native, Spawner, Stock
 from pyqmail.protocol.spawn_stock import NARROW, WIDE
+from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import keep_from_children
 from pyqmail.system.home import Home, find_home
 from pyqmail.system.loop import Loop
@@ -34,17 +35,24 @@ PROGRAM = Program(
     summary="make local deliveries",
     original="qmail-lspawn",
     options=[
-        Flag(None, "dialect", "delivery numbers of two bytes, as with the big-concurrency patch", WIDE, long="wide"),
+        Flag(
+            None,
+            "dialect",
+            "delivery numbers of two bytes, as with the big-concurrency patch",
+            WIDE,
+            "wide",
+            default=NARROW,
+        ),
         Flag(None, "dialect", "our own dialect, as pysend --native speaks it", None, long="native"),
         Flag(None, "exec", "execute pylocal for each delivery", long="exec"),
     ],
-    defaults={"dialect": NARROW, "exec": False},
     arguments=[Argument("default", "what a user without a .qmail file gets", metavar="defaultdelivery")],
     exits={0: "descriptor 0 has ended", 100: "no DEFAULTDELIVERY", 111: "no queue, or nonsense on descriptor 0"},
     controls=CONTROLS,
     controls_count={"others": "from the next message on that it forwards and writes into the queue itself"},
     environment=["PYQMAIL_HOME", "PATH"],
     quiet_usage=True,
+    offers=["preload"],
     see=["pylocal(8)", "pygetpw(8)", "pynewu(8)", "pysend(8)", "pyqueued(8)"],
 )
 

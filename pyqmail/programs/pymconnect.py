@@ -7,8 +7,9 @@ process.
 
 import os
 
-from pyqmail.base.options import Argument, Program
+from pyqmail.base.options import Argument
 from pyqmail.programs import pymconnect_io
+from pyqmail.system.command_line import Program
 from pyqmail.tcp import asking
 
 PROGRAM = Program(
@@ -18,7 +19,7 @@ PROGRAM = Program(
     usage="mconnect [ host [ port ] ]",
     arguments=[
         asking.HOST,
-        Argument("port", "number or name of the port; 25 if it is missing", optional=True, default="25"),
+        Argument("port", "number or name of the port", optional=True, default="25"),
     ],
     exits={
         0: "the server closed the connection",

@@ -9,8 +9,8 @@ import _signal as signal  # the module without its enums: those cost a third of 
 import os
 
 from pyqmail.base.failure import Temporary
-from pyqmail.base.options import Program
 from pyqmail.protocol.carriage import add_returns
+from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import write_all
 from pyqmail.system.processes import fork
 

@@ -14,12 +14,13 @@ input waits.  A processor that fails is run again until it succeeds.  A log that
 
 import os
 
-from pyqmail.base.options import Flag, Program, Rest, Value
+from pyqmail.base.options import Flag, Rest, Value
 from pyqmail.supervise.logs.copying import Copy
 from pyqmail.supervise.logs.intake import Intake
 from pyqmail.supervise.logs.logger import Logger
 from pyqmail.supervise.logs.patience import Patience
 from pyqmail.supervise.logs.stamps import CLOCKS, clock_of
+from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import open_standard_descriptors
 from pyqmail.system.privileges import forbid_new_privileges
 
@@ -44,7 +45,6 @@ PROGRAM = Program(
             long="time",
         ),
     ],
-    defaults={"copies": False, "clock": None},
     arguments=[Rest("actions", "what to do with each line", metavar="action")],
     notes=[
         (
@@ -98,6 +98,7 @@ PROGRAM = Program(
         100: "an option that is none",
         111: "a log could not be opened; nothing was read",
     },
+    offers=["preload"],
     see=["pytai64n(8)", "pytai64nlocal(8)", "pysvscan(8)"],
 )
 

@@ -8,10 +8,10 @@ new file is on disk before it takes the place of the old one.
 import os
 
 from pyqmail.base.failure import Temporary
-from pyqmail.base.options import Program
 from pyqmail.base.printable import printable
 from pyqmail.mail.local.users import BadFormat, compile_assign
 from pyqmail.system.cdb import NotWritten, write_cdb
+from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import log, read_all
 from pyqmail.system.files import Changeable
 from pyqmail.system.home import find_home

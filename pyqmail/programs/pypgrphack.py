@@ -6,8 +6,9 @@ reach it.  If it leads a process group already, nothing changes.
 
 import os
 
-from pyqmail.base.options import Program, Rest
+from pyqmail.base.options import Rest
 from pyqmail.programs.registry import load
+from pyqmail.system.command_line import Program
 from pyqmail.system.processes import go_on
 
 PROGRAM = Program(

@@ -24,7 +24,7 @@ import sys
 import click
 
 import pyqmail
-from pyqmail.base.options import Program
+from pyqmail.system.command_line import Program
 
 
 def main(argv: list[str]) -> int:

@@ -14,11 +14,11 @@ import signal
 import stat
 import time
 
-from pyqmail.base.options import Program
 from pyqmail.mail.queue.bounds import CONTROLS, Refused, read_bounds
 from pyqmail.mail.queue.queueing import CRASHED, INLINE_LIMIT, Queueing, Spool
 from pyqmail.protocol.envelope import BadEnvelope, EnvelopeReader
 from pyqmail.system.channel import Unavailable
+from pyqmail.system.command_line import Program
 from pyqmail.system.driver import BlockingDriver, drive
 from pyqmail.system.home import find_home
 from pyqmail.system.privileges import drop_to

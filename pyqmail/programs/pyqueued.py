@@ -31,7 +31,6 @@ import signal
 import socket
 
 from pyqmail.base.failure import Temporary
-from pyqmail.base.options import Program
 from pyqmail.mail.queue.admission import Admission, invokers, qmail_uids
 from pyqmail.mail.queue.bounds import CONTROLS, Refused, read_bounds
 from pyqmail.mail.queue.commit import ByFile
@@ -39,6 +38,7 @@ from pyqmail.mail.queue.files import find_queue, hold_writer_lock
 from pyqmail.mail.queue.numbers import QueueNumbers
 from pyqmail.mail.queue.server import Capacity, QueueServer
 from pyqmail.system.bounded_log import BoundedLog
+from pyqmail.system.command_line import Program
 from pyqmail.system.controls import Controls
 from pyqmail.system.descriptors import open_standard_descriptors
 from pyqmail.system.flushing import Flusher

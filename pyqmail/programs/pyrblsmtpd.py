@@ -17,9 +17,10 @@ import os
 from pyqmail.base.environment import merged
 from pyqmail.base.failure import Usage
 from pyqmail.base.numbers import leading_number
-from pyqmail.base.options import Act, Flag, Program, Rest, Value
+from pyqmail.base.options import Act, Declaration, Flag, Rest, Value
 from pyqmail.programs.registry import load
 from pyqmail.system import resolver
+from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import log, write_all
 from pyqmail.system.processes import go_on
 from pyqmail.tcp.blocklist import BOUNCE, GREETING, REFUSE, UNDECIDED, Dialogue, Judgement
@@ -109,58 +110,56 @@ def _bounded(seconds):
     return min(seconds, 1 << 30)  # beyond that the kernel's own clocks overflow
 
 
-def _declare(ask_list, ask_exemptions, delay, delay_as_the_environment_says):
-    """Return the declaration, with the acts of -r, -a, -w and -W."""
-    return Program(
-        name="pyrblsmtpd",
-        summary="run an SMTP server for clients that are on no list",
-        original="rblsmtpd",
-        usage="rblsmtpd [ -b ] [ -R ] [ -t timeout ] [ -r base ] [ -a base ] smtpd [ arg ... ]",
-        options=[
-            Flag("b", "bounces", "whom a later -r finds is refused with 553: its mail bounces"),
-            Flag("B", "bounces", "with 451: it may try again (default)", False),
-            Flag(
-                "c",
-                "fails_closed",
-                "a later look-up that fails refuses the client, with 451; a failing -a does not accept it",
-            ),
-            Flag(
-                "C", "fails_closed", "a failing -r does not refuse the client, a failing -a accepts it (default)", False
-            ),
-            Value(
-                "t",
-                "seconds",
-                "SECONDS",
-                "the longest dialogue; default 60; 0: the message instead of the greeting, and no dialogue",
-                lambda text: _bounded(leading_number(text)),
-                is_lenient=True,
-            ),
-            Act("r", ask_list, "refuse the client if BASE has a text for it", "BASE"),
-            Act("a", ask_exemptions, "accept the client if BASE, an anti-list, has an address for it", "BASE"),
-            Flag("i", "only_informs", "refuse nobody whom a list has: log it, and tell the server in RBLSMTPD"),
-            Act("w", delay, "wait SECONDS, unless something is decided; 0 means -W", "SECONDS"),
-            Act("W", delay_as_the_environment_says, "wait $GREETDELAY seconds, unless something is decided"),
-        ],
-        arguments=[Rest("program", "the SMTP server, with its arguments", required=True, metavar="smtpd")],
-        defaults={
-            "judgement": None,
-            "bounces": False,
-            "fails_closed": False,
-            "seconds": 60,
-            "only_informs": False,
-        },
-        exits={
-            0: "the client was refused",
-            100: "wrong usage",
-            111: "the server could not be run",
-            "others": "the server's own",
-        },
-        environment=["TCPREMOTEIP", "RBLSMTPD", "GREETDELAY", "PYQMAIL_DNS", "DNSCACHEIP"],
-        see=["pytcpserver(8)", "pysmtpd(8)", "pytcprules(8)"],
-    )
+_OPTIONS = [
+    Flag("b", "bounces", "whom a later -r finds is refused with 553: its mail bounces"),
+    Flag("B", "bounces", "with 451: it may try again", False, is_default=True),
+    Flag(
+        "c", "fails_closed", "a later look-up that fails refuses the client, with 451; a failing -a does not accept it"
+    ),
+    Flag(
+        "C", "fails_closed", "a failing -r does not refuse the client, a failing -a accepts it", False, is_default=True
+    ),
+    Value(
+        "t",
+        "seconds",
+        "SECONDS",
+        "the longest dialogue; 0: the message instead of the greeting, and no dialogue",
+        lambda text: _bounded(leading_number(text)),
+        is_lenient=True,
+        default=60,
+    ),
+    Flag("i", "only_informs", "refuse nobody whom a list has: log it, and tell the server in RBLSMTPD"),
+]
 
 
-PROGRAM = _declare(_ask_list, _ask_exemptions, _delay, _delay_as_the_environment_says)
+def _acts(ask_list, ask_exemptions, delay, delay_as_the_environment_says):
+    """Return the options that act at their place in the line."""
+    return [
+        Act("r", ask_list, "refuse the client if BASE has a text for it", "BASE"),
+        Act("a", ask_exemptions, "accept the client if BASE, an anti-list, has an address for it", "BASE"),
+        Act("w", delay, "wait SECONDS, unless something is decided; 0 means -W", "SECONDS"),
+        Act("W", delay_as_the_environment_says, "wait $GREETDELAY seconds, unless something is decided"),
+    ]
+
+
+PROGRAM = Program(
+    name="pyrblsmtpd",
+    summary="run an SMTP server for clients that are on no list",
+    original="rblsmtpd",
+    usage="rblsmtpd [ -b ] [ -R ] [ -t timeout ] [ -r base ] [ -a base ] smtpd [ arg ... ]",
+    options=[*_OPTIONS, *_acts(_ask_list, _ask_exemptions, _delay, _delay_as_the_environment_says)],
+    arguments=[Rest("program", "the SMTP server, with its arguments", required=True, metavar="smtpd")],
+    fields={"judgement": None},
+    exits={
+        0: "the client was refused",
+        100: "wrong usage",
+        111: "the server could not be run",
+        "others": "the server's own",
+    },
+    environment=["TCPREMOTEIP", "RBLSMTPD", "GREETDELAY", "PYQMAIL_DNS", "DNSCACHEIP"],
+    offers=["preload", "stage"],
+    see=["pytcpserver(8)", "pysmtpd(8)", "pytcprules(8)"],
+)
 
 
 def stage(argv: list[str]):
@@ -168,14 +167,17 @@ def stage(argv: list[str]):
     from pyqmail.tcp.chain import ASK_EXEMPTIONS, ASK_LIST, WAIT, Lists
 
     steps = []
-    noted = _declare(
+    noted = _acts(
         lambda call, base: steps.append((ASK_LIST, os.fsencode(base), call.bounces, call.fails_closed)),
         lambda call, base: steps.append((ASK_EXEMPTIONS, os.fsencode(base), call.fails_closed)),
         lambda call, text: steps.append((WAIT, lambda environ: _bounded(leading_number(text) or _delay_of(environ)))),
         lambda call: steps.append((WAIT, lambda environ: _bounded(_delay_of(environ)))),
     )
     try:
-        call = noted.parse(argv)
+        declaration = Declaration(
+            PROGRAM.name, PROGRAM.summary, options=[*_OPTIONS, *noted], arguments=PROGRAM.arguments
+        )
+        call = declaration.parse(argv, {})
     except Usage:
         return None, []
     for text in call.oddities:

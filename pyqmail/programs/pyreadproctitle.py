@@ -9,8 +9,9 @@ import os
 import sys
 
 from pyqmail.base.failure import Temporary
-from pyqmail.base.initial import initial_strings
-from pyqmail.base.options import Program, Rest
+from pyqmail.base.options import Rest
+from pyqmail.system.command_line import Program
+from pyqmail.system.initial import initial_strings
 from pyqmail.system.processes import execute, starter, stop_ignoring
 from pyqmail.system.title import words_place
 

@@ -13,8 +13,9 @@ ended.
 
 import os
 
-from pyqmail.base.options import Program, Rest
+from pyqmail.base.options import Rest
 from pyqmail.programs.registry import load
+from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import log
 from pyqmail.system.processes import go_on
 from pyqmail.tcp.copying import stand_between

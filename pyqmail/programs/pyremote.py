@@ -15,7 +15,7 @@ import errno
 import os
 import time
 
-from pyqmail.base.options import Program, Rest
+from pyqmail.base.options import Rest
 from pyqmail.mail.remote.exchangers import (
     NO_CONNECTION,
     NO_EXCHANGER,
@@ -30,6 +30,7 @@ from pyqmail.mail.remote.habits import Habits
 from pyqmail.mail.remote.tcpto import Timeouts
 from pyqmail.mail.remote.transmission import BLOCK, Died, Message, deliver_to_all, open_connection
 from pyqmail.protocol import resolve_wire, smtp_report
+from pyqmail.system.command_line import Program
 from pyqmail.system.controls import Controls
 from pyqmail.system.driver import BlockingDriver, drive
 from pyqmail.system.home import find_home

@@ -18,13 +18,13 @@ import resource
 import signal
 
 from pyqmail.base.failure import Temporary, reason
-from pyqmail.base.options import Program
 from pyqmail.protocol import resolve_wire
 from pyqmail.protocol.resolve_wire import FOUND, NO_HOST, NO_RECORD, SOFT, UNABLE, split_strings, strings
 from pyqmail.system import resolver
 from pyqmail.system.answering import preload as preload_loop
 from pyqmail.system.answering import serve
 from pyqmail.system.ceilings import raise_descriptor_limit
+from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import log
 from pyqmail.system.privileges import forbid_new_privileges
 
@@ -33,6 +33,7 @@ PROGRAM = Program(
     summary="answer DNS questions for the queue manager",
     exits={0: "the questions have ended", 111: "nonsense on descriptor 0"},
     environment=["PYQMAIL_DNS", "DNSCACHEIP"],
+    offers=["preload"],
     see=["pysend(8)", "pystart(8)"],
 )
 

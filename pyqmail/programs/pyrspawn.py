@@ -16,12 +16,13 @@ import resource
 import signal
 
 from pyqmail.base.failure import Temporary
-from pyqmail.base.options import Flag, Program
+from pyqmail.base.options import Flag
 from pyqmail.mail.remote.agent import DEFAULT_AGENT
 from pyqmail.mail.remote.spawner import AgentDeliveries, Sessions
 from pyqmail.mail.remote.tcpto import clear
 from pyqmail.mail.spawner import Messages, Spawner, Stock
 from pyqmail.protocol.spawn_stock import NARROW, WIDE
+from pyqmail.system.command_line import Program
 from pyqmail.system.controls import Controls
 from pyqmail.system.descriptors import log
 from pyqmail.system.driver import EventDriver
@@ -35,10 +36,16 @@ PROGRAM = Program(
     summary="make remote deliveries",
     original="qmail-rspawn",
     options=[
-        Flag(None, "dialect", "delivery numbers of two bytes, as with the big-concurrency patch", WIDE, long="wide"),
+        Flag(
+            None,
+            "dialect",
+            "delivery numbers of two bytes, as with the big-concurrency patch",
+            WIDE,
+            "wide",
+            default=NARROW,
+        ),
         Flag(None, "dialect", "our own dialect, as pysend --native speaks it", None, long="native"),
     ],
-    defaults={"dialect": NARROW},
     exits={0: "descriptor 0 has ended", 111: "no queue, or nonsense on descriptor 0"},
     controls=["me", "helohost", "timeoutconnect", "timeoutremote"],
     controls_count={"others": "from the next connection on"},

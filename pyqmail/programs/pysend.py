@@ -35,7 +35,7 @@ import signal
 
 from pyqmail.base.failure import Failure, is_out_of_memory, reason, traceback_text
 from pyqmail.base.numbers import session_processes, whole_number
-from pyqmail.base.options import Flag, Program, Value
+from pyqmail.base.options import Flag, Value
 from pyqmail.mail.queue.files import QueueNames, find_queue
 from pyqmail.mail.sending.manager import Manager, Settings
 from pyqmail.mail.sending.resolver_restart import Keeper, OwnStarter
@@ -43,6 +43,7 @@ from pyqmail.mail.sending.resolving import Resolving
 from pyqmail.mail.sending.spawner_native import NativeLocal, NativeRemote
 from pyqmail.mail.sending.spawner_stock import StockSpawner
 from pyqmail.protocol.spawn_stock import NARROW, WIDE
+from pyqmail.system.command_line import Program
 from pyqmail.system.controls import Controls
 from pyqmail.system.home import Home, find_home
 from pyqmail.system.interfaces import own_addresses
@@ -58,9 +59,10 @@ PROGRAM = Program(
             None,
             "sessions",
             "N",
-            "remote session processes in the native dialect, 1 to 64; default 1",
+            "remote session processes in the native dialect, 1 to 64",
             session_processes,
             long="sessions",
+            default=1,
         ),
         Value(
             None,
@@ -78,7 +80,6 @@ PROGRAM = Program(
         ),
         Flag(None, "wide", "two bytes for a delivery in the stock dialect", long="wide"),
     ],
-    defaults={"native": False, "sessions": 1, "keeper": None, "agent": False, "wide": False},
     exits={0: "ended as it was told to, or a spawner or the cleaner was lost", 111: "it could not start"},
     controls=[
         "bouncefrom",
@@ -103,6 +104,7 @@ PROGRAM = Program(
         "smtproutes": "from the next delivery on, with --native",
     },
     environment=["PYQMAIL_HOME", "QMAILQUEUE", "TMPDIR"],
+    offers=["preload"],
     see=["pystart(8)", "pylspawn(8)", "pyrspawn(8)", "pyclean(8)", "pyresolve(8)"],
 )
 

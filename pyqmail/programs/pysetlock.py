@@ -8,8 +8,9 @@ import fcntl
 import os
 
 from pyqmail.base.failure import Temporary
-from pyqmail.base.options import Argument, Flag, Program, Rest
+from pyqmail.base.options import Argument, Flag, Rest
 from pyqmail.programs.registry import load
+from pyqmail.system.command_line import Program
 from pyqmail.system.processes import go_on
 
 PROGRAM = Program(
@@ -19,11 +20,10 @@ PROGRAM = Program(
     usage="setlock [ -nNxX ] file program [ arg ... ]",
     options=[
         Flag("n", "waits", "give up if another holds the lock", value=False),
-        Flag("N", "waits", "wait for the lock; so it is without options", value=True),
+        Flag("N", "waits", "wait for the lock", is_default=True),
         Flag("x", "complains", "exit 0 without a word if the lock cannot be had", value=False),
-        Flag("X", "complains", "complain and exit 111 then; so it is without options", value=True),
+        Flag("X", "complains", "complain and exit 111 then", is_default=True),
     ],
-    defaults={"waits": True, "complains": True},
     arguments=[
         Argument("file", "what to lock"),
         Rest("program", "what to run, with its arguments", required=True),

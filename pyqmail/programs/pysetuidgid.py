@@ -9,8 +9,9 @@ import os
 import pwd
 
 from pyqmail.base.failure import Temporary
-from pyqmail.base.options import Argument, Program, Rest
+from pyqmail.base.options import Argument, Rest
 from pyqmail.programs.registry import load, load_ahead
+from pyqmail.system.command_line import Program
 from pyqmail.system.processes import find_ahead, go_on
 from pyqmail.system.title import hold_title
 

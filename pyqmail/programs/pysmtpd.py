@@ -18,12 +18,13 @@ connection; one that cannot be read is a 421 and never its default.
 """
 
 from pyqmail.base.numbers import UINT32, leading_number, says_just
-from pyqmail.base.options import Program, Rest
+from pyqmail.base.options import Rest
 from pyqmail.base.printable import printable
 from pyqmail.mail.incoming.acceptance import CONTROLS
 from pyqmail.mail.incoming.reception import Reception
 from pyqmail.mail.queue import bounds
 from pyqmail.mail.queue.space import share
+from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import log
 from pyqmail.system.driver import BlockingDriver, drive
 from pyqmail.system.home import find_home
@@ -44,6 +45,7 @@ PROGRAM = Program(
         "DATABYTES", "PYQMAIL_HOME", "QMAILQUEUE", "RELAYCLIENT", "TMPDIR", "TCPLOCALHOST", "TCPLOCALIP",
         "TCPREMOTEHOST", "TCPREMOTEINFO", "TCPREMOTEIP", "UNIXREMOTEEUID",
     ),
+    offers=["preload", "session"],
     see=["pytcpserver(8)", "pyqueue(8)", "pyqueued(8)", "pysend(8)"],
 )  # fmt: skip
 

@@ -17,9 +17,10 @@ import resource
 
 from pyqmail.base.failure import Temporary
 from pyqmail.base.numbers import ULONG, count_digits, leading_number
-from pyqmail.base.options import Act, Program, Rest
+from pyqmail.base.options import Act, Rest
 from pyqmail.programs.registry import load
 from pyqmail.system.ceilings import SERVER_BYTES
+from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import log
 from pyqmail.system.processes import find, find_ours, go_on
 
@@ -71,7 +72,7 @@ PROGRAM = Program(
         Act("s", _limit(resource.RLIMIT_STACK), "stack, in bytes", "stackbytes"),
         Act("t", _limit(resource.RLIMIT_CPU), "seconds of processor time", "cpusecs"),
     ],
-    defaults={"limits": {}},
+    fields={"limits": {}},
     arguments=[Rest("program", "the program to run, with its arguments", required=True, metavar="child")],
     exits={
         100: "wrong usage",

@@ -1,7 +1,7 @@
 """Start the queue manager and what it talks to, each as its own user, and become the queue manager.
 
-DEFAULTDELIVERY is what a user without a .qmail file gets, `./Mailbox` if it is not given.  With a logger, its
-input is the log; without, the log goes to descriptor 1.
+DEFAULTDELIVERY is what a user without a .qmail file gets.  With a logger, its input is the log; without, the log goes to
+descriptor 1.
 
 By default every part is ours and shares this interpreter: it is forked, not started, and all of them speak the
 native dialect: as many remote session processes as --sessions says, and a resolver.  With --classic each part
@@ -26,9 +26,10 @@ import socket
 
 from pyqmail.base.failure import Temporary, reason
 from pyqmail.base.numbers import session_processes
-from pyqmail.base.options import Argument, Flag, Program, Rest, Value
+from pyqmail.base.options import Argument, Flag, Rest, Value
 from pyqmail.mail.sending.resolver_restart import keep
 from pyqmail.programs import registry
+from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import arrange
 from pyqmail.system.home import find_home
 from pyqmail.system.privileges import drop_to, supplementary_groups
@@ -45,12 +46,12 @@ PROGRAM = Program(
             None,
             "sessions",
             "N",
-            "remote session processes in the native dialect, 1 to 64; default 1",
+            "remote session processes in the native dialect, 1 to 64",
             session_processes,
             long="sessions",
+            default=1,
         ),
     ],
-    defaults={"classic": False, "sessions": 1},
     arguments=[
         Argument(
             "delivery",

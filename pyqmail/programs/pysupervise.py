@@ -19,9 +19,10 @@ import _signal as signal
 import os
 
 from pyqmail.base.failure import Failure
-from pyqmail.base.options import Argument, Program
+from pyqmail.base.options import Argument
 from pyqmail.supervise.safety import risks
 from pyqmail.supervise.supervisor import Supervisor
+from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import log
 
 _FILES = [

@@ -10,8 +10,9 @@ import errno
 import os
 
 from pyqmail.base.failure import Permanent, Temporary, Usage
-from pyqmail.base.options import Act, Flag, Program, Rest
+from pyqmail.base.options import Act, Flag, Rest
 from pyqmail.supervise.control import NOT_RUNNING, StartingDirectory, open_control
+from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import log, write_all
 
 # letter, its word in the original's help line, what the supervisor does
@@ -58,7 +59,7 @@ PROGRAM = _Commands(
         *(Act(letter, _collect(letter), f"{word}: {does}") for letter, word, does in LETTERS),
         Flag(None, "is_strict", "exit with 100 or 111 if a directory could not be reached", long="strict"),
     ],
-    defaults={"commands": "", "is_strict": False},
+    fields={"commands": ""},
     arguments=[Rest("dir", "the directories of services")],
     environment=("SUPERVISEDIR",),
     exits={

@@ -6,8 +6,9 @@ Silent if so, and if not.
 import os
 
 from pyqmail.base.failure import Temporary
-from pyqmail.base.options import Argument, Program, Rest
+from pyqmail.base.options import Argument, Rest
 from pyqmail.supervise.control import NOT_RUNNING, knock, state_folder
+from pyqmail.system.command_line import Program
 
 PROGRAM = Program(
     name="pysvok",

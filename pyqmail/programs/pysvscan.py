@@ -32,10 +32,11 @@ import os
 
 from pyqmail.base.failure import Temporary
 from pyqmail.base.numbers import whole_number
-from pyqmail.base.options import Argument, Flag, Program, Rest, Value
+from pyqmail.base.options import Argument, Flag, Rest, Value
 from pyqmail.programs.registry import load
 from pyqmail.supervise.scanning import keep_scanning
 from pyqmail.supervise.stopping import STOP_SECONDS
+from pyqmail.system.command_line import Program
 from pyqmail.system.processes import find_ours
 
 
@@ -86,7 +87,6 @@ PROGRAM = Program(
         ),
         Value(None, "supervise", "program", "execute this instead of forking our own", long="supervise"),
     ],
-    defaults={"stop_on_term": False, "stop_seconds": None, "supervise": None},
     arguments=[Argument("dir", "where the services are", optional=True), Rest("ignored")],
     environment=("PATH", "SUPERVISEDIR"),
     exits={

@@ -13,8 +13,9 @@ It ends when both have ended, so that init, or a unit with Restart=always, start
 import os
 import sys
 
-from pyqmail.base.options import Argument, Program
+from pyqmail.base.options import Argument
 from pyqmail.programs.registry import load
+from pyqmail.system.command_line import Program
 from pyqmail.system.processes import spawn, starter
 
 PATH = b"/command:/usr/local/bin:/usr/local/sbin:/bin:/sbin:/usr/bin:/usr/sbin:/usr/X11R6/bin"

@@ -18,11 +18,12 @@ import os
 import time
 
 from pyqmail.base.failure import reason
-from pyqmail.base.options import Flag, Program, Rest
+from pyqmail.base.options import Flag, Rest
 from pyqmail.supervise.control import StartingDirectory, knock, state_folder
 from pyqmail.supervise.details import Details, details_of
 from pyqmail.supervise.facts import describe_details, facts
 from pyqmail.supervise.status import STATUS_BYTES, Status, describe
+from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import write_all
 
 PROGRAM = Program(
@@ -31,10 +32,9 @@ PROGRAM = Program(
     original="svstat",
     usage="svstat [ --long | --json ] dir ...",
     options=[
-        Flag(None, "form", "say all that pysupervise knows", value="long", long="long"),
+        Flag(None, "form", "say all that pysupervise knows", value="long", long="long", default="short"),
         Flag(None, "form", "the same as objects", value="json", long="json"),
     ],
-    defaults={"form": "short"},
     arguments=[Rest("dir", "the directories of services")],
     environment=("SUPERVISEDIR",),
     exits={0: "whatever the states are", 111: "the current directory is lost"},

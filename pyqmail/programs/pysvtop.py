@@ -22,9 +22,10 @@ unsupervised here.  A name that is not printable has `?` in it.
 import os
 
 from pyqmail.base.failure import Temporary
-from pyqmail.base.options import Flag, Program, Rest
+from pyqmail.base.options import Flag, Rest
 from pyqmail.base.printable import printable
 from pyqmail.supervise.overview import find, look, table
+from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import write_all
 from pyqmail.system.usage import Meter
 
@@ -49,7 +50,6 @@ PROGRAM = Program(
     name="pysvtop",
     summary="show services, how they are and what they use",
     options=[Flag(None, "is_once", "show the table once", long="once")],
-    defaults={"is_once": False},
     arguments=[Rest("dir", "directories of services, or services; default: the current directory")],
     exits={0: "shown", 111: "a DIR cannot be read, or the table not be written"},
     section=1,

@@ -12,8 +12,9 @@ then `pysvwait -d DIR` may find it still down.
 """
 
 from pyqmail.base.numbers import is_number
-from pyqmail.base.options import Flag, Program, Rest, Value
+from pyqmail.base.options import Flag, Rest, Value
 from pyqmail.supervise.waiting import READY, REALLY_DOWN, UP, Waiter
+from pyqmail.system.command_line import Program
 
 TIMED_OUT = 99
 
@@ -35,10 +36,9 @@ PROGRAM = Program(
         Value(
             "t", "seconds", "seconds", "at most so long, also 0.5; 0 only looks; default: for ever", convert=_seconds
         ),
-        Flag("a", "is_any", "until all are, the default", value=False),
+        Flag("a", "is_any", "until all are", value=False, is_default=True),
         Flag("o", "is_any", "until one of them is", value=True),
     ],
-    defaults={"wanted": None, "seconds": None, "is_any": False},
     arguments=[Rest("dir", "the directories of services", required=True)],
     environment=("SUPERVISEDIR",),
     exits={0: "they are", TIMED_OUT: "not in time", 100: "wrong usage", 111: "cannot tell: a DIR is not there, say"},

@@ -7,8 +7,9 @@ those that start with @ but with no time that could be written.
 
 import os
 
-from pyqmail.base.options import Program, Rest
+from pyqmail.base.options import Rest
 from pyqmail.supervise.logs.local_time import LocalTime
+from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import write_all
 
 PROGRAM = Program(

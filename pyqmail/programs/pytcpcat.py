@@ -4,7 +4,8 @@ Nothing is sent; what comes is written to descriptor 1, byte for byte as it come
 connection.
 """
 
-from pyqmail.base.options import Argument, Program
+from pyqmail.base.options import Argument
+from pyqmail.system.command_line import Program
 from pyqmail.tcp import asking
 
 PROGRAM = Program(
@@ -14,7 +15,7 @@ PROGRAM = Program(
     usage="tcpcat [ host [ port ] ]",
     arguments=[
         asking.HOST,
-        Argument("port", "number or name of the port; 17 if it is missing", optional=True, default="17"),
+        Argument("port", "number or name of the port", optional=True, default="17"),
     ],
     exits={
         0: "the server closed the connection",

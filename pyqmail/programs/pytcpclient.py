@@ -17,8 +17,9 @@ import socket
 from pyqmail.base.environment import merged
 from pyqmail.base.failure import Temporary
 from pyqmail.base.numbers import count_digits, leading_number
-from pyqmail.base.options import Argument, Flag, Program, Rest, Value
+from pyqmail.base.options import Argument, Flag, Rest, Value
 from pyqmail.programs.registry import load
+from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import log, move, open_standard_descriptors
 from pyqmail.system.processes import go_on
 from pyqmail.tcp.addresses import is_another_number, port_number
@@ -218,51 +219,40 @@ PROGRAM = Program(
     section=1,
     options=[
         Flag("q", "verbosity", "say nothing", QUIET),
-        Flag("Q", "verbosity", "say what goes wrong (default)", ERRORS),
+        Flag("Q", "verbosity", "say what goes wrong", ERRORS, is_default=True),
         Flag("v", "verbosity", "say everything", EVERYTHING),
-        Flag("d", "has_no_delay", "leave Nagle's algorithm on (default)", False),
+        Flag("d", "has_no_delay", "leave Nagle's algorithm on", False, is_default=True),
         Flag("D", "has_no_delay", "turn Nagle's algorithm off"),
-        Flag("h", "looks_up_name", "look up the server's name (default)"),
+        Flag("h", "looks_up_name", "look up the server's name", is_default=True),
         Flag("H", "looks_up_name", "do not look up the server's name", False),
-        Flag("r", "asks_ident", "ask the server's ident server (default)"),
+        Flag("r", "asks_ident", "ask the server's ident server", is_default=True),
         Flag("R", "asks_ident", "do not ask it", False),
         Flag("4", "family", "IPv4 addresses only", 4),
         Flag("6", "family", "IPv6 addresses before IPv4 ones, which are written ::ffff:1.2.3.4; HOST 0 is ::1", 6),
-        Value("i", "local", "IP", "our own address", _address),
-        Value("p", "local_port", "PORT", "our own port", _port, is_lenient=True),
-        Value("I", "scope", "IFNAME", "the interface of addresses that need one (fe80::1)", _interface),
+        Value("i", "local", "IP", "our own address", _address, default=""),
+        Value("p", "local_port", "PORT", "our own port", _port, is_lenient=True, default=0),
+        Value("I", "scope", "IFNAME", "the interface of addresses that need one (fe80::1)", _interface, default=0),
         Value(
             "T",
             "waits",
             "A+B",
-            "seconds for each address, and for each in a second pass over those that did not answer; default 2+58; "
-            "a single address gets both at once, without +B there is one pass",
+            "seconds for each address, and for each in a second pass over those that did not answer; a single "
+            "address gets both at once, without +B there is one pass",
             _waits,
             is_lenient=True,
+            default=WAITS,
         ),
         Value("l", "local_host", "NAME", "our own name; otherwise it is looked up"),
         Value(
             "t",
             "ident_seconds",
             "SECONDS",
-            "how long to wait for the ident server; default 26",
+            "how long to wait for the ident server",
             _seconds,
             is_lenient=True,
+            default=26,
         ),
     ],
-    defaults={
-        "verbosity": ERRORS,
-        "has_no_delay": False,
-        "looks_up_name": True,
-        "asks_ident": True,
-        "family": None,
-        "local": "",
-        "local_port": 0,
-        "scope": 0,
-        "waits": WAITS,
-        "local_host": None,
-        "ident_seconds": 26,
-    },
     arguments=[
         Argument("host", "the server", optional=True),
         Argument("port", "its port", optional=True),

@@ -37,8 +37,9 @@ With --explain or --lint nothing is written: the rules on descriptor 0 are only 
 import os
 
 from pyqmail.base.failure import Permanent, Temporary
-from pyqmail.base.options import Argument, Flag, Program, Rest, Value
+from pyqmail.base.options import Argument, Flag, Rest, Value
 from pyqmail.system.cdb import NotWritten, write_cdb
+from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import log, read_all, write_all
 from pyqmail.system.files import open_new
 from pyqmail.tcp.rules_source import BadLine, compile_lines
@@ -75,7 +76,6 @@ PROGRAM = Program(
         ),
         Flag(None, "lints", "name the lines that are no rules or can never hold", long="lint"),
     ],
-    defaults={"ip": None, "host": None, "info": None, "lints": False},
     arguments=[
         Argument("cdb", "what to make", optional=True, metavar="rules.cdb"),
         Argument("tmp", "a name for it while it is made", optional=True, metavar="rules.tmp"),

@@ -10,8 +10,9 @@ its uid.  A rule for a network is shown as address/bits, one for an IPv6 address
 import os
 
 from pyqmail.base.failure import Temporary
-from pyqmail.base.options import Argument, Program, Rest
+from pyqmail.base.options import Argument, Rest
 from pyqmail.system.cdb import Reader
+from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import write_all
 from pyqmail.tcp.rules import find_rule
 from pyqmail.tcp.rules_keys import readable

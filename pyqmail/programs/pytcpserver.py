@@ -19,11 +19,12 @@ import signal
 
 from pyqmail.base.failure import Temporary
 from pyqmail.base.numbers import UINT32, count_digits, is_number, leading_number, says_just, whole_number
-from pyqmail.base.options import Act, Argument, Flag, Program, Rest, Value
+from pyqmail.base.options import Act, Argument, Flag, Rest, Value
 from pyqmail.base.printable import printable
 from pyqmail.programs.registry import load, load_ahead
 from pyqmail.system import library
 from pyqmail.system.ceilings import SERVER_BYTES, memory_shortages
+from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import log, open_standard_descriptors
 from pyqmail.system.listener import first_session_number
 from pyqmail.system.loop import Loop
@@ -262,53 +263,62 @@ PROGRAM = Program(
     "[ -b backlog ] [ -l localname ] [ -t timeout ] host port program",
     options=[
         Flag("q", "verbosity", "say nothing", QUIET),
-        Flag("Q", "verbosity", "say what goes wrong (default)", ERRORS),
+        Flag("Q", "verbosity", "say what goes wrong", ERRORS, is_default=True),
         Flag("v", "verbosity", "say everything", EVERYTHING),
         Flag("1", "prints_port", "write the port to descriptor 1 once it is open"),
         Value(
             "c",
             "limit",
             "LIMIT",
-            "maximum number of connections, or a file that has it; default 40",
+            "maximum number of connections, or a file that has it",
             _lenient_limit,
             is_lenient=True,
+            default="40",
         ),
         Value(
             "b",
             "backlog",
             "BACKLOG",
-            "listen(2) backlog; default 20",
+            "listen(2) backlog",
             leading_number,
             is_lenient=True,
+            default=20,
         ),
         Value("x", "rules", "RULES.CDB", "follow the rules that pytcprules compiled"),
         Flag("X", "absent_rules_allow", "with -x: rules that do not exist allow everybody"),
-        Value("B", "banner", "BANNER", "write BANNER to the client before anything else"),
-        Value("g", "gid", "GID", "become group GID", _identity, is_lenient=True),
-        Value("u", "uid", "UID", "become user UID", _identity, is_lenient=True),
+        Value("B", "banner", "BANNER", "write BANNER to the client before anything else", default=""),
+        Value("g", "gid", "GID", "become group GID", _identity, is_lenient=True, default=0),
+        Value("u", "uid", "UID", "become user UID", _identity, is_lenient=True, default=0),
         Act("U", _from_environment, "become user $UID and group $GID"),
         Flag("o", "keeps_options", "leave IP options alone"),
-        Flag("O", "keeps_options", "remove IP options: a client cannot choose the way of our answers (default)", False),
-        Flag("d", "has_no_delay", "leave Nagle's algorithm on (default)", False),
+        Flag(
+            "O",
+            "keeps_options",
+            "remove IP options: a client cannot choose the way of our answers",
+            False,
+            is_default=True,
+        ),
+        Flag("d", "has_no_delay", "leave Nagle's algorithm on", False, is_default=True),
         Flag("D", "has_no_delay", "turn Nagle's algorithm off"),
-        Flag("h", "looks_up_name", "look up the client's name (default)"),
+        Flag("h", "looks_up_name", "look up the client's name", is_default=True),
         Flag("H", "looks_up_name", "do not look up the client's name", False),
         Flag("p", "is_paranoid", "forget the client's name unless one of its addresses is the client's"),
-        Flag("P", "is_paranoid", "believe the client's name (default)", False),
+        Flag("P", "is_paranoid", "believe the client's name", False, is_default=True),
         Value("l", "local_host", "NAME", "our own name; otherwise it is looked up"),
-        Flag("r", "asks_ident", "ask the client's ident server (default)"),
+        Flag("r", "asks_ident", "ask the client's ident server", is_default=True),
         Flag("R", "asks_ident", "do not ask it", False),
         Value(
             "t",
             "ident_seconds",
             "SECONDS",
-            "how long to wait for the ident server; default 26",
+            "how long to wait for the ident server",
             _patience,
             is_lenient=True,
+            default=26,
         ),
-        Flag("4", "kinds", "IPv4 only: of names, and for 0 and :0", IP4),
+        Flag("4", "kinds", "IPv4 only: of names, and for 0 and :0", IP4, default=BOTH),
         Flag("6", "kinds", "IPv6 only: of names, and for 0 and :0", IP6),
-        Value("I", "interface", "IFNAME", "the interface of link-local addresses", _interface),
+        Value("I", "interface", "IFNAME", "the interface of link-local addresses", _interface, default=""),
         Value(
             None,
             "socket_mode",
@@ -364,6 +374,7 @@ PROGRAM = Program(
             _seconds,
             "greet-delay",
             is_lenient=True,
+            default=0,
         ),
         Value(
             None,
@@ -389,39 +400,6 @@ PROGRAM = Program(
         Argument("port", "the port to listen on; - if nothing listens on one", optional=True),
         Rest("program", "the program and its arguments"),
     ],
-    defaults={
-        "verbosity": ERRORS,
-        "prints_port": False,
-        "limit": "40",
-        "backlog": 20,
-        "rules": None,
-        "absent_rules_allow": False,
-        "banner": "",
-        "gid": 0,
-        "uid": 0,
-        "keeps_options": False,
-        "has_no_delay": False,
-        "looks_up_name": True,
-        "is_paranoid": False,
-        "local_host": None,
-        "asks_ident": True,
-        "ident_seconds": 26,
-        "kinds": BOTH,
-        "interface": "",
-        "socket_mode": None,
-        "is_proxy": None,
-        "workers": None,
-        "per_address": None,
-        "per_network": None,
-        "rate": None,
-        "most_load": None,
-        "exempt": None,
-        "excess_reply": None,
-        "greet_seconds": 0,
-        "drain_seconds": None,
-        "ready_fd": None,
-        "status_socket": None,
-    },
     exits={0: "ended by TERM; connections go on", 100: "wrong usage", 111: "try again later"},
     notes=[
         (

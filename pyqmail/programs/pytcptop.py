@@ -11,10 +11,11 @@ were received from the client and sent to it.  What the kernel does not say is a
 import os
 
 from pyqmail.base.failure import Temporary
-from pyqmail.base.options import Argument, Flag, Program
+from pyqmail.base.options import Argument, Flag
 from pyqmail.base.tables import amount, columns, duration, shortened
 from pyqmail.protocol import status_wire
 from pyqmail.protocol.visible import visible
+from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import write_all
 
 _PATIENCE_SECONDS = 10.0
@@ -25,7 +26,6 @@ PROGRAM = Program(
     name="pytcptop",
     summary="show who is connected to a pytcpserver",
     options=[Flag(None, "is_once", "show the table once", long="once")],
-    defaults={"is_once": False},
     arguments=[Argument("path", "the server's status socket")],
     exits={0: "shown", 111: "nobody answers at PATH, or not as we understand it"},
     section=1,

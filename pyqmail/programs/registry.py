@@ -1,6 +1,19 @@
 """The one place that imports by name: which programs there are, and how a parent gets hold of one.
 
-Parents that fork or host a program are handed `load`; nothing else imports dynamically.
+Parents that fork or host a program are handed `load`; nothing else imports dynamically.  What load() returns is a
+module with
+
+    PROGRAM     its declaration (base/options.py): the manual page, --help and the parsing of main's words come from it
+    main        main(argv) -> exit code
+
+and with what PROGRAM.offers names:
+
+    preload     preload(words): import all that the program may want later on; for a parent that will fork it
+    session     session(argv, driver, environ) -> await handler(peer, environ): the program as one of many connections of
+                a worker (tcp/worker.py)
+    stage       stage(argv) -> (stage, words behind it): what it does before such a program (tcp/chain.py)
+
+A parent asks the declaration, not the module: a house test compares the two.
 """
 
 import importlib
@@ -17,7 +30,7 @@ def names() -> list[str]:
 
 
 def load(name: str):
-    """Return the module of the executable called name; it has PROGRAM and main, a session program also session.
+    """Return the module of the executable called name.
 
     Nothing is looked up for one that is loaded.  Raises LookupError if there is no such program.
     """
@@ -36,7 +49,7 @@ def load_ahead(name: str, words=()):
     words: its arguments, as far as they are known.
     """
     module = load(name)
-    if hasattr(module, "preload"):
+    if "preload" in module.PROGRAM.offers:
         module.preload(words)
     return module
 

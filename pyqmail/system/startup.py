@@ -20,6 +20,7 @@ def begin(library: str) -> None:
     if sys.flags.no_site:
         _find_packages(library)
     restore_environment()
+    forget_coerced_locale()
     show_command(sys.argv)
 
 
@@ -32,6 +33,25 @@ def restore_environment() -> None:
     if list(os.environb.items()) != list(given.items()):
         os.environb.clear()
         os.environb.update(given)
+
+
+def forget_coerced_locale() -> None:
+    """Undo what the interpreter does to LC_CTYPE where the locale is C: the programs we run must not see it.
+
+    Once for each process, at its start: later on, LC_CTYPE is somebody's wish.
+    """
+    if b"LC_CTYPE" not in os.environb:
+        return
+    from pyqmail.system.initial import initial_environment
+
+    try:
+        given = entries(initial_environment())
+    except OSError:
+        return
+    if b"LC_CTYPE" not in given:
+        del os.environb[b"LC_CTYPE"]
+    elif os.environb[b"LC_CTYPE"] != given[b"LC_CTYPE"]:
+        os.environb[b"LC_CTYPE"] = given[b"LC_CTYPE"]
 
 
 def entries(block: bytes) -> dict[bytes, bytes]:

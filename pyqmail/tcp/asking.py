@@ -17,7 +17,7 @@ from pyqmail.tcp.connecting import connect, find_addresses
 NOBODY_READS = 141  # what a shell says of a program that SIGPIPE has ended
 
 # of the declarations
-HOST = Argument("host", "whom to call; this machine if it is missing, empty or 0", optional=True, default="0")
+HOST = Argument("host", "whom to call; this machine if it is empty or 0", optional=True, default="0")
 ENVIRONMENT = ["DNSREWRITEFILE", "LOCALDOMAIN", "PYQMAIL_DNS", "DNSCACHEIP"]
 EXITS = {
     0: "the answer was shown, as far as there was one",

@@ -22,12 +22,11 @@ from pyqmail.tcp.blocklist import BOUNCE, GREETING, REFUSE, UNDECIDED, Dialogue,
 class Chain:
     """A session program behind stages, with the face of its module (system/driver.py).
 
-    argv: its words.  asks: whether a stage needs a resolver.
+    argv: its words.
     """
 
     def __init__(self, module, argv: list[str], stages: list) -> None:
         self.PROGRAM, self._module, self._argv, self._stages = module.PROGRAM, module, argv, stages
-        self.asks = any(stage.asks for stage in stages)
 
     def session(self, argv, driver, environ):
         serve = self._module.session(self._argv, driver, environ)

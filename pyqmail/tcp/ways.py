@@ -30,9 +30,9 @@ class Ways:
         terms = self._terms
         module = self._find(self._argv[0], self._path)
         if self._workers != 0:
-            resident = self._resident(module)
+            resident, asks = self._resident(module)
             if resident is not None:
-                return self._residents(resident)
+                return self._residents(resident, asks)
         names = None
         if terms.looks_up:
             names = self._blocking_names()
@@ -45,21 +45,24 @@ class Ways:
         return self._spawning()
 
     def _resident(self, module):
-        """Return what has sessions in a worker: a module, or one behind stages (tcp/chain.py); None if nothing has."""
+        """Return what has sessions in a worker, a module or one behind stages (tcp/chain.py), and whether they ask DNS.
+
+        None if nothing has.
+        """
         words, stages = self._argv, []
-        while hasattr(module, "stage"):
+        while module is not None and "stage" in module.PROGRAM.offers:
             stage, words = module.stage(words)
             if stage is None:
-                return None
+                return None, False
             stages.append(stage)
             module = self._find(words[0], self._path)
-        if not hasattr(module, "session"):
-            return None
+        if module is None or "session" not in module.PROGRAM.offers:
+            return None, False
         if not stages:
-            return module
+            return module, False
         from pyqmail.tcp.chain import Chain
 
-        return Chain(module, words, stages)
+        return Chain(module, words, stages), any(stage.asks for stage in stages)
 
     def _want_processes(self, ours):
         """See to a process for each connection; ours: how many there are besides."""
@@ -121,7 +124,7 @@ class Ways:
             return self._workers
         return max(1, min(len(os.sched_getaffinity(0)), self._server.limit))
 
-    def _residents(self, module):
+    def _residents(self, module, asks):
         import gc
 
         from pyqmail.tcp.residents import Residents
@@ -142,13 +145,13 @@ class Ways:
             server,
             count,
             lambda sock: serve_sessions(sock, terms, module, self._argv, self._environ, verbosity, give_back),
-            self._resolving() if self._asks(module) else None,
+            self._resolving() if asks or self._asks_names() else None,
             most,
             self._argv,
         )
 
-    def _asks(self, module):
-        return self._terms.looks_up_name or self._terms.local_host is None or getattr(module, "asks", False)
+    def _asks_names(self):
+        return self._terms.looks_up_name or self._terms.local_host is None
 
     def _resolving(self):
         """Return what a resolver process does with its stream."""

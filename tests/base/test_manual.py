@@ -12,11 +12,11 @@ import pytest
 from pyqmail.base import manual
 from pyqmail.base.controls import CONTROLS
 from pyqmail.base.environment import VARIABLES
-from pyqmail.base.options import Argument, Flag, Program, Rest, Value
+from pyqmail.base.options import Argument, Declaration, Flag, Rest, Value
 from pyqmail.programs import registry
 
 MAN = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "man")
-PROGRAM = Program(
+PROGRAM = Declaration(
     name="pything",
     summary="do a thing",
     original="thing",
@@ -24,7 +24,7 @@ PROGRAM = Program(
     options=[
         Flag("v", "level", "say all"),
         Value("l", "name", "NAME", "our `name`", long="label"),
-        Value(None, "workers", "N", "how many", long="workers"),
+        Value(None, "workers", "N", "how many", long="workers", default=4),
     ],
     arguments=[Argument("host", "where"), Rest("program", "what to run"), Rest("ignored")],
     notes=[("Words", [("-X", "a word")]), ("More", "one\n\ntwo")],
@@ -55,7 +55,7 @@ say all
 our \fBname\fR
 .TP
 .B \-\-workers N
-how many
+how many; default 4
 .SH ARGUMENTS
 .TP
 .I host
@@ -105,7 +105,7 @@ def test_help_has_it_too():
         "do a thing\n"
         "  -v                     say all\n"
         "  -l NAME, --label NAME  our `name`\n"
-        "  --workers N            how many\n"
+        "  --workers N            how many; default 4\n"
         "  host                   where\n"
         "  program                what to run\n"
     )
@@ -127,7 +127,7 @@ DESCRIPTIONS = [
 
 @pytest.mark.parametrize("text, source", DESCRIPTIONS)
 def test_what_the_formatter_would_take_for_its_own_is_escaped(text, source):
-    page = manual.page(Program("pyx", "x"), text)
+    page = manual.page(Declaration("pyx", "x"), text)
     assert page.partition(".SH DESCRIPTION\n")[2] == source + "\n"
 
 
@@ -144,7 +144,7 @@ SYNOPSES = [
 @pytest.mark.parametrize("usage, long, source", SYNOPSES)
 def test_the_synopsis_is_the_originals_under_our_name_with_our_options(usage, long, source):
     options = [Flag(None, name, "so", long=name) for name in long]
-    page = manual.page(Program("pything", "x", original="thing", usage=usage, options=options), "")
+    page = manual.page(Declaration("pything", "x", original="thing", usage=usage, options=options), "")
     assert page.partition(".SH SYNOPSIS\n")[2].partition("\n.SH")[0] == source
 
 
@@ -156,7 +156,7 @@ def test_the_synopsis_has_the_letters_that_the_usage_leaves_out():
         Flag(None, "v", "v", long="v4"),
     ]
     page = manual.page(
-        Program("pything", "x", original="thing", usage="thing [ -v ] [-l name] [ -a ] x", options=options), ""
+        Declaration("pything", "x", original="thing", usage="thing [ -v ] [-l name] [ -a ] x", options=options), ""
     )
     synopsis = page.partition(".SH SYNOPSIS\n")[2].partition("\n.SH")[0]
     assert synopsis == r".B pything [ \-\-v4 ] [ \-46 ] [ \-I IFNAME ] [ \-v ] [\-l name] [ \-a ] x"

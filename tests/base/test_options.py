@@ -1,16 +1,9 @@
 """Option parsing as the originals do it, and what comes from a declaration."""
 
-import errno
-import os
-import subprocess
-import sys
-
 import pytest
 
-from pyqmail.base.failure import Permanent, Temporary, Usage
-from pyqmail.base.options import Act, Argument, Flag, Program, Rest, Value
-
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from pyqmail.base.failure import Usage
+from pyqmail.base.options import Act, Argument, Declaration, Flag, Rest, Value
 
 
 def number(text):
@@ -19,20 +12,20 @@ def number(text):
     return int(text)
 
 
-PROGRAM = Program(
+PROGRAM = Declaration(
     name="pything",
     summary="do a thing",
     original="thing",
     options=[
-        Flag("v", "level", "say all", value=2),
+        Flag("v", "level", "say all", value=2, default=1),
         Flag("q", "level", "say nothing", value=0),
         Value("l", "name", "name", "our name"),
-        Value(None, "workers", "N", "how many", number, long="workers"),
+        Value(None, "workers", "N", "how many", number, long="workers", default=3),
         Flag(None, "calm", "slowly", long="calm"),
         Act("U", lambda call: setattr(call, "uid", call.environ[b"UID"]), "uid from the environment"),
         Act("r", lambda call, text: call.bases.append(text), "a base", metavar="base"),
     ],
-    defaults={"level": 1, "name": None, "workers": 3, "calm": False, "uid": None},
+    fields={"uid": None},
     arguments=[Argument("host"), Argument("port", optional=True, default="25"), Rest("program")],
 )
 
@@ -87,8 +80,8 @@ def test_refused(words, text):
     assert str(refusal.value) == text
 
 
-LETTERLESS = Program(
-    "pything", "do", options=[Flag(None, "calm", long="calm")], defaults={"calm": False}, arguments=[Rest("words")]
+LETTERLESS = Declaration(
+    "pything", "do", options=[Flag(None, "calm", long="calm")], arguments=[Rest("words")]
 )
 WORDS = [
     # given                  calm   operands
@@ -109,55 +102,50 @@ def test_without_letters_only_names_are_options(given, calm, words):
 def test_an_act_acts_at_its_place():
     call = PROGRAM.parse(["thing", "h"], {})
     call.bases = []
-    PROGRAM._parse_options(call, ["-ra", "-v", "-r", "b"])
-    assert call.bases == ["a", "b"]
+    words = ["-ra", "-v", "-r", "b", "c"]
+    PROGRAM._parse_options(call, words)
+    assert (call.bases, words) == (["a", "b"], ["c"])
 
 
-ENDINGS = [
-    (lambda call: 3, 3, b""),
-    (Permanent("no"), 100, b"thing: fatal: no\n"),
-    (
-        Temporary("unable to open x", FileNotFoundError(2, "")),
-        111,
-        b"thing: fatal: unable to open x: file does not exist\n",
-    ),
-    (Usage("thing: usage: it"), 100, b"thing: usage: it\n"),
-    (MemoryError(), 111, b"thing: fatal: out of memory\n"),
-    (SystemError("error return without exception set"), 111, b"thing: fatal: out of memory\n"),  # within an import
-    (OSError(errno.ENOMEM, ""), 111, b"thing: fatal: out of memory\n"),
-    (OSError(errno.EMFILE, ""), 111, b"thing: fatal: process cannot open more files\n"),
-    (OSError(errno.ENFILE, ""), 111, b"thing: fatal: system cannot open more files\n"),
-]
+DEFAULTS = [
+    # options                                                                     field   holds   without
+    ([Flag("v", "a")],                                                             "a",    False),
+    ([Flag("v", "a", value=2)],                                                    "a",    None),
+    ([Flag("v", "a", value=2, default=1)],                                         "a",    1),
+    ([Flag("V", "a"), Flag("v", "a", value=False, is_default=True)],               "a",    False),
+    ([Flag("v", "a", value=False), Flag("V", "a", is_default=True)],               "a",    True),
+    ([Flag("v", "a"), Flag("q", "a", value=0), Flag("Q", "a", value=1, is_default=True)], "a", 1),
+    ([Value("l", "a", "A")],                                                       "a",    None),
+    ([Value("l", "a", "A", default=0)],                                            "a",    0),
+    ([Value("l", "a", "A", default="")],                                           "a",    ""),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("ending, code, said", ENDINGS)
-def test_endings(ending, code, said, capfd):
-    def work(call):
-        if isinstance(ending, Exception):
-            raise ending
-        return ending(call)
-
-    assert PROGRAM.run(["thing", "h"], work) == code
-    assert capfd.readouterr().err.encode() == said
+@pytest.mark.parametrize("options, field, value", DEFAULTS)
+def test_a_default_is_declared_with_its_option(options, field, value):
+    call = Declaration("pything", "do", options=options).parse(["thing"], {})
+    assert getattr(call, field) is value
 
 
-@pytest.mark.parametrize("code, arguments", [(100, []), (111, ["no-such-program", "x"])])
-@pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full", "<&- >&- 2>&-"])
-def test_without_a_descriptor_2_the_exit_code_is_the_same(code, arguments, redirection):
-    command = ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, f"{ROOT}/bin/pyargv0", *arguments]
-    assert subprocess.run(command, env={**os.environ}, timeout=60).returncode == code
+EXPLAINED = [
+    (Flag("v", "a", "say all"),                                     "say all"),
+    (Flag("v", "a", "say all", value=2, default=1),                 "say all"),
+    (Flag("v", "a", "say all", is_default=True),                    "say all (default)"),
+    (Value("l", "a", "A", "lines"),                                 "lines"),
+    (Value("l", "a", "A", "lines", default=40),                     "lines; default 40"),
+    (Value("l", "a", "A", "lines", default=(2, 58)),                "lines; default 2+58"),
+    (Value("l", "a", "A", "lines", default=0),                      "lines"),
+    (Value("l", "a", "A", "lines", default=""),                     "lines"),
+    (Argument("port", "the port", optional=True, default="25"),     "the port; default 25"),
+    (Argument("port", "", optional=True, default="25"),             ""),
+]  # fmt: skip
 
 
-def test_our_own_bug_is_a_traceback_and_111(capfd):
-    assert PROGRAM.run(["thing", "h"], lambda call: 1 // 0) == 111
-    assert "ZeroDivisionError" in capfd.readouterr().err
+@pytest.mark.parametrize("declared, text", EXPLAINED)
+def test_a_default_is_told_with_its_option(declared, text):
+    assert declared.explanation == text
 
 
-def test_help_names_every_option(capfd):
-    assert PROGRAM.run(["thing", "--help"], lambda call: 1) == 0
-    said = capfd.readouterr().out
-    assert all(word in said for word in ("-v", "-l name", "--workers N", "our name", "do a thing"))
-
-
-def test_environ_is_the_process_s_own():
-    assert PROGRAM.parse(["thing", "h"]).environ is os.environb
+def test_the_environment_is_the_one_given():
+    environ = {b"A": b"b"}
+    assert PROGRAM.parse(["thing", "h"], environ).environ is environ

@@ -8,13 +8,13 @@ import os
 import signal
 import sys
 
-from pyqmail.base.options import Program
 from pyqmail.programs import pytcpserver
+from pyqmail.system.command_line import Program
 from pyqmail.tcp import residents
 
 
 class Session:
-    PROGRAM = Program(name="pytestsession", summary="a session", original="testsession")
+    PROGRAM = Program(name="pytestsession", summary="a session", original="testsession", offers=["session"])
 
     @staticmethod
     def session(argv, driver, environ):
