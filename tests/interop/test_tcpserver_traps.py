@@ -275,7 +275,9 @@ def test_08_but_what_is_read_as_another_number_is_said(options, environ, said, p
     assert sorted(lines) == sorted(expected)
 
 
-@pytest.mark.parametrize("options", [["-u", "nobody"], ["-g", "qmail"], ["-u", ""], ["-u", "-1"], ["-u", "4294967296"], ["-U"]])
+@pytest.mark.parametrize(
+    "options", [["-u", "nobody"], ["-g", "qmail"], ["-u", ""], ["-u", "-1"], ["-u", "4294967296"], ["-U"]]
+)
 def test_08_but_a_name_does_not_leave_us_root(options):
     """Different on purpose: the original stays root."""
     environ = {"PATH": PATH, "UID": "nobody"}

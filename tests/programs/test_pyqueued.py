@@ -487,7 +487,18 @@ def test_what_cannot_be_watched_now_is_watched_a_moment_later(pyqueued, home, st
         pytest.skip("only root can be somebody else")
     monkeypatch.chdir(home.run)
     tracer = subprocess.Popen(
-        [strace_path, "-qq", "-o", "/dev/null", "-e", "trace=epoll_ctl", "-e", f"inject={fault}", "-p", str(pyqueued.pid)],
+        [
+            strace_path,
+            "-qq",
+            "-o",
+            "/dev/null",
+            "-e",
+            "trace=epoll_ctl",
+            "-e",
+            f"inject={fault}",
+            "-p",
+            str(pyqueued.pid),
+        ],
         stderr=subprocess.PIPE,
     )
     until(lambda: b"TracerPid:\t0\n" not in content(f"/proc/{pyqueued.pid}/status"))

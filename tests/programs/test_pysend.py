@@ -16,7 +16,6 @@ import time
 import pytest
 
 from pyqmail.mail.queue.files import pull_trigger
-from pyqmail.mail.queue.files import pull_trigger
 from pyqmail.protocol import native, resolve_wire
 from pyqmail.protocol.queue_wire import ANSWER, INLINE, Unpacker, answer_body, pack, split_inline
 

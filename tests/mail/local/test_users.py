@@ -5,7 +5,17 @@ import os
 import pytest
 
 from pyqmail.mail.local.users import (
-    BUG, CDB, NFS, NO_ALIAS, BadFormat, Unknown, compile_assign, find_assigned, find_in_passwd, find_in_private_home, unpack,
+    BUG,
+    CDB,
+    NFS,
+    NO_ALIAS,
+    BadFormat,
+    Unknown,
+    compile_assign,
+    find_assigned,
+    find_in_passwd,
+    find_in_private_home,
+    unpack,
 )  # fmt: skip
 
 ASSIGN = [
