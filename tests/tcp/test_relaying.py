@@ -6,7 +6,6 @@ older kernels: such clients connect before the server starts.
 
 import array
 import os
-import select
 import socket
 import struct
 import subprocess

@@ -7,12 +7,12 @@ import os
 import time
 
 from pyqmail.base.failure import reason
+from pyqmail.base.printable import logsafe
 from pyqmail.mail.queue.files import is_surely_gone
 from pyqmail.mail.queue.queueing import Outcome, Queueing, Spool, outcome_text
 from pyqmail.mail.sending.bounces import CUT, NO_COPY
 from pyqmail.mail.sending.passes import Broken
 from pyqmail.mail.sending.schedule import TROUBLE_SECONDS, DueHeap
-from pyqmail.mail.sending.sendlog import safe
 from pyqmail.protocol.envelope import format_envelope
 
 CHECKS_A_TURN = 100
@@ -171,7 +171,7 @@ class Completion:
             log.put(b"warning: bounce/%d: %b" % (number, outcome.why))
         else:
             log.put(b"warning: trouble injecting bounce message, will try later")
-            log.put(b"warning: bounce/%d: %b" % (number, safe(outcome_text(outcome)[1:])))
+            log.put(b"warning: bounce/%d: %b" % (number, logsafe(outcome_text(outcome)[1:])))
         self._try_later(number)
 
     async def _queue(self, number, sender, addresses) -> Outcome:

@@ -23,12 +23,12 @@ import time
 from pyqmail.base.addresses import domain_part
 from pyqmail.base.backoff import Backoff
 from pyqmail.base.failure import is_temporary
+from pyqmail.base.printable import logsafe
 from pyqmail.mail.sending.bounces import TOO_OLD, paragraph
 from pyqmail.mail.sending.passes import READ_AHEAD, Broken, Removed
 from pyqmail.mail.sending.rewriting import LOCAL, expand_verp
 from pyqmail.mail.sending.schedule import TROUBLE_SECONDS, DueHeap
 from pyqmail.mail.sending.scheduler import CLOSE, DELIVER, OPEN, REPORT
-from pyqmail.mail.sending.sendlog import safe
 
 MOST_RECIPIENTS = 50000  # in memory for one channel, or four for each delivery at once if that is more
 PASSES_A_TURN = 100
@@ -295,7 +295,7 @@ class Channel:
             recipient.number = office.next_delivery()
             office.log.put(
                 b"starting delivery %d: msg %d to %b %b"
-                % (recipient.number, recipient.owner.number, self.name.encode(), safe(recipient.address))
+                % (recipient.number, recipient.owner.number, self.name.encode(), logsafe(recipient.address))
             )
             office.log_status()
 
@@ -342,7 +342,7 @@ class Channel:
         if word is None:
             office.log.put(b"delivery %d: report mangled, will defer" % recipient.number)
         else:
-            office.log.put(b"delivery %d: %b: %b" % (recipient.number, word, safe(text)))
+            office.log.put(b"delivery %d: %b: %b" % (recipient.number, word, logsafe(text)))
         if letter == b"D":
             one.paragraphs.append(paragraph(office.rewriting.strip_prepend(recipient.address), text))
         if letter in (b"K", b"D"):

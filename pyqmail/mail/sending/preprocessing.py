@@ -23,11 +23,11 @@ import time
 
 from pyqmail.base.backoff import Backoff
 from pyqmail.base.failure import is_lack, reason
+from pyqmail.base.printable import logsafe
 from pyqmail.mail.queue.files import is_message_name
 from pyqmail.mail.sending.passes import Pass
 from pyqmail.mail.sending.rewriting import LOCAL, REMOTE
 from pyqmail.mail.sending.schedule import TROUBLE_SECONDS
-from pyqmail.mail.sending.sendlog import safe
 from pyqmail.mail.sending.settling import Settling
 from pyqmail.system.files import sync_directory
 from pyqmail.system.loop import READ
@@ -385,7 +385,8 @@ class Todo:
             elif letter == b"F" and sender is None:
                 sender = text[1:]
                 self._office.log.put(
-                    b"info msg %d: bytes %d from <%b> qp %b uid %b" % (number, size, safe(sender), safe(qp), safe(uid))
+                    b"info msg %d: bytes %d from <%b> qp %b uid %b"
+                    % (number, size, logsafe(sender), logsafe(qp), logsafe(uid))
                 )
             elif letter == b"u":
                 uid = text[1:]

@@ -19,12 +19,6 @@ from pyqmail.system.loop import WRITE
 
 KEPT_BYTES = 8 << 20
 _PIECE = 4096  # what a pipe that is ready takes at once
-_SAFE = bytes(47 if c == 10 else 95 if c < 33 or c > 126 or c == 37 else c for c in range(256))
-
-
-def safe(text: bytes) -> bytes:
-    """Return text as it stands in a log line: `/` for LF, `_` for blanks, controls, 8-bit bytes and `%`."""
-    return text.translate(_SAFE)
 
 
 class SendLog:

@@ -3,7 +3,7 @@
 import collections
 import math
 
-from pyqmail.mail.sending.sendlog import safe
+from pyqmail.base.printable import logsafe
 
 SLOW_SECONDS = 5.0
 AGAIN_SECONDS = 60.0  # between two lines about one name
@@ -49,7 +49,7 @@ class SlowWaits:
         self._said.update((name, now) for name in wanted[:MAX_LINES])
         again = min((self._said.get(name, now) + AGAIN_SECONDS for name in slow), default=math.inf)
         self._next_look = now + 1 if len(wanted) > MAX_LINES else max(now + 1, min(self._next_look, again))
-        return [self._form % (safe(name), self._counts[name], int(now - slow[name])) for name in wanted[:MAX_LINES]]
+        return [self._form % (logsafe(name), self._counts[name], int(now - slow[name])) for name in wanted[:MAX_LINES]]
 
     def _find_slow(self, now):
         """Return {name: since when} of what is slow, and when the next one will be."""

@@ -4,8 +4,9 @@ import os
 
 import pytest
 
+from pyqmail.base.printable import logsafe
 from pyqmail.mail.sending import sendlog
-from pyqmail.mail.sending.sendlog import SendLog, safe
+from pyqmail.mail.sending.sendlog import SendLog
 from pyqmail.system.loop import Loop
 
 
@@ -21,7 +22,7 @@ def pipe():
 
 
 def test_safe():
-    assert safe(b"a b\tc\nd%e\x80\x7f~!") == b"a_b_c/d_e__~!"
+    assert logsafe(b"a b\tc\nd%e\x80\x7f~!") == b"a_b_c/d_e__~!"
 
 
 def test_lines_of_a_turn_go_out_together(pipe):
