@@ -80,9 +80,7 @@ def test_refused(words, text):
     assert str(refusal.value) == text
 
 
-LETTERLESS = Declaration(
-    "pything", "do", options=[Flag(None, "calm", long="calm")], arguments=[Rest("words")]
-)
+LETTERLESS = Declaration("pything", "do", options=[Flag(None, "calm", long="calm")], arguments=[Rest("words")])
 WORDS = [
     # given                  calm   operands
     (["--calm", "-x"],       True,  ["-x"]),

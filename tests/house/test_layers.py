@@ -27,13 +27,16 @@ SPOKEN_BELOW = {"pyqmail/system/resolver.py": ("pyqmail.protocol", "pyqmail.prot
 # The rooms of a subject: which others they know.  The modules that stand beside them know none
 ROOMS = {
     "mail": {
+        "destinations": set(),
         "queue": set(),
         "remote": set(),
-        "local": {"queue"},
         "incoming": {"queue"},
-        "sending": {"queue", "remote"},
+        "local": {"queue"},
+        "sending": {"destinations", "queue", "remote"},
     },
-    "supervise": {"logs": set()},
+    "supervise": {
+        "logs": set(),
+    },
 }
 
 

@@ -68,7 +68,9 @@ def test_our_own_bug_is_a_traceback_and_111(capfd):
 def test_help_names_every_option(capfd):
     assert PROGRAM.run(["thing", "--help"], lambda call: 1) == 0
     said = capfd.readouterr().out
-    assert all(word in said for word in ("-v", "-l name", "--workers N", "how many; default 3", "our name", "do a thing"))
+    assert all(
+        word in said for word in ("-v", "-l name", "--workers N", "how many; default 3", "our name", "do a thing")
+    )
 
 
 @pytest.mark.parametrize("words, said", [([], b"thing: warning: -v 1_0 is read as 10\n"), (["-v", "0"], b"")])

@@ -331,7 +331,10 @@ def test_a_session_that_is_to_pause_lets_others_go_first():
     pairs = [socket.socketpair() for _ in range(2)]
     for _, theirs in pairs:
         theirs.send(b"x")
-    tasks = [loop.start(session(name, driver.peer(ours.fileno(), ours.fileno()))) for name, (ours, _) in zip(("slow", "quick"), pairs)]
+    tasks = [
+        loop.start(session(name, driver.peer(ours.fileno(), ours.fileno())))
+        for name, (ours, _) in zip(("slow", "quick"), pairs)
+    ]
     while not all(task.promise.done for task in tasks):
         loop.turn(10)
     loop.abandon()
@@ -353,7 +356,9 @@ def test_whoever_has_talked_too_long_gives_way():
             said.append(name)
 
     pairs = [socket.socketpair() for _ in range(2)]
-    tasks = [loop.start(session(name, driver.peer(ours.fileno(), ours.fileno()))) for name, (ours, _) in enumerate(pairs)]
+    tasks = [
+        loop.start(session(name, driver.peer(ours.fileno(), ours.fileno()))) for name, (ours, _) in enumerate(pairs)
+    ]
     for _, theirs in pairs:
         theirs.send(b"x")
     while not all(task.promise.done for task in tasks):

@@ -11,9 +11,9 @@ rather mess that is missing: then nothing is removed.
 import os
 import time
 
+from pyqmail.mail.destinations.retry import TROUBLE_SECONDS
 from pyqmail.mail.queue.files import is_message_name, is_surely_gone
 from pyqmail.mail.sending.rewriting import LOCAL, REMOTE
-from pyqmail.mail.sending.schedule import TROUBLE_SECONDS
 
 MAX_WITHOUT_MESS = 100  # more are believed only if most messages have one
 _SLICE_SECONDS = 0.005

@@ -5,11 +5,11 @@ import time
 
 import pytest
 
+from pyqmail.mail.destinations.engine import Immediate
+from pyqmail.mail.destinations.retry import REMOTE_CONSTANT, retry_time
 from pyqmail.mail.queue.files import QueueNames
 from pyqmail.mail.sending.deliveries import Channel
 from pyqmail.mail.sending.passes import Files
-from pyqmail.mail.sending.schedule import REMOTE_CONSTANT, retry_time
-from pyqmail.mail.sending.scheduler import Immediate
 
 
 class Office:

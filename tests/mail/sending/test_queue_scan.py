@@ -4,11 +4,11 @@ import os
 
 import pytest
 
+from pyqmail.mail.destinations.retry import DueHeap
 from pyqmail.mail.queue.files import QueueNames
 from pyqmail.mail.sending.manager import Manager
 from pyqmail.mail.sending.passes import Files
 from pyqmail.mail.sending.queue_scan import QueueScan
-from pyqmail.mail.sending.schedule import DueHeap
 
 
 class Later:

@@ -29,10 +29,19 @@ long (slow_waits.py).
 import collections
 import itertools
 
-from pyqmail.mail.sending.lanes import CLOSING, CONNECTING, IDLE, OPENED, PARCEL_RECIPIENTS, Lane, Recipient, Session
-from pyqmail.mail.sending.questions import Questions
-from pyqmail.mail.sending.remembered import Remembered
-from pyqmail.mail.sending.slow_waits import SlowWaits
+from pyqmail.mail.destinations.lanes import (
+    CLOSING,
+    CONNECTING,
+    IDLE,
+    OPENED,
+    PARCEL_RECIPIENTS,
+    Lane,
+    Recipient,
+    Session,
+)
+from pyqmail.mail.destinations.questions import Questions
+from pyqmail.mail.destinations.remembered import Remembered
+from pyqmail.mail.destinations.slow_waits import SlowWaits
 
 RESOLVE, OPEN, DELIVER, CLOSE, REPORT = "resolve", "open", "deliver", "close", "report"
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from pyqmail.mail.sending.schedule import LOCAL_CONSTANT, REMOTE_CONSTANT, DueHeap, Numbers, retry_time
+from pyqmail.mail.destinations.retry import LOCAL_CONSTANT, REMOTE_CONSTANT, DueHeap, Numbers, retry_time
 
 BIRTH = 1_700_000_000
 

@@ -4,9 +4,10 @@ import random
 
 import pytest
 
-from pyqmail.mail.sending import lanes, questions, scheduler
-from pyqmail.mail.sending.lanes import Recipient
-from pyqmail.mail.sending.scheduler import CLOSE, DELIVER, OPEN, REPORT, RESOLVE, Immediate, Sessions
+from pyqmail.mail.destinations import engine as scheduler
+from pyqmail.mail.destinations import lanes, questions
+from pyqmail.mail.destinations.engine import CLOSE, DELIVER, OPEN, REPORT, RESOLVE, Immediate, Sessions
+from pyqmail.mail.destinations.lanes import Recipient
 
 WHERE = [(b"mx", b"192.0.2.1", 25)]
 

@@ -5,10 +5,11 @@ import itertools
 
 import pytest
 
-from pyqmail.mail.sending import questions, remembered, scheduler
-from pyqmail.mail.sending.lanes import Recipient
-from pyqmail.mail.sending.remembered import Remembered
-from pyqmail.mail.sending.scheduler import DELIVER, OPEN, REPORT, RESOLVE, Sessions
+from pyqmail.mail.destinations import engine as scheduler
+from pyqmail.mail.destinations import questions, remembered
+from pyqmail.mail.destinations.engine import DELIVER, OPEN, REPORT, RESOLVE, Sessions
+from pyqmail.mail.destinations.lanes import Recipient
+from pyqmail.mail.destinations.remembered import Remembered
 
 DAY = 86400
 DEAD = 60.0  # until a look-up or a connection is given up
