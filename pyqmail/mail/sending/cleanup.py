@@ -8,7 +8,7 @@ import os
 import time
 
 from pyqmail.mail.queue.files import is_message_name
-from pyqmail.mail.sending.pipe import Pipe
+from pyqmail.system.stream import Pipe
 
 OLD_SECONDS = 129600
 SWEEP_SECONDS = 76431

@@ -2,8 +2,8 @@
 
 import os
 
-from pyqmail.mail.sending.pipe import Pipe
 from pyqmail.protocol import spawn_stock
+from pyqmail.system.stream import Pipe
 
 
 class StockSpawner:
