@@ -23,7 +23,7 @@ from pyqmail.base.options import Argument, Flag
 from pyqmail.mail.local.child import limit_open_files
 from pyqmail.mail.local.spawner import LocalDeliveries
 from pyqmail.mail.queue.bounds import CONTROLS
-from pyqmail.mail.spawner import Messages, Native, Spawner, Stock
+from pyqmail.mail.spawners.server import Messages, Native, Spawner, Stock
 from pyqmail.protocol.spawn_stock import NARROW, WIDE
 from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import keep_from_children

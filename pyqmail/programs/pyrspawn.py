@@ -20,7 +20,7 @@ from pyqmail.base.options import Flag
 from pyqmail.mail.remote.agent import DEFAULT_AGENT
 from pyqmail.mail.remote.spawner import AgentDeliveries, Sessions
 from pyqmail.mail.remote.tcpto import clear
-from pyqmail.mail.spawner import Messages, Spawner, Stock
+from pyqmail.mail.spawners.server import Messages, Spawner, Stock
 from pyqmail.protocol.spawn_stock import NARROW, WIDE
 from pyqmail.system.command_line import Program
 from pyqmail.system.controls import Controls

@@ -40,8 +40,8 @@ from pyqmail.mail.queue.files import QueueNames, find_queue
 from pyqmail.mail.sending.manager import Manager, Settings
 from pyqmail.mail.sending.resolver_restart import Keeper, OwnStarter
 from pyqmail.mail.sending.resolving import Resolving
-from pyqmail.mail.sending.spawner_native import NativeLocal, NativeRemote
-from pyqmail.mail.sending.spawner_stock import StockSpawner
+from pyqmail.mail.spawners.native_client import NativeLocal, NativeRemote
+from pyqmail.mail.spawners.stock_client import StockSpawner
 from pyqmail.protocol.spawn_stock import NARROW, WIDE
 from pyqmail.system.command_line import Program
 from pyqmail.system.controls import Controls
@@ -118,7 +118,8 @@ class CannotStart(Exception):
 def preload(words=()) -> None:
     """Import what only --native needs, and what is needed now and then."""
     from pyqmail.mail.queue import admission  # noqa: F401  bounces, where nobody listens for them
-    from pyqmail.mail.sending import resolving, spawner_native  # noqa: F401
+    from pyqmail.mail.sending import resolving  # noqa: F401
+    from pyqmail.mail.spawners import native_client  # noqa: F401
     from pyqmail.system import interfaces  # noqa: F401
 
 

@@ -29,9 +29,10 @@ ROOMS = {
     "mail": {
         "destinations": set(),
         "queue": set(),
-        "remote": set(),
+        "spawners": set(),
         "incoming": {"queue"},
-        "local": {"queue"},
+        "local": {"queue", "spawners"},
+        "remote": {"spawners"},
         "sending": {"destinations", "queue", "remote"},
     },
     "supervise": {

@@ -17,7 +17,7 @@ from pyqmail.mail.local.delivery import Delivery, Job
 from pyqmail.mail.local.maildir import Names
 from pyqmail.mail.queue import admission  # noqa: F401 before the fork: a user may not be able to read our installation
 from pyqmail.mail.queue.queueing import Queueing
-from pyqmail.mail.spawner import Collected
+from pyqmail.mail.spawners.server import Collected
 from pyqmail.protocol import local_wire
 from pyqmail.system.channel import receive_with
 from pyqmail.system.descriptors import arrange

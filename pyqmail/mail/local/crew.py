@@ -15,7 +15,7 @@ import time
 
 from pyqmail.base.backoff import Backoff
 from pyqmail.mail.local import child
-from pyqmail.mail.spawner import NO_FORK, NO_PIPE, warn_again
+from pyqmail.mail.spawners.server import NO_FORK, NO_PIPE, warn_again
 from pyqmail.protocol import local_wire
 from pyqmail.protocol.frames import Malformed
 from pyqmail.system.channel import refuse_descriptors, send_with

@@ -10,7 +10,7 @@ import os
 from pyqmail.base.backoff import Backoff
 from pyqmail.mail.local import child, users
 from pyqmail.mail.local.crew import Crew, fork_watched
-from pyqmail.mail.spawner import NO_FORK, NO_PIPE, Collected, Refused, report_text
+from pyqmail.mail.spawners.server import NO_FORK, NO_PIPE, Collected, Refused, report_text
 from pyqmail.protocol import local_wire
 from pyqmail.protocol.frames import Malformed
 from pyqmail.system.cdb import Reader

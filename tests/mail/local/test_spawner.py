@@ -9,7 +9,7 @@ from pyqmail.mail.local import child
 from pyqmail.mail.local.crew import Crew
 from pyqmail.mail.local.spawner import CRASHED, REPORTS, Handed
 from pyqmail.mail.local.users import ROOT
-from pyqmail.mail.spawner import Order
+from pyqmail.mail.spawners.server import Order
 from pyqmail.protocol import local_wire
 from pyqmail.system.loop import Loop
 

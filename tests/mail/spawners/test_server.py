@@ -3,8 +3,8 @@ import re
 
 import pytest
 
-from pyqmail.mail import spawner
-from pyqmail.mail.spawner import (
+from pyqmail.mail.spawners import server
+from pyqmail.mail.spawners.server import (
     Collected,
     Messages,
     Native,
@@ -22,14 +22,14 @@ PATHS = [
     (b"0/1", None),
     (b"1", None),
     (b"9" * 99, None),
-    (b"9" * 100, spawner.TOO_LONG),
-    (b"", spawner.TOO_SHORT),
-    (b"/1", spawner.NONNUMERICS),
-    (b"/", spawner.NONNUMERICS),
-    (b"0/../1", spawner.NONNUMERICS),
-    (b"0/1 ", spawner.NONNUMERICS),
-    (b"x" * 200, spawner.NONNUMERICS),
-    (b"\xb2", spawner.NONNUMERICS),
+    (b"9" * 100, server.TOO_LONG),
+    (b"", server.TOO_SHORT),
+    (b"/1", server.NONNUMERICS),
+    (b"/", server.NONNUMERICS),
+    (b"0/../1", server.NONNUMERICS),
+    (b"0/1 ", server.NONNUMERICS),
+    (b"x" * 200, server.NONNUMERICS),
+    (b"\xb2", server.NONNUMERICS),
 ]
 
 
@@ -47,7 +47,7 @@ def test_paths(path, report):
 
 
 def test_recipients():
-    assert refusal(check_recipient, b"joe") == spawner.NO_HOST
+    assert refusal(check_recipient, b"joe") == server.NO_HOST
     assert refusal(check_recipient, b"@") is None
 
 
@@ -61,9 +61,9 @@ def test_message_files(home):
     fd = messages.open(b"0/1")
     assert os.read(fd, 9) == b"mail" and not os.get_inheritable(fd)
     os.close(fd)
-    assert refusal(messages.open, b"0/2") == refusal(messages.open, b"0/3") == spawner.WRONG_TYPE
-    assert refusal(messages.open, b"0/4") == spawner.NO_MESSAGE
-    assert refusal(Messages(home.queue, os.getuid() + 1).open, b"0/1") == spawner.WRONG_OWNER
+    assert refusal(messages.open, b"0/2") == refusal(messages.open, b"0/3") == server.WRONG_TYPE
+    assert refusal(messages.open, b"0/4") == server.NO_MESSAGE
+    assert refusal(Messages(home.queue, os.getuid() + 1).open, b"0/1") == server.WRONG_OWNER
 
 
 TOO_MUCH = b"x" * 2966 + b"\nError report too long, sorry.\n"
@@ -138,14 +138,14 @@ def test_stock_orders(queue, width):
     said = pipes.close()
     assert said[:width] == spawn_stock.hello(3, width)
     assert spawn_stock.Reports(width).receive(said[width:]) == [
-        (0, b"Ka@b"), (3, spawner.TOO_BIG), (1, spawner.NONNUMERICS), (2, spawner.NO_HOST), (1, spawner.NO_MESSAGE),
+        (0, b"Ka@b"), (3, server.TOO_BIG), (1, server.NONNUMERICS), (2, server.NO_HOST), (1, server.NO_MESSAGE),
     ]  # fmt: skip
 
 
 def test_a_busy_slot_is_answered_under_its_number(queue):
     pipes = Pipes(queue, Stock(), hold=True)
     os.write(pipes.commands, 2 * spawn_stock.command(1, b"0/1", b"s", b"a@b"))
-    assert spawn_stock.Reports().receive(pipes.close()[1:]) == [(1, spawner.IN_USE), (1, b"Ka@b")]
+    assert spawn_stock.Reports().receive(pipes.close()[1:]) == [(1, server.IN_USE), (1, b"Ka@b")]
 
 
 def test_native_orders(queue):
@@ -157,7 +157,7 @@ def test_native_orders(queue):
     frames = native.Unpacker().receive(pipes.close())
     assert frames[0] == (native.HELLO, 1000, b"")
     assert [(number, native.split_result(body)) for _, number, body in frames[1:]] == [
-        (9999, (9999, b"Ka@b")), (7, (7, spawner.NONNUMERICS)),
+        (9999, (9999, b"Ka@b")), (7, (7, server.NONNUMERICS)),
     ]  # fmt: skip
 
 
@@ -171,7 +171,7 @@ def test_nonsense_ends_the_orders(queue):
 def test_texts_are_whole_lines():
     texts = [
         value
-        for name, value in vars(spawner).items()
+        for name, value in vars(server).items()
         if isinstance(value, bytes) and re.match("[A-Z_]+$", name) and name != "REPORT_CUT"
     ]
     assert len(texts) == 11 and all(re.fullmatch(rb"[ZD][^\n]+ \(#[45]\.\d\.\d\)\n", text) for text in texts)

@@ -1,0 +1,1 @@
+"""The two dialects between the queue manager and its spawners, both ends together."""
