@@ -16,7 +16,10 @@ import os
 import time
 
 from pyqmail.base.options import Rest
-from pyqmail.mail.remote.exchangers import (
+from pyqmail.mail.remote.habits import Habits
+from pyqmail.mail.remote.tcpto import Timeouts
+from pyqmail.mail.remote.transmission import BLOCK, Died, Message, deliver_to_all, open_connection
+from pyqmail.mail.routing.exchangers import (
     NO_CONNECTION,
     NO_EXCHANGER,
     SOFT_DNS,
@@ -26,9 +29,6 @@ from pyqmail.mail.remote.exchangers import (
     plan_for,
     settle_literal,
 )
-from pyqmail.mail.remote.habits import Habits
-from pyqmail.mail.remote.tcpto import Timeouts
-from pyqmail.mail.remote.transmission import BLOCK, Died, Message, deliver_to_all, open_connection
 from pyqmail.protocol import resolve_wire, smtp_report
 from pyqmail.system.command_line import Program
 from pyqmail.system.controls import Controls

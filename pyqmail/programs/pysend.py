@@ -37,9 +37,9 @@ from pyqmail.base.failure import Failure, is_out_of_memory, reason, traceback_te
 from pyqmail.base.numbers import session_processes, whole_number
 from pyqmail.base.options import Flag, Value
 from pyqmail.mail.queue.files import QueueNames, find_queue
+from pyqmail.mail.routing.lookup import Resolving
+from pyqmail.mail.routing.resolver_restart import Keeper, OwnStarter
 from pyqmail.mail.sending.manager import Manager, Settings
-from pyqmail.mail.sending.resolver_restart import Keeper, OwnStarter
-from pyqmail.mail.sending.resolving import Resolving
 from pyqmail.mail.spawners.native_client import NativeLocal, NativeRemote
 from pyqmail.mail.spawners.stock_client import StockSpawner
 from pyqmail.protocol.spawn_stock import NARROW, WIDE
@@ -118,7 +118,7 @@ class CannotStart(Exception):
 def preload(words=()) -> None:
     """Import what only --native needs, and what is needed now and then."""
     from pyqmail.mail.queue import admission  # noqa: F401  bounces, where nobody listens for them
-    from pyqmail.mail.sending import resolving  # noqa: F401
+    from pyqmail.mail.routing import lookup  # noqa: F401
     from pyqmail.mail.spawners import native_client  # noqa: F401
     from pyqmail.system import interfaces  # noqa: F401
 
@@ -182,7 +182,7 @@ def prepare(call, loop):
     manager.use_spawners(local, remote, call.native)
     manager.use_cleaner(*CLEAN)
     if call.native:
-        manager.use_resolver(lambda lost: resolving(call, loop, controls, manager, lost))
+        manager.use_resolver(lambda lost: lookup(call, loop, controls, manager, lost))
     return manager, mutex
 
 
@@ -218,7 +218,7 @@ def spawners(call, loop, before_write):
     return NativeLocal(loop, *LOCAL, before_write), NativeRemote(loop, pairs, before_write)
 
 
-def resolving(call, loop, controls, manager, lost):
+def lookup(call, loop, controls, manager, lost):
     if call.keeper is None:
         starter = OwnStarter(loop, dict(call.environ), LOG)
     else:

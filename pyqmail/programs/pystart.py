@@ -27,7 +27,7 @@ import socket
 from pyqmail.base.failure import Temporary, reason
 from pyqmail.base.numbers import session_processes
 from pyqmail.base.options import Argument, Flag, Rest, Value
-from pyqmail.mail.sending.resolver_restart import keep
+from pyqmail.mail.routing.resolver_restart import keep
 from pyqmail.programs import registry
 from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import arrange

@@ -29,11 +29,12 @@ ROOMS = {
     "mail": {
         "destinations": set(),
         "queue": set(),
+        "routing": set(),
         "spawners": set(),
         "incoming": {"queue"},
         "local": {"queue", "spawners"},
-        "remote": {"spawners"},
-        "sending": {"destinations", "queue", "remote"},
+        "remote": {"routing", "spawners"},
+        "sending": {"destinations", "queue", "routing"},
     },
     "supervise": {
         "logs": set(),

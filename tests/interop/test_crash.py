@@ -31,7 +31,7 @@ from pyqmail.system.descriptors import arrange
 from pyqmail.system.home import Home
 
 # what a process imports by itself only once it needs it
-from pyqmail.mail.sending import resolving  # noqa: F401 isort: skip
+from pyqmail.mail.routing import lookup  # noqa: F401 isort: skip
 from pyqmail.mail.spawners import native_client  # noqa: F401 isort: skip
 from pyqmail.system import interfaces  # noqa: F401 isort: skip
 

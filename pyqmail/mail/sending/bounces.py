@@ -5,7 +5,7 @@ Source: addbounce() and injectbounce() of qmail-send; reference qmail-core.md se
 
 from pyqmail.base.addresses import quote, quote_word
 from pyqmail.base.dates import header_date
-from pyqmail.mail.sending.rewriting import plain_sender
+from pyqmail.mail.routing.rewrite import plain_sender
 
 TOO_OLD = b"I'm not going to try again; this message has been in the queue too long.\n"
 DOUBLE_SENDER = b"#@[]"

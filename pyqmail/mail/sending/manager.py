@@ -9,6 +9,7 @@ import time
 
 from pyqmail.mail.destinations.engine import Immediate, Sessions
 from pyqmail.mail.queue.commit import ByFile
+from pyqmail.mail.routing.rewrite import LOCAL, REMOTE, Rewriting
 from pyqmail.mail.sending.bounces import Notices
 from pyqmail.mail.sending.cleanup import Cleaner, Sweep
 from pyqmail.mail.sending.completion import Completion
@@ -16,7 +17,6 @@ from pyqmail.mail.sending.deliveries import Channel
 from pyqmail.mail.sending.passes import Files
 from pyqmail.mail.sending.preprocessing import Todo
 from pyqmail.mail.sending.queue_scan import QueueScan
-from pyqmail.mail.sending.rewriting import LOCAL, REMOTE, Rewriting
 from pyqmail.mail.sending.sendlog import SendLog
 from pyqmail.mail.sending.status import Status
 from pyqmail.system.driver import EventDriver

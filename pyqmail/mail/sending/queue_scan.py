@@ -13,7 +13,7 @@ import time
 
 from pyqmail.mail.destinations.retry import TROUBLE_SECONDS
 from pyqmail.mail.queue.files import is_message_name, is_surely_gone
-from pyqmail.mail.sending.rewriting import LOCAL, REMOTE
+from pyqmail.mail.routing.rewrite import LOCAL, REMOTE
 
 MAX_WITHOUT_MESS = 100  # more are believed only if most messages have one
 _SLICE_SECONDS = 0.005

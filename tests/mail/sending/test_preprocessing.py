@@ -6,9 +6,9 @@ import time
 import pytest
 
 from pyqmail.mail.queue.files import QueueNames
+from pyqmail.mail.routing.rewrite import Rewriting
 from pyqmail.mail.sending.passes import Files, Pass
 from pyqmail.mail.sending.preprocessing import YOUNG_SECONDS, Message, Todo
-from pyqmail.mail.sending.rewriting import Rewriting
 from pyqmail.system.loop import Loop
 
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from pyqmail.mail.sending.resolving import Resolving
+from pyqmail.mail.routing.lookup import Resolving
 from pyqmail.protocol import resolve_wire
 from pyqmail.system.controls import Controls
 from pyqmail.system.loop import Loop

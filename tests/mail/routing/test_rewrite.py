@@ -2,7 +2,7 @@
 
 import pytest
 
-from pyqmail.mail.sending.rewriting import LOCAL, REMOTE, Rewriting, expand_verp, plain_sender
+from pyqmail.mail.routing.rewrite import LOCAL, REMOTE, Rewriting, expand_verp, plain_sender
 
 RULES = Rewriting(
     b"noat.example",

@@ -16,7 +16,7 @@ import os
 
 from pyqmail.base.backoff import Backoff
 from pyqmail.base.failure import reason
-from pyqmail.mail.remote.exchangers import SMTP_PORT, SOFT_DNS, Unroutable, plan_for, settle, settle_literal
+from pyqmail.mail.routing.exchangers import SMTP_PORT, SOFT_DNS, Unroutable, plan_for, settle, settle_literal
 from pyqmail.protocol import resolve_wire
 from pyqmail.system.stream import Pipe
 

@@ -1,8 +1,8 @@
 import pytest
 
 from pyqmail.base.literals import literal_address
-from pyqmail.mail.remote import exchangers
-from pyqmail.mail.remote.exchangers import Unroutable, plan_for, route_for, settle, settle_literal
+from pyqmail.mail.routing import exchangers
+from pyqmail.mail.routing.exchangers import Unroutable, plan_for, route_for, settle, settle_literal
 from pyqmail.protocol import resolve_wire as wire
 from pyqmail.protocol.frames import strings
 
