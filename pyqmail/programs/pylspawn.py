@@ -20,8 +20,8 @@ import signal
 
 from pyqmail.base.failure import Temporary
 from pyqmail.base.options import Argument, Flag
-from pyqmail.mail.local.child import limit_open_files
 from pyqmail.mail.local.spawner import LocalDeliveries
+from pyqmail.mail.local.worker_main import limit_open_files
 from pyqmail.mail.queue.bounds import CONTROLS
 from pyqmail.mail.spawners.server import Messages, Native, Spawner, Stock
 from pyqmail.protocol.spawn_stock import NARROW, WIDE

@@ -8,8 +8,8 @@ delivery is a process that becomes pylocal, as with the original.
 import os
 
 from pyqmail.base.backoff import Backoff
-from pyqmail.mail.local import child, users
-from pyqmail.mail.local.crew import Crew, fork_watched
+from pyqmail.mail.local import users, worker_main
+from pyqmail.mail.local.worker_pool import Crew, fork_watched
 from pyqmail.mail.spawners.server import NO_FORK, NO_PIPE, Collected, Refused, report_text
 from pyqmail.protocol import local_wire
 from pyqmail.protocol.frames import Malformed
@@ -126,8 +126,8 @@ class LocalDeliveries:
 
     def _work_for(self, uid, gid):
         """What a worker of one user does, in its process."""
-        code = child.give_up_to(uid, gid, self.is_root_allowed())
-        return code or child.serve_deliveries(self.home, self.default, self.environ)
+        code = worker_main.give_up_to(uid, gid, self.is_root_allowed())
+        return code or worker_main.serve_deliveries(self.home, self.default, self.environ)
 
     def _look_up(self):
         """What a worker that reads the password database does, in its process."""
@@ -136,10 +136,10 @@ class LocalDeliveries:
                 uid, gid = self.home.uid("qmailp"), self.home.gid("nofiles")
             except LookupError:
                 return users.NO_GETPW
-            code = child.give_up_to(uid, gid, False)
+            code = worker_main.give_up_to(uid, gid, False)
             if code:
                 return code
-        return child.serve_lookups("pygetpw" if self._execute_each else None, self.environ)
+        return worker_main.serve_lookups("pygetpw" if self._execute_each else None, self.environ)
 
 
 class Assigned:
@@ -345,11 +345,11 @@ class Executed(Delivering):
     def _become(self, output):
         deliveries, account = self._deliveries, self._account
         deliveries.loop.abandon()
-        child.limit_open_files(deliveries.open_files)
+        worker_main.limit_open_files(deliveries.open_files)
         arrange({0: self._order.message, 1: output, 2: output})
         os.umask(0o077)
         os.chdir(deliveries.home.path)
-        code = child.give_up_to(*self._identity, deliveries.is_root_allowed())
+        code = worker_main.give_up_to(*self._identity, deliveries.is_root_allowed())
         if code:
             return code
         words = [b"pylocal", b"--", account.user, account.home, self._local, account.dash, account.ext]

@@ -5,10 +5,10 @@ import time
 
 import pytest
 
-from pyqmail.mail.local import child
-from pyqmail.mail.local.crew import Crew
+from pyqmail.mail.local import worker_main
 from pyqmail.mail.local.spawner import CRASHED, REPORTS, Handed
 from pyqmail.mail.local.users import ROOT
+from pyqmail.mail.local.worker_pool import Crew
 from pyqmail.mail.spawners.server import Order
 from pyqmail.protocol import local_wire
 from pyqmail.system.loop import Loop
@@ -31,7 +31,7 @@ class Deliveries:
 
 def end_without_a_word(code):
     """What a worker does that is given a delivery and ends."""
-    os.read(child.SOCKET, local_wire.PACKET_LIMIT)
+    os.read(worker_main.SOCKET, local_wire.PACKET_LIMIT)
     return code
 
 

@@ -14,7 +14,7 @@ import socket
 import time
 
 from pyqmail.base.backoff import Backoff
-from pyqmail.mail.local import child
+from pyqmail.mail.local import worker_main
 from pyqmail.mail.spawners.server import NO_FORK, NO_PIPE, warn_again
 from pyqmail.protocol import local_wire
 from pyqmail.protocol.frames import Malformed
@@ -218,7 +218,7 @@ class Worker:
 
     def _become(self, deliveries, socket_fd, work):
         deliveries.loop.abandon()
-        child.settle(socket_fd, deliveries.home, deliveries.open_files)
+        worker_main.settle(socket_fd, deliveries.home, deliveries.open_files)
         return work()
 
     def _receive(self):
