@@ -17,8 +17,8 @@ import time
 
 from pyqmail.base.options import Rest
 from pyqmail.mail.remote.habits import Habits
+from pyqmail.mail.remote.smtp_delivery import BLOCK, Died, Message, deliver_to_all, open_connection
 from pyqmail.mail.remote.tcpto import Timeouts
-from pyqmail.mail.remote.transmission import BLOCK, Died, Message, deliver_to_all, open_connection
 from pyqmail.mail.routing.exchangers import (
     NO_CONNECTION,
     NO_EXCHANGER,

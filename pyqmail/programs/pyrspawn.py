@@ -17,8 +17,8 @@ import signal
 
 from pyqmail.base.failure import Temporary
 from pyqmail.base.options import Flag
-from pyqmail.mail.remote.agent import DEFAULT_AGENT
-from pyqmail.mail.remote.spawner import AgentDeliveries, Sessions
+from pyqmail.mail.remote.external_agent import DEFAULT_AGENT
+from pyqmail.mail.remote.sessions import AgentDeliveries, Sessions
 from pyqmail.mail.remote.tcpto import clear
 from pyqmail.mail.spawners.server import Messages, Spawner, Stock
 from pyqmail.protocol.spawn_stock import NARROW, WIDE

@@ -12,9 +12,9 @@ import time
 
 from pyqmail.base.failure import is_lack
 from pyqmail.base.literals import literal_address
-from pyqmail.mail.remote.agent import run_agent
+from pyqmail.mail.remote.external_agent import run_agent
 from pyqmail.mail.remote.habits import KnownServers
-from pyqmail.mail.remote.transmission import Died, Message, deliver_to_all, open_connection
+from pyqmail.mail.remote.smtp_delivery import Died, Message, deliver_to_all, open_connection
 from pyqmail.mail.routing.exchangers import NO_CONNECTION
 from pyqmail.mail.spawners.server import Orders, Refused, Reports, check_path, check_recipient
 from pyqmail.protocol import native

@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-from pyqmail.mail.remote.transmission import SMALL, Died, Message, Transmission
+from pyqmail.mail.remote.smtp_delivery import SMALL, Died, Message, Transmission
 from pyqmail.protocol import smtp_report
 from pyqmail.system.driver import BlockingDriver, drive
 
