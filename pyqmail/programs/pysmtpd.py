@@ -20,10 +20,10 @@ connection; one that cannot be read is a 421 and never its default.
 from pyqmail.base.numbers import UINT32, leading_number, says_just
 from pyqmail.base.options import Rest
 from pyqmail.base.printable import printable
-from pyqmail.mail.incoming.acceptance import CONTROLS
-from pyqmail.mail.incoming.reception import Reception
 from pyqmail.mail.queue import bounds
 from pyqmail.mail.queue.space import share
+from pyqmail.mail.smtpd.policy import CONTROLS
+from pyqmail.mail.smtpd.session import Reception
 from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import log
 from pyqmail.system.driver import BlockingDriver, drive

@@ -31,10 +31,10 @@ ROOMS = {
         "queue": set(),
         "routing": set(),
         "spawners": set(),
-        "incoming": {"queue"},
         "local": {"queue", "spawners"},
         "remote": {"routing", "spawners"},
         "sending": {"destinations", "queue", "routing"},
+        "smtpd": {"queue"},
     },
     "supervise": {
         "logs": set(),

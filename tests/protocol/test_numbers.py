@@ -9,8 +9,8 @@ import pytest
 from pyqmail.base.controls import read_integer
 from pyqmail.base.literals import literal_address
 from pyqmail.base.numbers import ULONG, leading_number, whole_number
-from pyqmail.mail.incoming.acceptance import exceeds
 from pyqmail.mail.routing.exchangers import route_for
+from pyqmail.mail.smtpd.policy import exceeds
 from pyqmail.protocol import clean_wire, handover_wire, ident, native, proxy, resolve_wire, status_wire
 from pyqmail.protocol.frames import HEAD_BYTES, Malformed, number_in, split_strings, strings
 from pyqmail.protocol.smtp_address import address_literal

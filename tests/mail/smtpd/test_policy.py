@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from pyqmail.mail.incoming.acceptance import Acceptance, NoAddresses, exceeds, read_acceptance
+from pyqmail.mail.smtpd.policy import Acceptance, NoAddresses, exceeds, read_acceptance
 from pyqmail.system.cdb import write_cdb
 from pyqmail.system.controls import Controls
 

@@ -12,10 +12,10 @@ import threading
 
 import pytest
 
-from pyqmail.mail.incoming import reception, shares
-from pyqmail.mail.incoming.reception import Reception, received_line
-from pyqmail.mail.incoming.shares import Share, Shares, client_of
 from pyqmail.mail.queue.queueing import MEMORY_BYTES, Memory, Outcome, Spool
+from pyqmail.mail.smtpd import recipient_shares, session
+from pyqmail.mail.smtpd.recipient_shares import Share, Shares, client_of
+from pyqmail.mail.smtpd.session import Reception, received_line
 from pyqmail.system.channel import Gone
 from pyqmail.system.driver import BlockingDriver, EventDriver, drive
 from pyqmail.system.loop import Loop, TimedOut
@@ -231,15 +231,15 @@ def test_a_refused_recipient_does_not_count(home, queue, receive):
     set_controls(home, {"maxrcpt": b"2", "rcpthosts": b"ours"})
     peer = Script([b"MAIL\r\n" + b"RCPT TO:<a@theirs>\r\n" * 5 + b"RCPT TO:<a@ours>\r\n" * 3])
     receive(peer)
-    assert (peer.heard.count(reception.NOT_OURS), peer.heard.count(reception.TOO_MANY)) == (5, 1)
+    assert (peer.heard.count(session.NOT_OURS), peer.heard.count(session.TOO_MANY)) == (5, 1)
 
 
 def test_the_envelope_has_a_bound(home, queue, receive, monkeypatch):
-    monkeypatch.setattr(shares, "FLOOR_BYTES", 10)
-    monkeypatch.setattr(shares, "MAX_BYTES", 40)
+    monkeypatch.setattr(recipient_shares, "FLOOR_BYTES", 10)
+    monkeypatch.setattr(recipient_shares, "MAX_BYTES", 40)
     peer = Script([b"MAIL\r\n" + b"RCPT TO:<0123456789>\r\n" * 5 + b"DATA\r\n.\r\n"])
     receive(peer)
-    assert peer.heard.count(reception.TOO_MANY) == 2
+    assert peer.heard.count(session.TOO_MANY) == 2
     assert queue.queued[0][0].count(b"T") == 3
 
 
@@ -247,20 +247,20 @@ def test_what_all_clients_are_sending_has_a_bound(home, queue, monkeypatch):
     """Whatever becomes of a transaction, what it held is given back."""
     endings = (b"", b"DATA\r\nx\r\n.\r\n", b"RSET\r\n", b"MAIL\r\n", b"DATA\r\nx\n", b"DATA\r\nx")
     monkeypatch.chdir(home.path)
-    monkeypatch.setattr(shares, "FLOOR_BYTES", 100)
+    monkeypatch.setattr(recipient_shares, "FLOOR_BYTES", 100)
     handler = Reception(None, home, queue)
     handler._shares = Shares(Memory(400))
     for ending in endings * 3:
         peer = Script([b"MAIL\r\n" + b"RCPT TO:<" + b"x" * 98 + b">\r\n", b"RCPT TO:<x>\r\n" * 200 + ending])
         drive(handler(peer, {}))
-        assert peer.heard.count(reception.TOO_MANY) == 200 - 133
+        assert peer.heard.count(session.TOO_MANY) == 200 - 133
     assert handler._shares.memory.take(400) and not handler._shares.of_address
 
 
 @pytest.mark.parametrize("end", [b"RSET\r\n", b"EHLO x\r\n", b"HELO x\r\n"])
 def test_what_a_client_gave_up_is_free_while_it_stays(end, home, queue, monkeypatch):
     monkeypatch.chdir(home.path)
-    monkeypatch.setattr(shares, "FLOOR_BYTES", 0)
+    monkeypatch.setattr(recipient_shares, "FLOOR_BYTES", 0)
     handler, seen = Reception(None, home, queue), []
     handler._shares = Shares(Memory(400))
     see = lambda heard: seen.append(handler._shares.memory._free)  # noqa: E731
@@ -275,7 +275,7 @@ def test_others_leave_each_transaction_its_floor(home, queue, monkeypatch):
     lines = b"".join(b"RCPT TO:<%d@%b>\r\n" % (number, b"x" * 50) for number in range(1000))
     peer = Script([b"MAIL\r\n" + lines + b"DATA\r\n.\r\n"])
     drive(handler(peer, {}))
-    assert reception.TOO_MANY not in peer.heard and queue.queued[0][0].count(b"T") == 1000
+    assert session.TOO_MANY not in peer.heard and queue.queued[0][0].count(b"T") == 1000
 
 
 CLIENTS = [
@@ -299,8 +299,8 @@ def test_who_counts_as_one_client(one, other, are_same):
 
 
 def test_a_client_has_a_share_of_what_all_have(monkeypatch):
-    monkeypatch.setattr(shares, "FLOOR_BYTES", 100)
-    monkeypatch.setattr(shares, "ADDRESS_BYTES", 200)
+    monkeypatch.setattr(recipient_shares, "FLOOR_BYTES", 100)
+    monkeypatch.setattr(recipient_shares, "ADDRESS_BYTES", 200)
     common = Shares(Memory(1000))
     first, second, other = (Share(common, client) for client in (b"a", b"a", b"b"))
     assert first.take(250) and second.take(150)
@@ -313,7 +313,7 @@ def test_a_client_has_a_share_of_what_all_have(monkeypatch):
 
 
 def test_messages_go_to_their_files_before_recipients_are_refused(monkeypatch):
-    monkeypatch.setattr(shares, "FLOOR_BYTES", 0)
+    monkeypatch.setattr(recipient_shares, "FLOOR_BYTES", 0)
     common = Shares(Memory(1000))
     spools = [Spool(memory=common.memory) for _ in range(3)]
     for size, spool in zip((300, 500, 200), spools):
@@ -328,7 +328,7 @@ def test_messages_go_to_their_files_before_recipients_are_refused(monkeypatch):
 
 
 def test_recipients_are_refused_rather_than_messages_lost(monkeypatch, tmp_path):
-    monkeypatch.setattr(shares, "FLOOR_BYTES", 0)
+    monkeypatch.setattr(recipient_shares, "FLOOR_BYTES", 0)
     monkeypatch.setenv("TMPDIR", str(tmp_path / "nowhere"))
     common = Shares(Memory(1000))
     spool = Spool(memory=common.memory)
@@ -379,17 +379,17 @@ def test_a_small_message_needs_no_space(home, queue, monkeypatch):
     assert len(queue.queued) == 1 and peer.heard.endswith(b"(#4.3.1)\r\n")
 
 
-@pytest.mark.parametrize("mail, pauses", [(b"", reception.PAUSE_SECONDS), (SEND, 0), (SEND + b".\r\n", 0)])
+@pytest.mark.parametrize("mail, pauses", [(b"", session.PAUSE_SECONDS), (SEND, 0), (SEND + b".\r\n", 0)])
 def test_whoever_only_keeps_us_busy_is_read_from_now_and_then(mail, pauses, receive):
     """Until a message is accepted."""
-    peer, seen = Script([b"NOOP\r\n" * reception.FRUITLESS_COMMANDS, mail or b"NOOP\r\n", QUIT]), []
+    peer, seen = Script([b"NOOP\r\n" * session.FRUITLESS_COMMANDS, mail or b"NOOP\r\n", QUIT]), []
     peer._before_read = lambda heard: seen.append(peer.pause_seconds)
     receive(peer)
-    assert seen[:3] == [0, reception.PAUSE_SECONDS, pauses]
+    assert seen[:3] == [0, session.PAUSE_SECONDS, pauses]
 
 
 def test_the_pause_grows():
-    assert [reception.pause_after(1000 * count) for count in (0, 1, 2, 10, 1000)] == [0, 0.1, 0.2, 1, 1]
+    assert [session.pause_after(1000 * count) for count in (0, 1, 2, 10, 1000)] == [0, 0.1, 0.2, 1, 1]
 
 
 def test_a_changed_control_file_is_seen_by_the_next_client(home, receive):
@@ -409,9 +409,9 @@ def test_control_files_are_read_only_when_they_changed(home, queue, monkeypatch)
     old = 1_000_000_000
     os.utime(f"{home.control}/me", (old, old))
     handler, times = Reception(BlockingDriver(), home, queue), []
-    real = reception.read_acceptance
-    monkeypatch.setattr(reception, "read_acceptance", lambda *values: times.append(1) or real(*values))
-    monkeypatch.setattr(reception.Controls, "is_settled", lambda self, stamp: True)  # the clock is not ours to wait for
+    real = session.read_acceptance
+    monkeypatch.setattr(session, "read_acceptance", lambda *values: times.append(1) or real(*values))
+    monkeypatch.setattr(session.Controls, "is_settled", lambda self, stamp: True)  # the clock is not ours to wait for
     for _ in range(5):
         drive(handler(Script([QUIT]), {}))
     assert len(times) == 1
@@ -457,7 +457,7 @@ def test_addresses_that_cannot_be_found_out_end_the_session(receive, monkeypatch
     def fail():
         raise OSError
 
-    monkeypatch.setattr(reception, "own_addresses", fail)
+    monkeypatch.setattr(session, "own_addresses", fail)
     peer = Script([b"MAIL FROM:<a@[1.2.3.4]>\r\nNOOP\r\n"])
     assert receive(peer) == 1
     assert peer.heard == b"220 here.example ESMTP\r\n421 unable to figure out my IP addresses (#4.3.0)\r\n"

@@ -11,10 +11,10 @@ import time
 from pyqmail.base.addresses import received_text
 from pyqmail.base.dates import header_date
 from pyqmail.base.failure import Failure, reason
-from pyqmail.mail.incoming.acceptance import CONTROLS, NoAddresses, exceeds, read_acceptance
-from pyqmail.mail.incoming.shares import Share, Shares, client_of
 from pyqmail.mail.queue.queueing import Memory, Queueing, Spool, outcome_text
 from pyqmail.mail.queue.space import SpoolSpace
+from pyqmail.mail.smtpd.policy import CONTROLS, NoAddresses, exceeds, read_acceptance
+from pyqmail.mail.smtpd.recipient_shares import Share, Shares, client_of
 from pyqmail.protocol.smtp_server import DATA, GO_AHEAD, MAIL, OK, TIMEOUT, Server
 from pyqmail.system.bounded_log import log_at_once
 from pyqmail.system.channel import Gone
