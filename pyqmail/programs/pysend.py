@@ -36,10 +36,10 @@ import signal
 from pyqmail.base.failure import Failure, is_out_of_memory, reason, traceback_text
 from pyqmail.base.numbers import session_processes, whole_number
 from pyqmail.base.options import Flag, Value
+from pyqmail.mail.manager.manager import Manager, Settings
 from pyqmail.mail.queue.files import QueueNames, find_queue
 from pyqmail.mail.routing.lookup import Resolving
 from pyqmail.mail.routing.resolver_restart import Keeper, OwnStarter
-from pyqmail.mail.sending.manager import Manager, Settings
 from pyqmail.mail.spawners.native_client import NativeLocal, NativeRemote
 from pyqmail.mail.spawners.stock_client import StockSpawner
 from pyqmail.protocol.spawn_stock import NARROW, WIDE

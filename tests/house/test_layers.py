@@ -32,8 +32,8 @@ ROOMS = {
         "routing": set(),
         "spawners": set(),
         "local": {"queue", "spawners"},
+        "manager": {"destinations", "queue", "routing"},
         "remote": {"routing", "spawners"},
-        "sending": {"destinations", "queue", "routing"},
         "smtpd": {"queue"},
     },
     "supervise": {

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
+from pyqmail.mail.manager.cleanup import Cleaner, Sweep
 from pyqmail.mail.queue.files import QueueNames
-from pyqmail.mail.sending.cleanup import Cleaner, Sweep
 from pyqmail.system.loop import Loop
 
 LEAVING, IN_TODO, LAST = 46, 47, 45  # in the parts 0, 1 and 22 of 23: the last is swept last

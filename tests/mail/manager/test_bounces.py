@@ -2,7 +2,7 @@
 
 import pytest
 
-from pyqmail.mail.sending.bounces import Notices, paragraph
+from pyqmail.mail.manager.bounces import Notices, paragraph
 
 PARAGRAPHS = [
     (b"a@b", b"no such user\n", b"<a@b>:\nno such user\n\n"),

@@ -5,10 +5,10 @@ import os
 import pytest
 
 from pyqmail.mail.destinations.retry import DueHeap
+from pyqmail.mail.manager.manager import Manager
+from pyqmail.mail.manager.passes import Files
+from pyqmail.mail.manager.queue_scan import QueueScan
 from pyqmail.mail.queue.files import QueueNames
-from pyqmail.mail.sending.manager import Manager
-from pyqmail.mail.sending.passes import Files
-from pyqmail.mail.sending.queue_scan import QueueScan
 
 
 class Later:

@@ -5,8 +5,8 @@ import os
 import pytest
 
 from pyqmail.base.printable import logsafe
-from pyqmail.mail.sending import sendlog
-from pyqmail.mail.sending.sendlog import SendLog
+from pyqmail.mail.manager import sendlog
+from pyqmail.mail.manager.sendlog import SendLog
 from pyqmail.system.loop import Loop
 
 

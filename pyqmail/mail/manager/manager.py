@@ -8,17 +8,17 @@ commands to the spawners.
 import time
 
 from pyqmail.mail.destinations.engine import Immediate, Sessions
+from pyqmail.mail.manager.bounces import Notices
+from pyqmail.mail.manager.channel import Channel
+from pyqmail.mail.manager.cleanup import Cleaner, Sweep
+from pyqmail.mail.manager.completion import Completion
+from pyqmail.mail.manager.passes import Files
+from pyqmail.mail.manager.queue_scan import QueueScan
+from pyqmail.mail.manager.sendlog import SendLog
+from pyqmail.mail.manager.status_line import Status
+from pyqmail.mail.manager.todo import Todo
 from pyqmail.mail.queue.commit import ByFile
 from pyqmail.mail.routing.rewrite import LOCAL, REMOTE, Rewriting
-from pyqmail.mail.sending.bounces import Notices
-from pyqmail.mail.sending.cleanup import Cleaner, Sweep
-from pyqmail.mail.sending.completion import Completion
-from pyqmail.mail.sending.deliveries import Channel
-from pyqmail.mail.sending.passes import Files
-from pyqmail.mail.sending.preprocessing import Todo
-from pyqmail.mail.sending.queue_scan import QueueScan
-from pyqmail.mail.sending.sendlog import SendLog
-from pyqmail.mail.sending.status import Status
 from pyqmail.system.driver import EventDriver
 from pyqmail.system.flushing import Flusher
 

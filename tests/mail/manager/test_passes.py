@@ -5,9 +5,9 @@ import time
 
 import pytest
 
+from pyqmail.mail.manager import passes
+from pyqmail.mail.manager.passes import Broken, Files, Pass
 from pyqmail.mail.queue.files import QueueNames
-from pyqmail.mail.sending import passes
-from pyqmail.mail.sending.passes import Broken, Files, Pass
 
 
 @pytest.fixture

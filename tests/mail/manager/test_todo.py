@@ -5,10 +5,10 @@ import time
 
 import pytest
 
+from pyqmail.mail.manager.passes import Files, Pass
+from pyqmail.mail.manager.todo import YOUNG_SECONDS, Message, Todo
 from pyqmail.mail.queue.files import QueueNames
 from pyqmail.mail.routing.rewrite import Rewriting
-from pyqmail.mail.sending.passes import Files, Pass
-from pyqmail.mail.sending.preprocessing import YOUNG_SECONDS, Message, Todo
 from pyqmail.system.loop import Loop
 
 

@@ -25,10 +25,10 @@ from pyqmail.base.backoff import Backoff
 from pyqmail.base.failure import is_lack, reason
 from pyqmail.base.printable import logsafe
 from pyqmail.mail.destinations.retry import TROUBLE_SECONDS
+from pyqmail.mail.manager.materialize import Settling
+from pyqmail.mail.manager.passes import Pass
 from pyqmail.mail.queue.files import is_message_name
 from pyqmail.mail.routing.rewrite import LOCAL, REMOTE
-from pyqmail.mail.sending.passes import Pass
-from pyqmail.mail.sending.settling import Settling
 from pyqmail.system.files import sync_directory
 from pyqmail.system.loop import READ
 

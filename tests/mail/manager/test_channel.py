@@ -7,9 +7,9 @@ import pytest
 
 from pyqmail.mail.destinations.engine import Immediate
 from pyqmail.mail.destinations.retry import REMOTE_CONSTANT, retry_time
+from pyqmail.mail.manager.channel import Channel
+from pyqmail.mail.manager.passes import Files
 from pyqmail.mail.queue.files import QueueNames
-from pyqmail.mail.sending.deliveries import Channel
-from pyqmail.mail.sending.passes import Files
 
 
 class Office:
