@@ -91,7 +91,7 @@ def deliver(call) -> int:
     home = os.path.abspath(find_home(environ).path)  # now: the delivery changes directory
 
     def queueing():
-        from pyqmail.mail.queue.queueing import Queueing
+        from pyqmail.mail.queue.client import Queueing
         from pyqmail.system.driver import BlockingDriver
         from pyqmail.system.home import Home
 

@@ -15,7 +15,7 @@ import stat
 import time
 
 from pyqmail.mail.queue.bounds import CONTROLS, Refused, read_bounds
-from pyqmail.mail.queue.queueing import CRASHED, INLINE_LIMIT, Queueing, Spool
+from pyqmail.mail.queue.client import CRASHED, INLINE_LIMIT, Queueing, Spool
 from pyqmail.protocol.envelope import BadEnvelope, EnvelopeReader
 from pyqmail.system.channel import Unavailable
 from pyqmail.system.command_line import Program
@@ -119,7 +119,7 @@ def read_message(message: Spool, fd: int, home) -> bool:
 
 def most_bytes(home) -> int:
     """Return how large a message pyqueued takes from us, 0 for no bound; unknown, it is pyqueued that says so."""
-    from pyqmail.mail.queue.admission import qmail_uids
+    from pyqmail.mail.queue.file_store import qmail_uids
     from pyqmail.system.controls import Controls
 
     try:
@@ -148,7 +148,7 @@ async def hand_over(queueing, whole_file, message, envelope):
 
 def write_ourselves(home, whole_file, message, envelope, seconds):
     """Write the queue as its user; only root can become it."""
-    from pyqmail.mail.queue.admission import Origin, admit_alone
+    from pyqmail.mail.queue.file_store import Origin, admit_alone
 
     uid = os.getuid()
     if os.geteuid() == 0:

@@ -31,12 +31,12 @@ import signal
 import socket
 
 from pyqmail.base.failure import Temporary
-from pyqmail.mail.queue.admission import Admission, invokers, qmail_uids
 from pyqmail.mail.queue.bounds import CONTROLS, Refused, read_bounds
 from pyqmail.mail.queue.commit import ByFile
+from pyqmail.mail.queue.file_store import Admission, invokers, qmail_uids
 from pyqmail.mail.queue.files import find_queue, hold_writer_lock
 from pyqmail.mail.queue.numbers import QueueNumbers
-from pyqmail.mail.queue.server import Capacity, QueueServer
+from pyqmail.mail.queue_server.server import Capacity, QueueServer
 from pyqmail.system.bounded_log import BoundedLog
 from pyqmail.system.command_line import Program
 from pyqmail.system.controls import Controls

@@ -52,7 +52,7 @@ PROGRAM = Program(
 
 def preload(words=()) -> None:
     """Import what few sessions need, and count what all children collect together: for a parent that will fork us."""
-    from pyqmail.mail.queue import admission  # noqa: F401
+    from pyqmail.mail.queue import file_store  # noqa: F401
     from pyqmail.system import cdb, interfaces  # noqa: F401
 
     try:

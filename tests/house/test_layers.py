@@ -33,6 +33,7 @@ ROOMS = {
         "spawners": set(),
         "local": {"queue", "spawners"},
         "manager": {"destinations", "queue", "routing"},
+        "queue_server": {"queue"},
         "remote": {"routing", "spawners"},
         "smtpd": {"queue"},
     },

@@ -22,7 +22,7 @@ import pytest
 
 from pyqmail.mail.manager import completion, passes
 from pyqmail.mail.manager import todo as preprocessing
-from pyqmail.mail.queue.admission import Admission, Origin
+from pyqmail.mail.queue.file_store import Admission, Origin
 from pyqmail.mail.queue.files import QueueNames, state_of
 from pyqmail.programs import pyclean, pysend
 from pyqmail.protocol import envelope, native, queue_wire, resolve_wire, spawn_stock

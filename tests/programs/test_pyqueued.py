@@ -17,10 +17,10 @@ import time
 
 import pytest
 
+from pyqmail.mail.queue.client import Queueing, Spool
 from pyqmail.mail.queue.files import find_queue
-from pyqmail.mail.queue.queueing import Queueing, Spool
-from pyqmail.mail.queue.server import COPIES_OF_UID
-from pyqmail.mail.queue.strangers import STRANGERS
+from pyqmail.mail.queue_server.server import COPIES_OF_UID
+from pyqmail.mail.queue_server.stranger_connections import STRANGERS
 from pyqmail.protocol import queue_wire
 from pyqmail.protocol.envelope import format_envelope
 from pyqmail.protocol.queue_wire import DESCRIPTORS, INLINE

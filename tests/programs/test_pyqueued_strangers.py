@@ -14,8 +14,8 @@ import threading
 
 import pytest
 
-from pyqmail.mail.queue.connection import MAX_UNCLAIMED
-from pyqmail.mail.queue.strangers import STRANGERS, TURNS_OF_UID
+from pyqmail.mail.queue_server.connection import MAX_UNCLAIMED
+from pyqmail.mail.queue_server.stranger_connections import STRANGERS, TURNS_OF_UID
 from pyqmail.protocol import queue_wire
 from pyqmail.protocol.queue_wire import DESCRIPTORS, INLINE
 from pyqmail.system.channel import connect, send_with

@@ -299,7 +299,7 @@ class Delivery:
 
     def _forward(self):
         """Queue the message for all the addresses collected; returns the qp."""
-        from pyqmail.mail.queue.queueing import Spool, outcome_text
+        from pyqmail.mail.queue.client import Spool, outcome_text
         from pyqmail.system.driver import drive
 
         spool = Spool()

@@ -15,8 +15,8 @@ from pyqmail.base.failure import traceback_text
 from pyqmail.mail.local import users
 from pyqmail.mail.local.delivery import Delivery, Job
 from pyqmail.mail.local.maildir import Names
-from pyqmail.mail.queue import admission  # noqa: F401 before the fork: a user may not be able to read our installation
-from pyqmail.mail.queue.queueing import Queueing
+from pyqmail.mail.queue import file_store  # noqa: F401 before the fork: a user may not be able to read our installation
+from pyqmail.mail.queue.client import Queueing
 from pyqmail.mail.spawners.server import Collected
 from pyqmail.protocol import local_wire
 from pyqmail.system.channel import receive_with

@@ -11,8 +11,8 @@ from pyqmail.base.printable import logsafe
 from pyqmail.mail.destinations.retry import TROUBLE_SECONDS, DueHeap
 from pyqmail.mail.manager.bounces import CUT, NO_COPY
 from pyqmail.mail.manager.passes import Broken
+from pyqmail.mail.queue.client import Outcome, Queueing, Spool, outcome_text
 from pyqmail.mail.queue.files import is_surely_gone
-from pyqmail.mail.queue.queueing import Outcome, Queueing, Spool, outcome_text
 from pyqmail.protocol.envelope import format_envelope
 
 CHECKS_A_TURN = 100

@@ -7,7 +7,7 @@ transactions of one client address together may have a part of it only.
 
 import _socket as socket  # without its enums: each cold start would pay for them
 
-from pyqmail.mail.queue.queueing import MEMORY_BYTES, Memory
+from pyqmail.mail.queue.client import MEMORY_BYTES, Memory
 
 FLOOR_BYTES = 64 << 10
 ADDRESS_BYTES = MEMORY_BYTES // 8

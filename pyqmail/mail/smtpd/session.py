@@ -11,7 +11,7 @@ import time
 from pyqmail.base.addresses import received_text
 from pyqmail.base.dates import header_date
 from pyqmail.base.failure import Failure, reason
-from pyqmail.mail.queue.queueing import Memory, Queueing, Spool, outcome_text
+from pyqmail.mail.queue.client import Memory, Queueing, Spool, outcome_text
 from pyqmail.mail.queue.space import SpoolSpace
 from pyqmail.mail.smtpd.policy import CONTROLS, NoAddresses, exceeds, read_acceptance
 from pyqmail.mail.smtpd.recipient_shares import Share, Shares, client_of

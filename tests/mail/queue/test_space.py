@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from pyqmail.mail.queue import space
-from pyqmail.mail.queue.queueing import Spool
+from pyqmail.mail.queue.client import Spool
 from pyqmail.mail.queue.space import SpoolSpace
 
 MB = 1 << 20

@@ -12,7 +12,7 @@ import threading
 
 import pytest
 
-from pyqmail.mail.queue.queueing import MEMORY_BYTES, Memory, Outcome, Spool
+from pyqmail.mail.queue.client import MEMORY_BYTES, Memory, Outcome, Spool
 from pyqmail.mail.smtpd import recipient_shares, session
 from pyqmail.mail.smtpd.recipient_shares import Share, Shares, client_of
 from pyqmail.mail.smtpd.session import Reception, received_line

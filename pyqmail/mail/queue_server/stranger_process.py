@@ -22,10 +22,10 @@ import os
 import signal
 import struct
 
-from pyqmail.mail.queue.admission import Newcomer, Origin
 from pyqmail.mail.queue.bounds import Bounds, Refused
-from pyqmail.mail.queue.connection import Connection
-from pyqmail.mail.queue.copying import Copier, keep_only
+from pyqmail.mail.queue.file_store import Newcomer, Origin
+from pyqmail.mail.queue_server.connection import Connection
+from pyqmail.mail.queue_server.message_copy import Copier, keep_only
 from pyqmail.protocol import queue_wire
 from pyqmail.system.channel import receive_with, send_with
 from pyqmail.system.loop import READ, Loop

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
+from pyqmail.mail.queue.client import CRASHED, Memory, Outcome, Queueing, Spool, outcome_text
 from pyqmail.mail.queue.files import find_queue
-from pyqmail.mail.queue.queueing import CRASHED, Memory, Outcome, Queueing, Spool, outcome_text
 from pyqmail.protocol.envelope import format_envelope
 from pyqmail.protocol.queue_wire import INLINE_LIMIT
 from pyqmail.system.driver import BlockingDriver, EventDriver, drive
@@ -389,8 +389,8 @@ def test_our_own_pyqueue_is_not_run_but_done(pyqueued, home, monkeypatch, both, 
 
 def test_what_a_session_imports_is_little():
     """A program run alone must come up fast."""
-    code = "import sys; import pyqmail.mail.queue.queueing; print(*sys.modules)"
+    code = "import sys; import pyqmail.mail.queue.client; print(*sys.modules)"
     with os.popen(f"PYTHONPATH={ROOT} {sys.executable} -S -c '{code}'") as said:
         loaded = set(said.read().split())
-    assert "pyqmail.mail.queue.admission" not in loaded
+    assert "pyqmail.mail.queue.file_store" not in loaded
     assert loaded.isdisjoint("asyncio re subprocess typing logging tempfile random shutil dataclasses".split())

@@ -7,8 +7,8 @@ of the message, and nothing else: neither a client's connection nor the lock.
 import os
 import signal
 
-from pyqmail.mail.queue.admission import read_pieces
 from pyqmail.mail.queue.bounds import Refused
+from pyqmail.mail.queue.file_store import read_pieces
 from pyqmail.system.processes import exit_code, fork
 
 COPY_SECONDS = 86400

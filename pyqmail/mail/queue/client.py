@@ -343,7 +343,7 @@ class Queueing:
         return Outcome(0, pid) if code == 0 else Outcome(CRASHED if code is None else code, why=why)
 
     def _admit(self, message, envelope):
-        from pyqmail.mail.queue.admission import Origin, admit_alone
+        from pyqmail.mail.queue.file_store import Origin, admit_alone
 
         try:
             fd = message.descriptor()

@@ -1,4 +1,4 @@
-"""Strangers' connections as pyqueued sees them: a process for each (mail/queue/stranger.py), and what all may use.
+"""Strangers' connections as pyqueued sees them: a process for each (mail/queue_server/stranger_process.py), and what all may use.
 
 What is held here is one end of a channel, never the connection: between accepting it and closing it again stands one
 fork(), and the process goes on only once ours is closed.  So it is never closed here last, which could wait for a
@@ -18,10 +18,10 @@ import socket
 
 from pyqmail.base.backoff import Backoff
 from pyqmail.base.failure import reason
-from pyqmail.mail.queue import stranger
-from pyqmail.mail.queue.copying import keep_only
-from pyqmail.mail.queue.stranger import COPY, DONE, DROPPED, GRANT, INLINE, NO_ROOM, ROOM, VERDICT, pack
-from pyqmail.mail.queue.turns import Turn, Turns
+from pyqmail.mail.queue_server import stranger_process
+from pyqmail.mail.queue_server.message_copy import keep_only
+from pyqmail.mail.queue_server.stranger_process import COPY, DONE, DROPPED, GRANT, INLINE, NO_ROOM, ROOM, VERDICT, pack
+from pyqmail.mail.queue_server.turns import Turn, Turns
 from pyqmail.system.channel import send_with
 from pyqmail.system.loop import READ
 from pyqmail.system.polling import has_hung_up
@@ -207,7 +207,7 @@ class Strangers:
             self._put_off(sock, uid, error)
             return
         try:
-            pid = fork(lambda: stranger.serve_stranger(self._loop, sock, theirs, uid, self._admission))
+            pid = fork(lambda: stranger_process.serve_stranger(self._loop, sock, theirs, uid, self._admission))
         except OSError as error:
             ours.close()
             self._put_off(sock, uid, error)
@@ -288,7 +288,7 @@ class Strangers:
             if link.channel is None:
                 return
             try:
-                packet = stranger.receive(link.channel)
+                packet = stranger_process.receive(link.channel)
             except BlockingIOError:
                 return
             except OSError:

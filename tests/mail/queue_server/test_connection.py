@@ -5,8 +5,8 @@ import socket
 
 import pytest
 
-from pyqmail.mail.queue import connection
-from pyqmail.mail.queue.connection import Connection
+from pyqmail.mail.queue_server import connection
+from pyqmail.mail.queue_server.connection import Connection
 from pyqmail.protocol import queue_wire
 from pyqmail.protocol.queue_wire import INLINE
 from pyqmail.system.loop import Loop

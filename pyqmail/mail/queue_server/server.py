@@ -5,7 +5,7 @@ together.  A request by descriptors is read by a forked child, since a pipe need
 the two files itself, and the message joins the next batch.
 
 The loop serves the connections of qmail's users only, who pass descriptors of their own.  Strangers have a process for
-each connection (mail/queue/strangers.py), which writes the files; here they are opened, and made visible in a batch.
+each connection (mail/queue_server/stranger_connections.py), which writes the files; here they are opened, and made visible in a batch.
 """
 
 import collections
@@ -14,12 +14,12 @@ import os
 import time
 
 from pyqmail.base.failure import is_lack, reason
-from pyqmail.mail.queue.admission import Origin
 from pyqmail.mail.queue.bounds import Refused, read_bounds
-from pyqmail.mail.queue.connection import MAX_UNCLAIMED, Connection
-from pyqmail.mail.queue.copying import Copier
-from pyqmail.mail.queue.strangers import STRANGERS, Strangers
-from pyqmail.mail.queue.turns import Turn, Turns
+from pyqmail.mail.queue.file_store import Origin
+from pyqmail.mail.queue_server.connection import MAX_UNCLAIMED, Connection
+from pyqmail.mail.queue_server.message_copy import Copier
+from pyqmail.mail.queue_server.stranger_connections import STRANGERS, Strangers
+from pyqmail.mail.queue_server.turns import Turn, Turns
 from pyqmail.protocol import queue_wire
 from pyqmail.protocol.envelope import BadEnvelope, stored_part
 from pyqmail.system.credentials import peer_credentials

@@ -1,6 +1,6 @@
 """Turns: bounds for each uid and for all, and nobody left out."""
 
-from pyqmail.mail.queue.turns import Turn, Turns
+from pyqmail.mail.queue_server.turns import Turn, Turns
 
 
 class Ask:

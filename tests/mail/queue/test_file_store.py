@@ -10,9 +10,9 @@ import sys
 import pytest
 
 from pyqmail.base.failure import Temporary
-from pyqmail.mail.queue.admission import Admission, Origin, admit_alone, invokers, received_line
 from pyqmail.mail.queue.bounds import Refused
 from pyqmail.mail.queue.commit import ByFile
+from pyqmail.mail.queue.file_store import Admission, Origin, admit_alone, invokers, received_line
 from pyqmail.mail.queue.files import find_queue, hold_writer_lock
 from pyqmail.protocol.envelope import stored_part
 
