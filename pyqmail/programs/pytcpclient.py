@@ -22,9 +22,9 @@ from pyqmail.programs.registry import load
 from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import log, move, open_standard_descriptors
 from pyqmail.system.processes import go_on
+from pyqmail.tcp.access.log_lines import ERRORS, EVERYTHING, QUIET, unless_quiet
 from pyqmail.tcp.addresses import is_another_number, port_number
 from pyqmail.tcp.connecting import WAITS, connect, find_addresses
-from pyqmail.tcp.lines import ERRORS, EVERYTHING, QUIET, unless_quiet
 
 _READING, _WRITING = 6, 7
 _LONGEST_SECONDS = 86400  # beyond that the kernel's own clocks overflow
@@ -143,9 +143,9 @@ def name_of(ip: bytes) -> bytes | None:
 def ask_ident(ends, seconds: float) -> bytes | None:
     """Return what the server's ident server says about the connection, None if it says nothing in time."""
     from pyqmail.system.driver import BlockingDriver, drive
-    from pyqmail.tcp import names
+    from pyqmail.tcp.access import client_names
 
-    return drive(names.ask_ident(BlockingDriver(), ends, seconds))
+    return drive(client_names.ask_ident(BlockingDriver(), ends, seconds))
 
 
 def set_up_descriptors(sock) -> None:

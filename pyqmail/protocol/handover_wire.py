@@ -12,7 +12,7 @@
     ENDED      7  worker    session                       its process and that one's wait status, 4 bytes each,
                                                           big-endian; process 0: none could be had
     LIMITS     8  listener  0                             NUL-ended strings, a variable's name and its digits in
-                                                          turn: limits (tcp/limits.py) that have changed
+                                                          turn: limits (tcp/access/limits.py) that have changed
     STARTED    9  worker    session                       the process that serves it, 4 bytes, big-endian; only from a
                                                           worker that starts a program for each
 

@@ -10,8 +10,8 @@ from pyqmail.base.failure import Failure, Temporary
 from pyqmail.base.numbers import whole_number
 from pyqmail.protocol import handover_wire as wire
 from pyqmail.system.descriptors import log, read_all
+from pyqmail.tcp.access.log_lines import ERRORS
 from pyqmail.tcp.attendant import Attendant
-from pyqmail.tcp.lines import ERRORS
 
 _LONGEST_BYTES = 64
 
@@ -44,7 +44,7 @@ class Adjusting(Attendant):
     """Changes limits at HUP.  Without files, HUP stays what it was when we were started.
 
     limit is the word of -c; words: the variable of each other limit -> its word; limits: where those are kept
-    (tcp/limits.py).  The connections that are there stay.
+    (tcp/access/limits.py).  The connections that are there stay.
     """
 
     def __init__(self, limit: str, words: dict, limits):

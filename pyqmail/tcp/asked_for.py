@@ -7,9 +7,9 @@ import os
 
 from pyqmail.base.numbers import leading_number, says_just
 from pyqmail.base.printable import printable
+from pyqmail.tcp.access.decide import Terms
+from pyqmail.tcp.access.limits import NAMES, REPLY, VARIABLES, Limits
 from pyqmail.tcp.adjusting import digits_of
-from pyqmail.tcp.admission import Terms
-from pyqmail.tcp.limits import NAMES, REPLY, VARIABLES, Limits
 
 
 def terms_of(call) -> Terms:

@@ -5,7 +5,7 @@ import socket
 
 from pyqmail.system.channel import refuse_descriptors
 from pyqmail.system.credentials import peer_credentials
-from pyqmail.tcp.connection import TCP, TCP6, UNIX, UNIX_CLIENT, Connection, plain
+from pyqmail.tcp.access.connection import TCP, TCP6, UNIX, UNIX_CLIENT, Connection, plain
 
 _WILDCARDS = ("0.0.0.0", "::")
 

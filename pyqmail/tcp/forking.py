@@ -9,8 +9,8 @@ from pyqmail.base.failure import reason
 from pyqmail.system.driver import BlockingDriver, drive
 from pyqmail.system.peer import BlockingPeer
 from pyqmail.system.processes import become, execute, fork
-from pyqmail.tcp.admission import Drop, admit, hold_greeting
-from pyqmail.tcp.lines import ERRORS, EVERYTHING, drop_line, opening_line, say_now, verdict_line
+from pyqmail.tcp.access.decide import Drop, admit, hold_greeting
+from pyqmail.tcp.access.log_lines import ERRORS, EVERYTHING, drop_line, opening_line, say_now, verdict_line
 from pyqmail.tcp.relaying import fork_owner
 
 

@@ -9,7 +9,7 @@ from pyqmail.base.failure import is_hang_up
 from pyqmail.protocol import handover_wire as wire
 from pyqmail.system.descriptors import log
 from pyqmail.system.loop import READ, WRITE
-from pyqmail.tcp.connection import UNIX, Connection
+from pyqmail.tcp.access.connection import UNIX, Connection
 
 _PIECE = 65536
 _MAX_SECONDS = 1.0  # the longest pause after what the kernel lacked for now
@@ -20,7 +20,7 @@ class HandoverEnd:
     """Takes what the listener sends and answers its heartbeat; put() sends frames, those of one turn together.
 
     take(sock, client) is called for each connection, use_resolver(sock) for a resolver,
-    over() once no more will come.  limits (tcp/limits.py, or None) are changed as the listener says.  Malformed is for
+    over() once no more will come.  limits (tcp/access/limits.py, or None) are changed as the listener says.  Malformed is for
     the loop, that is, for the process, to end with.
     """
 

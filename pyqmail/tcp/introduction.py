@@ -9,7 +9,7 @@ import socket
 from pyqmail.base.failure import reason
 from pyqmail.protocol.proxy import PEEK_BYTES, Header, Malformed
 from pyqmail.system.loop import READ
-from pyqmail.tcp.connection import TCP, TCP6, UNIX, UNIX_CLIENT, Connection, plain
+from pyqmail.tcp.access.connection import TCP, TCP6, UNIX, UNIX_CLIENT, Connection, plain
 
 PATIENCE_SECONDS = 3.0
 

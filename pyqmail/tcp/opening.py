@@ -19,7 +19,7 @@ import socket
 from pyqmail.base.failure import Permanent, Temporary
 from pyqmail.base.numbers import is_number, whole_number
 from pyqmail.system.listener import inherit, listen, listen_at
-from pyqmail.tcp.connection import plain
+from pyqmail.tcp.access.connection import plain
 from pyqmail.tcp.ears import Ear
 
 BOTH, IP4, IP6 = ("A", "AAAA"), ("A",), ("AAAA",)

@@ -25,7 +25,7 @@ from pyqmail.protocol import handover_wire as wire
 from pyqmail.system.descriptors import log
 from pyqmail.system.loop import READ, WRITE
 from pyqmail.system.processes import fork
-from pyqmail.tcp.lines import log_is_full
+from pyqmail.tcp.access.log_lines import log_is_full
 
 PING_SECONDS = 5.0
 PINGS_UNANSWERED = 6  # a worker silent for so many is stuck

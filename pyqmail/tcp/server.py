@@ -25,7 +25,7 @@ from pyqmail.system.channel import takes_descriptors
 from pyqmail.system.listener import FINAL, GONE, Troubles
 from pyqmail.system.loop import READ
 from pyqmail.system.processes import reap
-from pyqmail.tcp.lines import Lines, end_line, log_is_full, opening_line, status_line
+from pyqmail.tcp.access.log_lines import Lines, end_line, log_is_full, opening_line, status_line
 from pyqmail.tcp.relaying import relayed
 
 _BATCH = 16  # accepts for each wake-up, so that ended children and workers are heard in between
@@ -36,7 +36,7 @@ _LAST_SECONDS = 1.0  # between TERM for what is left and our own end
 class Server(Lines):
     """Listening sockets, the limit of connections at once, and the lines about them on descriptor 2.
 
-    tally           counts clients by address (tcp/tally.py), or None
+    tally           counts clients by address (tcp/access/connection_counts.py), or None
     proxies         None, or who is believed when it says for whom it speaks (tcp/introduction.py):
                     begin(sock, client, server) takes charge of a connection and returns True, or returns False; later
                     it calls introduced() or refused().  let_go() is for a forked child

@@ -9,8 +9,8 @@ from pyqmail.base.environment import merged
 from pyqmail.system.driver import BlockingDriver, drive
 from pyqmail.system.peer import BlockingPeer
 from pyqmail.system.processes import candidates
-from pyqmail.tcp.admission import Drop, admit
-from pyqmail.tcp.lines import opening_line, verdict_line
+from pyqmail.tcp.access.decide import Drop, admit
+from pyqmail.tcp.access.log_lines import opening_line, verdict_line
 from pyqmail.tcp.relaying import close_unread
 
 LONGEST_BANNER_BYTES = 4096  # an empty send buffer takes that: writing it cannot wait

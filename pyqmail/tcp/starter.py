@@ -9,14 +9,14 @@ import signal
 from pyqmail.protocol import handover_wire as wire
 from pyqmail.system.loop import Loop
 from pyqmail.system.processes import reap
+from pyqmail.tcp.access.log_lines import Lines
 from pyqmail.tcp.handover import HandoverEnd
-from pyqmail.tcp.lines import Lines
 
 
 class Starter(Lines):
     """What a way is told by instead of a Server, in a process of its own: the listener counts, this one starts.
 
-    make_way(starter) gives the way.  limits: Limits (tcp/limits.py) that its terms have, or None.  serve(sock) returns
+    make_way(starter) gives the way.  limits: Limits (tcp/access/limits.py) that its terms have, or None.  serve(sock) returns
     0 once the listener has gone, as the listener itself does at a SIGTERM: without waiting for the programs.
     """
 

@@ -76,8 +76,8 @@ class Ways:
 
     def _blocking_names(self):
         from pyqmail.system import resolver
-        from pyqmail.tcp.lines import ERRORS, complaint_line, say_now
-        from pyqmail.tcp.names import BlockingNames
+        from pyqmail.tcp.access.client_names import BlockingNames
+        from pyqmail.tcp.access.log_lines import ERRORS, complaint_line, say_now
 
         def complain(text):
             if self._server.verbosity >= ERRORS:

@@ -7,11 +7,11 @@ from pyqmail.system.descriptors import log, read_file
 from pyqmail.system.driver import EventDriver
 from pyqmail.system.loop import Loop, TimedOut
 from pyqmail.system.privileges import forbid_new_privileges
-from pyqmail.tcp.admission import Drop, admit, hold_greeting
-from pyqmail.tcp.environment import NAMES, SessionEnvironment
+from pyqmail.tcp.access.client_names import ChannelNames
+from pyqmail.tcp.access.decide import Drop, admit, hold_greeting
+from pyqmail.tcp.access.environment import NAMES, SessionEnvironment
+from pyqmail.tcp.access.log_lines import ERRORS, EVERYTHING, drop_line, opening_line, say_now, verdict_line
 from pyqmail.tcp.handover import HandoverEnd
-from pyqmail.tcp.lines import ERRORS, EVERYTHING, drop_line, opening_line, say_now, verdict_line
-from pyqmail.tcp.names import ChannelNames
 
 _QUEUE = b"QMAILQUEUE"
 

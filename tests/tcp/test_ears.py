@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from pyqmail.system.listener import listen, listen_at
-from pyqmail.tcp.connection import TCP, TCP6, UNIX, Connection, plain
+from pyqmail.tcp.access.connection import TCP, TCP6, UNIX, Connection, plain
 from pyqmail.tcp.ears import Ear
 
 PLACES = [

@@ -10,7 +10,7 @@ import pytest
 
 from pyqmail.system.listener import listen
 from pyqmail.system.loop import Loop
-from pyqmail.tcp.connection import TCP, TCP6, UNIX, Connection
+from pyqmail.tcp.access.connection import TCP, TCP6, UNIX, Connection
 from pyqmail.tcp.ears import Ear
 from pyqmail.tcp.introduction import Introductions, listed
 

@@ -18,7 +18,7 @@ import dns.rrset
 import pytest
 
 from pyqmail.system.cdb import write_cdb
-from pyqmail.tcp.connection import TCP, Connection
+from pyqmail.tcp.access.connection import TCP, Connection
 from pyqmail.tcp.residents import Residents
 from pyqmail.tcp.rules_source import compile_lines
 

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from pyqmail.tcp.connection import TCP, TCP6, UNIX, Connection
-from pyqmail.tcp.tally import Tally
+from pyqmail.tcp.access.connection import TCP, TCP6, UNIX, Connection
+from pyqmail.tcp.access.connection_counts import Tally
 
 
 class Clock:

@@ -10,9 +10,9 @@ from pyqmail.base.failure import reason
 from pyqmail.base.numbers import leading_number
 from pyqmail.system.channel import Gone
 from pyqmail.system.loop import TimedOut
-from pyqmail.tcp.connection import TCP, UNIX, plain
-from pyqmail.tcp.environment import tcp_variables, unix_variables
-from pyqmail.tcp.names import Unable, ask_ident, find_name
+from pyqmail.tcp.access.client_names import Unable, ask_ident, find_name
+from pyqmail.tcp.access.connection import TCP, UNIX, plain
+from pyqmail.tcp.access.environment import tcp_variables, unix_variables
 
 _LONGEST_GREET_SECONDS = 3600
 
@@ -21,7 +21,7 @@ class Terms:
     """What the command line says about connections, the same for all of them.
 
     local_host None: look it up.  banner may be empty.  rules: Rules or None; rules_name is what messages call them.
-    limits: Limits (tcp/limits.py) or None.  greet_seconds: how long a client has to wait for its program, 0 not at all.
+    limits: Limits (tcp/access/limits.py) or None.  greet_seconds: how long a client has to wait for its program, 0 not at all.
     """
 
     def __init__(self, **settings):

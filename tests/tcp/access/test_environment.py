@@ -1,7 +1,7 @@
 """The environment of a connection's program: its order, and the session's view of it."""
 
 from pyqmail.base.environment import merged
-from pyqmail.tcp.environment import SessionEnvironment
+from pyqmail.tcp.access.environment import SessionEnvironment
 
 BASE = {b"A": b"1", b"TCPREMOTEINFO": b"stale", b"B": b"2", b"PROTO": b"old", b"C": b"3"}
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pyqmail.tcp.connection import TCP, Connection
-from pyqmail.tcp.limits import Limits
+from pyqmail.tcp.access.connection import TCP, Connection
+from pyqmail.tcp.access.limits import Limits
 
 CASES = [
     # settings                                rule                                    remark, reply; None: welcome

@@ -12,10 +12,10 @@ import pytest
 from pyqmail.system import resolver
 from pyqmail.system.driver import BlockingDriver, EventDriver, drive
 from pyqmail.system.loop import Loop
-from pyqmail.tcp.admission import Drop, Terms, _found
-from pyqmail.tcp.names import BlockingNames, ChannelNames, Unable, ask_ident, find_name
+from pyqmail.tcp.access.client_names import BlockingNames, ChannelNames, Unable, ask_ident, find_name
+from pyqmail.tcp.access.decide import Drop, Terms, _found
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 A, PTR, AAAA = 1, 12, 28
 
 

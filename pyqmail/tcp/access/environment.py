@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 
-from pyqmail.tcp.connection import TCP6
+from pyqmail.tcp.access.connection import TCP6
 
 # in the order in which they are set
 NAMES = (
