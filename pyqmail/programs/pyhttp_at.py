@@ -10,7 +10,7 @@ import os
 from pyqmail.base.options import Argument
 from pyqmail.protocol.http_body import Body
 from pyqmail.system.command_line import Program
-from pyqmail.tcp.asking import ENVIRONMENT, EXITS, HOST, answer, show
+from pyqmail.tcp.client.one_shot import ENVIRONMENT, EXITS, HOST, answer, show
 
 PROGRAM = Program(
     name="pyhttp@",

@@ -10,7 +10,7 @@ import os
 from pyqmail.base.options import Argument
 from pyqmail.programs import pymconnect_io
 from pyqmail.system.command_line import Program
-from pyqmail.tcp import asking
+from pyqmail.tcp.client import one_shot
 
 PROGRAM = Program(
     name="pymconnect",
@@ -18,14 +18,14 @@ PROGRAM = Program(
     original="mconnect",
     usage="mconnect [ host [ port ] ]",
     arguments=[
-        asking.HOST,
+        one_shot.HOST,
         Argument("port", "number or name of the port", optional=True, default="25"),
     ],
     exits={
         0: "the server closed the connection",
         111: "no connection; descriptor 2 tells why, in tcpclient's words; or pymconnect-io could not fork",
     },
-    environment=asking.ENVIRONMENT,
+    environment=one_shot.ENVIRONMENT,
     section=1,
     see=["pymconnect-io(8)", "pytcpcat(1)", "pytcpclient(1)"],
 )
@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
 
 
 def talk(call) -> int:
-    sock = asking.call(call.host, call.port)
+    sock = one_shot.call(call.host, call.port)
     if sock is None:
         return 111
     connection = sock.detach()

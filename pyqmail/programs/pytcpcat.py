@@ -6,7 +6,7 @@ connection.
 
 from pyqmail.base.options import Argument
 from pyqmail.system.command_line import Program
-from pyqmail.tcp import asking
+from pyqmail.tcp.client import one_shot
 
 PROGRAM = Program(
     name="pytcpcat",
@@ -14,16 +14,16 @@ PROGRAM = Program(
     original="tcpcat",
     usage="tcpcat [ host [ port ] ]",
     arguments=[
-        asking.HOST,
+        one_shot.HOST,
         Argument("port", "number or name of the port", optional=True, default="17"),
     ],
     exits={
         0: "the server closed the connection",
         1: "the connection was lost, or the output could not be written",
         111: "no connection; descriptor 2 tells why, in tcpclient's words",
-        asking.NOBODY_READS: "nobody reads the output any more",
+        one_shot.NOBODY_READS: "nobody reads the output any more",
     },
-    environment=asking.ENVIRONMENT,
+    environment=one_shot.ENVIRONMENT,
     section=1,
     see=["pymconnect(1)", "pytcpclient(1)"],
 )
@@ -34,10 +34,10 @@ def main(argv: list[str]) -> int:
 
 
 def show(call) -> int:
-    sock = asking.call(call.host, call.port)
+    sock = one_shot.call(call.host, call.port)
     if sock is None:
         return 111
     try:
-        return asking.show(asking.received(sock))
+        return one_shot.show(one_shot.received(sock))
     except OSError as error:
-        raise asking.Incomplete("unable to read from network", error) from None
+        raise one_shot.Incomplete("unable to read from network", error) from None

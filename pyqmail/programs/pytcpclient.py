@@ -23,8 +23,8 @@ from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import log, move, open_standard_descriptors
 from pyqmail.system.processes import go_on
 from pyqmail.tcp.access.log_lines import ERRORS, EVERYTHING, QUIET, unless_quiet
-from pyqmail.tcp.addresses import is_another_number, port_number
-from pyqmail.tcp.connecting import WAITS, connect, find_addresses
+from pyqmail.tcp.client.addresses import is_another_number, port_number
+from pyqmail.tcp.client.connect import WAITS, connect, find_addresses
 
 _READING, _WRITING = 6, 7
 _LONGEST_SECONDS = 86400  # beyond that the kernel's own clocks overflow

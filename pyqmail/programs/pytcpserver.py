@@ -31,9 +31,9 @@ from pyqmail.system.loop import Loop
 from pyqmail.system.processes import find_ahead, find_ours
 from pyqmail.tcp.access.connection_counts import Tally
 from pyqmail.tcp.access.log_lines import ERRORS, EVERYTHING, QUIET, unless_quiet
-from pyqmail.tcp.addresses import is_another_number, port_number
 from pyqmail.tcp.adjusting import Adjusting, digits_of, is_file
 from pyqmail.tcp.asked_for import introductions, limit_words, odd_limits, readiness, status_socket, terms_of
+from pyqmail.tcp.client.addresses import is_another_number, port_number
 from pyqmail.tcp.opening import BOTH, IP4, IP6, Opening, has_path, has_port, interface_number, shown_port
 from pyqmail.tcp.server import Server
 from pyqmail.tcp.ways import Ways

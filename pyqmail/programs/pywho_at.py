@@ -7,7 +7,7 @@ words.
 
 from pyqmail.protocol.visible import visible
 from pyqmail.system.command_line import Program
-from pyqmail.tcp.asking import ENVIRONMENT, EXITS, HOST, answer, show
+from pyqmail.tcp.client.one_shot import ENVIRONMENT, EXITS, HOST, answer, show
 
 PROGRAM = Program(
     name="pywho@",

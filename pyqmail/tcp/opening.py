@@ -104,7 +104,7 @@ class Opening:
             if self.kinds == IP6:
                 return "::", False, 0
             word = "0.0.0.0"  # which the rewriting rules may know, as any other
-        from pyqmail.tcp.connecting import find_addresses
+        from pyqmail.tcp.client.connect import find_addresses
 
         text, _, interface = word.strip("[]").partition("%") if ":" in word else (word, "", "")
         ip = plain(find_addresses(text, kinds=self.kinds, environ=environ, is_shuffled=False)[0])

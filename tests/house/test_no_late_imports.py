@@ -30,7 +30,7 @@ STARTS = {
     ("pyqmail.supervise.logs.selection", "re"),  # preload() knows whether the words need it
     ("pyqmail.programs.pysupervise", "pyqmail.supervise.diagram"),  # an option that prints
     ("pyqmail.programs.pyreadproctitle", "ctypes"),
-    ("pyqmail.tcp.opening", "pyqmail.tcp.connecting"),  # a name to listen at
+    ("pyqmail.tcp.opening", "pyqmail.tcp.client.connect"),  # a name to listen at
     ("pyqmail.tcp.asked_for", "pyqmail.tcp.rules"),  # what options ask for, before rights are given up
     ("pyqmail.tcp.asked_for", "pyqmail.tcp.readiness"),
     ("pyqmail.tcp.asked_for", "pyqmail.tcp.status"),

@@ -18,7 +18,7 @@ import threading
 
 import pytest
 
-from pyqmail.tcp.rewriting import alternatives, find_rules
+from pyqmail.tcp.client.dns_rewrite import alternatives, find_rules
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 OURS = [sys.executable, f"{ROOT}/bin/pytcpclient"]

@@ -6,21 +6,21 @@ import sys
 
 import pytest
 
-from pyqmail.tcp import asking
+from pyqmail.tcp.client import one_shot
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 
 def test_request_and_answer_have_their_line_ends_changed(one_call):
     server = one_call(b"a\r", b"\nb\r\r\n", b"c\nd\r", hears=b"\r\n\r\n")
-    pieces = asking.answer(server.host, str(server.port), b"x\n\n")
+    pieces = one_shot.answer(server.host, str(server.port), b"x\n\n")
     assert b"".join(pieces) == b"a\nb\r\nc\nd\r"
     assert server.heard() == b"x\r\n\r\n"
 
 
 def test_what_came_before_the_connection_was_lost_is_the_answer(one_call):
     server = one_call(b"before\r\n")  # and it closes with the request unread: the kernel resets
-    assert b"".join(asking.answer(server.host, str(server.port), b"x" * 100_000)) == b"before\n"
+    assert b"".join(one_shot.answer(server.host, str(server.port), b"x" * 100_000)) == b"before\n"
 
 
 @pytest.mark.parametrize("host, port, line", [
@@ -30,7 +30,7 @@ def test_what_came_before_the_connection_was_lost_is_the_answer(one_call):
     ("127.0.0.1", "1",            b"tcpclient: unable to connect to 127.0.0.1 port 1: connection refused\n"),
 ])  # fmt: skip
 def test_no_connection_is_an_empty_answer_and_a_line(capfd, host, port, line):
-    assert list(asking.answer(host, port)) == []
+    assert list(one_shot.answer(host, port)) == []
     assert capfd.readouterr() == ("", line.decode())
 
 
@@ -41,12 +41,12 @@ def test_show_writes_each_piece_before_the_next_is_asked_for(capfd):
         yield b""
         yield b"two"
 
-    assert asking.show(pieces()) == 0
+    assert one_shot.show(pieces()) == 0
     assert capfd.readouterr().out == "two"
 
 
 def shown_to(stdout):
-    code = "import sys; from pyqmail.tcp.asking import show; sys.exit(show([b'x'] * 3))"
+    code = "import sys; from pyqmail.tcp.client.one_shot import show; sys.exit(show([b'x'] * 3))"
     environ = {}
     return subprocess.run([sys.executable, "-c", code], stdout=stdout, stderr=subprocess.PIPE, env=environ, timeout=60)
 
@@ -63,4 +63,4 @@ def test_an_output_that_fails_is_incomplete():
     with open("/dev/full", "wb") as full:
         done = shown_to(full)
     assert b"Incomplete: unable to write output: out of disk space" in done.stderr
-    assert asking.Incomplete.code == 1
+    assert one_shot.Incomplete.code == 1

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pyqmail.tcp.rewriting import alternatives, find_rules
+from pyqmail.tcp.client.dns_rewrite import alternatives, find_rules
 
 COMPLETE = [b"?:+.a.x+.b.x", b"*.:"]
 TABLE = [

@@ -1,7 +1,7 @@
 """Connect to a host as tcpclient does: from the words of a command line to a connected socket.
 
     addresses = find_addresses("example.org")
-    sock = connect(addresses, port_number("smtp"))      # port_number is tcp/addresses.py's
+    sock = connect(addresses, port_number("smtp"))      # port_number is tcp/client/addresses.py's
     if sock is None:
         return 111                                      # why not was said, line by line
 
@@ -16,8 +16,8 @@ import socket
 from pyqmail.base.failure import Temporary, reason
 from pyqmail.base.literals import literal_address
 from pyqmail.system.descriptors import log
-from pyqmail.tcp.addresses import literal
-from pyqmail.tcp.rewriting import alternatives, find_rules
+from pyqmail.tcp.client.addresses import literal
+from pyqmail.tcp.client.dns_rewrite import alternatives, find_rules
 
 WAITS = (2, 58)  # seconds for each address, in the first pass and in the second
 
@@ -27,7 +27,7 @@ def find_addresses(
 ) -> list[str]:
     """Return the addresses a host word means, at least one; those of a name shuffled, or in the order of the answer.
 
-    Empty or `0` means own.  A name is rewritten first (tcp/rewriting.py); its addresses are those of the first of
+    Empty or `0` means own.  A name is rewritten first (tcp/client/dns_rewrite.py); its addresses are those of the first of
     kinds that it has.  An IPv6 address is taken as it is if kinds has AAAA.  environ: whose DNS and rewriting to use,
     the process's if None; waits as in system/resolver.py.
     Raises Temporary, both if there is no address and if none could be found out now.

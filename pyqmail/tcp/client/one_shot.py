@@ -11,8 +11,8 @@ from pyqmail.base.failure import Failure, Temporary
 from pyqmail.base.options import Argument
 from pyqmail.protocol.carriage import ReturnRemoval, add_returns
 from pyqmail.system.descriptors import log, open_standard_descriptors, write_all
-from pyqmail.tcp.addresses import port_number
-from pyqmail.tcp.connecting import connect, find_addresses
+from pyqmail.tcp.client.addresses import port_number
+from pyqmail.tcp.client.connect import connect, find_addresses
 
 NOBODY_READS = 141  # what a shell says of a program that SIGPIPE has ended
 

@@ -11,7 +11,7 @@ import socket
 import pytest
 
 from pyqmail.base.failure import Temporary
-from pyqmail.tcp.connecting import connect, find_addresses
+from pyqmail.tcp.client.connect import connect, find_addresses
 
 QUICK = (0.1,)
 A, CNAME, AAAA, TXT = 1, 5, 28, 16

@@ -3,7 +3,7 @@
 import pytest
 
 from pyqmail.base.failure import Temporary
-from pyqmail.tcp.addresses import literal, port_number
+from pyqmail.tcp.client.addresses import literal, port_number
 
 LITERALS = [
     ("127.0.0.1", ["127.0.0.1"]),
