@@ -12,7 +12,7 @@ from pyqmail.programs.registry import load
 from pyqmail.protocol.carriage import MissingReturns
 from pyqmail.system.command_line import Program
 from pyqmail.system.processes import go_on
-from pyqmail.tcp.copying import stand_between
+from pyqmail.tcp.filters.relay import stand_between
 
 PROGRAM = Program(
     name="pyfixcrio",

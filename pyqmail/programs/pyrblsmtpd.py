@@ -23,7 +23,7 @@ from pyqmail.system import resolver
 from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import log, write_all
 from pyqmail.system.processes import go_on
-from pyqmail.tcp.blocklist import BOUNCE, GREETING, REFUSE, UNDECIDED, Dialogue, Judgement
+from pyqmail.tcp.filters.blocklist import BOUNCE, GREETING, REFUSE, UNDECIDED, Dialogue, Judgement
 
 
 def preload(words=()) -> None:

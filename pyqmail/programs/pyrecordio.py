@@ -18,7 +18,7 @@ from pyqmail.programs.registry import load
 from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import log
 from pyqmail.system.processes import go_on
-from pyqmail.tcp.copying import stand_between
+from pyqmail.tcp.filters.relay import stand_between
 
 _LONGEST_BYTES = 256  # what the original reads at once; all its lines together are written whole by one write
 

@@ -16,7 +16,7 @@ from pyqmail.system.channel import Gone
 from pyqmail.system.descriptors import log
 from pyqmail.system.loop import TimedOut
 from pyqmail.system.peer import WrappedPeer
-from pyqmail.tcp.blocklist import BOUNCE, GREETING, REFUSE, UNDECIDED, Dialogue, Judgement
+from pyqmail.tcp.filters.blocklist import BOUNCE, GREETING, REFUSE, UNDECIDED, Dialogue, Judgement
 
 
 class Chain:

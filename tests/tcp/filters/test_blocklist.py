@@ -6,7 +6,7 @@ import types
 import pytest
 
 from pyqmail.system import resolver
-from pyqmail.tcp.blocklist import ACCEPT, BOUNCE, REFUSE, UNDECIDED, Dialogue, Judgement
+from pyqmail.tcp.filters.blocklist import ACCEPT, BOUNCE, REFUSE, UNDECIDED, Dialogue, Judgement
 
 TXT, A, AAAA, CNAME = 16, 1, 28, 5
 TROUBLE = "temporary RBL lookup error"
