@@ -31,11 +31,11 @@ from pyqmail.system.loop import Loop
 from pyqmail.system.processes import find_ahead, find_ours
 from pyqmail.tcp.access.connection_counts import Tally
 from pyqmail.tcp.access.log_lines import ERRORS, EVERYTHING, QUIET, unless_quiet
-from pyqmail.tcp.adjusting import Adjusting, digits_of, is_file
-from pyqmail.tcp.asked_for import introductions, limit_words, odd_limits, readiness, status_socket, terms_of
 from pyqmail.tcp.client.addresses import is_another_number, port_number
-from pyqmail.tcp.opening import BOTH, IP4, IP6, Opening, has_path, has_port, interface_number, shown_port
-from pyqmail.tcp.server import Server
+from pyqmail.tcp.listener.bind import BOTH, IP4, IP6, Opening, has_path, has_port, interface_number, shown_port
+from pyqmail.tcp.listener.configure import introductions, limit_words, odd_limits, readiness, status_socket, terms_of
+from pyqmail.tcp.listener.limit_files import Adjusting, digits_of, is_file
+from pyqmail.tcp.listener.server import Server
 from pyqmail.tcp.ways import Ways
 
 _LONGEST_SECONDS = 86400  # beyond that the kernel's own clocks overflow
@@ -163,7 +163,7 @@ def find_module(word: str, path: bytes | None):
 
 
 def _proxies(text):
-    from pyqmail.tcp.introduction import listed
+    from pyqmail.tcp.listener.proxy_clients import listed
 
     return listed(text)
 

@@ -16,7 +16,7 @@ from pyqmail.programs import private_home, registry
 from pyqmail.system.descriptors import read_file
 from pyqmail.system.home import Home
 from pyqmail.system.processes import fork, reset_signals
-from pyqmail.tcp.opening import BOTH, Opening
+from pyqmail.tcp.listener.bind import BOTH, Opening
 
 PATIENCE_SECONDS = 20
 STOP_SECONDS = 5

@@ -11,11 +11,11 @@ from pyqmail.system.peer import BlockingPeer
 from pyqmail.system.processes import become, execute, fork
 from pyqmail.tcp.access.decide import Drop, admit, hold_greeting
 from pyqmail.tcp.access.log_lines import ERRORS, EVERYTHING, drop_line, opening_line, say_now, verdict_line
-from pyqmail.tcp.relaying import fork_owner
+from pyqmail.tcp.listener.unix_relay import fork_owner
 
 
 class Forking:
-    """See tcp/server.py for what a way does.
+    """See tcp/listener/server.py for what a way does.
 
     program     argv, the PATH to search it in, and our environment
     load        the registry's, if the program is one of ours that is to be called; None: it is exec'd

@@ -57,7 +57,7 @@ class Seat:
 
 
 class Residents:
-    """See tcp/server.py for what a way does.
+    """See tcp/listener/server.py for what a way does.
 
     serve(sock) is what a worker does until its stream ends, resolve(sock) what a resolver does; both run in a
     child that holds nothing else and return its exit code.  resolve None: nothing is looked up.  most_sessions:

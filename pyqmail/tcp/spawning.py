@@ -11,14 +11,14 @@ from pyqmail.system.peer import BlockingPeer
 from pyqmail.system.processes import candidates
 from pyqmail.tcp.access.decide import Drop, admit
 from pyqmail.tcp.access.log_lines import opening_line, verdict_line
-from pyqmail.tcp.relaying import close_unread
+from pyqmail.tcp.listener.unix_relay import close_unread
 
 LONGEST_BANNER_BYTES = 4096  # an empty send buffer takes that: writing it cannot wait
 _DEFAULTED = (signal.SIGPIPE, signal.SIGCHLD, signal.SIGTERM, signal.SIGXFSZ)
 
 
 class Spawning:
-    """See tcp/server.py for what a way does.
+    """See tcp/listener/server.py for what a way does.
 
     forking is the way for what could not be started here.  make_others() gives a Residents of `others` starters, to
     share with when several connections come at once; it is not called before.  A connection that a rule denies

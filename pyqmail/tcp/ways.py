@@ -8,7 +8,7 @@ _SPARE_DESCRIPTORS = 64  # of each worker: log, loop, streams to others
 
 
 class Ways:
-    """Chooses the way (tcp/server.py) for a server's program.
+    """Chooses the way (tcp/listener/server.py) for a server's program.
 
     argv      the program and its arguments; searched in the PATH of our own environment
     find      find(word, path) gives the module of the program of ours that a word leads to, or None

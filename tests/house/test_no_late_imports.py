@@ -30,13 +30,13 @@ STARTS = {
     ("pyqmail.supervise.logs.selection", "re"),  # preload() knows whether the words need it
     ("pyqmail.programs.pysupervise", "pyqmail.supervise.diagram"),  # an option that prints
     ("pyqmail.programs.pyreadproctitle", "ctypes"),
-    ("pyqmail.tcp.opening", "pyqmail.tcp.client.connect"),  # a name to listen at
-    ("pyqmail.tcp.asked_for", "pyqmail.tcp.rules"),  # what options ask for, before rights are given up
-    ("pyqmail.tcp.asked_for", "pyqmail.tcp.readiness"),
-    ("pyqmail.tcp.asked_for", "pyqmail.tcp.status"),
-    ("pyqmail.tcp.asked_for", "pyqmail.tcp.introduction"),
-    ("pyqmail.programs.pytcpserver", "pyqmail.tcp.introduction"),
-    ("pyqmail.tcp.introduction", "ipaddress"),
+    ("pyqmail.tcp.listener.bind", "pyqmail.tcp.client.connect"),  # a name to listen at
+    ("pyqmail.tcp.listener.configure", "pyqmail.tcp.rules"),  # what options ask for, before rights are given up
+    ("pyqmail.tcp.listener.configure", "pyqmail.tcp.listener.readiness"),
+    ("pyqmail.tcp.listener.configure", "pyqmail.tcp.listener.status"),
+    ("pyqmail.tcp.listener.configure", "pyqmail.tcp.listener.proxy_clients"),
+    ("pyqmail.programs.pytcpserver", "pyqmail.tcp.listener.proxy_clients"),
+    ("pyqmail.tcp.listener.proxy_clients", "ipaddress"),
 }
 
 

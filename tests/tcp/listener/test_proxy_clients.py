@@ -11,8 +11,8 @@ import pytest
 from pyqmail.system.listener import listen
 from pyqmail.system.loop import Loop
 from pyqmail.tcp.access.connection import TCP, TCP6, UNIX, Connection
-from pyqmail.tcp.ears import Ear
-from pyqmail.tcp.introduction import Introductions, listed
+from pyqmail.tcp.listener.listening_socket import Ear
+from pyqmail.tcp.listener.proxy_clients import Introductions, listed
 
 LINE = b"PROXY TCP4 192.0.2.7 198.51.100.1 49152 25\r\n"
 BLOCK = b"\r\n\r\n\0\r\nQUIT\n\x21\x21" + struct.pack(

@@ -7,7 +7,7 @@ import pytest
 
 from pyqmail.system.listener import listen, listen_at
 from pyqmail.tcp.access.connection import TCP, TCP6, UNIX, Connection, plain
-from pyqmail.tcp.ears import Ear
+from pyqmail.tcp.listener.listening_socket import Ear
 
 PLACES = [
     # listens on        is dual   client from    connects to      protocol  ip             local_ip

@@ -26,7 +26,7 @@ from pyqmail.system.listener import FINAL, GONE, Troubles
 from pyqmail.system.loop import READ
 from pyqmail.system.processes import reap
 from pyqmail.tcp.access.log_lines import Lines, end_line, log_is_full, opening_line, status_line
-from pyqmail.tcp.relaying import relayed
+from pyqmail.tcp.listener.unix_relay import relayed
 
 _BATCH = 16  # accepts for each wake-up, so that ended children and workers are heard in between
 _PAUSE_SECONDS = 0.1
@@ -37,11 +37,11 @@ class Server(Lines):
     """Listening sockets, the limit of connections at once, and the lines about them on descriptor 2.
 
     tally           counts clients by address (tcp/access/connection_counts.py), or None
-    proxies         None, or who is believed when it says for whom it speaks (tcp/introduction.py):
+    proxies         None, or who is believed when it says for whom it speaks (tcp/listener/proxy_clients.py):
                     begin(sock, client, server) takes charge of a connection and returns True, or returns False; later
                     it calls introduced() or refused().  let_go() is for a forked child
     drain_seconds   None: a TERM ends the listener at once.  Otherwise: how long connections may go on
-    attendants      what stays beside the server (tcp/attendant.py)
+    attendants      what stays beside the server (tcp/listener/hooks.py)
     oddities        texts about numbers that were read as others; reported after the first status line, which readers
                     wait for
     """

@@ -15,9 +15,9 @@ from pyqmail.protocol.status_wire import text
 from pyqmail.system import sock_diag
 from pyqmail.system.listener import Troubles, listen_at
 from pyqmail.system.loop import READ
-from pyqmail.tcp.attendant import Attendant
-from pyqmail.tcp.ears import Ear
-from pyqmail.tcp.relaying import fork_owner
+from pyqmail.tcp.listener.hooks import Attendant
+from pyqmail.tcp.listener.listening_socket import Ear
+from pyqmail.tcp.listener.unix_relay import fork_owner
 
 _MOST = 4
 _BACKLOG = 16

@@ -9,7 +9,7 @@ from pyqmail.base.numbers import leading_number, says_just
 from pyqmail.base.printable import printable
 from pyqmail.tcp.access.decide import Terms
 from pyqmail.tcp.access.limits import NAMES, REPLY, VARIABLES, Limits
-from pyqmail.tcp.adjusting import digits_of
+from pyqmail.tcp.listener.limit_files import digits_of
 
 
 def terms_of(call) -> Terms:
@@ -68,7 +68,7 @@ def limit_words(call) -> dict[bytes, str]:
 def introductions(loop, is_proxy):
     if is_proxy is None:
         return None
-    from pyqmail.tcp.introduction import Introductions
+    from pyqmail.tcp.listener.proxy_clients import Introductions
 
     return Introductions(loop, is_proxy)
 
@@ -77,7 +77,7 @@ def readiness(call) -> list:
     """Return who tells that we are ready, if anybody wants to know; before we open what might get its number."""
     if call.ready_fd is None and b"NOTIFY_SOCKET" not in call.environ:
         return []
-    from pyqmail.tcp.readiness import Readiness
+    from pyqmail.tcp.listener.readiness import Readiness
 
     return [Readiness(call.ready_fd, call.environ)]
 
@@ -86,6 +86,6 @@ def status_socket(call) -> list:
     """Return who tells how we are, if that is asked for; before rights are dropped."""
     if call.status_socket is None:
         return []
-    from pyqmail.tcp.status import StatusSocket
+    from pyqmail.tcp.listener.status import StatusSocket
 
     return [StatusSocket(call.status_socket)]

@@ -11,7 +11,7 @@ import pytest
 
 from pyqmail.base.failure import Permanent, Temporary
 from pyqmail.system import listener
-from pyqmail.tcp.opening import IP4, IP6, Opening, has_port, interface_number, shown_port
+from pyqmail.tcp.listener.bind import IP4, IP6, Opening, has_port, interface_number, shown_port
 
 
 @pytest.fixture

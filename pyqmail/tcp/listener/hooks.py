@@ -2,7 +2,7 @@
 
 
 class Attendant:
-    """Called by the server (tcp/server.py); does nothing unless a kind of attendant says otherwise."""
+    """Called by the server (tcp/listener/server.py); does nothing unless a kind of attendant says otherwise."""
 
     def begin(self, server) -> None:
         """The loop has not turned yet, the way has begun."""

@@ -10,7 +10,7 @@ import os
 import socket
 
 from pyqmail.base.failure import Temporary
-from pyqmail.tcp.attendant import Attendant
+from pyqmail.tcp.listener.hooks import Attendant
 
 _PATIENCE_SECONDS = 1.0  # with a manager that does not read
 

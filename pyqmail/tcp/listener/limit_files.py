@@ -11,7 +11,7 @@ from pyqmail.base.numbers import whole_number
 from pyqmail.protocol import handover_wire as wire
 from pyqmail.system.descriptors import log, read_all
 from pyqmail.tcp.access.log_lines import ERRORS
-from pyqmail.tcp.attendant import Attendant
+from pyqmail.tcp.listener.hooks import Attendant
 
 _LONGEST_BYTES = 64
 

@@ -20,7 +20,7 @@ from pyqmail.base.failure import Permanent, Temporary
 from pyqmail.base.numbers import is_number, whole_number
 from pyqmail.system.listener import inherit, listen, listen_at
 from pyqmail.tcp.access.connection import plain
-from pyqmail.tcp.ears import Ear
+from pyqmail.tcp.listener.listening_socket import Ear
 
 BOTH, IP4, IP6 = ("A", "AAAA"), ("A",), ("AAAA",)
 _PASSED_ON = (b"LISTEN_PID", b"LISTEN_FDS", b"LISTEN_FDNAMES")

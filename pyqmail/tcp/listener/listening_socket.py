@@ -31,7 +31,7 @@ class Ear:
         self.is_guarded = False
 
     def guard(self) -> None:
-        """Take no descriptors from clients from now on; those of a UNIX socket could pass some (tcp/relaying.py)."""
+        """Take no descriptors from clients from now on; those of a UNIX socket could pass some (tcp/listener/unix_relay.py)."""
         if self.family == socket.AF_UNIX:
             self.is_guarded = True
             refuse_descriptors(self.sock)

@@ -39,7 +39,7 @@ def listed(text: str):
 
 
 class Introductions:
-    """The connections of proxies that have not yet said for whom they speak; see tcp/server.py for how it is called.
+    """The connections of proxies that have not yet said for whom they speak; see tcp/listener/server.py for how it is called.
 
     is_listed(client) says who is a proxy.
     """

@@ -1,0 +1,1 @@
+"""The listener: sockets, accepting, status, readiness, proxies' clients."""
