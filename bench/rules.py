@@ -4,8 +4,8 @@ import os
 import time
 
 from pyqmail.system.cdb import write_cdb
-from pyqmail.tcp.rules import Rules
-from pyqmail.tcp.rules_source import compile_lines
+from pyqmail.tcp.rules.lookup import Rules
+from pyqmail.tcp.rules.source import compile_lines
 
 NETWORKS = (
     b'127.:allow,RELAYCLIENT=""\n172.16.0.0/12:allow\n203.0.113.0/24:deny\n2001:db8::/32:deny\n=.bad.example:deny\n'

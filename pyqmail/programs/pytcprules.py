@@ -42,12 +42,12 @@ from pyqmail.system.cdb import NotWritten, write_cdb
 from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import log, read_all, write_all
 from pyqmail.system.files import open_new
-from pyqmail.tcp.rules_source import BadLine, compile_lines
+from pyqmail.tcp.rules.source import BadLine, compile_lines
 
 
 def _client(text):
     """Return the address a client of that address is looked up by.  Raises ValueError."""
-    from pyqmail.tcp.rules_keys import MAPPED, ip4_number, ip6_packed, ip6_text
+    from pyqmail.tcp.rules.keys import MAPPED, ip4_number, ip6_packed, ip6_text
 
     ip = os.fsencode(text)
     if ip4_number(ip) is not None or ip == b"unix":
@@ -105,7 +105,7 @@ def work(call) -> int:
 
 
 def advise(call) -> int:
-    from pyqmail.tcp.rules_advice import explain, lint
+    from pyqmail.tcp.rules.advice import explain, lint
 
     source, code = _read_source(), 0
     if call.lints:
@@ -151,7 +151,7 @@ def compile_rules(call) -> int:
 
 def warn(source: bytes) -> None:
     """Report on descriptor 2 the lines that seem to deny somebody and do not; what is compiled is the original's."""
-    from pyqmail.tcp.rules_advice import warnings
+    from pyqmail.tcp.rules.advice import warnings
 
     for number, what, line in warnings(source):
         log(f"tcprules: warning: line {number}: {what}: {os.fsdecode(line)}")

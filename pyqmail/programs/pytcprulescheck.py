@@ -14,8 +14,8 @@ from pyqmail.base.options import Argument, Rest
 from pyqmail.system.cdb import Reader
 from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import write_all
-from pyqmail.tcp.rules import find_rule
-from pyqmail.tcp.rules_keys import readable
+from pyqmail.tcp.rules.keys import readable
+from pyqmail.tcp.rules.lookup import find_rule
 
 PROGRAM = Program(
     name="pytcprulescheck",

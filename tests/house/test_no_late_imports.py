@@ -31,7 +31,7 @@ STARTS = {
     ("pyqmail.programs.pysupervise", "pyqmail.supervise.diagram"),  # an option that prints
     ("pyqmail.programs.pyreadproctitle", "ctypes"),
     ("pyqmail.tcp.listener.bind", "pyqmail.tcp.client.connect"),  # a name to listen at
-    ("pyqmail.tcp.listener.configure", "pyqmail.tcp.rules"),  # what options ask for, before rights are given up
+    ("pyqmail.tcp.listener.configure", "pyqmail.tcp.rules.lookup"),  # what options ask for, before rights are given up
     ("pyqmail.tcp.listener.configure", "pyqmail.tcp.listener.readiness"),
     ("pyqmail.tcp.listener.configure", "pyqmail.tcp.listener.status"),
     ("pyqmail.tcp.listener.configure", "pyqmail.tcp.listener.proxy_clients"),

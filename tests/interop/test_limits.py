@@ -18,7 +18,7 @@ DENIED = 25600
 
 def rules(place, source):
     from pyqmail.system.cdb import write_cdb
-    from pyqmail.tcp.rules_source import compile_lines
+    from pyqmail.tcp.rules.source import compile_lines
 
     write_cdb(place / "rules.cdb", place / "rules.tmp", compile_lines(source))
 

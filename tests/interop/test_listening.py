@@ -18,7 +18,7 @@ import time
 import pytest
 
 from pyqmail.system.cdb import write_cdb
-from pyqmail.tcp.rules_source import compile_lines
+from pyqmail.tcp.rules.source import compile_lines
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 OURS = [sys.executable, f"{ROOT}/bin/pytcpserver"]

@@ -14,9 +14,9 @@ import pytest
 
 from pyqmail.base.failure import reason
 from pyqmail.system.cdb import Reader, write_cdb
-from pyqmail.tcp.rules import find_rule
-from pyqmail.tcp.rules_keys import readable
-from pyqmail.tcp.rules_source import BadLine, compile_lines
+from pyqmail.tcp.rules.keys import readable
+from pyqmail.tcp.rules.lookup import find_rule
+from pyqmail.tcp.rules.source import BadLine, compile_lines
 
 pytestmark = pytest.mark.skipif(shutil.which("tcprules") is None, reason="needs ucspi-tcp")
 CHUNKS = 20

@@ -13,7 +13,7 @@ import sys
 import pytest
 
 from pyqmail.system.cdb import write_cdb
-from pyqmail.tcp.rules_source import compile_lines
+from pyqmail.tcp.rules.source import compile_lines
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PID_MAX = int(open("/proc/sys/kernel/pid_max").read())

@@ -14,7 +14,7 @@ from pyqmail.mail.smtpd.policy import exceeds
 from pyqmail.protocol import clean_wire, handover_wire, ident, native, proxy, resolve_wire, status_wire
 from pyqmail.protocol.frames import HEAD_BYTES, Malformed, number_in, split_strings, strings
 from pyqmail.protocol.smtp_address import address_literal
-from pyqmail.tcp.rules_source import rule_of
+from pyqmail.tcp.rules.source import rule_of
 
 MANY = b"9" * 5000
 NO_NUMBERS = [b"", b" 1", b"1 ", b"+1", b"-1", b"1_0", b"0x1", b"1.0", b"\xd9\xa1", b"\xc2\xb2", b"abc", MANY]

@@ -20,7 +20,7 @@ import pytest
 from pyqmail.system.cdb import write_cdb
 from pyqmail.tcp.access.connection import TCP, Connection
 from pyqmail.tcp.residents import Residents
-from pyqmail.tcp.rules_source import compile_lines
+from pyqmail.tcp.rules.source import compile_lines
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SERVER = f"{ROOT}/tests/tcp/session_server.py"

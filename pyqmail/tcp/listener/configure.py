@@ -16,7 +16,7 @@ def terms_of(call) -> Terms:
     """Return what the command line says about connections."""
     rules = None
     if call.rules is not None:
-        from pyqmail.tcp.rules import Rules
+        from pyqmail.tcp.rules.lookup import Rules
 
         rules = Rules(call.rules, call.absent_rules_allow)
     return Terms(

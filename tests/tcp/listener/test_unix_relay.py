@@ -17,7 +17,7 @@ import pytest
 from pyqmail.system.cdb import write_cdb
 from pyqmail.system.channel import refuse_descriptors, takes_descriptors
 from pyqmail.tcp.listener.unix_relay import close_unread, copy_both_ways, fork_owner
-from pyqmail.tcp.rules_source import compile_lines
+from pyqmail.tcp.rules.source import compile_lines
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 SESSIONS = f"{ROOT}/tests/tcp/session_server.py"

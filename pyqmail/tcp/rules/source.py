@@ -6,7 +6,7 @@ takes the first colon of all, means the same here, and a line that it refuses is
 makes it one, as in `2001:db8::1:allow,A="x:y"`.  Only IPv4 networks mean more than there: what never matched now does.
 """
 
-from pyqmail.tcp.rules_keys import ip4_network_key, ip4_number, ip6_key, ip6_network_key, ip6_packed
+from pyqmail.tcp.rules.keys import ip4_network_key, ip4_number, ip6_key, ip6_network_key, ip6_packed
 
 INSTRUCTIONS = (b"deny", b"allow")
 

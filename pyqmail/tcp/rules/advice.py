@@ -1,10 +1,10 @@
 """Advice about rules in source form: which line holds for a client, and which lines can never hold."""
 
 from pyqmail.base.numbers import UINT32, ULONG, is_number, leading_number, says_just
-from pyqmail.tcp.rules import Instruction, addresses
-from pyqmail.tcp.rules_coverage import span_of, unreached
-from pyqmail.tcp.rules_keys import IP4_NETWORK, MAPPED, ip6_packed, readable
-from pyqmail.tcp.rules_source import BadLine, rule_of
+from pyqmail.tcp.rules.coverage import span_of, unreached
+from pyqmail.tcp.rules.keys import IP4_NETWORK, MAPPED, ip6_packed, readable
+from pyqmail.tcp.rules.lookup import Instruction, addresses
+from pyqmail.tcp.rules.source import BadLine, rule_of
 
 _SHOWN_BYTES = 200
 # what programs read as numbers; the first digits of anything else count

@@ -6,9 +6,9 @@ import threading
 import pytest
 
 from pyqmail.system.cdb import Reader, write_cdb
-from pyqmail.tcp.rules import Instruction, Rules, addresses, find_rule
-from pyqmail.tcp.rules_keys import readable
-from pyqmail.tcp.rules_source import compile_lines
+from pyqmail.tcp.rules.keys import readable
+from pyqmail.tcp.rules.lookup import Instruction, Rules, addresses, find_rule
+from pyqmail.tcp.rules.source import compile_lines
 
 ORDERS = [
     # ip, host, info, and the keys in the order they count

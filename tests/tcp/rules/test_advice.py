@@ -2,8 +2,8 @@
 
 import pytest
 
-from pyqmail.tcp.rules_advice import explain, lint, warnings
-from pyqmail.tcp.rules_source import BadLine
+from pyqmail.tcp.rules.advice import explain, lint, warnings
+from pyqmail.tcp.rules.source import BadLine
 
 GOOD = b"""# who may relay:
 127.:allow,RELAYCLIENT=""

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pyqmail.tcp.rules_keys import ip4_number, network_key, readable
-from pyqmail.tcp.rules_source import keys_of
+from pyqmail.tcp.rules.keys import ip4_number, network_key, readable
+from pyqmail.tcp.rules.source import keys_of
 
 KEYS = [
     # source                                       key                                              shown as

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pyqmail.tcp.rules_source import BadLine, compile_lines
+from pyqmail.tcp.rules.source import BadLine, compile_lines
 
 SOURCE = [
     # line                             records

@@ -1,13 +1,13 @@
 """Which addresses a rule's key is for, and whether other rules, looked at before it, have all of them.
 
-The order is that of the search (tcp/rules.py), not of the lines: the whole address; its parts that end in a dot, the
+The order is that of the search (tcp/rules/lookup.py), not of the lines: the whole address; its parts that end in a dot, the
 longest first; networks, the smallest first.  So `10.` comes before `10.0.0.0/8`, wherever either stands, and the
 network never holds.  A key of names, users or everybody is for addresses that nobody knows here, and covers none.
 """
 
 import bisect
 
-from pyqmail.tcp.rules_keys import IP4_NETWORK, IP6_NETWORK, ip4_number, ip6_packed, readable
+from pyqmail.tcp.rules.keys import IP4_NETWORK, IP6_NETWORK, ip4_number, ip6_packed, readable
 
 _PREFIXES = 3  # of an IPv4 address, that end in a dot
 

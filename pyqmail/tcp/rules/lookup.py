@@ -8,7 +8,7 @@ the same, so each step of the search tries the forms of all.
 import os
 
 from pyqmail.system.cdb import Reader
-from pyqmail.tcp.rules_keys import IP4_NETWORK, IP6_NETWORK, STARTS, ip6_key, ip6_packed, ip6_text, network_key
+from pyqmail.tcp.rules.keys import IP4_NETWORK, IP6_NETWORK, STARTS, ip6_key, ip6_packed, ip6_text, network_key
 
 
 class Instruction:

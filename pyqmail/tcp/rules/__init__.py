@@ -1,0 +1,1 @@
+"""Rules for clients: source form, compiled form, look-up, advice."""
