@@ -44,11 +44,11 @@ def main(argv: list[str]) -> int:
 
 
 def stage(argv: list[str]):
-    """Return (what we do in a worker of pytcpserver, the words behind us); see tcp/chain.py.
+    """Return (what we do in a worker of pytcpserver, the words behind us); see tcp/serving/stages.py.
 
     The directory is found from where we are now, as it is by a process for each connection, and read for each of them.
     """
-    from pyqmail.tcp.chain import Environment
+    from pyqmail.tcp.serving.stages import Environment
 
     try:
         call = PROGRAM.parse(argv, {})

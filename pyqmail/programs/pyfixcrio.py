@@ -35,8 +35,8 @@ def main(argv: list[str]) -> int:
 
 
 def stage(argv: list[str]):
-    """Return (what we do in a worker of pytcpserver, the words behind us); see tcp/chain.py."""
-    from pyqmail.tcp.chain import Returns
+    """Return (what we do in a worker of pytcpserver, the words behind us); see tcp/serving/stages.py."""
+    from pyqmail.tcp.serving.stages import Returns
 
     try:
         words = PROGRAM.parse(argv, {}).program

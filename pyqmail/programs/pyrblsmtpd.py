@@ -163,8 +163,8 @@ PROGRAM = Program(
 
 
 def stage(argv: list[str]):
-    """Return (what we do in a worker of pytcpserver, the words behind us); see tcp/chain.py."""
-    from pyqmail.tcp.chain import ASK_EXEMPTIONS, ASK_LIST, WAIT, Lists
+    """Return (what we do in a worker of pytcpserver, the words behind us); see tcp/serving/stages.py."""
+    from pyqmail.tcp.serving.stages import ASK_EXEMPTIONS, ASK_LIST, WAIT, Lists
 
     steps = []
     noted = _acts(

@@ -36,7 +36,7 @@ from pyqmail.tcp.listener.bind import BOTH, IP4, IP6, Opening, has_path, has_por
 from pyqmail.tcp.listener.configure import introductions, limit_words, odd_limits, readiness, status_socket, terms_of
 from pyqmail.tcp.listener.limit_files import Adjusting, digits_of, is_file
 from pyqmail.tcp.listener.server import Server
-from pyqmail.tcp.ways import Ways
+from pyqmail.tcp.serving.choose import Ways
 
 _LONGEST_SECONDS = 86400  # beyond that the kernel's own clocks overflow
 
@@ -121,7 +121,14 @@ def import_all(call, terms) -> None:
 
     Nothing is imported later on, so that a server that runs is not mixed with an installation that came after it.
     """
-    from pyqmail.tcp import chain, forking, residents, spawning, starter, worker  # noqa: F401
+    from pyqmail.tcp.serving import (
+        fork_each,  # noqa: F401
+        spawn_each,  # noqa: F401
+        spawn_helper,  # noqa: F401
+        stages,  # noqa: F401
+        worker,  # noqa: F401
+        worker_pool,  # noqa: F401
+    )
 
     modules = find_ahead(call.program, call.environ.get(b"PATH"), load_ahead)
     if terms.looks_up or any(module.PROGRAM.name == "pyrblsmtpd" for module in modules):

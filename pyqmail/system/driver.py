@@ -37,7 +37,7 @@ the caller's: close() on it ends the watching, and the caller closes them afterw
 socket, and close() closes it.  A session that was given a peer does not close it.  Neither close() sends what was put.
 
 A peer can be wrapped (WrappedPeer): since a peer keeps no input, a session may put another one in front of it
-between two reads.  A session program behind stages is given a wrapped one (tcp/chain.py).
+between two reads.  A session program behind stages is given a wrapped one (tcp/serving/stages.py).
 """
 
 import _socket as socket  # without its enums, which a cold start would pay half of its time for

@@ -37,6 +37,14 @@ ROOMS = {
         "remote": {"routing", "spawners"},
         "smtpd": {"queue"},
     },
+    "tcp": {
+        "access": set(),
+        "client": set(),
+        "filters": set(),
+        "rules": set(),
+        "listener": {"access", "client", "rules"},
+        "serving": {"access", "filters", "listener"},
+    },
     "supervise": {
         "logs": set(),
     },

@@ -10,7 +10,7 @@ import sys
 
 from pyqmail.programs import pytcpserver
 from pyqmail.system.command_line import Program
-from pyqmail.tcp import residents
+from pyqmail.tcp.serving import worker_pool
 
 
 class Session:
@@ -48,5 +48,5 @@ class Session:
 
 if __name__ == "__main__":
     pytcpserver.find_module = lambda word, path: Session if word == "session" else None
-    residents.PING_SECONDS = float(os.environ.get("PING_SECONDS", "5"))
+    worker_pool.PING_SECONDS = float(os.environ.get("PING_SECONDS", "5"))
     sys.exit(pytcpserver.main(sys.argv))

@@ -1,6 +1,6 @@
 """The listener: accepts while there is room, counts, and says so; how a connection is served is its way's affair.
 
-A way is one of tcp/spawning.py, tcp/forking.py, tcp/residents.py:
+A way is one of tcp/serving/spawn_each.py, tcp/serving/fork_each.py, tcp/serving/worker_pool.py:
 
     begin()              before the first connection: start what is needed
     has_room             False holds back accept

@@ -25,7 +25,7 @@ class Ways:
 
     def choose(self):
         """Return resident sessions, a fork of ours, or a foreign program: whatever the program allows."""
-        from pyqmail.tcp.spawning import LONGEST_BANNER_BYTES
+        from pyqmail.tcp.serving.spawn_each import LONGEST_BANNER_BYTES
 
         terms = self._terms
         module = self._find(self._argv[0], self._path)
@@ -45,7 +45,7 @@ class Ways:
         return self._spawning()
 
     def _resident(self, module):
-        """Return what has sessions in a worker, a module or one behind stages (tcp/chain.py), and whether they ask DNS.
+        """Return what has sessions in a worker, a module or one behind stages (tcp/serving/stages.py), and whether they ask DNS.
 
         None if nothing has.
         """
@@ -60,7 +60,7 @@ class Ways:
             return None, False
         if not stages:
             return module, False
-        from pyqmail.tcp.chain import Chain
+        from pyqmail.tcp.serving.stages import Chain
 
         return Chain(module, words, stages), any(stage.asks for stage in stages)
 
@@ -87,13 +87,13 @@ class Ways:
         return BlockingNames(resolver, complain)
 
     def _forking(self, server, load=None, names=None):
-        from pyqmail.tcp.forking import Forking
+        from pyqmail.tcp.serving.fork_each import Forking
 
         return Forking(server, self._terms, self._argv, self._path, self._environ, load, names, self._give_back)
 
     def _spawning(self):
         """Return the way of a foreign program for which nothing is to be waited for."""
-        from pyqmail.tcp.spawning import Spawning
+        from pyqmail.tcp.serving.spawn_each import Spawning
 
         def way(server, *others):
             return Spawning(
@@ -108,8 +108,8 @@ class Ways:
             )
 
         def make_starters():
-            from pyqmail.tcp.residents import Residents
-            from pyqmail.tcp.starter import Starter
+            from pyqmail.tcp.serving.spawn_helper import Starter
+            from pyqmail.tcp.serving.worker_pool import Residents
 
             verbosity, most = self._server.verbosity, self._server.limit
             limits = self._terms.limits
@@ -127,8 +127,8 @@ class Ways:
     def _residents(self, module, asks):
         import gc
 
-        from pyqmail.tcp.residents import Residents
-        from pyqmail.tcp.worker import serve as serve_sessions
+        from pyqmail.tcp.serving.worker import serve as serve_sessions
+        from pyqmail.tcp.serving.worker_pool import Residents
 
         server, terms, count = self._server, self._terms, self._count()
         verbosity = server.verbosity

@@ -11,7 +11,7 @@ from pyqmail.tcp.access.client_names import ChannelNames
 from pyqmail.tcp.access.decide import Drop, admit, hold_greeting
 from pyqmail.tcp.access.environment import NAMES, SessionEnvironment
 from pyqmail.tcp.access.log_lines import ERRORS, EVERYTHING, drop_line, opening_line, say_now, verdict_line
-from pyqmail.tcp.handover import HandoverEnd
+from pyqmail.tcp.serving.worker_stream import HandoverEnd
 
 _QUEUE = b"QMAILQUEUE"
 

@@ -19,10 +19,10 @@ import pytest
 
 from pyqmail.system.cdb import write_cdb
 from pyqmail.tcp.access.connection import TCP, Connection
-from pyqmail.tcp.residents import Residents
 from pyqmail.tcp.rules.source import compile_lines
+from pyqmail.tcp.serving.worker_pool import Residents
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 SERVER = f"{ROOT}/tests/tcp/session_server.py"
 PID_MAX = int(open("/proc/sys/kernel/pid_max").read())
 

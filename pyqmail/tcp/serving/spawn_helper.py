@@ -10,7 +10,7 @@ from pyqmail.protocol import handover_wire as wire
 from pyqmail.system.loop import Loop
 from pyqmail.system.processes import reap
 from pyqmail.tcp.access.log_lines import Lines
-from pyqmail.tcp.handover import HandoverEnd
+from pyqmail.tcp.serving.worker_stream import HandoverEnd
 
 
 class Starter(Lines):
