@@ -48,6 +48,9 @@ ROOMS = {
     "supervise": {
         "logs": set(),
     },
+    "protocol": {
+        "smtp": set(),
+    },
 }
 
 

@@ -13,7 +13,7 @@ from pyqmail.mail.routing.exchangers import route_for
 from pyqmail.mail.smtpd.policy import exceeds
 from pyqmail.protocol import clean_wire, handover_wire, ident, native, proxy, resolve_wire, status_wire
 from pyqmail.protocol.frames import HEAD_BYTES, Malformed, number_in, split_strings, strings
-from pyqmail.protocol.smtp_address import address_literal
+from pyqmail.protocol.smtp.address import address_literal
 from pyqmail.tcp.rules.source import rule_of
 
 MANY = b"9" * 5000

@@ -19,7 +19,7 @@ from pyqmail.mail.routing.exchangers import NO_CONNECTION
 from pyqmail.mail.spawners.server import Orders, Refused, Reports, check_path, check_recipient
 from pyqmail.protocol import native
 from pyqmail.protocol.native import strings
-from pyqmail.protocol.smtp_report import (
+from pyqmail.protocol.smtp.report import (
     NO_CONTROLS,
     NO_RESOURCES,
     PARTIAL_LINE,

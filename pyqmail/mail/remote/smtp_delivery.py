@@ -5,9 +5,9 @@ import time
 
 from pyqmail.base.failure import Temporary
 from pyqmail.mail.remote.habits import Habits
-from pyqmail.protocol.smtp_client import CONTENT, LEAVING, MALFORMED, OVER, TALKING, Client
-from pyqmail.protocol.smtp_outgoing import Outgoing, PartialLine
-from pyqmail.protocol.smtp_report import (
+from pyqmail.protocol.smtp.client import CONTENT, LEAVING, MALFORMED, OVER, TALKING, Client
+from pyqmail.protocol.smtp.outgoing import Outgoing, PartialLine
+from pyqmail.protocol.smtp.report import (
     ACCEPTED,
     DATA,
     MESSAGE,

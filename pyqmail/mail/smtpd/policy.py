@@ -4,7 +4,7 @@ import os
 
 from pyqmail.base.addresses import domain_part, suffixes
 from pyqmail.base.numbers import UINT32, leading_number
-from pyqmail.protocol.smtp_address import LIMIT_BYTES, address_literal, parse_path, split_parameters
+from pyqmail.protocol.smtp.address import LIMIT_BYTES, address_literal, parse_path, split_parameters
 
 CONTROLS = (
     "me", "smtpgreeting", "localiphost", "timeoutsmtpd", "rcpthosts", "morercpthosts.cdb", "badmailfrom", "databytes",

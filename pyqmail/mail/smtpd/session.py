@@ -1,6 +1,6 @@
 """Receiving mail over SMTP: one session, from the greeting to its exit code.
 
-The engine (protocol/smtp_server.py) knows the conversation, Acceptance the policy, Queueing the queue; here they
+The engine (protocol/smtp/server.py) knows the conversation, Acceptance the policy, Queueing the queue; here they
 meet.  A message is collected first and queued as a whole after its last line: a client that vanishes, a
 message too big or looping leave nothing behind.
 """
@@ -15,7 +15,7 @@ from pyqmail.mail.queue.client import Memory, Queueing, Spool, outcome_text
 from pyqmail.mail.queue.space import SpoolSpace
 from pyqmail.mail.smtpd.policy import CONTROLS, NoAddresses, exceeds, read_acceptance
 from pyqmail.mail.smtpd.recipient_shares import Share, Shares, client_of
-from pyqmail.protocol.smtp_server import DATA, GO_AHEAD, MAIL, OK, TIMEOUT, Server
+from pyqmail.protocol.smtp.server import DATA, GO_AHEAD, MAIL, OK, TIMEOUT, Server
 from pyqmail.system.bounded_log import log_at_once
 from pyqmail.system.channel import Gone
 from pyqmail.system.controls import Controls

@@ -9,7 +9,7 @@ import os
 import pytest
 
 from pyqmail.mail.remote.smtp_delivery import SMALL, Died, Message, Transmission
-from pyqmail.protocol import smtp_report
+from pyqmail.protocol.smtp import report as smtp_report
 from pyqmail.system.driver import BlockingDriver, drive
 
 TESTS = os.path.abspath(f"{os.path.dirname(__file__)}/../..")

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from pyqmail.protocol import smtp_address
-from pyqmail.protocol.smtp_address import address_literal, parse_path, split_parameters
+from pyqmail.protocol.smtp import address as smtp_address
+from pyqmail.protocol.smtp.address import address_literal, parse_path, split_parameters
 
 PATHS = [
     # argument                          address               what follows

@@ -1,6 +1,6 @@
 import pytest
 
-from pyqmail.protocol.smtp_report import ACCEPTED, compose, compose_one, refused
+from pyqmail.protocol.smtp.report import ACCEPTED, compose, compose_one, refused
 
 # reference qmail-core.md 5.5
 REPORTS = [

@@ -4,8 +4,8 @@ import tracemalloc
 
 import pytest
 
-from pyqmail.protocol.smtp_client import CONTENT, MALFORMED, OVER, REPLY_LIMIT, Client, Replies
-from pyqmail.protocol.smtp_report import DATA, MESSAGE, RECIPIENTS, SENDER, refused
+from pyqmail.protocol.smtp.client import CONTENT, MALFORMED, OVER, REPLY_LIMIT, Client, Replies
+from pyqmail.protocol.smtp.report import DATA, MESSAGE, RECIPIENTS, SENDER, refused
 
 REPLIES = [
     # from the server                          code, text

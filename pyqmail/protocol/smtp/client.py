@@ -14,7 +14,7 @@ says such things has another idea of what is asked.
 """
 
 from pyqmail.base.addresses import quote
-from pyqmail.protocol.smtp_report import DATA, GREETING, MESSAGE, NAME, RECIPIENTS, SENDER
+from pyqmail.protocol.smtp.report import DATA, GREETING, MESSAGE, NAME, RECIPIENTS, SENDER
 
 TEXT_LIMIT = 5000
 REPLY_LIMIT = 65536  # bytes of one reply, all its lines

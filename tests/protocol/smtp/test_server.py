@@ -2,8 +2,8 @@
 
 import pytest
 
-from pyqmail.protocol import smtp_server
-from pyqmail.protocol.smtp_server import LINE_LIMIT, OK, Command, Server
+from pyqmail.protocol.smtp import server
+from pyqmail.protocol.smtp.server import LINE_LIMIT, OK, Command, Server
 
 QUIT = b"QUIT\r\n"
 
@@ -41,7 +41,7 @@ def test_a_refused_command_changes_nothing():
     _, said, _ = talk(b"MAIL <a>\r\nRCPT <a>\r\nMAIL <b>\r\nDATA\r\n", decide=decide)
     assert said == OK * 2 + b"553 no\r\n" + OK
     _, said, _ = talk(b"MAIL <a>\r\nRCPT <b>\r\nDATA\r\n", decide=decide)
-    assert said == OK + b"553 no\r\n" + smtp_server.RCPT_FIRST
+    assert said == OK + b"553 no\r\n" + server.RCPT_FIRST
 
 
 def test_data_refused_keeps_the_transaction():
@@ -53,12 +53,12 @@ def test_data_refused_keeps_the_transaction():
 @pytest.mark.parametrize("size", [1000, 1 << 20])
 def test_a_line_without_end_ends_the_conversation(size):
     engine, said, _ = talk(b"x" * (LINE_LIMIT + 2000), size)
-    assert (engine.closed, engine.exit_code, said) == (True, 1, smtp_server.OUT_OF_MEMORY)
+    assert (engine.closed, engine.exit_code, said) == (True, 1, server.OUT_OF_MEMORY)
 
 
 def test_a_long_line_with_an_end_is_a_line():
     engine, said, _ = talk(b"x" * LINE_LIMIT + b"\r\nNOOP\r\n", 5000)
-    assert said == smtp_server.UNIMPLEMENTED + OK
+    assert said == server.UNIMPLEMENTED + OK
 
 
 def test_the_end_of_the_client_is_a_failure_without_words():
@@ -107,14 +107,14 @@ def test_the_answer_to_a_message_is_not_held_back():
 def test_a_client_of_the_web_gets_one_reply(verb, size):
     request = verb.encode() + b" / HTTP/1.1\r\nHost: here\r\n\r\nMAIL FROM:<a>\r\nRCPT TO:<b>\r\nDATA\r\n"
     engine, said, asked = talk(request, size)
-    assert (engine.closed, engine.exit_code, said, asked) == (True, 1, smtp_server.NOT_HTTP, [])
+    assert (engine.closed, engine.exit_code, said, asked) == (True, 1, server.NOT_HTTP, [])
 
 
 def test_only_the_first_command_is_taken_for_one_of_the_web():
     engine, said, _ = talk(b"NOOP\r\nGET / HTTP/1.1\r\nPOST\r\nGETX\r\n")
-    assert not engine.closed and said == OK + smtp_server.UNIMPLEMENTED * 3
+    assert not engine.closed and said == OK + server.UNIMPLEMENTED * 3
     engine, said, _ = talk(b"GETX / HTTP/1.1\r\nGET / HTTP/1.1\r\n")
-    assert not engine.closed and said == smtp_server.UNIMPLEMENTED * 2
+    assert not engine.closed and said == server.UNIMPLEMENTED * 2
 
 
 def test_a_transaction_is_one_from_sender_to_end():

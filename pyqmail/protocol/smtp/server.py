@@ -5,7 +5,7 @@ itself are events; the caller answers each of them before it asks for the next. 
 until the caller takes them, so that a pipelining client gets many in one piece.  RFC 2920
 """
 
-from pyqmail.protocol.smtp_content import Content, StrayNewline
+from pyqmail.protocol.smtp.content import Content, StrayNewline
 
 FREE, SENDER, RECIPIENTS, CONTENT = "free", "sender", "recipients", "content"
 HELO, EHLO, MAIL, RCPT, DATA = b"HELO", b"EHLO", b"MAIL", b"RCPT", b"DATA"

@@ -1,6 +1,6 @@
 import pytest
 
-from pyqmail.protocol.smtp_outgoing import Outgoing, PartialLine
+from pyqmail.protocol.smtp.outgoing import Outgoing, PartialLine
 
 MESSAGES = [
     # message                     on the wire

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from pyqmail.protocol.smtp_content import Content, StrayNewline
+from pyqmail.protocol.smtp.content import Content, StrayNewline
 
 CONTENT = [
     # from the client                      content

@@ -1,0 +1,1 @@
+"""SMTP: both engines, content, addresses and reports."""
