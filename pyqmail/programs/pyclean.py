@@ -13,7 +13,7 @@ import os
 import time
 
 from pyqmail.base.numbers import is_number
-from pyqmail.protocol.clean_wire import BAD, DONE, FAILED, Commands
+from pyqmail.protocol.wires.clean_wire import BAD, DONE, FAILED, Commands
 from pyqmail.system.command_line import Program
 from pyqmail.system.home import count_split, find_home
 from pyqmail.system.retrying import retried, write_surely

@@ -24,7 +24,7 @@ from pyqmail.mail.local.spawner import LocalDeliveries
 from pyqmail.mail.local.worker_main import limit_open_files
 from pyqmail.mail.queue.bounds import CONTROLS
 from pyqmail.mail.spawners.server import Messages, Native, Spawner, Stock
-from pyqmail.protocol.spawn_stock import NARROW, WIDE
+from pyqmail.protocol.wires.stock_dialect import NARROW, WIDE
 from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import keep_from_children
 from pyqmail.system.home import Home, find_home

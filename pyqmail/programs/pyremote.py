@@ -29,8 +29,8 @@ from pyqmail.mail.routing.exchangers import (
     plan_for,
     settle_literal,
 )
-from pyqmail.protocol import resolve_wire
 from pyqmail.protocol.smtp import report as smtp_report
+from pyqmail.protocol.wires import resolve_wire
 from pyqmail.system.command_line import Program
 from pyqmail.system.controls import Controls
 from pyqmail.system.driver import BlockingDriver, drive

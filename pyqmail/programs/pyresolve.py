@@ -18,8 +18,8 @@ import resource
 import signal
 
 from pyqmail.base.failure import Temporary, reason
-from pyqmail.protocol import resolve_wire
-from pyqmail.protocol.resolve_wire import FOUND, NO_HOST, NO_RECORD, SOFT, UNABLE, split_strings, strings
+from pyqmail.protocol.wires import resolve_wire
+from pyqmail.protocol.wires.resolve_wire import FOUND, NO_HOST, NO_RECORD, SOFT, UNABLE, split_strings, strings
 from pyqmail.system import resolver
 from pyqmail.system.answering import preload as preload_loop
 from pyqmail.system.answering import serve

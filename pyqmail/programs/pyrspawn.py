@@ -21,7 +21,7 @@ from pyqmail.mail.remote.external_agent import DEFAULT_AGENT
 from pyqmail.mail.remote.sessions import AgentDeliveries, Sessions
 from pyqmail.mail.remote.tcpto import clear
 from pyqmail.mail.spawners.server import Messages, Spawner, Stock
-from pyqmail.protocol.spawn_stock import NARROW, WIDE
+from pyqmail.protocol.wires.stock_dialect import NARROW, WIDE
 from pyqmail.system.command_line import Program
 from pyqmail.system.controls import Controls
 from pyqmail.system.descriptors import log

@@ -42,7 +42,7 @@ from pyqmail.mail.routing.lookup import Resolving
 from pyqmail.mail.routing.resolver_restart import Keeper, OwnStarter
 from pyqmail.mail.spawners.native_client import NativeLocal, NativeRemote
 from pyqmail.mail.spawners.stock_client import StockSpawner
-from pyqmail.protocol.spawn_stock import NARROW, WIDE
+from pyqmail.protocol.wires.stock_dialect import NARROW, WIDE
 from pyqmail.system.command_line import Program
 from pyqmail.system.controls import Controls
 from pyqmail.system.home import Home, find_home

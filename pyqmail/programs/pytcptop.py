@@ -13,8 +13,8 @@ import os
 from pyqmail.base.failure import Temporary
 from pyqmail.base.options import Argument, Flag
 from pyqmail.base.tables import amount, columns, duration, shortened
-from pyqmail.protocol import status_wire
 from pyqmail.protocol.visible import visible
+from pyqmail.protocol.wires import status_wire
 from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import write_all
 
@@ -51,7 +51,7 @@ def work(call) -> int:
 
 
 def ask(path: str) -> dict:
-    """Return what the server at path says of itself (protocol/status_wire.py).  Raises Temporary."""
+    """Return what the server at path says of itself (protocol/wires/status_wire.py).  Raises Temporary."""
     import socket
 
     pieces, size = [], 0

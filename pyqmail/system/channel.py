@@ -1,6 +1,6 @@
 """Questions and answers over one UNIX stream connection: many at once in the loop, one at a time without it.
 
-The wire's framing is given as codec (protocol/frames.py): pack(kind, number, body) and Unpacker().receive().
+The wire's framing is given as codec (protocol/wires/frames.py): pack(kind, number, body) and Unpacker().receive().
 An answer carries the number of its question.  A connection that breaks fails all that is open with Gone: the
 asker does not know whether it was done.  One that cannot be made raises Unavailable: nothing was done.
 """

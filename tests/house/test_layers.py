@@ -50,6 +50,7 @@ ROOMS = {
     },
     "protocol": {
         "smtp": set(),
+        "wires": set(),
     },
 }
 

@@ -25,8 +25,9 @@ from pyqmail.mail.manager import todo as preprocessing
 from pyqmail.mail.queue.file_store import Admission, Origin
 from pyqmail.mail.queue.files import QueueNames, state_of
 from pyqmail.programs import pyclean, pysend
-from pyqmail.protocol import envelope, native, queue_wire, resolve_wire, spawn_stock
-from pyqmail.protocol.frames import strings
+from pyqmail.protocol import envelope
+from pyqmail.protocol.wires import native_dialect, queue_wire, resolve_wire, stock_dialect
+from pyqmail.protocol.wires.frames import strings
 from pyqmail.system import flushing
 from pyqmail.system.descriptors import arrange
 from pyqmail.system.home import Home
@@ -397,30 +398,34 @@ class Stage:
                 self._deliver(b"held@here.example", report)
 
     def _stock(self):
-        commands = spawn_stock.Commands()
+        commands = stock_dialect.Commands()
 
         def receive(data):
             for slot, _, _, recipient in commands.receive(data):
-                self._answer(recipient, lambda text, slot=slot: peer.say(spawn_stock.report(slot, text)))
+                self._answer(recipient, lambda text, slot=slot: peer.say(stock_dialect.report(slot, text)))
 
-        peer = Peer(self, receive, spawn_stock.hello(100))
+        peer = Peer(self, receive, stock_dialect.hello(100))
         return peer
 
     def _native(self):
-        unpacker = native.Unpacker()
+        unpacker = native_dialect.Unpacker()
 
         def receive(data):
             for kind, number, body in unpacker.receive(data):
-                if kind == native.OPEN:
-                    peer.say(native.pack(native.READY, number, strings(b"mx.far.example", b"192.0.2.7")))
-                elif kind == native.CLOSE:
-                    peer.say(native.pack(native.CLOSED, number, strings(b"mx.far.example", b"192.0.2.7")))
+                if kind == native_dialect.OPEN:
+                    peer.say(
+                        native_dialect.pack(native_dialect.READY, number, strings(b"mx.far.example", b"192.0.2.7"))
+                    )
+                elif kind == native_dialect.CLOSE:
+                    peer.say(
+                        native_dialect.pack(native_dialect.CLOSED, number, strings(b"mx.far.example", b"192.0.2.7"))
+                    )
                 else:
-                    for delivery, recipient in native.split_deliver(body)[2]:
-                        say = functools.partial(native.result, number, delivery)
+                    for delivery, recipient in native_dialect.split_deliver(body)[2]:
+                        say = functools.partial(native_dialect.result, number, delivery)
                         self._answer(recipient, lambda text, say=say: peer.say(say(text)))
 
-        peer = Peer(self, receive, native.pack(native.HELLO, 100))
+        peer = Peer(self, receive, native_dialect.pack(native_dialect.HELLO, 100))
         return peer
 
     def _make_resolver(self):

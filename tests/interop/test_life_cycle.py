@@ -17,7 +17,7 @@ import time
 
 import pytest
 
-from pyqmail.protocol import status_wire
+from pyqmail.protocol.wires import status_wire
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PID_MAX = int(open("/proc/sys/kernel/pid_max").read())

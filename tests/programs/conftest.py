@@ -11,8 +11,10 @@ import time
 import pytest
 
 from pyqmail.mail.queue.files import QueueNames, pull_trigger
-from pyqmail.protocol import envelope, native, resolve_wire, spawn_stock
-from pyqmail.protocol.frames import strings
+from pyqmail.protocol import envelope
+from pyqmail.protocol.wires import native_dialect as native
+from pyqmail.protocol.wires import resolve_wire, stock_dialect
+from pyqmail.protocol.wires.frames import strings
 from pyqmail.system.processes import spawn
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -162,13 +164,13 @@ class Fake:
 
 
 class FakeStock(Fake):
-    def __init__(self, answer, limit=120, width=spawn_stock.NARROW):
+    def __init__(self, answer, limit=120, width=stock_dialect.NARROW):
         super().__init__(answer)
-        self._width, self._commands = width, spawn_stock.Commands(width)
-        self.say(spawn_stock.hello(limit, width))
+        self._width, self._commands = width, stock_dialect.Commands(width)
+        self.say(stock_dialect.hello(limit, width))
 
     def report(self, slot, text):
-        self.say(spawn_stock.report(slot, text, self._width))
+        self.say(stock_dialect.report(slot, text, self._width))
 
     def receive(self, data):
         for command in self._commands.receive(data):

@@ -10,20 +10,25 @@ import sys
 
 import pytest
 
-from pyqmail.protocol import native, resolve_wire, spawn_stock
-from pyqmail.protocol.frames import strings
+from pyqmail.protocol.wires import native_dialect, resolve_wire, stock_dialect
+from pyqmail.protocol.wires.frames import strings
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SECONDS = 30
-STOCK = spawn_stock.command(0, b"0/1", b"s@x", b"joe")  # no host: reported without a delivery
+STOCK = stock_dialect.command(0, b"0/1", b"s@x", b"joe")  # no host: reported without a delivery
 CLOSED_PORT = [(b"h", b"127.0.0.1", 1)]
 
 # program, arguments -> what it greets with (so many bytes), what it is told, what it must then say (a part)
 TALKS = {
     "pylspawn": (["./Mailbox"], 1, STOCK, b"#5.1.3"),
-    "pylspawn --native": (["--native", "./Mailbox"], 10, native.deliver(1, b"/", b"s@x", [(1, b"joe@h")]), b"#5.3.5"),
+    "pylspawn --native": (
+        ["--native", "./Mailbox"],
+        10,
+        native_dialect.deliver(1, b"/", b"s@x", [(1, b"joe@h")]),
+        b"#5.3.5",
+    ),
     "pyrspawn": ([], 1, STOCK, b"#5.1.3"),
-    "pyrspawn --native": (["--native"], 10, native.open_session(1, b"d", b"", CLOSED_PORT), b"#4.4.1"),
+    "pyrspawn --native": (["--native"], 10, native_dialect.open_session(1, b"d", b"", CLOSED_PORT), b"#4.4.1"),
     "pyclean": ([], 0, b"foop/0\0", b"+"),
     "pyresolve": ([], 0, resolve_wire.pack(resolve_wire.EXCHANGERS, 1, strings(b"[192.0.2.1]")), b"192.0.2.1"),
 }
@@ -192,7 +197,7 @@ def local(home, tmp_path, run):
 
 
 def order(recipient=b"joe@here.example"):
-    return spawn_stock.command(0, b"0/1", b"s@x", recipient)
+    return stock_dialect.command(0, b"0/1", b"s@x", recipient)
 
 
 LACKS = [

@@ -13,7 +13,7 @@ import sys
 import pytest
 
 from pyqmail.mail.local.spawner import report_for
-from pyqmail.protocol import native, spawn_stock
+from pyqmail.protocol.wires import native_dialect, stock_dialect
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 USAGE = b"qmail-local: usage: qmail-local [ -nN ] user homedir local dash ext domain sender aliasempty\n"
@@ -27,7 +27,7 @@ class Manager:
 
     def __init__(self, home, default, options=(), command=None, env=None):
         self._dialect = (
-            "native" if "--native" in options else spawn_stock.WIDE if "--wide" in options else spawn_stock.NARROW
+            "native" if "--native" in options else stock_dialect.WIDE if "--wide" in options else stock_dialect.NARROW
         )
         self.process = subprocess.Popen(
             [*(command or [sys.executable, f"{ROOT}/bin/pylspawn"]), *options, default],
@@ -40,19 +40,19 @@ class Manager:
                 **(env or {}),
             },
         )
-        self._reports = native.Unpacker() if self._dialect == "native" else spawn_stock.Reports(self._dialect)
+        self._reports = native_dialect.Unpacker() if self._dialect == "native" else stock_dialect.Reports(self._dialect)
         self._ready = []
         if self._dialect == "native":
             ((kind, self.limit, _),) = self._reports.receive(self._read(10))
-            assert kind == native.HELLO
+            assert kind == native_dialect.HELLO
         else:
-            self.limit = spawn_stock.limit_of(self._read(self._dialect))
+            self.limit = stock_dialect.limit_of(self._read(self._dialect))
 
     def order(self, number, recipient=b"joe@here.example", path=b"0/1", sender=b"s@x.example"):
         if self._dialect == "native":
-            data = native.deliver(number, path, sender, [(number, recipient)])
+            data = native_dialect.deliver(number, path, sender, [(number, recipient)])
         else:
-            data = spawn_stock.command(number, path, sender, recipient, self._dialect)
+            data = stock_dialect.command(number, path, sender, recipient, self._dialect)
         self.process.stdin.write(data)
 
     def report(self):
@@ -60,7 +60,9 @@ class Manager:
             data = self._read(65536)
             assert data, "pylspawn has gone"
             found = self._reports.receive(data)
-            self._ready += [native.split_result(body) for _, _, body in found] if self._dialect == "native" else found
+            self._ready += (
+                [native_dialect.split_result(body) for _, _, body in found] if self._dialect == "native" else found
+            )
         return self._ready.pop(0)
 
     def deliver(self, *arguments, **more):
@@ -78,7 +80,7 @@ class Manager:
         rest = []
         while data := self._read(65536):
             found = self._reports.receive(data)
-            rest += [native.split_result(body) for _, _, body in found] if self._dialect == "native" else found
+            rest += [native_dialect.split_result(body) for _, _, body in found] if self._dialect == "native" else found
         return self.process.wait(SECONDS), rest
 
     def _read(self, size):

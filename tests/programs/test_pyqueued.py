@@ -21,9 +21,9 @@ from pyqmail.mail.queue.client import Queueing, Spool
 from pyqmail.mail.queue.files import find_queue
 from pyqmail.mail.queue_server.server import COPIES_OF_UID
 from pyqmail.mail.queue_server.stranger_connections import STRANGERS
-from pyqmail.protocol import queue_wire
 from pyqmail.protocol.envelope import format_envelope
-from pyqmail.protocol.queue_wire import DESCRIPTORS, INLINE
+from pyqmail.protocol.wires import queue_wire
+from pyqmail.protocol.wires.queue_wire import DESCRIPTORS, INLINE
 from pyqmail.system.channel import BlockingChannel, Gone, Unavailable, connect, send_with
 from pyqmail.system.driver import EventDriver, drive
 from pyqmail.system.loop import Loop

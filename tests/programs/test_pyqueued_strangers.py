@@ -16,8 +16,8 @@ import pytest
 
 from pyqmail.mail.queue_server.connection import MAX_UNCLAIMED
 from pyqmail.mail.queue_server.stranger_connections import STRANGERS, TURNS_OF_UID
-from pyqmail.protocol import queue_wire
-from pyqmail.protocol.queue_wire import DESCRIPTORS, INLINE
+from pyqmail.protocol.wires import queue_wire
+from pyqmail.protocol.wires.queue_wire import DESCRIPTORS, INLINE
 from pyqmail.system.channel import connect, send_with
 from tests.programs.test_pyqueued import STREAM, Client, content, files, memory, queued, until, write_control
 

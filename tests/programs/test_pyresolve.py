@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from pyqmail.programs import pyresolve
-from pyqmail.protocol import resolve_wire as wire
-from pyqmail.protocol.frames import strings
+from pyqmail.protocol.wires import resolve_wire as wire
+from pyqmail.protocol.wires.frames import strings
 from pyqmail.system import resolver
 from pyqmail.system.driver import drive
 

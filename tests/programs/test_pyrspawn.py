@@ -10,9 +10,9 @@ import time
 
 import pytest
 
-from pyqmail.protocol import native
-from pyqmail.protocol.frames import split_strings
-from pyqmail.protocol.spawn_stock import Reports
+from pyqmail.protocol.wires import native_dialect
+from pyqmail.protocol.wires.frames import split_strings
+from pyqmail.protocol.wires.stock_dialect import Reports
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 MESSAGE = b"Subject: x\n\n.hello\n"
@@ -33,7 +33,7 @@ class Spawner:
             env=environ,
             bufsize=0,
         )
-        self.unpacker, self.frames = native.Unpacker(), []
+        self.unpacker, self.frames = native_dialect.Unpacker(), []
 
     def send(self, *pieces):
         self.process.stdin.write(b"".join(pieces))
@@ -55,7 +55,7 @@ class Spawner:
     def results(self, count):
         """Return {delivery: report} of the next count frames, which must be results."""
         frames = [self.next() for _ in range(count)]
-        assert {kind for kind, _, _ in frames} == {native.RESULT}
+        assert {kind for kind, _, _ in frames} == {native_dialect.RESULT}
         return {int(texts[0]): texts[1] for _, _, texts in frames}
 
     def end(self):
@@ -157,10 +157,10 @@ def test_an_agent_that_cannot_be_run_is_a_deferral(spawner, tmp_path, dialect, k
     process = spawner(*dialect, env={"QMAILREMOTE": broken(tmp_path, kind)})
     report = b"ZUnable to run qmail-remote.\n"
     if dialect == ("--native",):
-        assert process.next()[0] == native.HELLO
-        process.send(native.open_session(1, b"d.test", b"", [(b"h", b"127.0.0.1", 25)]))
-        assert process.next()[0] == native.READY
-        process.send(native.deliver(1, b"0/7", b"s@x", [(5, b"a@d.test")]))
+        assert process.next()[0] == native_dialect.HELLO
+        process.send(native_dialect.open_session(1, b"d.test", b"", [(b"h", b"127.0.0.1", 25)]))
+        assert process.next()[0] == native_dialect.READY
+        process.send(native_dialect.deliver(1, b"0/7", b"s@x", [(5, b"a@d.test")]))
         assert process.results(1) == {5: report}
     else:
         process.send(order(b"\5\0" if dialect else b"\5"))
@@ -243,15 +243,15 @@ def test_with_few_descriptors_it_makes_one_delivery_at_a_time(home, option, hell
 
 def opening(peer, number=1, hosts=None):
     hosts = hosts or [(b"mx.test", b"127.0.0.1", peer.port)]
-    return native.open_session(number, b"d.test", b"", hosts)
+    return native_dialect.open_session(number, b"d.test", b"", hosts)
 
 
 def deliver(number, *deliveries, path=b"0/7"):
-    return native.deliver(number, path, b"s@x.test", [(d, b"u%d@d.test" % d) for d in deliveries])
+    return native_dialect.deliver(number, path, b"s@x.test", [(d, b"u%d@d.test" % d) for d in deliveries])
 
 
-READY = (native.READY, 1, [b"mx.test", b"127.0.0.1"])
-CLOSED = (native.CLOSED, 1, [b"mx.test", b"127.0.0.1"])
+READY = (native_dialect.READY, 1, [b"mx.test", b"127.0.0.1"])
+CLOSED = (native_dialect.CLOSED, 1, [b"mx.test", b"127.0.0.1"])
 GREETING = [(b"S", b"220 x\r\n"), (b"C", b"EHLO here.example\r\n"), (b"S", b"250-x\r\n250 PIPELINING\r\n")]
 
 
@@ -262,7 +262,7 @@ def mail_for(delivery):
 def start_native(spawner, env=None):
     process = spawner("--native", env=env)
     kind, number, texts = process.next()
-    assert kind == native.HELLO and number > 100 and not texts
+    assert kind == native_dialect.HELLO and number > 100 and not texts
     return process
 
 
@@ -281,7 +281,7 @@ def test_several_messages_over_one_session(spawner, smtp_peer):
     assert process.results(2) == {10: accepted % 1, 11: accepted % 2}
     process.send(deliver(1, 12, 13))
     assert process.results(2) == {12: accepted % 3, 13: accepted % 3}
-    process.send(native.pack(native.CLOSE, 1))
+    process.send(native_dialect.pack(native_dialect.CLOSE, 1))
     assert process.next() == CLOSED
     assert process.end() == (0, b"", b"")
     assert (smtp_peer.sessions, smtp_peer.farewells) == (1, 1)
@@ -311,7 +311,7 @@ def test_each_recipient_has_its_own_report(spawner, smtp_peer):
         2: b"D127.0.0.1 does not like recipient.\nRemote host said: 550 no\nGiving up on 127.0.0.1.\n",
         3: b"Z127.0.0.1 does not like recipient.\nRemote host said: 450 later\nGiving up on 127.0.0.1.\n",
     }
-    process.send(native.pack(native.CLOSE, 1))
+    process.send(native_dialect.pack(native_dialect.CLOSE, 1))
     assert process.next() == CLOSED and not smtp_peer.mismatches
 
 
@@ -333,10 +333,10 @@ def test_the_next_candidate_is_told_if_it_takes_its_time(spawner, smtp_peer):
         process = start_native(spawner)
         hosts = [(b"a.test", b"127.0.0.1", unused_port()), (b"b.test", b"127.0.0.1", port)]
         process.send(opening(smtp_peer, hosts=hosts))
-        assert process.next() == (native.TRYING, 1, [b"b.test", b"127.0.0.1"])
+        assert process.next() == (native_dialect.TRYING, 1, [b"b.test", b"127.0.0.1"])
         with silent.accept()[0] as session:
             session.sendall(b"220 at last\r\n250 here.example\r\n")
-            assert process.next() == (native.READY, 1, [b"b.test", b"127.0.0.1"])
+            assert process.next() == (native_dialect.READY, 1, [b"b.test", b"127.0.0.1"])
 
 
 def test_another_client_program_runs_for_all_recipients_at_once(spawner, smtp_peer, agent, tmp_path):
@@ -351,7 +351,7 @@ def test_another_client_program_runs_for_all_recipients_at_once(spawner, smtp_pe
             select.select([], [], [], 0.01)
         go.write(b"x\n" * 50)
         assert process.results(50) == {d: b"Ku%d@d.test\n" % d for d in range(50)}
-    process.send(native.pack(native.CLOSE, 1))
+    process.send(native_dialect.pack(native_dialect.CLOSE, 1))
     assert process.next() == CLOSED
 
 
@@ -369,7 +369,7 @@ def test_a_host_that_does_not_answer(spawner, smtp_peer, home):
         process.send(opening(smtp_peer, hosts=[(b"mx.test", b"127.0.0.1", full.getsockname()[1])]))
         report = b"ZSorry, I wasn't able to establish an SMTP connection. (#4.4.1)\n"
         timed_out = b"%d" % errno.ETIMEDOUT
-        assert process.next() == (native.FAILED, 1, [b"connect", timed_out, b"mx.test", b"127.0.0.1", report])
+        assert process.next() == (native_dialect.FAILED, 1, [b"connect", timed_out, b"mx.test", b"127.0.0.1", report])
         assert process.next() == CLOSED
         for filler in fillers:
             filler.close()
@@ -379,31 +379,31 @@ def test_a_name_is_no_address(spawner, smtp_peer):
     process = start_native(spawner)
     process.send(opening(smtp_peer, hosts=[(b"mx.test", b"localhost", smtp_peer.port)]))
     kind, _, texts = process.next()
-    assert (kind, texts[:2]) == (native.FAILED, [b"connect", b"%d" % errno.EINVAL])
+    assert (kind, texts[:2]) == (native_dialect.FAILED, [b"connect", b"%d" % errno.EINVAL])
 
 
 def test_nobody_listens(spawner, smtp_peer):
     process = start_native(spawner)
     process.send(opening(smtp_peer, hosts=[(b"mx.test", b"127.0.0.1", unused_port())]))
     report = b"ZSorry, I wasn't able to establish an SMTP connection. (#4.4.1)\n"
-    assert process.next() == (native.FAILED, 1, [b"connect", b"111", b"mx.test", b"127.0.0.1", report])
+    assert process.next() == (native_dialect.FAILED, 1, [b"connect", b"111", b"mx.test", b"127.0.0.1", report])
     assert process.next() == CLOSED
 
 
 REFUSALS = [
     # what the server says, stage, code, report
-    ([(b"S", b"554 no\r\n"), (b"C", b"QUIT\r\n")], native.REFUSED, b"greeting", b"554",
+    ([(b"S", b"554 no\r\n"), (b"C", b"QUIT\r\n")], native_dialect.REFUSED, b"greeting", b"554",
      b"ZConnected to 127.0.0.1 but greeting failed.\nRemote host said: 554 no\n"),
-    ([(b"S", b"421 wait\r\n"), (b"C", b"QUIT\r\n")], native.REFUSED, b"greeting", b"421",
+    ([(b"S", b"421 wait\r\n"), (b"C", b"QUIT\r\n")], native_dialect.REFUSED, b"greeting", b"421",
      b"ZConnected to 127.0.0.1 but greeting failed.\nRemote host said: 421 wait\n"),
     ([(b"S", b"220 x\r\n"), (b"C", b"EHLO here.example\r\n"), (b"S", b"500 eh\r\n"), (b"C", b"HELO here.example\r\n"),
-      (b"S", b"550 you\r\n"), (b"C", b"QUIT\r\n")], native.REFUSED, b"helo", b"550",
+      (b"S", b"550 you\r\n"), (b"C", b"QUIT\r\n")], native_dialect.REFUSED, b"helo", b"550",
      b"ZConnected to 127.0.0.1 but my name was rejected.\nRemote host said: 550 you\n"),
-    ([(b"S", b"220 x")], native.FAILED, b"dialogue", b"0",
+    ([(b"S", b"220 x")], native_dialect.FAILED, b"dialogue", b"0",
      b"ZConnected to 127.0.0.1 but connection died. (#4.4.2)\n"),
-    ([(b"S", b"220-x\r\n250 x\r\n"), (b"C", b"QUIT\r\n")], native.REFUSED, b"greeting", b"0",
+    ([(b"S", b"220-x\r\n250 x\r\n"), (b"C", b"QUIT\r\n")], native_dialect.REFUSED, b"greeting", b"0",
      b"ZConnected to 127.0.0.1 but greeting failed.\nRemote host said: 220-x\n250 x\n"),
-    ([(b"S", b"554 go away\r\n"), (b"R", b"")], native.REFUSED, b"greeting", b"554",
+    ([(b"S", b"554 go away\r\n"), (b"R", b"")], native_dialect.REFUSED, b"greeting", b"554",
      b"ZConnected to 127.0.0.1 but greeting failed.\nRemote host said: 554 go away\n"),
 ]  # fmt: skip
 
@@ -424,8 +424,8 @@ def test_what_was_not_begun_when_the_session_died_comes_back(spawner, smtp_peer)
     assert process.next() == READY
     process.send(deliver(1, 1), deliver(1, 2), deliver(1, 3))
     assert process.results(1) == {1: b"ZConnected to 127.0.0.1 but connection died. (#4.4.2)\n"}
-    assert process.next() == (native.UNSENT, 1, [b"2"])
-    assert process.next() == (native.UNSENT, 1, [b"3"])
+    assert process.next() == (native_dialect.UNSENT, 1, [b"2"])
+    assert process.next() == (native_dialect.UNSENT, 1, [b"3"])
     assert process.next() == CLOSED
     process.send(deliver(1, 4))  # crossed with CLOSED
     assert process.end() == (0, b"", b"")
@@ -441,13 +441,13 @@ def test_a_session_that_ended_waits_for_the_next_word_about_it(spawner, smtp_pee
     process.send(deliver(1, 1))
     assert process.results(1)[1][:1] == b"Z"
     process.send(deliver(1, 2))
-    assert process.next() == (native.UNSENT, 1, [b"2"])
+    assert process.next() == (native_dialect.UNSENT, 1, [b"2"])
     assert process.next() == CLOSED
     process.send(opening(smtp_peer))
     assert process.next() == READY
     process.send(deliver(1, 1))
     assert process.results(1)[1][:1] == b"Z"
-    process.send(native.pack(native.CLOSE, 1))
+    process.send(native_dialect.pack(native_dialect.CLOSE, 1))
     assert process.next() == CLOSED
 
 
@@ -465,7 +465,7 @@ def test_lost_after_the_dot(spawner, smtp_peer):
     assert process.next() == READY
     process.send(deliver(1, 1))
     assert process.results(1) == {1: b"ZConnected to 127.0.0.1 but connection died. Possible duplicate! (#4.4.2)\n"}
-    process.send(native.pack(native.CLOSE, 1))
+    process.send(native_dialect.pack(native_dialect.CLOSE, 1))
     assert process.next() == CLOSED
 
 
@@ -486,7 +486,7 @@ def test_a_kept_session_that_the_server_gave_up(spawner, smtp_peer, farewell):
     process.send(deliver(1, 1))
     assert process.results(1)[1][:1] == b"K"
     process.send(deliver(1, 2))
-    assert process.next() == (native.UNSENT, 1, [b"2"])
+    assert process.next() == (native_dialect.UNSENT, 1, [b"2"])
     assert process.next() == CLOSED
 
 
@@ -499,7 +499,7 @@ def test_a_silent_server(spawner, smtp_peer, home):
     assert process.next() == READY
     process.send(deliver(1, 1))
     assert process.results(1) == {1: b"ZConnected to 127.0.0.1 but connection died. (#4.4.2)\n"}
-    process.send(native.pack(native.CLOSE, 1))
+    process.send(native_dialect.pack(native_dialect.CLOSE, 1))
     assert process.next() == CLOSED
 
 
@@ -509,7 +509,7 @@ def test_a_server_that_does_not_close_is_not_waited_for(spawner, smtp_peer):
     process.send(opening(smtp_peer))
     assert process.next() == READY
     begun = time.monotonic()
-    process.send(native.pack(native.CLOSE, 1))
+    process.send(native_dialect.pack(native_dialect.CLOSE, 1))
     assert process.next() == CLOSED
     assert 1.5 < time.monotonic() - begun < 10
 
@@ -519,7 +519,7 @@ def test_invalid_native_orders_leave_the_session_open(spawner, smtp_peer, path, 
     process = start_native(spawner)
     process.send(opening(smtp_peer))
     assert process.next() == READY
-    process.send(native.deliver(1, path, b"s@x.test", [(5, recipient)]), deliver(1, 6))
+    process.send(native_dialect.deliver(1, path, b"s@x.test", [(5, recipient)]), deliver(1, 6))
     results = process.results(2)
     assert results[5] == report and results[6][:1] == b"K"
 
@@ -552,12 +552,17 @@ def test_large_and_empty_messages(spawner, smtp_peer, home):
 def test_the_end_of_orders_lets_what_is_in_flight_finish(spawner, smtp_peer):
     process = start_native(spawner)
     process.send(opening(smtp_peer), opening(smtp_peer, 2))
-    assert {process.next()[:2], process.next()[:2]} == {(native.READY, 1), (native.READY, 2)}
+    assert {process.next()[:2], process.next()[:2]} == {(native_dialect.READY, 1), (native_dialect.READY, 2)}
     process.send(deliver(1, 1), deliver(1, 2))
     code, out, err = process.end()
-    frames = native.Unpacker().receive(out)
+    frames = native_dialect.Unpacker().receive(out)
     assert (code, err) == (0, b"") and smtp_peer.farewells == 2
-    assert sorted(kind for kind, _, _ in frames) == [native.RESULT, native.RESULT, native.CLOSED, native.CLOSED]
+    assert sorted(kind for kind, _, _ in frames) == [
+        native_dialect.RESULT,
+        native_dialect.RESULT,
+        native_dialect.CLOSED,
+        native_dialect.CLOSED,
+    ]
 
 
 def test_a_hundred_sessions_at_once(spawner, smtp_peer):
@@ -567,16 +572,21 @@ def test_a_hundred_sessions_at_once(spawner, smtp_peer):
     for _ in range(300):
         kind, number, _ = process.next()
         kinds.append(kind)
-        if kind == native.READY:
-            process.send(deliver(number, number), native.pack(native.CLOSE, number))
-    assert kinds.count(native.READY) == kinds.count(native.RESULT) == kinds.count(native.CLOSED) == 100
+        if kind == native_dialect.READY:
+            process.send(deliver(number, number), native_dialect.pack(native_dialect.CLOSE, number))
+    assert (
+        kinds.count(native_dialect.READY)
+        == kinds.count(native_dialect.RESULT)
+        == kinds.count(native_dialect.CLOSED)
+        == 100
+    )
     assert len(smtp_peer.mails) == smtp_peer.farewells == 100
 
 
 def test_an_agent_behind_native_sessions(spawner, agent):
     script = r'if test "$3" = u2@d.test; then printf "hno\n\0DGiving up\n\0"; else printf "r\0K%s\n\0" "$(head -1)"; fi'
     process = start_native(spawner, env={"QMAILREMOTE": agent(script)})
-    process.send(native.open_session(1, b"d.test", b"", [(b"mx.test", b"127.0.0.1", 25)]))
+    process.send(native_dialect.open_session(1, b"d.test", b"", [(b"mx.test", b"127.0.0.1", 25)]))
     assert process.next() == READY
     process.send(deliver(1, 1, 2), deliver(1, 3, path=b"0/9"))
     assert process.results(3) == {
@@ -584,12 +594,16 @@ def test_an_agent_behind_native_sessions(spawner, agent):
         2: b"Dno\nGiving up\n",
         3: b"Zqmail-spawn unable to open message. (#4.3.0)\n",
     }
-    process.send(native.pack(native.CLOSE, 1))
+    process.send(native_dialect.pack(native_dialect.CLOSE, 1))
     assert process.next() == CLOSED
     assert process.end() == (0, b"", b"")
 
 
-NONSENSE = [b"GET / HTTP/1.0\r\n", native.pack(native.READY, 1), native.pack(native.OPEN, 1, b"x\0")]
+NONSENSE = [
+    b"GET / HTTP/1.0\r\n",
+    native_dialect.pack(native_dialect.READY, 1),
+    native_dialect.pack(native_dialect.OPEN, 1, b"x\0"),
+]
 
 
 @pytest.mark.parametrize("nonsense", NONSENSE)
@@ -604,7 +618,7 @@ def test_no_name_to_tell(spawner, smtp_peer, home):
     process = start_native(spawner)
     process.send(opening(smtp_peer))
     kind, _, texts = process.next()
-    assert (kind, texts[4]) == (native.FAILED, b"ZUnable to read control files. (#4.3.0)\n")
+    assert (kind, texts[4]) == (native_dialect.FAILED, b"ZUnable to read control files. (#4.3.0)\n")
     assert process.next() == CLOSED
 
 
@@ -618,11 +632,11 @@ ACCEPTED = b"K127.0.0.1 accepted message.\nRemote host said: 250 ok %d\n"
 def deliver_one(process, delivery, number=1, path=b"0/7"):
     """Open a session, deliver once, close it; return the report."""
     process.send(opening(None, number, [(b"mx.test", b"127.0.0.1", process.port)]))
-    assert process.next()[:2] == (native.READY, number)
+    assert process.next()[:2] == (native_dialect.READY, number)
     process.send(deliver(number, delivery, path=path))
     report = process.results(1)[delivery]
-    process.send(native.pack(native.CLOSE, number))
-    assert process.next()[:2] == (native.CLOSED, number)
+    process.send(native_dialect.pack(native_dialect.CLOSE, number))
+    assert process.next()[:2] == (native_dialect.CLOSED, number)
     return report
 
 
@@ -682,7 +696,7 @@ def test_what_means_nothing_is_a_deferral_and_ends_the_connection(spawner, smtp_
     assert process.next() == READY
     process.send(deliver(1, 1), deliver(1, 2))
     assert process.results(1) == {1: report}
-    assert process.next() == (native.UNSENT, 1, [b"2"])
+    assert process.next() == (native_dialect.UNSENT, 1, [b"2"])
     assert process.next() == CLOSED and not smtp_peer.mismatches
 
 
@@ -709,7 +723,7 @@ def test_a_greeting_without_end(spawner, smtp_peer, endless):
     process = start_native(spawner)
     process.send(opening(smtp_peer))
     kind, _, texts = process.next()
-    assert (kind, texts[:2]) == (native.REFUSED, [b"greeting", b"0"]) and len(texts[4]) < 6000
+    assert (kind, texts[:2]) == (native_dialect.REFUSED, [b"greeting", b"0"]) and len(texts[4]) < 6000
     assert process.next() == CLOSED
 
 
@@ -725,7 +739,7 @@ def test_a_greeting_that_comes_in_drops(spawner, home):
                 if select.select([process.process.stdout], [], [], 0.2)[0]:
                     break
             report = b"ZConnected to 127.0.0.1 but connection died. (#4.4.2)\n"
-            assert process.next() == (native.FAILED, 1, [b"dialogue", b"0", b"mx.test", b"127.0.0.1", report])
+            assert process.next() == (native_dialect.FAILED, 1, [b"dialogue", b"0", b"mx.test", b"127.0.0.1", report])
 
 
 # limits of a transaction, of a connection
@@ -743,11 +757,11 @@ def test_a_server_that_takes_few_recipients_at_once_gets_all(spawner, smtp_peer,
     process = start_native(spawner)
     for number in (1, 2):
         process.send(opening(smtp_peer, number))
-        assert process.next()[:2] == (native.READY, number)
+        assert process.next()[:2] == (native_dialect.READY, number)
         process.send(deliver(number, *range(100)))
         assert {report[:1] for report in process.results(100).values()} == {b"K"}
-        process.send(native.pack(native.CLOSE, number))
-        assert process.next()[:2] == (native.CLOSED, number)
+        process.send(native_dialect.pack(native_dialect.CLOSE, number))
+        assert process.next()[:2] == (native_dialect.CLOSED, number)
     assert [mail[0].count(b"RCPT") for mail in smtp_peer.mails] == 2 * ([most] * (100 // most) + [2] * (most == 7))
     assert {data for _, data in smtp_peer.mails} == {b"Subject: x\r\n\r\n..hello\r\n"}
 
@@ -785,7 +799,10 @@ LIMITS = [
 def test_what_a_used_connection_is_refused_comes_back(native_process, smtp_peer, command, reply):
     used(native_process, smtp_peer, lambda seen, line: reply if line.startswith(command) else None)
     native_process.send(deliver(1, 2, 3))
-    assert [native_process.next(), native_process.next()] == [(native.UNSENT, 1, [b"2"]), (native.UNSENT, 1, [b"3"])]
+    assert [native_process.next(), native_process.next()] == [
+        (native_dialect.UNSENT, 1, [b"2"]),
+        (native_dialect.UNSENT, 1, [b"3"]),
+    ]
     assert native_process.next() == CLOSED
 
 
@@ -798,7 +815,7 @@ def test_what_only_the_recipient_is_refused_does_not_come_back(native_process, s
     said = reply.replace(b"\r", b"")
     report = b"D127.0.0.1 does not like recipient.\nRemote host said: " + said + b"Giving up on 127.0.0.1.\n"
     assert results == {2: report, 4: ACCEPTED % 2}
-    assert native_process.next() == (native.UNSENT, 1, [b"3"])
+    assert native_process.next() == (native_dialect.UNSENT, 1, [b"3"])
     assert native_process.next() == CLOSED
 
 
@@ -812,7 +829,7 @@ def test_what_is_said_of_the_content_counts_on_a_used_connection_too(native_proc
 def test_leaving_after_the_content_is_no_answer_on_a_used_connection(native_process, smtp_peer):
     used(native_process, smtp_peer, lambda seen, line: b"421 enough\r\n" if line == b".\r\n" else None)
     native_process.send(deliver(1, 2))
-    assert native_process.next() == (native.UNSENT, 1, [b"2"])
+    assert native_process.next() == (native_dialect.UNSENT, 1, [b"2"])
 
 
 def test_what_a_fresh_connection_is_refused_counts(native_process, smtp_peer):
@@ -826,7 +843,7 @@ def test_leaving_at_one_recipient_too_many_means_fewer_over_the_next_connection(
     wanted = list(range(7))
     native_process.send(opening(smtp_peer), deliver(1, *wanted))
     assert native_process.next() == READY
-    assert [native_process.next() for _ in wanted] == [(native.UNSENT, 1, [b"%d" % n]) for n in wanted]
+    assert [native_process.next() for _ in wanted] == [(native_dialect.UNSENT, 1, [b"%d" % n]) for n in wanted]
     assert native_process.next() == CLOSED
     native_process.send(opening(smtp_peer), deliver(1, *wanted))
     assert native_process.next() == READY
@@ -854,17 +871,19 @@ def test_who_was_not_asked_does_not_fail_since_the_server_left_at_another(
 def test_what_is_put_off_in_other_words_does_not_change_how_many_go_together(native_process, smtp_peer, command):
     smtp_peer.decide = lambda seen, line: b"451 later\r\n" if line.startswith(command) else None
     for session in (1, 2):
-        native_process.send(opening(smtp_peer, session), deliver(session, 1, 2, 3), native.pack(native.CLOSE, session))
-        assert native_process.next()[:2] == (native.READY, session)
+        native_process.send(
+            opening(smtp_peer, session), deliver(session, 1, 2, 3), native_dialect.pack(native_dialect.CLOSE, session)
+        )
+        assert native_process.next()[:2] == (native_dialect.READY, session)
         assert {report[:1] for report in native_process.results(3).values()} == {b"Z" if session == 1 else b"K"}
-        assert native_process.next()[:2] == (native.CLOSED, session)
+        assert native_process.next()[:2] == (native_dialect.CLOSED, session)
         smtp_peer.decide = lambda seen, line: None
     assert [mail[0].count(b"RCPT") for mail in smtp_peer.mails] == [3]
 
 
 def test_a_fresh_connection_that_is_refused_does_not_make_one_for_each_recipient(native_process, smtp_peer):
     smtp_peer.decide = lambda seen, line: b"452 too many\r\n" if line[:4] == b"RCPT" and seen.recipients else None
-    native_process.send(opening(smtp_peer), deliver(1, 1, 2, 3), native.pack(native.CLOSE, 1))
+    native_process.send(opening(smtp_peer), deliver(1, 1, 2, 3), native_dialect.pack(native_dialect.CLOSE, 1))
     assert native_process.next() == READY
     assert {report[:1] for report in native_process.results(3).values()} == {b"K"}
     assert native_process.next() == CLOSED
@@ -878,7 +897,7 @@ def test_a_fresh_connection_that_is_refused_does_not_make_one_for_each_recipient
 @pytest.mark.parametrize("said", [b"250-x\r\n250 y\r\n250 z\r\n", b"250-x\r\n220 y\r\n"])
 def test_a_server_that_loses_count_over_ehlo_is_greeted_with_helo_next(native_process, smtp_peer, said):
     smtp_peer.decide = lambda seen, line: said if line.startswith(b"EHLO") else None
-    native_process.send(opening(smtp_peer), deliver(1, 1), native.pack(native.CLOSE, 1))
+    native_process.send(opening(smtp_peer), deliver(1, 1), native_dialect.pack(native_dialect.CLOSE, 1))
     while (frame := native_process.next()) != CLOSED:
-        assert frame[0] != native.RESULT or frame[2][1][:1] == b"Z"
+        assert frame[0] != native_dialect.RESULT or frame[2][1][:1] == b"Z"
     assert deliver_one(native_process, 2) == ACCEPTED % 1

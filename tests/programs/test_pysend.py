@@ -16,8 +16,8 @@ import time
 import pytest
 
 from pyqmail.mail.queue.files import pull_trigger
-from pyqmail.protocol import native, resolve_wire
-from pyqmail.protocol.queue_wire import ANSWER, INLINE, Unpacker, answer_body, pack, split_inline
+from pyqmail.protocol.wires import native_dialect, resolve_wire
+from pyqmail.protocol.wires.queue_wire import ANSWER, INLINE, Unpacker, answer_body, pack, split_inline
 
 NOW = 0
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -1346,7 +1346,7 @@ def test_native_spreads_sessions(rig):
     assert len(rig.remote.opened) == len(more.opened) == 10
 
 
-@pytest.mark.parametrize("kind", [native.REFUSED, native.FAILED])
+@pytest.mark.parametrize("kind", [native_dialect.REFUSED, native_dialect.FAILED])
 def test_native_failed_sessions_are_deferrals(rig, kind):
     numbers = [rig.inject(b"s@x", [b"u%d@far.example" % i]) for i in range(3)]
     report = b"ZSorry, I wasn't able to establish an SMTP connection. (#4.4.1)\n"
@@ -1585,7 +1585,7 @@ def test_native_nonsense_from_a_session_process(rig):
         options=["--native"],
     )
     rig.log.wait(b"status: local 0/10 remote 0/20")
-    rig.remote.say(native.pack(native.CLOSED, 99, b"h\0a\0"))
+    rig.remote.say(native_dialect.pack(native_dialect.CLOSED, 99, b"h\0a\0"))
     assert rig.wait() == 0
     assert "alert: oh no! lost spawn connection! dying..." in lines(rig)
 

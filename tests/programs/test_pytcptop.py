@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from pyqmail.programs import pytcptop
-from pyqmail.protocol import status_wire
+from pyqmail.protocol.wires import status_wire
 
 ROW = {
     "number": 32769,

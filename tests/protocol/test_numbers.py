@@ -11,17 +11,20 @@ from pyqmail.base.literals import literal_address
 from pyqmail.base.numbers import ULONG, leading_number, whole_number
 from pyqmail.mail.routing.exchangers import route_for
 from pyqmail.mail.smtpd.policy import exceeds
-from pyqmail.protocol import clean_wire, handover_wire, ident, native, proxy, resolve_wire, status_wire
-from pyqmail.protocol.frames import HEAD_BYTES, Malformed, number_in, split_strings, strings
+from pyqmail.protocol import ident, proxy
 from pyqmail.protocol.smtp.address import address_literal
+from pyqmail.protocol.wires import clean_wire, handover_wire, native_dialect, resolve_wire, status_wire
+from pyqmail.protocol.wires.frames import HEAD_BYTES, Malformed, number_in, split_strings, strings
 from pyqmail.tcp.rules.source import rule_of
 
 MANY = b"9" * 5000
 NO_NUMBERS = [b"", b" 1", b"1 ", b"+1", b"-1", b"1_0", b"0x1", b"1.0", b"\xd9\xa1", b"\xc2\xb2", b"abc", MANY]
 FRAMES = {
-    native.split_deliver: native.deliver(9, b"1/24", b"", [(7, b"ann@h"), (8, b"bob@h")]),
-    native.split_result: native.result(5, 7, b"Kdid it"),
-    native.split_open: native.open_session(9, b"d.test", b"", [(b"a.test", b"192.0.2.1", 25), (b"b", b"::1", 26)]),
+    native_dialect.split_deliver: native_dialect.deliver(9, b"1/24", b"", [(7, b"ann@h"), (8, b"bob@h")]),
+    native_dialect.split_result: native_dialect.result(5, 7, b"Kdid it"),
+    native_dialect.split_open: native_dialect.open_session(
+        9, b"d.test", b"", [(b"a.test", b"192.0.2.1", 25), (b"b", b"::1", 26)]
+    ),
     resolve_wire.split_exchangers: resolve_wire.pack(
         resolve_wire.FOUND, 7, resolve_wire.exchangers_body([(10, b"a.test", b"192.0.2.1"), (20, b"b.test", b"::1")])
     ),

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from pyqmail.protocol import frames
+from pyqmail.protocol.wires import frames
 from pyqmail.system.channel import (
     BlockingChannel,
     EventChannel,

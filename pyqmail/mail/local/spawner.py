@@ -11,8 +11,8 @@ from pyqmail.base.backoff import Backoff
 from pyqmail.mail.local import users, worker_main
 from pyqmail.mail.local.worker_pool import Crew, fork_watched
 from pyqmail.mail.spawners.server import NO_FORK, NO_PIPE, Collected, Refused, report_text
-from pyqmail.protocol import local_wire
-from pyqmail.protocol.frames import Malformed
+from pyqmail.protocol.wires import local_wire
+from pyqmail.protocol.wires.frames import Malformed
 from pyqmail.system.cdb import Reader
 from pyqmail.system.descriptors import arrange
 from pyqmail.system.loop import READ

@@ -2,7 +2,7 @@
 
 Before anything of the user is touched the worker has the user's group, groups and uid, no descriptor but its socket,
 the umask and the limits of a program that was started for this.  A delivery leaves nothing behind: the
-working directory is set back, variables go to programs only.  The wire is protocol/local_wire.py.
+working directory is set back, variables go to programs only.  The wire is protocol/wires/local_wire.py.
 """
 
 import os
@@ -18,7 +18,7 @@ from pyqmail.mail.local.maildir import Names
 from pyqmail.mail.queue import file_store  # noqa: F401 before the fork: a user may not be able to read our installation
 from pyqmail.mail.queue.client import Queueing
 from pyqmail.mail.spawners.server import Collected
-from pyqmail.protocol import local_wire
+from pyqmail.protocol.wires import local_wire
 from pyqmail.system.channel import receive_with
 from pyqmail.system.descriptors import arrange
 from pyqmail.system.driver import BlockingDriver

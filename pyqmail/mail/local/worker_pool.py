@@ -16,8 +16,8 @@ import time
 from pyqmail.base.backoff import Backoff
 from pyqmail.mail.local import worker_main
 from pyqmail.mail.spawners.server import NO_FORK, NO_PIPE, warn_again
-from pyqmail.protocol import local_wire
-from pyqmail.protocol.frames import Malformed
+from pyqmail.protocol.wires import local_wire
+from pyqmail.protocol.wires.frames import Malformed
 from pyqmail.system.channel import refuse_descriptors, send_with
 from pyqmail.system.loop import READ
 from pyqmail.system.processes import exit_code, fork

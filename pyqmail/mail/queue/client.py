@@ -15,8 +15,8 @@ import os
 import time
 
 from pyqmail.base.failure import Failure, is_lack, reason
-from pyqmail.protocol import queue_wire
-from pyqmail.protocol.queue_wire import DESCRIPTORS, INLINE, INLINE_LIMIT, Malformed
+from pyqmail.protocol.wires import queue_wire
+from pyqmail.protocol.wires.queue_wire import DESCRIPTORS, INLINE, INLINE_LIMIT, Malformed
 from pyqmail.system.channel import Gone, Unavailable
 from pyqmail.system.descriptors import write_all
 from pyqmail.system.driver import CannotFork

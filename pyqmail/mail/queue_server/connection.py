@@ -3,8 +3,8 @@
 import collections
 import os
 
-from pyqmail.protocol import queue_wire
-from pyqmail.protocol.queue_wire import ANSWER, DESCRIPTORS, INLINE, INLINE_LIMIT, Malformed
+from pyqmail.protocol.wires import queue_wire
+from pyqmail.protocol.wires.queue_wire import ANSWER, DESCRIPTORS, INLINE, INLINE_LIMIT, Malformed
 from pyqmail.system.channel import receive_with
 from pyqmail.system.loop import READ, WRITE
 from pyqmail.system.polling import is_readable

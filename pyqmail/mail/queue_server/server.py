@@ -20,8 +20,8 @@ from pyqmail.mail.queue_server.connection import MAX_UNCLAIMED, Connection
 from pyqmail.mail.queue_server.message_copy import Copier
 from pyqmail.mail.queue_server.stranger_connections import STRANGERS, Strangers
 from pyqmail.mail.queue_server.turns import Turn, Turns
-from pyqmail.protocol import queue_wire
 from pyqmail.protocol.envelope import BadEnvelope, stored_part
+from pyqmail.protocol.wires import queue_wire
 from pyqmail.system.credentials import peer_credentials
 from pyqmail.system.loop import READ
 

@@ -26,7 +26,7 @@ from pyqmail.mail.queue.bounds import Bounds, Refused
 from pyqmail.mail.queue.file_store import Newcomer, Origin
 from pyqmail.mail.queue_server.connection import Connection
 from pyqmail.mail.queue_server.message_copy import Copier, keep_only
-from pyqmail.protocol import queue_wire
+from pyqmail.protocol.wires import queue_wire
 from pyqmail.system.channel import receive_with, send_with
 from pyqmail.system.loop import READ, Loop
 

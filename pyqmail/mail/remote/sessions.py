@@ -1,7 +1,7 @@
 """Remote deliveries for the queue manager: its orders, thousands of SMTP sessions, its reports.
 
 Stock and wide dialect: every delivery is a program with qmail-remote's interface (AgentDeliveries, behind the
-Spawner that local deliveries have too).  Native dialect (protocol/native.py): Sessions, each opened to one of
+Spawner that local deliveries have too).  Native dialect (protocol/wires/native_dialect.py): Sessions, each opened to one of
 several candidates, given mail while it lasts, and closed; no process is started for any of it.
 """
 
@@ -17,8 +17,6 @@ from pyqmail.mail.remote.habits import KnownServers
 from pyqmail.mail.remote.smtp_delivery import Died, Message, deliver_to_all, open_connection
 from pyqmail.mail.routing.exchangers import NO_CONNECTION
 from pyqmail.mail.spawners.server import Orders, Refused, Reports, check_path, check_recipient
-from pyqmail.protocol import native
-from pyqmail.protocol.native import strings
 from pyqmail.protocol.smtp.report import (
     NO_CONTROLS,
     NO_RESOURCES,
@@ -28,6 +26,8 @@ from pyqmail.protocol.smtp.report import (
     died,
     refused,
 )
+from pyqmail.protocol.wires import native_dialect
+from pyqmail.protocol.wires.native_dialect import strings
 from pyqmail.system.channel import Gone
 from pyqmail.system.loop import Promise, TimedOut
 
@@ -125,23 +125,23 @@ class Sessions:
         self._limit, self._agent, self._environ, self._places = limit, agent, environ, Places(limit)
         os.set_blocking(orders_fd, False)
         self._orders, self._reports = Orders(loop, orders_fd, self._received), Reports(loop, reports_fd)
-        self._unpacker = native.Unpacker()
+        self._unpacker = native_dialect.Unpacker()
         self._sessions, self._servers = {}, KnownServers()
         self._ended = self.malformed = False
 
     def start(self) -> None:
         """Say how many sessions may be open, and begin to listen."""
-        self._put(native.HELLO, self._limit)
+        self._put(native_dialect.HELLO, self._limit)
         self._orders.listen()
 
     def _put(self, kind, number, *texts):
-        self._reports.put(native.pack(kind, number, strings(*texts)))
+        self._reports.put(native_dialect.pack(kind, number, strings(*texts)))
 
     def _received(self, data):
         try:
             for kind, number, body in self._unpacker.receive(data):
                 self._take(kind, number, body)
-        except native.Malformed:
+        except native_dialect.Malformed:
             self._orders.stop()
             data, self.malformed = b"", True
         if not data:
@@ -166,29 +166,29 @@ class Sessions:
 
     def _take(self, kind, number, body):
         session = self._sessions.get(number)
-        if kind == native.OPEN and session is None:
-            _, source, candidates = native.split_open(body)
+        if kind == native_dialect.OPEN and session is None:
+            _, source, candidates = native_dialect.split_open(body)
             session = self._sessions[number] = Session(number)
             session.task = self._loop.start(self._live(session, source, candidates))
-        elif kind == native.DELIVER:
-            order = native.split_deliver(body)
+        elif kind == native_dialect.DELIVER:
+            order = native_dialect.split_deliver(body)
             if session is not None:
                 session.orders.append(order)
                 session.rouse()
-        elif kind == native.CLOSE:
+        elif kind == native_dialect.CLOSE:
             if session is not None:
                 session.is_closing = True
                 session.rouse()
         else:
-            raise native.Malformed("not for a remote spawner")
+            raise native_dialect.Malformed("not for a remote spawner")
 
     def _return(self, number, order):
         for delivery, _ in order[2]:
-            self._put(native.UNSENT, number, b"%d" % delivery)
+            self._put(native_dialect.UNSENT, number, b"%d" % delivery)
 
     def _close(self, session, host, address):
         del self._sessions[session.number]
-        self._put(native.CLOSED, session.number, host, address)
+        self._put(native_dialect.CLOSED, session.number, host, address)
 
     async def _live(self, session, source, candidates):
         host, address = candidates[0][:2]
@@ -196,7 +196,7 @@ class Sessions:
             if self._agent is None:
                 host, address = await self._converse(session, source, candidates)
             else:
-                self._put(native.READY, session.number, host, address)
+                self._put(native_dialect.READY, session.number, host, address)
                 while (order := await session.next_order()) is not None:
                     await self._deliver_by_agent(session, order)
         except Exception as failure:
@@ -212,7 +212,9 @@ class Sessions:
             settings = Settings(self._controls)
         except (OSError, LookupError) as error:
             number = getattr(error, "errno", None) or 0
-            self._put(native.FAILED, session.number, b"connect", b"%d" % number, *candidates[0][:2], NO_CONTROLS)
+            self._put(
+                native_dialect.FAILED, session.number, b"connect", b"%d" % number, *candidates[0][:2], NO_CONTROLS
+            )
             return candidates[0][:2]
         trouble = None
         for host, address, port in candidates:
@@ -220,7 +222,7 @@ class Sessions:
             if met is None:
                 return host, address
             # the first trouble counts, but what a server said before what none did
-            if trouble is None or (trouble[0], met[0]) == (native.FAILED, native.REFUSED):
+            if trouble is None or (trouble[0], met[0]) == (native_dialect.FAILED, native_dialect.REFUSED):
                 trouble = met
         kind, stage, number, host, address, report = trouble
         self._put(kind, session.number, stage, b"%d" % min(number, 999), host, address, report.replace(b"\0", b"?"))
@@ -234,19 +236,19 @@ class Sessions:
             if tells is not None:
                 tells.cancel()
             if refusal is None:
-                self._put(native.READY, session.number, host, address)
+                self._put(native_dialect.READY, session.number, host, address)
                 await self._use(session, connection)
                 return None
             await connection.quit()
             report = refused(refusal[0], address, *refusal[1:])
-            return native.REFUSED, refusal[0].encode(), refusal[1], host, address, report
+            return native_dialect.REFUSED, refusal[0].encode(), refusal[1], host, address, report
         except Died:
-            return native.FAILED, b"dialogue", 0, host, address, died(address, False)
+            return native_dialect.FAILED, b"dialogue", 0, host, address, died(address, False)
         except TimedOut:
-            return native.FAILED, b"connect", errno.ETIMEDOUT, host, address, NO_CONNECTION
+            return native_dialect.FAILED, b"connect", errno.ETIMEDOUT, host, address, NO_CONNECTION
         except OSError as error:
             report = NO_RESOURCES if is_lack(error) else NO_CONNECTION
-            return native.FAILED, b"connect", error.errno or 0, host, address, report
+            return native_dialect.FAILED, b"connect", error.errno or 0, host, address, report
         finally:
             if tells is not None:
                 tells.cancel()
@@ -275,7 +277,7 @@ class Sessions:
 
     def _tell_trying(self, session, host, address):
         """Have the queue manager told whom a session waits for, unless it answers soon; returns the Timer."""
-        return self._loop.after(TRYING_SECONDS, lambda: self._put(native.TRYING, session.number, host, address))
+        return self._loop.after(TRYING_SECONDS, lambda: self._put(native_dialect.TRYING, session.number, host, address))
 
     async def _carry(self, session, connection):
         """Deliver what is ordered for as long as the connection lasts.
@@ -303,7 +305,9 @@ class Sessions:
         def report(position, record, outcome):
             delivery = recipients[position][0]
             del waiting[delivery]
-            self._reports.put(native.result(session.number, delivery, compose_one(connection.address, record, outcome)))
+            self._reports.put(
+                native_dialect.result(session.number, delivery, compose_one(connection.address, record, outcome))
+            )
 
         try:
             check_path(path)
@@ -352,7 +356,7 @@ class Sessions:
             if fd is not None:
                 os.close(fd)
             self._places.give_back()
-        self._reports.put(native.result(session.number, delivery, report))
+        self._reports.put(native_dialect.result(session.number, delivery, report))
 
     def _with_host(self, session, recipients):
         """Return those of recipients that have an @; the others are reported."""
@@ -367,7 +371,7 @@ class Sessions:
 
     def _report_all(self, session, recipients, report):
         for delivery, _ in recipients:
-            self._reports.put(native.result(session.number, delivery, report))
+            self._reports.put(native_dialect.result(session.number, delivery, report))
 
 
 async def _part(connection):

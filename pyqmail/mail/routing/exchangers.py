@@ -12,8 +12,8 @@ import socket
 from pyqmail.base.addresses import printable, suffixes
 from pyqmail.base.literals import literal_address
 from pyqmail.base.numbers import count_digits, leading_number
-from pyqmail.protocol import resolve_wire
-from pyqmail.protocol.frames import split_strings
+from pyqmail.protocol.wires import resolve_wire
+from pyqmail.protocol.wires.frames import split_strings
 
 SMTP_PORT = 25
 

@@ -17,7 +17,7 @@ import os
 from pyqmail.base.backoff import Backoff
 from pyqmail.base.failure import reason
 from pyqmail.mail.routing.exchangers import SMTP_PORT, SOFT_DNS, Unroutable, plan_for, settle, settle_literal
-from pyqmail.protocol import resolve_wire
+from pyqmail.protocol.wires import resolve_wire
 from pyqmail.system.stream import Pipe
 
 OWN_SECONDS = 60  # how long the list of our own addresses is used

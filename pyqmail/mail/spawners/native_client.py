@@ -2,7 +2,7 @@
 
 import os
 
-from pyqmail.protocol import native
+from pyqmail.protocol.wires import native_dialect
 from pyqmail.system.stream import Pipe
 
 
@@ -11,7 +11,7 @@ class _Process:
 
     def __init__(self, loop, write_fd, read_fd, before_write):
         self._fds, self._before = (loop, write_fd, read_fd), before_write
-        self._unpacker, self._pipe, self.limit = native.Unpacker(), None, None
+        self._unpacker, self._pipe, self.limit = native_dialect.Unpacker(), None, None
         self.sessions = 0
 
     def greet(self) -> bool:
@@ -22,17 +22,17 @@ class _Process:
                 if not data:
                     return False
                 frames = self._unpacker.receive(data)
-        except (OSError, native.Malformed):
+        except (OSError, native_dialect.Malformed):
             return False
         kind, self.limit, _ = frames[0]
-        return kind == native.HELLO
+        return kind == native_dialect.HELLO
 
     def start(self, handle, lost):
         def received(data):
             try:
                 for frame in self._unpacker.receive(data):
                     handle(*frame)
-            except native.Malformed:
+            except native_dialect.Malformed:
                 self._pipe.close()
                 lost()
 
@@ -62,15 +62,15 @@ class NativeLocal:
 
     def start(self, channel, lost) -> None:
         def handle(kind, number, body):
-            if kind != native.RESULT:
-                raise native.Malformed("not from a local spawner")
-            channel.reported(*native.split_result(body))
+            if kind != native_dialect.RESULT:
+                raise native_dialect.Malformed("not from a local spawner")
+            channel.reported(*native_dialect.split_result(body))
 
         self._process.start(handle, lost)
 
     def deliver(self, session, path: bytes, sender: bytes, pairs) -> None:
         for slot, recipient in pairs:
-            self._process.put(native.deliver(slot, path, sender, [(slot, recipient)]))
+            self._process.put(native_dialect.deliver(slot, path, sender, [(slot, recipient)]))
 
     def close(self) -> None:
         self._process.close()
@@ -102,14 +102,14 @@ class NativeRemote:
         process = min((p for p in self._processes if p.sessions < p.limit), key=lambda p: p.sessions)
         process.sessions += 1
         self._homes[session] = process
-        process.put(native.open_session(session, destination, b"", candidates))
+        process.put(native_dialect.open_session(session, destination, b"", candidates))
 
     def deliver(self, session: int, path: bytes, sender: bytes, pairs) -> None:
-        self._homes[session].put(native.deliver(session, path, sender, pairs))
+        self._homes[session].put(native_dialect.deliver(session, path, sender, pairs))
 
     def end(self, session: int) -> None:
         if session in self._homes:  # it may have ended in the turn that decided this
-            self._homes[session].put(native.pack(native.CLOSE, session))
+            self._homes[session].put(native_dialect.pack(native_dialect.CLOSE, session))
 
     def close(self) -> None:
         for process in self._processes:
@@ -117,26 +117,26 @@ class NativeRemote:
 
     def _handle(self, channel, kind, number, body):
         if number not in self._homes:
-            raise native.Malformed("about a session that is not there")
-        if kind == native.RESULT:
-            channel.reported(*native.split_result(body))
-        elif kind == native.TRYING:
+            raise native_dialect.Malformed("about a session that is not there")
+        if kind == native_dialect.RESULT:
+            channel.reported(*native_dialect.split_result(body))
+        elif kind == native_dialect.TRYING:
             channel.trying(number, _texts(body, 2)[0])
-        elif kind == native.READY:
+        elif kind == native_dialect.READY:
             channel.ready(number, _texts(body, 2)[1])
-        elif kind in (native.REFUSED, native.FAILED):
+        elif kind in (native_dialect.REFUSED, native_dialect.FAILED):
             channel.failed(number, _texts(body, 5)[4])
-        elif kind == native.UNSENT:
-            channel.unsent(native.number_in(_texts(body, 1)[0]))
-        elif kind == native.CLOSED:
+        elif kind == native_dialect.UNSENT:
+            channel.unsent(native_dialect.number_in(_texts(body, 1)[0]))
+        elif kind == native_dialect.CLOSED:
             self._homes.pop(number).sessions -= 1
             channel.closed(number)
         else:
-            raise native.Malformed("not from a session process")
+            raise native_dialect.Malformed("not from a session process")
 
 
 def _texts(body, count):
-    texts = native.split_strings(body)
+    texts = native_dialect.split_strings(body)
     if len(texts) != count:
-        raise native.Malformed("not the texts of this frame")
+        raise native_dialect.Malformed("not the texts of this frame")
     return texts

@@ -11,7 +11,7 @@ import stat
 from pyqmail.base.backoff import Backoff
 from pyqmail.base.failure import reason
 from pyqmail.base.numbers import is_number
-from pyqmail.protocol import native, spawn_stock
+from pyqmail.protocol.wires import native_dialect, stock_dialect
 from pyqmail.system.descriptors import log
 from pyqmail.system.loop import READ, WRITE
 from pyqmail.system.retrying import write_surely
@@ -93,49 +93,49 @@ class Messages:
 
 
 class Stock:
-    """The stock dialect; width 2 is its wide form.  protocol/spawn_stock.py"""
+    """The stock dialect; width 2 is its wide form.  protocol/wires/stock_dialect.py"""
 
     has_slots = True  # a delivery's number is below the limit
 
-    def __init__(self, width: int = spawn_stock.NARROW) -> None:
-        self._width, self.most = width, spawn_stock.most_slots(width)
-        self._commands = spawn_stock.Commands(width)
+    def __init__(self, width: int = stock_dialect.NARROW) -> None:
+        self._width, self.most = width, stock_dialect.most_slots(width)
+        self._commands = stock_dialect.Commands(width)
 
     def hello(self, limit: int) -> bytes:
-        return spawn_stock.hello(limit, self._width)
+        return stock_dialect.hello(limit, self._width)
 
     def receive(self, data: bytes) -> list[tuple[int, bytes, bytes, bytes]]:
         """Return the complete orders as (number, path, sender, recipient).  Raises Malformed."""
         return self._commands.receive(data)
 
     def report(self, number: int, text: bytes) -> bytes:
-        return spawn_stock.report(number, text, self._width)
+        return stock_dialect.report(number, text, self._width)
 
 
 class Native:
-    """The native dialect's local half: DELIVER with one recipient, RESULT.  protocol/native.py"""
+    """The native dialect's local half: DELIVER with one recipient, RESULT.  protocol/wires/native_dialect.py"""
 
     has_slots = False  # any number, as long as no more run at once than the limit
     most = 65535  # the largest limit worth telling
 
     def __init__(self) -> None:
-        self._unpacker = native.Unpacker()
+        self._unpacker = native_dialect.Unpacker()
 
     def hello(self, limit: int) -> bytes:
-        return native.pack(native.HELLO, limit)
+        return native_dialect.pack(native_dialect.HELLO, limit)
 
     def receive(self, data: bytes) -> list[tuple[int, bytes, bytes, bytes]]:
         """Return the complete orders as (number, path, sender, recipient).  Raises Malformed."""
         orders = []
         for kind, _, body in self._unpacker.receive(data):
-            if kind != native.DELIVER:
-                raise native.Malformed("not for a local spawner")
-            path, sender, recipients = native.split_deliver(body)
+            if kind != native_dialect.DELIVER:
+                raise native_dialect.Malformed("not for a local spawner")
+            path, sender, recipients = native_dialect.split_deliver(body)
             orders += [(delivery, path, sender, recipient) for delivery, recipient in recipients]
         return orders
 
     def report(self, number: int, text: bytes) -> bytes:
-        return native.result(number, number, text)
+        return native_dialect.result(number, number, text)
 
 
 class Spawner:

@@ -2,7 +2,7 @@
 
 import os
 
-from pyqmail.protocol import spawn_stock
+from pyqmail.protocol.wires import stock_dialect
 from pyqmail.system.stream import Pipe
 
 
@@ -14,7 +14,7 @@ class StockSpawner:
 
     def __init__(self, loop, write_fd: int, read_fd: int, width: int, before_write=None) -> None:
         self._fds, self._width, self._before = (loop, write_fd, read_fd), width, before_write
-        self._reports, self._pipe, self.limit = spawn_stock.Reports(width), None, None
+        self._reports, self._pipe, self.limit = stock_dialect.Reports(width), None, None
 
     def greet(self) -> bool:
         """Wait for the spawner's first bytes; returns whether they came."""
@@ -24,7 +24,7 @@ class StockSpawner:
                 first += piece
         except OSError:
             return False
-        self.limit = spawn_stock.limit_of(first)
+        self.limit = stock_dialect.limit_of(first)
         return len(first) == self._width
 
     def start(self, channel, lost) -> None:
@@ -39,7 +39,7 @@ class StockSpawner:
     def deliver(self, session, path: bytes, sender: bytes, pairs) -> None:
         """pairs is one (slot, recipient)."""
         for slot, recipient in pairs:
-            self._pipe.put(spawn_stock.command(slot, path, sender, recipient, self._width))
+            self._pipe.put(stock_dialect.command(slot, path, sender, recipient, self._width))
 
     def close(self) -> None:
         """Let the spawner end after what it is doing."""

@@ -8,8 +8,9 @@ import errno
 import time
 
 from pyqmail.base.failure import is_lack, reason
-from pyqmail.protocol import ident, resolve_wire
-from pyqmail.protocol.frames import Malformed, split_strings, strings
+from pyqmail.protocol import ident
+from pyqmail.protocol.wires import resolve_wire
+from pyqmail.protocol.wires.frames import Malformed, split_strings, strings
 from pyqmail.system.channel import EventChannel, Gone, Unavailable
 from pyqmail.system.loop import TimedOut
 

@@ -40,7 +40,7 @@ class Connection:
         self.number, self.since = 0, 0.0
 
     def texts(self) -> tuple[bytes, ...]:
-        """Return what from_texts() makes a Connection of: the strings of a CONNECTION (protocol/handover_wire.py)."""
+        """Return what from_texts() makes a Connection of: the strings of a CONNECTION (protocol/wires/handover_wire.py)."""
         counts = b" ".join(b"%d" % count for count in self.counts)
         return (
             self.protocol,

@@ -8,7 +8,7 @@ import signal
 
 from pyqmail.base.failure import Failure, Temporary
 from pyqmail.base.numbers import whole_number
-from pyqmail.protocol import handover_wire as wire
+from pyqmail.protocol.wires import handover_wire as wire
 from pyqmail.system.descriptors import log, read_all
 from pyqmail.tcp.access.log_lines import ERRORS
 from pyqmail.tcp.listener.hooks import Attendant

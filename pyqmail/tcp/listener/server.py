@@ -10,7 +10,7 @@ A way is one of tcp/serving/spawn_each.py, tcp/serving/fork_each.py, tcp/serving
     let_go()             in a forked child: close what only the parent goes on with
     leave()              no connection will come any more
     end_all(signal)      send the signal to every process that serves a connection
-    announce(frame)      send a frame (protocol/handover_wire.py) to every process that serves connections for us
+    announce(frame)      send a frame (protocol/wires/handover_wire.py) to every process that serves connections for us
     workers()            (pid, connections) of each such process
     kind                 what the way is called: `resident`, `forking` or `spawning`
 """

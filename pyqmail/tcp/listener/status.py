@@ -1,4 +1,4 @@
-"""The status socket: whoever connects is told how the server is (protocol/status_wire.py).
+"""The status socket: whoever connects is told how the server is (protocol/wires/status_wire.py).
 
 A child of the server answers: it has the table as it was when it was forked, and can wait for the kernel and for a
 client that does not read.  A few may do so at once; others wait to be accepted.
@@ -10,8 +10,8 @@ import socket
 import time
 
 from pyqmail.base.failure import Temporary, reason
-from pyqmail.protocol import status_wire
-from pyqmail.protocol.status_wire import text
+from pyqmail.protocol.wires import status_wire
+from pyqmail.protocol.wires.status_wire import text
 from pyqmail.system import sock_diag
 from pyqmail.system.listener import Troubles, listen_at
 from pyqmail.system.loop import READ

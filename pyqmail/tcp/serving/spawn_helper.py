@@ -6,7 +6,7 @@ what would limit the listener.
 
 import signal
 
-from pyqmail.protocol import handover_wire as wire
+from pyqmail.protocol.wires import handover_wire as wire
 from pyqmail.system.loop import Loop
 from pyqmail.system.processes import reap
 from pyqmail.tcp.access.log_lines import Lines

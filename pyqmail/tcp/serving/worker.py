@@ -1,7 +1,7 @@
-"""Sessions in a few workers that stay: the worker's side of the hand-over (protocol/handover_wire.py)."""
+"""Sessions in a few workers that stay: the worker's side of the hand-over (protocol/wires/handover_wire.py)."""
 
 from pyqmail.base.failure import Failure, Usage
-from pyqmail.protocol import handover_wire as wire
+from pyqmail.protocol.wires import handover_wire as wire
 from pyqmail.system.channel import Gone
 from pyqmail.system.descriptors import log, read_file
 from pyqmail.system.driver import EventDriver

@@ -1,4 +1,4 @@
-"""Sessions in a few workers that stay: the listener's side of the hand-over (protocol/handover_wire.py).
+"""Sessions in a few workers that stay: the listener's side of the hand-over (protocol/wires/handover_wire.py).
 
 A seat outlives its worker.  What is queued in it has not been sent, so the worker knows nothing of it: when that ends,
 its successor gets it.  What was sent is the worker's, and its sessions end with it.  A connection counts as on its way
@@ -21,7 +21,7 @@ import time
 
 from pyqmail.base.backoff import Backoff
 from pyqmail.base.failure import is_hang_up, reason
-from pyqmail.protocol import handover_wire as wire
+from pyqmail.protocol.wires import handover_wire as wire
 from pyqmail.system.descriptors import log
 from pyqmail.system.loop import READ, WRITE
 from pyqmail.system.processes import fork

@@ -1,4 +1,4 @@
-"""A worker's end of the stream to the listener (protocol/handover_wire.py)."""
+"""A worker's end of the stream to the listener (protocol/wires/handover_wire.py)."""
 
 import array
 import os
@@ -6,7 +6,7 @@ import socket
 
 from pyqmail.base.backoff import Backoff
 from pyqmail.base.failure import is_hang_up
-from pyqmail.protocol import handover_wire as wire
+from pyqmail.protocol.wires import handover_wire as wire
 from pyqmail.system.descriptors import log
 from pyqmail.system.loop import READ, WRITE
 from pyqmail.tcp.access.connection import UNIX, Connection

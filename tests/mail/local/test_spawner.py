@@ -10,7 +10,7 @@ from pyqmail.mail.local.spawner import CRASHED, REPORTS, Handed
 from pyqmail.mail.local.users import ROOT
 from pyqmail.mail.local.worker_pool import Crew
 from pyqmail.mail.spawners.server import Order
-from pyqmail.protocol import local_wire
+from pyqmail.protocol.wires import local_wire
 from pyqmail.system.loop import Loop
 
 

@@ -9,7 +9,7 @@ import pytest
 from pyqmail.mail.queue.client import CRASHED, Memory, Outcome, Queueing, Spool, outcome_text
 from pyqmail.mail.queue.files import find_queue
 from pyqmail.protocol.envelope import format_envelope
-from pyqmail.protocol.queue_wire import INLINE_LIMIT
+from pyqmail.protocol.wires.queue_wire import INLINE_LIMIT
 from pyqmail.system.driver import BlockingDriver, EventDriver, drive
 from pyqmail.system.loop import Loop
 

@@ -7,8 +7,8 @@ import pytest
 
 from pyqmail.mail.queue_server import connection
 from pyqmail.mail.queue_server.connection import Connection
-from pyqmail.protocol import queue_wire
-from pyqmail.protocol.queue_wire import INLINE
+from pyqmail.protocol.wires import queue_wire
+from pyqmail.protocol.wires.queue_wire import INLINE
 from pyqmail.system.loop import Loop
 
 FRAME = queue_wire.pack(INLINE, 7, queue_wire.inline_body(b"Fa\0Tb\0\0", b"hello"))

@@ -3,8 +3,8 @@ import pytest
 from pyqmail.base.literals import literal_address
 from pyqmail.mail.routing import exchangers
 from pyqmail.mail.routing.exchangers import Unroutable, plan_for, route_for, settle, settle_literal
-from pyqmail.protocol import resolve_wire as wire
-from pyqmail.protocol.frames import strings
+from pyqmail.protocol.wires import resolve_wire as wire
+from pyqmail.protocol.wires.frames import strings
 
 ROUTES = {
     b"a.b.c": b"full:1",

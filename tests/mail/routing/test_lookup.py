@@ -7,7 +7,7 @@ import time
 import pytest
 
 from pyqmail.mail.routing.lookup import Resolving
-from pyqmail.protocol import resolve_wire
+from pyqmail.protocol.wires import resolve_wire
 from pyqmail.system.controls import Controls
 from pyqmail.system.loop import Loop
 

@@ -15,7 +15,7 @@ from pyqmail.mail.spawners.server import (
     check_recipient,
     report_text,
 )
-from pyqmail.protocol import native, spawn_stock
+from pyqmail.protocol.wires import native_dialect, stock_dialect
 from pyqmail.system.loop import Loop
 
 PATHS = [
@@ -126,7 +126,7 @@ def queue(home):
 @pytest.mark.parametrize("width", [1, 2])
 def test_stock_orders(queue, width):
     pipes = Pipes(queue, Stock(width))
-    command = spawn_stock.command
+    command = stock_dialect.command
     for slot, path, recipient in [
         (0, b"0/1", b"a@b"),
         (3, b"0/1", b"c@d"),
@@ -136,34 +136,35 @@ def test_stock_orders(queue, width):
     ]:
         os.write(pipes.commands, command(slot, path, b"s", recipient, width))
     said = pipes.close()
-    assert said[:width] == spawn_stock.hello(3, width)
-    assert spawn_stock.Reports(width).receive(said[width:]) == [
+    assert said[:width] == stock_dialect.hello(3, width)
+    assert stock_dialect.Reports(width).receive(said[width:]) == [
         (0, b"Ka@b"), (3, server.TOO_BIG), (1, server.NONNUMERICS), (2, server.NO_HOST), (1, server.NO_MESSAGE),
     ]  # fmt: skip
 
 
 def test_a_busy_slot_is_answered_under_its_number(queue):
     pipes = Pipes(queue, Stock(), hold=True)
-    os.write(pipes.commands, 2 * spawn_stock.command(1, b"0/1", b"s", b"a@b"))
-    assert spawn_stock.Reports().receive(pipes.close()[1:]) == [(1, server.IN_USE), (1, b"Ka@b")]
+    os.write(pipes.commands, 2 * stock_dialect.command(1, b"0/1", b"s", b"a@b"))
+    assert stock_dialect.Reports().receive(pipes.close()[1:]) == [(1, server.IN_USE), (1, b"Ka@b")]
 
 
 def test_native_orders(queue):
     pipes = Pipes(queue, Native(), limit=1000)
     os.write(
         pipes.commands,
-        native.deliver(9999, b"0/1", b"s", [(9999, b"a@b")]) + native.deliver(7, b"/", b"s", [(7, b"a@b")]),
+        native_dialect.deliver(9999, b"0/1", b"s", [(9999, b"a@b")])
+        + native_dialect.deliver(7, b"/", b"s", [(7, b"a@b")]),
     )
-    frames = native.Unpacker().receive(pipes.close())
-    assert frames[0] == (native.HELLO, 1000, b"")
-    assert [(number, native.split_result(body)) for _, number, body in frames[1:]] == [
+    frames = native_dialect.Unpacker().receive(pipes.close())
+    assert frames[0] == (native_dialect.HELLO, 1000, b"")
+    assert [(number, native_dialect.split_result(body)) for _, number, body in frames[1:]] == [
         (9999, (9999, b"Ka@b")), (7, (7, server.NONNUMERICS)),
     ]  # fmt: skip
 
 
 def test_nonsense_ends_the_orders(queue):
     pipes = Pipes(queue, Native())
-    os.write(pipes.commands, native.pack(native.OPEN, 1, b"x\0"))
+    os.write(pipes.commands, native_dialect.pack(native_dialect.OPEN, 1, b"x\0"))
     pipes.close()
     assert pipes.spawner.malformed
 

@@ -5,10 +5,12 @@ import os
 
 import pytest
 
-from pyqmail.protocol import resolve_wire as wire
-from pyqmail.protocol.frames import Malformed, strings
+from pyqmail.protocol.wires import resolve_wire as wire
+from pyqmail.protocol.wires.frames import Malformed, strings
 
-GOLDEN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "transcripts/resolve-wire.txt")
+GOLDEN = os.path.join(
+    os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "transcripts/resolve-wire.txt"
+)
 
 FRAMES = {
     # name: kind, number, body

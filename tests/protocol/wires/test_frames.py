@@ -2,7 +2,7 @@
 
 import pytest
 
-from pyqmail.protocol.frames import LIMIT, Malformed, Unpacker, pack, split_strings, strings
+from pyqmail.protocol.wires.frames import LIMIT, Malformed, Unpacker, pack, split_strings, strings
 
 FRAMES = [
     # kind, number, body        bytes

@@ -1,4 +1,4 @@
-"""The native dialect between pysend and its spawners: frames (protocol/frames.py), one pipe each way.
+"""The native dialect between pysend and its spawners: frames (protocol/wires/frames.py), one pipe each way.
 
 number is a delivery for DELIVER and RESULT on the local pipe, a session everywhere else.  Bodies are
 NUL-ended strings (frames.strings); numbers in them are decimal.
@@ -26,8 +26,8 @@ means nothing here, or is longer than the LIMIT of all frames, is Malformed: the
 a lost spawner.
 """
 
-from pyqmail.protocol import frames
-from pyqmail.protocol.frames import Malformed, number_in, split_strings, strings
+from pyqmail.protocol.wires import frames
+from pyqmail.protocol.wires.frames import Malformed, number_in, split_strings, strings
 
 HELLO, DELIVER, RESULT, OPEN, READY, REFUSED, FAILED, CLOSE, CLOSED, UNSENT, TRYING = range(1, 12)
 

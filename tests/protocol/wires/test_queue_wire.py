@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from pyqmail.protocol.queue_wire import (
+from pyqmail.protocol.wires.queue_wire import (
     ANSWER,
     DESCRIPTORS,
     INLINE,
@@ -17,7 +17,7 @@ from pyqmail.protocol.queue_wire import (
     split_inline,
 )
 
-TRANSCRIPT = os.path.join(os.path.dirname(os.path.dirname(__file__)), "transcripts/queue-wire.txt")
+TRANSCRIPT = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(__file__))), "transcripts/queue-wire.txt")
 ENVELOPE, MESSAGE = b"Fa@b.example\0Tc@d.example\0\0", b"Subject: x\n\nhello\n"
 SAID = [
     # who, kind, number, body

@@ -1,9 +1,9 @@
-"""The hand-over between pytcpserver and its workers: frames (protocol/frames.py) over a UNIX stream, both ways.
+"""The hand-over between pytcpserver and its workers: frames (protocol/wires/frames.py) over a UNIX stream, both ways.
 
     kind          from      number                        body
     CONNECTION 1  listener  session, as in the log lines  NUL-ended strings, below; with one descriptor, the connection
     RESOLVER   2  listener  0                             empty; with one descriptor, a stream to a resolver
-                                                          (protocol/resolve_wire.py) that replaces the one before
+                                                          (protocol/wires/resolve_wire.py) that replaces the one before
     PING       3  listener  how many before it            empty
     TAKEN      4  worker    CONNECTIONs it has received   empty
                             since its last TAKEN
@@ -34,8 +34,8 @@ listener kills it.
 
 import struct
 
-from pyqmail.protocol import frames
-from pyqmail.protocol.frames import Malformed, number_in, split_strings, strings
+from pyqmail.protocol.wires import frames
+from pyqmail.protocol.wires.frames import Malformed, number_in, split_strings, strings
 
 CONNECTION, RESOLVER, PING, TAKEN, END, PONG, ENDED, LIMITS, STARTED = range(1, 10)
 IN_FLIGHT = 256

@@ -1,4 +1,4 @@
-"""The wire between pylspawn and its warm workers: one frame (protocol/frames.py) in each packet of a socket pair.
+"""The wire between pylspawn and its warm workers: one frame (protocol/wires/frames.py) in each packet of a socket pair.
 
     kind          from      body
     LOOKUP     1  pylspawn  a local part, as it is
@@ -13,8 +13,8 @@ ends when the socket does.  pylspawn believes a worker nothing but what concerns
 malformed and it is killed.
 """
 
-from pyqmail.protocol import frames
-from pyqmail.protocol.frames import Malformed, split_strings, strings
+from pyqmail.protocol.wires import frames
+from pyqmail.protocol.wires.frames import Malformed, split_strings, strings
 
 LOOKUP, ACCOUNT, DELIVER, NEED, OUTPUT, DONE = range(1, 7)
 PACKET_LIMIT = 69632

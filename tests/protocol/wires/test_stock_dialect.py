@@ -2,8 +2,8 @@
 
 import pytest
 
-from pyqmail.protocol import spawn_stock
-from pyqmail.protocol.spawn_stock import NARROW, WIDE, Commands, Malformed, Reports
+from pyqmail.protocol.wires import stock_dialect
+from pyqmail.protocol.wires.stock_dialect import NARROW, WIDE, Commands, Malformed, Reports
 
 COMMANDS = [
     # width   slot   bytes
@@ -16,7 +16,7 @@ COMMANDS = [
 
 @pytest.mark.parametrize("width, slot, wire", COMMANDS)
 def test_command_golden(width, slot, wire):
-    assert spawn_stock.command(slot, b"12/2385526", b"snd@orig.example", b"ann@mx.test", width) == wire
+    assert stock_dialect.command(slot, b"12/2385526", b"snd@orig.example", b"ann@mx.test", width) == wire
     assert Commands(width).receive(wire) == [(slot, b"12/2385526", b"snd@orig.example", b"ann@mx.test")]
 
 
@@ -24,7 +24,7 @@ def test_command_golden(width, slot, wire):
 @pytest.mark.parametrize("width", [NARROW, WIDE])
 def test_commands_in_any_pieces(width, size):
     wanted = [(0, b"0/23", b"", b"a@b"), (1, b"1/24", b"s@x", b""), (200, b"22/45", b"\xff", b"u@\xfe")]
-    wire = b"".join(spawn_stock.command(*one, width) for one in wanted)
+    wire = b"".join(stock_dialect.command(*one, width) for one in wanted)
     engine = Commands(width)
     got = [one for i in range(0, len(wire), size) for one in engine.receive(wire[i : i + size])]
     assert got == wanted and engine.is_empty
@@ -41,26 +41,26 @@ def test_endless_command_is_refused():
 @pytest.mark.parametrize("width", [NARROW, WIDE])
 def test_reports_in_any_pieces(width, size):
     wanted = [(0, b"Kok\n"), (0, b""), (3, b"Z"), (254, b"Dno\xff such\n")]
-    wire = b"".join(spawn_stock.report(slot, text, width) for slot, text in wanted)
+    wire = b"".join(stock_dialect.report(slot, text, width) for slot, text in wanted)
     engine = Reports(width)
     assert [one for i in range(0, len(wire), size) for one in engine.receive(wire[i : i + size])] == wanted
 
 
 def test_report_golden():
-    assert spawn_stock.report(0, b"Kdid 1+0+0\n") == b"\0Kdid 1+0+0\n\0"
-    assert spawn_stock.report(258, b"Z\n", WIDE) == b"\2\1Z\n\0"
-    assert spawn_stock.report(5, b"Kcut\0here") == b"\5Kcut\0"
+    assert stock_dialect.report(0, b"Kdid 1+0+0\n") == b"\0Kdid 1+0+0\n\0"
+    assert stock_dialect.report(258, b"Z\n", WIDE) == b"\2\1Z\n\0"
+    assert stock_dialect.report(5, b"Kcut\0here") == b"\5Kcut\0"
 
 
 @pytest.mark.parametrize("size", [1000, 100000])
 def test_long_report_keeps_its_first_9998_bytes_of_text(size):
-    wire = spawn_stock.report(7, b"D" + b"x" * 30000) + spawn_stock.report(0, b"K")
+    wire = stock_dialect.report(7, b"D" + b"x" * 30000) + stock_dialect.report(0, b"K")
     engine = Reports()
     got = [one for i in range(0, len(wire), size) for one in engine.receive(wire[i : i + size])]
     assert got == [(7, b"D" + b"x" * 9998), (0, b"K")]
 
 
 def test_hello():
-    assert spawn_stock.hello(120) == b"\x78" and spawn_stock.limit_of(b"\x78") == 120
-    assert spawn_stock.hello(1000) == b"\xff"
-    assert spawn_stock.hello(1000, WIDE) == b"\xe8\x03" and spawn_stock.limit_of(b"\xe8\x03") == 1000
+    assert stock_dialect.hello(120) == b"\x78" and stock_dialect.limit_of(b"\x78") == 120
+    assert stock_dialect.hello(1000) == b"\xff"
+    assert stock_dialect.hello(1000, WIDE) == b"\xe8\x03" and stock_dialect.limit_of(b"\xe8\x03") == 1000

@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from pyqmail.protocol import handover_wire as wire
+from pyqmail.protocol.wires import handover_wire as wire
 
-TRANSCRIPT = os.path.join(os.path.dirname(os.path.dirname(__file__)), "transcripts/handover-wire.txt")
+TRANSCRIPT = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(__file__))), "transcripts/handover-wire.txt")
 FIRST = [b"TCP", b"127.0.0.1", b"55555", b"", b"25", b"", b"", b"2 3 1"]
 SECOND = [b"TCP6", b"fe80::9", b"4", b"fe80::1", b"25", b"eth0", b"", b""]
 THIRD = [b"UNIX", b"unix", b"", b"/run/smtp", b"", b"", b"77 1000 100", b""]

@@ -5,10 +5,12 @@ import os
 
 import pytest
 
-from pyqmail.protocol import native as wire
-from pyqmail.protocol.frames import Malformed, strings
+from pyqmail.protocol.wires import native_dialect as wire
+from pyqmail.protocol.wires.frames import Malformed, strings
 
-GOLDEN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "transcripts/native-wire.txt")
+GOLDEN = os.path.join(
+    os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "transcripts/native-wire.txt"
+)
 CANDIDATES = [(b"a.test", b"192.0.2.1", 25), (b"b", b"::1", 26)]
 
 FRAMES = {

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pyqmail.protocol.clean_wire import Commands, parse
+from pyqmail.protocol.wires.clean_wire import Commands, parse
 
 COMMANDS = [
     (b"foop/12", (b"foop", 12)),

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from pyqmail.protocol.local_wire import (
+from pyqmail.protocol.wires.local_wire import (
     ACCOUNT,
     DELIVER,
     DONE,
@@ -21,7 +21,7 @@ from pyqmail.protocol.local_wire import (
     unpack,
 )  # fmt: skip
 
-TRANSCRIPT = os.path.join(os.path.dirname(os.path.dirname(__file__)), "transcripts/local-wire.txt")
+TRANSCRIPT = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(__file__))), "transcripts/local-wire.txt")
 FULL = [b"joe", b"/h/joe", b"joe-xyl", b"-", b"xyl", b"here.example", b"s@x.example"]
 PLAIN = [b"joe", b"/h/joe", b"joe", b"", b"", b"h", b""]
 SAID = [

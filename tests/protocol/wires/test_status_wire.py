@@ -5,9 +5,9 @@ import os
 
 import pytest
 
-from pyqmail.protocol import status_wire as wire
+from pyqmail.protocol.wires import status_wire as wire
 
-TRANSCRIPT = os.path.join(os.path.dirname(os.path.dirname(__file__)), "transcripts/status-wire.txt")
+TRANSCRIPT = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(__file__))), "transcripts/status-wire.txt")
 KNOWN = {
     "number": 32769,
     "protocol": "TCP",

@@ -1,4 +1,4 @@
-"""The wire to pyresolve: frames (protocol/frames.py), questions and answers under one number, over a stream.
+"""The wire to pyresolve: frames (protocol/wires/frames.py), questions and answers under one number, over a stream.
 
 Bodies are NUL-ended strings (frames.strings); numbers in them are decimal.
 
@@ -23,8 +23,8 @@ A frame has at most the LIMIT of all frames, a question one string.  A malformed
 then exits 111.
 """
 
-from pyqmail.protocol import frames
-from pyqmail.protocol.frames import Malformed, number_in, split_strings, strings
+from pyqmail.protocol.wires import frames
+from pyqmail.protocol.wires.frames import Malformed, number_in, split_strings, strings
 
 EXCHANGERS, ADDRESSES, NAME, TEXT, ADDRESSES6, ADDRESSES4 = 1, 2, 3, 4, 5, 6
 MAX_PREFERENCE = 65535

@@ -1,4 +1,4 @@
-"""The wire between whoever has a message to queue and pyqueued: frames (protocol/frames.py) over a UNIX stream.
+"""The wire between whoever has a message to queue and pyqueued: frames (protocol/wires/frames.py) over a UNIX stream.
 
 Any number of requests may be open on one connection; each is answered once, in any order, under its number.
 
@@ -17,8 +17,8 @@ ends the connection; nothing of it is queued.
 
 import struct
 
-from pyqmail.protocol import frames
-from pyqmail.protocol.frames import Malformed
+from pyqmail.protocol.wires import frames
+from pyqmail.protocol.wires.frames import Malformed
 
 INLINE, DESCRIPTORS, ANSWER = 1, 2, 3
 INLINE_LIMIT = 1 << 20
