@@ -5,7 +5,7 @@ newline gets nothing.  What was read is written before anything more is read.  A
 """
 
 from pyqmail.base.options import Rest
-from pyqmail.protocol.carriage import add_returns
+from pyqmail.protocol.crlf import add_returns
 from pyqmail.system.command_line import Program
 from pyqmail.tcp.filters.relay import filter_input
 

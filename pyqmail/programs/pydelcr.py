@@ -5,7 +5,7 @@ anything more is read, but for a carriage return whose next byte is not known ye
 """
 
 from pyqmail.base.options import Rest
-from pyqmail.protocol.carriage import ReturnRemoval
+from pyqmail.protocol.crlf import ReturnRemoval
 from pyqmail.system.command_line import Program
 from pyqmail.tcp.filters.relay import filter_input
 

@@ -9,7 +9,7 @@ program stays this process; it reads and writes pipes, not the connection.
 from pyqmail.base.failure import Usage
 from pyqmail.base.options import Rest
 from pyqmail.programs.registry import load
-from pyqmail.protocol.carriage import MissingReturns
+from pyqmail.protocol.crlf import MissingReturns
 from pyqmail.system.command_line import Program
 from pyqmail.system.processes import go_on
 from pyqmail.tcp.filters.relay import stand_between

@@ -9,7 +9,7 @@ import _signal as signal  # the module without its enums: those cost a third of 
 import os
 
 from pyqmail.base.failure import Temporary
-from pyqmail.protocol.carriage import add_returns
+from pyqmail.protocol.crlf import add_returns
 from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import write_all
 from pyqmail.system.processes import fork

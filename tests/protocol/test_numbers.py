@@ -11,7 +11,7 @@ from pyqmail.base.literals import literal_address
 from pyqmail.base.numbers import ULONG, leading_number, whole_number
 from pyqmail.mail.routing.exchangers import route_for
 from pyqmail.mail.smtpd.policy import exceeds
-from pyqmail.protocol import ident, proxy
+from pyqmail.protocol import ident, proxy_header
 from pyqmail.protocol.smtp.address import address_literal
 from pyqmail.protocol.wires import clean_wire, handover_wire, native_dialect, resolve_wire, status_wire
 from pyqmail.protocol.wires.frames import HEAD_BYTES, Malformed, number_in, split_strings, strings
@@ -106,8 +106,8 @@ def test_a_status_with_too_many_digits_is_malformed():
 
 @pytest.mark.parametrize("port", [MANY, b"65536", b"-1", b"+1", b"1_0", b"\xb2", b""])
 def test_a_proxy_header_with_a_port_that_is_none_is_malformed(port):
-    header = proxy.Header()
-    with pytest.raises(proxy.Malformed):
+    header = proxy_header.Header()
+    with pytest.raises(proxy_header.Malformed):
         header.receive(b"PROXY TCP4 192.0.2.1 192.0.2.2 " + port + b" 25\r\n")
 
 

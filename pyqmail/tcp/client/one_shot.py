@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from pyqmail.base.failure import Failure, Temporary
 from pyqmail.base.options import Argument
-from pyqmail.protocol.carriage import ReturnRemoval, add_returns
+from pyqmail.protocol.crlf import ReturnRemoval, add_returns
 from pyqmail.system.descriptors import log, open_standard_descriptors, write_all
 from pyqmail.tcp.client.addresses import port_number
 from pyqmail.tcp.client.connect import connect, find_addresses

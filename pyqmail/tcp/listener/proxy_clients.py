@@ -1,4 +1,4 @@
-"""Proxies: whoever is listed says first for whom it speaks (protocol/proxy.py), and the connection is that client's.
+"""Proxies: whoever is listed says first for whom it speaks (protocol/proxy_header.py), and the connection is that client's.
 
 From others nothing is read.  What a listed one fails to say within its time, or says wrongly, ends its connection: it
 is no client, and whoever is behind it must not pass for it.
@@ -7,7 +7,7 @@ is no client, and whoever is behind it must not pass for it.
 import socket
 
 from pyqmail.base.failure import reason
-from pyqmail.protocol.proxy import PEEK_BYTES, Header, Malformed
+from pyqmail.protocol.proxy_header import PEEK_BYTES, Header, Malformed
 from pyqmail.system.loop import READ
 from pyqmail.tcp.access.connection import TCP, TCP6, UNIX, UNIX_CLIENT, Connection, plain
 

@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from pyqmail.protocol.proxy import LONGEST_BLOCK, Header, Malformed
+from pyqmail.protocol.proxy_header import LONGEST_BLOCK, Header, Malformed
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 

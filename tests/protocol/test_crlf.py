@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from pyqmail.protocol.carriage import MissingReturns, ReturnRemoval, add_returns
+from pyqmail.protocol.crlf import MissingReturns, ReturnRemoval, add_returns
 
 STREAMS = [
     # stream              every LF gets one      every LF has one     the one before LF gone
