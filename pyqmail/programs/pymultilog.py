@@ -16,9 +16,9 @@ import os
 
 from pyqmail.base.options import Flag, Rest, Value
 from pyqmail.supervise.logs.copying import Copy
-from pyqmail.supervise.logs.intake import Intake
+from pyqmail.supervise.logs.input import Intake
 from pyqmail.supervise.logs.logger import Logger
-from pyqmail.supervise.logs.patience import Patience
+from pyqmail.supervise.logs.retry import Patience
 from pyqmail.supervise.logs.stamps import CLOCKS, clock_of
 from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import open_standard_descriptors

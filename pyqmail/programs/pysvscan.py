@@ -34,7 +34,7 @@ from pyqmail.base.failure import Temporary
 from pyqmail.base.numbers import whole_number
 from pyqmail.base.options import Argument, Flag, Rest, Value
 from pyqmail.programs.registry import load
-from pyqmail.supervise.scanning import keep_scanning
+from pyqmail.supervise.scan_loop import keep_scanning
 from pyqmail.supervise.stopping import STOP_SECONDS
 from pyqmail.system.command_line import Program
 from pyqmail.system.processes import find_ours

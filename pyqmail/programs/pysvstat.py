@@ -21,8 +21,8 @@ from pyqmail.base.failure import reason
 from pyqmail.base.options import Flag, Rest
 from pyqmail.supervise.control import StartingDirectory, knock, state_folder
 from pyqmail.supervise.details import Details, details_of
-from pyqmail.supervise.facts import describe_details, facts
 from pyqmail.supervise.status import STATUS_BYTES, Status, describe
+from pyqmail.supervise.status_json import describe_details, facts
 from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import write_all
 

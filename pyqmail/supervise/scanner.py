@@ -18,7 +18,7 @@ import termios
 import time
 
 from pyqmail.base.failure import reason
-from pyqmail.supervise.watching import Ground, Watching
+from pyqmail.supervise.inotify_paths import Ground, Watching
 from pyqmail.system.descriptors import log
 
 SECONDS = 5.0  # until we look again, where something is wrong or nothing tells us that it changed

@@ -11,17 +11,17 @@ import time
 from pyqmail.base.failure import Temporary
 from pyqmail.base.printable import printable
 from pyqmail.supervise import service as states
+from pyqmail.supervise.adopted_process import find_survivor, place_of
 from pyqmail.supervise.alarm import Alarm
 from pyqmail.supervise.details import KILLED
-from pyqmail.supervise.folder import Folder, warn
-from pyqmail.supervise.pace import Pace
+from pyqmail.supervise.exec_service import NoProcess, Unfit, spawn, spawn_notify
 from pyqmail.supervise.readiness import Readiness
-from pyqmail.supervise.record import Record
-from pyqmail.supervise.running import NoProcess, Unfit, spawn, spawn_notify
+from pyqmail.supervise.restart_backoff import Pace
 from pyqmail.supervise.service import Service
 from pyqmail.supervise.settings import FINISH_MILLISECONDS, down_signal, is_program, number
+from pyqmail.supervise.state_record import Record
 from pyqmail.supervise.status import WANT_DOWN, WANT_UP
-from pyqmail.supervise.survivor import find_survivor, place_of
+from pyqmail.supervise.supervise_dir import Folder, warn
 from pyqmail.system.loop import NOTHING, READ, Loop
 
 DEAF_SECONDS = 1.02  # after each start, so that a service that ends at once is started once a second

@@ -10,11 +10,11 @@ import select
 import time
 
 from pyqmail.base.failure import Temporary
+from pyqmail.supervise.adopted_process import hold, left_process
 from pyqmail.supervise.control import NOT_RUNNING, open_ok, state_folder
 from pyqmail.supervise.details import details_of
 from pyqmail.supervise.service import DOWN, FAILED, LEFT
 from pyqmail.supervise.status import ONCE, STATUS_BYTES, WANT_DOWN, Status
-from pyqmail.supervise.survivor import hold, left_process
 from pyqmail.system.descriptors import read_file
 from pyqmail.system.notices import Notices
 

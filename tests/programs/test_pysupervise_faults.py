@@ -129,7 +129,8 @@ def test_no_process_to_be_had(open_stage):
 FAST = """
 import sys
 from pyqmail.programs import pysupervise
-from pyqmail.supervise import pace, supervisor
+from pyqmail.supervise import supervisor
+from pyqmail.supervise import restart_backoff
 supervisor.DEAF_SECONDS = pace.SHORTEST_SECONDS = 0
 sys.exit(pysupervise.main(["supervise", sys.argv[1]]))
 """

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
+from pyqmail.supervise.inotify_paths import Ground, Watching
 from pyqmail.supervise.scanner import Scanner
-from pyqmail.supervise.starting import DescriptorLimit
-from pyqmail.supervise.watching import Ground, Watching
+from pyqmail.supervise.start_supervisor import DescriptorLimit
 from pyqmail.system.notices import Notices
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from pyqmail.base.failure import Temporary
 from pyqmail.supervise.logs.logger import Logger
-from pyqmail.supervise.logs.patience import Patience
+from pyqmail.supervise.logs.retry import Patience
 
 LABEL = b"@4000000037c219bf2ef02e94"
 

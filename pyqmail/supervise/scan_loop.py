@@ -12,11 +12,11 @@ import time
 
 from pyqmail.base.failure import Temporary
 from pyqmail.supervise.control import is_supervised, open_lock
+from pyqmail.supervise.inotify_paths import Ground, Watching
 from pyqmail.supervise.safety import risks
 from pyqmail.supervise.scanner import Scanner
-from pyqmail.supervise.starting import DescriptorLimit, Starter, inherited_descriptors
+from pyqmail.supervise.start_supervisor import DescriptorLimit, Starter, inherited_descriptors
 from pyqmail.supervise.stopping import Stopping
-from pyqmail.supervise.watching import Ground, Watching
 from pyqmail.system.files import Changeable
 from pyqmail.system.loop import READ, Loop, Promise
 from pyqmail.system.notices import Notices

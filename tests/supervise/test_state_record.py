@@ -4,8 +4,8 @@ import os
 
 from pyqmail.supervise import service as states
 from pyqmail.supervise.details import Details, read_details
-from pyqmail.supervise.record import Record
 from pyqmail.supervise.service import Service
+from pyqmail.supervise.state_record import Record
 from pyqmail.supervise.status import ONCE, WANT_UP, Status
 from pyqmail.system.identity import begun
 

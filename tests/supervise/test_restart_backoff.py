@@ -2,7 +2,7 @@
 
 import pytest
 
-from pyqmail.supervise.pace import Pace
+from pyqmail.supervise.restart_backoff import Pace
 
 ENDS = [
     # longest seconds, (seconds it ran, seconds to wait) of each run

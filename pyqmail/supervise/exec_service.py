@@ -5,8 +5,8 @@ import errno
 import os
 
 from pyqmail.base.failure import reason
-from pyqmail.supervise.folder import warn
 from pyqmail.supervise.settings import is_program
+from pyqmail.supervise.supervise_dir import warn
 from pyqmail.system.descriptors import log
 
 _NOT_NOW = (errno.EAGAIN, errno.ENOMEM)

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from pyqmail.supervise.watching import Ground, Watching
+from pyqmail.supervise.inotify_paths import Ground, Watching
 from pyqmail.system import notices as notices_module
 from pyqmail.system.notices import Notices
 

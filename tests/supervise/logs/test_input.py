@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from pyqmail.supervise.logs.intake import Kept, Taken
+from pyqmail.supervise.logs.input import Kept, Taken
 
 
 @pytest.fixture

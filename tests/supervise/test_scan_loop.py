@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from pyqmail.supervise.scanning import PAUSE_SECONDS, Scanning
+from pyqmail.supervise.scan_loop import PAUSE_SECONDS, Scanning
 from pyqmail.system.loop import Loop
 from pyqmail.system.notices import Notices
 

@@ -5,7 +5,7 @@ import resource
 
 import pytest
 
-from pyqmail.supervise.starting import DescriptorLimit, Starter, close_others, inherited_descriptors
+from pyqmail.supervise.start_supervisor import DescriptorLimit, Starter, close_others, inherited_descriptors
 from pyqmail.system.loop import Loop
 
 
