@@ -41,7 +41,7 @@ from pyqmail.system.bounded_log import BoundedLog
 from pyqmail.system.command_line import Program
 from pyqmail.system.controls import Controls
 from pyqmail.system.descriptors import open_standard_descriptors
-from pyqmail.system.flushing import Flusher
+from pyqmail.system.fsync_batch import Flusher
 from pyqmail.system.home import find_home
 from pyqmail.system.loop import Loop
 from pyqmail.system.privileges import drop_to, forbid_new_privileges

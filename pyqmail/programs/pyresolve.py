@@ -21,12 +21,12 @@ from pyqmail.base.failure import Temporary, reason
 from pyqmail.protocol.wires import resolve_wire
 from pyqmail.protocol.wires.resolve_wire import FOUND, NO_HOST, NO_RECORD, SOFT, UNABLE, split_strings, strings
 from pyqmail.system import resolver
-from pyqmail.system.answering import preload as preload_loop
-from pyqmail.system.answering import serve
-from pyqmail.system.ceilings import raise_descriptor_limit
+from pyqmail.system.async_server import preload as preload_loop
+from pyqmail.system.async_server import serve
 from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import log
 from pyqmail.system.privileges import forbid_new_privileges
+from pyqmail.system.rlimits import raise_descriptor_limit
 
 PROGRAM = Program(
     name="pyresolve",

@@ -19,10 +19,10 @@ from pyqmail.base.failure import Temporary
 from pyqmail.base.numbers import ULONG, count_digits, leading_number
 from pyqmail.base.options import Act, Rest
 from pyqmail.programs.registry import load
-from pyqmail.system.ceilings import SERVER_BYTES
 from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import log
 from pyqmail.system.processes import find, find_ours, go_on
+from pyqmail.system.rlimits import SERVER_BYTES
 
 # With less an interpreter with one of our programs does not even come up.  Measured: the least `softlimit -m` under
 # which `pytai64n </dev/null` loads is 13.5 MB; with the imports of pysmtpd 14.9, of pysend 15.8.  For -d it is 4.8, 5.4

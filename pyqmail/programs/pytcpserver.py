@@ -22,13 +22,13 @@ from pyqmail.base.numbers import UINT32, count_digits, is_number, leading_number
 from pyqmail.base.options import Act, Argument, Flag, Rest, Value
 from pyqmail.base.printable import printable
 from pyqmail.programs.registry import load, load_ahead
-from pyqmail.system import library
-from pyqmail.system.ceilings import SERVER_BYTES, memory_shortages
+from pyqmail.system import libc
 from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import log, open_standard_descriptors
 from pyqmail.system.listener import first_session_number
 from pyqmail.system.loop import Loop
 from pyqmail.system.processes import find_ahead, find_ours
+from pyqmail.system.rlimits import SERVER_BYTES, memory_shortages
 from pyqmail.tcp.access.connection_counts import Tally
 from pyqmail.tcp.access.log_lines import ERRORS, EVERYTHING, QUIET, unless_quiet
 from pyqmail.tcp.client.addresses import is_another_number, port_number
@@ -133,7 +133,7 @@ def import_all(call, terms) -> None:
     modules = find_ahead(call.program, call.environ.get(b"PATH"), load_ahead)
     if terms.looks_up or any(module.PROGRAM.name == "pyrblsmtpd" for module in modules):
         load_ahead("pyresolve")
-    library.load()
+    libc.load()
 
 
 def drop_rights(call) -> None:

@@ -2,7 +2,7 @@
 
 import os
 
-from pyqmail.system.notices import is_changed_elsewhere
+from pyqmail.system.inotify import is_changed_elsewhere
 
 _MOST_LINKS = 40  # as the kernel
 

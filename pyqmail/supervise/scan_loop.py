@@ -18,9 +18,9 @@ from pyqmail.supervise.scanner import Scanner
 from pyqmail.supervise.start_supervisor import DescriptorLimit, Starter, inherited_descriptors
 from pyqmail.supervise.stopping import Stopping
 from pyqmail.system.files import Changeable
+from pyqmail.system.inotify import Notices
 from pyqmail.system.loop import READ, Loop, Promise
-from pyqmail.system.notices import Notices
-from pyqmail.system.orphans import adopt_orphans, children
+from pyqmail.system.subreaper import adopt_orphans, children
 
 PAUSE_SECONDS = 0.1  # between passes at least: changes come in crowds
 STOPPING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)

@@ -6,7 +6,7 @@ from pyqmail.base import tai
 from pyqmail.supervise import service as states
 from pyqmail.supervise.details import Details
 from pyqmail.supervise.status import pack_status
-from pyqmail.system.identity import begun
+from pyqmail.system.process_start import begun
 
 
 class Record:

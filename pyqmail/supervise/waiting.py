@@ -16,7 +16,7 @@ from pyqmail.supervise.details import details_of
 from pyqmail.supervise.service import DOWN, FAILED, LEFT
 from pyqmail.supervise.status import ONCE, STATUS_BYTES, WANT_DOWN, Status
 from pyqmail.system.descriptors import read_file
-from pyqmail.system.notices import Notices
+from pyqmail.system.inotify import Notices
 
 UP, READY, REALLY_DOWN = "up", "ready", "down"
 _LOOK_SECONDS = 1.0

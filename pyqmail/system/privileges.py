@@ -2,7 +2,7 @@
 
 import os
 
-from pyqmail.system.library import prctl
+from pyqmail.system.libc import prctl
 
 _PR_SET_NO_NEW_PRIVS = 38
 

@@ -11,7 +11,7 @@ stays as it is.
 
 import os
 
-from pyqmail.system import library
+from pyqmail.system import libc
 
 _NAME_BYTES = 15
 _PR_SET_NAME = 15
@@ -40,11 +40,11 @@ class Title:
     def _show_name(self, name):
         if self._name is not None:
             _write(self._name, name)
-        elif library.is_loaded():
-            library.prctl(_PR_SET_NAME, name + b"\0")
+        elif libc.is_loaded():
+            libc.prctl(_PR_SET_NAME, name + b"\0")
 
     def _show_words(self, command):
-        if self._memory is None and not library.is_loaded():
+        if self._memory is None and not libc.is_loaded():
             return
         place = words_place()
         if place is None:
@@ -53,7 +53,7 @@ class Title:
         if self._memory is not None:
             _write(self._memory, text, place[0])
         else:
-            library.overwrite(place[0], text)
+            libc.overwrite(place[0], text)
 
 
 _HELD = []  # the Title of a process that has given up the right to make one

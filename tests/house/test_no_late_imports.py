@@ -23,10 +23,10 @@ STARTS = {
     ("pyqmail.system.initial", "ctypes"),  # without /proc, at the start
     ("pyqmail.system.startup", "pyqmail.system.initial"),
     ("pyqmail.system.startup", "site"),
-    ("pyqmail.system.library", "_ctypes"),  # whoever calls it loads it
-    ("pyqmail.system.library", "ctypes"),
+    ("pyqmail.system.libc", "_ctypes"),  # whoever calls it loads it
+    ("pyqmail.system.libc", "ctypes"),
     ("pyqmail.system.cdb", "cdblib"),  # writes one
-    ("pyqmail.system.flushing", "ctypes"),  # when a Flusher is made: pyqueued and pysend do that at their start
+    ("pyqmail.system.fsync_batch", "ctypes"),  # when a Flusher is made: pyqueued and pysend do that at their start
     ("pyqmail.supervise.logs.selection", "re"),  # preload() knows whether the words need it
     ("pyqmail.programs.pysupervise", "pyqmail.supervise.diagram"),  # an option that prints
     ("pyqmail.programs.pyreadproctitle", "ctypes"),

@@ -28,7 +28,7 @@ from pyqmail.programs import pyclean, pysend
 from pyqmail.protocol import envelope
 from pyqmail.protocol.wires import native_dialect, queue_wire, resolve_wire, stock_dialect
 from pyqmail.protocol.wires.frames import strings
-from pyqmail.system import flushing
+from pyqmail.system import fsync_batch
 from pyqmail.system.descriptors import arrange
 from pyqmail.system.home import Home
 
@@ -362,7 +362,7 @@ class Stage:
             os.environb[b"PYQMAIL_HOME"] = self.world.home.path.encode()
             os.environb.pop(b"QMAILQUEUE", None)
             signal.set_wakeup_fd(-1)
-            flushing._CALLS = {}  # one fsync after the other, so that each is seen
+            fsync_batch._CALLS = {}  # one fsync after the other, so that each is seen
             preprocessing.YOUNG_SECONDS = preprocessing.WAITING_SECONDS = 0.03
             passes.LOCAL_CONSTANT = passes.REMOTE_CONSTANT = 0  # what is deferred is due at once
             (shim or Shim(self.world.home.queue)).install()

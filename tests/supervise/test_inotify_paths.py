@@ -5,8 +5,8 @@ import os
 import pytest
 
 from pyqmail.supervise.inotify_paths import Ground, Watching
-from pyqmail.system import notices as notices_module
-from pyqmail.system.notices import Notices
+from pyqmail.system import inotify as notices_module
+from pyqmail.system.inotify import Notices
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import time
 import pytest
 
 from pyqmail.supervise.scan_loop import PAUSE_SECONDS, Scanning
+from pyqmail.system.inotify import Notices
 from pyqmail.system.loop import Loop
-from pyqmail.system.notices import Notices
 
 
 class Stub:

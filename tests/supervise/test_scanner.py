@@ -10,7 +10,7 @@ import pytest
 from pyqmail.supervise.inotify_paths import Ground, Watching
 from pyqmail.supervise.scanner import Scanner
 from pyqmail.supervise.start_supervisor import DescriptorLimit
-from pyqmail.system.notices import Notices
+from pyqmail.system.inotify import Notices
 
 
 class Record:

@@ -7,7 +7,7 @@ from pyqmail.supervise.details import Details, read_details
 from pyqmail.supervise.service import Service
 from pyqmail.supervise.state_record import Record
 from pyqmail.supervise.status import ONCE, WANT_UP, Status
-from pyqmail.system.identity import begun
+from pyqmail.system.process_start import begun
 
 NO_PROCESS = 0
 

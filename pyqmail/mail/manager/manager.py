@@ -20,7 +20,7 @@ from pyqmail.mail.manager.todo import Todo
 from pyqmail.mail.queue.commit import ByFile
 from pyqmail.mail.routing.rewrite import LOCAL, REMOTE, Rewriting
 from pyqmail.system.driver import EventDriver
-from pyqmail.system.flushing import Flusher
+from pyqmail.system.fsync_batch import Flusher
 
 LONGEST_SECONDS = 86400
 EXIT_SECONDS = 10  # for the cleaner's last answers, and for the reader of the log

@@ -3,7 +3,7 @@
 A commit object has commit(files, directories) -> the descriptors of both that are not safely on disk.
 """
 
-from pyqmail.system.flushing import flush_in_turn, is_synced
+from pyqmail.system.fsync_batch import flush_in_turn, is_synced
 
 
 class ByFile:

@@ -11,7 +11,7 @@ import time
 
 from pyqmail.base.failure import Temporary
 from pyqmail.supervise.logs.logger import SMALL_BYTES
-from pyqmail.system.peek import MOST_BYTES, Peek
+from pyqmail.system.pipe_peek import MOST_BYTES, Peek
 
 FAREWELL_SECONDS = 5
 KEPT_BYTES = MOST_BYTES - SMALL_BYTES - 1  # whoever keeps no more sees a piece, and more, behind it

@@ -2,7 +2,7 @@
 
 import os
 
-from pyqmail.system.ceilings import most_processes, raise_descriptor_limit, raise_process_limit
+from pyqmail.system.rlimits import most_processes, raise_descriptor_limit, raise_process_limit
 
 _SPARE_DESCRIPTORS = 64  # of each worker: log, loop, streams to others
 

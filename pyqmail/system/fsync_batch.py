@@ -10,7 +10,7 @@ import errno
 import os
 import struct
 
-from pyqmail.system.library import Library
+from pyqmail.system.libc import Library
 
 _MOST = 256  # files in one go
 _FSYNC = 2

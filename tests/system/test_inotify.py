@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from pyqmail.system.notices import Notices
+from pyqmail.system.inotify import Notices
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import os
 import select
 import sys
 
-from pyqmail.system.library import Library
+from pyqmail.system.libc import Library
 
 _NONBLOCK_CLOEXEC = os.O_NONBLOCK | os.O_CLOEXEC
 _MOVED_FROM, _MOVED_TO, _CREATE, _DELETE = 0x40, 0x80, 0x100, 0x200

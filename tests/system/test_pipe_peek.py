@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from pyqmail.system.peek import Peek
+from pyqmail.system.pipe_peek import Peek
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ has read looks this way.
 import fcntl
 import os
 
-from pyqmail.system.library import Library
+from pyqmail.system.libc import Library
 
 _NONBLOCK = 2
 _LARGE_BYTES = 1 << 20  # what anybody may ask for

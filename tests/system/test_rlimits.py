@@ -5,7 +5,7 @@ import resource
 
 import pytest
 
-from pyqmail.system import ceilings
+from pyqmail.system import rlimits
 from pyqmail.system.processes import exit_code, fork
 
 
@@ -17,7 +17,7 @@ def holds(work):
 def test_descriptors_are_raised_to_the_hard_limit_and_given_back():
     def work():
         resource.setrlimit(resource.RLIMIT_NOFILE, (50, 100))
-        most, give_back = ceilings.raise_descriptor_limit()
+        most, give_back = rlimits.raise_descriptor_limit()
         raised = resource.getrlimit(resource.RLIMIT_NOFILE)
         give_back(0)
         given_back = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -29,7 +29,7 @@ def test_descriptors_are_raised_to_the_hard_limit_and_given_back():
 def test_what_is_high_enough_stays():
     def work():
         resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
-        return ceilings.raise_descriptor_limit() == (100, None)
+        return rlimits.raise_descriptor_limit() == (100, None)
 
     assert holds(work)
 
@@ -51,11 +51,11 @@ def test_processes_are_raised_to_what_is_wanted(soft, hard, wanted, raised):
     def work():
         resource.setrlimit(resource.RLIMIT_NPROC, (soft, hard))
         os.setresuid(1_999_999_999, 1_999_999_999, 1_999_999_999)
-        give_back = ceilings.raise_process_limit(wanted)
+        give_back = rlimits.raise_process_limit(wanted)
         found = resource.getrlimit(resource.RLIMIT_NPROC)
         if raised is None:
             return give_back is None and found == (soft, hard)
-        most = ceilings.most_processes()
+        most = rlimits.most_processes()
         give_back(0)
         return (found, most, resource.getrlimit(resource.RLIMIT_NPROC)) == ((raised, hard), raised, (soft, hard))
 
@@ -63,4 +63,4 @@ def test_processes_are_raised_to_what_is_wanted(soft, hard, wanted, raised):
 
 
 def test_there_are_never_more_processes_than_pids():
-    assert 0 < ceilings.most_processes() <= int(open("/proc/sys/kernel/pid_max").read())
+    assert 0 < rlimits.most_processes() <= int(open("/proc/sys/kernel/pid_max").read())

@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from pyqmail.system import flushing
-from pyqmail.system.flushing import Flusher
+from pyqmail.system import fsync_batch
+from pyqmail.system.fsync_batch import Flusher
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-NEEDS_QUEUE = pytest.mark.skipif(os.uname().machine not in flushing._CALLS, reason="numbers of this machine's calls")
+NEEDS_QUEUE = pytest.mark.skipif(os.uname().machine not in fsync_batch._CALLS, reason="numbers of this machine's calls")
 
 
 @pytest.fixture
@@ -64,13 +64,13 @@ def test_an_error_of_a_file_is_not_asked_for_twice(files, monkeypatch):
             return [is_on_disk and number != 1 for number, is_on_disk in enumerate(queue.sync(some))]
 
     flusher._queue = Failing()
-    monkeypatch.setattr(flushing, "is_synced", asked.append)
+    monkeypatch.setattr(fsync_batch, "is_synced", asked.append)
     assert flusher.flush(fds) == {fds[1]} and not asked
 
 
 SCRIPT = """
 import os, signal, sys
-from pyqmail.system.flushing import Flusher
+from pyqmail.system.fsync_batch import Flusher
 signal.signal(signal.SIGUSR1, lambda *_: None)
 fds = [os.open(f"{sys.argv[1]}/{number}", os.O_WRONLY | os.O_CREAT) for number in range(5)]
 flusher = Flusher()
@@ -105,7 +105,7 @@ def test_a_kernel_that_refuses(tmp_path, strace_path, how, said):
 
 
 def test_a_machine_that_is_not_known(files, monkeypatch):
-    monkeypatch.setattr(flushing, "_CALLS", {})
+    monkeypatch.setattr(fsync_batch, "_CALLS", {})
     assert Flusher().flush(files(20)) == set()
 
 

@@ -2,7 +2,7 @@
 
 import os
 
-from pyqmail.system.library import Library
+from pyqmail.system.libc import Library
 
 _PR_SET_CHILD_SUBREAPER = 36
 

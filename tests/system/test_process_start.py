@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from pyqmail.system.identity import begun
+from pyqmail.system.process_start import begun
 
 
 def test_a_process_keeps_it_and_no_two_share_it():

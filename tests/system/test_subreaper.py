@@ -6,7 +6,7 @@ import sys
 
 CODE = """
 import os
-from pyqmail.system.orphans import adopt_orphans, children
+from pyqmail.system.subreaper import adopt_orphans, children
 assert adopt_orphans() and children() == []
 read, write = os.pipe()
 child = os.fork()
@@ -43,7 +43,7 @@ def test_an_interpreter_without_ctypes_adopts_nobody():
     code = """
 import sys
 sys.modules["ctypes"] = None
-from pyqmail.system.orphans import adopt_orphans
+from pyqmail.system.subreaper import adopt_orphans
 assert adopt_orphans() is False
 """
     done = python(code)
