@@ -14,7 +14,7 @@ it a second after its end, tells it alone to stop, and waits until it says that 
 are started by root and give up their rights themselves, in a private home (PYQMAIL_HOME) they run as its
 owner.  Variables that a script asks for (SMTP_ADDRESS, SMTP_PORT, SMTP_LIMIT) are written into the unit if they are
 set.  A directory with a file down is not to be enabled.  A service of ours does without
-what it does not need (pyqmail/programs/units_hardening.py); under a foreign QMAILQUEUE leave those lines out.  A
+what it does not need (pyqmail/operations/systemd_hardening.py); under a foreign QMAILQUEUE leave those lines out.  A
 restart of a listener leaves its connections to their end, one of pysend waits up to 20 minutes for deliveries.  With
 --sockets systemd listens for pysmtpd, as root, and goes on doing so while pysmtpd is started again.
 """
@@ -46,7 +46,7 @@ def command() -> None:
 @command.command(help="Render man/ from the programs' declarations.")
 @click.option("--check", is_flag=True, help="Write nothing; exit 1 if a page is not up to date.")
 def man(check: bool) -> int:
-    from pyqmail.programs import manuals
+    from pyqmail.operations import manuals
 
     return manuals.render(check)
 
@@ -71,7 +71,7 @@ _address = click.option(
     help="SMTP port; 0: a free one.",
 )
 def run(once: bool, address: str, port: int) -> int:
-    from pyqmail.programs import quickstart
+    from pyqmail.operations import quickstart
 
     return quickstart.run(once, address, port)
 
@@ -89,7 +89,7 @@ def run(once: bool, address: str, port: int) -> int:
 )
 @click.argument("recipients", nargs=-1, required=True)
 def send(address: str, port: int, sender: str | None, recipients: tuple[str, ...]) -> int:
-    from pyqmail.programs import quickstart
+    from pyqmail.operations import quickstart
 
     return quickstart.send(address, port, sender, recipients, sys.stdin.buffer.read())
 
@@ -101,7 +101,7 @@ def send(address: str, port: int, sender: str | None, recipients: tuple[str, ...
 @click.option("--users", is_flag=True, help="Make the users and groups that are missing, with useradd and groupadd.")
 @click.argument("directory", metavar="DIR")
 def home(users: bool, directory: str) -> int:
-    from pyqmail.programs import real_home
+    from pyqmail.operations import real_home
 
     return real_home.make(directory, users)
 
@@ -114,7 +114,7 @@ def home(users: bool, directory: str) -> int:
 )
 @click.argument("directory", required=False, metavar="[DIR]")
 def units(destination: str | None, user: bool, sockets: bool, directory: str | None) -> int:
-    from pyqmail.programs import units as systemd
+    from pyqmail.operations import systemd_units as systemd
 
     return systemd.show(directory, destination, user, sockets)
 

@@ -141,7 +141,7 @@ def test_two_at_once(place):
 
 
 def test_manual_pages_render(tmp_path):
-    from pyqmail.programs import manuals
+    from pyqmail.operations import manuals
 
     assert all(text.startswith(".TH ") and "\n.SH DESCRIPTION\n.PP\n" in text for text in manuals.pages().values())
 
@@ -232,7 +232,7 @@ def test_a_message_that_lacks_fields_gets_them(place):
     ],
 )
 def test_only_what_lacks_is_added(message, lacking):
-    from pyqmail.programs.quickstart import completed
+    from pyqmail.operations.quickstart import completed
 
     text = completed(message, "a@b", ["c@d", "e@f"])
     rest = message.replace(b"\r\n", b"\n")
@@ -244,7 +244,7 @@ def test_only_what_lacks_is_added(message, lacking):
 
 
 def test_the_sender_is_who_we_are(place):
-    from pyqmail.programs import quickstart
+    from pyqmail.operations import quickstart
 
     os.makedirs(f"{place}/control")
     with open(f"{place}/control/me", "w") as file:

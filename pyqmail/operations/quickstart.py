@@ -12,7 +12,8 @@ import time
 
 from pyqmail.base.dates import header_date
 from pyqmail.base.failure import Failure, Permanent, Temporary
-from pyqmail.programs import private_home, registry
+from pyqmail.operations import private_home
+from pyqmail.programs import registry
 from pyqmail.system.descriptors import read_file
 from pyqmail.system.home import Home
 from pyqmail.system.processes import fork, reset_signals

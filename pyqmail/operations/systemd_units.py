@@ -13,8 +13,9 @@ import os
 import re
 
 from pyqmail.base.failure import Failure, Permanent, Temporary
-from pyqmail.programs import private_home, registry
-from pyqmail.programs.units_hardening import harden, role_of
+from pyqmail.operations import private_home
+from pyqmail.operations.systemd_hardening import harden, role_of
+from pyqmail.programs import registry
 from pyqmail.supervise.safety import risks
 from pyqmail.system.descriptors import read_file, write_all
 from pyqmail.system.files import open_new

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from pyqmail.base.failure import Permanent, Temporary
-from pyqmail.programs.units import make
+from pyqmail.operations.systemd_units import make
 
 SMTP = 'exec pytcpserver -v "${SMTP_ADDRESS:-0}" "${SMTP_PORT:-25}" pysmtpd\n'
 

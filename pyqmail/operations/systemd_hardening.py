@@ -9,7 +9,7 @@ by itself, which takes setgroups and a few capabilities.  Nobody has ProcSubset:
 import os
 import sys
 
-from pyqmail.programs.private_home import programs_folder
+from pyqmail.operations.private_home import programs_folder
 
 _CHANGE_USER = "CAP_SETUID CAP_SETGID CAP_DAC_OVERRIDE"  # root without the last may not enter what is qmailq's
 _KERNEL = (

@@ -11,8 +11,8 @@ import stat
 import subprocess
 
 from pyqmail.base.failure import Failure, Permanent, Temporary
-from pyqmail.programs import private_home
-from pyqmail.programs.private_home import SPLIT, programs_folder, services_source, write_new
+from pyqmail.operations import private_home
+from pyqmail.operations.private_home import SPLIT, programs_folder, services_source, write_new
 from pyqmail.system.descriptors import read_file
 from pyqmail.system.home import DEFAULT, MARKER, USERS, Home
 from pyqmail.system.privileges import drop_to

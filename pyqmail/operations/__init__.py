@@ -1,0 +1,1 @@
+"""What wires several subjects and is no executable: a private home, systemd's units, manual pages."""
