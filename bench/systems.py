@@ -20,7 +20,7 @@ class Ours:
             [
                 f"{BIN}/python",
                 "-c",
-                "import sys; from pyqmail.programs import private_home; from pyqmail.system.home import Home; "
+                "import sys; from pyqmail.operations import private_home; from pyqmail.system.home import Home; "
                 "private_home.make(Home(sys.argv[1]))",
                 self.home,
             ],

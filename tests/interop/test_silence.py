@@ -1,6 +1,6 @@
 """Servers and name servers that never say a word: what the log shows meanwhile, and that others do not wait for them.
 
-In virtual time, and with thousands of them: tests/mail/manager/test_destinations.py.
+In virtual time, and with thousands of them: tests/mail/destinations/test_destinations.py.
 """
 
 import os

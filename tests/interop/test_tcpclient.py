@@ -2,7 +2,7 @@
 
 Names are looked up at a server on port 53 of a loopback address, ident is asked on port 113 of it; without the right to
 bind those, such tests are left out.  Not compared: a server that fails or is silent, which costs the original 11 or 59
-seconds (tests/tcp/test_connecting.py has ours).
+seconds (tests/tcp/client/test_connect.py has ours).
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 """pytcpserver's look-ups beside the original's: a name server on port 53, an ident server on port 113.
 
 Both need loopback addresses of their own, and the right to bind such ports; without, the tests are left out.
-The same look-ups from a worker, over pyresolve, are in tests/tcp/test_residents.py.
+The same look-ups from a worker, over pyresolve, are in tests/tcp/serving/test_worker_pool.py.
 """
 
 import fcntl

@@ -20,7 +20,7 @@ class Shower:
     """A fresh interpreter that runs code and then waits."""
 
     def __init__(self, code, *words):
-        code = f"import sys; sys.path.insert(0, {ROOT!r}); from pyqmail.system import library, title; import os\n{code}"
+        code = f"import sys; sys.path.insert(0, {ROOT!r}); from pyqmail.system import libc, title; import os\n{code}"
         words = [sys.executable, "-c", f"{code}\nos.write(1, b'.'); os.read(0, 1)", *words]
         self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={"A": "environment"})
         assert self.process.stdout.read(1) == b"."
@@ -66,7 +66,7 @@ def test_twice_and_shorter():
     "code",
     [
         "title.hold_title(); os.setuid(65534); title.show_command(['x']); title.show_command(['pymultilog', 't'])",
-        "library.prctl(15, b'python'); os.setuid(65534); title.show_command(['pymultilog', 't'])",
+        "libc.prctl(15, b'python'); os.setuid(65534); title.show_command(['pymultilog', 't'])",
     ],
     ids=["a title from before", "the C library from before"],
 )

@@ -1,4 +1,4 @@
-"""Not a test: pytcpserver with a session program of its own, for tests/tcp/test_residents.py.
+"""Not a test: pytcpserver with a session program of its own, for tests/tcp/serving/test_worker_pool.py.
 
 The session greets with its number of the worker's process and TCPREMOTEIP, then answers lines: `env NAME`, `exit N`,
 `raise`, `hang` (stops the whole worker), `close` (ends with exit code 0); anything else comes back.

@@ -1,4 +1,4 @@
-"""Replies as the original reads them.  Whole conversations: tests/mail/remote/test_transmission.py."""
+"""Replies as the original reads them.  Whole conversations: tests/mail/remote/test_smtp_delivery.py."""
 
 import tracemalloc
 
