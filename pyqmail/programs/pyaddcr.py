@@ -1,7 +1,7 @@
 """Copy descriptor 0 to descriptor 1 with a carriage return before each newline.
 
-One that stands there already stays: CR LF becomes CR CR LF (pyfixcrio does not double it).  A last line without
-newline gets nothing.  What was read is written before anything more is read.  Arguments are ignored.
+A carriage return that is there already stays: CR LF becomes CR CR LF (pyfixcrio does not double it).  A last line
+without a newline gets none.  What was read is written before more is read.  Arguments are ignored.
 """
 
 from pyqmail.base.options import Rest
@@ -15,7 +15,7 @@ PROGRAM = Program(
     original="addcr",
     usage="addcr",
     arguments=[Rest("ignored")],
-    exits={0: "end of input", 111: "input or output failed; nothing is said"},
+    exits={0: "end of input", 111: "input or output failed; no message is written"},
     see=["pydelcr(8)", "pyfixcrio(8)"],
 )
 

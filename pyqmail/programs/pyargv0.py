@@ -1,7 +1,8 @@
 """Run a program under another name.
 
-REALNAME is searched in PATH and run; its argument 0, the name it believes to have been called by, is PROGRAM.
-A script does not learn it: the kernel gives its interpreter the file's name.  One of ours, run by one of ours, does.
+REALNAME is searched in PATH and run; its argument 0, the name by which it believes it was called, is PROGRAM.  A script
+does not see this name: the kernel gives its interpreter the name of the file.  A program of ours that is run by another
+one of ours does.
 """
 
 import os

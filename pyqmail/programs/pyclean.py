@@ -1,11 +1,11 @@
 """Remove files from the queue for pysend.
 
-Reads commands from descriptor 0 and answers each with one byte on descriptor 1: `foop/ID` removes a message
-and what is left of its envelope, `todo/ID` an envelope that has been preprocessed.  Commands that arrive
-together are answered together.  Before the first one it waits for the end of another pyclean on this queue, which
-a queue manager that was killed may have left with commands to obey.  Every now and then it removes files that were left
-below queue/pid more than 36 hours ago; at its start, and once a day, envelopes in queue/intd that have no message in
-queue/mess (a crash can leave them).  End of input ends it.
+Reads commands from descriptor 0 and answers each with one byte on descriptor 1: `foop/ID` removes a message and what is
+left of its envelope, `todo/ID` an envelope that has been preprocessed.  Commands that arrive together are answered
+together.  Before the first command it waits until another pyclean on this queue has ended: a queue manager that was
+killed may have left one that still has commands.  From time to time it removes files that were left in queue/pid more
+than 36 hours ago.  At its start, and once a day, it removes envelopes in queue/intd whose message is missing in
+queue/mess (a crash can leave them).  It ends at the end of input.
 """
 
 import fcntl
@@ -22,7 +22,7 @@ PROGRAM = Program(
     name="pyclean",
     summary="remove files from the queue",
     original="qmail-clean",
-    exits={0: "end of input", 100: "the answer could not be written", 111: "the queue cannot be entered"},
+    exits={0: "end of input", 100: "the answer could not be written", 111: "unable to change to the queue directory"},
     environment=["PYQMAIL_HOME"],
     see=["pysend(8)", "pystart(8)"],
 )

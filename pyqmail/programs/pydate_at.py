@@ -1,8 +1,7 @@
-"""Show what time a machine has, as its service on TCP port 13 tells it.
+"""Show the time of a machine, as its service on TCP port 13 gives it.
 
-The answer is shown as it comes, CR LF as a new line; control bytes and bytes above 127 are made visible, as
-`cat -v` does.  The exit code does not tell whether the server could be reached; descriptor 2 does, in tcpclient's
-words.
+The answer is shown as it comes: CR LF as a new line; control bytes and bytes above 127 are made visible, as `cat -v`
+does.  The exit code does not tell whether the server could be reached; tcpclient's message on descriptor 2 does.
 """
 
 from pyqmail.protocol.visible import visible

@@ -1,7 +1,7 @@
 """Copy descriptor 0 to descriptor 1 without the carriage return before each newline.
 
-Only the one directly before it goes: CR CR LF becomes CR LF.  Any other stays.  What was read is written before
-anything more is read, but for a carriage return whose next byte is not known yet.  Arguments are ignored.
+Only the one directly before the newline is removed: CR CR LF becomes CR LF.  Any other stays.  What was read is written
+before more is read, except a carriage return whose next byte is not known yet.  Arguments are ignored.
 """
 
 from pyqmail.base.options import Rest
@@ -15,7 +15,7 @@ PROGRAM = Program(
     original="delcr",
     usage="delcr",
     arguments=[Rest("ignored")],
-    exits={0: "end of input", 111: "input or output failed; nothing is said"},
+    exits={0: "end of input", 111: "input or output failed; no message is written"},
     see=["pyaddcr(8)", "pyfixcrio(8)"],
 )
 

@@ -1,10 +1,10 @@
 """Run a program with variables from a directory.
 
-Each file in the directory is a variable, its first line the value, without spaces and tabs at its end; NUL stands for a
-newline.  An empty file removes the variable, a file with nothing but a newline makes it empty.  Names
-that start with a dot are left alone.
+Each file in the directory is a variable.  Its first line is the value, without spaces and tabs at its end; NUL stands
+for a newline.  An empty file removes the variable, a file with only a newline makes it empty.  Files whose names start
+with a dot are ignored.
 
-A PATH set here reaches the program, but the program is searched in the PATH from before.
+A PATH that is set here reaches the program, but the program is searched in the earlier PATH.
 """
 
 import os
@@ -27,7 +27,7 @@ PROGRAM = Program(
     ],
     usage_code=111,
     exits={
-        111: "wrong usage; or the directory could not be read, or the program not be run",
+        111: "wrong usage, the directory could not be read, or the program could not be run",
         "others": "the program's own",
     },
     offers=["stage"],

@@ -1,7 +1,7 @@
 """Run a program with the ids of an account in its environment.
 
 UID and GID become the account's user and group number; nothing else changes, and no rights are needed.  A server that
-needs root at its start drops to them later: `pytcpserver -U`.
+needs root at its start can change to them later: `pytcpserver -U`.
 """
 
 import pwd
@@ -19,13 +19,13 @@ PROGRAM = Program(
     original="envuidgid",
     usage="envuidgid account child",
     arguments=[
-        Argument("account", "a name; numbers are not taken"),
+        Argument("account", "a name; a number is not accepted"),
         Rest("program", "the program to run, with its arguments", required=True, metavar="child"),
     ],
     environment=("GID", "UID"),
     exits={
         100: "wrong usage",
-        111: "there is no such account, or the program could not be run",
+        111: "the account does not exist, or the program could not be run",
         "others": "the program's own",
     },
     see=["pysetuidgid(8)", "pyenvdir(8)", "pytcpserver(8)"],

@@ -1,8 +1,8 @@
 """Keep a program in the foreground that would put itself into the background.
 
-The program gets 31 descriptors more than it had, all of them ends of one pipe.  pyfghack waits until nobody holds any
-of them, neither the program nor whatever it left behind, and then exits as the program did.  A daemon that closes
-every descriptor there is cannot be held this way.
+The program gets 31 more descriptors, all of them ends of one pipe.  pyfghack waits until no process holds any of them,
+neither the program nor a process it left behind, and then exits as the program did.  A daemon that closes all
+descriptors cannot be held this way.
 """
 
 import fcntl

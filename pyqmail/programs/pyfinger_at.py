@@ -1,10 +1,9 @@
-"""Show what a machine tells about a user, or about all of them, on TCP port 79.
+"""Show what a machine reports about a user, or about all of them, on TCP port 79.
 
-USER is sent as it is, with a line end; without one the line is empty, and the server chooses what to tell.
+USER is sent as it is, with a line end; without USER the line is empty, and the server chooses what to report.
 
-The answer is shown as it comes, CR LF as a new line; control bytes and bytes above 127 are made visible, as
-`cat -v` does.  The exit code does not tell whether the server could be reached; descriptor 2 does, in tcpclient's
-words.
+The answer is shown as it comes: CR LF as a new line; control bytes and bytes above 127 are made visible, as `cat -v`
+does.  The exit code does not tell whether the server could be reached; tcpclient's message on descriptor 2 does.
 """
 
 import os
@@ -16,12 +15,12 @@ from pyqmail.tcp.client.one_shot import ENVIRONMENT, EXITS, HOST, answer, show
 
 PROGRAM = Program(
     name="pyfinger@",
-    summary="show what a machine tells about a user",
+    summary="show what a machine reports about a user",
     original="finger@",
     usage="finger@ [ host [ user ] ]",
     arguments=[
         HOST,
-        Argument("user", "whom to ask about; nobody in particular if it is missing", optional=True, default=""),
+        Argument("user", "the user to ask about; without it, the line is empty", optional=True, default=""),
     ],
     exits=EXITS,
     environment=ENVIRONMENT,

@@ -1,7 +1,7 @@
-"""Run a program with carriage returns that its client or itself forgets.
+"""Run a program and add the carriage returns that it or its client leaves out.
 
-A child copies: in both directions each newline that has no carriage return directly before it gets one.  The
-program stays this process; it reads and writes pipes, not the connection.
+A child copies: in both directions each newline that has no carriage return directly before it gets one.  The program
+stays this process; it reads and writes pipes, not the connection.
 
     pytcpserver -vRHl0 0 smtp pyfixcrio pysmtpd 2>&1
 """

@@ -1,8 +1,8 @@
-"""Print whose mail a local part is: user, uid, gid, home, dash and extension, each ended by NUL.
+"""Print the user who gets the mail of a local part: user, uid, gid, home, dash and extension, each ended by NUL.
 
 Looks at the password database only.  The whole local part counts as a user's name, then what precedes each dash,
-longest first.  Root, and users whose home is missing or not their own, do not count.  What belongs to
-nobody goes to the user alias.  In a private home everything does.
+longest first.  Root does not count, and neither does a user whose home is missing or belongs to another.  Mail of no
+user goes to the user alias; in a private home all mail does.
 """
 
 import os
@@ -14,16 +14,16 @@ from pyqmail.system.home import find_home
 
 PROGRAM = Program(
     name="pygetpw",
-    summary="print whose mail a local part is",
+    summary="print the user who gets the mail of a local part",
     original="qmail-getpw",
     usage="qmail-getpw local",
     arguments=[Argument("local", "a local part"), Rest("more")],
     exits={
         0: "printed",
-        100: "no LOCAL",
-        111: "trouble",
-        users.NFS: "a home directory is out of reach for now",
-        users.NO_ALIAS: "there is no user alias",
+        100: "LOCAL is missing",
+        111: "temporary error",
+        users.NFS: "a home directory cannot be reached now",
+        users.NO_ALIAS: "the user alias is missing",
         users.SYSTEM: "the password database is busy",
     },
     environment=["PYQMAIL_HOME"],

@@ -1,8 +1,8 @@
 """Show a page of a web server.
 
-HTTP/1.0 is spoken, without encryption.  The header of the answer is not shown, nor are empty lines in its body; a CR LF
-is a new line, and a last line without an end gets one.  Other bytes are shown as they are.  The exit code does not tell
-whether the server could be reached; descriptor 2 does, in tcpclient's words.
+The request is HTTP/1.0, without encryption.  The header of the answer and empty lines in its body are not shown.  A CR
+LF is a new line, and a last line without an end gets one.  Other bytes are shown as they are.  The exit code does not
+tell whether the server could be reached; tcpclient's message on descriptor 2 does.
 """
 
 import os

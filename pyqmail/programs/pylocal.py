@@ -1,14 +1,14 @@
 """Deliver one message to a local user.
 
-The message is descriptor 0 and must be seekable.  Follows the user's .qmail file, or DEFAULTDELIVERY if there is none:
-appends to mbox files, puts into Maildirs, runs programs, each line in its order; then forwards to all the addresses
-as one message.  Says how many of each were done, `did files+forwards+programs`, and the queue's number of a
+The message is descriptor 0 and must be seekable.  Follows the user's .qmail file, or DEFAULTDELIVERY if it is missing:
+appends to mbox files, puts into Maildirs and runs programs, in the order of the lines; then forwards to all addresses
+as one message.  Reports how many of each were done, `did files+forwards+programs`, and the queue's number of a
 forwarded message.
 
-What is forwarded is queued by pyqueued.  If that does not run it is written into the queue here, provided that we run
-as the queue's user (in a private home its owner) and nobody holds the queue's lock; otherwise by bin/qmail-queue below
-the qmail home, if the original's is there; otherwise the delivery is deferred, and the report says `no pyqueued at
-run/pyqueued`.
+pyqueued queues what is forwarded.  If pyqueued does not run, pylocal writes it into the queue itself, provided that it
+runs as the queue's user (in a private home its owner) and no process holds the queue's lock.  Otherwise it uses
+bin/qmail-queue below the qmail home, if the original's is there.  Otherwise the delivery is deferred, and the report is
+`no pyqueued at run/pyqueued`.
 """
 
 import os
@@ -29,7 +29,7 @@ FIELDS = {
     "ext": "the extension: the rest of the local part",
     "domain": "domain part of the envelope recipient",
     "sender": "envelope sender, empty for a bounce",
-    "aliasempty": "what to do where there is no .qmail file, lines as in one",
+    "aliasempty": "what to do without a .qmail file: lines as in one",
 }
 
 PROGRAM = Program(
@@ -38,16 +38,17 @@ PROGRAM = Program(
     original="qmail-local",
     usage=USAGE,
     options=[
-        Flag("n", "describe", "say what would be done instead of doing it"),
+        Flag("n", "describe", "report what would be done instead of doing it"),
         Flag("N", "describe", "do it", value=False, is_default=True),
     ],
     arguments=[Argument(field, meaning) for field, meaning in FIELDS.items()] + [Rest("more")],
     notes=[
         (
             "The .qmail file",
-            "`.qmail` DASH EXT is looked for in HOMEDIR, the extension in lower case and with a colon for each dot; "
-            "then the same with its end, from a dash on, replaced by `default`.  An empty file means ALIASEMPTY.  If "
-            "there is none, a user without DASH gets ALIASEMPTY, anything else is a failure.",
+            "The file is `.qmail` DASH EXT in HOMEDIR, the extension in lower case and with a colon for each dot.  "
+            "If it is missing, its end, from a dash on, is replaced by `default`, the longest name first.  An empty "
+            "file means ALIASEMPTY.  If all are missing, a user without DASH gets ALIASEMPTY; otherwise the delivery "
+            "fails.",
         ),
         (
             "Lines",
@@ -58,15 +59,15 @@ PROGRAM = Program(
                     "|COMMAND",
                     "run it through `/bin/sh -c`, with the message on descriptor 0.  Its exit code: 0 go on; 99 "
                     "success, and skip the lines that follow; 100, 64, 65, 70, 76, 77, 78, 112 failure; any other "
-                    "deferral",
+                    "means deferral",
                 ),
                 ("&ADDRESS, ADDRESS", "forward it there, after all other lines and to all such addresses at once"),
-                ("+list", "from here on only forwarding is allowed; so it is in a file that its owner may execute"),
+                ("+list", "from here on only forwarding is allowed; in a file that its owner may execute, always"),
                 ("#...", "a comment"),
             ],
         ),
     ],
-    exits={0: "delivered", 100: "failed for good", 111: "try again later"},
+    exits={0: "delivered", 100: "permanent failure", 111: "try again later"},
     controls=CONTROLS,
     controls_count={"others": "from the next message on that it forwards and writes into the queue itself"},
     environment=[

@@ -1,17 +1,17 @@
 """Make local deliveries for the queue manager.
 
 Reads orders from descriptor 0: a delivery number, a message, a sender, a recipient.  Finds the recipient's user in
-users/cdb, else in the password database, has the delivery made under that user's uid, and reports on descriptor 1
+users/cdb, otherwise in the password database, has the delivery made under that user's uid, and reports on descriptor 1
 how it ended.  DEFAULTDELIVERY is what a user without a .qmail file gets, lines as in such a file.
 
-Deliveries are made by workers: forked, not executed, given up to the user before they touch anything of the user, and
-kept a few seconds for more mail to the same uid.  With --exec every delivery executes pylocal, found in PATH, and
-users are looked up by pygetpw.  uid 0 gets no mail, except in a private home that it owns.
+Workers make the deliveries.  They are forked, not executed, change to the user's uid before they touch anything of the
+user, and stay a few seconds for more mail to the same uid.  With --exec every delivery executes pylocal, found in PATH,
+and pygetpw looks up users.  uid 0 gets no mail, except in a private home that it owns.
 
-Mail that a .qmail file forwards is queued by pyqueued, which has to run: without it, and without the original's
+pyqueued queues the mail that a .qmail file forwards and must run: without it, and without the original's
 bin/qmail-queue, forwards are deferred.  See pylocal(8).
 
-Ends once descriptor 0 has ended and every delivery is reported.
+It ends once descriptor 0 has ended and every delivery is reported.
 """
 
 import gc
@@ -47,7 +47,11 @@ PROGRAM = Program(
         Flag(None, "exec", "execute pylocal for each delivery", long="exec"),
     ],
     arguments=[Argument("default", "what a user without a .qmail file gets", metavar="defaultdelivery")],
-    exits={0: "descriptor 0 has ended", 100: "no DEFAULTDELIVERY", 111: "no queue, or nonsense on descriptor 0"},
+    exits={
+        0: "descriptor 0 has ended",
+        100: "DEFAULTDELIVERY is missing",
+        111: "no queue, or malformed orders on descriptor 0",
+    },
     controls=CONTROLS,
     controls_count={"others": "from the next message on that it forwards and writes into the queue itself"},
     environment=["PYQMAIL_HOME", "PATH"],

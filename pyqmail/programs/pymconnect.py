@@ -1,8 +1,7 @@
-"""Talk to a mail server, or to any that speaks in lines.
+"""Talk to a mail server, or to any server that speaks in lines.
 
-What is typed goes to the server with CR LF for each line end; what it says comes back unchanged.  The end of input does
-not close the connection: pymconnect ends when the server closes it.  The talking is done by pymconnect-io, in this
-process.
+Input goes to the server with CR LF for each line end; its replies come back unchanged.  The end of input does not close
+the connection: pymconnect ends when the server closes it.  pymconnect-io does the talking, in this process.
 """
 
 import os
@@ -23,7 +22,7 @@ PROGRAM = Program(
     ],
     exits={
         0: "the server closed the connection",
-        111: "no connection; descriptor 2 tells why, in tcpclient's words; or pymconnect-io could not fork",
+        111: "no connection, and tcpclient's message on descriptor 2 has the reason; or pymconnect-io could not fork",
     },
     environment=one_shot.ENVIRONMENT,
     section=1,

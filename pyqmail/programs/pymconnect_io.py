@@ -1,8 +1,8 @@
-"""Talk over a connection that is there: the program under tcpclient of mconnect.
+"""Talk over a connection that is open: the program that mconnect runs under tcpclient.
 
-Copies descriptor 0 to 7 with a CR before every newline, even if one stands there, and descriptor 6 to 1 unchanged;
-each as it comes.  It ends when 6 does.  The end of 0 closes nothing: the answers still come.
-Arguments are ignored; what cannot be written is lost.
+Copies descriptor 0 to 7 with a CR before every newline, even after another CR, and descriptor 6 to 1 unchanged; each as
+it comes.  It ends when 6 ends.  The end of 0 closes nothing: the replies still come.  Arguments are ignored; output
+that cannot be written is lost.
 """
 
 import _signal as signal  # the module without its enums: those cost a third of the start
@@ -16,7 +16,7 @@ from pyqmail.system.processes import fork
 
 PROGRAM = Program(
     name="pymconnect-io",
-    summary="talk over a connection that is there",
+    summary="talk over a connection that is open",
     original="mconnect-io",
     usage="mconnect-io",
     exits={0: "descriptor 6 has ended", 111: "unable to fork"},

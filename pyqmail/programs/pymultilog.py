@@ -1,15 +1,16 @@
 """Read lines from descriptor 0 and keep them in logs that rotate by themselves.
 
-The actions are carried out from left to right for each line, which starts out selected.  A log is a directory; the
-file `current` in it is being written, `@LABEL.s` are finished ones, whose LABEL is the time they were finished.
-The owner's execute bit says that a file is complete and safely on disk.  After a crash `current` becomes
+The actions are carried out from left to right for each line, which is selected at the start.  A log is a directory; the
+file `current` in it is being written.  Files named `@LABEL.s` are finished, and LABEL is the time at which they were
+finished.  If the owner may execute a file, it is complete and safely on disk.  After a crash `current` becomes
 `@LABEL.u`, and nothing is lost that had been written.
 
-TERM ends it at the end of a line and leaves what comes after that unread, for its successor; ALRM starts new files.
-What comes from a pipe stays in it until it stands in files, so that KILL loses no line.  A full file is synced and
-processed when all that was read stands in the next one.
-Once it has read a line it does not give up: a full disk is said in a warning and tried again every 5 seconds, while the
-input waits.  A processor that fails is run again until it succeeds.  A log that somebody removes is made anew.
+TERM ends it at the end of a line and leaves the rest of the input unread, for its successor; ALRM starts new files.
+What comes from a pipe stays in it until it is in files, so that KILL loses no line.  A full file is synced and
+processed when all that was read is in the next one.
+
+Once it has read a line it does not give up: a full disk is a warning, and writing is tried again every 5 seconds, while
+the input waits.  A processor that fails is run again until it succeeds.  A log that was removed is made again.
 """
 
 import os
@@ -33,7 +34,7 @@ PROGRAM = Program(
         Flag(
             None,
             "copies",
-            "copy every line to descriptor 1 too, selected or not, with its time if there is t",
+            "copy every line to descriptor 1, too, selected or not, with its time if t is given",
             long="copy",
         ),
         Value(
@@ -63,39 +64,39 @@ PROGRAM = Program(
                     "what it wrote to descriptor 5 for the file before",
                 ),
                 ("/DIR, ./DIR", "append a selected line to the log in this directory"),
-                ("anything else", "is ignored"),
+                ("any other action", "is ignored"),
             ],
         ),
         (
             "The copy",
             "With --copy the logs get the lines first, then descriptor 1.  A reader that is slow delays the reading "
-            "of more input, as with any pipe.  When descriptor 1 takes nothing any more, because it is closed, or "
-            "full, or not read for 5 seconds after TERM, a warning says so once, and only the logs go on.",
+            "of more input, as with any pipe.  When descriptor 1 accepts no more, because it is closed, or "
+            "full, or not read for 5 seconds after TERM, one warning reports it, and only the logs go on.",
         ),
         (
             "Kills",
             "TERM ends it with the line that is being read.  `kill -9` loses no line of a pipe either, even on a full "
-            "disk: what is not in the files is still in the pipe, for the next logger.  After it up to 64 KB of lines "
-            "may be there twice, the last of the first time cut.",
+            "disk: what is not in the files is still in the pipe, for the next logger.  After `kill -9` up to 64 KB of "
+            "lines may be in the log twice, the last line of the first copy cut.",
         ),
         (
             "Patterns",
             "A star stands for everything up to the first byte that equals what follows it in PATTERN, or, at its "
-            "end, for the rest of the line.  Any other byte stands for itself.  The time that t puts there is part of "
-            "the line: `-* deliver*` deselects lines whose first blank, the one behind the time, is followed by "
+            "end, for the rest of the line.  Any other byte stands for itself.  The time that t adds is part of "
+            "the line: `-* deliver*` deselects lines whose first blank, the one after the time, is followed by "
             "`deliver`.",
         ),
         (
             "An example",
             "Every line of a server into ./main, the clients it denied into ./denied as well, and all to descriptor 1 "
-            "for whoever collects that:\n\n"
+            "for a program that collects them:\n\n"
             "    #!/bin/sh\n"
             "    exec pymultilog --copy --time iso t s1000000 n20 ./main '-*' '+* tcpserver: deny *' ./denied",
         ),
     ],
     exits={
         0: "end of input, or TERM",
-        100: "an option that is none",
+        100: "unknown option",
         111: "a log could not be opened; nothing was read",
     },
     offers=["preload"],

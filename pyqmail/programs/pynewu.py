@@ -1,8 +1,8 @@
 """Compile users/assign into users/cdb, which pylspawn reads.
 
 users/assign has lines `=local:user:uid:gid:home:dash:ext:` for one address and `+prefix:user:uid:gid:home:dash:ext:`
-for all that begin with a prefix.  It ends with a line that begins with a dot.  The first of equal lines counts.  The
-new file is on disk before it takes the place of the old one.
+for all that begin with a prefix.  It ends with a line that begins with a dot.  Of several lines for one address the
+first counts.  The new file is on disk before it replaces the old one.
 """
 
 import os
@@ -20,7 +20,7 @@ PROGRAM = Program(
     name="pynewu",
     summary="compile users/assign into users/cdb",
     original="qmail-newu",
-    exits={0: "done", 111: "users/cdb is as it was"},
+    exits={0: "done", 111: "error; users/cdb is unchanged"},
     environment=["PYQMAIL_HOME"],
     see=["pylspawn(8)"],
 )

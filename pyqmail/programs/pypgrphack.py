@@ -1,7 +1,7 @@
 """Run a program as the leader of a process group of its own.
 
-It gets a new session, which has no terminal: what is sent to the group of whoever started it, Ctrl-C for one, does not
-reach it.  If it leads a process group already, nothing changes.
+It gets a new session, which has no terminal.  A signal to the group of its parent, for example Ctrl-C, does not reach
+it.  If it already leads a process group, nothing changes.
 """
 
 import os

@@ -31,7 +31,7 @@ from pyqmail.system.rlimits import raise_descriptor_limit
 PROGRAM = Program(
     name="pyresolve",
     summary="answer DNS questions for the queue manager",
-    exits={0: "the questions have ended", 111: "nonsense on descriptor 0"},
+    exits={0: "the questions have ended", 111: "malformed questions on descriptor 0"},
     environment=["PYQMAIL_DNS", "DNSCACHEIP"],
     offers=["preload"],
     see=["pysend(8)", "pystart(8)"],

@@ -46,7 +46,7 @@ PROGRAM = Program(
         ),
         Flag(None, "dialect", "our own dialect, as pysend --native speaks it", None, long="native"),
     ],
-    exits={0: "descriptor 0 has ended", 111: "no queue, or nonsense on descriptor 0"},
+    exits={0: "descriptor 0 has ended", 111: "no queue, or malformed orders on descriptor 0"},
     controls=["me", "helohost", "timeoutconnect", "timeoutremote"],
     controls_count={"others": "from the next connection on"},
     environment=["PYQMAIL_HOME", "PATH", "QMAILREMOTE"],

@@ -19,7 +19,7 @@ PROGRAM = Program(
     original="tai64n",
     usage="tai64n",
     arguments=[Rest("ignored")],
-    exits={0: "end of input", 111: "input or output failed; nothing is said"},
+    exits={0: "end of input", 111: "input or output failed; no message is written"},
     see=["pytai64nlocal(8)", "pymultilog(8)"],
 )
 

@@ -18,7 +18,7 @@ PROGRAM = Program(
     original="tai64nlocal",
     usage="tai64nlocal",
     arguments=[Rest("ignored")],
-    exits={0: "end of input", 111: "input or output failed; nothing is said"},
+    exits={0: "end of input", 111: "input or output failed; no message is written"},
     environment=["TZ"],
     see=["pytai64n(8)", "pymultilog(8)"],
 )

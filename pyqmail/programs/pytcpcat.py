@@ -1,6 +1,6 @@
-"""Show what a server says.
+"""Show what a server sends.
 
-Nothing is sent; what comes is written to descriptor 1, byte for byte as it comes, until the server closes the
+pytcpcat sends nothing.  What comes is written to descriptor 1, byte for byte as it comes, until the server closes the
 connection.
 """
 
@@ -10,7 +10,7 @@ from pyqmail.tcp.client import one_shot
 
 PROGRAM = Program(
     name="pytcpcat",
-    summary="show what a server says",
+    summary="show what a server sends",
     original="tcpcat",
     usage="tcpcat [ host [ port ] ]",
     arguments=[
@@ -20,8 +20,8 @@ PROGRAM = Program(
     exits={
         0: "the server closed the connection",
         1: "the connection was lost, or the output could not be written",
-        111: "no connection; descriptor 2 tells why, in tcpclient's words",
-        one_shot.NOBODY_READS: "nobody reads the output any more",
+        111: "no connection; tcpclient's message on descriptor 2 has the reason",
+        one_shot.NOBODY_READS: "the reader of the output has gone",
     },
     environment=one_shot.ENVIRONMENT,
     section=1,

@@ -17,12 +17,12 @@ from pyqmail.tcp.client.connect import connect, find_addresses
 NOBODY_READS = 141  # what a shell says of a program that SIGPIPE has ended
 
 # of the declarations
-HOST = Argument("host", "whom to call; this machine if it is empty or 0", optional=True, default="0")
+HOST = Argument("host", "the server; empty or 0: this machine", optional=True, default="0")
 ENVIRONMENT = ["DNSREWRITEFILE", "LOCALDOMAIN", "PYQMAIL_DNS", "DNSCACHEIP"]
 EXITS = {
-    0: "the answer was shown, as far as there was one",
-    1: "it could not be written",
-    NOBODY_READS: "nobody reads it any more",
+    0: "the answer, if any, was shown",
+    1: "the output could not be written",
+    NOBODY_READS: "the reader of the output has gone",
 }
 
 
