@@ -17,7 +17,9 @@ import time
 
 from pyqmail.base.options import Rest
 from pyqmail.mail.remote.habits import Habits
-from pyqmail.mail.remote.smtp_delivery import BLOCK, Died, Message, deliver_to_all, open_connection
+from pyqmail.mail.remote.message_file import BLOCK, MessageFile
+from pyqmail.mail.remote.smtp_connection import Died
+from pyqmail.mail.remote.smtp_delivery import deliver_to_all, open_connection
 from pyqmail.mail.remote.tcpto import Timeouts
 from pyqmail.mail.routing.exchangers import (
     NO_CONNECTION,
@@ -107,20 +109,20 @@ def report(words: list[bytes], environ) -> list[bytes]:
 
 
 def open_message(has_several):
-    """Return the Message on descriptor 0; of what cannot be read twice a copy, if several transactions may need it.
+    """Return the MessageFile on descriptor 0; of what cannot be read twice a copy, if several transactions may need it.
 
     Raises OSError.
     """
     try:
-        return Message(0, os.lseek(0, 0, os.SEEK_CUR))
+        return MessageFile(0, os.lseek(0, 0, os.SEEK_CUR))
     except OSError as error:
         if error.errno != errno.ESPIPE or not has_several:
-            return Message(0)
+            return MessageFile(0)
     copy = os.memfd_create("message")
     while block := os.read(0, BLOCK):
         write_surely(copy, block)
     os.lseek(copy, 0, os.SEEK_SET)
-    return Message(copy)
+    return MessageFile(copy)
 
 
 def find_hosts(host, routes, environ):
@@ -156,7 +158,7 @@ class Mail:
     Both are qmail-remote's; the first is None for one that the server never answered for.
     """
 
-    def __init__(self, sender: bytes, recipients: list[bytes], message: Message) -> None:
+    def __init__(self, sender: bytes, recipients: list[bytes], message: MessageFile) -> None:
         self.sender, self.recipients, self.message = sender, recipients, message
         self.pending, self._known = list(range(len(recipients))), {}
 

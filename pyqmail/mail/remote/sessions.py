@@ -14,7 +14,9 @@ from pyqmail.base.failure import is_lack
 from pyqmail.base.literals import literal_address
 from pyqmail.mail.remote.external_agent import run_agent
 from pyqmail.mail.remote.habits import KnownServers
-from pyqmail.mail.remote.smtp_delivery import Died, Message, deliver_to_all, open_connection
+from pyqmail.mail.remote.message_file import MessageFile
+from pyqmail.mail.remote.smtp_connection import Died
+from pyqmail.mail.remote.smtp_delivery import deliver_to_all, open_connection
 from pyqmail.mail.routing.exchangers import NO_CONNECTION
 from pyqmail.mail.spawners.server import Orders, Refused, Reports, check_path, check_recipient
 from pyqmail.protocol.smtp.report import (
@@ -315,7 +317,7 @@ class Sessions:
             waiting = dict(recipients)
             if not recipients:
                 return False
-            message = Message(self._messages.open(path))
+            message = MessageFile(self._messages.open(path))
             if not message.has_whole_lines():
                 raise Refused(PARTIAL_LINE)
             addresses = [recipient for _, recipient in recipients]

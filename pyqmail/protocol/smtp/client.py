@@ -1,8 +1,9 @@
 """The client's side of SMTP.  RFC 5321; pipelining as in RFC 2920
 
-    engine = Client(name)                       state GREETING
-    engine.receive(bytes); engine.output()      until state is READY or OVER
-    engine.begin(sender, recipients)            until state is CONTENT (send it, then ended()), READY or OVER
+    engine = Client(name)                              state TALKING
+    engine.receive(bytes); engine.take_output()        until state is READY or OVER
+    engine.begin_transaction(sender, recipients)       until state is CONTENT, READY or OVER
+    engine.content_ended()                             in state CONTENT, once the content is sent
     engine.quit()
 
 EHLO comes first, HELO if that is refused.  When the server announces pipelining, MAIL, up to BATCH recipients and
@@ -14,99 +15,37 @@ says such things has another idea of what is asked.
 """
 
 from pyqmail.base.addresses import quote
+from pyqmail.protocol.smtp.reply import LEAVING, MALFORMED, Reply, ReplyParser, parse_keywords
 from pyqmail.protocol.smtp.report import DATA, GREETING, MESSAGE, NAME, RECIPIENTS, SENDER
 
-TEXT_LIMIT = 5000
-REPLY_LIMIT = 65536  # bytes of one reply, all its lines
 BATCH = 100  # commands sent ahead of their replies: few enough that neither side's buffers fill up
-MALFORMED = 0  # the code of what is no reply
-LEAVING = 421
 
 # state: what the caller is to do
-TALKING = "talking"  # send output(), receive()
-READY = "ready"  # begin() or quit()
-CONTENT = "content"  # send the content, the lone dot, and call ended()
+TALKING = "talking"  # send take_output(), receive()
+READY = "ready"  # begin_transaction() or quit()
+CONTENT = "content"  # send the content, call content_ended(), and send the lone dot
 OVER = "over"  # the server wants no more of us: quit() and close
 
 _GREETING, _EHLO, _HELO, _RSET, _MAIL, _RCPT, _DATA, _FINAL, _EMPTY = range(9)
 
+Refusal = tuple[str, int, bytes]  # situation (report.py), code, text
+
 _WANTED = {_RSET: 2, _MAIL: 2, _RCPT: 2, _DATA: 3, _FINAL: 2}  # hundreds of a yes
-
-
-class Replies:
-    """Cuts the server's bytes into replies; next() returns (code, text) or None while there is no complete one.
-
-    A line is three digits and text; a fourth byte `-` means that another line follows, with the same digits.  The text
-    is all lines, codes included, CR left out, no more than TEXT_LIMIT bytes.  Anything else, or more than REPLY_LIMIT
-    bytes, has the code MALFORMED, and nothing comes after it.
-    """
-
-    __slots__ = ("_held", "_searched", "_code", "_text", "_size", "_is_broken")
-
-    def __init__(self) -> None:
-        self._held, self._searched = bytearray(), 0  # no LF in so many bytes of what is held
-        self._code, self._text, self._size, self._is_broken = None, b"", 0, False
-
-    def receive(self, data: bytes) -> None:
-        if not self._is_broken:
-            self._held += data
-
-    def next(self) -> tuple[int, bytes] | None:
-        while not self._is_broken:
-            end = self._held.find(b"\n", self._searched) + 1
-            if self._size + (end or len(self._held)) > REPLY_LIMIT:
-                return self._break(bytes(self._held[:TEXT_LIMIT]))
-            if not end:
-                self._searched = len(self._held)
-                return None
-            line = bytes(self._held[:end])
-            del self._held[:end]
-            self._searched, self._size = 0, self._size + end
-            code = _code_of(line)
-            if code is None or self._code not in (None, code):
-                return self._break(line)
-            self._add(line)
-            self._code = code
-            if line[3:4] != b"-":
-                reply = code, self._text
-                self._code, self._text, self._size = None, b"", 0
-                return reply
-        return None
-
-    @property
-    def is_empty(self) -> bool:
-        """True if nothing has come since the last complete reply."""
-        return not self._held and self._code is None and not self._is_broken
-
-    def _add(self, line):
-        if len(self._text) < TEXT_LIMIT:
-            self._text = (self._text + line.replace(b"\r", b""))[:TEXT_LIMIT]
-
-    def _break(self, line):
-        self._is_broken = True
-        self._add(line)
-        self._held.clear()
-        return MALFORMED, self._text
-
-
-def _code_of(line):
-    """Return the code a line begins with; None if it has none."""
-    return int(line[:3]) if line[:3].isdigit() and not line[3:4].isdigit() and len(line) > 3 else None
 
 
 class Client:
     """The conversation on one connection.
 
     state       see above
-    answers     (code, text) for each recipient answered so far, in the order of begin()
-    refusal     None, or (situation, code, text) of smtp_report: greeting, name, sender, all recipients, DATA or
+    answers     (code, text) for each recipient answered so far, in the order of begin_transaction()
+    refusal     None, or (situation, code, text) of report.py: greeting, name, sender, all recipients, DATA or
                 message were refused.  State OVER without it in a transaction: the server left in the middle
     reply       text of the reply to the content
-    is_critical True from ended() until the reply to it: the server may have accepted the message
+    is_critical True from content_ended() until the reply to it: the server may have accepted the message
     is_leaving  True once the server said 421, or what we do not understand: nothing more can be begun here
     has_begun   True once the server has answered MAIL other than by leaving
-    is_ehlo_lost, is_batch_lost   True after lost() if replies to EHLO, or to commands sent together, were due
-    is_silent   True after lost() if the server was waited for too long
+    is_ehlo_lost, is_batch_lost   True after connection_lost() if replies to EHLO, or to commands sent together, were due
+    is_silent   True after connection_lost() if the server was waited for too long
     reply_count replies taken so far
 
     is_helo_only: do not begin with EHLO.  is_one_by_one: do not send commands together, whatever is announced.
@@ -120,13 +59,17 @@ class Client:
     )
 
     def __init__(self, name: bytes, is_helo_only: bool = False, is_one_by_one: bool = False) -> None:
-        self._name, self._replies, self._expected = name, Replies(), [_GREETING]
-        self._commands, self._output, self._needs_reset, self._accepted, self._count = [], [], False, 0, 0
-        self._is_helo_only, self._is_one_by_one, self._ehlo_refusal = is_helo_only, is_one_by_one, None
-        self.state, self.answers, self.refusal, self.reply, self._is_whole = TALKING, [], None, b"", False
+        self._name, self._is_helo_only, self._is_one_by_one = name, is_helo_only, is_one_by_one
+        self._replies, self._expected = ReplyParser(), [_GREETING]
+        self._commands: list[tuple[int, bytes]] = []
+        self._output: list[bytes] = []
+        self._needs_reset, self._accepted, self._count, self._is_whole = False, 0, 0, False
+        self._ehlo_refusal: Refusal | None = None
+        self.state, self.reply, self.reply_count = TALKING, b"", 0
+        self.answers: list[Reply] = []
+        self.refusal: Refusal | None = None
         self.is_critical = self.is_leaving = self.has_begun = self.has_pipelining = False
         self.is_ehlo_lost = self.is_batch_lost = self.is_silent = False
-        self.reply_count = 0
 
     @property
     def is_waiting(self) -> bool:
@@ -138,7 +81,7 @@ class Client:
         """True if the server has said more than was asked."""
         return not self._expected and not self._replies.is_empty
 
-    def output(self) -> bytes:
+    def take_output(self) -> bytes:
         """Return what to send now; empty if it is the server's turn."""
         output, self._output = self._output, []
         return b"".join(output)
@@ -147,15 +90,15 @@ class Client:
         """Take bytes from the server in any pieces."""
         self._replies.receive(data)
         while self._expected:
-            reply = self._replies.next()
+            reply = self._replies.next_reply()
             if reply is None:
                 return
             self.reply_count += 1
-            self._take(self._expected.pop(0), *reply)
+            self._take_reply(self._expected.pop(0), *reply)
             if not self._expected and self.state is TALKING:
-                self._go_on()
+                self._send_next()
 
-    def begin(self, sender: bytes, recipients: list[bytes]) -> None:
+    def begin_transaction(self, sender: bytes, recipients: list[bytes]) -> None:
         """Start a transaction (state READY).  Addresses are internal; they must not contain CR or LF."""
         self.state, self.answers, self.refusal, self.reply = TALKING, [], None, b""
         self.has_begun, self._accepted, self._count = False, 0, len(recipients)
@@ -164,20 +107,20 @@ class Client:
         self._commands += [(_RCPT, b"RCPT TO:<" + quote(recipient) + b">\r\n") for recipient in recipients]
         self._commands.append((_DATA, b"DATA\r\n"))
         self._needs_reset = True
-        self._go_on()
+        self._send_next()
 
-    def ended(self) -> None:
+    def content_ended(self) -> None:
         """The content and the lone dot are about to be sent: only the reply is missing (state CONTENT)."""
         self.state, self.is_critical, self._is_whole = TALKING, True, True
         self._expected.append(_FINAL)
 
-    def cut_short(self) -> None:
+    def content_cut_short(self) -> None:
         """The content cannot be sent to its end: what the server says now can only be a refusal."""
         self.state, self._is_whole = TALKING, False
         if not self._expected:
             self._expected.append(_FINAL)
 
-    def lost(self, is_silent: bool) -> None:
+    def connection_lost(self, is_silent: bool) -> None:
         """The connection has gone, or the server is silent; all that came was received.  What was refused stays so."""
         self.is_silent = is_silent
         due = self._expected[0] if self._expected else None
@@ -194,7 +137,7 @@ class Client:
         self.state = OVER
         return b"QUIT\r\n"
 
-    def _go_on(self):
+    def _send_next(self) -> None:
         """Nothing is awaited: send the next commands, as many as may go together, or end."""
         if self.refusal is not None or self.is_leaving:
             greeted = self.refusal is None or self.refusal[0] not in (GREETING, NAME)
@@ -204,20 +147,20 @@ class Client:
         batch, self._commands = self._commands[:count], self._commands[count:]
         if batch[0][0] == _DATA and not self._accepted:
             self._refuse(RECIPIENTS, *self.answers[-1])
-            self._go_on()
+            self._send_next()
             return
         self._expected += [kind for kind, _ in batch]
         self._output += [command for _, command in batch]
 
-    def _take(self, kind, code, text):
+    def _take_reply(self, kind: int, code: int, text: bytes) -> None:
         wanted = _WANTED.get(kind)
         if code in (LEAVING, MALFORMED) or (wanted and code // 100 not in (wanted, 4, 5)):
             # it closes now, or we do: replies to what was sent ahead will not come, or mean something else
             self.is_leaving = True
             self._expected, self._commands = [], []
-        _TAKE[kind](self, code, text)
+        _ON_REPLY[kind](self, code, text)
 
-    def _greeted(self, code, text):
+    def _greeted(self, code: int, text: bytes) -> None:
         if code != 220:
             self._refuse(GREETING, code, text)
         elif self._is_helo_only:
@@ -225,11 +168,9 @@ class Client:
         else:
             self._say(_EHLO, b"EHLO " + self._name + b"\r\n")
 
-    def _extended(self, code, text):
+    def _extended(self, code: int, text: bytes) -> None:
         if code == 250:
-            lines = text.upper().split(b"\n")[1:]
-            has_pipelining = any(line[4:].split(b" ", 1)[0] == b"PIPELINING" for line in lines)
-            self.has_pipelining = has_pipelining and not self._is_one_by_one
+            self.has_pipelining = b"PIPELINING" in parse_keywords(text) and not self._is_one_by_one
             self.state = READY
         elif self.is_leaving:
             self._refuse(NAME, code, text)
@@ -237,30 +178,30 @@ class Client:
             self._ehlo_refusal = NAME, code, text
             self._say(_HELO, b"HELO " + self._name + b"\r\n")
 
-    def _named(self, code, text):
+    def _named(self, code: int, text: bytes) -> None:
         if code == 250:
             self.state = READY
         else:
             self._refuse(NAME, code, text)
 
-    def _reset(self, code, text):
+    def _reset(self, code: int, text: bytes) -> None:
         if code // 100 != 2:  # the recipients of the last transaction may still be there
             self.is_leaving = True
             self._expected, self._commands = [], []
 
-    def _sender_answered(self, code, text):
+    def _sender_answered(self, code: int, text: bytes) -> None:
         self.has_begun = code != LEAVING
         if code // 100 != 2:
             self._refuse(SENDER, code, text)
 
-    def _recipient_answered(self, code, text):
+    def _recipient_answered(self, code: int, text: bytes) -> None:
         self._accepted += code // 100 == 2
         if self.refusal is None:
             self.answers.append((code, text))
             if self.is_leaving and not self._accepted:
                 self._refuse(RECIPIENTS, code, text)
 
-    def _data_answered(self, code, text):
+    def _data_answered(self, code: int, text: bytes) -> None:
         if self.refusal is None and not self._accepted:
             self._refuse(RECIPIENTS, *self.answers[-1])
         is_yes = code // 100 == 3
@@ -274,7 +215,7 @@ class Client:
         elif is_yes:
             self.is_leaving = True  # a lone dot would be an empty message to somebody
 
-    def _content_answered(self, code, text):
+    def _content_answered(self, code: int, text: bytes) -> None:
         if code // 100 == 2 and not self._is_whole:
             self.is_leaving = True
             return
@@ -284,18 +225,18 @@ class Client:
         else:
             self._refuse(MESSAGE, code, text)
 
-    def _emptied(self, code, text):
+    def _emptied(self, code: int, text: bytes) -> None:
         pass
 
-    def _say(self, kind, command):
+    def _say(self, kind: int, command: bytes) -> None:
         self._expected.append(kind)
         self._output.append(command)
 
-    def _refuse(self, situation, code, text):
+    def _refuse(self, situation: str, code: int, text: bytes) -> None:
         self.refusal, self._commands = (situation, code, text), []
 
 
-_TAKE = {
+_ON_REPLY = {
     _GREETING: Client._greeted,
     _EHLO: Client._extended,
     _HELO: Client._named,

@@ -2,7 +2,7 @@
 
 qmail-remote writes records, each a letter, text and NUL: for every recipient r accepted, h refused for good,
 s refused for now; then one for the message: K accepted, Z failed for now, D failed for good.  The spawner merges
-them into one report, K, Z or D and text.  Source: reference qmail-smtp.md 3.2 and 3.9, qmail-core.md 5.5
+them into one report, K, Z or D and text.  Source: qmail-remote(8), report() of qmail-rspawn
 """
 
 OUT_OF_MEMORY = b"ZOut of memory. (#4.3.0)\n"

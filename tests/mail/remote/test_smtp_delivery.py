@@ -8,7 +8,8 @@ import os
 
 import pytest
 
-from pyqmail.mail.remote.smtp_delivery import SMALL, Died, Message, Transmission
+from pyqmail.mail.remote.message_file import SMALL, MessageFile
+from pyqmail.mail.remote.smtp_connection import Died, SmtpConnection
 from pyqmail.protocol.smtp import report as smtp_report
 from pyqmail.system.driver import BlockingDriver, drive
 
@@ -56,11 +57,11 @@ def message_of(data):
     fd = os.memfd_create("message")
     os.write(fd, data)
     os.lseek(fd, 0, os.SEEK_SET)
-    return Message(fd)
+    return MessageFile(fd)
 
 
 async def converse(peer, sender, recipients, message):
-    connection = Transmission(BlockingDriver(), peer, ADDRESS, b"h.example")
+    connection = SmtpConnection(BlockingDriver(), peer, ADDRESS, b"h.example")
     try:
         refusal = await connection.greet()
     except Died:
@@ -90,7 +91,7 @@ GREETING = [(b"S", b"220 x\r\n"), (b"C", b"EHLO h.example\r\n"), (b"S", b"250-x\
 
 def open_connection(steps):
     peer = Scripted(GREETING + steps, 4096)
-    connection = Transmission(BlockingDriver(), peer, ADDRESS, b"h.example")
+    connection = SmtpConnection(BlockingDriver(), peer, ADDRESS, b"h.example")
     assert drive(connection.greet()) is None
     return peer, connection
 
@@ -174,7 +175,7 @@ def test_a_line_break_in_an_address_is_never_sent(bad):
 
 def test_a_message_that_cannot_be_read_is_not_completed(tmp_path):
     _, connection = open_connection([(b"C", ORDER), (b"S", b"250 ok\r\n250 ok\r\n354 go\r\n")])
-    message = Message(os.open(tmp_path, os.O_RDONLY))  # reading a folder fails
+    message = MessageFile(os.open(tmp_path, os.O_RDONLY))  # reading a folder fails
     outcome = drive(connection.deliver(b"s@x.test", [b"a@d.test"], message))
     message.close()
     assert outcome.message == smtp_report.UNREADABLE and connection.is_broken
@@ -188,3 +189,21 @@ def test_whole_lines_are_told_without_sending(size, end, is_whole):
     assert message.has_whole_lines() == (is_whole or not size)
     assert b"".join(iter(message.read, b"")) == data
     message.close()
+
+
+TOO_MANY_AND_LEAVING = [
+    # what the server says to the second recipient     postponed
+    (b"421 too much", [1]),
+    (b"421 4.5.3 too many recipients", [1]),  # both are said: it is postponed once
+    (b"452 4.5.3 too many recipients", [1]),
+    (b"450 later", []),
+]
+
+
+@pytest.mark.parametrize("answer, postponed", TOO_MANY_AND_LEAVING)
+def test_one_recipient_too_many_is_postponed(answer, postponed):
+    order = b"MAIL FROM:<s@x.test>\r\nRCPT TO:<a@d.test>\r\nRCPT TO:<b@d.test>\r\nDATA\r\n"
+    answers = b"250 ok\r\n250 ok\r\n" + answer + b"\r\n"
+    _, connection = open_connection([(b"C", order), (b"S", answers + (b"" if answer[:3] == b"421" else b"450 no\r\n"))])
+    outcome = deliver(connection, recipients=[b"a@d.test", b"b@d.test"])
+    assert sorted({*outcome.postponed, *outcome.returned} - {0}) == postponed

@@ -4,7 +4,8 @@ import tracemalloc
 
 import pytest
 
-from pyqmail.protocol.smtp.client import CONTENT, MALFORMED, OVER, REPLY_LIMIT, Client, Replies
+from pyqmail.protocol.smtp.client import CONTENT, OVER, Client
+from pyqmail.protocol.smtp.reply import MALFORMED, REPLY_LIMIT, ReplyParser
 from pyqmail.protocol.smtp.report import DATA, MESSAGE, RECIPIENTS, SENDER, refused
 
 REPLIES = [
@@ -41,23 +42,23 @@ REPLIES = [
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 65536])
 @pytest.mark.parametrize("sent, wanted", REPLIES)
 def test_replies_are_the_same_in_any_pieces(sent, wanted, size):
-    replies, got = Replies(), []
+    replies, got = ReplyParser(), []
     for at in range(0, len(sent), size):
         replies.receive(sent[at : at + size])
-        while (reply := replies.next()) is not None:
+        while (reply := replies.next_reply()) is not None:
             got.append(reply)
     assert got == wanted
 
 
 @pytest.mark.parametrize("piece", [b"x" * 65536, b"250-x\r\n" * 9000, b"250-" + b"y" * 65530 + b"\r\n"])
 def test_a_reply_without_end_does_not_grow(piece):
-    replies, got = Replies(), []
+    replies, got = ReplyParser(), []
     replies.receive(b"250-")
     tracemalloc.start()
     try:
         for _ in range(50):
             replies.receive(piece)
-            got.append(replies.next())
+            got.append(replies.next_reply())
         assert tracemalloc.get_traced_memory()[1] < 1 << 19
     finally:
         tracemalloc.stop()
@@ -68,7 +69,7 @@ def begun(*replies, recipients=2):
     """Return a client whose pipelined transaction was answered so."""
     client = Client(b"h.example")
     client.receive(b"220 x\r\n250-x\r\n250 PIPELINING\r\n")
-    client.begin(b"s@x.test", [b"u%d@d.test" % number for number in range(recipients)])
+    client.begin_transaction(b"s@x.test", [b"u%d@d.test" % number for number in range(recipients)])
     client.receive(b"".join(reply + b"\r\n" for reply in replies))
     return client
 
@@ -100,7 +101,7 @@ def test_what_means_nothing_there_ends_the_connection(replies, refusal):
 def test_content_wants_a_yes(reply):
     client = begun(b"250 ok", b"250 ok", b"250 ok", b"354 go")
     assert client.state == CONTENT
-    client.ended()
+    client.content_ended()
     client.receive(reply + b"\r\n")
     assert client.state == OVER and client.refusal[0] == MESSAGE
     assert refused(*client.refusal[:1], b"192.0.2.1", *client.refusal[1:])[:1] == b"Z"
@@ -109,12 +110,14 @@ def test_content_wants_a_yes(reply):
 def test_data_that_somebody_waits_for_is_not_ended_with_a_dot():
     """The sender was refused, but a recipient and DATA were not: the dot would be an empty message."""
     client = begun(b"550 no", b"250 ok", b"550 no", b"354 go")
-    assert client.refusal[:2] == (SENDER, 550) and client.state == OVER and not client.output().endswith(b"\r\n.\r\n")
+    assert (
+        client.refusal[:2] == (SENDER, 550) and client.state == OVER and not client.take_output().endswith(b"\r\n.\r\n")
+    )
 
 
 def test_a_reset_that_is_refused_leaves_recipients_behind():
     client = begun(b"550 no", b"503 no", b"503 no", b"503 no")
-    client.begin(b"s@x.test", [b"a@d.test"])
-    assert b"\r\nRSET\r\nMAIL" in client.output() and client.state == "talking"
+    client.begin_transaction(b"s@x.test", [b"a@d.test"])
+    assert b"\r\nRSET\r\nMAIL" in client.take_output() and client.state == "talking"
     client.receive(b"502 what\r\n250 ok\r\n250 ok\r\n354 go\r\n")
     assert client.state == OVER and client.refusal is None and not client.has_begun
