@@ -23,7 +23,7 @@ from pyqmail.base.printable import printable
 from pyqmail.mail.queue import bounds
 from pyqmail.mail.queue.space import share
 from pyqmail.mail.smtpd.policy import CONTROLS
-from pyqmail.mail.smtpd.session import Reception
+from pyqmail.mail.smtpd.session import SmtpService
 from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import log
 from pyqmail.system.driver import BlockingDriver, drive
@@ -71,11 +71,11 @@ def serve(call) -> int:
     return drive(receive(driver.peer(0, 1), call.environ))
 
 
-def session(argv, driver, environ) -> Reception:
+def session(argv, driver, environ) -> SmtpService:
     """Return the handler of this process's connections: await handler(peer, environ) is the exit code of one."""
     limit = environ.get(b"DATABYTES")
     number = leading_number(limit or b"", UINT32)
     if limit is not None and not says_just(limit, number):
         shown = printable(limit[:64]).replace(" ", "?")
         log(f"{PROGRAM.label}: warning: DATABYTES={shown} is read as {number}")
-    return Reception(driver, find_home(environ))
+    return SmtpService(driver, find_home(environ))

@@ -10,9 +10,9 @@ from pyqmail.base.controls import read_integer
 from pyqmail.base.literals import literal_address
 from pyqmail.base.numbers import ULONG, leading_number, whole_number
 from pyqmail.mail.routing.exchangers import route_for
-from pyqmail.mail.smtpd.policy import exceeds
 from pyqmail.protocol import ident, proxy_header
 from pyqmail.protocol.smtp.address import address_literal
+from pyqmail.protocol.smtp.extensions import exceeds
 from pyqmail.protocol.wires import clean_wire, handover_wire, native_dialect, resolve_wire, status_wire
 from pyqmail.protocol.wires.frames import HEAD_BYTES, Malformed, number_in, split_strings, strings
 from pyqmail.tcp.rules.source import rule_of

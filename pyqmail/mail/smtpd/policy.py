@@ -12,12 +12,22 @@ CONTROLS = (
 )  # fmt: skip
 
 
+SYNTAX = b"555 syntax error (#5.5.4)\r\n"
+BAD_SENDER = b"553 sorry, your envelope sender is in my badmailfrom list (#5.7.1)\r\n"
+NOT_OURS = b"553 sorry, that domain isn't in my list of allowed rcpthosts (#5.7.1)\r\n"
+TOO_MANY = b"452 sorry, too many recipients (#4.5.3)\r\n"
+TOO_BIG = b"552 sorry, that message size exceeds my databytes limit (#5.3.4)\r\n"
+LOOPING = b"554 too many hops, this message is looping (#5.4.6)\r\n"
+NOT_QUEUED = b"451 qqt failure (#4.3.0)\r\n"
+NO_SPACE = b"452 sorry, I have no room for your message now (#4.3.1)\r\n"
+
+
 class NoAddresses(Exception):
     """The addresses of this host cannot be found out."""
 
 
-class Acceptance:
-    """The policy that one reading of the control files gives.
+class Policy:
+    """What one reading of the control files gives.
 
     greeting           text after 220
     local_ip_host      what replaces `[an address of ours]`, None: nothing does
@@ -101,13 +111,7 @@ class Acceptance:
             raise NoAddresses from error
 
 
-def exceeds(declared: bytes, limit_bytes: int) -> bool:
-    """Return whether a SIZE parameter's value says more than the limit; 0 is no limit.  RFC 1870 section 6.1"""
-    digits = declared.lstrip(b"0") if declared.isdigit() else b""
-    return 0 < limit_bytes and (len(digits) > 20 or int(digits or b"0") > limit_bytes)
-
-
-def read_acceptance(controls, own_addresses=frozenset) -> Acceptance:
+def read_policy(controls, own_addresses=frozenset) -> Policy:
     """Return what the control files say now.  controls is system.controls.Controls.
 
     Raises OSError if one cannot be read, LookupError if there is neither smtpgreeting nor me.
@@ -117,7 +121,7 @@ def read_acceptance(controls, own_addresses=frozenset) -> Acceptance:
         raise LookupError("smtpgreeting")
     timeout = controls.get("timeoutsmtpd")
     rcpthosts = controls.get("rcpthosts")
-    return Acceptance(
+    return Policy(
         greeting,
         local_ip_host=controls.get("localiphost"),
         timeout_seconds=timeout if 0 < timeout < UINT32 // 2 else 1,

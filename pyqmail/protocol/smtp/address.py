@@ -74,7 +74,8 @@ def _unquote(text: bytes, end: bytes) -> tuple[bytes, bytes]:
 
 def _unquote_long(text: bytes, end: bytes) -> tuple[bytes, bytes]:
     """The same, from mark to mark."""
-    pieces, at, is_quoted = [], 0, False
+    pieces: list[bytes] = []
+    at, is_quoted = 0, False
     marks = {mark: text.find(mark) for mark in (b"\\", b'"', end)}
     while True:
         places = (place for mark, place in marks.items() if place >= 0 and not (is_quoted and mark == end))

@@ -33,7 +33,7 @@ class Content:
         self._limit = limit_bytes
         self._held = b"\r\n"  # as if a line had just ended
         self._skip = 1  # that line's LF is not content
-        self._header = b""  # last bytes of the header so far; None once it has ended
+        self._header: bytes | None = b""  # last bytes of the header so far; None once it has ended
 
     @property
     def is_too_big(self) -> bool:
@@ -55,7 +55,7 @@ class Content:
         if block.count(b"\n") != block.count(b"\r\n"):
             raise StrayNewline
         if self._header is not None:
-            self._count_hops(block)
+            self._count_hops(self._header, block)
         if b"\n.\r" in block:  # here a dot is content: its line is not the lone dot it looked like
             block = block.replace(b"\r\n.\r", b"\r\n..\r")
         text = block.replace(b"\r\n.", b"\r\n").replace(b"\r\n", b"\n")
@@ -64,9 +64,8 @@ class Content:
         self.size += len(text)
         return b"" if self.is_too_big else text
 
-    def _count_hops(self, block: bytes) -> None:
+    def _count_hops(self, kept: bytes, block: bytes) -> None:
         """Count in the raw header; its last bytes are kept, since a field's name may lie across two blocks."""
-        kept = self._header
         block = kept + block
         end = block.find(_HEADER_END)
         if end >= 0:

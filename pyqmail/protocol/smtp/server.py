@@ -1,11 +1,13 @@
 """The server's side of an SMTP conversation, as qmail-smtpd speaks it.  RFC 5321
 
-The engine knows the order of commands and every reply that needs no policy.  MAIL, RCPT, DATA and the message
-itself are events; the caller answers each of them before it asks for the next.  Replies gather in the engine
-until the caller takes them, so that a pipelining client gets many in one piece.  RFC 2920
+The engine knows the order of commands and every reply that needs no policy.  MAIL, RCPT, DATA, the message itself
+and the commands of extensions (extensions.py) are events; the caller answers each of them before it asks for the
+next.  Replies gather in the engine until the caller takes them, so that a pipelining client gets many in one piece.
+RFC 2920
 """
 
 from pyqmail.protocol.smtp.content import Content, StrayNewline
+from pyqmail.protocol.smtp.extensions import STANDARD, ExtensionTable
 
 FREE, SENDER, RECIPIENTS, CONTENT = "free", "sender", "recipients", "content"
 HELO, EHLO, MAIL, RCPT, DATA = b"HELO", b"EHLO", b"MAIL", b"RCPT", b"DATA"
@@ -25,6 +27,7 @@ NEXT = {
 
 MAIL_FIRST = b"503 MAIL first (#5.5.1)\r\n"
 RCPT_FIRST = b"503 RCPT first (#5.5.1)\r\n"
+NOT_NOW = b"503 not now (#5.5.1)\r\n"  # a command of an extension, where its row does not allow it
 UNIMPLEMENTED = b"502 unimplemented (#5.5.1)\r\n"
 
 # (state, command) -> why not
@@ -79,6 +82,7 @@ class Server:
     """One conversation.
 
     greeting is the text after 220; limit_bytes, 0 for none, is announced as SIZE and holds for each message's text.
+    extensions are the rows this session offers.
     The conversation is over when `closed`; exit_code is 0 only after QUIT.  `helo` is the last HELO or EHLO
     argument, None before.  A command line above LINE_LIMIT ends the conversation, as lack of memory.  `fruitless`
     counts the commands since the last message that was accepted, recipients that were accepted not among them; 64 bytes
@@ -86,19 +90,31 @@ class Server:
     """
 
     __slots__ = (
-        "closed", "exit_code", "helo", "limit_bytes",
-        "fruitless", "_greeting", "_state", "_input", "_at", "_content", "_said", "_size", "_is_new",
-    )  # fmt: skip
+        *("closed", "exit_code", "helo", "limit_bytes", "extensions", "fruitless"),
+        *("_greeting", "_state", "_input", "_at", "_content", "_said", "_size", "_is_new"),
+    )
 
-    def __init__(self, greeting: bytes, limit_bytes: int = 0) -> None:
-        self.closed, self.exit_code, self.helo = False, 1, None
+    def __init__(self, greeting: bytes, limit_bytes: int = 0, extensions: ExtensionTable = STANDARD) -> None:
+        self.closed, self.exit_code, self.fruitless = False, 1, 0
         self._greeting, self.limit_bytes = greeting, limit_bytes
-        self._state, self._content = FREE, None
-        self._input, self._at = b"", 0
-        self._said, self._size = [], 0
-        self._is_new = True  # no command has come yet
-        self.fruitless = 0
+        self._said: list[bytes] = []
+        self._size = 0
+        self.restart(extensions)
         self._say(b"220 %b ESMTP\r\n" % greeting)
+
+    def restart(self, extensions: ExtensionTable) -> None:
+        """Be as before the client's first command, and offer these rows from now on.  RFC 3207 section 4.2
+
+        Forgets what the client has said: its name, its mail, and all input that is buffered, so that what came behind
+        the last command is dropped and never obeyed.  No second greeting is given.  Replies that were not taken yet
+        stay, and `fruitless` goes on.  The caller restarts between answer() and the next next_event().
+        """
+        self.extensions = extensions
+        self.helo: bytes | None = None
+        self._content: Content | None = None
+        self._state = FREE
+        self._input, self._at = b"", 0
+        self._is_new = True  # no command has come yet
 
     def receive(self, data: bytes) -> None:
         """Take what the client sent; b"" means it has gone."""
@@ -112,24 +128,21 @@ class Server:
         """Return what to decide next; None at the end, when must_speak, or when more must be received first."""
         while not self.closed and not self.must_speak:
             if self._content is not None:
-                return self._next_piece()
+                return self._next_piece(self._content)
             line = self._take_line()
             if line is None:
                 return None
             verb, _, argument = line.partition(b" ")
             verb, argument = verb.upper(), argument.lstrip(b" ")
             is_first, self._is_new = self._is_new, False
-            if (self._state, verb) not in NEXT:
-                if is_first and verb in _HTTP:
-                    self.close(NOT_HTTP)
-                    return None
-                self.fruitless += 1 + len(line) // 64
-                self._say(REFUSED.get((self._state, verb), UNIMPLEMENTED))
-            elif verb in _ASKED:
+            after = NEXT.get((self._state, verb))
+            if verb in _ASKED if after is not None else (self._state, verb) in self.extensions.next:
                 return Command(verb, argument)
+            if after is None:
+                self._refuse(verb, line, is_first)
             else:
                 self.fruitless += 1 + len(argument) // 64
-                self._state = NEXT[self._state, verb]
+                self._state = after
                 self._obey(verb, argument)
         return None
 
@@ -138,16 +151,17 @@ class Server:
 
         A piece is answered only if it is the last; whatever the reply, the transaction is over.
         """
-        if type(event) is Piece:
-            self._state, self._input, self._at = FREE, self._content.rest, 0
+        if isinstance(event, Piece):
+            self._state, self._input, self._at = FREE, event.content.rest, 0
             self._content = None
             self.fruitless = 0 if reply[0] in b"2" else self.fruitless + 1
             self._size += _FULL  # must_speak: the reply about a message is not held back for what follows it
         elif reply[0] in b"23":
-            self._state = NEXT[self._state, event.verb]
+            key = self._state, event.verb
+            self._state = NEXT[key] if key in NEXT else self.extensions.next[key]
             if self._state is CONTENT:
                 self._content = Content(self.limit_bytes)
-            self.fruitless += event.verb == MAIL
+            self.fruitless += event.verb not in (RCPT, DATA)
         else:
             self.fruitless += 1 + len(event.argument) // 64
         self._say(reply)
@@ -179,7 +193,7 @@ class Server:
         self._size = 0
         return said
 
-    def _take_line(self):
+    def _take_line(self) -> bytes | None:
         end = self._input.find(b"\n", self._at)
         if end < 0:
             if len(self._input) - self._at > LINE_LIMIT:
@@ -188,17 +202,26 @@ class Server:
         line, self._at = self._input[self._at : end].removesuffix(b"\r"), end + 1
         return line.partition(b"\0")[0] if b"\0" in line else line  # a NUL ends the original's strings
 
-    def _next_piece(self):
+    def _next_piece(self, content: Content) -> Piece | None:
         data, self._input, self._at = self._input[self._at :] if self._at else self._input, b"", 0
         if not data:
             return None
         try:
-            return Piece(self._content.receive(data), self._content)
+            return Piece(content.receive(data), content)
         except StrayNewline:
             self.close(STRAY_NEWLINE)
             return None
 
-    def _obey(self, verb, argument):
+    def _refuse(self, verb: bytes, line: bytes, is_first: bool) -> None:
+        """Refuse a command that cannot come now, or is none."""
+        if is_first and verb in _HTTP:
+            self.close(NOT_HTTP)
+            return
+        self.fruitless += 1 + len(line) // 64
+        otherwise = NOT_NOW if verb in self.extensions.verbs else UNIMPLEMENTED
+        self._say(REFUSED.get((self._state, verb), otherwise))
+
+    def _obey(self, verb: bytes, argument: bytes) -> None:
         if verb == QUIT:
             self._say(b"221 %b\r\n" % self._greeting)
             self.closed, self.exit_code = True, 0
@@ -207,11 +230,10 @@ class Server:
             self._say(b"250 %b\r\n" % self._greeting)
         elif verb == EHLO:
             self.helo = argument
-            lines = b"250-%b\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE %d\r\n"
-            self._say(lines % (self._greeting, self.limit_bytes))
+            self._say(self.extensions.ehlo_reply(self._greeting, self))
         else:
             self._say(_FIXED[verb])
 
-    def _say(self, reply):
+    def _say(self, reply: bytes) -> None:
         self._said.append(reply)
         self._size += len(reply)

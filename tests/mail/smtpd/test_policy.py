@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from pyqmail.mail.smtpd.policy import Acceptance, NoAddresses, exceeds, read_acceptance
+from pyqmail.mail.smtpd.policy import NoAddresses, Policy, read_policy
+from pyqmail.protocol.smtp.extensions import exceeds
 from pyqmail.system.cdb import write_cdb
 from pyqmail.system.controls import Controls
 
@@ -12,7 +13,7 @@ OWN = b"192.0.2.1"
 
 
 def make(**values):
-    return Acceptance(b"here", **values)
+    return Policy(b"here", **values)
 
 
 RECIPIENTS = [
@@ -132,20 +133,20 @@ def test_declared_size(declared, limit, does):
 def test_timeout(home, text, seconds):
     if text is not None:
         (home_path(home) / "control/timeoutsmtpd").write_bytes(text)
-    assert read_acceptance(Controls(home.control)).timeout_seconds == seconds
+    assert read_policy(Controls(home.control)).timeout_seconds == seconds
 
 
 def test_the_files_as_they_are_read(home):
     control = home_path(home) / "control"
-    policy = read_acceptance(Controls(home.control))
+    policy = read_policy(Controls(home.control))
     assert (policy.greeting, policy.local_ip_host) == (b"here.example", b"here.example")
     assert policy.is_our_recipient(b"a@anywhere.example")
     (control / "rcpthosts").write_bytes(b"# none\n")
-    policy = read_acceptance(Controls(home.control))
+    policy = read_policy(Controls(home.control))
     assert not policy.is_our_recipient(b"a@anywhere.example")
     records = [(b"more.example", b""), (b".dot.example", b"")]
     write_cdb(str(control / "morercpthosts.cdb"), str(control / "tmp"), records)
-    policy = read_acceptance(Controls(home.control))
+    policy = read_policy(Controls(home.control))
     assert [policy.is_our_recipient(b"a@" + host) for host in (b"More.example", b"x.dot.example", b"dot.example")] == [
         True, True, False,
     ]  # fmt: skip
@@ -153,7 +154,7 @@ def test_the_files_as_they_are_read(home):
 
 def test_a_cdb_without_rcpthosts_does_not_matter(home):
     (home_path(home) / "control/morercpthosts.cdb").mkdir()
-    assert read_acceptance(Controls(home.control)).is_our_recipient(b"a@b")
+    assert read_policy(Controls(home.control)).is_our_recipient(b"a@b")
 
 
 def test_a_damaged_cdb_is_an_error(home):
@@ -161,7 +162,7 @@ def test_a_damaged_cdb_is_an_error(home):
     (control / "rcpthosts").write_bytes(b"")
     (control / "morercpthosts.cdb").write_bytes(b"\xff" * 100)
     with pytest.raises(OSError):
-        read_acceptance(Controls(home.control)).is_our_recipient(b"a@b")
+        read_policy(Controls(home.control)).is_our_recipient(b"a@b")
 
 
 @pytest.mark.parametrize(
@@ -173,13 +174,13 @@ def test_what_cannot_be_read_is_an_error(home, name):
         (control / "me").unlink()
     (control / name).mkdir()
     with pytest.raises(OSError):
-        read_acceptance(Controls(home.control))
+        read_policy(Controls(home.control))
 
 
 def test_without_a_name_there_is_no_greeting(home):
     os.unlink(f"{home.control}/me")
     with pytest.raises(LookupError):
-        read_acceptance(Controls(home.control))
+        read_policy(Controls(home.control))
 
 
 def home_path(home):

@@ -13,9 +13,10 @@ import threading
 import pytest
 
 from pyqmail.mail.queue.client import MEMORY_BYTES, Memory, Outcome, Spool
-from pyqmail.mail.smtpd import recipient_shares, session
+from pyqmail.mail.smtpd import policy, recipient_shares, session
 from pyqmail.mail.smtpd.recipient_shares import Share, Shares, client_of
-from pyqmail.mail.smtpd.session import Reception, received_line
+from pyqmail.mail.smtpd.session import SmtpService
+from pyqmail.mail.smtpd.transaction import received_line
 from pyqmail.system.channel import Gone
 from pyqmail.system.driver import BlockingDriver, EventDriver, drive
 from pyqmail.system.loop import Loop, TimedOut
@@ -77,9 +78,9 @@ def queue():
 
 @pytest.fixture
 def receive(home, queue, monkeypatch):
-    """receive(peer, environ={}) -> exit code, by one Reception."""
+    """receive(peer, environ={}) -> exit code, by one SmtpService."""
     monkeypatch.chdir(home.path)
-    handler = Reception(BlockingDriver(), home, queue)
+    handler = SmtpService(BlockingDriver(), home, queue)
     return lambda peer, environ=None: drive(handler(peer, environ or {}))
 
 
@@ -231,7 +232,7 @@ def test_a_refused_recipient_does_not_count(home, queue, receive):
     set_controls(home, {"maxrcpt": b"2", "rcpthosts": b"ours"})
     peer = Script([b"MAIL\r\n" + b"RCPT TO:<a@theirs>\r\n" * 5 + b"RCPT TO:<a@ours>\r\n" * 3])
     receive(peer)
-    assert (peer.heard.count(session.NOT_OURS), peer.heard.count(session.TOO_MANY)) == (5, 1)
+    assert (peer.heard.count(policy.NOT_OURS), peer.heard.count(policy.TOO_MANY)) == (5, 1)
 
 
 def test_the_envelope_has_a_bound(home, queue, receive, monkeypatch):
@@ -239,7 +240,7 @@ def test_the_envelope_has_a_bound(home, queue, receive, monkeypatch):
     monkeypatch.setattr(recipient_shares, "MAX_BYTES", 40)
     peer = Script([b"MAIL\r\n" + b"RCPT TO:<0123456789>\r\n" * 5 + b"DATA\r\n.\r\n"])
     receive(peer)
-    assert peer.heard.count(session.TOO_MANY) == 2
+    assert peer.heard.count(policy.TOO_MANY) == 2
     assert queue.queued[0][0].count(b"T") == 3
 
 
@@ -248,12 +249,12 @@ def test_what_all_clients_are_sending_has_a_bound(home, queue, monkeypatch):
     endings = (b"", b"DATA\r\nx\r\n.\r\n", b"RSET\r\n", b"MAIL\r\n", b"DATA\r\nx\n", b"DATA\r\nx")
     monkeypatch.chdir(home.path)
     monkeypatch.setattr(recipient_shares, "FLOOR_BYTES", 100)
-    handler = Reception(None, home, queue)
+    handler = SmtpService(None, home, queue)
     handler._shares = Shares(Memory(400))
     for ending in endings * 3:
         peer = Script([b"MAIL\r\n" + b"RCPT TO:<" + b"x" * 98 + b">\r\n", b"RCPT TO:<x>\r\n" * 200 + ending])
         drive(handler(peer, {}))
-        assert peer.heard.count(session.TOO_MANY) == 200 - 133
+        assert peer.heard.count(policy.TOO_MANY) == 200 - 133
     assert handler._shares.memory.take(400) and not handler._shares.of_address
 
 
@@ -261,7 +262,7 @@ def test_what_all_clients_are_sending_has_a_bound(home, queue, monkeypatch):
 def test_what_a_client_gave_up_is_free_while_it_stays(end, home, queue, monkeypatch):
     monkeypatch.chdir(home.path)
     monkeypatch.setattr(recipient_shares, "FLOOR_BYTES", 0)
-    handler, seen = Reception(None, home, queue), []
+    handler, seen = SmtpService(None, home, queue), []
     handler._shares = Shares(Memory(400))
     see = lambda heard: seen.append(handler._shares.memory._free)  # noqa: E731
     drive(handler(Script([b"MAIL\r\nRCPT TO:<x>\r\n", end, QUIT], see), {}))
@@ -270,12 +271,12 @@ def test_what_a_client_gave_up_is_free_while_it_stays(end, home, queue, monkeypa
 
 def test_others_leave_each_transaction_its_floor(home, queue, monkeypatch):
     monkeypatch.chdir(home.path)
-    handler = Reception(None, home, queue)
+    handler = SmtpService(None, home, queue)
     assert handler._shares.memory.take(MEMORY_BYTES)
     lines = b"".join(b"RCPT TO:<%d@%b>\r\n" % (number, b"x" * 50) for number in range(1000))
     peer = Script([b"MAIL\r\n" + lines + b"DATA\r\n.\r\n"])
     drive(handler(peer, {}))
-    assert session.TOO_MANY not in peer.heard and queue.queued[0][0].count(b"T") == 1000
+    assert policy.TOO_MANY not in peer.heard and queue.queued[0][0].count(b"T") == 1000
 
 
 CLIENTS = [
@@ -356,7 +357,7 @@ class NoSpace:
 def test_a_message_for_which_there_is_no_space_gets_452(home, queue, monkeypatch):
     """It is read to its end, and nothing of it is kept; the next one finds what there was."""
     monkeypatch.chdir(home.path)
-    handler = Reception(None, home, queue)
+    handler = SmtpService(None, home, queue)
     handler._space = NoSpace(2_500_000)
     line = b"x" * 998 + b"\r\n"
     sizes = (3000, 2000, 3000, 2400, 1)
@@ -371,7 +372,7 @@ def test_a_message_for_which_there_is_no_space_gets_452(home, queue, monkeypatch
 
 def test_a_small_message_needs_no_space(home, queue, monkeypatch):
     monkeypatch.chdir(home.path)
-    handler = Reception(None, home, queue)
+    handler = SmtpService(None, home, queue)
     handler._space = NoSpace(0)
     assert handler._shares.memory.take(MEMORY_BYTES)
     peer = Script([SEND + (b"x" * 998 + b"\r\n") * 50 + b".\r\n" + SEND + (b"x" * 998 + b"\r\n") * 70 + b".\r\n"])
@@ -408,9 +409,9 @@ def test_control_files_are_read_only_when_they_changed(home, queue, monkeypatch)
     monkeypatch.chdir(home.path)
     old = 1_000_000_000
     os.utime(f"{home.control}/me", (old, old))
-    handler, times = Reception(BlockingDriver(), home, queue), []
-    real = session.read_acceptance
-    monkeypatch.setattr(session, "read_acceptance", lambda *values: times.append(1) or real(*values))
+    handler, times = SmtpService(BlockingDriver(), home, queue), []
+    real = session.read_policy
+    monkeypatch.setattr(session, "read_policy", lambda *values: times.append(1) or real(*values))
     monkeypatch.setattr(session.Controls, "is_settled", lambda self, stamp: True)  # the clock is not ours to wait for
     for _ in range(5):
         drive(handler(Script([QUIT]), {}))
@@ -432,7 +433,7 @@ def test_unreadable_controls_are_told_until_they_can_be_read(home, queue, receiv
 def test_a_home_that_is_not_there_yet(home, queue, monkeypatch):
     monkeypatch.chdir("/")
     os.rename(home.path, home.path + ".away")
-    handler = Reception(BlockingDriver(), home, queue)
+    handler = SmtpService(BlockingDriver(), home, queue)
     peer = Script([QUIT])
     assert (drive(handler(peer, {})), peer.heard) == (1, b"421 unable to read controls (#4.3.0)\r\n")
     os.rename(home.path + ".away", home.path)
@@ -502,7 +503,7 @@ def test_both_drivers(kind, home, queue, monkeypatch, transcript):
 
     thread = threading.Thread(target=client)
     thread.start()
-    code = over(kind, lambda driver: Reception(driver, home, queue), ours, {})
+    code = over(kind, lambda driver: SmtpService(driver, home, queue), ours, {})
     thread.join()
     for sock in (ours, theirs):
         sock.close()

@@ -1,0 +1,118 @@
+"""What one MAIL ... DATA gathers: envelope and message, and their way into the queue.  RFC 5321 section 3.3
+
+A message is collected first and queued as a whole after its last line: a client that vanishes, a message too big or
+looping leave nothing behind.
+"""
+
+import time
+
+from pyqmail.base.addresses import received_text
+from pyqmail.base.dates import header_date
+from pyqmail.mail.queue.client import Memory, Spool, outcome_text
+from pyqmail.mail.queue.space import SpoolSpace
+from pyqmail.mail.smtpd.policy import LOOPING, NO_SPACE, NOT_QUEUED, TOO_BIG
+from pyqmail.mail.smtpd.recipient_shares import Share
+from pyqmail.system.bounded_log import log_at_once
+
+NO_ROOM = 53  # exit code of qmail-queue: insufficient system storage, RFC 5321 section 4.2.3
+
+
+class Transaction:
+    """The mail a client is sending, as far as it has come; the next one of the session uses it again.
+
+    share is this client's, memory and space are those of all clients together.
+    is_bad_sender: the envelope sender may not send, which each recipient is answered with.
+    """
+
+    __slots__ = (
+        *("is_bad_sender", "_queueing", "_environ", "_share", "_memory", "_space"),
+        *("_sender", "_recipients", "_count", "_spool"),
+    )
+
+    def __init__(self, queueing, environ, share: Share, memory: Memory, space: SpoolSpace) -> None:
+        self._queueing, self._environ = queueing, environ
+        self._share, self._memory, self._space = share, memory, space
+        self.is_bad_sender, self._sender = False, b""
+        self._recipients, self._count, self._spool = bytearray(), 0, None
+
+    def begin(self, sender: bytes, is_bad_sender: bool) -> None:
+        """Start with an envelope sender; what there was is given up."""
+        self.forget()
+        self._sender, self.is_bad_sender = sender, is_bad_sender
+
+    def add_recipient(self, recipient: bytes, max_recipients: int) -> bool:
+        """Add an envelope recipient; returns whether there was room.  max_recipients: 0 for no limit."""
+        if 0 < max_recipients <= self._count or not self._share.take(len(recipient) + 2):
+            return False
+        self._recipients += b"T%b\0" % recipient
+        self._count += 1
+        return True
+
+    def open_message(self, received: bytes) -> None:
+        """Begin the message with our Received line."""
+        self._spool = Spool(memory=self._memory, space=self._space)
+        self._spool.write(received)
+
+    def add_content(self, text: bytes, content) -> None:
+        """Add text to the message; content (protocol/smtp/content.py) tells what is wrong with it so far."""
+        if content.is_too_big or content.is_looping:
+            self.forget()  # it is still read to its end: only then does the client hear a reply
+        elif text:
+            self._spool.write(text)
+
+    def forget(self) -> None:
+        """Give up the recipients, and the message, if one is being collected."""
+        if self._count:
+            self._share.clear()
+            self._recipients, self._count = bytearray(), 0
+        if self._spool is not None:
+            self._spool.close()
+            self._spool = None
+
+    async def queue_message(self, content) -> bytes:
+        """Queue the message, which is complete; returns the reply to it."""
+        if content.is_looping:
+            return LOOPING
+        if content.is_too_big:
+            return TOO_BIG
+        if self._spool.failed and self._spool.is_refused:
+            return NO_SPACE
+        envelope = b"F%b\0%b\0" % (self._sender, self._recipients)
+        try:
+            outcome = await self._queueing.queue(self._spool, envelope, self._environ)
+        except OSError:
+            return NOT_QUEUED
+        if outcome.why and self._queueing.is_news(outcome.why):
+            log_at_once(b"qmail-smtpd: warning: unable to queue: " + outcome.why)
+        return queue_reply(outcome, int(time.time()))
+
+
+def queue_reply(outcome, unix_seconds: int) -> bytes:
+    """Return the reply that says what became of a message; outcome is the queue's."""
+    text = outcome_text(outcome)
+    if not text:
+        return b"250 ok %d qp %d\r\n" % (unix_seconds, outcome.qp)
+    line = text[1:].rstrip(b"\r\n").replace(b"\r", b" ").replace(b"\n", b" ")  # it may be a foreign program's
+    if text.startswith(b"D"):
+        code = b"554"
+    else:
+        code = b"452" if outcome.exit_code == NO_ROOM else b"451"
+    return b"%b %b\r\n" % (code, line)
+
+
+def received_line(environ, helo: bytes | None, unix_seconds: int) -> bytes:
+    """Return the Received line of this host, two lines long.  helo None: nothing was said.
+
+    What the client claims to be is written only where it differs from the name we know it by.
+    """
+    host = environ.get(b"TCPREMOTEHOST", b"unknown")
+    claim = b"" if helo is None or helo.lower() == host.lower() else b" (HELO %b)" % received_text(helo)
+    info = environ.get(b"TCPREMOTEINFO")
+    return b"Received: from %b%b (%b%b)\n  by %b with SMTP; %b\n" % (
+        received_text(host),
+        claim,
+        b"" if info is None else received_text(info) + b"@",
+        received_text(environ.get(b"TCPREMOTEIP", b"unknown")),
+        received_text(environ.get(b"TCPLOCALHOST", environ.get(b"TCPLOCALIP", b"unknown"))),
+        header_date(unix_seconds),
+    )
