@@ -1,22 +1,24 @@
-"""The command for people: run a complete system of one's own, print systemd's units, render the manual pages.
+"""The command for people: run a private mail system, make a home, print systemd's units, render the manual pages.
 
-`pyqmail run` makes a private home if there is none, starts every service under pysvscan, sends one message to
-the local user over SMTP, shows what became of it and stays in the foreground until Ctrl-C.
-`pyqmail send` hands it another message, from standard input.
+`pyqmail run` makes a private home if it is missing, starts every service under pysvscan, sends one message to the
+local user over SMTP, shows how it was delivered and stays in the foreground until Ctrl-C.  `pyqmail send` sends another
+message, from standard input.
 
 `pyqmail home DIR` makes a home that is not private, for example /var/qmail: what the original's installer and its
-config make, the folder of services, and with --users the users and groups.
+config make, the directory of services, and with --users the users and groups.
 
-`pyqmail units` prints a .service for each directory of services in DIR, by default of those we came with.  It executes
-the directory's script run, as it is; what that says goes to the journal.  log/run is not used, nor are finish,
-down-signal and the other files of pysupervise(8): a comment in the unit names those that are there.  systemd restarts
-it a second after its end, tells it alone to stop, and waits until it says that it is ready if it can say so.  Services
-are started by root and give up their rights themselves, in a private home (PYQMAIL_HOME) they run as its
-owner.  Variables that a script asks for (SMTP_ADDRESS, SMTP_PORT, SMTP_LIMIT) are written into the unit if they are
-set.  A directory with a file down is not to be enabled.  A service of ours does without
-what it does not need (pyqmail/operations/systemd_hardening.py); under a foreign QMAILQUEUE leave those lines out.  A
-restart of a listener leaves its connections to their end, one of pysend waits up to 20 minutes for deliveries.  With
---sockets systemd listens for pysmtpd, as root, and goes on doing so while pysmtpd is started again.
+`pyqmail units` prints a .service for each directory of services in DIR, by default of those that come with pyqmail.  A
+unit executes the directory's script run, as it is; the journal gets its output.  log/run, finish, down-signal and the
+other files of pysupervise(8) are not used: a comment in the unit names those that exist.  systemd restarts the service
+a second after its end, stops its main process alone, and waits until the service is ready if the service can report
+that.  Root starts services, and they give up their rights themselves; in a private home (PYQMAIL_HOME) they run as its
+owner.
+
+Variables that a script reads (SMTP_ADDRESS, SMTP_PORT, SMTP_LIMIT) are written into the unit if they are set.  Do not
+enable a unit whose directory has a file down.  The unit of a service of ours takes away what the service does not need;
+with a foreign QMAILQUEUE remove those lines.  A restart of a listener lets its connections go on to their end; one of
+pysend waits up to 20 minutes for deliveries.  With --sockets systemd listens for pysmtpd, as root, and still listens
+while pysmtpd is restarted.
 """
 
 import sys
@@ -78,7 +80,7 @@ def run(once: bool, address: str, port: int) -> int:
 
 @command.command(
     help="Send the message on standard input to each RECIPIENT through the SMTP port of `pyqmail run`.  "
-    "Date, Message-ID, From and To are added to a header that has none."
+    "Date, Message-ID, From and To are added if the header lacks them."
 )
 @_address
 @click.option(
@@ -96,7 +98,7 @@ def send(address: str, port: int, sender: str | None, recipients: tuple[str, ...
 
 @command.command(
     help="Make a home with qmail's users at DIR, or complete one: users, queue, control, alias, run and services, with "
-    "their owners and modes.  What is there stays.  Root only."
+    "their owners and modes.  What exists is kept.  Root only."
 )
 @click.option("--users", is_flag=True, help="Make the users and groups that are missing, with useradd and groupadd.")
 @click.argument("directory", metavar="DIR")
@@ -127,7 +129,7 @@ def _options(name):
 
 PROGRAM = Program(
     name="pyqmail",
-    summary="run a complete mail system of one's own; print systemd's units; render the manual pages",
+    summary="run a private mail system; make a home; print systemd's units; render the manual pages",
     usage="pyqmail --version | pyqmail run [ --once ] [ --address A ] [ --port P ] | "
     "pyqmail send [ --address A ] [ --port P ] [ --sender S ] recipient ... | pyqmail home [ --users ] DIR | "
     "pyqmail units [ --to D ] [ --user ] [ --sockets ] [ DIR ] | pyqmail man [ --check ]",
@@ -137,8 +139,8 @@ PROGRAM = Program(
         0: "done",
         1: "the message did not arrive, or a page is not up to date",
         2: "wrong usage",
-        100: "it is no use trying: no services in DIR, say",
-        111: "it could not be started, or written",
+        100: "permanent error, for example no services in DIR",
+        111: "temporary error: something could not be started, or written",
     },
     see=["pysvscan(8)", "pytcpserver(8)", "pysmtpd(8)", "pyqueued(8)", "pystart(8)", "pyqmail-differences(7)"],
 )

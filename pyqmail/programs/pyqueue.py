@@ -1,12 +1,12 @@
 """Queue one message: descriptor 0 is the message, descriptor 1 the envelope, both read.
 
-The envelope is `F` sender NUL, then `T` recipient NUL any number of times, then NUL.  The message is read to its
-end first.  Nothing is printed; the exit code says what happened: 11 to 40 is permanent, anything else but 0
-temporary.
+The envelope is `F` sender NUL, then `T` recipient NUL any number of times, then NUL.  The message is read to its end
+first.  Nothing is printed; the exit code is the result: 11 to 40 is a permanent failure, any other code but 0 a
+temporary one.
 
-The message is handed to pyqueued.  If that does not run, it is written into the queue here, provided that this
-is the queue's user, or root; otherwise the failure is temporary.  A bad envelope leaves nothing behind.
-QMAILQUEUE is for those who call this program; it does not look at it.
+The message is handed to pyqueued.  If that does not run, pyqueue writes it into the queue itself, provided that it runs
+as the queue's user or root; otherwise the failure is temporary.  A bad envelope leaves nothing behind.  QMAILQUEUE is
+for the callers of this program; pyqueue does not read it.
 """
 
 import os
@@ -33,21 +33,21 @@ PROGRAM = Program(
     exits={
         0: "queued: safely on disk, names included",
         11: "an envelope address has more than 1002 bytes",
-        31: "more than control/localbytes bytes, from a uid that is none of qmail's",
+        31: "more than control/localbytes bytes, from a uid that is not one of qmail's",
         51: "out of memory",
-        52: "24 hours have passed",
+        52: "timeout: 24 hours have passed",
         53: "write error, disk full, or less than control/queueminfree is free",
         54: "read error, or the envelope is cut short",
         55: "a control file cannot be read",
-        61: "no qmail home",
+        61: "the qmail home is missing",
         62: "the queue cannot be used: no pyqueued listens, and this is not the queue's user",
-        63: "no new file in queue/pid",
-        64: "no new name in queue/mess",
-        65: "no new file in queue/intd",
-        66: "no new name in queue/todo",
+        63: "unable to make a file in queue/pid",
+        64: "unable to make a name in queue/mess",
+        65: "unable to make a file in queue/intd",
+        66: "unable to make a name in queue/todo",
         71: "pyqueued refuses for now, or runs but does not listen",
         81: "pyqueued went away, or an internal bug",
-        91: "the envelope is not one",
+        91: "the envelope is malformed",
         111: "one of qmail's users is missing",
     },
     see=["pyqueued(8)"],

@@ -1,27 +1,26 @@
-"""Queue messages for everybody: the one process that writes new mail into the queue.
+"""Queue messages for all local programs: the one process that writes new mail into the queue.
 
-Runs as the queue's user and listens on run/pyqueued below the qmail home.  A client sends message and envelope
-inline, or passes two descriptors as qmail-queue has them, and is answered with qmail-queue's exit code and the
-qp.  Requests that arrive together share one disk flush.  A message is acknowledged only once it
-and its names are on disk.
+Runs as the queue's user and listens on run/pyqueued below the qmail home.  A client sends message and envelope inline,
+or passes two descriptors as qmail-queue has them, and is answered with qmail-queue's exit code and the qp.  Requests
+that arrive together share one disk flush.  A message is acknowledged only once it and its names are on disk.
 
-A uid that is none of qmail's users is a stranger.  Each of his connections has a process of its own, which may wait for
-what he passes; all strangers together have at most 200 connections (with few descriptors, a quarter as many as there
-are), and the uid that has the most gives one up to one that has fewer.  A stranger has 20 messages by descriptors at a
-time; no more than 2 descriptors may have come without their request.  A frame has to be complete after 30 seconds.  A
-message of a stranger has at most control/localbytes bytes, otherwise the exit code is 31.
+A uid that is not one of qmail's users is a stranger.  Each connection of a stranger has a process of its own, which may
+wait for the data.  All strangers together have at most 200 connections (with few descriptors, a quarter of their
+number); then the uid with most connections gives one up to a uid that has fewer.  A stranger has at most 20 messages by
+descriptors at a time; no more than 2 descriptors may arrive without their request.  A frame has to be complete after 30
+seconds.  A message of a stranger has at most control/localbytes bytes, otherwise the exit code is 31.
 
-Below control/queueminfree free bytes, or 1 % of free inodes, nothing is queued: exit code 53, for which pysmtpd says
-452.  The two control files are looked at for each message.
+Below control/queueminfree free bytes, or 1 % of free inodes, nothing is queued: the exit code is 53, for which pysmtpd
+replies 452.  Both control files are checked for each message.
 
-The log is never waited for: what is not read is kept up to 64 KB, then dropped and counted.  Of warnings with the same
-reason one is written in a second, the others are counted.
+pyqueued never waits for its log: up to 64 KB of unread lines are kept, further ones are dropped and counted.  Of
+warnings with the same reason one is written in a second, the others are counted.
 
-Linux ignores setuid on scripts; this is why there is a service where the original has a setuid program.  The
-Received line and the queue tell the uid that the kernel reports of the client.
+Linux ignores setuid on scripts; this is why there is a service where the original has a setuid program.  The Received
+line and the queue have the uid that the kernel reports for the client.
 
-TERM: what has been taken is finished and answered, then it exits.  Only one pyqueued runs for a queue: it holds
-queue/lock/pyqueued, where the next qp stands too.
+TERM: accepted requests are finished and answered, then it exits.  Only one pyqueued runs for a queue: it holds
+queue/lock/pyqueued, which also has the next qp.
 """
 
 import gc
@@ -52,7 +51,7 @@ PROGRAM = Program(
     controls=CONTROLS,
     controls_count={"others": "from the next message on"},
     environment=["PYQMAIL_HOME"],
-    exits={0: "asked to stop", 111: "could not start"},
+    exits={0: "ended by TERM", 111: "could not start"},
     see=["pyqueue(8)"],
 )
 _LONGEST_PATH = 107  # bytes of a UNIX socket's path

@@ -1,12 +1,12 @@
 """Run an SMTP server for clients that are on no list.
 
-The client is $TCPREMOTEIP.  Its address, turned round, and BASE make a name; a list knows the client if there is a TXT
-record of that name.  Then the server is not run: the client is greeted and told the text of the record in reply to
-whatever it wants.  -r and -a act at their place among the options: a list asked later does not change what an
-earlier one has decided, and -b, -B, -c and -C hold for those after them.  There is no list that is asked without -r.
+The client is $TCPREMOTEIP.  Its address, reversed, and BASE make a name; a list has the client if a TXT record of that
+name exists.  Then the server is not run: pyrblsmtpd greets the client and answers each command with the text of the
+record.  -r and -a act in their order among the options: a list that is asked later does not change what an earlier one
+has decided, and -b, -B, -c and -C hold for those after them.  Without -r no list is asked.
 
-A client that is not refused gets the server, in an environment that is not changed.  -R stands in the usage line, as
-in the original's; there is no such option.
+A client that is not refused gets the server, in an unchanged environment.  -R stands in the usage line, as in the
+original's; this option does not exist.
 
     pytcpserver -vRl0 0 smtp pyrblsmtpd -r list.example pysmtpd 2>&1
 """
@@ -111,7 +111,7 @@ def _bounded(seconds):
 
 
 _OPTIONS = [
-    Flag("b", "bounces", "whom a later -r finds is refused with 553: its mail bounces"),
+    Flag("b", "bounces", "a client that a later -r finds is refused with 553: its mail bounces"),
     Flag("B", "bounces", "with 451: it may try again", False, is_default=True),
     Flag(
         "c", "fails_closed", "a later look-up that fails refuses the client, with 451; a failing -a does not accept it"
@@ -123,12 +123,14 @@ _OPTIONS = [
         "t",
         "seconds",
         "SECONDS",
-        "the longest dialogue; 0: the message instead of the greeting, and no dialogue",
+        "maximum time of the dialogue; 0: the message instead of the greeting, and no dialogue",
         lambda text: _bounded(leading_number(text)),
         is_lenient=True,
         default=60,
     ),
-    Flag("i", "only_informs", "refuse nobody whom a list has: log it, and tell the server in RBLSMTPD"),
+    Flag(
+        "i", "only_informs", "do not refuse a client that a list has: log it, and report it to the server in RBLSMTPD"
+    ),
 ]
 
 

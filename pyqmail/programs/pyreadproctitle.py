@@ -1,7 +1,7 @@
-"""Show what comes on descriptor 0 in the process table.
+"""Show the input of descriptor 0 in the process table.
 
-The last ARG is overwritten with dots; what is read moves through it from right to left and can be seen with ps.  Its
-first three bytes stay dots; NUL is left out.  pysvscanboot shows the last complaints of pysvscan this way.
+The last ARG is overwritten with dots; the input moves through it from right to left and can be seen with ps.  Its first
+three bytes stay dots; NUL is left out.  pysvscanboot shows the last error messages of pysvscan this way.
 """
 
 import errno
@@ -28,8 +28,8 @@ PROGRAM = Program(
     ],
     exits={
         0: "end of input",
-        100: "no last argument of 5 bytes or more; nothing is said",
-        111: "descriptor 0 could not be read; nothing is said.  Or the memory of the arguments could not be written",
+        100: "no last argument of 5 bytes or more; no message is written",
+        111: "descriptor 0 could not be read, without a message; or the memory of the arguments could not be written",
     },
     see=["pysvscanboot(8)"],
 )

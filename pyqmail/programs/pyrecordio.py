@@ -1,9 +1,9 @@
 """Run a program and record what it reads and writes.
 
 A child copies, and writes each line to descriptor 2: the program's process number, `<` for input or `>` for output, the
-line, a blank.  A piece that did not end with a newline has `+` at its end; so has each part of a line that is longer
-than 256 bytes or was read in parts.  `[EOF]` stands for the end of input, or of the program's output.  Bytes are
-written as they are.
+line, a blank.  A piece that does not end with a newline has `+` at its end; so has each part of a line that is longer
+than 256 bytes or was read in parts.  `[EOF]` is the end of input, or of the program's output.  Bytes are written as
+they are.
 
 The program stays this process; it reads and writes pipes, not the connection.  The last lines may come after it has
 ended.

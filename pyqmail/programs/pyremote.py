@@ -1,12 +1,12 @@
 """Deliver a message to one host by SMTP.
 
-Reads the message from descriptor 0 and sends it to HOST's mail exchangers, or to the relay that
-control/smtproutes names, for all RECIPIENTs.  Says on descriptor 1 how it went: for each recipient `r`
-(accepted), `h` (refused for good) or `s` (refused for now), then for the message `K`, `Z` or `D`; each with a
-text and a NUL.  The message must end with a newline.  A CR that no newline follows becomes a space.
+Reads the message from descriptor 0 and sends it to HOST's mail exchangers, or to the relay that control/smtproutes
+names, for all RECIPIENTs.  Reports the results on descriptor 1: for each recipient `r` (accepted), `h` (permanent
+failure) or `s` (temporary failure), then for the message `K`, `Z` or `D`; each with a text and a NUL.  The message must
+end with a newline.  A CR without a newline after it becomes a space.
 
-A server that takes fewer RECIPIENTs at once gets the message in several transactions, and over several connections if
-it must be; from a pipe the message is then copied into memory first.
+A server that accepts fewer RECIPIENTs at once gets the message in several transactions, and over several connections if
+necessary; a message from a pipe is then copied into memory first.
 
 Addresses at which connecting timed out are remembered in queue/lock/tcpto and not tried for an hour.
 """
@@ -46,7 +46,7 @@ PROGRAM = Program(
     original="qmail-remote",
     usage="qmail-remote host sender recip ...",
     arguments=[Rest("words", "the host, the envelope sender, and at least one recipient", metavar="host sender recip")],
-    exits={0: "always: descriptor 1 tells how it went"},
+    exits={0: "always: the result is on descriptor 1"},
     controls=["me", "helohost", "smtproutes", "timeoutconnect", "timeoutremote"],
     controls_count={"others": "from the next delivery on"},
     environment=["PYQMAIL_HOME", "PYQMAIL_DNS", "DNSCACHEIP"],

@@ -1,15 +1,14 @@
 """Answer DNS questions for pysend, many at once.
 
-Reads questions from descriptor 0 and writes answers to descriptor 1: a domain's mail exchangers with their
-addresses, a host's addresses, an address's name, a name's texts.  Equal questions are asked once; an
-answer is remembered for as long as DNS says, at least a minute and at most a day; a failure that may pass is not.
-At most 64 MB of answers are remembered, or a quarter of what softlimit leaves; the one asked for longest ago goes
-first.
+Reads questions from descriptor 0 and writes answers to descriptor 1: a domain's mail exchangers with their addresses, a
+host's addresses, an address's name, a name's texts.  Equal questions are asked once.  An answer is kept for as long as
+its TTL, at least a minute and at most a day; a temporary failure is not.  At most 64 MB of answers are kept, or a
+quarter of what softlimit leaves; the one that was used longest ago is dropped first.
 
-Of a domain's exchangers the best 64 count.  An answer of more than 4096 records is a failure that may pass, and a line
-on descriptor 2 names what was asked for.  So does one, at most once a minute, when none of the servers answers.
+Of a domain's exchangers the best 64 count.  An answer of more than 4096 records is a temporary failure, and a line on
+descriptor 2 names the question.  When none of the servers answers, a line reports it, at most once a minute.
 
-Servers are those of /etc/resolv.conf.  Ends when the questions end.
+Servers are those of /etc/resolv.conf.  It ends when the questions end.
 """
 
 import errno

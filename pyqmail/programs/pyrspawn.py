@@ -1,14 +1,14 @@
 """Make remote deliveries for the queue manager.
 
 Reads orders from descriptor 0: a delivery number, a message, a sender, a recipient.  Has each delivery made by
-pyremote, or the program $QMAILREMOTE names, found in PATH and run as `PROGRAM HOST SENDER RECIPIENT` with the message
-on descriptor 0; merges what that says into one report on descriptor 1.  At its start it forgets in queue/lock/tcpto
-which addresses timed out.
+pyremote, or by the program that $QMAILREMOTE names, found in PATH and run as `PROGRAM HOST SENDER RECIPIENT` with the
+message on descriptor 0; merges its output into one report on descriptor 1.  At its start it removes from
+queue/lock/tcpto the addresses that timed out.
 
-With --native it speaks our own dialect with pysend and makes the deliveries itself: thousands of SMTP sessions
-in one process, several messages over each.  A program named by $QMAILREMOTE is then run behind those sessions.
+With --native it speaks our own dialect with pysend and makes the deliveries itself: thousands of SMTP sessions in one
+process, several messages over each.  A program that $QMAILREMOTE names is then run behind those sessions.
 
-Ends once descriptor 0 has ended and everything is reported.
+It ends once descriptor 0 has ended and everything is reported.
 """
 
 import os

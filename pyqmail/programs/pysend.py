@@ -1,32 +1,31 @@
-"""Deliver the mail in the queue: preprocess what is new, schedule, hand deliveries to the spawners, bounce, clean up.
+"""Deliver the mail in the queue: preprocess new mail, schedule, hand deliveries to the spawners, bounce, clean up.
 
-Started by pystart (or qmail-start), which makes its descriptors: 0 is the log, written; 1 and 2 are the local spawner,
+pystart (or qmail-start) starts it and makes its descriptors: 0 is the log, written; 1 and 2 are the local spawner,
 commands and reports; 3 and 4 the remote one; 5 and 6 the cleaner.  With --native, 7 and 8 are the resolver, and 9 and
 10, 11 and 12 and so on further remote session processes, --sessions in all.
 
-The log has qmail-send's lines.  A status line follows each start and end of a delivery; when its numbers change and
-none was written for a second, one is written.  With --native, `remote N/M` counts sessions that connect as well as
-deliveries, but no session that is kept idle or says goodbye, and a delivery starts once its session has greeted.  A
-host that sessions connect to, or a name that is looked up, for five seconds has a line of its own, once a minute at
-most:
+The log has qmail-send's lines.  A status line follows each start and end of a delivery; one is also written when its
+numbers change and none was written for a second.  With --native, `remote N/M` counts deliveries and connecting
+sessions, but no session that is idle or ends, and a delivery starts once its session has been greeted.  A host that
+sessions connect to, or a name that is looked up, for five seconds has a line of its own, at most once a minute:
 
     connecting: HOST: sessions N, seconds N
     looking up: NAME: domains N, seconds N
 
 With --native, no more than half of control/concurrencyremote, but at least one, goes to destinations that have not
-greeted in the last 24 hours; among these, those that were never tried come first.  A destination is a domain, or the
-relay that control/smtproutes names for it.  Behind another program, named by $QMAILREMOTE, each counts as having
-greeted.  A route to an address, and an address as a domain, need no name server.
+greeted in the last 24 hours; of these, those that were never tried come first.  A destination is a domain, or the relay
+that control/smtproutes names for it.  If $QMAILREMOTE names another program, each destination counts as having greeted.
+A route to an address, and an address as a domain, need no name server.
 
-Without --native the spawners speak the stock dialect, with one byte for a delivery, and any agent that qmail-send
-works with will do; --wide makes it two bytes, as the big-concurrency patch has it.
+Without --native the spawners speak the stock dialect, with one byte for a delivery, and any agent that works with
+qmail-send works here; --wide makes it two bytes, as the big-concurrency patch has it.
 
-A resolver that is lost is started again, after 1, 2, 4 ... seconds, ten at most; mail that needs no question
-(smtproutes to an address, literals, local mail) goes on, the rest waits.  A lost spawner or cleaner ends pysend, as the
-original: its supervisor starts all again.
+A resolver that is lost is started again, after 1, 2, 4 ... seconds, at most ten.  Mail that needs no question
+(smtproutes to an address, literals, local mail) goes on; other mail waits.  A lost spawner or cleaner ends pysend, as
+it ends the original: its supervisor starts all of them again.
 
-TERM: no new deliveries; it ends once those that run have been reported.  ALRM: every deferred message is due now.
-HUP: control/locals and control/virtualdomains are read again.
+TERM: no new deliveries start; it ends once the running ones have been reported.  ALRM: every deferred message is due
+now.  HUP: control/locals and control/virtualdomains are read again.
 """
 
 import fcntl
@@ -68,19 +67,19 @@ PROGRAM = Program(
             None,
             "keeper",
             "FD",
-            "with --native: the descriptor of pystart's that gives a new resolver; otherwise it is executed here",
+            "with --native: the descriptor of pystart that gives a new resolver; without it, pysend executes one",
             whole_number,
             long="resolver-keeper",
         ),
         Flag(
             None,
             "agent",
-            "with --native: the remote spawner runs $QMAILREMOTE, which finds hosts itself; none is looked up here",
+            "with --native: the remote spawner runs $QMAILREMOTE, which finds hosts itself; pysend looks up none",
             long="agent",
         ),
         Flag(None, "wide", "two bytes for a delivery in the stock dialect", long="wide"),
     ],
-    exits={0: "ended as it was told to, or a spawner or the cleaner was lost", 111: "it could not start"},
+    exits={0: "ended by TERM, or a spawner or the cleaner was lost", 111: "it could not start"},
     controls=[
         "bouncefrom",
         "bouncehost",

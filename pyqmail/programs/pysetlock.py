@@ -1,7 +1,7 @@
 """Run a program while holding a lock on a file.
 
-The file is created if it is not there, and never changed.  The program inherits the descriptor and with it the lock, as
-do all its children: the lock is held until the last of them has ended.  It is flock's lock.
+The file is created if it is missing, and never changed.  The program inherits the descriptor and with it the lock, as
+do all its children: the lock is held until the last of them has ended.  The lock is flock's.
 """
 
 import fcntl
@@ -21,15 +21,15 @@ PROGRAM = Program(
     options=[
         Flag("n", "waits", "give up if another holds the lock", value=False),
         Flag("N", "waits", "wait for the lock", is_default=True),
-        Flag("x", "complains", "exit 0 without a word if the lock cannot be had", value=False),
-        Flag("X", "complains", "complain and exit 111 then", is_default=True),
+        Flag("x", "complains", "exit 0 without a message if the lock is not available", value=False),
+        Flag("X", "complains", "report it and exit 111", is_default=True),
     ],
     arguments=[
         Argument("file", "what to lock"),
         Rest("program", "what to run, with its arguments", required=True),
     ],
     exits={
-        0: "-x, and the lock could not be had",
+        0: "with -x, the lock is not available",
         100: "wrong usage",
         111: "no lock, or the program could not be run",
         "others": "the program's own",

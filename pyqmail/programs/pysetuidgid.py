@@ -1,8 +1,8 @@
 """Run a program as another user.
 
-The user and group ids become those of the account, which stands in the password database; its group is the only one
-that is kept.  The environment is not changed: HOME and USER stay what they were.  The program is searched
-after that, with the account's rights; one of ours before, so that the account need not be able to read it.
+The user and group ids become those of the account in the password database; its group is the only one that is kept.
+The environment is not changed: HOME and USER stay as they are.  The program is searched after that, with the account's
+rights; a program of ours before, so that the account need not be able to read it.
 """
 
 import os
@@ -21,12 +21,12 @@ PROGRAM = Program(
     original="setuidgid",
     usage="setuidgid account child",
     arguments=[
-        Argument("account", "a name; numbers are not taken"),
+        Argument("account", "a name; a number is not accepted"),
         Rest("program", "the program to run, with its arguments", required=True, metavar="child"),
     ],
     exits={
         100: "wrong usage",
-        111: "the ids could not be changed, or the program not be run",
+        111: "the ids could not be changed, or the program could not be run",
         "others": "the program's own",
     },
     see=["pysoftlimit(8)", "pyenvdir(8)"],

@@ -1,20 +1,20 @@
 """Receive mail by SMTP.
 
-Speaks SMTP with the client on descriptors 0 and 1, as a server such as pytcpserver starts it, and queues each
-message it accepts.  A message is refused if it is larger than databytes, or if it has been through 100 hosts;
-nothing of it is kept.
+Speaks SMTP with the client on descriptors 0 and 1, as a server such as pytcpserver starts it, and queues each message
+it accepts.  A message is refused if it is larger than databytes, or if it has been through 100 hosts; nothing of it is
+kept.
 
-A message is collected first and queued when its last line has come.  The client reads
-`250 ok TIME qp NUMBER` only when message and envelope are safely on disk.
+A message is collected first and queued when its last line has come.  The client reads `250 ok TIME qp NUMBER` only when
+message and envelope are safely on disk.
 
-A message has at most as many recipients as maxrcpt says; others are answered with 452, and come in another message.
-Messages that arrive share memory and, when they are large, a quarter of the free space in TMPDIR; one for which there
-is no room is answered with 452.
+A message has at most control/maxrcpt recipients; further ones are answered with 452, and the client sends to them in
+another message.  Incoming messages share memory and, when they are large, a quarter of the free space in TMPDIR; a
+message without room is answered with 452.
 
-If control/rcpthosts does not exist, mail is accepted for everybody and relayed: always make one.
+If control/rcpthosts does not exist, mail for all domains is accepted and relayed: always make the file.
 
-A line that ends with LF without CR is refused and ends the connection.  Control files are looked at for each
-connection; one that cannot be read is a 421 and never its default.
+A line that ends with LF without CR is refused and ends the connection.  Control files are checked for each connection;
+one that cannot be read is a 421 and never its default.
 """
 
 from pyqmail.base.numbers import UINT32, leading_number, says_just
@@ -35,7 +35,7 @@ PROGRAM = Program(
     original="qmail-smtpd",
     usage="qmail-smtpd",
     arguments=[Rest("ignored")],
-    exits={0: "the client said QUIT", 1: "any other end", 111: "a fault of our own"},
+    exits={0: "the client sent QUIT", 1: "any other end", 111: "a fault of our own"},
     controls=[*CONTROLS, *bounds.CONTROLS],  # the latter where it writes the queue itself
     controls_count={
         "others": "from the next connection on",

@@ -1,14 +1,14 @@
 """Run a program with lower limits on what it may use.
 
-Only the soft limits change: the program could raise them again, up to the hard ones.  A number is one of bytes, files,
+Only the soft limits change: the program could raise them again, up to the hard ones.  A number counts bytes, files,
 processes or seconds; `=` means as high as the hard limit.
 
-A program of ours is an interpreter, and needs more memory than a C program: if -a, -d, -m or -s leave it less
-than 16 MB of address space, 6.5 MB of data or 0.1 MB of stack, that is said and nothing is run.  That is what it
-takes to load; what the program does comes on top, so that 64 MB is a good limit.  For one of our servers less than 64
-MB of address space or 48 MB of data is reported, too, and the server is run: it may fail under load.  This counts for a
-program of ours anywhere in the line, for limits stay on through a chain of programs, and for a CHILD that is a Python
-script.  What a shell script runs cannot be seen.
+A program of ours is an interpreter, and needs more memory than a C program.  If -a, -d, -m or -s leave it less than 16
+MB of address space, 6.5 MB of data or 0.1 MB of stack, pysoftlimit reports it and runs nothing.  That is the minimum to
+load; the program's work needs more, so that 64 MB is a good limit.  For one of our servers less than 64 MB of address
+space or 48 MB of data is reported, too, and the server is run: it may fail under load.  This counts for a program of
+ours anywhere in the line, since limits hold through a chain of programs, and for a CHILD that is a Python script.
+pysoftlimit cannot see what a shell script runs.
 """
 
 import errno
@@ -68,7 +68,7 @@ PROGRAM = Program(
         ),
         Act("o", _limit(resource.RLIMIT_NOFILE), "open files at once", "openfiles"),
         Act("p", _limit(resource.RLIMIT_NPROC), "processes of the user", "processes"),
-        Act("r", _limit(resource.RLIMIT_RSS), "resident memory, in bytes; Linux takes no notice", "residentbytes"),
+        Act("r", _limit(resource.RLIMIT_RSS), "resident memory, in bytes; Linux ignores it", "residentbytes"),
         Act("s", _limit(resource.RLIMIT_STACK), "stack, in bytes", "stackbytes"),
         Act("t", _limit(resource.RLIMIT_CPU), "seconds of processor time", "cpusecs"),
     ],

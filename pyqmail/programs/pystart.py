@@ -1,23 +1,23 @@
-"""Start the queue manager and what it talks to, each as its own user, and become the queue manager.
+"""Start the queue manager and its parts, each as its own user, and become the queue manager.
 
-DEFAULTDELIVERY is what a user without a .qmail file gets.  With a logger, its input is the log; without, the log goes to
-descriptor 1.
+DEFAULTDELIVERY is what a user without a .qmail file gets.  With a logger, its input is the log; otherwise the log goes
+to descriptor 1.
 
-By default every part is ours and shares this interpreter: it is forked, not started, and all of them speak the
-native dialect: as many remote session processes as --sessions says, and a resolver.  With --classic each part
-is executed through PATH, `pylspawn`, `pyrspawn`, `pyclean`, `pysend`, on the pipes of the original and with one
-byte for a delivery.
+By default every part is ours and shares this interpreter: it is forked, not executed, and all of them speak the native
+dialect: as many remote session processes as --sessions names, and a resolver.  With --classic each part is executed
+through PATH, `pylspawn`, `pyrspawn`, `pyclean`, `pysend`, on the pipes of the original and with one byte for a
+delivery.
 
-A resolver that is lost is started again while mail goes on.  When any other part is lost, all end, and the
-supervisor of pystart starts all again.
+A resolver that is lost is started again while mail goes on.  When any other part is lost, all end, and the supervisor
+of pystart starts all again.
 
-pyqueued is not among the parts: it is a service of its own.  It queues what .qmail files forward, and bounces.  Without
-it, and without the original's bin/qmail-queue below the qmail home, forwards are deferred and bounces wait; both report
-`no pyqueued at run/pyqueued` in the log.  Everything else is delivered.
+pyqueued is not one of the parts: it is a service of its own.  It queues what .qmail files forward, and bounces.
+Without it, and without the original's bin/qmail-queue below the qmail home, forwards are deferred and bounces wait;
+both report `no pyqueued at run/pyqueued` in the log.  All other mail is delivered.
 
-Started by root, the logger runs as qmaill, the queue manager as qmails, the remote spawner as qmailr,
-the resolver as qmailr in the group nofiles alone, the cleaner as qmailq; the local spawner stays root, to become each
-user.  In a private home, and when started by anybody else, everything runs as that one user.
+Started by root, the logger runs as qmaill, the queue manager as qmails, the remote spawner as qmailr, the resolver as
+qmailr in the group nofiles alone, the cleaner as qmailq.  The local spawner stays root, to become each user.  In a
+private home, and when started by another user, everything runs as that one user.
 """
 
 import gc
@@ -62,7 +62,7 @@ PROGRAM = Program(
         ),
         Rest("logger", "a program that reads the log, with its arguments"),
     ],
-    exits={0: "the queue manager ended as it was told to", 111: "something could not be started"},
+    exits={0: "ended by TERM", 111: "a part could not be started"},
     environment=["PYQMAIL_HOME", "PATH", "QMAILREMOTE"],
     see=["pysend(8)", "pylspawn(8)", "pyrspawn(8)", "pyclean(8)", "pyresolve(8)", "pyqueued(8)"],
 )
