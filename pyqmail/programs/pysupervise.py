@@ -1,18 +1,18 @@
 """Start a service and keep it running.
 
-Goes into DIR, starts ./run there unless a file named down exists, and starts it again whenever it ends, at most once
-a second.  Takes commands from pysvc through the FIFO DIR/supervise/control, and keeps the state in
-DIR/supervise/status.  A second supervisor of the same directory does not start.
+Changes to DIR, starts ./run there unless a file named down exists, and starts it again whenever it ends, at most once a
+second.  Takes commands from pysvc through the FIFO DIR/supervise/control, and keeps the state in DIR/supervise/status.
+A second supervisor of the same directory does not start.
 
-SIGTERM ends the supervisor only; to end the service and then the supervisor, `pysvc -dx DIR`.  The next supervisor of
-a service that was left running so takes it over, and says so, if DIR/supervise/details proves that the process with
-the pid of the status is that very one.  Its exit code will not be known.  So it does with a start, finish or stop that
-still runs: nothing else is started before that has ended; a start is then run once more, after stop.  To have a second
-copy started beside it, as the original does, remove that file first.  In a copy of the directory, nothing is taken
-over.
+SIGTERM ends the supervisor only; to end the service and then the supervisor, use `pysvc -dx DIR`.  The next supervisor
+takes over a service that was left running in this way, with a warning, if DIR/supervise/details proves that the process
+with the pid of the status is that very one.  Its exit code will not be known.  A start, finish or stop that still runs
+is taken over likewise: nothing is started before it has ended; a start is then run once more, after stop.  To have a
+second copy started beside it, as the original does, remove that file first.  In a copy of the directory, nothing is
+taken over.
 
-Started by root it warns if others can change a program that it runs there, or a directory above it: to replace a run is
-to be root with its next start.  Give no directory with a run in it to an account; of a log, only `log/main`.
+Started by root it warns if others can change a program that it runs there, or a directory above it: they could become
+root with the next start of run.  Give no directory with a run in it to an account; of a log, only `log/main`.
 """
 
 import _signal as signal
@@ -26,65 +26,68 @@ from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import log
 
 _FILES = [
-    ("down", "the service is not started before it is told to be up; looked at once"),
+    ("down", "the service is not started until `pysvc -u`; read once"),
     (
         "finish",
         "a program that is run as `./finish CODE SIGNAL` after each end of run: its exit code and 0, or 256 and the "
-        "signal that killed it, as s6 has it (runit gives -1 for 256); 111 if run could not be executed.  The next "
-        "start waits for it.  Exit code 125: the service has failed for good and is wanted down",
+        "signal that killed it, as in s6 (runit has -1 for 256); 111 if run could not be executed.  The next start "
+        "waits for it.  Exit code 125: the service has failed permanently and is wanted down",
     ),
-    ("timeout-finish", "milliseconds that finish may take before it is killed; default 5000; 0: any time"),
+    ("timeout-finish", "milliseconds that finish may take before it is killed; default 5000; 0: no limit"),
     (
         "start",
         "a program that is run before run when the service was down, not at each restart.  Any exit code but 0: the "
-        "service has failed for good and is wanted down; unless `pysvc -d` told it to end, which makes it `abandoning`",
+        "service has failed permanently and is wanted down; unless `pysvc -d` ended it, which makes it `abandoning`",
     ),
-    ("stop", "a program that is run once the service is down and not to be started again; not if it failed for good"),
+    (
+        "stop",
+        "a program that is run once the service is down and not to be started again; not after a permanent failure",
+    ),
     (
         "notify",
         "a program that is run as `./notify SCRIPT EVENT PID CODE` at each start and end of start, run, finish and "
-        "stop; EVENT is start, exit or killed, CODE the exit code or the signal.  Nobody waits for it",
+        "stop; EVENT is start, exit or killed, CODE the exit code or the signal.  Nothing waits for it",
     ),
-    ("down-signal", "the signal for `pysvc -d` by name or number, instead of TERM; CONT follows as ever"),
-    ("timeout-kill", "milliseconds after `pysvc -d` when a run that is still there is killed; default 0: never"),
+    ("down-signal", "the signal for `pysvc -d` by name or number, instead of TERM; CONT follows as usual"),
+    ("timeout-kill", "milliseconds from `pysvc -d` until a run that has not ended is killed; default 0: never"),
     (
         "backoff",
-        "the longest time in seconds from one start to the next: a service that ends before its time is started "
-        "again after 1, 2, 4 seconds and so on up to that; once it ran that long, after 1 again; default: always 1",
+        "maximum time in seconds from one start to the next: a service that ends earlier is started again after 1, 2, "
+        "4 seconds and so on up to that; once it has run that long, after 1 again; default: always 1",
     ),
     (
         "notification-fd",
         "the number, 3 or more, of a descriptor to which run writes a line end when it is ready; for pysvwait -U.  "
-        "Once its supervisor was killed nobody listens there",
+        "Once its supervisor was killed, nothing reads it",
     ),
 ]
 _CONVENTIONS = """
-All but down are of no meaning to the original.  A program is a regular file that may be executed; what is not is
-ignored.  Numbers and signals are read each time they are needed, so a change counts at once.
+The original knows only down.  A program is a regular file that may be executed; any other file is ignored.  Numbers and
+signals are read each time they are needed, so a change counts at once.
 
-Where start, stop or notify is there, the conventions are those of daemontools-encore, and run exiting 100 has failed
-for good.  Elsewhere it is restarted, as by the original.  Encore's setsid, its log file that is a program, and its
-service without run are not there; `L`, `l` and `+` of its svc are ignored, so that what follows goes to run alone.
+If start, stop or notify exists, the conventions are those of daemontools-encore, and a run that exits with 100 has
+failed permanently.  Otherwise it is restarted, as by the original.  Encore's setsid, its log file that is a program,
+and its service without run are missing; `L`, `l` and `+` of its svc are ignored, so that what follows goes to run alone.
 
-What has failed for good shows as failed in `pysvstat --long`; `pysvc -u DIR` starts it again.
+`pysvstat --long` shows a service that has failed permanently as failed; `pysvc -u DIR` starts it again.
 
 The programs have the environment and the descriptors of run.  While start, finish or stop runs, the signals of
 pysvc go to it.
 
-Where SUPERVISEDIR is set, its files stand elsewhere than in DIR/supervise.  A relative one takes the place of that
-name.  Below an absolute one, which may be on another file system, each service has a folder named after its directory,
-without the first slash and with `:` for the others: `/run/sv/service:pysmtpd` for /service/pysmtpd.  It must be the
-same for pysvc, pysvstat and the others.  Until its supervisor leaves, that folder has the name the directory had at
-first: do not rename it before.
+If SUPERVISEDIR is set, the supervisor's files are not in DIR/supervise.  A relative one replaces that name.  Below an
+absolute one, which may be on another file system, each service has a folder named after its directory, without the
+first slash and with `:` for the others: `/run/sv/service:pysmtpd` for /service/pysmtpd.  It must be the same for pysvc,
+pysvstat and the others.  Until its supervisor leaves, that folder has the name that the directory had at first: do not
+rename it before.
 """
 _STATES = """
 What may happen in each state, the state that follows, and what is done then, in this order.  Letters are commands of
-pysvc(8).  `leaving`: if x was commanded; `again`: else if the service is wanted up, or another start was asked for;
-without either: in all other cases.  A program that is not there is done at once.
+pysvc(8).  `leaving`: if x was commanded; `again`: otherwise, if the service is wanted up, or another start was
+requested; without either: in all other cases.  A program that is missing is done at once.
 
-The deaf second after each start is `fresh`: what happens then is looked at when it is over (`rested`).  `due`: it is
-time for the next start; `overdue`: what was to end has not; `broken`: it says that the service has failed for good.
-`status`: the status file is written.
+In the second after each start, `fresh`, events are kept until it is over (`rested`).  `due`: it is time for the next
+start; `overdue`: a program that should have ended has not; `broken`: it reports that the service has failed
+permanently.  `status`: the status file is written.
 """
 
 
@@ -108,9 +111,9 @@ PROGRAM = Program(
     notes=_Notes(),
     environment=("SUPERVISEDIR",),
     exits={
-        0: "told to exit, and the service is down",
+        0: "ended by `pysvc -x`, and the service is down",
         100: "wrong usage",
-        111: "the directory is not fit for it, or memory or descriptors have run out",
+        111: "the directory cannot be used, or memory or descriptors have run out",
     },
     see=("pysvc(8)", "pysvstat(8)", "pysvok(8)", "pysvwait(8)", "pysvscan(8)"),
 )

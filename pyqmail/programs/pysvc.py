@@ -1,9 +1,9 @@
-"""Command the supervisors of services.
+"""Send commands to the supervisors of services.
 
-The letters are sent to each DIR in the order given.  A directory whose supervisor cannot be reached is a warning on
-descriptor 2, and the exit code stays 0: scripts rely on that.  With --strict it tells.
+The letters are sent to each DIR in the order given.  If the supervisor of a directory cannot be reached, a warning on
+descriptor 2 reports it, and the exit code stays 0: scripts rely on that.  With --strict the exit code reports it, too.
 
-The commands q, 1, 2 and w are daemontools-encore's: the original's supervise ignores them without a word.
+The commands q, 1, 2 and w are daemontools-encore's: the original's supervise ignores them without a message.
 """
 
 import errno
@@ -52,7 +52,7 @@ def _collect(letter):
 
 PROGRAM = _Commands(
     name="pysvc",
-    summary="command the supervisors of services",
+    summary="send commands to the supervisors of services",
     original="svc",
     usage="svc [ -udopchaitkxq12w ] [ --strict ] dir ...",
     options=[
@@ -63,9 +63,9 @@ PROGRAM = _Commands(
     arguments=[Rest("dir", "the directories of services")],
     environment=("SUPERVISEDIR",),
     exits={
-        0: "without --strict, whoever was reached; with it, everybody",
+        0: "without --strict, always; with it, every supervisor was reached",
         100: "wrong usage; with --strict, a supervisor is not running",
-        111: "the current directory is lost; with --strict, there was other trouble with a directory",
+        111: "the current directory is lost; with --strict, another error with a directory",
     },
     see=("pysupervise(8)", "pysvstat(8)", "pysvwait(8)"),
 )

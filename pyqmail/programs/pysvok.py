@@ -1,6 +1,6 @@
 """Check whether a supervisor is running in a directory.
 
-Silent if so, and if not.
+It prints nothing; the exit code is the answer.
 """
 
 import os
@@ -17,7 +17,7 @@ PROGRAM = Program(
     usage="svok dir",
     arguments=[Argument("dir", "the directory of the service"), Rest("ignored")],
     environment=("SUPERVISEDIR",),
-    exits={0: "it is running", 100: "it is not running, or wrong usage", 111: "cannot tell"},
+    exits={0: "it is running", 100: "it is not running, or wrong usage", 111: "unable to find out"},
     see=("pysupervise(8)", "pysvstat(8)", "pysvwait(8)"),
 )
 

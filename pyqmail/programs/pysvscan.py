@@ -1,31 +1,31 @@
 """Keep a supervisor on every service in a directory.
 
-Looks at DIR, or the current directory: each directory in it whose name does not start with a dot is a service.  If it
-has a log directory when first seen, that is supervised too, and what the service writes to descriptor 1 goes through
-a pipe to descriptor 0 of its log.  The pipe stays open here, so that restarting either loses nothing.  There is no
-limit on their number.
+Reads DIR, or the current directory: each directory in it whose name does not start with a dot is a service.  If it has
+a log directory when it is first seen, that is supervised, too, and descriptor 1 of the service goes through a pipe to
+descriptor 0 of its log.  pysvscan keeps the pipe open, so that restarting either loses nothing.  The number of services
+has no limit.
 
-Services that are added, renamed or removed are seen at once, also where links lead to them, and so is another DIR in
-the place of this one: the services in both go on.  A directory that was just made is left alone until nothing came
-into it for a quarter of a second, since its log may come last; but not for more than five seconds.  At rest nothing
-wakes up.  Only where the kernel cannot tell of changes (network file systems, no more inotify instances), or after a
-warning, there is a look every five seconds.
+Services that are added, renamed or removed are seen at once, also through links, and so is another DIR in the place of
+this one: the services in both go on.  A directory that was just made is left alone until nothing came into it for a
+quarter of a second, since its log may come last; but not for more than five seconds.  At rest pysvscan does not wake
+up.  It looks every five seconds only where the kernel cannot report changes (network file systems, no more inotify
+instances), or after a warning.
 
-A supervisor that was killed is started again at once, but not twice in a second; one that was told to leave, after a
-second, if its name is still there; one that cannot begin, every five seconds.
+A supervisor that was killed is started again at once, but not twice in a second; one that left on command, after a
+second, if its name still exists; one that cannot start, every five seconds.
 
 The supervisors are forked from this process; with --supervise PROGRAM, that program is found in PATH and executed.
 
-Started by root it warns, once for each service and reason, if somebody else can change a program that is run there as
-root (run, start, finish, stop, notify, and what stands in env), or a directory above it: whoever can is root.  Give no
-directory with a run in it to an account; of a log, only `log/main`.
+Started by root it warns, once for each service and reason, if another account can change a program that runs there as
+root (run, start, finish, stop, notify, and those in env), or a directory above it: that account could become root.
+Give no directory with a run in it to an account; of a log, only `log/main`.
 
-Like the original it dies of SIGTERM and leaves the supervisors to themselves.  With --stop-on-term, SIGTERM, SIGINT
-and SIGHUP bring down every service and then its log, kill what is left after four seconds or as many as --stop-seconds
-says, and end with 0.  A service is killed after three quarters of that, so that its log can still read the end; a log
-that has left before it had, because it was down or killed, is started once more.  In this mode each supervisor has a
-process group of its own; a service whose supervisor was killed is ended before another is started; and supervisors
-left by an earlier pysvscan are brought down first.
+Like the original it dies of SIGTERM and leaves the supervisors running.  With --stop-on-term, SIGTERM, SIGINT and
+SIGHUP bring down every service and then its log, kill what is left after four seconds or the number of --stop-seconds,
+and end with 0.  A service is killed after three quarters of that time, so that its log can still read the end; a log
+that has left before that, because it was down or killed, is started once more.  In this mode each supervisor has a
+process group of its own; a service whose supervisor was killed is ended before another is started; and supervisors that
+an earlier pysvscan left are brought down first.
 """
 
 import os
@@ -52,7 +52,7 @@ def seconds(text):
 
 
 _CONTAINER = """\
-A whole mail system, built in a clean checkout of pyqmail; its log is the container's:
+A complete mail system, built in a clean checkout of pyqmail; its log is the container's:
 
     FROM python:3.13-slim
     COPY . /src
@@ -65,9 +65,9 @@ A whole mail system, built in a clean checkout of pyqmail; its log is the contai
     EXPOSE 2525
     CMD ["pysvscan", "--stop-seconds", "8", "/service"]
 
-`pyqmail run --once` makes the private home /mail: queue, control files and the user demo, all of one owner.  What it \
-wrote into /mail/control (me, locals, rcpthosts) names the machine of the build; put your own there.  With a root that \
-cannot be written to, /mail and /run/sv must be mounts that belong to the user nobody.  To look at the services: \
+`pyqmail run --once` makes the private home /mail: queue, control files and the user demo, all of one owner.  The \
+files me, locals and rcpthosts in /mail/control name the machine of the build; write your own names there.  With a \
+read-only root, /mail and /run/sv must be mounts that belong to the user nobody.  To look at the services: \
 `pysvstat /service/*` and `pysvtop /service` in the container."""
 
 PROGRAM = Program(
@@ -91,19 +91,19 @@ PROGRAM = Program(
     environment=("PATH", "SUPERVISEDIR"),
     exits={
         0: "stopped by a signal, with --stop-on-term or as process 1",
-        111: "cannot enter the directory; or another pysvscan is there, and this one is to stop services; or no "
-        "memory or descriptor was left to begin with",
+        111: "unable to change to the directory; or another pysvscan runs there, and this one is to stop services; or "
+        "memory or descriptors have run out at the start",
     },
     notes=[
         (
             "In a container",
-            "As process 1 it reaps whatever loses its parent, and SIGTERM, SIGINT, SIGQUIT or SIGPWR stop it as with "
-            "--stop-on-term: a first process has no default actions, and would not end at all.  SIGHUP makes it look "
-            "at the directory again, for what the kernel does not tell of, like a new mount.  --stop-seconds should "
-            "be less than the time after which the container is killed, often ten seconds.  Its descriptors 1 and 2 "
-            "are those of services without a log; its descriptor 2 is that of all supervisors and logs.\n\n"
-            "The services may stand on a file system that cannot be written to: see SUPERVISEDIR in "
-            "pysupervise(8).\n\n" + _CONTAINER,
+            "As process 1 it reaps all processes that lose their parent, and SIGTERM, SIGINT, SIGQUIT or SIGPWR stop it "
+            "as with --stop-on-term: a first process has no default actions, and would not end at all.  SIGHUP makes it "
+            "look at the directory again, for changes that the kernel does not report, for example a new mount.  "
+            "--stop-seconds should be less than the time after which the container is killed, often ten seconds.  Its "
+            "descriptors 1 and 2 are those of services without a log; its descriptor 2 is that of all supervisors and "
+            "logs.\n\n"
+            "The services may be on a read-only file system: see SUPERVISEDIR in pysupervise(8).\n\n" + _CONTAINER,
         ),
     ],
     see=("pysupervise(8)", "pysvscanboot(8)", "pysvc(8)", "pysvstat(8)", "pysvwait(8)", "pysvtop(1)"),

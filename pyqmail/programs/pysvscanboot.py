@@ -1,11 +1,11 @@
-"""Start pysvscan as the machine starts, its complaints in the process table.
+"""Start pysvscan as the machine starts, with its error messages in the process table.
 
-DIR is where the services are: /service, or /etc/service if only that is there.  Whatever still runs there is told
-to end, as by `pysvc -dx`.  Then pysvscan looks after the services; what it and services without a log of
-their own say on descriptors 1 and 2 goes to pyreadproctitle, where ps shows the last of it.
+DIR is where the services are: /service, or /etc/service if only that exists.  Services that still run there are ended,
+as by `pysvc -dx`.  Then pysvscan looks after the services.  Its output on descriptors 1 and 2, and that of services
+without a log of their own, goes to pyreadproctitle; ps shows the end of it.
 
-Both get an environment with nothing but PATH: the directory of these programs, and then the original's list.
-Descriptors 0, 1 and 2 are /dev/null from the start.
+Both get an environment with only PATH: the directory of these programs, and then the original's list.  Descriptors 0, 1
+and 2 are /dev/null from the start.
 
 It ends when both have ended, so that init, or a unit with Restart=always, starts it again.
 """
@@ -28,7 +28,7 @@ PROGRAM = Program(
     original="svscanboot",
     usage="svscanboot [ dir ]",
     arguments=[Argument("dir", "where the services are", optional=True)],
-    exits={"any": "that of pyreadproctitle, at the end of both programs"},
+    exits={"any": "that of pyreadproctitle, when both programs have ended"},
     see=["pysvscan(8)", "pyreadproctitle(8)", "pysvc(8)"],
 )
 

@@ -1,16 +1,16 @@
 """Print the state of services.
 
 One line on descriptor 1 for each DIR: whether its service is up, under which pid, for how many seconds, and what is
-wanted where that differs.  What cannot be found out is said on the same line.
+wanted if that differs.  If the state cannot be determined, the line has the reason.
 
-With --long, what pysupervise knows beyond that follows after a semicolon: the state of pysupervise(8) where up and down
-do not say it, since when the service is ready, the seconds between its starts if they are more than one, how often this
+With --long, more that pysupervise knows follows after a semicolon: the state of pysupervise(8) if it is more than up or
+down, since when the service is ready, the seconds between its starts if they are more than one, how often this
 supervisor started it, and how it ended last:
 
     pysmtpd: up (pid 7) 12 seconds; ready 11 seconds, started 3 times, last exit code 111
 
 With --json each line is an object: directory, and error, or up, pid, seconds, paused, wish (up, down or once),
-has_down_file, and what is known of state, ready_seconds, wait_seconds, starts, exit_code, signal.
+has_down_file, and, if they are known, state, ready_seconds, wait_seconds, starts, exit_code, signal.
 """
 
 import errno
@@ -32,7 +32,7 @@ PROGRAM = Program(
     original="svstat",
     usage="svstat [ --long | --json ] dir ...",
     options=[
-        Flag(None, "form", "say all that pysupervise knows", value="long", long="long", default="short"),
+        Flag(None, "form", "show all that pysupervise knows", value="long", long="long", default="short"),
         Flag(None, "form", "the same as objects", value="json", long="json"),
     ],
     arguments=[Rest("dir", "the directories of services")],

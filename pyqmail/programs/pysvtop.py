@@ -1,22 +1,22 @@
-"""Show services, how they are and what they use.
+"""Show services, their states and what they use.
 
-DIR is a directory of services, as pysvscan's, or a service itself; without any, the current directory.  On a terminal
-the table is shown again every second, as much of it as there is room for, until q or Ctrl-C; anywhere else, with TERM
-unset or dumb, or with --once, all of it once, as plain text.
+DIR is a directory of services, as pysvscan's, or a service itself; the default is the current directory.  On a terminal
+the table is shown again every second, as much of it as fits, until q or Ctrl-C.  Otherwise, with TERM unset or dumb, or
+with --once, all of it is shown once, as plain text.
 
-A line is a service or its log.  The state is what the supervisor says: up, ready (up, and it said so), down, paused, or
-one of pysupervise's other states; and what is wanted, where that differs.  What is `unsupervised` has no supervisor
-that is alive.  Then come: for how long the process has been there, or gone; its number; how often this supervisor
-started it again; how its last run ended; and the time between starts while they are slowed down.
+A line is a service or its log.  The state is that of the supervisor: up, ready (up, and it has reported that), down,
+paused, or one of pysupervise's other states; and what is wanted, if that differs.  `unsupervised`: no supervisor of it
+is alive.  The columns after the state: for how long the process has existed, or has been gone; its number; how often
+this supervisor started it again; how its last run ended; and the time between starts while they are slowed down.
 
-Memory, processor and descriptors are those of the process and all its descendants; the supervisor's own are not
-counted.  Memory is PSS: of a page that N processes share each counts 1/N, so that the column can be added up.  The
-processor's share is that of the last second; when the table is shown for the first time, of the process's whole life;
-100 is one processor.
+Memory, processor and descriptors are those of the process and all its descendants, without the supervisor's own.
+Memory is PSS: a page that N processes share counts 1/N for each, so that the column can be added up.  The processor's
+share is that of the last second; when the table is shown for the first time, of the process's whole life; 100 is one
+processor.
 
-Every supervisor of this family is understood, daemontools and those that keep its files (daemontools-encore, runit);
-what they do not say, or we may not read, is a dash.  s6 keeps files of its own: what it supervises is
-unsupervised here.  A name that is not printable has `?` in it.
+Every supervisor of this family is understood, daemontools and those that keep its files (daemontools-encore, runit).  A
+dash stands for a value that they do not report, or that we may not read.  s6 keeps files of its own: its services are
+unsupervised here.  In names, `?` stands for bytes that are not printable.
 """
 
 import os
@@ -30,8 +30,8 @@ from pyqmail.system.descriptors import write_all
 from pyqmail.system.usage import Meter
 
 SCREEN = """\
-Three services with their logs while mail comes in, one that fails again and again (its file backoff says 8), and one
-whose supervisor has gone:
+Three services with their logs while mail comes in, one that fails repeatedly (its file backoff has 8), and one whose
+supervisor has gone:
 
     6 of 8 up, memory 72M, processor 22.3%, descriptors 207
 
@@ -48,10 +48,10 @@ whose supervisor has gone:
 
 PROGRAM = Program(
     name="pysvtop",
-    summary="show services, how they are and what they use",
+    summary="show services, their states and what they use",
     options=[Flag(None, "is_once", "show the table once", long="once")],
     arguments=[Rest("dir", "directories of services, or services; default: the current directory")],
-    exits={0: "shown", 111: "a DIR cannot be read, or the table not be written"},
+    exits={0: "shown", 111: "a DIR cannot be read, or the table cannot be written"},
     section=1,
     environment=("SUPERVISEDIR",),
     notes=[("What it looks like", SCREEN)],

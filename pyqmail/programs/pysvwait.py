@@ -1,13 +1,14 @@
 """Wait until services are up, ready or down.
 
-Waits without polling, for a supervisor too that is not there yet: pysupervise, or another one that has the files of
-supervise.  With several directories, until all of them are as wanted at the same moment.
+Waits without polling, also for a supervisor that does not exist yet: pysupervise, or another one that has the files of
+supervise.  With several directories, it waits until all of them are as wanted at the same moment.
 
-A service that has no file notification-fd cannot say when it is ready: it is once it is up.  Down means that nothing
-runs and nothing is to run: a service between two starts is not down, nor one whose finish or stop script runs, nor one
-that has lost its supervisor and runs on.  Without a supervisor and without such a process it is.
+A service without a file notification-fd cannot report that it is ready: it is ready once it is up.  Down means that
+nothing runs and nothing is going to run.  A service between two starts is not down; neither is one whose finish or stop
+script runs, nor one that has lost its supervisor and runs on.  A service without a supervisor and without such a
+process is down.
 
-A supervisor does not hear commands for a second after each start, and pysvc does not wait for it: `pysvc -u DIR` and
+A supervisor does not read commands for a second after each start, and pysvc does not wait for it: `pysvc -u DIR` and
 then `pysvwait -d DIR` may find it still down.
 """
 
@@ -34,14 +35,23 @@ PROGRAM = Program(
         Flag("U", "wanted", "until they are ready", value=READY),
         Flag("d", "wanted", "until they are really down", value=REALLY_DOWN),
         Value(
-            "t", "seconds", "seconds", "at most so long, also 0.5; 0 only looks; default: for ever", convert=_seconds
+            "t",
+            "seconds",
+            "seconds",
+            "maximum time to wait, for example 0.5; 0: check once; default: no limit",
+            convert=_seconds,
         ),
         Flag("a", "is_any", "until all are", value=False, is_default=True),
         Flag("o", "is_any", "until one of them is", value=True),
     ],
     arguments=[Rest("dir", "the directories of services", required=True)],
     environment=("SUPERVISEDIR",),
-    exits={0: "they are", TIMED_OUT: "not in time", 100: "wrong usage", 111: "cannot tell: a DIR is not there, say"},
+    exits={
+        0: "they are",
+        TIMED_OUT: "timeout",
+        100: "wrong usage",
+        111: "unable to find out, for example a DIR is missing",
+    },
     see=("pysupervise(8)", "pysvc(8)", "pysvstat(8)"),
 )
 

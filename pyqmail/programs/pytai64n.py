@@ -1,8 +1,8 @@
 """Copy descriptor 0 to descriptor 1 with the time in front of each line.
 
-The time is a label, @ and 24 hexadecimal digits, and a space; it is the time the line's first byte was read.
-pytai64nlocal makes it readable.  A last line without newline stays without one.  What was read is
-written before anything more is read.  Arguments are ignored.
+The time is a label, @ and 24 hexadecimal digits, and a space; it is the time when the line's first byte was read.
+pytai64nlocal makes it readable.  A last line without a newline stays without one.  What was read is written before more
+is read.  Arguments are ignored.
 """
 
 import os

@@ -1,8 +1,8 @@
 """Copy descriptor 0 to descriptor 1 with the labels at the start of lines turned into local time.
 
 A line that starts with a label as pytai64n and pymultilog write it, @ and 24 hexadecimal digits, starts with
-`YYYY-MM-DD hh:mm:ss.nnnnnnnnn` instead, in the time zone TZ says.  Other lines are copied as they are, also
-those that start with @ but with no time that could be written.
+`YYYY-MM-DD hh:mm:ss.nnnnnnnnn` instead, in the time zone TZ.  Other lines are copied unchanged, also those that start
+with @ and a label that is no valid time.
 """
 
 import os
