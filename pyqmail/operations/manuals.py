@@ -8,6 +8,7 @@ from pyqmail.programs import registry
 from pyqmail.system.processes import installed_prefix
 
 HERE = os.path.join(installed_prefix(), "man")  # of a checkout
+PROGRAM_SECTIONS = (".1", ".8")  # pages of other sections are written by hand, but for those that pages() has
 INSTALLED = os.path.join(installed_prefix(), "share/man")
 
 
@@ -22,7 +23,7 @@ def render(check: bool) -> int:
     orphans = [
         os.path.join(HERE, name)
         for name in os.listdir(HERE)
-        if os.path.join(HERE, name) not in pages() and name.startswith("py") and not name.startswith("pyqmail-")
+        if os.path.join(HERE, name) not in pages() and name.startswith("py") and name.endswith(PROGRAM_SECTIONS)
     ]
     for path in stale + orphans:
         os.write(2, f"pyqmail: {'not up to date' if check else 'written'}: man/{os.path.basename(path)}\n".encode())
