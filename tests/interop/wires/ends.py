@@ -1,0 +1,45 @@
+"""Not a test: ends of wires that only a forked part of a program has, for tests/interop/wires.
+
+worker        a worker of pytcpserver that serves pysmtpd; descriptor 0 is the stream to the listener
+local DEFAULT a worker of pylspawn that delivers; descriptor 3 is the socket to pylspawn
+lookup NAME   a worker of pylspawn that looks users up with the program NAME; descriptor 3 likewise
+keeper        the process that starts resolvers for pysend; descriptor 0 is the stream to it
+"""
+
+import os
+import socket
+import sys
+
+from pyqmail.mail.local import worker_main
+from pyqmail.mail.routing.resolver_restart import keep
+from pyqmail.programs import pyresolve, pysmtpd
+from pyqmail.system.descriptors import arrange
+from pyqmail.system.home import find_home
+from pyqmail.system.processes import exit_code, fork
+from pyqmail.tcp.access.decide import Terms
+from pyqmail.tcp.access.limits import Limits
+from pyqmail.tcp.serving import worker
+
+
+def serve_connections():
+    terms = Terms(local_host=b"listener.example", limits=Limits({}))
+    return worker.serve(socket.socket(fileno=0), terms, pysmtpd, ["pysmtpd"], dict(os.environb), 0)
+
+
+def become_resolver(read_end, write_end):
+    arrange({0: read_end, 1: write_end, 2: 2})
+    return pyresolve.main(["pyresolve"])
+
+
+ENDS = {
+    "worker": serve_connections,
+    "local": lambda: worker_main.serve_deliveries(find_home(os.environb), os.fsencode(sys.argv[2]), os.environb),
+    "lookup": lambda: worker_main.serve_lookups(sys.argv[2], os.environb),
+    "keeper": lambda: keep(socket.socket(fileno=0), become_resolver),
+}
+
+if __name__ == "__main__":
+    pid = fork(ENDS[sys.argv[1]])  # as the program does: what it raises is a traceback and exit code 111
+    os.closerange(0, 2)
+    os.closerange(3, 4)
+    sys.exit(exit_code(os.waitpid(pid, 0)[1]))

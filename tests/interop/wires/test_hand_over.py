@@ -1,0 +1,91 @@
+"""The hand-over to a worker of pytcpserver, from the page alone.  Untested: a worker that starts programs."""
+
+import socket
+import struct
+
+import pytest
+
+from tests.interop.wires.spoken import SECONDS, Stream, frame, send_with, strings
+
+CONNECTION, RESOLVER, PING, TAKEN, END, PONG, ENDED, LIMITS = range(1, 9)
+
+
+@pytest.fixture
+def worker(home, wire_end):
+    """(our end of the stream to a worker of pytcpserver that serves pysmtpd, its process)."""
+    ours, theirs = socket.socketpair()
+    process = wire_end(theirs, 0, "worker", env={"PYQMAIL_HOME": home.path})
+    yield ours, process
+    ours.close()
+
+
+def pair():
+    """Return (client's end, server's end) of a TCP connection."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname())
+        return client, listener.accept()[0]
+
+
+def connection(session, *counts):
+    texts = b"TCP", b"192.0.2.7", b"4711", b"192.0.2.1", b"25", b"", b"", b" ".join(counts)
+    return frame(CONNECTION, session, strings(*texts))
+
+
+def frames_of(stream, count):
+    return sorted(stream.frame() for _ in range(count))
+
+
+def test_hand_over(worker):
+    ours, process = worker
+    stream = Stream(ours.fileno())
+    ours.sendall(frame(PING, 5))
+    assert stream.frame() == (PONG, 5, b"")
+    client, server = pair()
+    other, other_server = pair()
+    send_with(ours, connection(70_001) + connection(70_002), server.fileno(), other_server.fileno())
+    server.close()
+    other_server.close()
+    assert stream.frame() == (TAKEN, 2, b"")
+    for one in (client, other):
+        said = Stream(one.fileno())
+        assert said.until(b"\n").startswith(b"220 ")
+        one.sendall(b"QUIT\r\n")
+        assert said.until(b"\n").startswith(b"221 ")
+        assert said.is_at_end()
+        one.close()
+    assert frames_of(stream, 2) == [(END, 70_001, b"\0"), (END, 70_002, b"\0")]
+    ours.shutdown(socket.SHUT_WR)
+    assert stream.is_at_end() and process.wait(SECONDS) == 0
+
+
+def test_hand_over_limits_without_a_descriptor_and_the_end(worker):
+    ours, process = worker
+    stream = Stream(ours.fileno())
+    ours.sendall(frame(LIMITS, 0, strings(b"MAXCONNIP", b"1")))
+    client, server = pair()
+    send_with(ours, connection(70_001, b"2", b"2", b"2"), server.fileno())
+    server.close()
+    assert Stream(client.fileno()).is_at_end()
+    client.close()
+    assert frames_of(stream, 2) == [(TAKEN, 1, b""), (END, 70_001, b"\x64")]
+    ours.sendall(connection(70_002))
+    assert frames_of(stream, 2) == [(TAKEN, 1, b""), (END, 70_002, b"\x6f")]
+    client, server = pair()
+    send_with(ours, connection(70_003, b"1", b"1", b"1"), server.fileno())
+    server.close()
+    said = Stream(client.fileno())
+    assert said.until(b"\n").startswith(b"220 ")
+    assert stream.frame() == (TAKEN, 1, b"")
+    ours.shutdown(socket.SHUT_WR)  # the session goes on to its end
+    client.sendall(b"QUIT\r\n")
+    assert said.until(b"\n").startswith(b"221 ")
+    assert stream.is_at_end()  # nobody is there to be told of it
+    assert process.wait(SECONDS) == 0
+    client.close()
+
+
+@pytest.mark.parametrize("data", [frame(77, 0), frame(CONNECTION, 1, b"TCP\0"), struct.pack(">IBBI", 1025, 1, 3, 0)])
+def test_hand_over_of_nonsense_ends_the_worker(worker, data):
+    ours, process = worker
+    ours.sendall(data)
+    assert process.wait(SECONDS) == 111
