@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import venv
+import zipfile
 
 import click
 import pytest
@@ -32,7 +33,7 @@ def copy_of_the_tree(place):
     place.mkdir(parents=True)
     for name in ("bin", "man", "pyqmail", "services"):
         shutil.copytree(f"{ROOT}/{name}", place / name, ignore=shutil.ignore_patterns("__pycache__"), symlinks=True)
-    for name in ("pyproject.toml", "setup.py", "README.md"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(f"{ROOT}/{name}", place)
     return place
 
@@ -263,6 +264,14 @@ def test_however_it_is_called(installed, tmp_path, how):
     }[how]
     done = call(*words, "/bin/echo", "echo", "one", "two words", env={"PATH": PATH, **environ}, cwd=cwd)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"one two words\n", b"")
+
+
+def test_what_else_a_wheel_has(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    pages = {name.rpartition("/")[2] for name in names if "/share/man/" in name}
+    assert pages == set(os.listdir(f"{ROOT}/man"))
+    assert "pyqmail/py.typed" in names  # the annotations are for type checkers, too
+    assert any(name.endswith("/LICENSE") for name in names)
 
 
 def test_an_interpreter_that_is_gone_is_one_line(tmp_path):
