@@ -19,7 +19,7 @@ class Backoff:
 
     def next_seconds(self) -> float:
         """Count a failure; return how long to wait before the next try."""
-        pause = min(self._first * 2 ** min(self.tries, 30), self._max)
+        pause = min(self._first * (1 << min(self.tries, 30)), self._max)
         self.tries += 1
         return pause
 

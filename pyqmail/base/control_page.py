@@ -4,6 +4,13 @@ from pyqmail.base import controls
 from pyqmail.base.controls import CDB, CONTROLS, INTEGER, LINE, LINES, MAP, SCRIPT_FILES
 from pyqmail.base.manual import default_of, paragraphs, running_text, term_list
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pyqmail.base.controls import Control
+    from pyqmail.base.options import Declaration
+
 NAME = "pyqmail-control.5"
 _FORMS = {LINE: "One line.", LINES: "Lines.", MAP: "Map.", CDB: "A cdb file."}
 _HEAD = """\
@@ -15,9 +22,9 @@ pyqmail\\-control \\- the control files: form, unit, default and meaning of each
 .SH DESCRIPTION"""
 
 
-def page(programs) -> str:
+def page(programs: "Sequence[Declaration]") -> str:
     """Return the page as man(7) source.  programs are the declarations of all programs."""
-    out = [_HEAD, *paragraphs(controls.__doc__), ".SH FILES"]
+    out = [_HEAD, *paragraphs(controls.__doc__ or ""), ".SH FILES"]
     for control in CONTROLS.values():
         out += _entry(control, [program for program in programs if control.name in program.controls])
     out += [".SH FILES OF THE SERVICES' SCRIPTS", *paragraphs("The script of a service names these.")]
@@ -28,7 +35,7 @@ def page(programs) -> str:
     return "\n".join(out) + "\n"
 
 
-def _entry(control, readers):
+def _entry(control: "Control", readers: "Sequence[Declaration]") -> "Iterator[str]":
     meaning = f"{control.meaning}.  {'' if control.is_original else 'The original has no such file.'}".rstrip()
     form = f"A number of {control.unit}." if control.mode == INTEGER else _FORMS[control.mode]
     yield from (".TP", f".B {running_text(control.name)}", running_text(meaning[0].upper() + meaning[1:]))
@@ -41,6 +48,6 @@ def _entry(control, readers):
         yield from (".br", *(["Example:", *shown] if len(shown) == 1 else ["Example:\n.br", "\n.br\n".join(shown)]))
 
 
-def _script_file(meaning, service, since, example):
+def _script_file(meaning: str, service: str, since: str, example: str | None) -> str:
     text = f"{meaning[0].upper()}{meaning[1:]}.  `services/{service}/run` names it; a change counts {since}."
     return text + (f"  Example: `{example}`" if example else "")

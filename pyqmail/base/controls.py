@@ -21,6 +21,10 @@ A program may read a file at any moment.  To change one, write the new file besi
 from pyqmail.base.numbers import UINT32, count_digits, leading_number
 from pyqmail.base.printable import printable
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    Default = str | int | bytes | list[bytes] | dict[bytes, bytes] | tuple[str, bytes] | None
+
 LINE, INTEGER, LINES, MAP, CDB = "line", "integer", "lines", "map", "cdb"
 ME = "me"
 
@@ -36,16 +40,25 @@ class Control:
 
     __slots__ = ("default", "example", "is_original", "meaning", "mode", "name", "unit")
 
-    def __init__(self, name, mode, default, meaning, unit=None, example=None, is_original=True):
+    def __init__(
+        self,
+        name: str,
+        mode: str,
+        default: "Default",
+        meaning: str,
+        unit: str | None = None,
+        example: str | None = None,
+        is_original: bool = True,
+    ) -> None:
         self.name, self.mode, self.default, self.meaning = name, mode, default, meaning
         self.unit, self.example, self.is_original = unit, example, is_original
 
 
-def _text(name, default, meaning, example):
+def _text(name: str, default: "Default", meaning: str, example: str) -> Control:
     return Control(name, LINE, default, meaning, None, example)
 
 
-def _number(name, default, unit, meaning, example, is_original=True):
+def _number(name: str, default: int, unit: str, meaning: str, example: str, is_original: bool = True) -> Control:
     return Control(name, INTEGER, default, meaning, unit, example, is_original)
 
 

@@ -1,14 +1,20 @@
-"""The environment variables our programs read or set, declared once: name -> meaning.  Manual pages quote this.
+"""The environment variables our programs read or set, declared once: name -> meaning, and what counts without it.
+
+Manual pages quote this.
 
 And the order in which additions to an environment leave it.
 """
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 VARIABLES = {
     "DATABYTES": "overrides control/databytes; no leading digit means 0, no limit",
     "DEFAULT": "the part of EXT that `default` in the .qmail file's name stood for; set only then",
     "DIEMSG": "what a client above a limit is told before it is denied; DIEMSG_MAXCONNIP and its like for one limit",
     "DNSCACHEIP": "DNS servers to ask instead of /etc/resolv.conf's: dotted addresses, joined by dots if several",
-    "DNSREWRITEFILE": "the rules that host names are rewritten by, instead of /etc/dnsrewrite",
+    "DNSREWRITEFILE": "the rules that host names are rewritten by",
     "DTLINE": "the Delivered-To line of this delivery, its newline included",
     "EARLYTALKER": "1 if a client that was held back talked, or left, before its time; else not set",
     "EXT": "the address extension of this delivery; EXT2, EXT3, EXT4 its ends after the first, second, third dash",
@@ -30,7 +36,7 @@ VARIABLES = {
     "PATH": "where programs are searched",
     "PROTO": "the protocol of the connection: TCP, TCP6 or UNIX",
     "PYQMAIL_DNS": "DNS servers to ask before any other setting: address:port, several separated by blanks",
-    "PYQMAIL_HOME": "the qmail home, instead of /var/qmail",
+    "PYQMAIL_HOME": "the qmail home",
     "QMAILQUEUE": "the program to queue a message with, relative to the qmail home, instead of our own; its exit code "
     "0 counts only if it has read descriptor 0, the message, to its end",
     "QMAILREMOTE": "the program to deliver remotely with, instead of our own",
@@ -39,8 +45,8 @@ VARIABLES = {
     "RELAYCLIENT": "if set, every recipient is accepted and its value, usually empty, is appended to it",
     "RPLINE": "the Return-Path line of this delivery, its newline included",
     "SENDER": "the envelope sender, empty for a bounce",
-    "SMTP_ADDRESS": "where SMTP listens, instead of 127.0.0.1: a word like the host of pytcpserver",
-    "SMTP_PORT": "the port of SMTP, instead of 2525",
+    "SMTP_ADDRESS": "where SMTP listens: a word like the host of pytcpserver",
+    "SMTP_PORT": "the port of SMTP",
     "SUPERVISEDIR": "where supervisors have their files, instead of supervise/ in the directory of each service",
     "TCPLOCALHOST": "name of the local end of the connection; unset when unknown",
     "TCPLOCALIP": "address of the local end of the connection",
@@ -49,7 +55,7 @@ VARIABLES = {
     "TCPREMOTEINFO": "what the client's ident server says; unset when there is none",
     "TCPREMOTEIP": "address of the client",
     "TCPREMOTEPORT": "port of the client",
-    "TMPDIR": "where a message over 1 MB stays while it is collected, in a file without a name; else /tmp",
+    "TMPDIR": "where a message over 1 MB stays while it is collected, in a file without a name",
     "TZ": "the time zone of local times, as the C library reads it",
     "UFLINE": "the From_ line of this delivery, its newline included",
     "UID": "user id, decimal",
@@ -57,8 +63,17 @@ VARIABLES = {
     "USER": "name of the user delivered to",
 }
 
+# name -> what counts where it is not set, for those for which that can be said in a word
+DEFAULTS = {
+    "DNSREWRITEFILE": "/etc/dnsrewrite",
+    "PYQMAIL_HOME": "/var/qmail",
+    "SMTP_ADDRESS": "127.0.0.1",
+    "SMTP_PORT": "2525",
+    "TMPDIR": "/tmp",
+}
 
-def merged(environ: dict, additions) -> dict:
+
+def merged(environ: "Mapping[bytes, bytes]", additions: "Iterable[tuple[bytes, bytes | None]]") -> dict[bytes, bytes]:
     """Return environ with additions, pairs of (name, value), in the order the originals' programs see.
 
     A value of None removes the name.  Each addition takes the place away from an entry of its name, which the

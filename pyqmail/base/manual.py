@@ -7,7 +7,7 @@
     OPTIONS         each option's form, meaning and default (base/options.py)
     ARGUMENTS       the operands that have a meaning
     CONTROL FILES   the names in controls: meaning and default of each (base/controls.py)
-    ENVIRONMENT     the names in environment: meaning of each (base/environment.py)
+    ENVIRONMENT     the names in environment: meaning and default of each (base/environment.py)
     EXIT CODES      exits
 
 notes are sections of their own before CONTROL FILES.  --help is SYNOPSIS, summary, OPTIONS and ARGUMENTS.  A page is
@@ -17,7 +17,8 @@ written by nobody: it changes when its declaration does.
 import textwrap
 
 from pyqmail.base.controls import CONTROLS, ME, Control
-from pyqmail.base.environment import VARIABLES
+from pyqmail.base.environment import DEFAULTS, VARIABLES
+from pyqmail.base.options import with_default
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +50,9 @@ def page(program: "Declaration", description: str) -> str:
     out += _notes(program)
     controls = [CONTROLS[name] for name in program.controls]
     out += _list("CONTROL FILES", ((c.name, f"{c.meaning}.  {default_of(c)}") for c in controls), ".I")
-    out += _list("ENVIRONMENT", ((name, VARIABLES[name]) for name in program.environment))
+    out += _list(
+        "ENVIRONMENT", ((name, with_default(VARIABLES[name], DEFAULTS.get(name))) for name in program.environment)
+    )
     out += _list("EXIT CODES", program.exits.items())
     return "\n".join(out + _see_also(program)) + "\n"
 

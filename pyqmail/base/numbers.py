@@ -15,8 +15,7 @@ def leading_number(text: str | bytes, wrap: int = ULONG) -> int:
 
 def count_digits(text: str | bytes) -> int:
     """Return how many ASCII digits text starts with."""
-    digits = b"0123456789" if isinstance(text, bytes) else "0123456789"
-    return len(text) - len(text.lstrip(digits))
+    return len(text) - len(text.lstrip(b"0123456789") if isinstance(text, bytes) else text.lstrip("0123456789"))
 
 
 def whole_number(text: str | bytes, maximum: int = ULONG - 1) -> int:
@@ -27,13 +26,13 @@ def whole_number(text: str | bytes, maximum: int = ULONG - 1) -> int:
     count = count_digits(text)
     if not count or count != len(text):
         raise ValueError(f"not a number: {_shown(text)}")
-    digits = text.lstrip(b"0" if isinstance(text, bytes) else "0")
+    digits = text.lstrip(b"0") if isinstance(text, bytes) else text.lstrip("0")
     if len(digits) > len(str(maximum)) or int(digits or 0) > maximum:
         raise ValueError(f"above {maximum}: {_shown(text)}")
     return int(digits or 0)
 
 
-def _shown(text):
+def _shown(text: str | bytes) -> str:
     text = text.decode("ascii", "replace") if isinstance(text, bytes) else text
     return text if len(text) <= 64 else text[:64] + "..."
 

@@ -1,5 +1,9 @@
 """Tables for people to read: columns of plain ASCII, and times and amounts in few digits."""
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Container, Sequence
+
 
 def duration(seconds: float) -> str:
     """Return a time that has passed in at most two units: 7s, 3m05s, 2h00m, 4d11h."""
@@ -19,7 +23,7 @@ def amount(count: int) -> str:
     return f"{size:.1f}{letter}" if letter and size < 9.95 else f"{size:.0f}{letter}"
 
 
-def columns(rows, to_the_left) -> list[str]:
+def columns(rows: "Sequence[Sequence[str]]", to_the_left: "Container[str]") -> list[str]:
     """Return rows of texts, the heads first, as lines; each column is as wide as its widest text.
 
     to_the_left: the heads of the columns that are not numbers.

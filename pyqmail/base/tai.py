@@ -5,8 +5,6 @@ leap seconds are ignored in both directions.  A binary label is 12 bytes: the co
 (4), both big-endian.  A text label is `@` and 24 lower-case hexadecimal digits, 25 bytes.
 """
 
-import time
-
 EPOCH = (1 << 62) + 10  # the count at 1970-01-01 00:00:00 UTC
 TEXT_BYTES = 25
 _COUNTS = 1 << 64
@@ -21,25 +19,6 @@ def label(seconds: int, nanoseconds: int) -> bytes:
 def text_label(seconds: int, nanoseconds: int) -> bytes:
     """Return the text label, 25 bytes starting with `@`, of a moment."""
     return b"@%016x%08x" % ((EPOCH + seconds) % _COUNTS, nanoseconds)
-
-
-def now() -> tuple[int, int]:
-    """Return (Unix seconds, nanoseconds) of the wall clock.
-
-    The originals ask gettimeofday, so the nanoseconds are whole microseconds and 500: always 500 modulo 1000.
-    """
-    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
-    return seconds, nanoseconds - nanoseconds % 1000 + 500
-
-
-def now_label() -> bytes:
-    """Return the binary label of this moment."""
-    return label(*now())
-
-
-def now_text_label() -> bytes:
-    """Return the text label of this moment."""
-    return text_label(*now())
 
 
 def unix_moment(binary: bytes) -> tuple[int, int]:

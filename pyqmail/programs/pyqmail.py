@@ -26,6 +26,7 @@ import sys
 import click
 
 import pyqmail
+from pyqmail.base.environment import DEFAULTS
 from pyqmail.system.command_line import Program
 
 
@@ -56,22 +57,26 @@ def man(check: bool) -> int:
 _address = click.option(
     "--address",
     envvar="SMTP_ADDRESS",
-    default="127.0.0.1",
-    help="Where SMTP listens, as for pytcpserver(8); default 127.0.0.1.",
+    default=DEFAULTS["SMTP_ADDRESS"],
+    help=f"Where SMTP listens, as for pytcpserver(8); default {DEFAULTS['SMTP_ADDRESS']}.",
 )
+
+
+def _port(lowest: int, meaning: str):
+    return click.option(
+        "--port",
+        envvar="SMTP_PORT",
+        show_envvar=True,
+        default=int(DEFAULTS["SMTP_PORT"]),
+        type=click.IntRange(lowest, 65535),
+        help=meaning,
+    )
 
 
 @command.command(help="Run everything in a private home, $PYQMAIL_HOME or ./var, in the foreground.")
 @click.option("--once", is_flag=True, help="Stop after the first message has arrived.")
 @_address
-@click.option(
-    "--port",
-    envvar="SMTP_PORT",
-    show_envvar=True,
-    default=2525,
-    type=click.IntRange(0, 65535),
-    help="SMTP port; 0: a free one.",
-)
+@_port(0, "SMTP port; 0: a free one.")
 def run(once: bool, address: str, port: int) -> int:
     from pyqmail.operations import quickstart
 
@@ -83,9 +88,7 @@ def run(once: bool, address: str, port: int) -> int:
     "Date, Message-ID, From and To are added if the header lacks them."
 )
 @_address
-@click.option(
-    "--port", envvar="SMTP_PORT", show_envvar=True, default=2525, type=click.IntRange(1, 65535), help="SMTP port."
-)
+@_port(1, "SMTP port.")
 @click.option(
     "--sender", help="Envelope sender; empty is the null sender.  Default: the user of a private home, otherwise you."
 )

@@ -21,6 +21,7 @@ import os
 from pyqmail.base.failure import Failure
 from pyqmail.base.options import Argument
 from pyqmail.supervise.safety import risks
+from pyqmail.supervise.settings import FINISH_MILLISECONDS
 from pyqmail.supervise.supervisor import Supervisor
 from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import log
@@ -33,7 +34,10 @@ _FILES = [
         "signal that killed it, as in s6 (runit has -1 for 256); 111 if run could not be executed.  The next start "
         "waits for it.  Exit code 125: the service has failed permanently and is wanted down",
     ),
-    ("timeout-finish", "milliseconds that finish may take before it is killed; default 5000; 0: no limit"),
+    (
+        "timeout-finish",
+        f"milliseconds that finish may take before it is killed; default {FINISH_MILLISECONDS}; 0: no limit",
+    ),
     (
         "start",
         "a program that is run before run when the service was down, not at each restart.  Any exit code but 0: the "

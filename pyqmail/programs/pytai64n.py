@@ -8,8 +8,8 @@ is read.  Arguments are ignored.
 import os
 
 from pyqmail.base.options import Rest
-from pyqmail.base.tai import now_text_label
 from pyqmail.supervise.logs.stamps import stamp_lines
+from pyqmail.system.clock import now_text_label
 from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import write_all
 

@@ -13,6 +13,12 @@ An answer of 65,535 bytes costs some ten milliseconds at the worst, and read_in_
 
 import socket
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    Found = bytes | tuple[int, bytes]  # see Answer.values
+
 MAX_RECORDS = 4096
 TYPES = {"A": 1, "PTR": 12, "MX": 15, "TXT": 16, "AAAA": 28}
 NO_ERROR, NO_NAME = 0, 3  # the codes that tell something; any other is a trouble of the server
@@ -40,7 +46,7 @@ class Answer:
 
     __slots__ = ("code", "values", "seconds")
 
-    def __init__(self, code: int, values: tuple, seconds: int | None):
+    def __init__(self, code: int, values: "tuple[Found, ...]", seconds: int | None) -> None:
         self.code, self.values, self.seconds = code, values, seconds
 
 
@@ -72,10 +78,11 @@ def read(question: bytes, data: bytes, kind: str) -> Answer:
         try:
             next(slices)
         except StopIteration as end:
-            return end.value
+            answer: Answer = end.value
+            return answer
 
 
-def read_in_slices(question: bytes, data: bytes, kind: str):
+def read_in_slices(question: bytes, data: bytes, kind: str) -> "Generator[None, None, Answer]":
     """Do the same as read(), and yield each time a millisecond or so has gone; a generator that returns the Answer."""
     try:
         return (yield from _Reader(data, kind).read(_HEAD_BYTES if data[4:6] == b"\0\0" else len(question)))
@@ -84,16 +91,18 @@ def read_in_slices(question: bytes, data: bytes, kind: str):
 
 
 class _Reader:
-    def __init__(self, data, kind):
+    def __init__(self, data: bytes, kind: str) -> None:
         self._data, self._kind, self._wanted = data, kind, TYPES[kind]
-        self._names = {}  # place -> (name, its bytes), of places that a pointer can reach
+        self._names: dict[int, tuple[bytes, int]] = {}  # place -> (name, its bytes), of places that a pointer can reach
 
-    def read(self, at):
+    def read(self, at: int) -> "Generator[None, None, Answer]":
         data, code = self._data, self._data[3] & 15
         count, authority, more = (int.from_bytes(data[i : i + 2], "big") for i in (6, 8, 10))
         if count + authority + more > MAX_RECORDS:
             raise TooManyRecords
-        found, seconds, pause = {}, None, at + _SLICE_BYTES
+        found: dict[Found, None] = {}
+        seconds: int | None = None
+        pause = at + _SLICE_BYTES
         for _ in range(count):
             kind, ttl, at, end = self._record(at)
             seconds = ttl if seconds is None or ttl < seconds else seconds
@@ -117,7 +126,7 @@ class _Reader:
                 yield
         return Answer(code, (), seconds)
 
-    def _record(self, at):
+    def _record(self, at: int) -> tuple[int, int, int, int]:
         """Return (type, seconds, where its data begin, where they end) of the record at a place.
 
         The type of a record of another class is 0.
@@ -132,31 +141,36 @@ class _Reader:
         else:
             at += 2
         end = at + _RECORD_BYTES
-        kind, place, seconds, size = data[at : at + 2], data[at + 2 : at + 4], data[at + 4 : at + 8], data[at + 8 : end]
+        type_code, place, seconds, size = (
+            data[at : at + 2],
+            data[at + 2 : at + 4],
+            data[at + 4 : at + 8],
+            data[at + 8 : end],
+        )
         last = end + int.from_bytes(size, "big")
         if last > len(data):
             raise Malformed("it ends within a record")
         # in another class a record of this type is something else
-        kind = int.from_bytes(kind, "big") if place == b"\0\1" else 0
+        kind = int.from_bytes(type_code, "big") if place == b"\0\1" else 0
         return kind, _seconds(seconds), end, last
 
-    def _value(self, at, end):
+    def _value(self, at: int, end: int) -> "Found":
         return _VALUES[self._kind](self, at, end)
 
-    def _a(self, at, end):
+    def _a(self, at: int, end: int) -> bytes:
         if end - at != 4:
             raise Malformed("an address that is not of four bytes")
         return b"%d.%d.%d.%d" % tuple(self._data[at:end])
 
-    def _aaaa(self, at, end):
+    def _aaaa(self, at: int, end: int) -> bytes:
         if end - at != 16:
             raise Malformed("an address that is not of sixteen bytes")
         return socket.inet_ntop(socket.AF_INET6, self._data[at:end]).encode()
 
-    def _mx(self, at, end):
+    def _mx(self, at: int, end: int) -> tuple[int, bytes]:
         return int.from_bytes(self._data[at : at + 2], "big"), self._name(at + 2, end)
 
-    def _txt(self, at, end):
+    def _txt(self, at: int, end: int) -> bytes:
         data, texts = self._data, []
         while at < end:
             length = data[at]
@@ -166,17 +180,19 @@ class _Reader:
             raise Malformed("texts that do not end where their record does")
         return b"".join(texts)
 
-    def _name(self, at, end):
+    def _name(self, at: int, end: int) -> bytes:
         """Return the name that fills a record's data: lower case, `\\ooo` for odd bytes, no dot at its end."""
         name, after = self._read_name(at)
         if after != end:
             raise Malformed("a name that does not end where its record does")
         return name or b"."
 
-    def _read_name(self, at):
+    def _read_name(self, at: int) -> tuple[bytes, int]:
         """Return the name at a place, and the place after it."""
-        data, steps = self._data, []  # (place, label, None for a pointer)
-        lowest, after, size = at, None, 0
+        data = self._data
+        steps: list[tuple[int, bytes | None]] = []  # (place, label, None for a pointer)
+        after: int | None = None
+        lowest, size = at, 0
         while (known := self._names.get(at)) is None:
             length, place = data[at], at
             if length < 64:
@@ -199,7 +215,7 @@ class _Reader:
                 raise Malformed("a name of more than 255 bytes")
         return self._compose(steps, *known), after or at
 
-    def _compose(self, steps, name, size):
+    def _compose(self, steps: list[tuple[int, bytes | None]], name: bytes, size: int) -> bytes:
         """Return the name of steps that lead to a known one of so many bytes; remember what each place means."""
         for place, label in reversed(steps):
             if label is not None:
@@ -211,16 +227,22 @@ class _Reader:
         return name
 
 
-_VALUES = {"A": _Reader._a, "AAAA": _Reader._aaaa, "MX": _Reader._mx, "PTR": _Reader._name, "TXT": _Reader._txt}
+_VALUES: "dict[str, Callable[[_Reader, int, int], Found]]" = {
+    "A": _Reader._a,
+    "AAAA": _Reader._aaaa,
+    "MX": _Reader._mx,
+    "PTR": _Reader._name,
+    "TXT": _Reader._txt,
+}
 
 
-def _spelled(label):
+def _spelled(label: bytes) -> bytes:
     label = label.lower()
     if not label.translate(None, _PLAIN):
         return label
     return b"".join(bytes((c,)) if c in _PLAIN else b"\\%03o" % c for c in label)
 
 
-def _seconds(data):
+def _seconds(data: bytes) -> int:
     """Return a time to live; one with its first bit set is none.  RFC 2181 section 8"""
     return int.from_bytes(data, "big") if data[0] < 128 else 0

@@ -7,6 +7,10 @@
 An address has any bytes but NUL, at most ADDRESS_LIMIT of them; it may be empty.
 """
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 ADDRESS_LIMIT = 1002
 
 
@@ -50,7 +54,7 @@ class EnvelopeReader:
         if not self.ended:
             raise BadEnvelope(54, "envelope cut short")
 
-    def _check(self, record):
+    def _check(self, record: bytes) -> None:
         if record[:1] != self._letter:
             raise BadEnvelope(91, "envelope format error")
         if len(record) > ADDRESS_LIMIT + 1:
@@ -65,7 +69,7 @@ def stored_part(stream: bytes) -> bytes:
     return stored
 
 
-def format_envelope(sender: bytes, recipients) -> bytes:
+def format_envelope(sender: bytes, recipients: "Iterable[bytes]") -> bytes:
     """Return the stream for a sender and recipients.  Raises ValueError for a NUL in an address."""
     if b"\0" in sender or any(b"\0" in recipient for recipient in recipients):
         raise ValueError("NUL in an address")

@@ -14,6 +14,10 @@ import struct
 
 from pyqmail.base.numbers import is_number
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    Ends = tuple[bytes, bytes, bytes, bytes]
+
 LONGEST_LINE = 107
 LONGEST_BLOCK = 4096  # version 2, addresses and extensions; the protocol would allow 65535
 PEEK_BYTES = 16 + LONGEST_BLOCK
@@ -40,7 +44,8 @@ class Header:
     """
 
     def __init__(self) -> None:
-        self.ended, self.ends = False, None
+        self.ended = False
+        self.ends: Ends | None = None
         self._held = b""
 
     def receive(self, data: bytes) -> int:
@@ -52,13 +57,13 @@ class Header:
         self.ends = _ends_of_block(header) if header.startswith(_SIGNATURE) else _ends_of_line(header)
         return size - before
 
-    def _size(self):
+    def _size(self) -> int | None:
         """Return the whole header's size, None as long as it has not all come."""
         held = self._held
         if _starts(held, _SIGNATURE):
             if len(held) < _BLOCK_START.size:
                 return None
-            length = _BLOCK_START.unpack_from(held)[3]
+            length: int = _BLOCK_START.unpack_from(held)[3]
             if length > LONGEST_BLOCK:
                 raise Malformed("longer than we take")
             size = _BLOCK_START.size + length
@@ -71,11 +76,11 @@ class Header:
         return None if end < 0 else end + 2
 
 
-def _starts(held, start):
+def _starts(held: bytes, start: bytes) -> bool:
     return held.startswith(start) or start.startswith(held)
 
 
-def _ends_of_line(line):
+def _ends_of_line(line: bytes) -> "Ends | None":
     words = line[:-2].split(b" ")
     if words[1] == b"UNKNOWN":
         return None
@@ -87,20 +92,20 @@ def _ends_of_line(line):
     return ip, port, own_ip, own_port
 
 
-def _address(family, word):
+def _address(family: int, word: bytes) -> bytes:
     try:
         return socket.inet_ntop(family, socket.inet_pton(family, word.decode("latin-1"))).encode()
     except (OSError, ValueError):
         raise Malformed("not an address") from None
 
 
-def _port(word):
+def _port(word: bytes) -> bytes:
     if not is_number(word) or len(word) > 5 or int(word) > 65535 or word != b"%d" % int(word):
         raise Malformed("not a port")
     return word
 
 
-def _ends_of_block(block):
+def _ends_of_block(block: bytes) -> "Ends | None":
     _, command, family, length = _BLOCK_START.unpack_from(block)
     if command == _LOCAL:
         return None

@@ -2,10 +2,10 @@
 
 import os
 
-from pyqmail.base import tai
 from pyqmail.supervise import service as states
 from pyqmail.supervise.details import Details
 from pyqmail.supervise.status import pack_status
+from pyqmail.system.clock import now, now_label
 from pyqmail.system.process_start import begun
 
 
@@ -18,7 +18,7 @@ class Record:
         self._details = details or Details()
         self._details.starts = self._details.starts or 0
         if details is None:
-            self._details.label = tai.now_label()
+            self._details.label = now_label()
 
     def belongs_to(self, place: tuple[int, int] | None) -> None:
         """From now on it is the record of this process, for the service in that place."""
@@ -32,13 +32,13 @@ class Record:
     def run_was_started(self, pid: int) -> None:
         """pid 0: it could not be executed."""
         details = self._details
-        details.label, details.ready = tai.now_label(), None
+        details.label, details.ready = now_label(), None
         details.starts += 1
         details.begun = _identity(pid)
 
     def run_has_ended(self, code: int, killed: int) -> None:
         details = self._details
-        details.label, details.ended, details.ready, details.begun = tai.now_label(), (code, killed), None, None
+        details.label, details.ended, details.ready, details.begun = now_label(), (code, killed), None, None
 
     def script_was_started(self, pid: int) -> None:
         self._details.script = _with_identity(pid)
@@ -47,7 +47,7 @@ class Record:
         self._details.script = None
 
     def run_is_ready(self) -> None:
-        self._details.ready = tai.now()[0]
+        self._details.ready = now()[0]
 
     def status(self, pid: int, service) -> bytes:
         return pack_status(self._details.label, pid, service.state == states.PAUSED, service.wish)

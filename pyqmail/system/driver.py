@@ -53,7 +53,7 @@ from pyqmail.system.run_program import ProgramRun, run_blocking, run_in_loop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from typing import Any, Protocol
 
     from pyqmail.system.peer import Peer

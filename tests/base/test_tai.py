@@ -25,9 +25,3 @@ def test_a_moment_and_its_labels(seconds, nanoseconds, text):
 @pytest.mark.parametrize("text", [b"", b"@", b"4000000037c219bf2ef02e94", b"@4000000037C219bf2ef02e94", b"@40"])
 def test_what_is_no_label(text):
     assert tai.read_text_label(text) is None
-
-
-def test_the_clock_has_whole_microseconds_and_500():
-    first, second = tai.now(), tai.now()
-    assert first <= second and first[1] % 1000 == 500
-    assert tai.now_text_label()[:7] == b"@400000" and len(tai.now_label()) == 12

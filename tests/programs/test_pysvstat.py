@@ -10,6 +10,7 @@ import pytest
 
 from pyqmail.base import tai
 from pyqmail.supervise.status import pack_status
+from pyqmail.system import clock
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -56,7 +57,7 @@ def made_up(place, name, pid, wish, details=b"", seconds=100):
     """Make a service as a supervisor would leave it; returns what stands for the supervisor."""
     (place / name / "supervise").mkdir(parents=True)
     os.mkfifo(place / name / "supervise/ok")
-    now, _ = tai.now()
+    now, _ = clock.now()
     (place / name / "supervise/status").write_bytes(pack_status(tai.label(now - seconds, 0), pid, False, wish))
     label = b"label %b\n" % tai.text_label(now - seconds, 0)
     details = details.replace(b"READY", tai.text_label(now - 90, 0))
@@ -112,7 +113,7 @@ def test_what_is_known_beyond(run, tmp_path, pid, details, long, more):
 
 def test_details_of_another_moment_say_nothing(run, tmp_path):
     reader = made_up(tmp_path, "a", 7, b"u", b"state up\nstarts 3\n")
-    (tmp_path / "a/supervise/status").write_bytes(pack_status(tai.now_label(), 7, False, b"u"))
+    (tmp_path / "a/supervise/status").write_bytes(pack_status(clock.now_label(), 7, False, b"u"))
     assert b";" not in run("pysvstat", "--long", "a", cwd=tmp_path).out
     os.close(reader)
 

@@ -256,8 +256,8 @@ def test_a_link_that_leads_nowhere_yet(stage, wait):
 
 def test_a_hundred_services(stage, wait):
     """Made up: what a supervisor leaves, and a process of our own in its place."""
-    from pyqmail.base import tai
     from pyqmail.supervise.status import pack_status
+    from pyqmail.system import clock
 
     readers, folders = [], [stage.service(f"s{number}", None) for number in range(100)]
     child = subprocess.Popen(["sleep", "600"])
@@ -265,10 +265,10 @@ def test_a_hundred_services(stage, wait):
         (folder / "supervise").mkdir()
         os.mkfifo(folder / "supervise/ok")
         readers.append(os.open(folder / "supervise/ok", os.O_RDONLY | os.O_NONBLOCK))
-        (folder / "supervise/status").write_bytes(pack_status(tai.now_label(), 0, False, b"d"))
+        (folder / "supervise/status").write_bytes(pack_status(clock.now_label(), 0, False, b"d"))
     process = wait("-u", *(folder.name for folder in folders))
     for folder in reversed(folders):
-        (folder / "supervise/status.new").write_bytes(pack_status(tai.now_label(), child.pid, False, b"u"))
+        (folder / "supervise/status.new").write_bytes(pack_status(clock.now_label(), child.pid, False, b"u"))
         (folder / "supervise/status.new").rename(folder / "supervise/status")
     assert process.wait(20) == 0
     child.kill()

@@ -34,6 +34,7 @@ INLINE_SECONDS = 600
 DESCRIPTORS_SECONDS = 3600
 CRASHED = -1
 STOCK_QUEUE = b"bin/qmail-queue"
+TEMPORARY_FOLDER = b"/tmp"  # where TMPDIR is not set
 _NOBODY = (errno.ENOENT, errno.ECONNREFUSED)
 
 # exit code of qmail-queue -> text; D permanent, Z temporary
@@ -373,7 +374,7 @@ class _Memory:
 
 def _unlinked_file():
     """Return a new file without a name, close-on-exec.  Raises OSError."""
-    place = os.environb.get(b"TMPDIR") or b"/tmp"
+    place = os.environb.get(b"TMPDIR") or TEMPORARY_FOLDER
     try:
         return os.open(place, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
     except OSError:

@@ -43,8 +43,8 @@ class Policy:
     def __init__(
         self,
         greeting,
+        timeout_seconds,
         local_ip_host=None,
-        timeout_seconds=1200,
         rcpthosts=None,
         more_rcpthosts=None,
         badmailfrom=(),

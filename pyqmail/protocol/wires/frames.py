@@ -50,7 +50,8 @@ class Unpacker:
             if len(self._held) < self.wanted_bytes:
                 return []  # what is held is looked at, and copied, only once there is enough
             data, self._held = bytes(self._held), bytearray()
-        at, size, frames = 0, len(data), []
+        frames: list[tuple[int, int, bytes]] = []
+        at, size = 0, len(data)
         while size - at >= HEAD_BYTES:
             length, version, kind, number = _HEAD.unpack_from(data, at)
             if version != VERSION or not 6 <= length <= self._limit:
@@ -63,7 +64,7 @@ class Unpacker:
         self._hold(data[at:], HEAD_BYTES if at < size else 0)
         return frames
 
-    def _hold(self, rest, wanted_bytes):
+    def _hold(self, rest: bytes, wanted_bytes: int) -> None:
         self._held, self.wanted_bytes = bytearray(rest), wanted_bytes
 
     @property

@@ -37,6 +37,10 @@ import struct
 from pyqmail.protocol.wires import frames
 from pyqmail.protocol.wires.frames import Malformed, number_in, split_strings, strings
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 CONNECTION, RESOLVER, PING, TAKEN, END, PONG, ENDED, LIMITS, STARTED = range(1, 10)
 IN_FLIGHT = 256
 BATCH = 64
@@ -47,12 +51,12 @@ _ENDED = struct.Struct(">II")
 pack = frames.pack
 
 
-def Unpacker():
+def Unpacker() -> frames.Unpacker:
     """Return an unpacker that refuses frames longer than this wire's."""
     return frames.Unpacker(LIMIT_BYTES)
 
 
-def connection(session: int, texts) -> bytes:
+def connection(session: int, texts: "Iterable[bytes]") -> bytes:
     """Return a CONNECTION frame of its eight strings."""
     return pack(CONNECTION, session, strings(*texts))
 

@@ -37,7 +37,7 @@ def unpack(packet: bytes) -> tuple[int, bytes]:
     return found[0][0], found[0][2]
 
 
-def deliver(user, home, local, dash, ext, domain, sender) -> bytes:
+def deliver(user: bytes, home: bytes, local: bytes, dash: bytes, ext: bytes, domain: bytes, sender: bytes) -> bytes:
     """Return a DELIVER packet.  Raises Malformed."""
     return pack(DELIVER, strings(user, home, local, dash, ext, domain, sender))
 

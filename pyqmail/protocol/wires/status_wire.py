@@ -26,11 +26,19 @@ surrogate.  No number is negative, or 2^64 or more.  A document has at most LIMI
 
 import json
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    Fields = dict[str, Any]  # as JSON gives them; _FIELDS says what stands where
+    Kinds = Mapping[str, type | tuple[type, ...]]
+
 VERSION = 1
 _TOO_MUCH = 1 << 64
 LIMIT_BYTES = 64 << 20
 _NUMBER, _WHOLE, _TEXT = (int, float), int, str
-_FIELDS = {
+_FIELDS: "Kinds" = {
     "server": _TEXT,
     "pid": _WHOLE,
     "since": _NUMBER,
@@ -43,9 +51,9 @@ _FIELDS = {
     "workers": list,
     "connections": list,
 }
-_WORKER = {"pid": _WHOLE, "sessions": _WHOLE}
+_WORKER: "Kinds" = {"pid": _WHOLE, "sessions": _WHOLE}
 _UNKNOWN = type(None)
-_CONNECTION = {
+_CONNECTION: "Kinds" = {
     "number": _WHOLE,
     "protocol": _TEXT,
     "ip": _TEXT,
@@ -62,12 +70,12 @@ class Malformed(ValueError):
     """What came is no status, or one of a version we do not know."""
 
 
-def pack(fields: dict) -> bytes:
+def pack(fields: "Fields") -> bytes:
     """Return the document of all fields but `version`."""
     return json.dumps({"version": VERSION, **fields}, separators=(",", ":")).encode() + b"\n"
 
 
-def unpack(data: bytes) -> dict:
+def unpack(data: bytes) -> "Fields":
     """Return the fields of a whole document; unknown ones are kept.  Raises Malformed."""
     try:
         fields = json.loads(data)
@@ -89,7 +97,7 @@ def text(name: bytes) -> str:
     return name.decode("utf-8", "surrogateescape")
 
 
-def _check(fields, kinds):
+def _check(fields: object, kinds: "Kinds") -> None:
     for name, kind in kinds.items():
         value = fields.get(name, ...) if isinstance(fields, dict) else ...
         if not isinstance(value, kind) or isinstance(value, (int, float)) and not 0 <= value < _TOO_MUCH:

@@ -20,9 +20,9 @@ import fcntl
 import os
 
 from pyqmail.base.failure import Temporary
-from pyqmail.base.tai import now
 from pyqmail.supervise.logs.processor import replace_file, run_processor
 from pyqmail.supervise.logs.rotated_files import FinishedFiles, unlink_if_there
+from pyqmail.system.clock import now
 from pyqmail.system.files import is_shared
 
 LEAST_BYTES, MOST_BYTES, USUAL_BYTES = 4096, 16777215, 99999

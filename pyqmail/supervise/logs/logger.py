@@ -14,10 +14,10 @@ from itertools import compress
 from pyqmail.base.failure import Temporary
 from pyqmail.base.numbers import leading_number, says_just
 from pyqmail.base.printable import printable
-from pyqmail.base.tai import now, now_text_label
 from pyqmail.supervise.logs.logdir import LEAST_BYTES, LEAST_FILES, MOST_BYTES, USUAL_BYTES, USUAL_FILES, LogDirectory
 from pyqmail.supervise.logs.selection import Choice
 from pyqmail.supervise.logs.stamps import stamp_lines
+from pyqmail.system.clock import now, now_text_label
 from pyqmail.system.descriptors import write_all
 from pyqmail.system.files import open_shared
 

@@ -2,7 +2,7 @@
 
 import time
 
-from pyqmail.base.tai import now, now_text_label
+from pyqmail.system.clock import now, now_text_label
 
 LF = b"\n"
 

@@ -28,7 +28,7 @@ class Terms:
         self.local_host = self.rules = self.limits = None
         self.looks_up_name = self.is_paranoid = self.asks_ident = False
         self.keeps_options, self.has_no_delay = False, False
-        self.ident_seconds, self.greet_seconds, self.banner, self.rules_name = 26, 0, b"", ""
+        self.ident_seconds, self.greet_seconds, self.banner, self.rules_name = 0, 0, b"", ""
         self.__dict__.update(settings)
 
     @property

@@ -13,6 +13,7 @@ ends to try.  Source: ucspi-tcp
 
 import os
 
+from pyqmail.base.environment import DEFAULTS
 from pyqmail.system.descriptors import read_file
 
 _SIGNS = (b"*", b"?", b"=", b"-")
@@ -30,10 +31,10 @@ def alternatives(name: bytes, rules: list[bytes]) -> list[bytes]:
 def find_rules(environ, resolv_conf: str = "/etc/resolv.conf", machine: str | None = None) -> list[bytes]:
     """Return the rules of this machine, from the first of these that is there.  Raises OSError.
 
-    The file DNSREWRITEFILE or /etc/dnsrewrite, one rule per line; LOCALDOMAIN; the first search or domain line
+    The file DNSREWRITEFILE (base/environment.py has its default), one rule per line; LOCALDOMAIN; the first search or domain line
     of resolv.conf; the domain in the name of the machine, if None its own.  All but the file end in `*.:`.
     """
-    text = _content(environ.get(b"DNSREWRITEFILE", b"/etc/dnsrewrite"))
+    text = _content(environ.get(b"DNSREWRITEFILE", DEFAULTS["DNSREWRITEFILE"].encode()))
     if text is not None:
         return [rule for line in text.split(b"\n") for rule in line.rstrip(b" \t\r").split(b"\0")]
     if b"LOCALDOMAIN" in environ:

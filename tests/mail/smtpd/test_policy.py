@@ -13,7 +13,7 @@ OWN = b"192.0.2.1"
 
 
 def make(**values):
-    return Policy(b"here", **values)
+    return Policy(b"here", **{"timeout_seconds": 1, **values})
 
 
 RECIPIENTS = [
