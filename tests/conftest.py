@@ -14,10 +14,11 @@ import subprocess
 import sys
 import termios
 import threading
-import time
 import types
 
 import pytest
+
+from tests.waiting import until
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 Result = collections.namedtuple("Result", "code out err")
@@ -196,16 +197,6 @@ class Stage:
     def err(self):
         return (self.place / "err").read_bytes()
 
-    def until(self, holds, seconds=15):
-        """Wait until holds() is true and return what it gave; fail after so many seconds."""
-        limit = time.monotonic() + seconds
-        while time.monotonic() < limit:
-            found = holds()
-            if found:
-                return found
-            select.select([], [], [], 0.01)
-        raise AssertionError(f"not within {seconds} seconds; descriptor 2: {self.err()!r}")
-
     def state(self, folder):
         """Return the 18 bytes of a status file, empty if there is none."""
         try:
@@ -233,13 +224,14 @@ class Stage:
 
     def up(self, folder):
         """Wait until the service is up and its pid known; return that."""
-        return self.until(lambda: self.is_supervised(folder) and self.pid(folder))
+        return until(lambda: self.is_supervised(folder) and self.pid(folder))
 
     def everyone(self):
         """Return the pids of all processes that are at home in the folder."""
         return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if self._is_ours(pid)]
 
     def close(self):
+        print(self.err().decode(errors="replace"))  # pytest shows it if the test has failed
         for _ in range(5):
             for pid in self.everyone():
                 try:

@@ -10,22 +10,14 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
+
+from tests.waiting import read_until, until
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PATH = f"{ROOT}/bin:{os.path.dirname(sys.executable)}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 SECONDS = 30
-
-
-def until(holds, seconds=SECONDS):
-    """Ask holds() until what it gives is true, and return that; fail after so many seconds."""
-    limit = time.monotonic() + seconds
-    while not (found := holds()):
-        assert time.monotonic() < limit, f"not within {seconds} seconds"
-        select.select([], [], [], 0.01)
-    return found
 
 
 class Lines:
@@ -115,8 +107,6 @@ class System:
     Local user `demo` has a Maildir, and one for demo-ANYTHING; `remote.example` is routed to where `routes` says.
     prefix: words before every command.
     """
-
-    until = staticmethod(until)
 
     def __init__(self, home, environ=None, prefix=()):
         self.home, self._prefix = home, list(prefix)
@@ -534,13 +524,8 @@ class Beside:
 
     def wait_for(self, mark, count=1):
         """Read lines until mark stands in them count times."""
-        limit = time.monotonic() + SECONDS
-        while self.text.count(mark) < count:
-            left = limit - time.monotonic()
-            assert left > 0 and select.select([self.process.stderr], [], [], left)[0], self.text
-            piece = os.read(self.process.stderr.fileno(), 65536)
-            assert piece, self.text
-            self.text += piece
+        fd = self.process.stderr.fileno()
+        self.text = read_until(fd, lambda text: text.count(mark) >= count, self.text)
 
     def lines(self, count=1):
         """Return the lines once count connections have ended; numbers and ports that differ from run to run are words."""

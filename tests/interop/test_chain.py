@@ -5,14 +5,14 @@ The chains are real command lines, the lists a real name server's.  Numbers of p
 
 import os
 import re
-import select
 import signal
 import socket
 import subprocess
 import sys
-import time
 
 import pytest
+
+from tests.waiting import read_until
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PATH = f"{ROOT}/bin:{os.path.dirname(sys.executable)}:{os.environ['PATH']}"
@@ -65,12 +65,11 @@ class Server:
 
     def said(self, count):
         """Return the log once so many connections have ended, without what differs from run to run."""
-        until = time.monotonic() + 30
-        while len(re.findall(rb"(?m)^tcpserver: end .*\n.*\n", self.text)) < count:
-            assert select.select([self.process.stderr], [], [], max(0, until - time.monotonic()))[0], self.text
-            piece = os.read(self.process.stderr.fileno(), 65536)
-            assert piece, self.text
-            self.text += piece
+
+        def has_ended(text):
+            return len(re.findall(rb"(?m)^tcpserver: end .*\n.*\n", text)) >= count
+
+        self.text = read_until(self.process.stderr.fileno(), has_ended, self.text)
         text = re.sub(rb"(pid|ok|deny|end) \d+", rb"\1 PID", self.text)
         return re.sub(rb":\d+\n", b":CLIENT\n", text.replace(b":%d " % self.port, b":PORT "))
 

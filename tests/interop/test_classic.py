@@ -13,6 +13,8 @@ import threading
 
 import pytest
 
+from tests.waiting import until
+
 SECONDS = 30
 
 
@@ -30,7 +32,7 @@ def send_both(system, smtp_peer, text):
     message = system.arrived(before[0] + 1)[-1]
     assert message.startswith(b"Return-Path: <ann@client.example>\nDelivered-To: demo@here.example\nReceived: (qmail ")
     assert message.endswith(b"Subject: x\n\n%b\n" % text)
-    system.until(lambda: len(smtp_peer.mails) == before[1] + 1)
+    until(lambda: len(smtp_peer.mails) == before[1] + 1)
     assert smtp_peer.mails[-1][1].endswith(b"Subject: x\r\n\r\n%b\r\n" % text)
 
 
@@ -45,11 +47,11 @@ def test_all_classic_under_the_original_tools(system, smtp_peer, tmp_path):
     def log():
         return (main / "current").read_bytes() if (main / "current").exists() else b""
 
-    system.until(lambda: log() == b"status: local 0/10 remote 0/20\n")
+    until(lambda: log() == b"status: local 0/10 remote 0/20\n")
     for text in (b"one", b"two\xff\0"):
         send_both(system, smtp_peer, text)
     system.empty()
-    system.until(lambda: log().count(b"end msg ") == 2)
+    until(lambda: log().count(b"end msg ") == 2)
     for line in (
         rb"new msg [0-9]+\ninfo msg [0-9]+: bytes [0-9]+ from <ann@client.example> qp [0-9]+ uid %d\n" % os.getuid(),
         rb"starting delivery 1: msg [0-9]+ to (?:local demo|remote bob)@",
@@ -61,8 +63,8 @@ def test_all_classic_under_the_original_tools(system, smtp_peer, tmp_path):
     system.smtp_log.find(rb"tcpserver: end [0-9]+ status 0\n", 2)
     system.sender.terminate()
     assert system.sender.wait(SECONDS) == 0
-    system.until(lambda: log().endswith(b"status: exiting\n"))
-    system.until(lambda: {*system.pids()} <= {system.queue.pid, system.smtp.pid})
+    until(lambda: log().endswith(b"status: exiting\n"))
+    until(lambda: {*system.pids()} <= {system.queue.pid, system.smtp.pid})
 
 
 @needs("tcpserver")
@@ -174,7 +176,7 @@ SETS = {
 def test_services_under_either_supervisor(services, smtp_peer, scanner, loggers, edit):
     services.supervise(scanner, loggers, edit)
     send_both(services, smtp_peer, b"hello")
-    services.until(lambda: b"end msg " in services.log_of("pysend"))
+    until(lambda: b"end msg " in services.log_of("pysend"))
     for name in ALL:
         place = f"{services.services}/{name}"
         for place in (place, f"{place}/log"):
@@ -187,22 +189,22 @@ def test_services_under_either_supervisor(services, smtp_peer, scanner, loggers,
     assert ours == theirs
     assert re.match(rb"[0-9-]{10} [0-9:.]+ status: local 0/10 remote 0/20\n", theirs)
     assert services.log_of("pyqueued").split(b" ", 1)[1] == b"pyqueued: status: listening\n"
-    services.until(lambda: b" tcpserver: end " in services.log_of("pysmtpd"))
+    until(lambda: b" tcpserver: end " in services.log_of("pysmtpd"))
     # one after another killed, and back; then told to go down, by either tool
     for name in ALL:
         pid = pid_of(services, name)
         os.kill(pid, signal.SIGKILL)
-        services.until(lambda name=name, pid=pid: pid_of(services, name) not in (0, pid))
-    services.until(lambda: services.accepts() and services.log_of("pyqueued").count(b"listening") == 2)
-    services.until(lambda: services.log_of("pysend").count(b"status: local 0/10 remote 0/20\n") >= 2)
+        until(lambda name=name, pid=pid: pid_of(services, name) not in (0, pid))
+    until(lambda: services.accepts() and services.log_of("pyqueued").count(b"listening") == 2)
+    until(lambda: services.log_of("pysend").count(b"status: local 0/10 remote 0/20\n") >= 2)
     send_both(services, smtp_peer, b"again")
     for name, tool in zip(ALL, ("svc", "pysvc", "svc")):
         assert services.run(tool, "-d", f"{services.services}/{name}").returncode == 0
         down = rb": down [0-9]+ seconds, normally up\n"
-        services.until(
+        until(
             lambda name=name, down=down: re.search(down, services.run("svstat", f"{services.services}/{name}").stdout)
         )
-    services.until(lambda: services.log_of("pysend").endswith(b"status: exiting\n"))
+    until(lambda: services.log_of("pysend").endswith(b"status: exiting\n"))
 
 
 def pid_of(system, name):

@@ -14,6 +14,8 @@ import tempfile
 
 import pytest
 
+from tests.waiting import until
+
 NAMESPACE = ["unshare", "--pid", "--fork", "--mount-proc"]
 
 
@@ -63,7 +65,7 @@ class Container:
                 env={**stage.environ(), **environment},
             )
         children = f"/proc/{self.outer.pid}/task/{self.outer.pid}/children"
-        self.pid = int(stage.until(lambda: open(children, encoding="ascii").read()))
+        self.pid = int(until(lambda: open(children, encoding="ascii").read()))
 
     def tell(self, number):
         os.kill(self.pid, number)
@@ -106,8 +108,8 @@ def lines(folder):
 def test_ten_thousand_orphans(stage, container):
     folder = stage.service("a", ORPHANS.replace("COUNT", "10000"), log=TO_FILE)
     first = container()
-    stage.until(lambda: lines(folder) == ["done"], 300)
-    stage.until(lambda: first.children() == [("pysupervise", "S")] * 2)
+    until(lambda: lines(folder) == ["done"], seconds=300)
+    until(lambda: first.children() == [("pysupervise", "S")] * 2)
     assert stage.err() == b""
     first.tell(signal.SIGTERM)
     assert first.outer.wait(10) == 0
@@ -117,9 +119,9 @@ def test_a_thousand_orphans_without_being_the_first_process(stage):
     """As it adopts them, any user can have this."""
     folder = stage.service("a", ORPHANS.replace("COUNT", "1000"), log=TO_FILE)
     scanner = stage.start("pysvscan", "--stop-on-term")
-    stage.until(lambda: lines(folder) == ["done"], 300)
+    until(lambda: lines(folder) == ["done"], seconds=300)
     children = f"/proc/{scanner.pid}/task/{scanner.pid}/children"
-    stage.until(lambda: len(open(children, encoding="ascii").read().split()) == 2)
+    until(lambda: len(open(children, encoding="ascii").read().split()) == 2)
     scanner.terminate()
     assert scanner.wait(10) == 0
 
@@ -129,7 +131,7 @@ def test_a_thousand_orphans_without_being_the_first_process(stage):
 def test_told_to_stop(stage, container, number):
     folder = stage.service("a", LAST_WORDS, log=TO_FILE)
     first = container(stage.place)
-    stage.until(lambda: lines(folder) == ["begun"])
+    until(lambda: lines(folder) == ["begun"])
     first.tell(number)
     assert first.outer.wait(10) == 0
     assert lines(folder) == ["begun", "last words"] and stage.err() == b""
@@ -144,7 +146,7 @@ def test_what_the_kernel_does_not_tell_of_is_seen_at_a_hangup(stage, container, 
     stage.up(old)
     subprocess.run(["nsenter", "-m", "-t", str(first.pid), "mount", "--bind", new, old], check=True)
     first.tell(signal.SIGHUP)
-    stage.until(lambda: lines(new) == ["begun"])
+    until(lambda: lines(new) == ["begun"])
     first.tell(signal.SIGTERM)
     assert first.outer.wait(10) == 0 and lines(new) == ["begun", "last words"]
 
@@ -155,7 +157,7 @@ def test_the_death_of_a_daemon_that_nobody_waits_for(stage, container):
     run = "#!/bin/sh\nsetsid sh -c 'trap \"echo gone; exit\" TERM; echo here; while :; do sleep 0.1; done' &\nexec sleep 600\n"
     folder = stage.service("a", run, log=TO_FILE)
     first = container()
-    stage.until(lambda: lines(folder) == ["here"])
+    until(lambda: lines(folder) == ["here"])
     first.tell(signal.SIGTERM)
     assert first.outer.wait(10) == 0
     assert lines(folder) == ["here", "gone"]
@@ -171,7 +173,7 @@ def test_services_that_cannot_be_written_to(stage, container, tmp_path):
         setup=f"mount --bind {stage.place} {stage.place}\nmount -o remount,ro,bind {stage.place}\ncd /",
         SUPERVISEDIR=str(state),
     )
-    stage.until(lambda: out.exists() and out.read_text() == "begun\n")
+    until(lambda: out.exists() and out.read_text() == "begun\n")
     names = [str(place)[1:].replace("/", ":") for place in (folder, folder / "log")]
     lock = f".{str(stage.place)[1:].replace('/', ':')}:svscan-lock"
     assert sorted(os.listdir(state)) == [lock, *names]
@@ -179,7 +181,7 @@ def test_services_that_cannot_be_written_to(stage, container, tmp_path):
     environ = {**stage.environ(), "SUPERVISEDIR": str(state)}
     assert stage.run("pysvstat", folder, env=environ).out.startswith(f"{folder}: up (pid ".encode())
     stage.run("pysvc", "-t", folder, env=environ)
-    stage.until(lambda: out.read_text() == "begun\nlast words\nbegun\n")
+    until(lambda: out.read_text() == "begun\nlast words\nbegun\n")
     first.tell(signal.SIGTERM)
     assert first.outer.wait(10) == 0
     assert out.read_text() == "begun\nlast words\n" * 2 and stage.err() == b""
@@ -216,7 +218,7 @@ def _supervise_as_nobody(stage, state, out):
     environ = {**stage.environ(), "SUPERVISEDIR": str(state)}
     with subprocess.Popen(command, env=environ, cwd="/", stderr=subprocess.PIPE) as scanner:
         try:
-            stage.until(lambda: out.read_text() == "begun\n")
+            until(lambda: out.read_text() == "begun\n")
             scanner.terminate()
             assert scanner.communicate(timeout=10)[1] == b"" and scanner.returncode == 0
         finally:

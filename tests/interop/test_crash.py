@@ -36,6 +36,7 @@ from pyqmail.system.home import Home
 from pyqmail.mail.routing import lookup  # noqa: F401 isort: skip
 from pyqmail.mail.spawners import native_client  # noqa: F401 isort: skip
 from pyqmail.system import interfaces  # noqa: F401 isort: skip
+from tests.waiting import STEP_SECONDS, until
 
 DIED = 137
 SPLIT = 3
@@ -315,7 +316,7 @@ class Stage:
         self._poll, self._by_fd = poll, by_fd
         for fd in (ended, *by_fd):
             poll.register(fd, select.POLLIN)
-        until, is_told = time.monotonic() + SECONDS, False
+        limit, is_told = time.monotonic() + SECONDS, False
         try:
             while True:
                 for fd, _ in poll.poll(5):
@@ -327,7 +328,7 @@ class Stage:
                 if not is_told and is_enough():
                     is_told = True
                     os.kill(self.pid, signal.SIGTERM)
-                if time.monotonic() > until:
+                if time.monotonic() > limit:
                     os.kill(self.pid, signal.SIGKILL)
                     self.end()
                     raise AssertionError(f"not done: {self.world.files()}\n{self.log.decode()}")
@@ -549,12 +550,13 @@ def test_a_cleaner_that_is_left_with_commands_is_waited_for(tmp_path):
     poll.register(first.peers[0].fd, select.POLLIN)
     assert poll.poll(SECONDS * 1000)  # both have begun
     os.kill(first.clean_pid, signal.SIGSTOP)
-    until = time.monotonic() + SECONDS
-    while not os.path.exists(world.names.info(held)):
-        for peer in first.peers:
-            if select.select([peer.fd], [], [], 0.01)[0]:
-                peer.ready()
-        assert time.monotonic() < until
+
+    def serve(seconds):
+        by_fd = {peer.fd: peer for peer in first.peers}
+        for fd in select.select(by_fd, [], [], STEP_SECONDS)[0]:
+            by_fd[fd].ready()
+
+    until(lambda: os.path.exists(world.names.info(held)), wait=serve)
     os.kill(first.pid, signal.SIGKILL)
     os.waitid(os.P_PID, first.pid, os.WEXITED | os.WNOWAIT)  # its lock goes with it
     second = Stage(world, True, held)

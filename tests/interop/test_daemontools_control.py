@@ -10,6 +10,8 @@ import sys
 
 import pytest
 
+from tests.waiting import until
+
 pytestmark = pytest.mark.skipif(
     not all(map(shutil.which, ("supervise", "svc", "svstat", "svok", "svscan", "multilog"))),
     reason="daemontools is not installed",
@@ -51,7 +53,7 @@ def test_a_life(stage, supervisor, hand):
     svc, svok = f"{hand}svc", f"{hand}svok"
     assert stage.run(svok, "a").code == 100
     process = stage.start(supervisor, "a")
-    stage.until(lambda: stage.run(svok, "a").code == 0)
+    until(lambda: stage.run(svok, "a").code == 0)
     stage.run(svc, "-p", "a")
     seen = []
 
@@ -69,17 +71,17 @@ def test_a_life(stage, supervisor, hand):
     for letter, name in (("h", "HUP"), ("a", "ALRM"), ("i", "INT")):
         said.append(name)
         assert stage.run(svc, f"-{letter}", "a") == (0, b"", b"")
-        stage.until(lambda: stage.err().decode().split() == said)
+        until(lambda: stage.err().decode().split() == said)
     stage.run(svc, "-po", "a")
-    stage.until(lambda: stage.state(folder)[16:] == b"\1\0")
+    until(lambda: stage.state(folder)[16:] == b"\1\0")
     see(b"a: up (pid N) N seconds, paused\n")
     stage.run(svc, "-d", "a")
-    stage.until(lambda: stage.pid(folder) == 0)
+    until(lambda: stage.pid(folder) == 0)
     see(b"a: down N seconds, normally up\n")
     assert stage.err().decode().split() == [*said, "TERM"]
     stage.run(svc, "-ud", "a")  # u is up for a second before d is heard
     stage.up(folder)
-    stage.until(lambda: stage.pid(folder) == 0)
+    until(lambda: stage.pid(folder) == 0)
     assert stage.err().decode().split() == [*said, "TERM", "begun", "TERM"]
     stage.run(svc, "-u", "a")
     stage.up(folder)
@@ -94,9 +96,9 @@ def test_a_life(stage, supervisor, hand):
 def test_it_restarts_and_leaves_the_same_way(stage, supervisor):
     folder = stage.service("a", "#!/bin/sh\necho begun\n")
     process = stage.start(supervisor, "a")
-    stage.until(lambda: stage.err().count(b"begun") >= 2)
+    until(lambda: stage.err().count(b"begun") >= 2)
     stage.run("svc", "-o", "a")
-    stage.until(lambda: stage.pid(folder) == 0 and stage.state(folder)[17:] == b"\0")
+    until(lambda: stage.pid(folder) == 0 and stage.state(folder)[17:] == b"\0")
     number = stage.err().count(b"begun")
     stage.run("pysvc", "-x", "a")
     assert process.wait(10) == 0
@@ -151,7 +153,7 @@ def test_the_same_line_for_a_run_that_cannot_be_executed(stage, spoil):
                 path.mkdir()
         begun = len(stage.err())
         process = stage.start(supervisor, supervisor)
-        stage.until(lambda: stage.err()[begun:].count(b"\n") >= 2)
+        until(lambda: stage.err()[begun:].count(b"\n") >= 2)
         stage.run("svc", "-dx", supervisor)
         assert process.wait(10) == 0
         said = stage.err()[begun:].replace(supervisor.encode() + b"/run", b"S/run")
@@ -217,6 +219,6 @@ def test_scanners_and_supervisors_mixed(stage, tmp_path, scanner, supervisor):
     stage.up(folder)
     stage.up(folder / "log")
     current = folder / "log/main/current"
-    stage.until(lambda: current.exists() and re.fullmatch(r"@[0-9a-f]{24} begun\n", current.read_text()))
+    until(lambda: current.exists() and re.fullmatch(r"@[0-9a-f]{24} begun\n", current.read_text()))
     stage.run("svc", "-dx", "a", "a/log")
-    stage.until(lambda: stage.pid(folder) == 0 and stage.pid(folder / "log") == 0)
+    until(lambda: stage.pid(folder) == 0 and stage.pid(folder / "log") == 0)

@@ -15,6 +15,8 @@ import sys
 
 import pytest
 
+from tests.waiting import until
+
 TOOLS = ("fghack", "pgrphack", "envuidgid", "setuidgid", "envdir", "softlimit", "setlock", "readproctitle")
 pytestmark = pytest.mark.skipif(not all(map(shutil.which, TOOLS)), reason="daemontools is not installed")
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -469,7 +471,7 @@ def test_readproctitle_shows_the_same(desk, last):
             text = b"..." + (text[3:] + feed.replace(b"\0", b""))[-(len(last) - 3) :]
             for process in both:
                 process.stdin.write(feed)
-                _until(lambda process=process, text=text: shown(process, len(last)) == text)
+                until(lambda process=process, text=text: shown(process, len(last)) == text)
         lines = [
             subprocess.run(["ps", "-wwo", "args=", str(process.pid)], capture_output=True).stdout for process in both
         ]
@@ -489,13 +491,3 @@ def test_readproctitle_cannot_read(desk):
     assert desk.alike(["readproctitle", "abcdef"], stdin=write_only) == (111, b"", b"")
     os.close(write_only)
     assert desk.alike(["readproctitle", "abcdef"], preexec_fn=close_first) == (111, b"", b"")
-
-
-def _until(holds):
-    import select
-    import time
-
-    limit = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < limit
-        select.select([], [], [], 0.01)

@@ -16,6 +16,8 @@ import time
 
 import pytest
 
+from tests.waiting import until
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 ORIGINALS = ("supervise", "svscan", "svc", "multilog", "tai64n", "tai64nlocal")
 needs_originals = pytest.mark.skipif(not all(map(shutil.which, ORIGINALS)), reason="daemontools is not installed")
@@ -185,7 +187,7 @@ def test_06_d_ends_what_somebody_else_has_stopped(stage, prefix):
     os.kill(pid, signal.SIGSTOP)
     assert b"paused" not in stage.run(f"{prefix}svstat", "a").out
     stage.run(f"{prefix}svc", "-d", "a")
-    stage.until(lambda: stage.pid(folder) == 0)
+    until(lambda: stage.pid(folder) == 0)
 
 
 @BOTH
@@ -195,7 +197,7 @@ def test_10_the_status_then_ok_then_the_service(stage, tmp_path, strace_path, pr
     calls = "trace=open,openat,rename,renameat,renameat2,execve"
     stage.start("strace", "-D", "-f", "-qq", "-o", trace, "-e", calls, *command, "a")
     stage.up(folder)
-    stage.until(lambda: b'execve("./run"' in trace.read_bytes())
+    until(lambda: b'execve("./run"' in trace.read_bytes())
     text = trace.read_bytes()
     places = [
         re.search(pattern, text).start()
@@ -215,10 +217,10 @@ def test_14_signals_reach_the_process_and_not_its_children(stage, prefix):
     stage.start(f"{prefix}supervise", "a")
     children = folder / "children"
     for number, letter in enumerate("tkd", 1):
-        stage.until(lambda number=number: children.exists() and len(children.read_text().split()) == number)
-        pid = stage.until(lambda: stage.pid(folder))
+        until(lambda number=number: children.exists() and len(children.read_text().split()) == number)
+        pid = until(lambda: stage.pid(folder))
         stage.run(f"{prefix}svc", f"-{letter}", "a")
-        stage.until(lambda pid=pid: stage.pid(folder) != pid)
+        until(lambda pid=pid: stage.pid(folder) != pid)
     for child in children.read_text().split():
         with open(f"/proc/{child}/stat", encoding="ascii") as file:
             assert file.read().rpartition(") ")[2][0] in "SR"
@@ -231,7 +233,7 @@ def test_16_run_is_not_searched(stage, tmp_path, prefix):
     environ = {**stage.environ(), "PATH": f"{elsewhere}:{stage.environ()['PATH']}"}
     process = stage.start(f"{prefix}supervise", "a", env=environ)
     line = b"supervise: fatal: unable to start a/run: file does not exist\n"
-    stage.until(lambda: stage.err().startswith(line))
+    until(lambda: stage.err().startswith(line))
     stage.run("pysvc", "-dx", "a")
     assert process.wait(10) == 0
     assert set(stage.err().splitlines(True)) == {line} and not (stage.place / "notes").exists()
@@ -263,19 +265,19 @@ def test_18_lines_wait_for_the_log(stage, prefix):
     first = stage.up(folder)
     stage.up(folder / "log")
     stage.run("pysvc", "-d", folder / "log")
-    stage.until(lambda: stage.pid(folder / "log") == 0)
+    until(lambda: stage.pid(folder / "log") == 0)
     with open(stage.place / "hold", "r+b", buffering=0) as hold:
         hold.write(b"one\ntwo\n")
-        stage.until(lambda: stage.unread_bytes(os.getpid(), hold.fileno()) == 0)
+        until(lambda: stage.unread_bytes(os.getpid(), hold.fileno()) == 0)
         assert stage.pid(folder) == first
         stage.run("pysvc", "-u", folder / "log")
         wanted = f"{first} one\n{first} two\n"
-        stage.until(lambda: lines.exists() and lines.read_text() == wanted)
-        log = stage.until(lambda: stage.pid(folder / "log"))
+        until(lambda: lines.exists() and lines.read_text() == wanted)
+        log = until(lambda: stage.pid(folder / "log"))
         stage.run("pysvc", "-k", folder)
-        second = stage.until(lambda: (pid := stage.pid(folder)) not in (0, first) and pid)
+        second = until(lambda: (pid := stage.pid(folder)) not in (0, first) and pid)
         hold.write(b"three\n")
-        stage.until(lambda: lines.read_text() == f"{wanted}{second} three\n")
+        until(lambda: lines.read_text() == f"{wanted}{second} three\n")
     assert stage.pid(folder / "log") == log
 
 
@@ -285,7 +287,7 @@ def test_20_what_was_told_to_leave_comes_back(stage, prefix):
     stage.start(f"{prefix}svscan", env={**stage.environ(), "PATH": os.environ["PATH"]})
     first = stage.up(folder)
     assert stage.run(f"{prefix}svc", "-dx", "a") == (0, b"", b"")
-    stage.until(lambda: stage.is_supervised(folder) and stage.pid(folder) not in (0, first))
+    until(lambda: stage.is_supervised(folder) and stage.pid(folder) not in (0, first))
 
 
 @BOTH
@@ -299,7 +301,7 @@ def test_21_services_start_in_the_order_of_the_directory(stage, tmp_path, prefix
     options = ["--supervise", "supervise"] if prefix else []
     environ = {**stage.environ(), "PATH": f"{starter.parent}:{stage.environ()['PATH']}"}
     scanner = stage.start(f"{prefix}svscan", *options, env=environ)
-    names = stage.until(lambda: len(found := started(tmp_path)) == 40 and found)
+    names = until(lambda: len(found := started(tmp_path)) == 40 and found)
     with open(f"/proc/{scanner.pid}/task/{scanner.pid}/children", encoding="ascii") as file:
         pids = file.read().split()  # the eldest first
     services = [name for name in os.listdir(stage.place) if name != "err" and not name.startswith(".")]
@@ -388,10 +390,10 @@ def test_30_term_leaves_what_comes_after_the_line(stage, prefix, begun, ended):
     logger = stage.start(f"{prefix}multilog", "./a", stdin=reading)
     os.write(writing, begun)
     current = stage.place / "a/current"
-    stage.until(lambda: current.exists() and current.read_bytes() == begun[: begun.rfind(b"\n") + 1])
-    stage.until(lambda: is_waiting(logger.pid))
+    until(lambda: current.exists() and current.read_bytes() == begun[: begun.rfind(b"\n") + 1])
+    until(lambda: is_waiting(logger.pid))
     logger.send_signal(signal.SIGTERM)
-    stage.until(lambda: is_waiting(logger.pid) if ended else logger.poll() is not None)
+    until(lambda: is_waiting(logger.pid) if ended else logger.poll() is not None)
     os.write(writing, ended + b"for the next\n")
     assert logger.wait(30) == 0
     os.close(writing)

@@ -11,9 +11,10 @@ import socketserver
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
+
+from tests.waiting import until
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 KILLS = 20
@@ -108,15 +109,6 @@ def processes_of(home, name):
     return sorted(found)
 
 
-def until(question, seconds):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if answer := question():
-            return answer
-        threading.Event().wait(0.02)
-    return None
-
-
 @pytest.fixture
 def system(tmp_path_factory):
     """(home, port, me, sink) of a running private home that relays remote.example to the sink."""
@@ -182,18 +174,18 @@ def test_acknowledged_is_delivered(system, role):
     kills = 0
     for _ in range(KILLS):
         before = count()
-        assert until(lambda: count() >= before + 20, 60), f"no progress after {kills} kills of {role}"
-        victims = until(lambda: processes_of(home, role), 20)
+        until(lambda: count() >= before + 20, f"no progress after {kills} kills of {role}")
+        victims = until(lambda: processes_of(home, role))
         assert victims, f"no {role} after {kills} kills"
         os.kill(victims[kills % len(victims)], signal.SIGKILL)
         kills += 1
     before = count()
-    assert until(lambda: count() >= before + 20, 60)
+    until(lambda: count() >= before + 20)
     for client in load:
         client.stopping.set()
     for client in load:
         client.join(30)
-    assert until(lambda: is_empty(home), 120), "the queue does not become empty"
+    until(lambda: is_empty(home), "the queue does not become empty", seconds=120)
     acknowledged = {subject for client in load for subject in client.acknowledged}
     delivered = subjects_in(home) + sink.subjects
     lost = acknowledged - set(delivered)

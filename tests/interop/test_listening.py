@@ -6,19 +6,18 @@ program.
 
 import os
 import re
-import select
 import shutil
 import socket
 import struct
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 
 from pyqmail.system.cdb import write_cdb
 from pyqmail.tcp.rules.source import compile_lines
+from tests.waiting import read_until, until
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 OURS = [sys.executable, f"{ROOT}/bin/pytcpserver"]
@@ -50,13 +49,8 @@ class Running:
         self.port = int(said) if said.strip() else None
 
     def wait_for(self, mark, count=1):
-        until = time.monotonic() + 20
-        while self.text.count(mark) < count:
-            left = until - time.monotonic()
-            assert left > 0 and select.select([self.process.stderr], [], [], left)[0], self.text
-            piece = os.read(self.process.stderr.fileno(), 65536)
-            assert piece, self.text
-            self.text += piece
+        fd = self.process.stderr.fileno()
+        self.text = read_until(fd, lambda text: text.count(mark) >= count, self.text)
 
     def lines(self):
         """Return the lines; processes' and sessions' numbers as PID."""
@@ -287,10 +281,7 @@ def test_who_drains_waits_for_headers_too_and_gives_up_its_place(start, tmp_path
     with connect(place) as first, connect(("127.0.0.1", server.port)) as second:
         server.wait_for(b"status: 2/40\n")
         server.process.terminate()
-        limit = time.monotonic() + 20
-        while os.path.exists(place):
-            assert time.monotonic() < limit
-            select.select([], [], [], 0.01)
+        until(lambda: not os.path.exists(place))
         start(way, "./s", "-", "-HRl0")
         for sock in (first, second):
             sock.sendall(b"PROXY TCP4 192.0.2.7 198.51.100.1 49152 25\r\n")
@@ -490,10 +481,8 @@ def test_a_restart_loses_no_connection(start, way, verbosity, tmp_path):
                 readers.append(threading.Thread(target=drain, args=(server.process.stderr,)))
                 readers[-1].start()
                 assert os.stat(f"/proc/{server.process.pid}").st_uid == nobody().get("user", os.getuid())
-                limit = time.monotonic() + 30
-                while storm.answers < goal:
-                    assert time.monotonic() < limit and not storm.failures, storm.failures[:3]
-                    select.select([], [], [], 0.01)
+                until(lambda goal=goal: storm.failures or storm.answers >= goal)
+                assert storm.failures == []
                 server.process.terminate()
                 assert server.process.wait(timeout=20) == 0
             start(way, "fd:0", "-", "-HRl0", "-c500", program=program, stdin=sock, **nobody())

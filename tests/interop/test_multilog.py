@@ -15,6 +15,8 @@ import threading
 
 import pytest
 
+from tests.waiting import until
+
 pytestmark = pytest.mark.skipif(not shutil.which("multilog"), reason="daemontools is not installed")
 
 NAMES = ("multilog", "pymultilog")
@@ -227,7 +229,7 @@ def test_what_cannot_be_opened_is_said_and_nothing_is_read(stage, name, hinder, 
 def test_a_log_in_use_is_refused(stage, name, second):
     logger = start(stage, name, ["./a"], stage.place)
     logger.stdin.write(b"x\n")
-    stage.until(lambda: read(stage.place / "a/current") == b"x\n")
+    until(lambda: read(stage.place / "a/current") == b"x\n")
     done = stage.run(second, "./a", stdin=subprocess.DEVNULL)
     assert done == (111, b"", b"multilog: fatal: unable to lock directory ./a: temporary failure\n")
 
@@ -278,7 +280,7 @@ def test_takes_over_a_log(stage, first, second):
     for place, name in ((both, first), (alone, NAMES[0])):
         logger = start(stage, name, script, place)
         logger.stdin.write(b"written before the kill\n")
-        stage.until(lambda: (read(place / "a/current") or b"").endswith(b"the kill\n"))
+        until(lambda: (read(place / "a/current") or b"").endswith(b"the kill\n"))
         logger.kill()
         logger.wait(SECONDS)
     logged(stage, second, both, script, b"next\n")
@@ -302,7 +304,7 @@ def test_takes_over_after_a_kill_in_the_processor(stage, name, second):
     os.mkfifo(stage.place / "hold")
     os.write(writing, given)
     os.close(writing)
-    stage.until((stage.place / "begun").exists)
+    until((stage.place / "begun").exists)
     logger.kill()
     logger.wait(SECONDS)
     os.close(os.open(stage.place / "hold", os.O_WRONLY))  # lets the processor go
@@ -363,7 +365,7 @@ def test_trouble_is_said_and_survived(stage):
             place = stage.place / f"{name}{number}"
             logger = start(stage, name, script, place)
             logger.stdin.write(b"one\n")
-            stage.until(lambda: read(place / "a/current") == b"one\n")
+            until(lambda: read(place / "a/current") == b"one\n")
             hinder(place / "a")
             logger.send_signal(signal.SIGALRM)
             running.append((logger, place, repair, said))
@@ -392,7 +394,7 @@ def test_trouble_is_said_and_survived(stage):
 def test_term_at_a_line_end_leaves_the_rest_unread(stage, name):
     logger = start(stage, name, ["./a"], stage.place)
     logger.stdin.write(b"one\n")
-    stage.until(lambda: read(stage.place / "a/current") == b"one\n")
+    until(lambda: read(stage.place / "a/current") == b"one\n")
     logger.send_signal(signal.SIGTERM)
     assert logger.wait(SECONDS) == 0
     assert read(stage.place / "a/current") == b"one\n"
@@ -405,7 +407,7 @@ def test_term_in_a_line_reads_to_its_end_and_not_beyond(stage, name):
     logger = start(stage, name, ["t", "./a"], stage.place, stdin=reading)
     begun = b"one\nbegun" + b"." * 991
     os.write(writing, begun)
-    stage.until(lambda: (read(stage.place / "a/current") or b"").endswith(b"..."))  # 974 bytes of the line: it was read
+    until(lambda: (read(stage.place / "a/current") or b"").endswith(b"..."))  # 974 bytes of the line: it was read
     logger.send_signal(signal.SIGTERM)
     os.write(writing, b", ended\nfor the next\n")
     assert logger.wait(SECONDS) == 0
@@ -422,7 +424,7 @@ def test_term_in_a_line_reads_to_its_end_and_not_beyond(stage, name):
 def test_term_in_a_line_that_never_ends(stage, name):
     logger = start(stage, name, ["./a"], stage.place)
     logger.stdin.write(b"." * 1000)
-    stage.until(lambda: read(stage.place / "a/current") == b"." * 1000)
+    until(lambda: read(stage.place / "a/current") == b"." * 1000)
     logger.send_signal(signal.SIGTERM)
     logger.stdin.write(b"!")
     logger.stdin.close()
@@ -445,7 +447,7 @@ def test_turn_by_turn_on_one_pipe_under_load(stage):
     for name in NAMES * 4:
         before = len(os.listdir(log)) if log.exists() else 0
         logger = start(stage, name, script, stage.place, stdin=reading)
-        stage.until(lambda: logger.poll() is not None or (log.exists() and len(os.listdir(log)) > before + 3))
+        until(lambda: logger.poll() is not None or (log.exists() and len(os.listdir(log)) > before + 3))
         logger.send_signal(signal.SIGTERM)
         assert logger.wait(SECONDS) == 0
     last = start(stage, "pymultilog", script, stage.place, stdin=reading)
@@ -466,9 +468,9 @@ def test_signals_that_are_blocked_from_the_start(stage, name):
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, old)
     logger.stdin.write(b"one\n")
-    stage.until(lambda: read(stage.place / "a/current") == b"one\n")
+    until(lambda: read(stage.place / "a/current") == b"one\n")
     logger.send_signal(signal.SIGALRM)
-    stage.until(lambda: read(stage.place / "a/current") == b"")
+    until(lambda: read(stage.place / "a/current") == b"")
     logger.send_signal(signal.SIGTERM)
     assert logger.wait(SECONDS) == 0
 
@@ -477,11 +479,11 @@ def test_signals_that_are_blocked_from_the_start(stage, name):
 def test_alarm_starts_a_new_file_in_every_log_that_is_not_empty(stage, name):
     logger = start(stage, name, ["./a", "-*", "./b"], stage.place)
     logger.stdin.write(b"one\n")
-    stage.until(lambda: read(stage.place / "a/current") == b"one\n")
+    until(lambda: read(stage.place / "a/current") == b"one\n")
     logger.send_signal(signal.SIGALRM)
-    stage.until(lambda: read(stage.place / "a/current") == b"")
+    until(lambda: read(stage.place / "a/current") == b"")
     logger.stdin.write(b"two\n")
-    stage.until(lambda: read(stage.place / "a/current") == b"two\n")
+    until(lambda: read(stage.place / "a/current") == b"two\n")
     logger.stdin.close()
     assert logger.wait(SECONDS) == 0
     mode = 0o744
@@ -495,7 +497,7 @@ def test_alarm_starts_a_new_file_in_every_log_that_is_not_empty(stage, name):
 def test_other_signals_kill_it_and_leave_current_incomplete(stage, name, number):
     logger = start(stage, name, ["./a"], stage.place)
     logger.stdin.write(b"one\n")
-    stage.until(lambda: read(stage.place / "a/current") == b"one\n")
+    until(lambda: read(stage.place / "a/current") == b"one\n")
     logger.send_signal(number)
     assert logger.wait(SECONDS) == -number
     assert logger.stderr.read() == b""
@@ -544,7 +546,7 @@ def test_nothing_waits_in_the_logger(stage, name):
         logger.stdin.write(piece)
         written += piece
         if not written.endswith(b"\nc"):
-            stage.until(lambda: read(stage.place / "a/current") == written)
+            until(lambda: read(stage.place / "a/current") == written)
 
 
 @pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")

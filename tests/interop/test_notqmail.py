@@ -16,6 +16,7 @@ import sys
 import pytest
 
 from pyqmail.system.home import Home
+from tests.waiting import until
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 HOME = os.environ.get("NOTQMAIL", "")
@@ -81,7 +82,7 @@ class Mixed:
 
     def __init__(self, system, mark):
         self.system, self._mark = system, f"MIXED={mark}\0".encode()
-        self.control, self.until, self.queued, self.files = system.control, system.until, system.queued, system.files
+        self.control, self.queued, self.files = system.control, system.queued, system.files
         self._copy = system.home.path
 
     def run(self, *words, **how):
@@ -143,7 +144,7 @@ def test_one_manager_over_the_agents_of_the_other(mixed, smtp_peer, starter, age
         [b"demo@here.example", b"bob@far.example", b"nobody.such@here.example"],
         b"Subject: x\n",
     )
-    mixed.until(lambda: len(mixed.arrived()) == 2 and not mixed.files())
+    until(lambda: len(mixed.arrived()) == 2 and not mixed.files())
     ((commands, data),) = smtp_peer.mails
     assert b"RCPT TO:<bob@far.example>" in commands and data.endswith(b"\r\nSubject: x\r\n")
     mail, bounce = sorted(mixed.arrived(), key=len)
@@ -191,7 +192,7 @@ def test_a_queue_changes_hands(mixed, smtp_peer, first, second, end):
     mixed.start(second)
     mixed.log.find(rb"\ninfo msg ")  # it has read the queue
     mixed.manager.send_signal(signal.SIGALRM)
-    mixed.until(lambda: len(smtp_peer.mails) >= count + 1 and not mixed.queued())
+    until(lambda: len(smtp_peer.mails) >= count + 1 and not mixed.queued())
     told = {re.search(rb"RCPT TO:<(.*)>", commands)[1] for commands, _ in smtp_peer.mails}
     assert told == {b"late@far.example", *(b"bob%d@far.example" % number for number in range(count))}
     arrived = mixed.arrived()

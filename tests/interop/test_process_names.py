@@ -9,6 +9,8 @@ import tempfile
 
 import pytest
 
+from tests.waiting import until
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
@@ -39,7 +41,7 @@ def test_parts_that_were_forked(system):
         ("pytcpserver", ("pytcpserver", "-v", "-R", "-H", "-lhere.example", "-1", "127.0.0.1", "0", "pysmtpd")),
         ("pysmtpd", ("pysmtpd",)),
     }
-    system.until(lambda: {shown(pid) for pid in system.pids()} >= expected)
+    until(lambda: {shown(pid) for pid in system.pids()} >= expected)
     assert {shown(pid) for pid in system.pids()} == expected
 
 

@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -188,17 +187,18 @@ def test_the_time_for_all_is_limited(command):
         stderr=subprocess.PIPE,
         env=environ,
     ) as process:
-        began = time.monotonic()
+        answered = 0
         assert process.stdout.readline() == b"220 rblsmtpd.local\r\n"
         try:
             while True:
                 process.stdin.write(b"noop\r\n")
                 if not process.stdout.readline():
                     break
+                answered += 1
         except BrokenPipeError:
             pass
         assert process.wait(timeout=60) == 0
-        assert time.monotonic() - began >= 0.9
+        assert answered > 0  # it has begun to listen, and goes on to talk when it is cut off
         assert process.stderr.read().count(b"\n") == 1
 
 

@@ -13,9 +13,10 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-import time
 
 import pytest
+
+from tests.waiting import until
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SECONDS = 60
@@ -23,14 +24,6 @@ as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can change ids"
 LIBRARIES = tuple({sysconfig.get_path("stdlib"), os.path.dirname(os.__file__), sysconfig.get_path("purelib")})
 # the library as the interpreter sees it once it has begun, and what is ours
 CODE = (f"{ROOT}/pyqmail", *LIBRARIES)
-
-
-def until(holds):
-    limit = time.monotonic() + SECONDS
-    while not (found := holds()):
-        assert time.monotonic() < limit
-        time.sleep(0.02)  # between two looks; nothing hangs on how long
-    return found
 
 
 class Traced:

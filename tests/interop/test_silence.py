@@ -8,6 +8,8 @@ import socket
 
 import pytest
 
+from tests.waiting import until
+
 DATA = b"Subject: hm\r\n\r\nhello\r\n"
 
 
@@ -50,7 +52,7 @@ def test_another_client_program_makes_all_deliveries_of_a_message_at_once(system
     recipients = [b"u%d@far.example" % i for i in range(20)]
     system.mail(b"ann@client.example", recipients, DATA)
     running = tmp_path / "running"
-    system.until(lambda: running.exists() and len(running.read_bytes().splitlines()) == 20)
+    until(lambda: running.exists() and len(running.read_bytes().splitlines()) == 20)
     assert sorted(running.read_bytes().splitlines()) == sorted(recipients)
     system.log.find(rb"\nstatus: local 0/10 remote 20/20\n")
     with open(tmp_path / "go", "wb", buffering=0) as go:

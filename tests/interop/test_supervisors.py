@@ -11,6 +11,8 @@ import signal
 
 import pytest
 
+from tests.waiting import until
+
 SECONDS = 30
 ENCORE = os.environ.get("ENCORE", "/nonexistent")
 SERVICES = ("pyqueued", "pysend", "pysmtpd")
@@ -68,7 +70,7 @@ class Supervisor:
         scanner.terminate()
         scanner.wait(SECONDS)
         self.tell("svc", "-dx", *SERVICES)
-        self.system.until(lambda: not any(self.pid(name) for name in SERVICES))
+        until(lambda: not any(self.pid(name) for name in SERVICES))
         self.tell("svc", "-dx", *(f"{name}/log" for name in SERVICES))
 
 
@@ -180,16 +182,16 @@ def start(kind, services):
     """Start one of them on the services; returns it and its scanner, everything up and at work."""
     supervisor = kind(services)
     services.scanner = supervisor.start()
-    services.until(lambda: services.accepts() and b"listening" in services.log_of("pyqueued"))
-    services.until(lambda: b"status: local 0/10" in services.log_of("pysend"))
-    services.until(lambda: all(map(supervisor.pid, PLACES)))
+    until(lambda: services.accepts() and b"listening" in services.log_of("pyqueued"))
+    until(lambda: b"status: local 0/10" in services.log_of("pysend"))
+    until(lambda: all(map(supervisor.pid, PLACES)))
     return supervisor, services.scanner
 
 
 def deliver(services, count):
     services.mail(b"ann@client.example", [b"demo@here.example"], b"Subject: %d\r\n" % count)
     assert services.arrived(count)[-1].endswith(b"Subject: %d\n" % count)
-    services.until(lambda: services.log_of("pysend").count(b" end msg ") == count)
+    until(lambda: services.log_of("pysend").count(b" end msg ") == count)
 
 
 @pytest.mark.parametrize("kind", [parameter(*item) for item in ALL.items()])
@@ -199,18 +201,18 @@ def test_the_services_run_unchanged(services, kind):
     for name in SERVICES:
         before = supervisor.pid(name)
         supervisor.restart(name)
-        services.until(lambda name=name, before=before: supervisor.pid(name) not in (0, before))
-    services.until(lambda: services.accepts() and services.log_of("pyqueued").count(b"listening") == 2)
-    services.until(lambda: services.log_of("pysend").count(b"status: local 0/10 remote 0/20\n") >= 2)
+        until(lambda name=name, before=before: supervisor.pid(name) not in (0, before))
+    until(lambda: services.accepts() and services.log_of("pyqueued").count(b"listening") == 2)
+    until(lambda: services.log_of("pysend").count(b"status: local 0/10 remote 0/20\n") >= 2)
     deliver(services, 2)
     supervisor.down("pysmtpd")
-    services.until(lambda: supervisor.is_down("pysmtpd") and not services.accepts())
+    until(lambda: supervisor.is_down("pysmtpd") and not services.accepts())
     supervisor.up("pysmtpd")
-    services.until(lambda: supervisor.is_ready("pysmtpd"))
-    services.until(services.accepts)
+    until(lambda: supervisor.is_ready("pysmtpd"))
+    until(services.accepts)
     deliver(services, 3)
     supervisor.stop(scanner)
-    services.until(lambda: not services.pids())
+    until(lambda: not services.pids())
     assert services.log_of("pysend").endswith(b" status: exiting\n")
     assert services.log_of("pysmtpd").count(b" tcpserver: end ") >= 3
     for place in PLACES:
@@ -238,11 +240,11 @@ def test_status_and_commands_are_the_same_for_all_of_the_family(services, kind, 
         assert tool("svok", place).returncode == 0
         assert re.search(rb"(?m)^%b +(?:up|ready) +[0-9]+s +%b " % (place.encode(), found[1]), tops(services))
     tool("svc", "-d", "pysmtpd")
-    services.until(lambda: supervisor.is_down("pysmtpd"))
+    until(lambda: supervisor.is_down("pysmtpd"))
     tool("svc", "-u", "pysmtpd")
-    services.until(lambda: supervisor.pid("pysmtpd"))
+    until(lambda: supervisor.pid("pysmtpd"))
     supervisor.stop(scanner)
-    services.until(lambda: not services.pids())
+    until(lambda: not services.pids())
 
 
 def tops(services):
@@ -256,7 +258,7 @@ def test_s6_keeps_files_of_its_own(services):
     assert said == b"pysend: unable to open supervise/ok: file does not exist\n"
     assert tops(services).count(b" unsupervised ") == len(PLACES)
     supervisor.stop(scanner)
-    services.until(lambda: not services.pids())
+    until(lambda: not services.pids())
 
 
 @needs(*Runit.needs, *S6.needs)
@@ -267,5 +269,5 @@ def test_what_their_tools_make_of_ours(services):
     assert (done.returncode, done.stdout.endswith(b": unable to read supervise/status: bad format\n")) == (1, True)
     assert services.run("s6-svstat", "pysend", cwd=services.services).returncode == 1
     services.run("s6-svc", "-d", "pysmtpd", cwd=services.services)
-    services.until(lambda: ours.is_down("pysmtpd"))
+    until(lambda: ours.is_down("pysmtpd"))
     ours.stop(scanner)

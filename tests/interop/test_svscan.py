@@ -16,6 +16,8 @@ import subprocess
 
 import pytest
 
+from tests.waiting import until
+
 pytestmark = [
     pytest.mark.skipif(not shutil.which("svscan"), reason="daemontools is not installed"),
     pytest.mark.skipif(not os.path.exists("/proc/self/syscall"), reason="the kernel does not tell system calls"),
@@ -65,7 +67,7 @@ class Watched:
 
     def rest(self):
         """Wait until a pass is over, and everybody whom it started is where he stays."""
-        self._stage.until(lambda: self.process.poll() is not None or (self._is_waiting() and self._all_sleep()))
+        until(lambda: self.process.poll() is not None or (self._is_waiting() and self._all_sleep()))
 
     def _is_waiting(self):
         with open(f"/proc/{self.process.pid}/syscall", encoding="ascii") as file:
@@ -302,7 +304,7 @@ def test_a_supervise_that_cannot_be_run(both, stage, mode):
     why = b"file does not exist" if mode is None else b"access denied"
     lines = {b"svscan: warning: unable to start supervise %b: %b" % (name, why) for name in (b"a", b"b", b"b/log")}
     for one in (its, ours):
-        stage.until(lambda one=one: set(one.err().splitlines()) == lines)
+        until(lambda one=one: set(one.err().splitlines()) == lines)
 
 
 def test_what_is_inherited(both):
@@ -344,15 +346,15 @@ def test_later_passes(both, stage):
             os.kill(int(pids[name]), signal.SIGKILL)
         os.kill(int(one.of(b"log", b"killed")), signal.SIGKILL)
     for one, pids in zip(pair, before, strict=True):
-        stage.until(lambda one=one: one.of(b"new name") and one.of(b"added") and one.of(b"killed"))
-        stage.until(lambda one=one, pids=pids: one.of(b"log", b"killed"))
-        stage.until(lambda one=one, pids=pids: len(_called(one, b"copied")) == 2)
+        until(lambda one=one: one.of(b"new name") and one.of(b"added") and one.of(b"killed"))
+        until(lambda one=one, pids=pids: one.of(b"log", b"killed"))
+        until(lambda one=one, pids=pids: len(_called(one, b"copied")) == 2)
         one.rest()
         (one.place / ".gone/log").mkdir()
         (one.place / ".gone").rename(one.place / "gone")  # free meanwhile: a new one, with a log
     for one in pair:
-        stage.until(lambda one=one: one.of(b"log", b"gone") and one.of(b"gone"))
-        stage.until(lambda one=one: one.err().count(b"unable to stat trouble: file does not exist\n") >= 2)
+        until(lambda one=one: one.of(b"log", b"gone") and one.of(b"gone"))
+        until(lambda one=one: one.err().count(b"unable to stat trouble: file does not exist\n") >= 2)
         one.rest()
     its, ours = pair
     assert set(ours.err().splitlines()) == set(its.err().splitlines())
@@ -392,8 +394,8 @@ def test_different_more_than_a_thousand(stage):
         environ = {"PATH": f"{base}/bin:{stage.environ()['PATH']}", "RECORD": str(base / "record")}
         begun = len(stage.err())
         scanner = stage.start(name, *SCANNERS[name], base / "services", env={**stage.environ(), **environ})
-        stage.until(lambda base=base: (base / "record").exists(), 60)
-        stage.until(lambda base=base, count=count: len((base / "record").read_text().split()) == count, 60)
+        until(lambda base=base: (base / "record").exists())
+        until(lambda base=base, count=count: len((base / "record").read_text().split()) == count)
         said = stage.err()[begun:]
         assert said.count(b": running too many services\n") == 1010 - count
         scanner.kill()
@@ -409,7 +411,7 @@ def test_different_the_original_stays_in_a_directory_that_was_replaced(both, sta
         (one.base / "old/c").mkdir()
         (one.base / "next").rename(one.place)
     its, ours = pair
-    stage.until(lambda: ours.of(b"b"))
-    stage.until(lambda: its.of(b"c"))
+    until(lambda: ours.of(b"b"))
+    until(lambda: its.of(b"c"))
     assert its.of(b"b") is None and ours.of(b"c") is None
     assert its.of(b"a") and ours.of(b"a")

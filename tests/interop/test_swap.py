@@ -10,6 +10,8 @@ import socket
 
 import pytest
 
+from tests.waiting import until
+
 NATIVE, CLASSIC = (), ("--classic",)
 WAYS = {"native to classic": (NATIVE, CLASSIC), "classic to native": (CLASSIC, NATIVE)}
 both_ways = pytest.mark.parametrize("first, second", WAYS.values(), ids=WAYS)
@@ -106,7 +108,7 @@ def test_a_crash_in_the_middle_of_deliveries(swapping, smtp_peer, first, second)
         )
     system.log.find(rb" remote %d/20\n" % REMOTE)
     system.log.find(rb": success: did_1\+0\+0/", REMOTE)
-    system.until(lambda: smtp_peer.sessions == REMOTE)
+    until(lambda: smtp_peer.sessions == REMOTE)
     kill(system)
     system.start_sender(*second)
     system.log.find(rb"end msg [0-9]+\n", REMOTE)
@@ -173,7 +175,7 @@ def test_there_and_back_many_times(swapping, smtp_peer):
         system.log.find(rb"starting delivery [0-9]+: ", 1 + turn)
         kill(system)
     system.start_sender()
-    system.until(lambda: not system.queued())
+    until(lambda: not system.queued())
     assert all(
         path.startswith(("mess/", "intd/")) for path in system.files()
     )  # a removal cut short: swept after 36 hours

@@ -11,9 +11,10 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 
 import pytest
+
+from tests.waiting import read_until
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 OURS = [sys.executable, f"{ROOT}/bin/pytcpserver"]
@@ -56,13 +57,8 @@ class Running:
 
     def wait_for(self, mark, count=1):
         """Read lines until mark stands in them count times."""
-        until = time.monotonic() + 20
-        while self.text.count(mark) < count:
-            left = until - time.monotonic()
-            assert left > 0 and select.select([self.process.stderr], [], [], left)[0], self.text
-            piece = os.read(self.process.stderr.fileno(), 65536)
-            assert piece, self.text
-            self.text += piece
+        fd = self.process.stderr.fileno()
+        self.text = read_until(fd, lambda text: text.count(mark) >= count, self.text)
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)

@@ -14,9 +14,10 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 
 import pytest
+
+from tests.waiting import until
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PATH = f"{ROOT}/bin:{os.environ['PATH']}"
@@ -125,30 +126,32 @@ def outcome(server, script, place, port, address):
 
 def asked(process, address, is_served):
     """Connect once the server listens, and return what comes; None if it has ended instead."""
-    until = time.monotonic() + 20
-    while time.monotonic() < until:
-        try:
-            sock = socket.create_connection(address, timeout=20)
-        except ConnectionRefusedError:
-            if process.poll() is not None:
-                return None
-            select.select([], [], [], 0.01)
-            continue
-        got = b""
-        with sock, contextlib.suppress(ConnectionError):
-            while is_served and (piece := sock.recv(65536)):
-                got += piece
-        return got
-    raise AssertionError("nobody listens")
+    sock = until(lambda: connected(address) or process.poll() is not None, "nobody listens")
+    if sock is True:
+        return None
+    got = b""
+    with sock, contextlib.suppress(ConnectionError):
+        while is_served and (piece := sock.recv(65536)):
+            got += piece
+    return got
+
+
+def connected(address):
+    with contextlib.suppress(ConnectionRefusedError):
+        return socket.create_connection(address, timeout=20)
+    return None
 
 
 def log(process, last):
     """Return what is logged up to the line that matches."""
-    text, until = b"", time.monotonic() + 20
-    while not re.search(last, text):
-        assert time.monotonic() < until, text
-        for file in select.select([process.stdout, process.stderr], [], [], 1)[0]:
+    text = b""
+
+    def read(seconds):
+        nonlocal text
+        for file in select.select([process.stdout, process.stderr], [], [], seconds)[0]:
             text += os.read(file.fileno(), 65536)
+
+    until(lambda: re.search(last, text), lambda: repr(text), wait=read)
     return text
 
 

@@ -21,6 +21,8 @@ import threading
 
 import pytest
 
+from tests.waiting import until
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PATH = f"{ROOT}/bin:{os.environ['PATH']}"
 OURS = [sys.executable, f"{ROOT}/bin/pytcpserver"]
@@ -410,8 +412,7 @@ def test_12_term_ends_it_before_the_first_connection_too(command):
     environ = {"PATH": PATH}
     server = subprocess.Popen([*command, *PORT_OF_A_LISTENER], stdout=write_end, stderr=subprocess.DEVNULL, env=environ)
     try:
-        while server.poll() is None and not waits_in_write(server.pid):
-            select.select([], [], [], 0.005)
+        until(lambda: server.poll() is not None or waits_in_write(server.pid))
         server.terminate()
         assert server.wait(timeout=20) == 0
     finally:

@@ -22,6 +22,7 @@ import time
 import pytest
 
 from pyqmail.supervise.control import command
+from tests.waiting import until
 
 pytestmark = pytest.mark.long
 SECONDS = float(os.environ.get("TORTURE_SECONDS", "60"))
@@ -95,7 +96,7 @@ class Torture:
         for one in (folder, folder / "log"):
             # a supervisor that was just killed has not told its service to end yet; and the next one hears commands a
             # moment before it opens ok: leave() in that moment would believe that it had left
-            self.stage.until(
+            until(
                 lambda one=one: self.stage.is_supervised(one) and command(str(one), b"cu") and self.stage.pid(one), 30
             )
         if (self.stage.place / name).is_symlink():
@@ -103,7 +104,7 @@ class Torture:
         else:
             folder = folder.rename(self.stage.place / f".{name}")
         self.leave(folder)
-        self.stage.until(lambda: self.is_drained(folder / "log"), 30)
+        until(lambda: self.is_drained(folder / "log"))
         self.leave(folder / "log")
         self.counts["removals"] += 1
 
@@ -112,7 +113,7 @@ class Torture:
             command(str(folder), b"cdx")
             return not self.stage.is_supervised(folder)
 
-        self.stage.until(has_left, 60)
+        until(has_left)
 
     def kill(self):
         """Kill a service, a supervisor, a logger or its supervisor."""
@@ -127,7 +128,7 @@ class Torture:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
             if of_supervisor:  # until the scanner has waited for it, its service is in nobody's charge
-                self.stage.until(lambda: not os.path.exists(f"/proc/{pid}"), 30)
+                until(lambda: not os.path.exists(f"/proc/{pid}"))
             what = ("log's " if is_log else "") + ("supervisor" if of_supervisor else "process")
             self.counts[f"kills of a {what}"] += 1
 
@@ -223,7 +224,7 @@ def test_torture(stage, tmp_path, options, capsys):
             what()
         select.select([], [], [], 0.01)
     for folder in (place for name in torture.names for place in (torture.place(name), torture.place(name) / "log")):
-        stage.until(lambda folder=folder: command(str(folder), b"cu") and stage.pid(folder), 30)
+        until(lambda folder=folder: command(str(folder), b"cu") and stage.pid(folder))
     scanner.terminate()
     assert scanner.wait(60) == 0
     assert stage.everyone() == []

@@ -13,6 +13,8 @@ import subprocess
 
 import pytest
 
+from tests.waiting import until
+
 SECONDS = 30
 
 
@@ -135,17 +137,17 @@ def test_mail_arrives(services, manage, tmp_path, options):
         manager.start(name)
     assert manager.ready == ["pysmtpd"]
     assert services.accepts()
-    services.until(lambda: b"pyqueued: status: listening\n" in manager.said())
+    until(lambda: b"pyqueued: status: listening\n" in manager.said())
     services.mail(b"ann@client.example", [b"demo@here.example"], b"Subject: x\r\n")
     assert services.arrived()[0].endswith(b"Subject: x\n")
-    services.until(lambda: b"end msg " in manager.said())
+    until(lambda: b"end msg " in manager.said())
     with socket.create_connection(services.address, timeout=SECONDS) as session:
         assert session.recv(1000).startswith(b"220 ")
         assert Unit(f"{tmp_path}/units/pysmtpd.service")["KillMode"] == "process"  # nobody else is signalled
         assert manager.stop("pysmtpd") == 0
         session.sendall(b"NOOP\r\nQUIT\r\n")  # who was there goes on to the end
         assert b"".join(iter(lambda: session.recv(1000), b"")).count(b"\r\n") == 2
-    services.until(lambda: services.accepts() == bool(options))
+    until(lambda: services.accepts() == bool(options))
     if options:  # who came meanwhile is served by the next one
         with socket.create_connection(services.address, timeout=SECONDS) as early:
             manager.start("pysmtpd")
@@ -153,5 +155,5 @@ def test_mail_arrives(services, manage, tmp_path, options):
         assert manager.stop("pysmtpd") == 0
     assert manager.stop("pysend") == 0
     assert manager.stop("pyqueued") in (0, -signal.SIGTERM)
-    services.until(lambda: not services.pids())
+    until(lambda: not services.pids())
     assert re.search(rb"^status: exiting\n", manager.said(), re.MULTILINE)

@@ -18,6 +18,7 @@ import tempfile
 import pytest
 
 from pyqmail.system.home import Home
+from tests.waiting import until
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 TAKEN = {entry.pw_uid for entry in pwd.getpwall()} | {entry.gr_gid for entry in grp.getgrall()}
@@ -161,7 +162,7 @@ def qmail_file(real, user, name, content):
 def maildir(real, user, count=1):
     """Wait for so many messages; returns them, each the user's own."""
     new = f"{real.place}/{user}/Maildir/new"
-    real.until(lambda: len(os.listdir(new)) >= count)
+    until(lambda: len(os.listdir(new)) >= count)
     messages = []
     for name in os.listdir(new):
         seen = os.stat(f"{new}/{name}")
@@ -242,7 +243,7 @@ def test_a_lost_resolver_is_started_again_as_its_own_user(real):
     (before,) = resolvers(real)
     sender = [pid for pid in real.pids() if identity(pid)[0] == "pysend"]
     os.kill(before, signal.SIGKILL)
-    real.until(lambda: b"warning: pyresolve has been started again\n" in log(real))
+    until(lambda: b"warning: pyresolve has been started again\n" in log(real))
     (after,) = resolvers(real)
     name, uid, gid, groups = identity(after)
     assert after != before and (name, uid, gid) == ("pyresolve", UID["qmailr"], NOFILES) and set(groups) <= {NOFILES}
@@ -254,8 +255,8 @@ def test_whose_each_file_is(real, edit, smtp_peer):
     smtp_peer.scripts += [[(b"S", b"421 busy\r\n")]] * 3
     real.supervise("pysvscan", edit=edit)
     real.mail(b"ann@here.example", [b"nosuch@here.example", b"bob@remote.example"], b"Subject: x\r\n")
-    real.until(lambda: len([path for path in real.files() if path.startswith(("bounce", "remote"))]) == 2)
-    real.until(lambda: not [path for path in real.files() if path.startswith(("todo", "intd", "local"))])
+    until(lambda: len([path for path in real.files() if path.startswith(("bounce", "remote"))]) == 2)
+    until(lambda: not [path for path in real.files() if path.startswith(("todo", "intd", "local"))])
     owners = {
         "mess": ("qmailq", 0o644),
         "info": ("qmails", 0o600),
@@ -365,7 +366,7 @@ def test_mail_to_people(real, edit, smtp_peer):
         rb"Received: \(qmail [0-9]+ invoked from network\); .*\nReceived: from unknown \(HELO client.example\) \(127\.",
         message,
     )
-    real.until(lambda: os.path.exists(f"{real.place}/joe/ran") and log(real).count(b"end msg") == 1)
+    until(lambda: os.path.exists(f"{real.place}/joe/ran") and log(real).count(b"end msg") == 1)
     uid = str(UID["joe"])
     with open(f"{real.place}/joe/ran", encoding="ascii") as file:
         assert file.read().split() == [uid, uid, uid, "0077", f"{real.place}/joe"]
@@ -383,7 +384,7 @@ def test_mail_to_people(real, edit, smtp_peer):
         rb"Received: \(qmail [0-9]+ invoked from network\); " % UID["joe"],
         message,
     )
-    real.until(lambda: len(smtp_peer.mails) == 1)
+    until(lambda: len(smtp_peer.mails) == 1)
 
     # aliases are alias's; root is nobody
     for number, name in enumerate((b"postmaster", b"root"), 2):
@@ -401,7 +402,7 @@ def test_mail_to_people(real, edit, smtp_peer):
     )
 
     real.mail(b"ann@here.example", [b"joe-fails@here.example"], b"Subject: later\r\n")
-    real.until(lambda: b"deferral: not_today/\n" in log(real))
+    until(lambda: b"deferral: not_today/\n" in log(real))
     assert b"uid %d\n" % UID["alias"] in log(real) and b"uid %d\n" % UID["qmails"] in log(real)
 
 
@@ -423,7 +424,7 @@ def test_users_assign_is_obeyed_and_root_is_not_delivered_to(real, edit):
     messages = maildir(real, "joe", 3)
     told = {re.search(rb"\nDelivered-To: (.*)\n", one)[1] for one in messages}
     assert told == {b"sales@here.example", b"lists-dev@here.example", b"joe@here.example"}
-    real.until(lambda: b"deferral: Not_allowed_to_perform_deliveries_as_root./\n" in log(real))
+    until(lambda: b"deferral: Not_allowed_to_perform_deliveries_as_root./\n" in log(real))
 
 
 def test_strangers_cannot_touch_the_queue(real):
@@ -459,7 +460,7 @@ def test_mail_arrives_under_the_sandbox_of_the_printed_units(real):
         with open(f"{real.place}/log.{name}", "wb") as log:
             words = (sys.executable, confined, f"{units}/{name}.service", f"{folder}/run")
             started[name] = real.start(*words, cwd=folder, stdout=log, stderr=log)
-    real.until(lambda: real.accepts() and os.path.exists(real.home.queue_socket))
+    until(lambda: real.accepts() and os.path.exists(real.home.queue_socket))
     for text in (
         b"Subject: small\r\n",
         b"Subject: large\r\n\r\n" + b"x" * 70 + b"\r\n" * 2 + (b"y" * 70 + b"\r\n") * 20000,
@@ -469,7 +470,7 @@ def test_mail_arrives_under_the_sandbox_of_the_printed_units(real):
     maildir(real, "ann", 2)
     with open(f"{real.place}/joe/prog", encoding="utf-8") as file:
         assert file.read().splitlines()[-1] == str(UID["joe"])
-    real.until(lambda: not real.files())
+    until(lambda: not real.files())
     with open(f"{real.place}/log.pysend", "rb") as log:
         assert len(re.findall(rb"delivery \d+: success: ", log.read())) == 6
     for name, process in started.items():

@@ -16,6 +16,7 @@ from pyqmail.protocol.wires import native_dialect as native
 from pyqmail.protocol.wires import resolve_wire, stock_dialect
 from pyqmail.protocol.wires.frames import strings
 from pyqmail.system.processes import spawn
+from tests.waiting import until
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PYTHON = sys.executable
@@ -333,10 +334,9 @@ class Rig:
         self._reap(self.clean_pid)
 
     def _reap(self, pid):
-        until = time.monotonic() + SECONDS
         fd = os.pidfd_open(pid)
         try:
-            ready, _, _ = select.select([fd], [], [], max(0, until - time.monotonic()))
+            ready, _, _ = select.select([fd], [], [], SECONDS)
             if not ready:
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
@@ -359,10 +359,7 @@ class Rig:
 
     def gone(self, number):
         """Wait until a message has left the queue."""
-        until = time.monotonic() + SECONDS
-        while self.names.state(number) != "S1":
-            assert time.monotonic() < until, self.log.lines
-            select.select([], [], [], 0.01)
+        until(lambda: self.names.state(number) == "S1", lambda: str(self.log.lines))
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ import threading
 import pytest
 
 from pyqmail.system.descriptors import write_all
+from tests.processes import needs_system_calls, sleeps_for_ever, switches
+from tests.waiting import until
 
 SECONDS = 30
 NEEDS_ROOT = pytest.mark.skipif(os.getuid() != 0, reason="mounting a file system needs root")
@@ -156,7 +158,7 @@ def test_kills_under_full_load_lose_no_line_between_reading_and_writing(stage):
     for _ in range(8):
         before = size(log)
         logger = start(stage, "s100000", "n10000", "./a", stdin=reading)
-        stage.until(lambda before=before: size(log) > before + 100_000)
+        until(lambda before=before: size(log) > before + 100_000)
         logger.kill()
         logger.wait(SECONDS)
     is_over.set()
@@ -176,7 +178,7 @@ def test_somebody_else_reads_the_same_pipe_between_looking_and_taking(stage):
     os.write(holding, bytes(65536))
     logger = start(stage, "./a", "e", stdin=reading, stderr=holding)
     os.write(writing, b"one\ntwo\n")
-    stage.until(lambda: read(stage.place / "a/current") == b"one\ntwo\n")
+    until(lambda: read(stage.place / "a/current") == b"one\ntwo\n")
     assert os.read(reading, 100) == b"one\ntwo\n"
     os.write(writing, b"three\nfour\n")
     os.close(writing)
@@ -248,7 +250,7 @@ def test_a_log_that_is_gone_is_made_anew(stage, remove, kept, alarm):
     log = stage.place / "a"
     logger = start(stage, "./a", "=status")
     logger.stdin.write(b"one\n")
-    stage.until(lambda: read(log / "current") == b"one\n")
+    until(lambda: read(log / "current") == b"one\n")
     remove(log)
     if alarm:
         logger.send_signal(signal.SIGALRM)
@@ -281,7 +283,7 @@ def test_term_under_load_loses_nothing_from_logger_to_logger(stage):
     log, written = stage.place / "a", 0
     for _ in range(10):
         logger = start(stage, "t", "s65536", "n1000", "./a", stdin=reading)
-        stage.until(lambda: logger.poll() is not None or size(log) > written)
+        until(lambda: logger.poll() is not None or size(log) > written)
         logger.send_signal(signal.SIGTERM)
         assert logger.wait(SECONDS) == 0
         written = size(log)
@@ -325,7 +327,7 @@ def test_kills_in_the_middle_of_rotations(stage):
         logger = start(stage, "s4096", "n10000", "!cat; exit 0", "./a")
         feeding = threading.Thread(target=write_until_closed, args=(logger, turn))
         feeding.start()
-        stage.until(lambda: size(log) > before + 20000)
+        until(lambda: size(log) > before + 20000)
         logger.kill()
         logger.wait(SECONDS)
         feeding.join(SECONDS)
@@ -345,18 +347,15 @@ def write_until_closed(logger, turn):
         pass
 
 
+@needs_system_calls
 def test_at_rest_it_does_not_wake_up(stage):
-    def wakeups(pid):
-        with open(f"/proc/{pid}/status", encoding="ascii") as status:
-            return [line for line in status if "ctxt_switches" in line]
-
     logger = start(stage, "t", "./a")
     logger.stdin.write(b"one\n")
-    stage.until(lambda: read(stage.place / "a/current"))
-    select.select([logger.stderr], [], [], 0.2)
-    before = wakeups(logger.pid)
-    select.select([logger.stderr], [], [], 0.5)
-    assert wakeups(logger.pid) == before
+    until(lambda: read(stage.place / "a/current"))
+    until(lambda: sleeps_for_ever(logger.pid))
+    before = switches(logger.pid)
+    (stage.place / "a/other").touch()  # of no interest
+    assert sleeps_for_ever(logger.pid) and switches(logger.pid) == before
 
 
 def test_iso_time(stage):
@@ -472,7 +471,7 @@ def test_a_copy_that_is_not_read_holds_up_no_line_that_was_read(stage):
     logger = start(stage, "--copy", "s1000000", "./a", stdin=reading, stdout=subprocess.PIPE)
     write_all(writing, given)
     write_all(writing, given)  # there is room for it: the start is in the log, and out of the pipe
-    stage.until(lambda: size(stage.place / "a") + stage.unread_bytes(os.getpid(), reading) == 2 * len(given))
+    until(lambda: size(stage.place / "a") + stage.unread_bytes(os.getpid(), reading) == 2 * len(given))
     logger.send_signal(signal.SIGTERM)
     assert logger.wait(SECONDS) == 0
     said = b"multilog: warning: unable to write to standard output, copying no more: nobody reads it\n"
@@ -496,7 +495,7 @@ def test_a_copy_that_is_read_after_term_is_whole(stage):
     given = numbered(4000)
     logger = start(stage, "--copy", "s1000000", "./a", stdout=subprocess.PIPE)
     write_all(logger.stdin.fileno(), given)
-    stage.until(lambda: is_full(logger.stdout))
+    until(lambda: is_full(logger.stdout))
     logger.send_signal(signal.SIGTERM)
     copied = read_all(logger.stdout)
     assert logger.wait(SECONDS) == 0

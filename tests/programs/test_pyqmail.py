@@ -6,16 +6,16 @@ Untested here: `make run` itself, an old Python (the Makefile asks), and Ctrl-C 
 import os
 import pwd
 import re
-import select
 import shlex
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import time
 
 import pytest
+
+from tests.waiting import until
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -161,14 +161,6 @@ def end(process):
     assert process.wait(10) == 0
     process.stdout.close()
     process.stderr.close()
-
-
-def until(holds):
-    limit = time.monotonic() + 30
-    while not (found := holds()):
-        assert time.monotonic() < limit
-        select.select([], [], [], 0.01)
-    return found
 
 
 def in_a_shell(line):

@@ -1,12 +1,12 @@
 """pyreadproctitle as ps shows it, alone and at the end of a chain; beside the original in tests/interop."""
 
 import os
-import select
 import subprocess
 import sys
-import time
 
 import pytest
+
+from tests.waiting import until
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 ENVIRON = {**os.environ, "PATH": f"{ROOT}/bin:{os.environ['PATH']}"}
@@ -22,15 +22,9 @@ CHAINS = [
 ]
 
 
-def until_shown(process, text):
-    limit = time.monotonic() + 30
-    while True:
-        words = ["ps", "-wwo", "args=", str(process.pid)]
-        shown = subprocess.run(words, capture_output=True, check=False).stdout
-        if shown.endswith(text):
-            return shown
-        assert time.monotonic() < limit, shown
-        select.select([], [], [], 0.01)
+def shown(process):
+    words = ["ps", "-wwo", "args=", str(process.pid)]
+    return subprocess.run(words, capture_output=True, check=False).stdout
 
 
 @pytest.mark.parametrize("chain", CHAINS)
@@ -40,10 +34,12 @@ def test_ps_shows_the_last_words(chain):
     words = [*start, f"{ROOT}/bin/pyreadproctitle", "service", "errors:", "." * 20]
     with subprocess.Popen(words, stdin=subprocess.PIPE, bufsize=0, env=ENVIRON) as process:
         process.stdin.write(b"hello")
-        shown = until_shown(process, b" service errors: " + b"." * 15 + b"hello\n")
-        assert shown.count(b"hello") == 1
+        words = b" service errors: " + b"." * 15 + b"hello\n"
+        until(lambda: shown(process).endswith(words), lambda: repr(shown(process)))
+        assert shown(process).count(b"hello") == 1
         process.stdin.write(b", w\0orld and all")
-        until_shown(process, b" service errors: ...lo, world and all\n")
+        words = b" service errors: ...lo, world and all\n"
+        until(lambda: shown(process).endswith(words), lambda: repr(shown(process)))
         process.stdin.close()
         assert process.wait(30) == 0
 
@@ -51,7 +47,7 @@ def test_ps_shows_the_last_words(chain):
 def test_the_last_argument_is_covered_with_dots_at_once():
     words = [sys.executable, f"{ROOT}/bin/pyreadproctitle", "a", "secret"]
     with subprocess.Popen(words, stdin=subprocess.PIPE, env=ENVIRON) as process:
-        until_shown(process, b" a ......\n")
+        until(lambda: shown(process).endswith(b" a ......\n"), lambda: repr(shown(process)))
         process.stdin.close()
 
 

@@ -5,7 +5,6 @@ Untested here: a connection that really times out on its way (no such address on
 
 import glob
 import os
-import select
 import shutil
 import socket
 import struct
@@ -14,6 +13,8 @@ import sys
 import threading
 
 import pytest
+
+from tests.waiting import until
 
 TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 NAMES = sorted(os.path.basename(path) for path in glob.glob(f"{TESTS}/transcripts/remote-*.txt"))
@@ -254,6 +255,11 @@ def test_a_literal_route_needs_no_dns_library(home, smtp_peer):
     assert done.stdout[:3] == b"r\0K" and done.stderr == b""
 
 
+def accepts(port):
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
+
+
 @pytest.mark.skipif(not shutil.which("smtp-sink"), reason="needs smtp-sink of Postfix")
 def test_smtp_sink_takes_it(remote, tmp_path):
     with socket.socket() as unused:
@@ -262,13 +268,7 @@ def test_smtp_sink_takes_it(remote, tmp_path):
     user = ["-u", "nobody"] if os.getuid() == 0 else []
     sink = subprocess.Popen(["smtp-sink", *user, f"127.0.0.1:{port}", "10"], stderr=subprocess.DEVNULL)
     try:
-        for _ in range(1000):
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
-                break
-            except OSError:
-                assert sink.poll() is None
-                select.select([], [], [], 0.01)
+        until(lambda: sink.poll() is not None or accepts(port))
         report = remote(b"d.test", b"s@x", b"a@d.test", b"b@d.test", routes=b":127.0.0.1:%d" % port)
     finally:
         sink.kill()

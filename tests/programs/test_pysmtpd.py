@@ -15,13 +15,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 
 import pytest
 
 from pyqmail.programs import pysmtpd
 from pyqmail.system.driver import EventDriver
 from pyqmail.system.loop import Loop
+from tests.waiting import turn_until, until
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 NAMES = sorted(os.path.basename(path) for path in glob.glob(f"{ROOT}/tests/transcripts/smtp-*.txt"))
@@ -95,14 +95,17 @@ def is_empty(home):
     return not any(queue.glob("todo/*")) and not any(queue.glob("mess/*/*")) and not any(queue.glob("intd/*"))
 
 
-def read_until(fd, mark, seconds=30):
-    said, until = b"", time.monotonic() + seconds
-    while not said.endswith(mark):
-        assert select.select([fd], [], [], until - time.monotonic())[0], said
-        piece = os.read(fd, 65536)
-        if not piece:
-            break
-        said += piece
+def read_up_to(fd, mark):
+    """Read to a mark, or to the end."""
+    said, is_ended = b"", False
+
+    def read(seconds):
+        nonlocal said, is_ended
+        if select.select([fd], [], [], seconds)[0]:
+            said += (piece := os.read(fd, 65536))
+            is_ended = not piece
+
+    until(lambda: is_ended or said.endswith(mark), lambda: repr(said), wait=read)
     return said
 
 
@@ -127,7 +130,7 @@ def test_transcript_step_by_step(name, home, smtpd_open, transcript):
             continue
         wanted += text
         while not transcript.matches(said, wanted):
-            piece = read_until(child.stdout.fileno(), b"\r\n")
+            piece = read_up_to(child.stdout.fileno(), b"\r\n")
             assert piece, said
             said += piece
     child.stdin.close()
@@ -234,7 +237,7 @@ def test_a_client_that_vanishes_leaves_nothing(at, home, smtpd):
 
 def test_a_client_that_hears_nothing_any_more(home, smtpd_open):
     child = smtpd_open()
-    read_until(child.stdout.fileno(), b"\r\n")
+    read_up_to(child.stdout.fileno(), b"\r\n")
     child.stdout.close()
     child.stdin.write(SEND.replace(b"DATA\r\n", b""))
     assert child.wait(30) == 1 and is_empty(home)
@@ -244,7 +247,7 @@ def test_a_silent_client_is_told(home, smtpd_open):
     set_controls(home, {"timeoutsmtpd": b"1"})
     child = smtpd_open()
     child.stdin.write(SEND + b"half")
-    assert read_until(child.stdout.fileno(), b"(#4.4.2)\r\n").endswith(b"354 go ahead\r\n451 timeout (#4.4.2)\r\n")
+    assert read_up_to(child.stdout.fileno(), b"(#4.4.2)\r\n").endswith(b"354 go ahead\r\n451 timeout (#4.4.2)\r\n")
     assert child.wait(30) == 1 and is_empty(home)
 
 
@@ -318,7 +321,7 @@ def test_behind_tcpserver(home, tcpserver, transcript):
     told = transcript("smtp-plain.txt")
     with socket.create_connection(("127.0.0.1", tcpserver()), timeout=30) as sock:
         sock.sendall(told.client())
-        assert transcript.matches(read_until(sock.fileno(), b"221 here.example\r\n"), told.server())
+        assert transcript.matches(read_up_to(sock.fileno(), b"221 here.example\r\n"), told.server())
     assert in_queue(home) == told.queued
     message = next(pathlib.Path(home.queue, "mess").glob("*/*")).read_bytes()
     assert re.search(
@@ -331,7 +334,7 @@ def test_behind_tcpserver(home, tcpserver, transcript):
 def test_a_bare_newline_behind_tcpserver(home, tcpserver):
     with socket.create_connection(("127.0.0.1", tcpserver()), timeout=30) as sock:
         sock.sendall(SEND + b"a\n.\r\n")
-        said = read_until(sock.fileno(), b"never")
+        said = read_up_to(sock.fileno(), b"never")
         assert said.endswith(b"354 go ahead\r\n451 See https://cr.yp.to/docs/smtplf.html.\r\n")
     assert is_empty(home)
 
@@ -352,7 +355,7 @@ def converse(loop, sock, code_promise, sent):
     sock.sendall(sent)
     while not code_promise.done:
         loop.turn(10)
-    return read_until(sock.fileno(), b"221 here.example\r\n", 5)
+    return read_up_to(sock.fileno(), b"221 here.example\r\n")
 
 
 def test_resident_sessions_see_a_changed_control_file(home, monkeypatch):
@@ -398,9 +401,7 @@ def test_a_thousand_resident_sessions_at_once(home, monkeypatch):
         theirs.sendall(b"EHLO c\r\nMAIL FROM:<a@b>\r\n")
     for _, theirs in reversed(pairs):
         theirs.sendall(b"RCPT TO:<c@d>\r\nQUIT\r\n")
-    until = time.monotonic() + 60
-    while not all(task.promise.done for task in tasks) and time.monotonic() < until:
-        loop.turn(1)
+    turn_until(loop, lambda: all(task.promise.done for task in tasks))
     assert [task.promise.value for task in tasks] == [0] * count
     for ours, theirs in pairs:
         assert theirs.recv(4096).endswith(b"250 ok\r\n250 ok\r\n221 here.example\r\n")
@@ -448,16 +449,16 @@ def test_messages_that_arrive_take_a_quarter_of_the_disk_at_most(on_small_disk):
         clients, seen, replies = [], [], []
         for _ in range(4):
             clients.append(socket.create_connection(("127.0.0.1", port), 30))
-            read_until(clients[-1].fileno(), b"ESMTP\r\n", 20)
+            read_up_to(clients[-1].fileno(), b"ESMTP\r\n")
             clients[-1].sendall(SEND)
-            read_until(clients[-1].fileno(), b"354 go ahead\r\n", 20)
+            read_up_to(clients[-1].fileno(), b"354 go ahead\r\n")
         for _ in range(28):  # 7 MB each
             for client in clients:
                 client.sendall(line * 250)
                 seen.append(used())
         for client in clients:
             client.sendall(b".\r\n")
-            replies.append(read_until(client.fileno(), b")\r\n", 20))
+            replies.append(read_up_to(client.fileno(), b")\r\n"))
             seen.append(used())
             client.close()
         assert DISK_MB / 8 < max(seen) <= DISK_MB / 4

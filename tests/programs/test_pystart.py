@@ -5,13 +5,13 @@ As root outside a private home: tests/interop/test_users.py.
 
 import contextlib
 import os
-import select
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
+
+from tests.waiting import until
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PATH = f"{ROOT}/bin:{os.path.dirname(sys.executable)}:/usr/bin:/bin"
@@ -36,13 +36,6 @@ class Started:
 
     def log(self):
         return self._log.read_bytes()
-
-    def until(self, holds):
-        limit = time.monotonic() + SECONDS
-        while not (found := holds()):
-            assert time.monotonic() < limit, self.log()
-            select.select([], [], [], 0.01)
-        return found
 
     def parts(self):
         """Return {name: [pid, ...]} of every process that has this home, pystart's own included."""
@@ -128,7 +121,7 @@ MORE = {9: ("pyrspawn", 0), 10: ("pyrspawn", 1), 11: ("pyrspawn", 0), 12: ("pyrs
 )
 def test_parts_and_descriptors(start, options, wanted):
     started = start(*options, "./Maildir/")
-    started.until(lambda: started.log() == FIRST)
+    until(lambda: started.log() == FIRST)
     parts = started.parts()
     names = {name: len(pids) for name, pids in parts.items()}
     expected = {"pysend": 1}
@@ -152,11 +145,11 @@ def test_parts_and_descriptors(start, options, wanted):
 @pytest.mark.parametrize("options", [[], ["--classic"]], ids=["native", "classic"])
 def test_term_ends_all_of_them(start, options):
     started = start(*options)
-    started.until(lambda: started.log() == FIRST)
+    until(lambda: started.log() == FIRST)
     started.process.terminate()
     assert started.process.wait(SECONDS) == 0
     assert started.log() == FIRST + b"status: exiting\n"
-    started.until(lambda: not started.parts())
+    until(lambda: not started.parts())
     assert started.process.stderr.read() == b""
 
 
@@ -164,27 +157,27 @@ def test_term_ends_all_of_them(start, options):
 @pytest.mark.parametrize("part", ["pylspawn", "pyrspawn", "pyclean"])
 def test_without_a_part_all_of_them_end(start, options, part):
     started = start(*options)
-    started.until(lambda: started.log() == FIRST)
+    until(lambda: started.log() == FIRST)
     os.kill(started.parts()[part][0], signal.SIGKILL)
     assert started.process.wait(SECONDS) == 0
     said = b"qmail-clean" if part == "pyclean" else b"spawn"
     assert started.log().startswith(FIRST + b"alert: oh no! lost %b connection! dying...\n" % said)
     assert started.log().endswith(b"status: exiting\n")
-    started.until(lambda: not started.parts())
+    until(lambda: not started.parts())
 
 
 def test_a_resolver_that_is_killed_is_started_again(start):
     started = start()
-    started.until(lambda: started.log() == FIRST)
+    until(lambda: started.log() == FIRST)
     for count in (1, 2):
-        (before,) = started.until(lambda: started.parts().get("pyresolve"))
+        (before,) = until(lambda: started.parts().get("pyresolve"))
         os.kill(before, signal.SIGKILL)
-        (after,) = started.until(lambda: [pid for pid in started.parts().get("pyresolve", []) if pid != before])
-        started.until(lambda: started.log().count(b"warning: pyresolve has been started again\n") == count)
+        (after,) = until(lambda: [pid for pid in started.parts().get("pyresolve", []) if pid != before])
+        until(lambda: started.log().count(b"warning: pyresolve has been started again\n") == count)
         assert sorted(connections(started, {"pyresolve": [after]}).values()) == [("pyresolve", 0), ("pyresolve", 1)]
     started.process.terminate()
     assert started.process.wait(SECONDS) == 0
-    started.until(lambda: not started.parts())
+    until(lambda: not started.parts())
 
 
 @pytest.mark.parametrize("options", [[], ["--classic"]], ids=["native", "classic"])
@@ -194,22 +187,22 @@ def test_a_logger_reads_the_log(start, tmp_path, options):
     logger.chmod(0o755)
     started = start(*options, "./Maildir/", str(logger), str(tmp_path / "its"))
     read = (tmp_path / "its").read_bytes
-    started.until(lambda: (tmp_path / "its").exists() and read() == FIRST)
+    until(lambda: (tmp_path / "its").exists() and read() == FIRST)
     started.process.terminate()
     assert started.process.wait(SECONDS) == 0
-    started.until(lambda: read() == FIRST + b"status: exiting\nended\n")
+    until(lambda: read() == FIRST + b"status: exiting\nended\n")
     assert started.log() == b"I read\n"
-    started.until(lambda: not started.parts())
+    until(lambda: not started.parts())
 
 
 def test_our_own_logger_shares_the_interpreter(start, tmp_path):
     started = start("./Maildir/", "pymultilog", str(tmp_path / "main"))
     read = (tmp_path / "main/current").read_bytes
-    started.until(lambda: (tmp_path / "main/current").exists() and read() == FIRST)
+    until(lambda: (tmp_path / "main/current").exists() and read() == FIRST)
     started.process.terminate()
     assert started.process.wait(SECONDS) == 0
-    started.until(lambda: read() == FIRST + b"status: exiting\n")
-    started.until(lambda: not started.parts())
+    until(lambda: read() == FIRST + b"status: exiting\n")
+    until(lambda: not started.parts())
 
 
 PART = """#!/bin/sh
@@ -228,7 +221,7 @@ def test_classic_parts_are_found_in_path_and_start_clean(start, tmp_path):
         (other / name).chmod(0o755)
     started = start("--classic", "|this ./and that", path=f"{other}:{PATH}")
     assert started.process.wait(SECONDS) == 0
-    started.until(lambda: len([name for name in os.listdir(place) if name.endswith(".is")]) == 4)
+    until(lambda: len([name for name in os.listdir(place) if name.endswith(".is")]) == 4)
     said = {
         name: (place / f"{name}.is").read_text().splitlines() for name in ("pylspawn", "pyrspawn", "pyclean", "pysend")
     }
@@ -251,25 +244,25 @@ def test_a_part_that_cannot_be_executed_is_fatal(start, tmp_path):
     assert started.process.wait(SECONDS) == 111
     missing = b"qmail-start: fatal: unable to start pyrspawn: exec format error\n"
     assert sorted(started.log().splitlines(True)) == [b"alert: cannot start: hath the daemon spawn no fire?\n", missing]
-    started.until(lambda: not started.parts())
+    until(lambda: not started.parts())
 
 
 @pytest.mark.parametrize("mode", [(), ("--classic",)])
 def test_its_parts_are_found_beside_it_where_path_does_not_lead_to_them(start, tmp_path, mode):
     """Started by its absolute path, with no directory of ours in PATH; a logger of ours is found so, too."""
     started = start(*mode, "./Mailbox", "pytai64n", path="/usr/bin:/bin")
-    started.until(lambda: {"pysend", "pylspawn", "pyrspawn", "pyclean", "pytai64n"} <= set(started.parts()))
-    started.until(lambda: b" status: local 0/10 remote 0/20\n" in started.log())
+    until(lambda: {"pysend", "pylspawn", "pyrspawn", "pyclean", "pytai64n"} <= set(started.parts()))
+    until(lambda: b" status: local 0/10 remote 0/20\n" in started.log())
 
 
 def test_a_second_one_ends_and_leaves_the_first_alone(start):
     first = start()
-    first.until(lambda: first.log() == FIRST)
+    until(lambda: first.log() == FIRST)
     second = start()
     assert second.process.wait(SECONDS) == 111
     assert first.log() == FIRST + b"alert: cannot start: qmail-send is already running\n"
     assert first.process.poll() is None
-    first.until(lambda: set(first.parts()) == {"pysend", "pylspawn", "pyrspawn", "pyclean", "pyresolve"})
+    until(lambda: set(first.parts()) == {"pysend", "pylspawn", "pyrspawn", "pyclean", "pyresolve"})
 
 
 @pytest.mark.parametrize("options", [[], ["--classic"]], ids=["native", "classic"])

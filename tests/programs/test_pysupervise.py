@@ -9,6 +9,9 @@ import stat
 
 import pytest
 
+from tests.processes import needs_system_calls, sleeps_for_ever, switches
+from tests.waiting import until
+
 # says what it gets, on descriptor 1, and waits without children
 TALKER = """#!/bin/sh
 test -p hold || mkfifo hold
@@ -36,10 +39,10 @@ def test_nothing_stands_between_control_and_ok(stage, tmp_path, strace_path):
     command = stage.command("pysupervise")
     calls = ("-e", "trace=open,openat,rename,renameat,renameat2")
     stage.start("strace", "-D", "-f", "-qq", "-o", trace, *calls, *command, "a")
-    stage.until(lambda: stage.is_supervised(folder))
+    until(lambda: stage.is_supervised(folder))
     send(folder, b"dx")
-    stage.until(lambda: not stage.is_supervised(folder))
-    stage.until(lambda: re.search(rb'"supervise/ok"', trace.read_bytes()))
+    until(lambda: not stage.is_supervised(folder))
+    until(lambda: re.search(rb'"supervise/ok"', trace.read_bytes()))
     names = re.findall(rb'"supervise/([a-z.]+)"', trace.read_bytes())
     first = names.index(b"control")
     assert b"status" in names[:first] and names[first : first + 3] == [b"control", b"control", b"ok"]
@@ -78,9 +81,9 @@ def test_what_the_service_starts_with(stage):
     extra = os.open("/dev/null", os.O_RDONLY)
     stage.start("pysupervise", "a", pass_fds=[extra])
     pid = stage.up(folder)
-    stage.until(lambda: os.readlink(f"/proc/{pid}/exe").endswith("sleep"))
+    until(lambda: os.readlink(f"/proc/{pid}/exe").endswith("sleep"))
     # sleep itself opens a few files as it begins
-    stage.until(lambda: sorted(map(int, os.listdir(f"/proc/{pid}/fd"))) == sorted({0, 1, 2, extra}))
+    until(lambda: sorted(map(int, os.listdir(f"/proc/{pid}/fd"))) == sorted({0, 1, 2, extra}))
     os.close(extra)
     with open(f"/proc/{pid}/status", encoding="ascii") as file:
         fields = dict(line.rstrip("\n").split(":\t") for line in file if ":\t" in line)
@@ -94,25 +97,25 @@ def test_every_letter(stage):
     folder = stage.service("a", TALKER)
     supervisor = stage.start("pysupervise", "a")
     pid = stage.up(folder)
-    stage.until(lambda: said(stage) == ["begun"])
+    until(lambda: said(stage) == ["begun"])
     expected = ["begun"]
     old = {b"h": "HUP", b"a": "ALRM", b"i": "INT", b"t": "TERM"}
     for letter, name in {**old, b"q": "QUIT", b"1": "USR1", b"2": "USR2", b"w": "WINCH"}.items():
         send(folder, letter)
         expected.append(name)
-        stage.until(lambda: said(stage) == expected)
+        until(lambda: said(stage) == expected)
     send(folder, b"p")
-    stage.until(lambda: stage.state(folder)[16] == 1)
+    until(lambda: stage.state(folder)[16] == 1)
     send(folder, b"z!c")
-    stage.until(lambda: stage.state(folder)[16] == 0)
+    until(lambda: stage.state(folder)[16] == 0)
     send(folder, b"o")
-    stage.until(lambda: stage.state(folder)[17:] == b"\0")
+    until(lambda: stage.state(folder)[17:] == b"\0")
     send(folder, b"k")
-    stage.until(lambda: stage.pid(folder) == 0)
+    until(lambda: stage.pid(folder) == 0)
     send(folder, b"u")
     assert stage.up(folder) != pid
     send(folder, b"xd")  # x before d works too; TERM does not end this one
-    stage.until(lambda: said(stage)[-1] == "TERM")
+    until(lambda: said(stage)[-1] == "TERM")
     assert supervisor.poll() is None
     send(folder, b"k")
     assert supervisor.wait(10) == 0
@@ -122,11 +125,11 @@ def test_every_letter(stage):
 def test_down_file_and_once(stage):
     folder = stage.service("a", ENDS, is_down=True)
     supervisor = stage.start("pysupervise", "a")
-    stage.until(lambda: stage.is_supervised(folder))
+    until(lambda: stage.is_supervised(folder))
     assert stage.state(folder)[12:] == b"\0\0\0\0\0d" and said(stage) == []
     send(folder, b"o")
-    stage.until(lambda: said(stage) == ["begun"])
-    stage.until(lambda: stage.pid(folder) == 0 and stage.state(folder)[17:] == b"\0")
+    until(lambda: said(stage) == ["begun"])
+    until(lambda: stage.pid(folder) == 0 and stage.state(folder)[17:] == b"\0")
     send(folder, b"x")
     assert supervisor.wait(10) == 0 and said(stage) == ["begun"]
 
@@ -134,7 +137,7 @@ def test_down_file_and_once(stage):
 def test_a_service_that_ends_at_once_starts_once_a_second_and_obeys(stage):
     folder = stage.service("a", "#!/bin/sh\ndate +%s.%N >> times\n")
     supervisor = stage.start("pysupervise", "a")
-    times = stage.until(lambda: len(t := lines(folder / "times")) >= 3 and t)
+    times = until(lambda: len(t := lines(folder / "times")) >= 3 and t)
     assert all(0.9 < float(later) - float(earlier) < 2 for earlier, later in zip(times, times[1:]))
     send(folder, b"dx")
     assert supervisor.wait(10) == 0
@@ -160,7 +163,7 @@ def test_a_run_that_cannot_be_executed(stage, spoil, why):
     spoil(folder)
     supervisor = stage.start("pysupervise", "a")
     line = f"supervise: fatal: unable to start a/run: {why}"
-    stage.until(lambda: len(said(stage)) >= 2)
+    until(lambda: len(said(stage)) >= 2)
     assert set(said(stage)) == {line} and supervisor.poll() is None
     send(folder, b"dx")
     assert supervisor.wait(10) == 0
@@ -169,7 +172,7 @@ def test_a_run_that_cannot_be_executed(stage, spoil, why):
 def test_a_run_mended_while_it_is_tried(stage):
     folder = stage.service("a", None)
     stage.start("pysupervise", "a")
-    stage.until(lambda: said(stage))
+    until(lambda: said(stage))
     (folder / "new").write_text(stage.IDLE)
     (folder / "new").chmod(0o755)
     (folder / "new").rename(folder / "run")
@@ -193,8 +196,8 @@ def test_garbage_it_survives(stage, name, kind, line):
     path = folder / "supervise" / name
     path.mkdir() if kind == "folder" else path.write_bytes(b"x" * 99)
     supervisor = stage.start("pysupervise", "a")
-    stage.until(lambda: stage.is_supervised(folder))
-    stage.until(lambda: set(said(stage)) == ({line} if line else set()))
+    until(lambda: stage.is_supervised(folder))
+    until(lambda: set(said(stage)) == ({line} if line else set()))
     send(folder, b"dx")
     assert supervisor.wait(10) == 0
 
@@ -226,22 +229,17 @@ def test_a_dangling_link_is_filled(stage):
     assert stat.S_IMODE(os.stat(stage.place / "elsewhere").st_mode) == 0o700
 
 
+@needs_system_calls
 def test_at_rest_it_does_nothing(stage):
     folder = stage.service("a")
     supervisor = stage.start("pysupervise", "a")
     stage.up(folder)
     send(folder, b"o")  # heard only after the deaf second: from then on it rests
-    stage.until(lambda: stage.state(folder)[17:] == b"\0")
-    path = f"/proc/{supervisor.pid}/status"
-    stage.until(lambda: "(sleeping)" in open(path, encoding="ascii").read())
-
-    def switches():
-        with open(path, encoding="ascii") as file:
-            return [line for line in file if "ctxt_switches" in line]
-
-    before = switches()
-    with pytest.raises(AssertionError):
-        stage.until(lambda: switches() != before, seconds=1.5)
+    until(lambda: stage.state(folder)[17:] == b"\0")
+    until(lambda: sleeps_for_ever(supervisor.pid))
+    before = switches(supervisor.pid)
+    stage.run("pysvstat", "a")  # of no interest
+    assert sleeps_for_ever(supervisor.pid) and switches(supervisor.pid) == before
 
 
 def test_killed_it_leaves_its_service_and_the_next_takes_it_over(stage):
@@ -258,9 +256,9 @@ def test_killed_it_leaves_its_service_and_the_next_takes_it_over(stage):
     line = f"supervise: warning: a/run still runs as pid {pid}, its supervisor was killed: taking it over"
     assert said(stage) == [line]
     send(folder, b"p")
-    stage.until(lambda: stage.state(folder)[16] == 1)
+    until(lambda: stage.state(folder)[16] == 1)
     send(folder, b"ct")  # it ends, and is started again
-    assert stage.until(lambda: stage.pid(folder) not in (0, pid))
+    assert until(lambda: stage.pid(folder) not in (0, pid))
     send(folder, b"dx")
     assert second.wait(10) == 0 and said(stage) == [line]
 
@@ -311,7 +309,7 @@ def test_a_copied_directory_has_a_service_of_its_own(stage, copying, is_killed):
         pytest.skip("the same place again: it may as well be taken over")
     assert stage.run("pysvwait", "-d", "-t", "20", place).code == 0
     stage.start("pysupervise", place)
-    assert stage.until(lambda: stage.is_supervised(place) and stage.pid(place) not in (0, pid))
+    assert until(lambda: stage.is_supervised(place) and stage.pid(place) not in (0, pid))
     os.kill(pid, 0)
     assert b"taking it over" not in stage.err()
 
@@ -387,7 +385,7 @@ def test_no_link_in_its_folder_is_followed(stage, tmp_path, name):
     else:
         os.mkfifo(victim)
         supervisor = stage.start("pysupervise", "a")
-        stage.until(lambda: stage.is_supervised(folder))
+        until(lambda: stage.is_supervised(folder))
         assert said(stage) == [f"supervise: warning: a/supervise/{name} is no FIFO, making it anew"]
         send(folder, b"x")
         assert supervisor.wait(10) == 0
@@ -404,7 +402,7 @@ def test_a_status_that_somebody_else_wrote_is_not_believed(stage):
     supervisor.wait()
     os.chown(folder / "supervise/details", 12345, 12345)
     stage.start("pysupervise", "a")
-    assert stage.until(lambda: stage.pid(folder) not in (0, pid))
+    assert until(lambda: stage.pid(folder) not in (0, pid))
 
 
 @pytest.mark.parametrize("change", DOUBTS)
@@ -418,7 +416,7 @@ def test_what_is_doubtful_is_not_taken_over(stage, change):
     content = change(path.read_bytes(), pid)
     path.unlink() if content is None else path.write_bytes(content)
     stage.start("pysupervise", "a")
-    assert stage.until(lambda: stage.pid(folder) not in (0, pid))
+    assert until(lambda: stage.pid(folder) not in (0, pid))
     os.kill(pid, 0)
     assert said(stage) == []
 
@@ -430,9 +428,9 @@ def test_one_that_ended_meanwhile_is_not_taken_over(stage):
     supervisor.kill()
     supervisor.wait()
     os.kill(pid, signal.SIGKILL)
-    stage.until(lambda: is_gone(pid))
+    until(lambda: is_gone(pid))
     stage.start("pysupervise", "a")
-    assert stage.until(lambda: stage.pid(folder) not in (0, pid)) and said(stage) == []
+    assert until(lambda: stage.pid(folder) not in (0, pid)) and said(stage) == []
 
 
 def is_gone(pid):
@@ -451,7 +449,7 @@ def test_what_is_taken_over_while_it_should_be_down_is_not_started_again(stage):
     supervisor.wait()
     (folder / "down").touch()
     second = stage.start("pysupervise", "a")
-    stage.until(lambda: stage.is_supervised(folder) and stage.state(folder)[17:] == b"d")
+    until(lambda: stage.is_supervised(folder) and stage.state(folder)[17:] == b"d")
     assert stage.pid(folder) == pid
     send(folder, b"dx")
     assert second.wait(10) == 0

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from tests.waiting import until
+
 IDLE = "#!/bin/sh\nexec sleep 600\n"
 NOTE = '#!/bin/sh\necho "${0#./} $*" >> notes\n'
 DEAF = "#!/bin/sh\ntrap '' TERM\necho deaf >> notes\nwhile :; do sleep 600 & wait; done\n"
@@ -56,7 +58,7 @@ def test_finish_is_told_how_run_ended(stage, run, told, ended):
     folder = stage.service("a", f"#!/bin/sh\n{run}\n")
     write(folder, "finish", NOTE)
     process = stage.start("pysupervise", "a")
-    stage.until(lambda: len(notes(folder)) >= 2)
+    until(lambda: len(notes(folder)) >= 2)
     assert set(notes(folder)) == {f"finish {told}"} and details(folder)["ended"] == ended
     send(folder, b"dx")
     assert process.wait(10) == 0
@@ -67,18 +69,18 @@ def test_finish_after_a_run_that_cannot_be_executed(stage):
     folder = stage.service("a", None)
     write(folder, "finish", NOTE)
     stage.start("pysupervise", "a")
-    stage.until(lambda: notes(folder) == ["finish 111 0"])
+    until(lambda: notes(folder) == ["finish 111 0"])
 
 
 def test_finish_that_says_stop(stage):
     folder = stage.service("a", "#!/bin/sh\nexit 1\n")
     write(folder, "finish", NOTE + "exit 125\n")
     process = stage.start("pysupervise", "a")
-    stage.until(lambda: state(folder) == "failed" and stage.state(folder)[12:] == b"\0\0\0\0\0d")
+    until(lambda: state(folder) == "failed" and stage.state(folder)[12:] == b"\0\0\0\0\0d")
     assert notes(folder) == ["finish 1 0"]
     assert stage.run("pysvstat", "--long", "a").out.endswith(b"; failed, started once, last exit code 1\n")
     send(folder, b"u")
-    stage.until(lambda: notes(folder) == ["finish 1 0"] * 2 and state(folder) == "failed")
+    until(lambda: notes(folder) == ["finish 1 0"] * 2 and state(folder) == "failed")
     send(folder, b"x")
     assert process.wait(10) == 0
 
@@ -88,7 +90,7 @@ def test_finish_that_does_not_end_is_killed(stage):
     write(folder, "finish", DEAF)
     (folder / "timeout-finish").write_text("50\n")
     process = stage.start("pysupervise", "a")
-    stage.until(lambda: len(notes(folder)) >= 2)
+    until(lambda: len(notes(folder)) >= 2)
     send(folder, b"dx")
     assert process.wait(10) == 0
 
@@ -98,14 +100,14 @@ def test_commands_while_finish_runs(stage):
     write(folder, "finish", "#!/bin/sh\necho $$ >> notes\nexec sleep 600\n")
     (folder / "timeout-finish").write_text("0\n")
     stage.start("pysupervise", "a")
-    stage.until(lambda: state(folder) == "finishing" and notes(folder))
+    until(lambda: state(folder) == "finishing" and notes(folder))
     assert stage.pid(folder) == 0  # the service is down, whatever svstat is asked
     send(folder, b"o")
-    stage.until(lambda: stage.state(folder)[17:] == b"\0")
+    until(lambda: stage.state(folder)[17:] == b"\0")
     send(folder, b"k")  # goes to finish; then the start that o asked for, then finish again
-    stage.until(lambda: len(notes(folder)) == 2 and state(folder) == "finishing")
+    until(lambda: len(notes(folder)) == 2 and state(folder) == "finishing")
     send(folder, b"k")
-    stage.until(lambda: state(folder) == "down")
+    until(lambda: state(folder) == "down")
     assert details(folder)["starts"] == "2"
 
 
@@ -118,9 +120,9 @@ def test_start_run_stop_and_notify(stage):
     pid = stage.up(folder)
     assert notes(folder) == ["start "]
     send(folder, b"t")  # a restart is no start
-    stage.until(lambda: stage.pid(folder) not in (0, pid))
+    until(lambda: stage.pid(folder) not in (0, pid))
     send(folder, b"d")
-    stage.until(lambda: state(folder) == "down")
+    until(lambda: state(folder) == "down")
     assert notes(folder) == ["start ", "stop "]
     send(folder, b"u")
     stage.up(folder)
@@ -131,7 +133,7 @@ def test_start_run_stop_and_notify(stage):
     news += ["stop start 0", "stop exit 0", "start start 0", "start exit 0", "run start 0", "run killed 15"]
     news += ["stop start 0", "stop exit 0"]
     # nobody waits for notify, so the order is not certain
-    stage.until(lambda: sorted((folder / "news").read_text().split("\n")[:-1]) == sorted(news))
+    until(lambda: sorted((folder / "news").read_text().split("\n")[:-1]) == sorted(news))
 
 
 def test_start_that_fails(stage):
@@ -139,7 +141,7 @@ def test_start_that_fails(stage):
     write(folder, "start", "#!/bin/sh\nexit 7\n")
     write(folder, "stop", NOTE)
     process = stage.start("pysupervise", "a")
-    stage.until(lambda: state(folder) == "failed")
+    until(lambda: state(folder) == "failed")
     send(folder, b"x")
     assert process.wait(10) == 0 and notes(folder) == []
 
@@ -148,7 +150,7 @@ def test_start_that_cannot_be_executed(stage):
     folder = stage.service("a", NOTE)
     write(folder, "start", "#!/no/such/interpreter\n")
     stage.start("pysupervise", "a")
-    stage.until(lambda: state(folder) == "failed")
+    until(lambda: state(folder) == "failed")
     assert stage.err() == b"supervise: fatal: unable to start a/start: file does not exist\n"
 
 
@@ -159,9 +161,9 @@ def test_run_that_exits_with_100(stage, name, is_restarted):
         write(folder, name, "#!/bin/sh\n")
     stage.start("pysupervise", "a")
     if is_restarted:
-        stage.until(lambda: len(notes(folder)) == 2)
+        until(lambda: len(notes(folder)) == 2)
     else:
-        stage.until(lambda: state(folder) == "failed")
+        until(lambda: state(folder) == "failed")
         assert notes(folder) == ["run "]
 
 
@@ -170,7 +172,7 @@ def test_files_of_those_names_that_are_no_programs_mean_nothing(stage):
     for name in ("start", "stop", "notify", "finish"):
         (folder / name).write_text(NOTE + "exit 125\n")
     stage.start("pysupervise", "a")
-    stage.until(lambda: notes(folder) == ["run "] * 2)
+    until(lambda: notes(folder) == ["run "] * 2)
 
 
 @pytest.mark.parametrize("content", ["QUIT", "3\n", "SIGQUIT"])
@@ -180,7 +182,7 @@ def test_down_signal(stage, content):
     )
     (folder / "down-signal").write_text(content)
     process = stage.start("pysupervise", "a")
-    stage.until(lambda: notes(folder) == ["up"])
+    until(lambda: notes(folder) == ["up"])
     send(folder, b"dx")
     assert process.wait(10) == 0 and notes(folder) == ["up", "quit"]
 
@@ -201,9 +203,9 @@ def test_a_down_signal_that_makes_no_sense(stage, content, shown):
 def test_a_run_that_ignores_term_is_killed_if_asked_for(stage):
     folder = stage.service("a", DEAF)
     process = stage.start("pysupervise", "a")
-    stage.until(lambda: notes(folder))
+    until(lambda: notes(folder))
     send(folder, b"d")  # without the file: for ever
-    stage.until(lambda: stage.state(folder)[17:] == b"d")
+    until(lambda: stage.state(folder)[17:] == b"d")
     (folder / "timeout-kill").write_text("50\n")
     send(folder, b"dx")
     assert process.wait(10) == 0 and details(folder)["ended"] == "256 9"
@@ -213,14 +215,14 @@ def test_backoff_grows_and_is_shown(stage):
     folder = stage.service("a", "#!/bin/sh\ndate +%s.%N >> notes\n")
     (folder / "backoff").write_text("2\n")
     process = stage.start("pysupervise", "a")
-    times = list(map(float, stage.until(lambda: len(notes(folder)) >= 4 and notes(folder))))
+    times = list(map(float, until(lambda: len(notes(folder)) >= 4 and notes(folder))))
     gaps = [later - earlier for earlier, later in zip(times, times[1:])]
     assert gaps[0] > 0.5 and sum(gaps) > 4.5  # 1 + 2 + 2; run notes the time a moment after its start
-    stage.until(lambda: state(folder) == "waiting")
+    until(lambda: state(folder) == "waiting")
     shown = stage.run("pysvstat", "--long", "a").out
     assert b"want up; waiting, 2 seconds between starts, started 4 times, last exit code 0\n" in shown
     send(folder, b"u")  # starts it at once
-    *_, last, next_one = map(float, stage.until(lambda: len(notes(folder)) >= 5 and notes(folder)[:5]))
+    *_, last, next_one = map(float, until(lambda: len(notes(folder)) >= 5 and notes(folder)[:5]))
     assert next_one - last < 1.8
     send(folder, b"dx")
     assert process.wait(10) == 0
@@ -250,7 +252,7 @@ def test_readiness(stage):
     assert stage.run("pysvwait", "-U", "-t", 15, "a").code == 0
     assert re.match(rb"ready \d seconds, started once\n", stage.run("pysvstat", "--long", "a").out.split(b"; ")[1])
     send(folder, b"k")
-    stage.until(lambda: stage.pid(folder) not in (0, pid))
+    until(lambda: stage.pid(folder) not in (0, pid))
     assert "ready" not in details(folder)
 
 
@@ -281,7 +283,7 @@ def test_state_outside_a_read_only_directory(stage, tmp_path):
     assert process.wait(10) == 0
     assert run("pysvwait", "-d", "-t", 0, "a").code == 0
     second = stage.start("pysupervise", "a", env={**environ, "SUPERVISEDIR": "state"})
-    stage.until(lambda: (folder / "state/status").exists())
+    until(lambda: (folder / "state/status").exists())
     lock = stage.run("pysupervise", "a", env={**environ, "SUPERVISEDIR": "state"})
     assert lock.err == b"supervise: fatal: unable to acquire a/state/lock: temporary failure\n"
     second.kill()
@@ -292,7 +294,7 @@ def test_the_directory_is_only_read(stage, tmp_path):
     folder = stage.service("a", is_down=True)
     before = sorted(p.name for p in pathlib.Path(folder).iterdir())
     stage.start("pysupervise", "a", env={**stage.environ(), "SUPERVISEDIR": str(tmp_path / "run")})
-    stage.until(lambda: (tmp_path / "run").is_dir() and any((tmp_path / "run").glob("*/ok")))
+    until(lambda: (tmp_path / "run").is_dir() and any((tmp_path / "run").glob("*/ok")))
     assert sorted(p.name for p in pathlib.Path(folder).iterdir()) == before
 
 
@@ -311,20 +313,20 @@ def test_a_script_that_runs_when_its_supervisor_is_killed_is_waited_for(stage, s
     os.mkfifo(folder / "gate")
     write(folder, script, GATED)
     first = stage.start("pysupervise", "a")
-    stage.until(lambda: state(folder) == ("up" if commands else before))
+    until(lambda: state(folder) == ("up" if commands else before))
     if commands:
         send(folder, commands)
-    stage.until(lambda: state(folder) == before and f"{script} begins" in notes(folder))
+    until(lambda: state(folder) == before and f"{script} begins" in notes(folder))
     so_far, pid = notes(folder), details(folder)["script"].split()[0]
     first.kill()
     first.wait()
     assert stage.run("pysvwait", "-t", "0", "-d", "a").code == 99
     stage.start("pysupervise", "a")
-    stage.until(lambda: stage.is_supervised(folder))
+    until(lambda: stage.is_supervised(folder))
     said = f"supervise: warning: a/{script} still runs as pid {pid}, its supervisor was killed: taking it over\n"
-    stage.until(lambda: stage.err().decode() == said)
+    until(lambda: stage.err().decode() == said)
     send(folder, b"a")  # SIGALRM ends the script as it is, so nobody else runs
-    stage.until(lambda: len(notes(folder)) >= len(so_far) + len(after))
+    until(lambda: len(notes(folder)) >= len(so_far) + len(after))
     assert notes(folder)[: len(so_far) + len(after)] == [*so_far, *after]
     assert stage.err().decode() == said
 
@@ -333,12 +335,12 @@ def test_a_finish_that_was_taken_over_is_killed_in_its_time(stage):
     folder = stage.service("a", "#!/bin/sh\necho run >> notes\n")
     write(folder, "finish", DEAF)
     first = stage.start("pysupervise", "a")
-    stage.until(lambda: notes(folder) == ["run", "deaf"] and "script" in details(folder))
+    until(lambda: notes(folder) == ["run", "deaf"] and "script" in details(folder))
     first.kill()
     first.wait()
     (folder / "timeout-finish").write_text("1")
     stage.start("pysupervise", "a")
-    stage.until(lambda: len(notes(folder)) >= 3)
+    until(lambda: len(notes(folder)) >= 3)
     assert notes(folder)[:3] == ["run", "deaf", "run"]
 
 
@@ -357,10 +359,10 @@ def test_a_start_that_is_told_to_end_has_not_failed(stage):
     os.mkfifo(folder / "gate")
     write(folder, "start", SLOW_TO_END)
     stage.start("pysupervise", "a")
-    stage.until(lambda: notes(folder) == ["start"])
+    until(lambda: notes(folder) == ["start"])
     write(folder, "start", NOTE)
     send(folder, b"du")
-    stage.until(lambda: state(folder) == "abandoning" and stage.state(folder)[17:] == b"u")
+    until(lambda: state(folder) == "abandoning" and stage.state(folder)[17:] == b"u")
     (folder / "gate").write_text("go\n")
     stage.up(folder)
     assert notes(folder) == ["start", "start "]

@@ -11,6 +11,7 @@ import pytest
 
 from pyqmail.programs import pysvscanboot
 from pyqmail.system.processes import starter
+from tests.waiting import until
 
 COMPLAINING = "#!/bin/sh\ncat /proc/$$/environ >environment\necho complaint >&2\nexec sleep 600\n"
 
@@ -32,8 +33,8 @@ def descriptors(pid):
 def test_services_run_and_their_complaints_are_shown(stage):
     folder = stage.service("a", COMPLAINING)
     boot = stage.start("pysvscanboot", stage.place)
-    scanner, title = stage.until(lambda: len(found := children(boot.pid)) == 2 and found)
-    stage.until(lambda: command(title)[-1:] == [b"." * 390 + b"complaint\n"])
+    scanner, title = until(lambda: len(found := children(boot.pid)) == 2 and found)
+    until(lambda: command(title)[-1:] == [b"." * 390 + b"complaint\n"])
     name, *words = command(title)
     assert (os.path.basename(name), words[:2]) == (b"pyreadproctitle", [b"service", b"errors:"])
     name, *words = command(scanner)
@@ -59,7 +60,7 @@ def test_leftovers_are_told_to_end(stage, environ):
     stage.up(folder / "log")
     stage.service(".hidden")
     hidden = stage.start("pysupervise", ".hidden")
-    stage.until(lambda: stage.is_supervised(stage.place / ".hidden"))
+    until(lambda: stage.is_supervised(stage.place / ".hidden"))
     stage.start("pysvscanboot", ".", env={**stage.environ(), **environ})
     assert [process.wait(30) for process in left] == [0, 0]
     assert hidden.poll() is None

@@ -3,15 +3,15 @@
 import os
 import pty
 import re
-import select
 import shutil
 import signal
 import subprocess
 import sys
 import termios
-import time
 
 import pytest
+
+from tests.waiting import read_until, until
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 ENVIRON = {"PATH": f"{ROOT}/bin:{os.path.dirname(sys.executable)}:{os.environ['PATH']}"}
@@ -44,9 +44,8 @@ def scan(services):
     def start(program):
         process = subprocess.Popen([program, str(services)], env=ENVIRON, start_new_session=True)
         started.append(process)
-        limit = time.monotonic() + SECONDS
-        while subprocess.run(["pysvtop", str(services)], env=ENVIRON, capture_output=True).stdout.count(b" up ") < 2:
-            assert time.monotonic() < limit
+        shown = ["pysvtop", str(services)]
+        until(lambda: subprocess.run(shown, env=ENVIRON, capture_output=True).stdout.count(b" up ") >= 2)
 
     yield start
     for process in started:
@@ -106,10 +105,7 @@ def test_it_refreshes_on_a_terminal_until_q(services):
     environ = {**ENVIRON, "TERM": "xterm"}
     process = subprocess.Popen(["pysvtop", str(services)], env=environ, stdin=theirs, stdout=theirs)
     try:
-        text, limit = b"", time.monotonic() + SECONDS
-        while text.count(b"0 of 3 up") < 2:
-            assert time.monotonic() < limit and select.select([ours], [], [], SECONDS)[0], text
-            text += os.read(ours, 65536)
+        text = read_until(ours, lambda text: text.count(b"0 of 3 up") >= 2)
         assert b"\r\n\x1b[Kone/log  unsupervised " in text
         os.write(ours, b"q")
         assert process.wait(SECONDS) == 0

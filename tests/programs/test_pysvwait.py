@@ -10,6 +10,9 @@ import subprocess
 
 import pytest
 
+from tests.processes import is_at_rest, switches
+from tests.waiting import until
+
 USAGE = b"pysvwait: usage: pysvwait -u | -U | -d [ -t seconds ] [ -a | -o ] dir ...\n"
 SUPERVISORS = [
     "pysupervise",
@@ -23,7 +26,7 @@ def wait(stage):
 
     def start(*words):
         process = stage.start("pysvwait", *words)
-        stage.until(lambda: process.poll() is not None or is_waiting(process.pid))
+        until(lambda: process.poll() is not None or is_waiting(process.pid))
         return process
 
     return start
@@ -83,7 +86,7 @@ def test_up_and_down(stage, wait, supervisor):
     up = wait("-u", "a")
     assert stage.run("pysvwait", "-d", "-t", 0, "a").code == 0
     process = stage.start(supervisor, "a")
-    stage.until(lambda: stage.is_supervised(folder))
+    until(lambda: stage.is_supervised(folder))
     assert stage.run("pysvwait", "-u", "-t", 0, "a").code == 99
     assert stage.run("pysvwait", "-d", "-t", 0, "a").code == 0
     send(folder, b"u")
@@ -142,7 +145,7 @@ def test_down_is_after_finish_and_stop(stage, wait):
     send(folder, b"d")
     down = wait("-d", "a")
     for told in ("finish\n", "finish\nstop\n"):
-        stage.until(lambda: (folder / "told").exists() and (folder / "told").read_text() == told)
+        until(lambda: (folder / "told").exists() and (folder / "told").read_text() == told)
         assert stage.run("pysvwait", "-d", "-t", 0, "a").code == 99
         assert down.poll() is None
         (folder / "go").write_text("\n")
@@ -154,7 +157,7 @@ def test_between_two_starts_it_is_not_down(stage):
     (folder / "backoff").write_text("60")
     stage.start("pysupervise", "a")
     stage.up(folder)
-    stage.until(lambda: b"state waiting" in (folder / "supervise/details").read_bytes())
+    until(lambda: b"state waiting" in (folder / "supervise/details").read_bytes())
     assert stage.run("pysvwait", "-d", "-t", 0, "a").code == 99
 
 
@@ -163,7 +166,7 @@ def test_all_and_one(stage, wait):
     stage.start("pysupervise", "a")
     stage.start("pysupervise", "b")
     stage.up(a)
-    stage.until(lambda: stage.is_supervised(b))
+    until(lambda: stage.is_supervised(b))
     assert stage.run("pysvwait", "-u", "-o", "-t", 0, "a", "b").code == 0
     assert stage.run("pysvwait", "-uao", "-t0", "b", "a").code == 0
     assert stage.run("pysvwait", "-d", "-o", "-t", 0, "a", "b").code == 0
@@ -177,7 +180,7 @@ def test_all_and_one(stage, wait):
 def test_a_very_long_time(stage, wait, seconds):
     folder = stage.service("a", is_down=True)
     stage.start("pysupervise", "a")
-    stage.until(lambda: stage.run("pysvok", "a").code == 0)
+    until(lambda: stage.run("pysvok", "a").code == 0)
     waiting = wait("-u", "-t", seconds, "a")
     send(folder, b"u")
     assert waiting.wait(10) == 0
@@ -193,16 +196,11 @@ def test_it_sleeps(stage, wait):
     stage.start("pysupervise", "a")
     stage.up(folder)
     send(folder, b"o")  # heard only after the deaf second: from then on both rest
-    stage.until(lambda: stage.state(folder)[17:] == b"\0")
+    until(lambda: stage.state(folder)[17:] == b"\0")
     process = wait("-d", "a")
-
-    def switches():
-        with open(f"/proc/{process.pid}/status", encoding="ascii") as file:
-            return [line for line in file if "ctxt_switches" in line]
-
-    before = switches()
-    with pytest.raises(AssertionError):
-        stage.until(lambda: switches() != before, seconds=1.5)
+    before = switches(process.pid)
+    stage.run("pysvok", "a")  # of no interest
+    assert is_at_rest(process.pid) and switches(process.pid) == before
     send(folder, b"d")
     assert process.wait(10) == 0
 
@@ -210,13 +208,13 @@ def test_it_sleeps(stage, wait):
 def test_a_folder_that_goes_and_comes_back(stage, wait):
     folder = stage.service("a", is_down=True)
     process = stage.start("pysupervise", "a")
-    stage.until(lambda: stage.is_supervised(folder))
+    until(lambda: stage.is_supervised(folder))
     up = wait("-u", "a")
     send(folder, b"x")
     assert process.wait(10) == 0
     shutil.rmtree(folder / "supervise")
     stage.start("pysupervise", "a")
-    stage.until(lambda: stage.is_supervised(folder))
+    until(lambda: stage.is_supervised(folder))
     send(folder, b"u")
     assert up.wait(10) == 0
 
@@ -240,7 +238,7 @@ def test_a_removed_folder_says_nothing_of_a_supervisor_that_lives(stage, wait):
     stage.up(folder)
     process = wait("-d", "a")
     shutil.rmtree(folder)
-    stage.until(lambda: is_waiting(process.pid))
+    until(lambda: is_waiting(process.pid))
     assert process.poll() is None
     supervisor.kill()
     assert process.wait(10) == 0  # nobody can know of anything there

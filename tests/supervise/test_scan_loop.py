@@ -2,24 +2,40 @@
 
 import os
 import signal
-import time
+import types
 
 import pytest
 
+from pyqmail.supervise import scan_loop
 from pyqmail.supervise.scan_loop import PAUSE_SECONDS, Scanning
+from pyqmail.system import loop as loops
 from pyqmail.system.inotify import Notices
 from pyqmail.system.loop import Loop
+
+
+class Clock:
+    """Stands for time in the loop and what is on it: it goes on only by pass_by(), after which what is due is done."""
+
+    def __init__(self):
+        self.now, self.loop = 1000.0, None
+
+    def monotonic(self):
+        return self.now
+
+    def pass_by(self, seconds):
+        self.now += seconds
+        self.loop.turn(0)
 
 
 class Stub:
     """Stands for a scanner: due is how many seconds later it wants the next pass, or None."""
 
-    def __init__(self, due=None):
-        self.due, self.passes, self.has_ended = due, [], True
+    def __init__(self, clock, due=None):
+        self._clock, self.due, self.passes, self.has_ended = clock, due, [], True
 
     def scan(self):
-        self.passes.append(time.monotonic())
-        return None if self.due is None else time.monotonic() + self.due
+        self.passes.append(self._clock.now)
+        return None if self.due is None else self._clock.now + self.due
 
     def reap(self):
         while True:
@@ -31,8 +47,16 @@ class Stub:
 
 
 @pytest.fixture
-def loop():
-    made = Loop()
+def clock(monkeypatch):
+    made = Clock()
+    for module in (loops, scan_loop):
+        monkeypatch.setattr(module, "time", types.SimpleNamespace(monotonic=made.monotonic))
+    return made
+
+
+@pytest.fixture
+def loop(clock):
+    made = clock.loop = Loop()
     yield made
     made.abandon()
 
@@ -45,38 +69,32 @@ def notices(tmp_path):
     made.close()
 
 
-def turn_until(loop, holds, seconds=5):
-    limit = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < limit
-        loop.turn(limit - time.monotonic())
-
-
 def is_at_rest(loop):
     """Return whether the loop would wait for ever."""
     return loop._patience(None) is None
 
 
-def test_no_timer_at_rest(loop, notices):
-    scanner = Stub()
+def test_no_timer_at_rest(clock, loop, notices):
+    scanner = Stub(clock)
     Scanning(loop, scanner, notices).begin()
     assert len(scanner.passes) == 1 and is_at_rest(loop)
 
 
-def test_a_change_is_a_pass_and_many_are_few(loop, notices, tmp_path):
-    scanner = Stub()
+def test_a_change_is_a_pass_and_many_are_few(clock, loop, notices, tmp_path):
+    scanner = Stub(clock)
     Scanning(loop, scanner, notices).begin()
     for number in range(50):
         (tmp_path / str(number)).touch()
         loop.turn(0)
-    turn_until(loop, lambda: len(scanner.passes) == 2)
-    assert is_at_rest(loop) and scanner.passes[1] - scanner.passes[0] >= PAUSE_SECONDS
-    assert scanner.passes[1] - scanner.passes[0] < 3
+    clock.pass_by(0.9 * PAUSE_SECONDS)
+    assert scanner.passes == [1000] and not is_at_rest(loop)
+    clock.pass_by(0.2 * PAUSE_SECONDS)
+    assert scanner.passes == [1000, clock.now] and is_at_rest(loop)
 
 
 @pytest.mark.parametrize("has_ended", [True, False])
-def test_the_end_of_a_child_is_a_pass_if_it_was_a_supervisor(loop, notices, has_ended):
-    scanner = Stub()
+def test_the_end_of_a_child_is_a_pass_if_it_was_a_supervisor(clock, loop, notices, has_ended):
+    scanner = Stub(clock)
     scanner.has_ended = has_ended
     Scanning(loop, scanner, notices).begin()
     pid = os.fork()
@@ -84,27 +102,30 @@ def test_the_end_of_a_child_is_a_pass_if_it_was_a_supervisor(loop, notices, has_
         os._exit(0)
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     loop.turn(5)
-    if has_ended:
-        turn_until(loop, lambda: len(scanner.passes) == 2)
+    clock.pass_by(PAUSE_SECONDS)
     assert is_at_rest(loop) and len(scanner.passes) == 1 + has_ended
 
 
-def test_where_the_kernel_has_no_notices_there_is_a_timer(loop):
-    scanner = Stub(due=0.2)
+def test_where_the_kernel_has_no_notices_there_is_a_timer(clock, loop):
+    scanner = Stub(clock, due=5)
     Scanning(loop, scanner, None).begin()
     assert not is_at_rest(loop)
-    turn_until(loop, lambda: len(scanner.passes) == 3)
-    assert scanner.passes[2] - scanner.passes[0] >= 0.4
+    for _ in range(11):
+        clock.pass_by(1)
+    assert scanner.passes == [1000, 1005, 1010]
 
 
-def test_the_earlier_of_two_times_counts(loop, notices, tmp_path):
-    scanner = Stub(due=3600)
+def test_the_earlier_of_two_times_counts(clock, loop, notices, tmp_path):
+    scanner = Stub(clock, due=3600)
     scanning = Scanning(loop, scanner, notices)
     scanning.begin()
     (tmp_path / "new").touch()
-    turn_until(loop, lambda: len(scanner.passes) == 2)
+    loop.turn(0)
+    clock.pass_by(PAUSE_SECONDS)
+    assert len(scanner.passes) == 2
     scanning.hurry()
-    turn_until(loop, lambda: len(scanner.passes) == 3)
+    clock.pass_by(PAUSE_SECONDS)
+    assert len(scanner.passes) == 3
     scanning.end()
     scanning.hurry()
     (tmp_path / "newer").touch()
@@ -112,7 +133,7 @@ def test_the_earlier_of_two_times_counts(loop, notices, tmp_path):
     assert is_at_rest(loop) and len(scanner.passes) == 3
 
 
-def test_a_blocked_signal_is_heard(loop):
+def test_a_blocked_signal_is_heard(clock, loop):
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
-    Scanning(loop, Stub(), None).begin()
+    Scanning(loop, Stub(clock), None).begin()
     assert signal.SIGCHLD not in signal.pthread_sigmask(signal.SIG_BLOCK, [])

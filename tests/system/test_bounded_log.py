@@ -102,7 +102,12 @@ def test_a_reader_that_has_gone_is_no_error(loop):
     os.close(reader)
     log.put("nobody reads")
     log.put("this either")
-    os.close(writer)
+    assert not loop._watched
+    reader, other = pipe()
+    os.dup2(other, writer)
+    log.put("somebody does")
+    assert read(reader) == b"somebody does\n"  # and is not told of lines that nobody wanted
+    os.close(reader), os.close(writer), os.close(other)
 
 
 def test_a_full_disk_drops_and_goes_on(loop, tmp_path):

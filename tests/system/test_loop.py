@@ -31,25 +31,27 @@ def finish(loop, coroutine):
     return task.promise.value
 
 
-def test_timers_fire_in_order_and_may_be_moved(loop):
-    fired = []
-    now = 0
-    late = loop.after(0.02, lambda: fired.append("moved"))
-    loop.after(0.01, lambda: fired.append("first"))
-    loop.after(0.005, lambda: fired.append("cancelled")).cancel()
-    loop.after(0.03, lambda: fired.append("third"))
-    end = loop.after(0.05, loop.stop)
-    late.move(end.when - 0.005)
-    loop.run()
-    assert fired == ["first", "third", "moved"] and now == 0
+def test_timers_fire_in_order_each_at_its_time_and_may_be_moved(busy, loop):
+    fired, seconds = [], 0
+    late = loop.after(2, lambda: fired.append(("moved", seconds)))
+    loop.after(1, lambda: fired.append(("first", seconds)))
+    loop.after(0.5, lambda: fired.append("cancelled")).cancel()
+    loop.after(3, lambda: fired.append(("third", seconds)))
+    late.move(late.when + 2)
+    for seconds in range(1, 6):
+        busy(1)
+        loop.turn(0)
+    assert fired == [("first", 1), ("third", 3), ("moved", 4)]
 
 
-def test_a_timer_moved_to_earlier_fires_once(loop):
+def test_a_timer_moved_to_earlier_fires_once(busy, loop):
     fired = []
     timer = loop.after(10, lambda: fired.append(1))
     timer.move(0)
-    loop.after(0.01, loop.stop)
-    loop.run()
+    loop.turn(0)
+    assert fired == [1]
+    busy(15)
+    loop.turn(0)
     assert fired == [1]
 
 
@@ -166,8 +168,10 @@ def test_a_signal_that_was_blocked_before_anybody_asked_for_it_is_heard(loop):
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGUSR1,))
     try:
         signal.raise_signal(signal.SIGUSR1)  # waits
-        loop.on_signal(signal.SIGUSR1, loop.stop)
+        heard = []
+        loop.on_signal(signal.SIGUSR1, lambda: (heard.append(1), loop.stop()))
         loop.run()
+        assert heard == [1] and signal.SIGUSR1 not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -283,9 +287,12 @@ def test_who_does_not_expect_it_ends_with_it(loop):
 
 
 def test_a_cancelled_task_that_nobody_awaits_is_no_error(loop):
-    loop.on_error = pytest.fail
-    loop.start(loop.sleep(60)).cancel()
+    shown = []
+    loop.on_error = shown.append
+    task = loop.start(loop.sleep(60))
+    task.cancel()
     finish(loop, loop.sleep(0))
+    assert isinstance(task.promise.error, Cancelled) and shown == [] and not loop.tasks
 
 
 def test_cancel_of_what_has_ended_changes_nothing(loop):
@@ -453,17 +460,19 @@ def test_nobody_waits_for_ever(loop):
 
 
 def test_what_is_called_soon_again_and_again_does_not_hold_up_readiness(loop):
-    ours, theirs = socket.socketpair()
+    (ours, theirs), calls = socket.socketpair(), []
     loop.watch(ours.fileno(), READ, lambda events: loop.stop())
 
     def again():
-        theirs.send(b"x")
+        calls.append(theirs.send(b"x"))
+        assert len(calls) < 10
         loop.soon(again)
 
     loop.soon(again)
     loop._running = True
     while loop._running:
         loop.turn(None)
+    assert loop._soon and len(calls) <= 2  # it was called once before readiness was looked at, and in that turn
     loop._soon.clear()
     loop.forget(ours.fileno())
 
@@ -518,14 +527,16 @@ def test_what_many_depend_on_is_watched_as_soon_as_it_can_be(loop, tmp_path):
     os.close(fd)
 
 
-def test_what_is_forgotten_is_not_tried_again(loop, tmp_path):
+def test_what_is_forgotten_is_not_tried_again(busy, loop, tmp_path):
     (tmp_path / "file").touch()
     fd = os.open(tmp_path / "file", os.O_RDONLY)
     loop.watch_surely(fd, READ, lambda events: pytest.fail("watched"))
     loop.forget(fd)
     ours, _ = socket.socketpair()
     os.dup2(ours.fileno(), fd)
-    finish(loop, loop.sleep(0.15))  # longer than until the next try
+    for _ in range(10):  # longer than until the next try
+        busy(1)
+        loop.turn(0)
     assert fd not in loop._watched
     os.close(fd)
 

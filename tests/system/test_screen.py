@@ -5,14 +5,14 @@ Not here: a shell that takes the terminal over while we are stopped.
 
 import os
 import pty
-import select
 import signal
 import subprocess
 import sys
 import termios
-import time
 
 import pytest
+
+from tests.waiting import read_until
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PROGRAM = """
@@ -44,10 +44,7 @@ class View:
         )
 
     def find(self, mark):
-        limit = time.monotonic() + SECONDS
-        while mark not in self.text:
-            assert time.monotonic() < limit and select.select([self.ours], [], [], SECONDS)[0], self.text
-            self.text += os.read(self.ours, 65536)
+        self.text = read_until(self.ours, lambda text: mark in text, self.text)
 
     def press(self, keys):
         os.write(self.ours, keys)

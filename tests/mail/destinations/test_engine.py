@@ -109,7 +109,7 @@ def test_no_more_sessions_than_parcels_or_units():
     play.resolved(b"x", WHERE)
     play.resolved(b"y", WHERE)
     opened = [order[2] for order in play.orders()]
-    assert sorted(opened) == [b"x", b"y", b"y"] or sorted(opened) == [b"x", b"x", b"y"]
+    assert opened == [b"x", b"y", b"x"]
     assert play.engine.used == 3 and play.orders() == []  # half of the total: nobody has greeted yet
     play.ready(1, b"a")
     play.ready(2, b"a")

@@ -78,7 +78,16 @@ def test_full_disk(tmp_path):
 
 
 def test_dev_null_takes_all():
-    mbox.deliver(b"/dev/null", b"From x\n", [b"x"], no_limit)
+    before, read = os.stat("/dev/null"), []
+
+    def content():
+        for piece in (b"x", b"y"):
+            read.append(piece)
+            yield piece
+
+    mbox.deliver(b"/dev/null", b"From x\n", content(), no_limit)
+    assert read == [b"x", b"y"]
+    assert os.stat("/dev/null").st_mode == before.st_mode
 
 
 OPENED = [

@@ -1,7 +1,6 @@
 """Workers that end before they say how a delivery went; deliveries are in tests/programs/test_pylspawn.py."""
 
 import os
-import time
 
 import pytest
 
@@ -12,6 +11,7 @@ from pyqmail.mail.local.worker_pool import Crew
 from pyqmail.mail.spawners.server import Order
 from pyqmail.protocol.wires import local_wire
 from pyqmail.system.loop import Loop
+from tests.waiting import turn_until
 
 
 class Deliveries:
@@ -50,8 +50,6 @@ def test_a_worker_that_ends_without_a_word_has_not_delivered(home, code, report)
     packet = local_wire.deliver(b"joe", b"/", b"joe", b"", b"", b"here.example", b"s@x")
     crew = Crew(deliveries, None, lambda: end_without_a_word(code))
     crew.submit(Handed(deliveries, order, packet))
-    limit = time.monotonic() + 30
-    while not deliveries.reports and time.monotonic() < limit:
-        deliveries.loop.turn(30)
+    turn_until(deliveries.loop, lambda: deliveries.reports)
     assert deliveries.reports == [(7, report)] and order.message is None
     crew.close()

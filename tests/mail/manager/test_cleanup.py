@@ -1,13 +1,14 @@
 """The sweep over mess/ beside a cleaner at work; what pyclean then removes is in tests/programs/test_pyclean.py."""
 
+import contextlib
 import os
-import time
 
 import pytest
 
 from pyqmail.mail.manager.cleanup import Cleaner, Sweep
 from pyqmail.mail.queue.files import QueueNames
 from pyqmail.system.loop import Loop
+from tests.waiting import STEP_SECONDS, until
 
 LEAVING, IN_TODO, LAST = 46, 47, 45  # in the parts 0, 1 and 22 of 23: the last is swept last
 
@@ -22,16 +23,17 @@ class Pipes:
         os.set_blocking(self.commands, False)
         self.cleaner = Cleaner(self.loop, out, answers, lambda: None, lambda: self.lost.append(True))
 
-    def until(self, last):
+    def read_up_to(self, last):
         """Turn the loop until this command has come; return all that came."""
-        said, limit = b"", time.monotonic() + 30
-        while not said.endswith(last):
-            assert time.monotonic() < limit, said
-            self.loop.turn(0.01)
-            try:
+        said = b""
+
+        def read(seconds):
+            nonlocal said
+            self.loop.turn(STEP_SECONDS)
+            with contextlib.suppress(BlockingIOError):
                 said += os.read(self.commands, 65536)
-            except BlockingIOError:
-                pass
+
+        until(lambda: said.endswith(last), lambda: repr(said), wait=read)
         return said
 
     def close(self):
@@ -55,10 +57,10 @@ def test_no_second_command_for_what_is_leaving_and_none_for_what_is_in_todos_han
         os.utime(names.mess(number), (0, 0))
     ended = []
     pipes.cleaner.remove_message(LEAVING, ended.append)
-    assert pipes.until(b"foop/46\0") == b"foop/46\0" and pipes.cleaner.is_leaving(LEAVING)
+    assert pipes.read_up_to(b"foop/46\0") == b"foop/46\0" and pipes.cleaner.is_leaving(LEAVING)
     sweep = Sweep(pipes.loop, None, names, pipes.cleaner, {IN_TODO}.__contains__)
     sweep.start()
-    assert pipes.until(b"foop/45\0") == b"foop/45\0"
+    assert pipes.read_up_to(b"foop/45\0") == b"foop/45\0"
     sweep.stop()
     os.write(pipes.answers, b"++")
     pipes.loop.turn(30)

@@ -1,6 +1,7 @@
 """The log: whole lines in order, and a reader that is slow or gone."""
 
 import os
+import types
 
 import pytest
 
@@ -64,16 +65,22 @@ def test_too_much_is_dropped_and_counted(pipe, monkeypatch):
 
 
 def test_a_reader_that_has_gone_is_no_reason_to_stop(pipe):
-    import signal
-
-    old = signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    """Nothing is written any more, not even where another reader has the descriptor by now."""
     loop = Loop()
     log = SendLog(loop, pipe[1])
     os.close(pipe[0])
     for _ in range(3):
         log.put(b"x")
         loop.turn(0)
-    signal.signal(signal.SIGPIPE, old)
+    reader, writer = os.pipe()
+    os.dup2(writer, pipe[1])
+    os.close(writer)
+    log.put(b"x")
+    loop.turn(0)
+    log.finish(20)
+    os.close(pipe[1])
+    assert os.read(reader, 100) == b"" and not loop._watched and not loop._timers
+    os.close(reader)
 
 
 def test_finish_writes_all_but_does_not_wait_for_ever(pipe):
@@ -120,10 +127,22 @@ def test_the_tries_become_rarer(full):
     assert pauses[0] == 0.2 and pauses[-1] == 10 and pauses == sorted(pauses)
 
 
-def test_finish_ends_though_nothing_can_be_written(full):
+def test_finish_ends_though_nothing_can_be_written(full, pipe, monkeypatch):
+    """It tries after growing pauses, in all as long as it may; what is left is whole."""
+    now, pauses = [1000.0], []
+
+    def sleep(seconds):
+        pauses.append(seconds)
+        now[0] += seconds
+
+    monkeypatch.setattr(sendlog, "time", types.SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
     log = SendLog(Loop(), full)
     log.put(b"x")
-    log.finish(0.05)
+    log.finish(5)
+    assert sum(pauses) == pytest.approx(5) and pauses[:3] == pytest.approx([0.1, 0.2, 0.4])
+    os.dup2(pipe[1], full)
+    log.finish(5)
+    assert os.read(pipe[0], 100) == b"x\n"
 
 
 def test_a_line_longer_than_a_piece_never_blocks(pipe):

@@ -10,6 +10,7 @@ from pyqmail.mail.queue_server.connection import Connection
 from pyqmail.protocol.wires import queue_wire
 from pyqmail.protocol.wires.queue_wire import INLINE
 from pyqmail.system.loop import Loop
+from tests.waiting import turn_until
 
 FRAME = queue_wire.pack(INLINE, 7, queue_wire.inline_body(b"Fa\0Tb\0\0", b"hello"))
 
@@ -49,15 +50,6 @@ def made(monkeypatch):
         loop.abandon()
     for sock in socks:
         sock.close()
-
-
-def turn_until(loop, holds):
-    late = []
-    guard = loop.after(20, lambda: late.append(True))
-    while not holds():
-        loop.turn(0.5)
-        assert not late
-    guard.cancel()
 
 
 @pytest.mark.parametrize("is_patient", [True, False])

@@ -10,6 +10,7 @@ from pyqmail.mail.routing.lookup import Resolving
 from pyqmail.protocol.wires import resolve_wire
 from pyqmail.system.controls import Controls
 from pyqmail.system.loop import Loop
+from tests.waiting import turn_until
 
 
 class Channel:
@@ -138,7 +139,5 @@ def test_what_fails_here_is_no_answer_about_a_domain(setting):
     assert [domain for domain, _ in setting.channel.told] == [b"to-address"]  # nothing to compare with
     assert setting.lines == [b"warning: unable to look up hosts: process cannot open more files; trying again"]
     setting.own = own
-    until = time.monotonic() + 20
-    while len(setting.channel.told) < 2 and time.monotonic() < until:
-        setting.loop.turn(1)
+    turn_until(setting.loop, lambda: len(setting.channel.told) >= 2)
     assert setting.channel.told[1] == (b"[192.0.2.9]", [(b"192.0.2.9", b"192.0.2.9", 25)]) and len(setting.lines) == 1

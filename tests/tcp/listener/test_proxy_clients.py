@@ -1,10 +1,10 @@
 """Proxies that say for whom they speak: real sockets and a real loop; only the Server is a list of what it is told."""
 
+import contextlib
 import gc
 import resource
 import socket
 import struct
-import time
 
 import pytest
 
@@ -13,6 +13,7 @@ from pyqmail.system.loop import Loop
 from pyqmail.tcp.access.connection import TCP, TCP6, UNIX, Connection
 from pyqmail.tcp.listener.listening_socket import Ear
 from pyqmail.tcp.listener.proxy_clients import Introductions, listed
+from tests.waiting import turn_until, until
 
 LINE = b"PROXY TCP4 192.0.2.7 198.51.100.1 49152 25\r\n"
 BLOCK = b"\r\n\r\n\0\r\nQUIT\n\x21\x21" + struct.pack(
@@ -51,12 +52,6 @@ class Place:
         sock, client = self.ear.accept()
         self.accepted = sock
         return self.clients[-1], client, self.introductions.begin(sock, client, self.told)
-
-    def until(self, holds):
-        limit = time.monotonic() + 20
-        while not holds():
-            assert time.monotonic() < limit
-            self.loop.turn(0.05)
 
     def watched(self):
         return len(self.loop._watched)
@@ -97,7 +92,7 @@ def test_the_client_is_the_one_named_and_what_follows_stays(place, header, texts
     for at in range(0, len(data), size):
         sock.sendall(data[at : at + size])
         here.loop.turn(0.001)
-    here.until(lambda: here.told.introduced_ones)
+    turn_until(here.loop, lambda: here.told.introduced_ones)
     ((taken, client),) = here.told.introduced_ones
     assert (client.protocol, client.ip, client.port, client.local_ip, client.local_port) == texts
     assert client.since == 7.0
@@ -112,7 +107,7 @@ def test_a_proxy_may_speak_for_itself(place, header):
     here = place("127.0.0.1")
     sock, proxy, _ = here.connect()
     sock.sendall(header)
-    here.until(lambda: here.told.introduced_ones)
+    turn_until(here.loop, lambda: here.told.introduced_ones)
     assert here.told.introduced_ones[0][1] is proxy
 
 
@@ -143,7 +138,7 @@ def test_who_does_not_introduce_itself_is_refused(place, data, ends_how, why):
         here.loop.turn(1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         sock.close()
-    here.until(lambda: here.told.refused_ones)
+    turn_until(here.loop, lambda: here.told.refused_ones)
     assert here.told.refused_ones == [(proxy, f"unable to read PROXY header: {why}")]
     assert (here.told.introduced_ones, here.watched()) == ([], 0)
 
@@ -151,15 +146,15 @@ def test_who_does_not_introduce_itself_is_refused(place, data, ends_how, why):
 def test_a_header_that_trickles_is_late_all_the_same(place):
     here = place("127.0.0.1", 0.1)
     sock, _, _ = here.connect()
-    data, started = bytearray(b"PROXY UNKNOWN " + b"x" * 90), time.monotonic()
-    while not here.told.refused_ones:
-        try:
+    data = bytearray(b"PROXY UNKNOWN " + b"x" * 90)
+
+    def trickle(seconds):
+        with contextlib.suppress(OSError):
             sock.sendall(bytes([data.pop(0)]))
-        except OSError:
-            pass
         for _ in range(2):  # one that reads, one that waits
             here.loop.turn(0.02)
-        assert time.monotonic() - started < 10
+
+    until(lambda: here.told.refused_ones, wait=trickle)
     assert "timed out" in here.told.refused_ones[0][1]
 
 
@@ -171,7 +166,7 @@ def test_hundreds_at_once_wait_for_nobody(place):
     quick = [here.connect()[0] for _ in range(500)]
     for number, sock in enumerate(quick):
         sock.sendall(b"PROXY TCP4 192.0.2.7 198.51.100.1 %d 25\r\n" % number)
-    here.until(lambda: len(here.told.introduced_ones) == 500)
+    turn_until(here.loop, lambda: len(here.told.introduced_ones) == 500)
     assert {int(client.port) for _, client in here.told.introduced_ones} == set(range(500))
     assert here.watched() == 500
     here.introductions.let_go()
@@ -186,7 +181,7 @@ def test_nothing_is_left_of_who_has_said_it():
     try:
         for header in (LINE, b"EHLO", b""):
             here.connect()[0].sendall(header)
-        here.until(lambda: len(here.told.introduced_ones) + len(here.told.refused_ones) == 3)
+        turn_until(here.loop, lambda: len(here.told.introduced_ones) + len(here.told.refused_ones) == 3)
         here.loop.turn(0.1)
         assert not [one for one in gc.get_objects() if type(one).__name__ == "_Waiting"]
     finally:
