@@ -122,8 +122,8 @@ CONTROLS = {
             "smtproutes",
             MAP,
             {},
-            "relays instead of a domain's mail exchangers: domain:relay:port, .suffix:relay:port, :relay:port; an empty "
-            "relay means the mail exchangers",
+            "relays instead of a domain's mail exchangers: domain:relay:port, .suffix:relay:port, :relay:port; an "
+            "empty relay means the mail exchangers",
             example="example.net:10.0.0.7:2525\nexample.com:\n:relay.example.org",
         ),
         _number("timeoutconnect", 60, "seconds", "time to wait for a connection", "30"),

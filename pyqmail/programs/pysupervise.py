@@ -71,7 +71,8 @@ signals are read each time they are needed, so a change counts at once.
 
 If start, stop or notify exists, the conventions are those of daemontools-encore, and a run that exits with 100 has
 failed permanently.  Otherwise it is restarted, as by the original.  Encore's setsid, its log file that is a program,
-and its service without run are missing; `L`, `l` and `+` of its svc are ignored, so that what follows goes to run alone.
+and its service without run are missing.  `L`, `l` and `+` of its svc are ignored, so that a command after them goes to
+run alone.
 
 `pysvstat --long` shows a service that has failed permanently as failed; `pysvc -u DIR` starts it again.
 

@@ -97,12 +97,12 @@ PROGRAM = Program(
     notes=[
         (
             "In a container",
-            "As process 1 it reaps all processes that lose their parent, and SIGTERM, SIGINT, SIGQUIT or SIGPWR stop it "
-            "as with --stop-on-term: a first process has no default actions, and would not end at all.  SIGHUP makes it "
-            "look at the directory again, for changes that the kernel does not report, for example a new mount.  "
-            "--stop-seconds should be less than the time after which the container is killed, often ten seconds.  Its "
-            "descriptors 1 and 2 are those of services without a log; its descriptor 2 is that of all supervisors and "
-            "logs.\n\n"
+            "As process 1 it reaps all processes that lose their parent, and SIGTERM, SIGINT, SIGQUIT or SIGPWR stop "
+            "it as with --stop-on-term: a first process has no default actions, and would not end at all.  SIGHUP "
+            "makes it look at the directory again, for changes that the kernel does not report, for example a new "
+            "mount.  --stop-seconds should be less than the time after which the container is killed, often ten "
+            "seconds.  Its descriptors 1 and 2 are those of services without a log; its descriptor 2 is that of all "
+            "supervisors and logs.\n\n"
             "The services may be on a read-only file system: see SUPERVISEDIR in pysupervise(8).\n\n" + _CONTAINER,
         ),
     ],

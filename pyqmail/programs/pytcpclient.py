@@ -1,12 +1,12 @@
 """Connect to a TCP server and become a program that talks to it.
 
-The program reads from the server on descriptor 6 and writes to it on descriptor 7; 0, 1 and 2 are ours.  HOST is an
-address, `0` for this machine, or a name; PORT a number or a service's name.  If the host has several addresses,
-they are tried in random order until one answers.
+The program reads from the server on descriptor 6 and writes to it on descriptor 7; it keeps 0, 1 and 2.  HOST is an
+address, `0` for this machine, or a name; PORT a number or a service's name.  If the host has several addresses, they
+are tried in random order until one answers.
 
-A name is completed and rewritten by the rules of DNSREWRITEFILE or /etc/dnsrewrite, else with the domains of
-LOCALDOMAIN, of the first search or domain line of /etc/resolv.conf, or that of this machine.  A dot at its end means:
-as it is.
+A name is completed and rewritten by the rules of DNSREWRITEFILE or /etc/dnsrewrite; without rules, with the domains of
+LOCALDOMAIN, of the first search or domain line of /etc/resolv.conf, or that of this machine.  A name that ends with a
+dot is complete.
 
     pytcpclient -RHl0 0 smtp sh -c 'head -n 1 <&6; echo QUIT >&7; cat <&6'
 """
@@ -218,9 +218,9 @@ PROGRAM = Program(
     "[ -t timeoutinfo ] host port program",
     section=1,
     options=[
-        Flag("q", "verbosity", "say nothing", QUIET),
-        Flag("Q", "verbosity", "say what goes wrong", ERRORS, is_default=True),
-        Flag("v", "verbosity", "say everything", EVERYTHING),
+        Flag("q", "verbosity", "report nothing", QUIET),
+        Flag("Q", "verbosity", "report errors", ERRORS, is_default=True),
+        Flag("v", "verbosity", "report everything", EVERYTHING),
         Flag("d", "has_no_delay", "leave Nagle's algorithm on", False, is_default=True),
         Flag("D", "has_no_delay", "turn Nagle's algorithm off"),
         Flag("h", "looks_up_name", "look up the server's name", is_default=True),
@@ -265,12 +265,12 @@ PROGRAM = Program(
             [
                 ("PROTO", "TCP; over IPv6 TCP6"),
                 ("TCPLOCALPORT, TCPLOCALIP", "our end of the connection"),
-                ("TCPLOCALHOST", "its name, in lower case; empty if it has none, unset if DNS did not tell"),
+                ("TCPLOCALHOST", "its name, in lower case; empty if it has none, unset if DNS did not answer"),
                 ("TCPREMOTEPORT, TCPREMOTEIP", "the server's end"),
                 ("TCPREMOTEHOST", "its name, likewise; unset with -H"),
-                ("TCPREMOTEINFO", "what the server's ident server says; unset if it says nothing"),
+                ("TCPREMOTEINFO", "what the server's ident server reports; unset if it reports nothing"),
                 ("TCP6LOCALPORT ... TCP6REMOTEINFO", "over IPv6: the same once more"),
-                ("TCP6INTERFACE", "over IPv6: the interface of an address that needs one, else unset"),
+                ("TCP6INTERFACE", "over IPv6: the interface of an address that needs one, otherwise unset"),
             ],
         )
     ],

@@ -1,7 +1,7 @@
 """Compile rules for pytcpserver.
 
-Reads rules from descriptor 0, one a line, and puts them into RULES.CDB, by way of RULES.TMP in the same
-file system: whoever reads the rules sees the old ones or the new ones, never a part.
+Reads rules from descriptor 0, one a line, and writes them into RULES.CDB, through RULES.TMP in the same file system: a
+program that reads the rules sees the old ones or the new ones, never a part.
 
     1.2.3.4:deny
     10.:allow,RELAYCLIENT=""
@@ -9,9 +9,9 @@ file system: whoever reads the rules sees the old ones or the new ones, never a 
     =.example.org:allow
     :allow
 
-An address is a client's address, a part of it that ends in a dot, a range of numbers in it, or `=` and its
-name or the end of it that starts with a dot; a whole address or name can have `info@` before it; the empty address is
-for everybody else.  Any byte may be the quote.  A line without a colon is skipped.
+An address is a client's address, a part of it that ends in a dot, a range of numbers in it, or `=` and the client's
+name or an end of the name that starts with a dot.  A whole address or name can have `info@` before it.  The empty
+address is for all other clients.  Any byte may be the quote.  A line without a colon is ignored.
 
     2001:db8::1:deny
     10.0.0.0/8:allow
@@ -21,17 +21,17 @@ for everybody else.  Any byte may be the quote.  A line without a colon is skipp
     1000@unix:allow,RELAYCLIENT=""
 
 IPv6 addresses and networks, address/bits, are compiled as ucspi-tcp6 does.  `2001:db8:`, two or more first groups, a
-colon after each, is a network too.  The address ends at the first colon that `deny` or `allow` follows.  `unix` is a
-client of a UNIX socket, whose info is its uid.
+colon after each, is a network, too.  The address ends at the first colon that `deny` or `allow` follows.  `unix` is a
+client of a UNIX socket; its info is its uid.
 
-The first of these that there is a rule for counts, and nothing else: info@address, info@=name, the address, =name,
-the parts of the address that end in a dot, the longest first, networks, the smallest first, the ends of the name, the
-longest first, `=` for any name, and the empty address.
+The first of these that has a rule applies, and no other: info@address, info@=name, the address, =name, the parts of the
+address that end in a dot, the longest first, networks, the smallest first, the ends of the name, the longest first, `=`
+for any name, and the empty address.
 
-A line that denies and can never hold, such as `10.0.0.0/8:deny` beside `10.:allow`, is reported on descriptor 2,
-and compiled all the same; --lint names every such line, and odd variables.
+A line that denies and can never apply, for example `10.0.0.0/8:deny` beside `10.:allow`, is reported on descriptor 2,
+and compiled all the same.  --lint names every such line, and odd variables.
 
-With --explain or --lint nothing is written: the rules on descriptor 0 are only looked at, and operands are ignored.
+With --explain or --lint nothing is written: the rules on descriptor 0 are only checked, and operands are ignored.
 """
 
 import os
@@ -64,17 +64,17 @@ PROGRAM = Program(
     original="tcprules",
     usage="tcprules rules.cdb rules.tmp",
     options=[
-        Value(None, "ip", "ADDRESS", "say which line holds for this client, and why", _client, long="explain"),
-        Value(None, "host", "NAME", "the name of that client; none if it is not given", os.fsencode, long="host"),
+        Value(None, "ip", "ADDRESS", "show which line applies to this client, and why", _client, long="explain"),
+        Value(None, "host", "NAME", "the name of that client; default: no name", os.fsencode, long="host"),
         Value(
             None,
             "info",
             "INFO",
-            "what its ident server says, or its uid; nothing at all if not given",
+            "what its ident server reports, or its uid; default: nothing",
             os.fsencode,
             long="info",
         ),
-        Flag(None, "lints", "name the lines that are no rules or can never hold", long="lint"),
+        Flag(None, "lints", "name the lines that are no rules or can never apply", long="lint"),
     ],
     arguments=[
         Argument("cdb", "what to make", optional=True, metavar="rules.cdb"),
@@ -82,8 +82,8 @@ PROGRAM = Program(
         Rest("ignored"),
     ],
     exits={
-        0: "compiled; explained; no line is to be named",
-        100: "a line is no rule, RULES.CDB is as it was; --lint: there are lines to be named",
+        0: "compiled; explained; --lint found no line",
+        100: "a line is no rule, and RULES.CDB is unchanged; --lint found lines",
         111: "try again later",
     },
     see=["pytcprulescheck(8)", "pytcpserver(8)"],

@@ -1,7 +1,7 @@
 """Show which rule pytcpserver would follow for a client.
 
-The client is taken from the environment: TCPREMOTEIP (0.0.0.0 if it is not set), TCPREMOTEHOST and
-TCPREMOTEINFO.  Prints the rule's address, the variables it sets, and whether the connection is allowed.
+The client is taken from the environment: TCPREMOTEIP (default 0.0.0.0), TCPREMOTEHOST and TCPREMOTEINFO.  Prints the
+rule's address, the variables it sets, and whether the connection is allowed.
 
 TCPREMOTEIP may be an IPv6 address in any of its forms, or `unix` for a client of a UNIX socket, whose TCPREMOTEINFO is
 its uid.  A rule for a network is shown as address/bits, one for an IPv6 address with all its digits: that is its key.
@@ -19,7 +19,7 @@ from pyqmail.tcp.rules.lookup import find_rule
 
 PROGRAM = Program(
     name="pytcprulescheck",
-    summary="show which rule holds for a client",
+    summary="show which rule applies to a client",
     original="tcprulescheck",
     usage="tcprulescheck rules.cdb",
     arguments=[Argument("cdb", "compiled rules", metavar="rules.cdb"), Rest("ignored")],

@@ -1,17 +1,16 @@
 """Accept connections and run a program for each.
 
-Listens on HOST and PORT; the program has the connection on descriptors 0 and 1 and knows about it from
-its environment.  HOST is an address, 0 for all, a name, or several of what is listed below; PORT a number, 0 for any,
-or a service's name.
+Listens on HOST and PORT.  The program has the connection on descriptors 0 and 1, and its environment describes it.
+HOST is an address, 0 for all, a name, or several of the words below; PORT a number, 0 for any, or a service's name.
 
-A session program of ours, pysmtpd for one, runs as thousands of sessions in each of a few workers: the accepted
-socket is handed over to one of them, and no process is started for it.  The numbers in the log lines are then the
-sessions' own, above those of processes, and the status is the session's exit code times 256.  --workers 0 gives
-each connection a process, as everything else has.  pyrblsmtpd, pyenvdir and pyfixcrio before such a program do their
-work in the worker, too; whatever else stands there has a process for each connection.
+A session program of ours, for example pysmtpd, runs as thousands of sessions in each of a few workers: the accepted
+socket is handed to one of them, and no process is started for it.  The numbers in the log lines are then the sessions'
+own, above those of processes, and the status is the session's exit code times 256.  --workers 0 gives each connection a
+process, as for all other programs.  pyrblsmtpd, pyenvdir and pyfixcrio before such a program do their work in the
+worker, too; with any other program before it each connection has a process.
 
-Foreign programs are started by the server itself.  When connections come faster than one process can start
-programs, as many as there are processors share that, or as --workers says.
+The server itself starts foreign programs.  When connections come faster than one process can start programs, as many
+processes as the machine has processors share that, or as many as --workers names.
 """
 
 import os
@@ -251,14 +250,14 @@ The script run of a service for pysvscan:
         --greet-delay 1 --drain 30 --ready-fd 9 --status-socket /run/smtp.status \\
         -x /etc/smtp/rules.cdb -u "$(id -u qmaild)" -g "$(id -g qmaild)" :0 25 pysmtpd
 
-Beside it stand `notification-fd` with 9, so that pysupervise opens that descriptor, and `timeout-kill` with 35000, \
-more than --drain takes.  /etc/smtp/limit, which qmaild may read, says 1000.  A rule can say otherwise for some: \
+Beside it are `notification-fd` with 9, so that pysupervise opens that descriptor, and `timeout-kill` with 35000, \
+more than the time of --drain.  /etc/smtp/limit, which qmaild may read, has 1000.  A rule can set other limits: \
 `10.:allow,MAXCONNIP="200",GREETHOLD="0"`.  Then:
 
     pysvwait -U -t 10 /service/smtp   # until clients are served
     pytcptop /run/smtp.status         # who is connected
     pysvc -h /service/smtp            # /etc/smtp/limit has changed: read it
-    pysvc -d /service/smtp            # no more clients; those there have 30 seconds
+    pysvc -d /service/smtp            # no more clients; connected ones have 30 seconds
     pysvwait -d -t 40 /service/smtp   # until it has ended"""
 
 PROGRAM = Program(
@@ -269,9 +268,9 @@ PROGRAM = Program(
     usage="tcpserver [ -1UXpPhHrRoOdDqQv ] [ -c limit ] [ -x rules.cdb ] [ -B banner ] [ -g gid ] [ -u uid ] "
     "[ -b backlog ] [ -l localname ] [ -t timeout ] host port program",
     options=[
-        Flag("q", "verbosity", "say nothing", QUIET),
-        Flag("Q", "verbosity", "say what goes wrong", ERRORS, is_default=True),
-        Flag("v", "verbosity", "say everything", EVERYTHING),
+        Flag("q", "verbosity", "report nothing", QUIET),
+        Flag("Q", "verbosity", "report errors", ERRORS, is_default=True),
+        Flag("v", "verbosity", "report everything", EVERYTHING),
         Flag("1", "prints_port", "write the port to descriptor 1 once it is open"),
         Value(
             "c",
@@ -292,7 +291,7 @@ PROGRAM = Program(
             default=20,
         ),
         Value("x", "rules", "RULES.CDB", "follow the rules that pytcprules compiled"),
-        Flag("X", "absent_rules_allow", "with -x: rules that do not exist allow everybody"),
+        Flag("X", "absent_rules_allow", "with -x: a missing file of rules allows all clients"),
         Value("B", "banner", "BANNER", "write BANNER to the client before anything else", default=""),
         Value("g", "gid", "GID", "become group GID", _identity, is_lenient=True, default=0),
         Value("u", "uid", "UID", "become user UID", _identity, is_lenient=True, default=0),
@@ -301,7 +300,7 @@ PROGRAM = Program(
         Flag(
             "O",
             "keeps_options",
-            "remove IP options: a client cannot choose the way of our answers",
+            "remove IP options: a client cannot choose the route of our answers",
             False,
             is_default=True,
         ),
@@ -330,32 +329,39 @@ PROGRAM = Program(
             None,
             "socket_mode",
             "OCTAL",
-            "mode of the file of a UNIX socket; default as the umask says",
+            "mode of the file of a UNIX socket; default: from the umask",
             _mode,
             "socket-mode",
         ),
         Value(
-            None, "is_proxy", "ADDRESSES", "whose connections start with a PROXY header; see below", _proxies, "proxy"
+            None,
+            "is_proxy",
+            "ADDRESSES",
+            "clients whose connections start with a PROXY header; see below",
+            _proxies,
+            "proxy",
         ),
         Value(
             None,
             "workers",
             "N",
-            "worker processes; default one for each processor; 0: a process for each connection",
+            "number of workers; default one for each processor; 0: a process for each connection",
             _count,
             "workers",
         ),
-        Value(None, "per_address", "N", "most connections from one address at once", _limit, "per-address"),
-        Value(None, "per_network", "N", "most from one network, /24 or /64", _limit, "per-network"),
+        Value(None, "per_address", "N", "maximum of connections from one address at once", _limit, "per-address"),
+        Value(None, "per_network", "N", "maximum from one network, /24 or /64", _limit, "per-network"),
         Value(
             None,
             "rate",
             "N",
-            "most new connections from one address, of IPv6 one /64, within 60 seconds",
+            "maximum of new connections from one address, of IPv6 one /64, within 60 seconds",
             _limit,
             "rate",
         ),
-        Value(None, "most_load", "N", "deny everybody while the load average times 100 is above N", _limit, "max-load"),
+        Value(
+            None, "most_load", "N", "deny all clients while the load average times 100 is above N", _limit, "max-load"
+        ),
         Value(
             None,
             "exempt",
@@ -369,7 +375,7 @@ PROGRAM = Program(
             None,
             "excess_reply",
             "TEXT",
-            "what a client above a limit gets before it is denied, at most 510 bytes",
+            "reply to a client above a limit before it is denied, at most 510 bytes",
             str,
             "excess-reply",
         ),
@@ -400,7 +406,9 @@ PROGRAM = Program(
             _descriptor,
             "ready-fd",
         ),
-        Value(None, "status_socket", "PATH", "tell pytcptop at PATH who is connected", str, "status-socket"),
+        Value(
+            None, "status_socket", "PATH", "report connections to pytcptop on a socket at PATH", str, "status-socket"
+        ),
     ],
     arguments=[
         Argument("host", "where to listen; see below", optional=True),
@@ -416,7 +424,7 @@ PROGRAM = Program(
                 ("::", "all IPv6 addresses"),
                 (
                     ":0",
-                    "both, with one socket; an IPv4 client is one like any other.  Where the kernel has no IPv6: IPv4 "
+                    "both, with one socket; an IPv4 client is treated as with 0.  Without IPv6 in the kernel: IPv4 "
                     "alone",
                 ),
                 ("ADDRESS", "192.0.2.1 or 2001:db8::1; one of link-local scope as fe80::1%eth0, or with -I"),
@@ -424,57 +432,58 @@ PROGRAM = Program(
                 (
                     "PATH",
                     "a word with a slash: a UNIX socket, made there before rights are given up and removed at the end "
-                    "if they suffice for that.  A socket file on which nobody listens is replaced",
+                    "if the rights suffice.  A socket file without a listener is replaced",
                 ),
                 (
                     "fd:N",
-                    "descriptor N, a socket that listens already, with the backlog it has.  Another process that "
-                    "holds it open has clients wait while we are started again: none is lost.  It becomes "
-                    "non-blocking for its other holders, too",
+                    "descriptor N, a socket that already listens, with its own backlog.  If another process holds it "
+                    "open, clients wait while the server is restarted: none is lost.  It becomes non-blocking for its "
+                    "other holders, too",
                 ),
                 (
                     "fd:",
-                    "all sockets of LISTEN_FDS, if LISTEN_PID is our process.  Programs do not see these variables",
+                    "all sockets of LISTEN_FDS, if LISTEN_PID is our process.  Programs do not get these variables",
                 ),
                 (
                     "WORD,WORD",
                     "all of these at once.  PORT is the port of all addresses, and 0 one that is free on each of "
-                    "them.  What is written twice counts once",
+                    "them.  A word that is written twice counts once",
                 ),
             ],
         ),
         (
             "limits",
             "A rule may set the variable of a limit, which then counts instead of the option.  A client above a limit "
-            "is denied; the deny line ends with LOAD: and the load, or with the variable, a colon and the limit.  0 "
-            "allows nobody, but does not limit the load.  DIEMSG_MAXCONNIP, and so on, is the reply for one limit.\n\n"
-            "N of each limit may be a file, which has a slash in its name and the number in its first line.  HUP "
-            "reads these files again, with the rights we have then; connections stay as they are.  Without such files "
-            "HUP is not caught.",
+            "is denied; the deny line ends with LOAD: and the load, or with the variable, a colon and the limit.  A "
+            "limit of 0 admits no client, except for the load, where it means no limit.  DIEMSG_MAXCONNIP and its like "
+            "are the replies for one limit.\n\n"
+            "N of each limit may be a file, with a slash in its name and the number in its first line.  HUP reads "
+            "these files again, with the rights of that moment; connections are not changed.  Without such files HUP "
+            "is not caught.",
         ),
         (
             "life cycle",
-            "Once connections are served, --ready-fd is told, and READY=1 is sent to NOTIFY_SOCKET, a path or an "
-            "abstract name after an @.  TERM ends the server at once, and connections go on; with --drain the server "
-            "stays until the last of them is over, at most so many seconds, then sends TERM to what is left and ends "
-            "a second later.  A second TERM ends it at once.\n\n"
+            "Once connections are served, --ready-fd gets a newline, and READY=1 is sent to NOTIFY_SOCKET, a path or "
+            "an abstract name after an @.  TERM ends the server at once, and connections go on.  With --drain the "
+            "server stays until the last of them has ended, at most for the given seconds, then sends TERM to the rest "
+            "and ends a second later.  A second TERM ends it at once.\n\n"
             "While it drains it does not listen: clients are refused until a successor has been started.  With fd: "
-            "they wait, if somebody else holds the socket open; without --drain a successor begins beside the old "
-            "connections.\n\n"
+            "they wait, if another process holds the socket open.  Without --drain a successor can start beside the "
+            "old connections.\n\n"
             "The status socket is made before rights are given up; only its owner can connect.",
         ),
         (
             "other clients",
-            "Of an IPv6 client PROTO is TCP6, and each variable that starts with TCP is there a second time, starting "
-            "with TCP6; TCP6INTERFACE is the interface of a link-local address.  An IPv4 client is one of IPv4 "
-            "wherever it came in.\n\n"
-            "In rules the address of a client of a UNIX socket is unix, and its uid stands for what an ident server "
-            "says: 1000@unix, then unix, then the empty address.  PROTO is UNIX; UNIXLOCALPATH, UNIXLOCALUID, "
-            "UNIXLOCALGID, UNIXLOCALPID, UNIXREMOTEEUID, UNIXREMOTEEGID and UNIXREMOTEPID are set, and no TCP "
-            "variable is.\n\n"
-            "What we serve ourselves, session programs and PROXY headers, takes no descriptors from a client of a "
-            "UNIX socket: the kernel refuses them (Linux 6.16); otherwise a process for each such client stands "
-            "between it and us.",
+            "For an IPv6 client PROTO is TCP6, and each variable that starts with TCP is also set with TCP6 in place "
+            "of TCP; TCP6INTERFACE is the interface of a link-local address.  A client with an IPv4 address is an IPv4 "
+            "client on every socket.\n\n"
+            "In rules the address of a client of a UNIX socket is unix, and its uid takes the place of the ident "
+            "server's answer: 1000@unix, then unix, then the empty address.  PROTO is UNIX; UNIXLOCALPATH, "
+            "UNIXLOCALUID, UNIXLOCALGID, UNIXLOCALPID, UNIXREMOTEEUID, UNIXREMOTEEGID and UNIXREMOTEPID are set, and "
+            "no TCP variable is.\n\n"
+            "Session programs and the reader of PROXY headers take no descriptors from a client of a UNIX socket: the "
+            "kernel refuses them (Linux 6.16); with an older kernel each such client has a process between it and the "
+            "server.",
         ),
         (
             "proxies",
@@ -482,9 +491,10 @@ PROGRAM = Program(
             "sockets.  A connection from one of them must start with a header of the PROXY protocol, version 1 or 2; "
             "the client it names is then the client for rules, limits, variables and log lines, and so is the local "
             "address.  UNKNOWN and LOCAL mean the proxy itself.  A header that is malformed, or not complete within 3 "
-            "seconds, ends the connection.  Of others nothing is read.\n\n"
-            "Of version 2 up to 4096 bytes are taken; extensions, a checksum among them, are skipped.  The program "
-            "finds what follows the header.  TERM without --drain ends connections whose header has not come.",
+            "seconds, ends the connection.  No header is read from other clients.\n\n"
+            "A header of version 2 has at most 4096 bytes; extensions, a checksum among them, are skipped.  The "
+            "program gets the bytes after the header.  TERM without --drain ends connections whose header is not "
+            "complete.",
         ),
         ("a service with limits", _EXAMPLE),
     ],

@@ -1,11 +1,11 @@
 """Show who is connected to a pytcpserver.
 
-PATH is the socket of pytcpserver's --status-socket.  On a terminal the table is shown again every second, as much
-of it as there is room for, until q or Ctrl-C; anywhere else, or with --once, all of it once, as plain text.
+PATH is the socket of pytcpserver's --status-socket.  On a terminal the table is shown again every second, as much of it
+as fits, until q or Ctrl-C.  Otherwise, or with --once, all of it is shown once, as plain text.
 
 The table has a line for each connection, the oldest first: its number in the log lines, protocol, client and port, how
-long ago it was accepted, for how long nothing was received or sent, the state the kernel sees it in, and how many bytes
-were received from the client and sent to it.  What the kernel does not say is a dash.
+long ago it was accepted, for how long nothing was received or sent, the kernel's state of it, and how many bytes were
+received from the client and sent to it.  A dash is a value that the kernel does not report.
 """
 
 import os
@@ -27,7 +27,7 @@ PROGRAM = Program(
     summary="show who is connected to a pytcpserver",
     options=[Flag(None, "is_once", "show the table once", long="once")],
     arguments=[Argument("path", "the server's status socket")],
-    exits={0: "shown", 111: "nobody answers at PATH, or not as we understand it"},
+    exits={0: "shown", 111: "no server answers at PATH, or its answer is not understood"},
     section=1,
     see=("pytcpserver(8)",),
 )

@@ -82,7 +82,7 @@ host of the From of bounces.  Default: control/me, otherwise bouncehost.
 .SH ENVIRONMENT
 .TP
 .B PATH
-where programs are searched
+directories in which programs are searched
 .SH EXIT CODES
 .TP
 .B 0
