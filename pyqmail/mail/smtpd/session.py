@@ -144,9 +144,10 @@ class Session:
 
     def _set_pace(self):
         """Tell the peer how much to read, and how soon."""
-        peer, is_in_content = self.peer, self.engine.is_in_content
-        peer.is_bulk = is_in_content
-        peer.pause_seconds = 0 if is_in_content else pause_after(self.engine.fruitless)
+        engine, peer = self.engine, self.peer
+        peer.is_bulk = is_bulk = engine.is_in_content
+        is_fruitful = is_bulk or engine.fruitless < FRUITLESS_COMMANDS
+        peer.pause_seconds = 0 if is_fruitful else pause_after(engine.fruitless)
 
     async def _decide(self, event):
         """Answer one event of the engine, or end the conversation if what policy needs cannot be read."""
@@ -170,13 +171,16 @@ class Session:
             engine.close(NO_CONTROLS)
 
     def _begin_mail(self, argument):
+        engine = self.engine
         sender, parameters = self._policy.read_path(argument)
         if sender is None:
             return SYNTAX
-        refusal = self._check(parameters, self.engine.extensions.mail_parameters, MAIL_CHECKS)
-        if refusal is None:
-            self.transaction.begin(sender, self._policy.is_bad_sender(sender))
-        return refusal or OK
+        if parameters:
+            refusal = check_parameters(parameters, engine.extensions.mail_parameters, MAIL_CHECKS, engine)
+            if refusal is not None:
+                return refusal
+        self.transaction.begin(sender, self._policy.is_bad_sender(sender))
+        return OK
 
     def _add_recipient(self, argument):
         recipient, parameters = self._policy.read_path(argument)
@@ -184,18 +188,17 @@ class Session:
             return SYNTAX
         if self.transaction.is_bad_sender:
             return BAD_SENDER
-        refusal = self._check(parameters, self.engine.extensions.recipient_parameters, RECIPIENT_CHECKS)
-        if refusal is not None:
-            return refusal
+        if parameters:
+            engine = self.engine
+            refusal = check_parameters(parameters, engine.extensions.recipient_parameters, RECIPIENT_CHECKS, engine)
+            if refusal is not None:
+                return refusal
         if self._relay is not None:
             recipient += self._relay
         elif not self._policy.is_our_recipient(recipient):
             return NOT_OURS
         is_added = self.transaction.add_recipient(recipient, self._policy.max_recipients)
         return OK if is_added else TOO_MANY
-
-    def _check(self, given, known, checks):
-        return check_parameters(given, known, checks, self.engine) if given and known else None
 
     async def _take_content(self, piece):
         self.transaction.add_content(piece.text, piece.content)

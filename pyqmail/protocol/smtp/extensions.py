@@ -80,8 +80,8 @@ class ExtensionTable:
 
     def ehlo_reply(self, greeting: bytes, engine: "Announcer") -> bytes:
         """Return the reply to EHLO: greeting, then a line for each row.  RFC 5321 section 4.1.1.1"""
-        *lines, last = greeting, *(row.line(engine) for row in self.rows)
-        return b"".join(b"250-%b\r\n" % line for line in lines) + b"250 %b\r\n" % last
+        *lines, last = greeting, *[row.line(engine) for row in self.rows]
+        return b"".join([b"250-%b\r\n" % line for line in lines]) + b"250 %b\r\n" % last
 
 
 PIPELINING = Extension(b"PIPELINING")

@@ -126,7 +126,7 @@ class Server:
 
     def next_event(self) -> Command | Piece | None:
         """Return what to decide next; None at the end, when must_speak, or when more must be received first."""
-        while not self.closed and not self.must_speak:
+        while not self.closed and self._size < _FULL:
             if self._content is not None:
                 return self._next_piece(self._content)
             line = self._take_line()
