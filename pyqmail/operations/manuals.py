@@ -4,7 +4,9 @@ import os
 
 from pyqmail.base import control_page
 from pyqmail.base.manual import page
+from pyqmail.operations import LABEL
 from pyqmail.programs import registry
+from pyqmail.system.descriptors import log
 from pyqmail.system.processes import installed_prefix
 
 HERE = os.path.join(installed_prefix(), "man")  # of a checkout
@@ -26,7 +28,7 @@ def render(check: bool) -> int:
         if os.path.join(HERE, name) not in pages() and name.startswith("py") and name.endswith(PROGRAM_SECTIONS)
     ]
     for path in stale + orphans:
-        os.write(2, f"pyqmail: {'not up to date' if check else 'written'}: man/{os.path.basename(path)}\n".encode())
+        log(f"{LABEL}: {'not up to date' if check else 'written'}: man/{os.path.basename(path)}")
     if check:
         return 1 if stale + orphans else 0
     for path in orphans:
@@ -39,7 +41,7 @@ def render(check: bool) -> int:
 
 def _check_installed(check):
     if not check:
-        os.write(2, b"pyqmail: fatal: the pages are rendered in a checkout; installed ones can be checked\n")
+        log(f"{LABEL}: fatal: the pages are rendered in a checkout; installed ones can be checked")
         return 100
     stale = []
     for path, text in pages().items():
@@ -48,7 +50,7 @@ def _check_installed(check):
         if _read(place) != text:
             stale.append(place)
     for place in stale:
-        os.write(2, os.fsencode(f"pyqmail: not up to date: {place}\n"))
+        log(f"{LABEL}: not up to date: {place}")
     return 1 if stale else 0
 
 

@@ -8,8 +8,9 @@ import socket
 import sys
 
 from pyqmail.base.failure import Failure, Permanent, Temporary
+from pyqmail.operations import LABEL
 from pyqmail.programs import registry
-from pyqmail.system.descriptors import read_file
+from pyqmail.system.descriptors import log, read_file
 from pyqmail.system.files import open_new
 from pyqmail.system.home import MARKER, Home
 from pyqmail.system.processes import fork, installed_prefix
@@ -66,7 +67,7 @@ def programs_folder() -> str:
 def complain(failure: Failure) -> int:
     """Report a failure, with the system's own words beside the original's and its hint; return its exit code."""
     words = f" ({failure.error.strerror})" if failure.error is not None and failure.error.strerror else ""
-    os.write(2, os.fsencode(f"pyqmail: fatal: {failure}{words}{getattr(failure, 'hint', '')}\n"))
+    log(f"{LABEL}: fatal: {failure}{words}{getattr(failure, 'hint', '')}")
     return failure.code
 
 

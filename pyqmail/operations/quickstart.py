@@ -12,7 +12,7 @@ import time
 
 from pyqmail.base.dates import header_date
 from pyqmail.base.failure import Failure, Permanent, Temporary
-from pyqmail.operations import private_home
+from pyqmail.operations import LABEL, private_home
 from pyqmail.programs import registry
 from pyqmail.system.descriptors import read_file
 from pyqmail.system.home import Home
@@ -140,7 +140,7 @@ def _show(home, address, port, services, stopping, began):
     recipient = f"{private_home.USER}@{os.fsdecode(read_file(f'{home.control}/me').strip())}"
     for name, place in (("the queue", home.queue_socket), ("SMTP", (client_address(address), port))):
         if not _until(lambda place=place: _accepts(place), services, stopping):
-            _say(f"pyqmail: fatal: {name} does not answer")
+            _say(f"{LABEL}: fatal: {name} does not answer")
             _show_logs(home)
             return False
     known = set(os.listdir(_new(home)))
@@ -301,7 +301,7 @@ def _stop(services):
     try:
         os.killpg(services, signal.SIGKILL)
         if not ended:
-            _say("pyqmail: warning: some processes had to be killed")
+            _say(f"{LABEL}: warning: some processes had to be killed")
     except OSError as error:
         if error.errno != errno.ESRCH:
             raise

@@ -13,11 +13,11 @@ import os
 import re
 
 from pyqmail.base.failure import Failure, Permanent, Temporary
-from pyqmail.operations import private_home
+from pyqmail.operations import LABEL, private_home
 from pyqmail.operations.systemd_hardening import harden, role_of
 from pyqmail.programs import registry
 from pyqmail.supervise.safety import risks
-from pyqmail.system.descriptors import read_file, write_all
+from pyqmail.system.descriptors import log, read_file, write_all
 from pyqmail.system.files import open_new
 from pyqmail.system.home import find_home
 
@@ -47,7 +47,7 @@ def show(directory: str | None, target: str | None, is_user: bool, has_sockets: 
         else:
             _write(units, target)
     except Failure as failure:
-        os.write(2, os.fsencode(f"pyqmail: fatal: {failure}\n"))
+        log(f"{LABEL}: fatal: {failure}")
         return failure.code
     return 0
 
@@ -57,7 +57,7 @@ def _warn(place, units):
     names = [unit.removesuffix(".service") for unit in units if unit.endswith(".service")]
     told = {f"{name} {risk}": None for name in names for risk in risks(os.fsencode(f"{place}/{name}"))}
     for line in told:
-        os.write(2, os.fsencode(f"pyqmail: warning: {line}\n"))
+        log(f"{LABEL}: warning: {line}")
 
 
 def make(directory: str, environ, is_user: bool, has_sockets: bool) -> dict[str, str]:

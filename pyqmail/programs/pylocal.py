@@ -14,7 +14,7 @@ bin/qmail-queue below the qmail home, if the original's is there.  Otherwise the
 import os
 
 from pyqmail.base.options import Argument, Flag, Rest
-from pyqmail.mail.local.delivery import USAGE, Delivery, Job, Standard
+from pyqmail.mail.local.delivery import LABEL, USAGE, Delivery, Job, Standard
 from pyqmail.mail.local.maildir import Names
 from pyqmail.mail.queue.bounds import CONTROLS
 from pyqmail.system.command_line import Program
@@ -35,7 +35,7 @@ FIELDS = {
 PROGRAM = Program(
     name="pylocal",
     summary="deliver one message to a local user",
-    original="qmail-local",
+    original=LABEL,
     usage=USAGE,
     options=[
         Flag("n", "describe", "report what would be done instead of doing it"),

@@ -83,12 +83,12 @@ def serve(call) -> int:
         raise Temporary(f"unable to use {names.queue}", error) from None
     listener = listen(home.queue_socket)
     loop, capacity = Loop(), Capacity(raise_limit())
-    log = BoundedLog(loop, "pyqueued")
-    controls = Controls(home.control, CONTROLS, complain=lambda text: log.put(f"pyqueued: warning: {text}"))
+    log = BoundedLog(loop, PROGRAM.label)
+    controls = Controls(home.control, CONTROLS, complain=log.warn)
     say_odd_numbers(controls)
     server = QueueServer(loop, listener, admission, numbers, controls, log, qmail_uids(home), capacity)
     loop.on_signal(signal.SIGTERM, server.stop)
-    log.put("pyqueued: status: listening")
+    log.say("status: listening")
     gc.freeze()  # what a forked process does not look at it need not copy
     loop.run()
     try:

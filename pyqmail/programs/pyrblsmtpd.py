@@ -23,7 +23,7 @@ from pyqmail.system import resolver
 from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import log, write_all
 from pyqmail.system.processes import go_on
-from pyqmail.tcp.filters.blocklist import BOUNCE, GREETING, REFUSE, UNDECIDED, Dialogue, Judgement
+from pyqmail.tcp.filters.blocklist import BOUNCE, GREETING, LABEL, REFUSE, UNDECIDED, Dialogue, Judgement, log_line
 
 
 def preload(words=()) -> None:
@@ -103,7 +103,7 @@ def _wait(call, seconds):
 
 
 def _say(call, text):
-    log(b"rblsmtpd: %s pid %d: %s" % (call.environ.get(b"TCPREMOTEIP", b""), os.getpid(), text))
+    log(log_line(call.environ, os.getpid(), text))
 
 
 def _bounded(seconds):
@@ -147,7 +147,7 @@ def _acts(ask_list, ask_exemptions, delay, delay_as_the_environment_says):
 PROGRAM = Program(
     name="pyrblsmtpd",
     summary="run an SMTP server for clients that are on no list",
-    original="rblsmtpd",
+    original=LABEL,
     usage="rblsmtpd [ -b ] [ -R ] [ -t timeout ] [ -r base ] [ -a base ] smtpd [ arg ... ]",
     options=[*_OPTIONS, *_acts(_ask_list, _ask_exemptions, _delay, _delay_as_the_environment_says)],
     arguments=[Rest("program", "the SMTP server, with its arguments", required=True, metavar="smtpd")],

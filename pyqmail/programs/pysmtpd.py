@@ -24,6 +24,7 @@ from pyqmail.mail.queue import bounds
 from pyqmail.mail.queue.space import share
 from pyqmail.mail.smtpd.policy import CONTROLS
 from pyqmail.mail.smtpd.session import SmtpService
+from pyqmail.mail.smtpd.transaction import LABEL
 from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import log
 from pyqmail.system.driver import BlockingDriver, drive
@@ -32,7 +33,7 @@ from pyqmail.system.home import find_home
 PROGRAM = Program(
     name="pysmtpd",
     summary="receive mail by SMTP",
-    original="qmail-smtpd",
+    original=LABEL,
     usage="qmail-smtpd",
     arguments=[Rest("ignored")],
     exits={0: "the client sent QUIT", 1: "any other end", 111: "a fault of our own"},

@@ -181,7 +181,7 @@ def start_keeper(log, identities) -> int:
         hold_title()
         show_command(["pyresolve"])
         identities.assume(RESOLVER)
-        return keep(socket.socket(fileno=0), become_resolver)
+        return keep(socket.socket(fileno=0), become_resolver, PROGRAM.name)
 
     fork(work)
     theirs.close()

@@ -22,6 +22,7 @@ from pyqmail.base.failure import Failure
 from pyqmail.base.options import Argument
 from pyqmail.supervise.safety import risks
 from pyqmail.supervise.settings import FINISH_MILLISECONDS
+from pyqmail.supervise.supervise_dir import LABEL, warn
 from pyqmail.supervise.supervisor import Supervisor
 from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import log
@@ -110,7 +111,7 @@ class _Notes:
 PROGRAM = Program(
     name="pysupervise",
     summary="start a service and keep it running",
-    original="supervise",
+    original=LABEL,
     usage="supervise dir",
     arguments=[Argument("dir", "the directory of the service, with its program run")],
     notes=_Notes(),
@@ -134,7 +135,7 @@ def work(call):
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     for risk in [] if os.geteuid() else risks(os.fsencode(call.dir)):
-        log(f"supervise: warning: {call.dir} {risk}")
+        warn(f"{call.dir} {risk}")
     Supervisor(call.dir, dict(call.environ)).run()
     return 0
 
@@ -147,6 +148,6 @@ def supervise(directory, environ):
     try:
         Supervisor(directory, environ).run()
     except Failure as failure:
-        log(f"supervise: fatal: {failure}")
+        log(PROGRAM.line(f"fatal: {failure}"))
         return failure.code
     return 0

@@ -82,7 +82,7 @@ def work(call):
         try:
             send(directory, call.commands.encode())
         except (Permanent, Temporary) as problem:
-            log(f"svc: warning: {problem}")
+            log(PROGRAM.line(f"warning: {problem}"))
             code = max(code, problem.code)
         start.go_back()
     start.close()

@@ -35,6 +35,7 @@ from pyqmail.base.numbers import whole_number
 from pyqmail.base.options import Argument, Flag, Rest, Value
 from pyqmail.programs.registry import load
 from pyqmail.supervise.scan_loop import keep_scanning
+from pyqmail.supervise.scanner import LABEL
 from pyqmail.supervise.stopping import STOP_SECONDS
 from pyqmail.system.command_line import Program
 from pyqmail.system.processes import find_ours
@@ -73,7 +74,7 @@ read-only root, /mail and /run/sv must be mounts that belong to the user nobody.
 PROGRAM = Program(
     name="pysvscan",
     summary="keep a supervisor on every service in a directory",
-    original="svscan",
+    original=LABEL,
     usage="svscan [ --stop-on-term ] [ --stop-seconds n ] [ --supervise program ] [ dir ]",
     options=[
         Flag(None, "stop_on_term", "bring everything down on SIGTERM, SIGINT or SIGHUP", long="stop-on-term"),

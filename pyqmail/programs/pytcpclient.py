@@ -24,7 +24,7 @@ from pyqmail.system.descriptors import log, move, open_standard_descriptors
 from pyqmail.system.processes import go_on
 from pyqmail.tcp.access.log_lines import ERRORS, EVERYTHING, QUIET, unless_quiet
 from pyqmail.tcp.client.addresses import is_another_number, port_number
-from pyqmail.tcp.client.connect import WAITS, connect, find_addresses
+from pyqmail.tcp.client.connect import LABEL, WAITS, connect, find_addresses
 
 _READING, _WRITING = 6, 7
 _LONGEST_SECONDS = 86400  # beyond that the kernel's own clocks overflow
@@ -108,7 +108,7 @@ def describe(call, sock) -> list:
         raise Temporary("unable to get remote address", error) from None
     remote_ip, remote_port = _text(remote[0], call.family), b"%d" % remote[1]
     if call.verbosity >= EVERYTHING:
-        log(b"tcpclient: connected to %s port %s" % (remote_ip, remote_port))
+        log(PROGRAM.line(f"connected to {remote_ip.decode()} port {remote_port.decode()}"))
     remote_host = name_of(remote_ip) if call.looks_up_name else None
     ends = remote_ip, remote_port, local_ip, local_port
     remote_info = ask_ident(ends, call.ident_seconds) if call.asks_ident else None
@@ -213,7 +213,7 @@ def _interface(text):
 PROGRAM = Program(
     name="pytcpclient",
     summary="connect to a TCP server and become a program that talks to it",
-    original="tcpclient",
+    original=LABEL,
     usage="tcpclient [ -hHrRdDqQv ] [ -i localip ] [ -p localport ] [ -T timeoutconn ] [ -l localname ] "
     "[ -t timeoutinfo ] host port program",
     section=1,

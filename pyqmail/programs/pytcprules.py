@@ -96,7 +96,7 @@ def main(argv: list[str]) -> int:
 
 def work(call) -> int:
     if call.ip is None and (call.host is not None or call.info is not None) or call.lints and call.ip is not None:
-        raise PROGRAM.wrong("tcprules: --host and --info belong to --explain, and --lint stands alone")
+        raise PROGRAM.wrong(PROGRAM.line("--host and --info belong to --explain, and --lint stands alone"))
     if call.ip is not None or call.lints:
         return advise(call)
     if call.tmp is None:
@@ -154,7 +154,7 @@ def warn(source: bytes) -> None:
     from pyqmail.tcp.rules.advice import warnings
 
     for number, what, line in warnings(source):
-        log(f"tcprules: warning: line {number}: {what}: {os.fsdecode(line)}")
+        log(PROGRAM.line(f"warning: line {number}: {what}: {os.fsdecode(line)}"))
 
 
 def _empty(tmp):

@@ -29,7 +29,7 @@ from pyqmail.system.loop import Loop
 from pyqmail.system.processes import find_ahead, find_ours
 from pyqmail.system.rlimits import SERVER_BYTES, memory_shortages
 from pyqmail.tcp.access.connection_counts import Tally
-from pyqmail.tcp.access.log_lines import ERRORS, EVERYTHING, QUIET, unless_quiet
+from pyqmail.tcp.access.log_lines import ERRORS, EVERYTHING, LABEL, QUIET, unless_quiet
 from pyqmail.tcp.client.addresses import is_another_number, port_number
 from pyqmail.tcp.listener.bind import BOTH, IP4, IP6, Opening, has_path, has_port, interface_number, shown_port
 from pyqmail.tcp.listener.configure import introductions, limit_words, odd_limits, readiness, status_socket, terms_of
@@ -88,7 +88,7 @@ def checked_port(call) -> int:
     if not call.program:
         raise PROGRAM.wrong()
     if call.socket_mode is not None and not has_path(call.host):
-        raise PROGRAM.wrong("tcpserver: --socket-mode is for UNIX sockets, of which there is none")
+        raise PROGRAM.wrong(PROGRAM.line("--socket-mode is for UNIX sockets, of which there is none"))
     return port
 
 
@@ -98,7 +98,7 @@ def begin(call) -> None:
     open_standard_descriptors()
     if call.verbosity >= ERRORS:
         for text in memory_shortages(SERVER_BYTES):
-            log(f"{PROGRAM.label}: warning: {text} under load")
+            log(PROGRAM.line(f"warning: {text} under load"))
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -111,7 +111,7 @@ def port_of(call) -> int:
             call.oddities.append(f"port {call.port[:64]} is read as {port}")
         return port
     if call.port != "-":
-        raise PROGRAM.wrong("tcpserver: nothing listens on a port: write - for it")
+        raise PROGRAM.wrong(PROGRAM.line("nothing listens on a port: write - for it"))
     return 0
 
 
@@ -263,7 +263,7 @@ more than the time of --drain.  /etc/smtp/limit, which qmaild may read, has 1000
 PROGRAM = Program(
     name="pytcpserver",
     summary="accept connections and run a program for each",
-    original="tcpserver",
+    original=LABEL,
     tells_oddities=False,
     usage="tcpserver [ -1UXpPhHrRoOdDqQv ] [ -c limit ] [ -x rules.cdb ] [ -B banner ] [ -g gid ] [ -u uid ] "
     "[ -b backlog ] [ -l localname ] [ -t timeout ] host port program",

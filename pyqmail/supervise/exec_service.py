@@ -6,7 +6,7 @@ import os
 
 from pyqmail.base.failure import reason
 from pyqmail.supervise.settings import is_program
-from pyqmail.supervise.supervise_dir import warn
+from pyqmail.supervise.supervise_dir import LABEL, warn
 from pyqmail.system.descriptors import log
 
 _NOT_NOW = (errno.EAGAIN, errno.ENOMEM)
@@ -35,7 +35,7 @@ def spawn(argv: list, environ: dict, directory: str, descriptor: tuple[int, int]
         if error.errno in _NOT_NOW:
             warn(f"unable to fork for {directory}, sleeping 60 seconds: {reason(error)}")
             raise NoProcess from None
-        log(f"supervise: fatal: unable to start {directory}/{argv[0][2:]}: {reason(error)}")
+        log(f"{LABEL}: fatal: unable to start {directory}/{argv[0][2:]}: {reason(error)}")
         raise Unfit from None
 
 

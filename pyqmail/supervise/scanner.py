@@ -21,6 +21,7 @@ from pyqmail.base.failure import reason
 from pyqmail.supervise.inotify_paths import Ground, Watching
 from pyqmail.system.descriptors import log
 
+LABEL = "svscan"  # at the head of a scanner's lines
 SECONDS = 5.0  # until we look again, where something is wrong or nothing tells us that it changed
 RESTART_SECONDS = 1.0
 SETTLE_SECONDS = 0.25  # a new directory is left alone while it is being filled: its log may come last
@@ -28,6 +29,11 @@ LONGEST_LOGGED_NAME = 255
 SERVICE, LOG = 0, 1
 _DESCRIPTOR = {SERVICE: 1, LOG: 0}  # which of its own, and which end of the pipe
 _TOO_MANY = (errno.EMFILE, errno.ENFILE)
+
+
+def warn(text: str) -> None:
+    """Report what is wrong; the scanner goes on."""
+    log(f"{LABEL}: warning: {text}")
 
 
 class Slot:
@@ -175,7 +181,7 @@ class Scanner:
         return max(now + RESTART_SECONDS, since + SECONDS if ended.si_status else 0)
 
     def _end_group(self, folder, group):
-        log(f"svscan: warning: supervise {os.fsdecode(folder)} was killed, ending its service")
+        warn(f"supervise {os.fsdecode(folder)} was killed, ending its service")
         for number in (signal.SIGTERM, signal.SIGCONT):
             try:
                 os.killpg(group, number)
@@ -246,7 +252,7 @@ class Scanner:
         number = len(self._without_pipe) - 1
         if number + 1 != len(before):
             more = f" and {number} more" if number else ""
-            log(f"svscan: warning: unable to create pipe for {os.fsdecode(name)}{more}: {reason(error)}")
+            warn(f"unable to create pipe for {os.fsdecode(name)}{more}: {reason(error)}")
 
     def start_log(self, slot) -> None:
         """Start the supervisor of a log once more, unless the last one has ended a moment ago."""
@@ -276,7 +282,7 @@ class Scanner:
         for risk in (self._risks or self._find_risks())(slot.folder(part)):
             if risk not in slot.told:
                 slot.told.add(risk)
-                log(f"svscan: warning: {os.fsdecode(slot.folder(part))} {risk}")
+                warn(f"{os.fsdecode(slot.folder(part))} {risk}")
         slot.pids[part] = pid
         self._by_pid[pid] = slot, part, now
 
@@ -288,14 +294,14 @@ class Scanner:
     def give_up_log(self, slot) -> None:
         """Let go of the pipe of a log that is no more; say what it has not read."""
         if unread := slot.unread_bytes():
-            log(f"svscan: warning: log of {os.fsdecode(slot.name)} has left {unread} bytes unread")
+            warn(f"log of {os.fsdecode(slot.name)} has left {unread} bytes unread")
         slot.close_pipe()
 
     def _warn(self, text, name, error):
         """Say what could not be done, for the service of that name if there is one; we go on, and look again."""
         if self._may_tell(text):
             named = f"{text} {os.fsdecode(name)}" if name else text
-            log(f"svscan: warning: {named}: {reason(error)}")
+            warn(f"{named}: {reason(error)}")
             self._again_in(SECONDS)
 
     def _may_tell(self, kind):

@@ -9,8 +9,9 @@ import os
 import resource
 
 from pyqmail.base.failure import reason
+from pyqmail.supervise.scanner import warn
 from pyqmail.system import processes
-from pyqmail.system.descriptors import log, open_descriptors
+from pyqmail.system.descriptors import open_descriptors
 
 # what a scanner may have handlers for
 _HANDLED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPWR)
@@ -123,7 +124,7 @@ def close_others(kept) -> None:
 
 
 def _failed(text, error):
-    log(f"svscan: warning: {text}: {reason(error)}")
+    warn(f"{text}: {reason(error)}")
     return 111
 
 

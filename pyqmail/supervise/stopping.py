@@ -18,8 +18,7 @@ import os
 import time
 
 from pyqmail.supervise.control import command, command_process, is_supervised
-from pyqmail.supervise.scanner import LOG, SERVICE
-from pyqmail.system.descriptors import log
+from pyqmail.supervise.scanner import LOG, SERVICE, warn
 from pyqmail.system.loop import Promise, TimedOut
 
 STOP_SECONDS = 4.0
@@ -66,7 +65,7 @@ class Stopping:
                 services = True
                 self._command(slot, SERVICE, b"dx")
                 if passed >= _KILL_SERVICES and self._command(slot, SERVICE, b"k"):
-                    log(f"svscan: warning: {os.fsdecode(slot.name)} does not end, killing it")
+                    warn(f"{os.fsdecode(slot.name)} does not end, killing it")
                 continue
             slot.end_input()
             if _is_there(slot, LOG):

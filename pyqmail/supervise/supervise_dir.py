@@ -19,6 +19,8 @@ from pyqmail.supervise.status import STATUS_BYTES, Status
 from pyqmail.system.descriptors import log, read_all
 from pyqmail.system.files import open_new
 
+LABEL = "supervise"  # at the head of a supervisor's lines
+
 
 class Folder:
     """directory names the service in messages as it was given.  Every method but write() raises Temporary.
@@ -169,7 +171,7 @@ class Folder:
 
 def warn(text: str) -> None:
     """Say what is wrong; the supervisor goes on."""
-    log(f"supervise: warning: {text}")
+    log(f"{LABEL}: warning: {text}")
 
 
 def _better(error, unmade):

@@ -55,7 +55,7 @@ def _is_pipe_or_socket(fd):
 
 
 class BoundedLog:
-    """put(line) writes a line without its LF; name stands at the head of the lines that are the log's own."""
+    """put(line) writes a line without its LF; name stands at the head of warnings, and of what say() writes."""
 
     def __init__(self, loop, name: str, fd: int = 2) -> None:
         self._loop, self._name, self._fd = loop, name, fd
@@ -75,6 +75,14 @@ class BoundedLog:
         self._keep(os.fsencode(line) + b"\n")
         if not self._is_waiting:
             self._write()
+
+    def say(self, text: str) -> None:
+        """Log a line of the service itself."""
+        self.put(f"{self._name}: {text}")
+
+    def warn(self, text: str, reason=None) -> None:
+        """Log a warning of the service itself; reason as for put()."""
+        self.put(f"{self._name}: warning: {text}", reason)
 
     def _allow(self, reason):
         count, line = self._reasons.pop(reason)

@@ -268,3 +268,22 @@ def test_the_tests_would_see_it():
     assert used_fields([ast.parse("f(call.a); call.b = 1; getattr(call, 'c')")]) == {"a", "c"}
     tree = ast.parse("CONTROLS = ('a', 'b')\nProgram(controls=['c'])\ncontrols.get('b')")
     assert names_in_code(tree) == {"b"}
+
+
+def test_a_label_is_typed_once():
+    """Lines begin with a program's label; whoever writes one is given it, or has it from its subject's LABEL."""
+    labels = {registry.load(name).PROGRAM.label for name in NAMES}
+    typed = []
+    for path, tree in TREES.items():
+        documents = {
+            node.body[0].value
+            for node in ast.walk(tree)
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+            and isinstance(node.body[0], ast.Expr)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes)) and node not in documents:
+                text = node.value if isinstance(node.value, str) else node.value.decode("latin-1")
+                if text.partition(": ")[0] in labels and ": " in text:
+                    typed.append(f"{path}:{node.lineno} {text}")
+    assert typed == []

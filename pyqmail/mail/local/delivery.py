@@ -24,7 +24,8 @@ MAX_INSTRUCTIONS_BYTES = 16 << 20  # of a .qmail file: one with holes costs its 
 SHELL = b"/bin/sh"
 WRITABLE_BY_OTHERS, STICKY, OWNER_EXECUTES = 0o002, 0o1000, 0o100
 
-USAGE = "qmail-local [ -nN ] user homedir local dash ext domain sender aliasempty"
+LABEL = "qmail-local"  # at the head of its lines
+USAGE = f"{LABEL} [ -nN ] user homedir local dash ext domain sender aliasempty"
 
 # what the exit code of a program line means; any other is a deferral
 CARRY_ON, SUCCESS_NO_MORE = 0, 99
@@ -130,7 +131,7 @@ class Delivery:
     def _deliver(self):
         job = self._job
         if not job.home.startswith(b"/"):  # users/assign may say anything; relative to what, nobody knows
-            raise Ended(100, b"qmail-local: usage: " + USAGE.encode())
+            raise Ended(100, f"{LABEL}: usage: {USAGE}".encode())
         try:
             os.chdir(job.home)
         except OSError as error:

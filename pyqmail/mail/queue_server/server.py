@@ -159,7 +159,7 @@ class QueueServer:
         if error.errno in (errno.ECONNABORTED, errno.EINTR):
             return
         if not self._is_deaf:
-            self._log.put(f"pyqueued: warning: unable to accept: {reason(error)}", "accept")
+            self._log.warn(f"unable to accept: {reason(error)}", "accept")
         self._is_deaf = is_lack(error)
         self._is_pausing = True
         self._listen()
@@ -169,7 +169,7 @@ class QueueServer:
         """A part of a frame has come."""
 
     def dropped(self, connection, why):
-        self._log.put(f"pyqueued: warning: connection of uid {connection.uid} dropped: {why}", ("dropped", why))
+        self._log.warn(f"connection of uid {connection.uid} dropped: {why}", ("dropped", why))
 
     def lost(self, connection):
         """The connection is closed: what its client has not been told does not matter to anybody any more."""
@@ -280,8 +280,8 @@ class QueueServer:
         self._answer(request, refused.exit_code)
 
     def _warn(self, request, code, why=""):
-        line = f"pyqueued: warning: unable to queue for uid {request.connection.uid}, exit code {code}"
-        self._log.put(f"{line}: {why}" if why else line, (code, why))
+        line = f"unable to queue for uid {request.connection.uid}, exit code {code}"
+        self._log.warn(f"{line}: {why}" if why else line, (code, why))
 
     def _answer(self, request, code):
         request.connection.answer(request.number, code, 0 if code else request.qp)

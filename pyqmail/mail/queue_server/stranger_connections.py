@@ -164,7 +164,7 @@ class Strangers:
         return True
 
     def _refuse(self, sock, uid):
-        self._log.put(f"pyqueued: warning: connection of uid {uid} refused: too many connections", "refused")
+        self._log.warn(f"connection of uid {uid} refused: too many connections", "refused")
         self._refused.append(sock)
 
     def _take_unserved(self, uid):
@@ -245,7 +245,7 @@ class Strangers:
             os.close(writer)
 
     def _put_off(self, sock, uid, error):
-        self._log.put(f"pyqueued: warning: unable to make a process: {reason(error)}", "fork")
+        self._log.warn(f"unable to make a process: {reason(error)}", "fork")
         self._is_unable = True
         self._unserved.setdefault(uid, collections.deque()).appendleft(sock)
 
@@ -310,7 +310,7 @@ class Strangers:
             room, link.room = link.room, None
             room.give_back()
         elif kind == DROPPED:
-            self._log.put(f"pyqueued: warning: connection of uid {link.uid} dropped: {text}", ("dropped", text))
+            self._log.warn(f"connection of uid {link.uid} dropped: {text}", ("dropped", text))
 
     def _ask(self, link, kind, number):
         if self._is_stopping:

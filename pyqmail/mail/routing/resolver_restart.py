@@ -80,8 +80,11 @@ class Keeper:
             self._got(None)
 
 
-def keep(sock, become_resolver) -> int:
-    """Be the keeper until the queue manager has gone.  become_resolver(read_fd, write_fd) is what a child does."""
+def keep(sock, become_resolver, name: str) -> int:
+    """Be the keeper until the queue manager has gone.  become_resolver(read_fd, write_fd) is what a child does.
+
+    name: whose the lines are.
+    """
     running = []
     while sock.recv(1):
         running = [pid for pid in running if not os.waitpid(pid, os.WNOHANG)[0]]
@@ -90,7 +93,7 @@ def keep(sock, become_resolver) -> int:
             ours, theirs = make_pipes()
             running.append(fork(lambda ends=theirs: become_resolver(*ends)))
         except OSError as error:
-            log(f"pystart: warning: unable to start pyresolve: {reason(error)}")
+            log(f"{name}: warning: unable to start pyresolve: {reason(error)}")
             _close(*ours)
             ours = ()
         _close(*theirs)

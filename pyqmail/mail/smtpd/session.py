@@ -13,7 +13,7 @@ from pyqmail.mail.queue.space import SpoolSpace
 from pyqmail.mail.smtpd.extensions import COMMANDS, MAIL_CHECKS, RECIPIENT_CHECKS, check_parameters, offered
 from pyqmail.mail.smtpd.policy import BAD_SENDER, CONTROLS, NOT_OURS, SYNTAX, TOO_MANY, NoAddresses, read_policy
 from pyqmail.mail.smtpd.recipient_shares import Share, Shares, client_of
-from pyqmail.mail.smtpd.transaction import Transaction, received_line
+from pyqmail.mail.smtpd.transaction import LABEL, Transaction, received_line
 from pyqmail.protocol.smtp.extensions import ExtensionTable
 from pyqmail.protocol.smtp.server import DATA, GO_AHEAD, MAIL, OK, RCPT, TIMEOUT, Server
 from pyqmail.system.bounded_log import log_at_once
@@ -85,7 +85,7 @@ class SmtpService:
         os.chdir(self._home.path)
         home = self._home = Home(os.getcwd())
         self._queueing = self._queueing or Queueing(self._driver, home)
-        complain = lambda text: log(f"qmail-smtpd: warning: {text}")  # noqa: E731
+        complain = lambda text: log(f"{LABEL}: warning: {text}")  # noqa: E731
         self._controls = Controls(home.control, CONTROLS, complain=complain)
 
 
@@ -221,7 +221,7 @@ def report_unreadable(error) -> None:
         text = f"unable to read {os.fsdecode(error.filename or 'control')}: {reason(error)}"
     else:
         text = "there is neither control/me nor control/smtpgreeting"
-    log_at_once(os.fsencode(f"qmail-smtpd: warning: {text}"))
+    log_at_once(os.fsencode(f"{LABEL}: warning: {text}"))
 
 
 async def refuse(peer: "Peer", reply: bytes) -> int:

@@ -14,6 +14,7 @@ from pyqmail.mail.smtpd.policy import LOOPING, NO_SPACE, NOT_QUEUED, TOO_BIG
 from pyqmail.mail.smtpd.recipient_shares import Share
 from pyqmail.system.bounded_log import log_at_once
 
+LABEL = "qmail-smtpd"  # at the head of its lines
 NO_ROOM = 53  # exit code of qmail-queue: insufficient system storage, RFC 5321 section 4.2.3
 
 
@@ -83,7 +84,7 @@ class Transaction:
         except OSError:
             return NOT_QUEUED
         if outcome.why and self._queueing.is_news(outcome.why):
-            log_at_once(b"qmail-smtpd: warning: unable to queue: " + outcome.why)
+            log_at_once(LABEL.encode() + b": warning: unable to queue: " + outcome.why)
         return queue_reply(outcome, int(time.time()))
 
 

@@ -8,14 +8,15 @@ from pyqmail.system.descriptors import write_all
 
 QUIET, ERRORS, EVERYTHING = 0, 1, 2
 _PIPE_BYTES = 4096  # a write of no more is not mixed with other processes' lines
-LABEL = b"tcpserver: "
+LABEL = "tcpserver"  # the server's name at the head of its lines, whichever of its processes writes them
+_HEAD = LABEL.encode() + b": "
 _CLEAN = bytes(c if 32 < c < 127 and c not in b"%:" else 63 for c in range(256))
 _CLEAN_ADDRESS = _CLEAN[:58] + b":" + _CLEAN[59:]
 _FIELD_BYTES = 100
 
 
 def opening_line(number: int, ip: bytes) -> bytes:
-    return LABEL + b"pid %d from %b\n" % (number, ip)
+    return _HEAD + b"pid %d from %b\n" % (number, ip)
 
 
 def verdict_line(number: int, admission) -> bytes:
@@ -29,23 +30,23 @@ def verdict_line(number: int, admission) -> bytes:
     local_host, local_port, host, info, port = (_field(text, _CLEAN) for text in names)
     local_ip, ip = _field(local_ip, _CLEAN_ADDRESS), _field(ip, _CLEAN_ADDRESS)
     fields = (local_host, local_ip, local_port, host, ip, info, port)
-    return LABEL + b"%b %d %b:%b:%b %b:%b:%b:%b%b\n" % (word, number, *fields, admission.remark)
+    return _HEAD + b"%b %d %b:%b:%b %b:%b:%b:%b%b\n" % (word, number, *fields, admission.remark)
 
 
 def drop_line(text: str) -> bytes:
-    return LABEL + b"warning: dropping connection, " + os.fsencode(text) + b"\n"
+    return complaint_line(f"dropping connection, {text}")
 
 
 def complaint_line(text: str) -> bytes:
-    return LABEL + b"warning: " + os.fsencode(text) + b"\n"
+    return _HEAD + b"warning: " + os.fsencode(text) + b"\n"
 
 
 def status_line(count: int, limit: int) -> bytes:
-    return LABEL + b"status: %d/%d\n" % (count, limit)
+    return _HEAD + b"status: %d/%d\n" % (count, limit)
 
 
 def end_line(number: int, wait_status: int) -> bytes:
-    return LABEL + b"end %d status %d\n" % (number, wait_status)
+    return _HEAD + b"end %d status %d\n" % (number, wait_status)
 
 
 def _field(text, clean):

@@ -19,6 +19,7 @@ from pyqmail.system.descriptors import log
 from pyqmail.tcp.client.addresses import literal
 from pyqmail.tcp.client.dns_rewrite import alternatives, find_rules
 
+LABEL = "tcpclient"  # at the head of the lines about a connection
 WAITS = (2, 58)  # seconds for each address, in the first pass and in the second
 
 
@@ -76,7 +77,7 @@ def connect(
             if number == errno.ETIMEDOUT and again:
                 late.append(ip)
             else:
-                say(f"tcpclient: unable to connect to {ip} port {port}: {reason(number)}")
+                say(f"{LABEL}: unable to connect to {ip} port {port}: {reason(number)}")
         addresses = late
     return None
 

@@ -12,7 +12,7 @@ from pyqmail.base.options import Argument
 from pyqmail.protocol.crlf import ReturnRemoval, add_returns
 from pyqmail.system.descriptors import log, open_standard_descriptors, write_all
 from pyqmail.tcp.client.addresses import port_number
-from pyqmail.tcp.client.connect import connect, find_addresses
+from pyqmail.tcp.client.connect import LABEL, connect, find_addresses
 
 NOBODY_READS = 141  # what a shell says of a program that SIGPIPE has ended
 
@@ -39,7 +39,7 @@ def call(host: str, port: str):
         number = port_number(port)
         return connect(find_addresses(host), number)
     except Temporary as failure:
-        log(f"tcpclient: fatal: {failure}")
+        log(f"{LABEL}: fatal: {failure}")
         return None
 
 

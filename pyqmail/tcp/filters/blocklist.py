@@ -5,8 +5,14 @@ from pyqmail.base.literals import literal_address
 # what is to become of the client
 UNDECIDED, ACCEPT, REFUSE, BOUNCE = "undecided", "accept", "refuse", "bounce"
 
-GREETING = b"220 rblsmtpd.local\r\n"
+LABEL = "rblsmtpd"
+GREETING = f"220 {LABEL}.local\r\n".encode()
 _LONGEST_TEXT_BYTES = 200
+
+
+def log_line(environ, pid: int, text: bytes) -> bytes:
+    """Return the line of the log about the client of this environment."""
+    return b"%s: %s pid %d: %s" % (LABEL.encode(), environ.get(b"TCPREMOTEIP", b""), pid, text)
 
 
 class Judgement:

@@ -9,8 +9,8 @@ import signal
 from pyqmail.base.failure import Failure, Temporary
 from pyqmail.base.numbers import whole_number
 from pyqmail.protocol.wires import handover_wire as wire
-from pyqmail.system.descriptors import log, read_all
-from pyqmail.tcp.access.log_lines import ERRORS
+from pyqmail.system.descriptors import read_all
+from pyqmail.tcp.access.log_lines import ERRORS, complaint_line, say_now
 from pyqmail.tcp.listener.hooks import Attendant
 
 _LONGEST_BYTES = 64
@@ -74,5 +74,5 @@ class Adjusting(Attendant):
             return digits_of(word)
         except Failure as failure:
             if verbosity >= ERRORS:
-                log(f"tcpserver: warning: limit stays as it is, {failure}")
+                say_now(complaint_line(f"limit stays as it is, {failure}"))
             return None

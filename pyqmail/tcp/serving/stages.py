@@ -16,7 +16,7 @@ from pyqmail.system.channel import Gone
 from pyqmail.system.descriptors import log
 from pyqmail.system.loop import TimedOut
 from pyqmail.system.peer import WrappedPeer
-from pyqmail.tcp.filters.blocklist import BOUNCE, GREETING, REFUSE, UNDECIDED, Dialogue, Judgement
+from pyqmail.tcp.filters.blocklist import BOUNCE, GREETING, REFUSE, UNDECIDED, Dialogue, Judgement, log_line
 
 
 class Chain:
@@ -174,4 +174,4 @@ class Lists:
 
 
 def _say(session, text):
-    log(b"rblsmtpd: %s pid %d: %s" % (session.environ.get(b"TCPREMOTEIP", b""), session.number, text))
+    log(log_line(session.environ, session.number, text))

@@ -10,7 +10,15 @@ from pyqmail.system.privileges import forbid_new_privileges
 from pyqmail.tcp.access.client_names import ChannelNames
 from pyqmail.tcp.access.decide import Drop, admit, hold_greeting
 from pyqmail.tcp.access.environment import NAMES, SessionEnvironment
-from pyqmail.tcp.access.log_lines import ERRORS, EVERYTHING, drop_line, opening_line, say_now, verdict_line
+from pyqmail.tcp.access.log_lines import (
+    ERRORS,
+    EVERYTHING,
+    complaint_line,
+    drop_line,
+    opening_line,
+    say_now,
+    verdict_line,
+)
 from pyqmail.tcp.serving.worker_stream import HandoverEnd
 
 _QUEUE = b"QMAILQUEUE"
@@ -113,10 +121,8 @@ class Worker:
         """Say once that a set-id program which has just come into the rules gains nothing from that."""
         if not self._knows_queue and any(name == _QUEUE for name, _ in additions):
             self._knows_queue = True
-            log(
-                "tcpserver: warning: the rules did not set QMAILQUEUE when I was started: "
-                "a set-id program needs a restart"
-            )
+            text = "the rules did not set QMAILQUEUE when I was started: a set-id program needs a restart"
+            say_now(complaint_line(text))
 
     def _listener_is_gone(self):
         self._is_last = True

@@ -22,10 +22,9 @@ import time
 from pyqmail.base.backoff import Backoff
 from pyqmail.base.failure import is_hang_up, reason
 from pyqmail.protocol.wires import handover_wire as wire
-from pyqmail.system.descriptors import log
 from pyqmail.system.loop import READ, WRITE
 from pyqmail.system.processes import fork
-from pyqmail.tcp.access.log_lines import log_is_full
+from pyqmail.tcp.access.log_lines import complaint_line, log_is_full, say_now
 
 PING_SECONDS = 5.0
 PINGS_UNANSWERED = 6  # a worker silent for so many is stuck
@@ -174,7 +173,7 @@ class Residents:
         self._server.adjust()
 
     def _begin_later(self, seat, text, error, begin=None):
-        log(f"tcpserver: warning: {text}: {reason(error)}")
+        say_now(complaint_line(f"{text}: {reason(error)}"))
         work, pause = begin or self._begin, seat.resolver_pause if begin else seat.pause
         self._server.loop.after(pause.next_seconds(), lambda: work(seat))
 

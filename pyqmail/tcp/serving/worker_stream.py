@@ -7,9 +7,9 @@ import socket
 from pyqmail.base.backoff import Backoff
 from pyqmail.base.failure import is_hang_up
 from pyqmail.protocol.wires import handover_wire as wire
-from pyqmail.system.descriptors import log
 from pyqmail.system.loop import READ, WRITE
 from pyqmail.tcp.access.connection import UNIX, Connection
+from pyqmail.tcp.access.log_lines import drop_line, say_now
 
 _PIECE = 65536
 _MAX_SECONDS = 1.0  # the longest pause after what the kernel lacked for now
@@ -91,7 +91,7 @@ class HandoverEnd:
         if self._descriptors:
             self._take(_connection(self._descriptors.pop(0), client.protocol), client)
             return
-        log("tcpserver: warning: dropping connection, no descriptor came with it")
+        say_now(drop_line("no descriptor came with it"))
         self.put(wire.end(number, 111))
 
     def _close_strays(self):

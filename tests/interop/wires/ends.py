@@ -35,7 +35,7 @@ ENDS = {
     "worker": serve_connections,
     "local": lambda: worker_main.serve_deliveries(find_home(os.environb), os.fsencode(sys.argv[2]), os.environb),
     "lookup": lambda: worker_main.serve_lookups(sys.argv[2], os.environb),
-    "keeper": lambda: keep(socket.socket(fileno=0), become_resolver),
+    "keeper": lambda: keep(socket.socket(fileno=0), become_resolver, "pystart"),
 }
 
 if __name__ == "__main__":
