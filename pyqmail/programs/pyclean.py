@@ -13,7 +13,7 @@ import os
 import time
 
 from pyqmail.base.numbers import is_number
-from pyqmail.protocol.wires.clean_wire import BAD, DONE, FAILED, Commands
+from pyqmail.protocol.wires.clean_wire import BAD, DONE, FAILED, CleanCommands
 from pyqmail.system.command_line import Program
 from pyqmail.system.home import count_split, find_home
 from pyqmail.system.retrying import retried, write_surely
@@ -45,7 +45,7 @@ def clean(call) -> int:
         return 111
     if not split:
         return 111
-    commands, until_sweep, intd_due, turn = Commands(), 0, time.monotonic(), None
+    commands, until_sweep, intd_due, turn = CleanCommands(), 0, time.monotonic(), None
     while data := retried(os.read, 0, 65536):
         if turn is None:
             turn = wait_for_turn()

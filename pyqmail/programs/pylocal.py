@@ -92,11 +92,11 @@ def deliver(call) -> int:
     home = os.path.abspath(find_home(environ).path)  # now: the delivery changes directory
 
     def queueing():
-        from pyqmail.mail.queue.client import Queueing
+        from pyqmail.mail.queue.client import QueueClient
         from pyqmail.system.driver import BlockingDriver
         from pyqmail.system.home import Home
 
         os.chdir(home)
-        return Queueing(BlockingDriver(), Home(home))
+        return QueueClient(BlockingDriver(), Home(home))
 
     return Delivery(Job(*fields, call.describe), 0, environ, Standard(), queueing, Names()).run()

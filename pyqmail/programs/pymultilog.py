@@ -17,9 +17,9 @@ import os
 
 from pyqmail.base.options import Flag, Rest, Value
 from pyqmail.supervise.logs.copying import Copy
-from pyqmail.supervise.logs.input import Intake
+from pyqmail.supervise.logs.input import Input
 from pyqmail.supervise.logs.logger import Logger
-from pyqmail.supervise.logs.retry import Patience
+from pyqmail.supervise.logs.retry import Retry
 from pyqmail.supervise.logs.stamps import CLOCKS, clock_of
 from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import open_standard_descriptors
@@ -119,7 +119,7 @@ def keep(call) -> int:
     if not any(word.startswith("!") for word in call.actions):
         forbid_new_privileges()  # a processor may be set-id, to tell somebody by mail
     os.umask(0o022)
-    patience, intake = Patience(PROGRAM.label), Intake()
+    patience, intake = Retry(PROGRAM.label), Input()
     try:
         copy = Copy(intake.may_write, patience) if call.copies else None
         logger = Logger(call.actions, patience, call.clock or CLOCKS["tai"], copy=copy)

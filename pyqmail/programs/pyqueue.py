@@ -14,8 +14,8 @@ import signal
 import stat
 import time
 
-from pyqmail.mail.queue.bounds import CONTROLS, Refused, read_bounds
-from pyqmail.mail.queue.client import CRASHED, INLINE_LIMIT, Queueing, Spool
+from pyqmail.mail.queue.bounds import CONTROLS, MessageRefused, read_bounds
+from pyqmail.mail.queue.client import CRASHED, INLINE_LIMIT, MessageBuffer, QueueClient
 from pyqmail.protocol.envelope import BadEnvelope, EnvelopeReader
 from pyqmail.system.channel import Unavailable
 from pyqmail.system.command_line import Program
@@ -67,7 +67,7 @@ def queue(call) -> int:
     start_clock()
     seconds = int(time.time())
     home = find_home(call.environ)
-    message = Spool()
+    message = MessageBuffer()
     try:
         whole_file = is_large_file(0)
         if not whole_file and not read_message(message, 0, home):
@@ -81,7 +81,7 @@ def queue(call) -> int:
         return bad.exit_code
     except MemoryError:
         return 51
-    queueing = Queueing(BlockingDriver(), home)
+    queueing = QueueClient(BlockingDriver(), home)
     try:
         outcome = drive(hand_over(queueing, whole_file, message, envelope))
     except Unavailable:
@@ -104,7 +104,7 @@ def is_large_file(fd: int) -> bool:
     return stat.S_ISREG(seen.st_mode) and seen.st_size - os.lseek(fd, 0, os.SEEK_CUR) > INLINE_LIMIT
 
 
-def read_message(message: Spool, fd: int, home) -> bool:
+def read_message(message: MessageBuffer, fd: int, home) -> bool:
     """Take it in, up to its end or until message.failed; return whether it is within bounds.  It may have no end."""
     size, limit = 0, None
     while not message.failed and (piece := os.read(fd, _PIECE)):
@@ -125,7 +125,7 @@ def most_bytes(home) -> int:
     try:
         is_trusted = os.getuid() in qmail_uids(home, with_ourselves=False)
         return read_bounds(Controls(home.control, CONTROLS), is_trusted).message_bytes
-    except Refused:
+    except MessageRefused:
         return 0
 
 

@@ -30,9 +30,9 @@ import signal
 import socket
 
 from pyqmail.base.failure import Temporary
-from pyqmail.mail.queue.bounds import CONTROLS, Refused, read_bounds
+from pyqmail.mail.queue.bounds import CONTROLS, MessageRefused, read_bounds
 from pyqmail.mail.queue.commit import ByFile
-from pyqmail.mail.queue.file_store import Admission, invokers, qmail_uids
+from pyqmail.mail.queue.file_store import FileStore, invokers, qmail_uids
 from pyqmail.mail.queue.files import find_queue, hold_writer_lock
 from pyqmail.mail.queue.numbers import QueueNumbers
 from pyqmail.mail.queue_server.server import Capacity, QueueServer
@@ -40,7 +40,7 @@ from pyqmail.system.bounded_log import BoundedLog
 from pyqmail.system.command_line import Program
 from pyqmail.system.controls import Controls
 from pyqmail.system.descriptors import open_standard_descriptors
-from pyqmail.system.fsync_batch import Flusher
+from pyqmail.system.fsync_batch import FsyncBatch
 from pyqmail.system.home import find_home
 from pyqmail.system.loop import Loop
 from pyqmail.system.privileges import drop_to, forbid_new_privileges
@@ -54,7 +54,7 @@ PROGRAM = Program(
     exits={0: "ended by TERM", 111: "could not start"},
     see=["pyqueue(8)"],
 )
-_LONGEST_PATH = 107  # bytes of a UNIX socket's path
+_MAX_PATH = 107  # bytes of a UNIX socket's path
 _BACKLOG = 4096
 
 
@@ -66,7 +66,7 @@ def serve(call) -> int:
     open_standard_descriptors()
     home = find_home(call.environ)
     names = find_queue(home.queue)
-    flusher = Flusher()  # what it loads, the queue's user need not be able to read
+    flusher = FsyncBatch()  # what it loads, the queue's user need not be able to read
     forbid_new_privileges()
     become_queue_user(home)
     known = invokers(home)
@@ -78,7 +78,7 @@ def serve(call) -> int:
     if lock is None:
         raise Temporary(f"unable to lock {names.writer_lock}: somebody else writes this queue")
     try:
-        admission, numbers = Admission(names, known, ByFile(flusher.flush)), QueueNumbers(lock)
+        admission, numbers = FileStore(names, known, ByFile(flusher.flush)), QueueNumbers(lock)
     except OSError as error:
         raise Temporary(f"unable to use {names.queue}", error) from None
     listener = listen(home.queue_socket)
@@ -102,7 +102,7 @@ def say_odd_numbers(controls) -> None:
     """Complain of them at the start, not with the first message; what cannot be read now may be there then."""
     try:
         read_bounds(controls, is_trusted=False)
-    except Refused:
+    except MessageRefused:
         pass
 
 
@@ -139,8 +139,8 @@ def listen(path: str) -> socket.socket:
 
     Only with the writer's lock held: what stands there is then nobody's any more.
     """
-    if len(os.fsencode(path)) > _LONGEST_PATH:
-        raise Temporary(f"unable to listen on {path}: a socket's path has at most {_LONGEST_PATH} bytes")
+    if len(os.fsencode(path)) > _MAX_PATH:
+        raise Temporary(f"unable to listen on {path}: a socket's path has at most {_MAX_PATH} bytes")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     mask = os.umask(0o111)
     try:

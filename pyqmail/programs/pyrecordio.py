@@ -20,7 +20,7 @@ from pyqmail.system.descriptors import log
 from pyqmail.system.processes import go_on
 from pyqmail.tcp.filters.relay import stand_between
 
-_LONGEST_BYTES = 256  # what the original reads at once; all its lines together are written whole by one write
+_MAX_BYTES = 256  # what the original reads at once; all its lines together are written whole by one write
 
 PROGRAM = Program(
     name="pyrecordio",
@@ -53,8 +53,8 @@ class Recorder:
         self._head = head
 
     def __call__(self, piece: bytes) -> bytes:
-        for at in range(0, len(piece), _LONGEST_BYTES):
-            log(b"\n".join(record_lines(self._head, piece[at : at + _LONGEST_BYTES])))
+        for at in range(0, len(piece), _MAX_BYTES):
+            log(b"\n".join(record_lines(self._head, piece[at : at + _MAX_BYTES])))
         if not piece:
             log(self._head + b"[EOF]")
         return piece

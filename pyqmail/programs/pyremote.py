@@ -53,7 +53,7 @@ PROGRAM = Program(
     see=["pyrspawn(8)", "pyresolve(8)"],
 )
 
-LONGEST_SECONDS = 2_000_000  # poll() takes no more
+MAX_SECONDS = 2_000_000  # poll() takes no more
 MAX_VAIN = 3  # connections in a row that bring no recipient further
 
 
@@ -61,8 +61,8 @@ class Settings:
     """What control/ says.  Raises OSError."""
 
     def __init__(self, controls) -> None:
-        self.connect_seconds = min(controls.get("timeoutconnect"), LONGEST_SECONDS)
-        self.talk_seconds = min(controls.get("timeoutremote"), LONGEST_SECONDS)
+        self.connect_seconds = min(controls.get("timeoutconnect"), MAX_SECONDS)
+        self.talk_seconds = min(controls.get("timeoutremote"), MAX_SECONDS)
         self.name = controls.get("helohost")
         self.routes = controls.get("smtproutes")
 

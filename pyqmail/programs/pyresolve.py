@@ -37,7 +37,7 @@ PROGRAM = Program(
 )
 
 _ONE_FAMILY = {resolve_wire.ADDRESSES4: ("A",), resolve_wire.ADDRESSES6: ("AAAA",)}
-MOST_QUESTIONS = 4096  # at once: each to a silent server holds its place for a minute
+MAX_QUESTIONS = 4096  # at once: each to a silent server holds its place for a minute
 FILES_FOR_QUESTION, FILES_BESIDE = 2, 64
 
 
@@ -55,7 +55,7 @@ def resolve(call) -> int:
     preload()
     forbid_new_privileges()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    most = max(1, min(MOST_QUESTIONS, (raise_descriptor_limit()[0] - FILES_BESIDE) // FILES_FOR_QUESTION))
+    most = max(1, min(MAX_QUESTIONS, (raise_descriptor_limit()[0] - FILES_BESIDE) // FILES_FOR_QUESTION))
     known = resolver.AsyncResolver(
         dict(call.environ), on_the_wire=most, remembered_bytes=remembered_bytes(), complain=complain
     )
@@ -80,7 +80,7 @@ async def answer(known, kind: int, body: bytes) -> tuple[int, bytes]:
     """Return kind and body of the answer to a question of resolve_wire.  Raises Malformed."""
     texts = split_strings(body)
     if len(texts) != 1:
-        raise resolve_wire.Malformed("a question is about one name")
+        raise resolve_wire.MalformedFrame("a question is about one name")
     name = texts[0]
     try:
         if kind == resolve_wire.EXCHANGERS:
@@ -105,4 +105,4 @@ async def answer(known, kind: int, body: bytes) -> tuple[int, bytes]:
         return NO_HOST, b""
     except resolver.NoRecord:
         return NO_RECORD, b""
-    raise resolve_wire.Malformed("not a question")
+    raise resolve_wire.MalformedFrame("not a question")

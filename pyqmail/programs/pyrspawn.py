@@ -18,7 +18,7 @@ import signal
 from pyqmail.base.failure import Temporary
 from pyqmail.base.options import Flag
 from pyqmail.mail.remote.external_agent import DEFAULT_AGENT
-from pyqmail.mail.remote.sessions import AgentDeliveries, Sessions
+from pyqmail.mail.remote.sessions import AgentDeliveries, SmtpSessions
 from pyqmail.mail.remote.tcpto import clear
 from pyqmail.mail.spawners.server import Messages, Spawner, Stock
 from pyqmail.protocol.wires.stock_dialect import NARROW, WIDE
@@ -53,7 +53,7 @@ PROGRAM = Program(
     see=["pyremote(8)", "pysend(8)", "pystart(8)"],
 )
 
-MOST_SESSIONS, MOST_AGENTS = 20_000, 2_000
+MAX_SESSIONS, MAX_AGENTS = 20_000, 2_000
 OPEN_FILES, FILES_FOR_SESSION, FILES_FOR_AGENT, FILES_BESIDE = 65536, 2, 4, 40
 
 
@@ -81,13 +81,13 @@ def spawn_deliveries(call) -> int:
     if call.dialect is None:
         if not agent or find_ours(agent, environ.get(b"PATH")) == "pyremote":
             agent = None
-        most = max(1, min(MOST_SESSIONS, (files - FILES_BESIDE) // (FILES_FOR_AGENT if agent else FILES_FOR_SESSION)))
+        most = max(1, min(MAX_SESSIONS, (files - FILES_BESIDE) // (FILES_FOR_AGENT if agent else FILES_FOR_SESSION)))
         complain = lambda text: log(f"{PROGRAM.label}: warning: {text}")  # noqa: E731
         controls = Controls(home.control, PROGRAM.controls, complain=complain)
-        spawner = Sessions(loop, EventDriver(loop), messages, controls, most, agent, environ)
+        spawner = SmtpSessions(loop, EventDriver(loop), messages, controls, most, agent, environ)
     else:
         dialect = Stock(call.dialect)
-        most = max(1, min(dialect.most, MOST_AGENTS, (files - FILES_BESIDE) // FILES_FOR_AGENT))
+        most = max(1, min(dialect.most, MAX_AGENTS, (files - FILES_BESIDE) // FILES_FOR_AGENT))
         deliveries = AgentDeliveries(loop, agent or DEFAULT_AGENT, environ)
         spawner = Spawner(loop, dialect, most, messages, deliveries.deliver)
         deliveries.report = spawner.report

@@ -35,9 +35,9 @@ import signal
 from pyqmail.base.failure import Failure, is_out_of_memory, reason, traceback_text
 from pyqmail.base.numbers import session_processes, whole_number
 from pyqmail.base.options import Flag, Value
-from pyqmail.mail.manager.manager import Manager, Settings
+from pyqmail.mail.manager.manager import Manager, ManagerSettings
 from pyqmail.mail.queue.files import QueueNames, find_queue
-from pyqmail.mail.routing.lookup import Resolving
+from pyqmail.mail.routing.lookup import DomainLookup
 from pyqmail.mail.routing.resolver_restart import Keeper, OwnStarter
 from pyqmail.mail.spawners.native_client import NativeLocal, NativeRemote
 from pyqmail.mail.spawners.stock_client import StockSpawner
@@ -158,7 +158,7 @@ def prepare(call, loop):
     complaints = []
     controls = Controls(home.control, PROGRAM.controls, complain=complaints.append)
     try:
-        settings = Settings(controls)
+        settings = ManagerSettings(controls)
     except (OSError, LookupError) as error:
         why = f"unable to read {error.filename}: {reason(error)}" if isinstance(error, OSError) else error.args[0]
         say(f"warning: {why}\n")
@@ -224,7 +224,7 @@ def lookup(call, loop, controls, manager, lost):
         os.set_inheritable(call.keeper, False)
         starter = Keeper(loop, call.keeper, lost)
     asks = not call.agent
-    return Resolving(loop, *RESOLVE, controls, own_addresses, manager.clock, lost, manager.log.put, starter, asks)
+    return DomainLookup(loop, *RESOLVE, controls, own_addresses, manager.clock, lost, manager.log.put, starter, asks)
 
 
 def raise_it(failure):

@@ -27,7 +27,7 @@ from pyqmail.system.rlimits import SERVER_BYTES
 # With less an interpreter with one of our programs does not even come up.  Measured: the least `softlimit -m` under
 # which `pytai64n </dev/null` loads is 13.5 MB; with the imports of pysmtpd 14.9, of pysend 15.8.  For -d it is 4.8, 5.4
 # and 5.9, and for -s always under 0.1.
-LEAST_BYTES = {
+MIN_BYTES = {
     resource.RLIMIT_AS: (16_000_000, "address space"),
     resource.RLIMIT_DATA: (6_500_000, "data"),
     resource.RLIMIT_STACK: (100_000, "stack"),
@@ -113,7 +113,7 @@ def _soft_and_hard(number, value):
 
 
 def _check(words, path, wanted):
-    for number, (least, what) in LEAST_BYTES.items():
+    for number, (least, what) in MIN_BYTES.items():
         soft = wanted.get(number, (resource.RLIM_INFINITY,))[0] % ULONG
         if soft < least and (name := _first_interpreter(words, path)):
             too_few = f"{soft} bytes of {what} are too few for {name}"

@@ -27,7 +27,7 @@ from pyqmail.tcp.client.addresses import is_another_number, port_number
 from pyqmail.tcp.client.connect import LABEL, WAITS, connect, find_addresses
 
 _READING, _WRITING = 6, 7
-_LONGEST_SECONDS = 86400  # beyond that the kernel's own clocks overflow
+_MAX_SECONDS = 86400  # beyond that the kernel's own clocks overflow
 _MAPPED = "::ffff:"  # before an IPv4 address: the same as an IPv6 one
 
 
@@ -180,7 +180,7 @@ def _waits(text):
 
 
 def _seconds(text):
-    return min(leading_number(text), _LONGEST_SECONDS)
+    return min(leading_number(text), _MAX_SECONDS)
 
 
 def _port(text):

@@ -28,16 +28,16 @@ from pyqmail.system.listener import first_session_number
 from pyqmail.system.loop import Loop
 from pyqmail.system.processes import find_ahead, find_ours
 from pyqmail.system.rlimits import SERVER_BYTES, memory_shortages
-from pyqmail.tcp.access.connection_counts import Tally
+from pyqmail.tcp.access.connection_counts import ConnectionCounts
 from pyqmail.tcp.access.log_lines import ERRORS, EVERYTHING, LABEL, QUIET, unless_quiet
 from pyqmail.tcp.client.addresses import is_another_number, port_number
 from pyqmail.tcp.listener.bind import BOTH, IP4, IP6, Opening, has_path, has_port, interface_number, shown_port
 from pyqmail.tcp.listener.configure import introductions, limit_words, odd_limits, readiness, status_socket, terms_of
-from pyqmail.tcp.listener.limit_files import Adjusting, digits_of, is_file
+from pyqmail.tcp.listener.limit_files import LimitFiles, digits_of, is_file
 from pyqmail.tcp.listener.server import Server
 from pyqmail.tcp.serving.choose import Ways
 
-_LONGEST_SECONDS = 86400  # beyond that the kernel's own clocks overflow
+_MAX_SECONDS = 86400  # beyond that the kernel's own clocks overflow
 
 
 def main(argv: list[str]) -> int:
@@ -61,7 +61,7 @@ def serve(call) -> int:
     if call.prints_port:
         os.write(1, shown_port(ears) + b"\n")
     leave_standard_descriptors()
-    attendants.append(Adjusting(call.limit, limit_words(call), terms.limits))
+    attendants.append(LimitFiles(call.limit, limit_words(call), terms.limits))
     loop = Loop()
     call.oddities += odd_limits(call)
     server = Server(
@@ -70,7 +70,7 @@ def serve(call) -> int:
         limit,
         call.verbosity,
         first_session_number(),
-        tally=terms.limits and Tally(),
+        tally=terms.limits and ConnectionCounts(),
         proxies=introductions(loop, call.is_proxy),
         drain_seconds=call.drain_seconds,
         attendants=attendants,
@@ -207,15 +207,15 @@ def _from_environment(call):
 
 
 def _patience(text):
-    return min(leading_number(text), _LONGEST_SECONDS)
+    return min(leading_number(text), _MAX_SECONDS)
 
 
 def _seconds(text):
     try:
-        return whole_number(text, _LONGEST_SECONDS)
+        return whole_number(text, _MAX_SECONDS)
     except ValueError:
         if is_number(text):
-            return _LONGEST_SECONDS
+            return _MAX_SECONDS
         raise
 
 

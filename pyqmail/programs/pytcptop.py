@@ -75,7 +75,7 @@ def ask(path: str) -> dict:
             ) from None
     try:
         return status_wire.unpack(b"".join(pieces))
-    except status_wire.Malformed as why:
+    except status_wire.MalformedStatus as why:
         raise Temporary(f"unable to understand {path}: {why}") from None
 
 

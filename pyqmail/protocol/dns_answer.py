@@ -29,7 +29,7 @@ _MAX_NAME_BYTES = 255
 _PLAIN = b"abcdefghijklmnopqrstuvwxyz0123456789-_"
 
 
-class Malformed(ValueError):
+class MalformedAnswer(ValueError):
     """The bytes are not an answer."""
 
 
@@ -70,7 +70,7 @@ def is_cut(data: bytes) -> bool:
 def read(question: bytes, data: bytes, kind: str) -> Answer:
     """Return the Answer that data, for which is_answer() is true, is to a question for a kind of TYPES.
 
-    Every record of the kind in its answer section counts, whatever aliases led to it.  Raises Malformed,
+    Every record of the kind in its answer section counts, whatever aliases led to it.  Raises MalformedAnswer,
     TooManyRecords.
     """
     slices = read_in_slices(question, data, kind)
@@ -87,7 +87,7 @@ def read_in_slices(question: bytes, data: bytes, kind: str) -> "Generator[None, 
     try:
         return (yield from _Reader(data, kind).read(_HEAD_BYTES if data[4:6] == b"\0\0" else len(question)))
     except IndexError:
-        raise Malformed("it ends within a record") from None
+        raise MalformedAnswer("it ends within a record") from None
 
 
 class _Reader:
@@ -135,7 +135,7 @@ class _Reader:
         while (length := data[at]) < 192:
             at += length + 1
             if length > 63:
-                raise Malformed("a label of a kind that nobody knows")
+                raise MalformedAnswer("a label of a kind that nobody knows")
             if not length:
                 break
         else:
@@ -149,7 +149,7 @@ class _Reader:
         )
         last = end + int.from_bytes(size, "big")
         if last > len(data):
-            raise Malformed("it ends within a record")
+            raise MalformedAnswer("it ends within a record")
         # in another class a record of this type is something else
         kind = int.from_bytes(type_code, "big") if place == b"\0\1" else 0
         return kind, _seconds(seconds), end, last
@@ -159,12 +159,12 @@ class _Reader:
 
     def _a(self, at: int, end: int) -> bytes:
         if end - at != 4:
-            raise Malformed("an address that is not of four bytes")
+            raise MalformedAnswer("an address that is not of four bytes")
         return b"%d.%d.%d.%d" % tuple(self._data[at:end])
 
     def _aaaa(self, at: int, end: int) -> bytes:
         if end - at != 16:
-            raise Malformed("an address that is not of sixteen bytes")
+            raise MalformedAnswer("an address that is not of sixteen bytes")
         return socket.inet_ntop(socket.AF_INET6, self._data[at:end]).encode()
 
     def _mx(self, at: int, end: int) -> tuple[int, bytes]:
@@ -177,14 +177,14 @@ class _Reader:
             texts.append(data[at + 1 : at + 1 + length])
             at += length + 1
         if at > end or not texts:
-            raise Malformed("texts that do not end where their record does")
+            raise MalformedAnswer("texts that do not end where their record does")
         return b"".join(texts)
 
     def _name(self, at: int, end: int) -> bytes:
         """Return the name that fills a record's data: lower case, `\\ooo` for odd bytes, no dot at its end."""
         name, after = self._read_name(at)
         if after != end:
-            raise Malformed("a name that does not end where its record does")
+            raise MalformedAnswer("a name that does not end where its record does")
         return name or b"."
 
     def _read_name(self, at: int) -> tuple[bytes, int]:
@@ -207,12 +207,12 @@ class _Reader:
                 at = (length & 63) << 8 | data[at + 1]
                 steps.append((place, None))
                 if at >= lowest:
-                    raise Malformed("a pointer that does not lead back")
+                    raise MalformedAnswer("a pointer that does not lead back")
                 lowest = at
             else:
-                raise Malformed("a label of a kind that nobody knows")
+                raise MalformedAnswer("a label of a kind that nobody knows")
             if size > _MAX_NAME_BYTES:
-                raise Malformed("a name of more than 255 bytes")
+                raise MalformedAnswer("a name of more than 255 bytes")
         return self._compose(steps, *known), after or at
 
     def _compose(self, steps: list[tuple[int, bytes | None]], name: bytes, size: int) -> bytes:
@@ -223,7 +223,7 @@ class _Reader:
                 name = _spelled(label) + (b"." + name if name else b"") if label else name
             self._names[place] = name, size
         if size > _MAX_NAME_BYTES:
-            raise Malformed("a name of more than 255 bytes")
+            raise MalformedAnswer("a name of more than 255 bytes")
         return name
 
 

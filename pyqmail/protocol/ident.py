@@ -14,7 +14,7 @@ def question(remote_port: bytes, local_port: bytes) -> bytes:
     return remote_port + b" , " + local_port + b"\r\n"
 
 
-class Answer:
+class IdentAnswer:
     """Takes the server's bytes in any pieces; once `ended`, `text` is the answer, at most 257 bytes, cut at a NUL.
 
     An end of file before `ended` is a failure, whatever came; so is more than REPLY_LIMIT bytes: `is_too_long`.

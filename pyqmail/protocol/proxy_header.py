@@ -18,9 +18,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     Ends = tuple[bytes, bytes, bytes, bytes]
 
-LONGEST_LINE = 107
-LONGEST_BLOCK = 4096  # version 2, addresses and extensions; the protocol would allow 65535
-PEEK_BYTES = 16 + LONGEST_BLOCK
+MAX_LINE = 107
+MAX_BLOCK = 4096  # version 2, addresses and extensions; the protocol would allow 65535
+PEEK_BYTES = 16 + MAX_BLOCK
 
 _SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 _LINE_START = b"PROXY "
@@ -31,7 +31,7 @@ _STREAMS = {0x11: (socket.AF_INET, 4), 0x21: (socket.AF_INET6, 16)}
 _OTHERS = (0x00, 0x12, 0x22, 0x31, 0x32)  # valid, but nothing that our clients could have
 
 
-class Malformed(ValueError):
+class MalformedProxyHeader(ValueError):
     """What came is no such header."""
 
 
@@ -40,7 +40,7 @@ class Header:
 
     receive() returns how many of the bytes are the header's; that is all of them until `ended`.  `ends` is then
     (client's address, its port, our address, our port), all bytes, or None: the connection is the proxy's own, or of
-    a kind that has no addresses.  Raises Malformed.
+    a kind that has no addresses.  Raises MalformedProxyHeader.
     """
 
     def __init__(self) -> None:
@@ -64,15 +64,15 @@ class Header:
             if len(held) < _BLOCK_START.size:
                 return None
             length: int = _BLOCK_START.unpack_from(held)[3]
-            if length > LONGEST_BLOCK:
-                raise Malformed("longer than we take")
+            if length > MAX_BLOCK:
+                raise MalformedProxyHeader("longer than we take")
             size = _BLOCK_START.size + length
             return size if len(held) >= size else None
         if not _starts(held, _LINE_START):
-            raise Malformed("neither of the two starts")
-        end = held.find(b"\r\n", 0, LONGEST_LINE)
-        if end < 0 and len(held) >= LONGEST_LINE:
-            raise Malformed("a line without an end")
+            raise MalformedProxyHeader("neither of the two starts")
+        end = held.find(b"\r\n", 0, MAX_LINE)
+        if end < 0 and len(held) >= MAX_LINE:
+            raise MalformedProxyHeader("a line without an end")
         return None if end < 0 else end + 2
 
 
@@ -85,7 +85,7 @@ def _ends_of_line(line: bytes) -> "Ends | None":
     if words[1] == b"UNKNOWN":
         return None
     if len(words) != 6 or words[1] not in _FAMILIES:
-        raise Malformed("not a line of this kind")
+        raise MalformedProxyHeader("not a line of this kind")
     family = _FAMILIES[words[1]]
     ip, own_ip = (_address(family, word) for word in words[2:4])
     port, own_port = map(_port, words[4:])
@@ -96,12 +96,12 @@ def _address(family: int, word: bytes) -> bytes:
     try:
         return socket.inet_ntop(family, socket.inet_pton(family, word.decode("latin-1"))).encode()
     except (OSError, ValueError):
-        raise Malformed("not an address") from None
+        raise MalformedProxyHeader("not an address") from None
 
 
 def _port(word: bytes) -> bytes:
     if not is_number(word) or len(word) > 5 or int(word) > 65535 or word != b"%d" % int(word):
-        raise Malformed("not a port")
+        raise MalformedProxyHeader("not a port")
     return word
 
 
@@ -110,14 +110,14 @@ def _ends_of_block(block: bytes) -> "Ends | None":
     if command == _LOCAL:
         return None
     if command != _PROXY:
-        raise Malformed("neither of the two commands")
+        raise MalformedProxyHeader("neither of the two commands")
     if family in _OTHERS:
         return None
     if family not in _STREAMS:
-        raise Malformed("no family")
+        raise MalformedProxyHeader("no family")
     family, width = _STREAMS[family]
     if length < 2 * width + 4:
-        raise Malformed("too short for its addresses")
+        raise MalformedProxyHeader("too short for its addresses")
     ip, own_ip, port, own_port = struct.unpack_from(f">{width}s{width}sHH", block, _BLOCK_START.size)
     texts = [socket.inet_ntop(family, packed).encode() for packed in (ip, own_ip)]
     return texts[0], b"%d" % port, texts[1], b"%d" % own_port

@@ -10,7 +10,7 @@ from pyqmail.system.process_start import begun
 _NONE = (OSError, OverflowError, ValueError, IndexError)  # no such process, or it ended while we looked
 
 
-class Survivor:
+class AdoptedProcess:
     """A process that is no child of ours, by a descriptor that no later process of its number can take over."""
 
     __slots__ = ("_fd",)
@@ -56,7 +56,7 @@ def left_process(status, details, directory: str = ".") -> tuple[int, tuple | No
     return status.pid, details.begun
 
 
-def find_survivor(left) -> Survivor | None:
+def find_survivor(left) -> AdoptedProcess | None:
     """Return the process that an earlier supervisor left running, or None.
 
     left: its status and details, or None.  That a process has the number of the files is not enough: it must have
@@ -78,7 +78,7 @@ def find_survivor(left) -> Survivor | None:
         if is_lack(error):
             raise Temporary(f"unable to look for pid {pid}", error) from None
         return None
-    return None if fd is None else Survivor(fd)
+    return None if fd is None else AdoptedProcess(fd)
 
 
 def is_alive(pid, ticks, boot):

@@ -21,7 +21,7 @@ from pyqmail.system.descriptors import read_file
 
 KILLED = 256  # stands for the exit code of what was killed
 MAX_DETAILS_BYTES = 4096
-_MOST_DIGITS = 18
+_MAX_DIGITS = 18
 _MAX_PLACE = 1 << 64
 
 
@@ -87,7 +87,7 @@ def _read_word(words):
 
 
 def _read_number(words):
-    if not words.isdigit() or len(words) > _MOST_DIGITS:
+    if not words.isdigit() or len(words) > _MAX_DIGITS:
         raise ValueError
     return int(words)
 

@@ -4,7 +4,7 @@ import os
 
 from pyqmail.system.inotify import is_changed_elsewhere
 
-_MOST_LINKS = 40  # as the kernel
+_MAX_LINKS = 40  # as the kernel
 
 
 class Watching:
@@ -40,7 +40,7 @@ class Watching:
 
     def links(self, path: bytes) -> None:
         """Name the directories in which the links that path is made of lead on.  No link: none."""
-        for _ in range(_MOST_LINKS):
+        for _ in range(_MAX_LINKS):
             try:
                 target = os.readlink(path)
             except OSError:
@@ -56,7 +56,7 @@ class Watching:
         self._watched = self._named
 
 
-class Ground:
+class InotifyPaths:
     """The directory of services: our working directory, and the absolute path by which it was given.
 
     path None: it was not given; then it stays the same one, whatever it is called.

@@ -3,7 +3,7 @@
 SHORTEST_SECONDS = 1
 
 
-class Pace:
+class RestartBackoff:
     """Seconds from one start to the next: 1, 2, 4 ... up to the longest; 1 again after the service ran that long.
 
     seconds is what the last end led to; 0 before the first.

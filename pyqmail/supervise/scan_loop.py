@@ -12,13 +12,13 @@ import time
 
 from pyqmail.base.failure import Temporary
 from pyqmail.supervise.control import is_supervised, open_lock
-from pyqmail.supervise.inotify_paths import Ground, Watching
+from pyqmail.supervise.inotify_paths import InotifyPaths, Watching
 from pyqmail.supervise.safety import risks
 from pyqmail.supervise.scanner import Scanner
-from pyqmail.supervise.start_supervisor import DescriptorLimit, Starter, inherited_descriptors
+from pyqmail.supervise.start_supervisor import DescriptorLimit, SupervisorStarter, inherited_descriptors
 from pyqmail.supervise.stopping import Stopping
 from pyqmail.system.files import Changeable
-from pyqmail.system.inotify import Notices
+from pyqmail.system.inotify import Inotify
 from pyqmail.system.loop import READ, Loop, Promise
 from pyqmail.system.subreaper import adopt_orphans, children
 
@@ -42,9 +42,9 @@ def keep_scanning(supervise, program: str, stop_seconds: float | None, place: by
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     loop, limit, notices = _loop(), DescriptorLimit(), _notices()
     is_stoppable = stop_seconds is not None
-    starter = Starter(supervise, program, loop, limit, kept, is_apart=is_stoppable)
-    scanner = Scanner(starter, limit, is_stoppable, Watching(notices), Ground(place), find_risks=_find_risks)
-    scanning = Scanning(loop, scanner, notices)
+    starter = SupervisorStarter(supervise, program, loop, limit, kept, is_apart=is_stoppable)
+    scanner = Scanner(starter, limit, is_stoppable, Watching(notices), InotifyPaths(place), find_risks=_find_risks)
+    scanning = ScanLoop(loop, scanner, notices)
     gc.freeze()  # what is imported by now is shared with every supervisor
     if is_stoppable:
         _scan_until_told(loop, scanner, scanning, stop_seconds)
@@ -87,12 +87,12 @@ def _loop():
 
 def _notices():
     try:
-        return Notices()
+        return Inotify()
     except OSError:
         return None
 
 
-class Scanning:
+class ScanLoop:
     """Passes of a scanner: the first at begin(), none after end()."""
 
     def __init__(self, loop, scanner, notices) -> None:

@@ -18,14 +18,14 @@ import termios
 import time
 
 from pyqmail.base.failure import reason
-from pyqmail.supervise.inotify_paths import Ground, Watching
+from pyqmail.supervise.inotify_paths import InotifyPaths, Watching
 from pyqmail.system.descriptors import log
 
 LABEL = "svscan"  # at the head of a scanner's lines
 SECONDS = 5.0  # until we look again, where something is wrong or nothing tells us that it changed
 RESTART_SECONDS = 1.0
 SETTLE_SECONDS = 0.25  # a new directory is left alone while it is being filled: its log may come last
-LONGEST_LOGGED_NAME = 255
+MAX_LOGGED_NAME = 255
 SERVICE, LOG = 0, 1
 _DESCRIPTOR = {SERVICE: 1, LOG: 0}  # which of its own, and which end of the pipe
 _TOO_MANY = (errno.EMFILE, errno.ENFILE)
@@ -95,7 +95,7 @@ class Scanner:
     ) -> None:
         self._find_risks, self._risks = find_risks, None
         self._supervise, self._descriptors, self.ends_orphans = supervise, descriptors, ends_orphans
-        self._watching, self._ground, self._clock = watching or Watching(), ground or Ground(), clock
+        self._watching, self._ground, self._clock = watching or Watching(), ground or InotifyPaths(), clock
         self.slots = {}
         self._by_pid = {}  # pid of a supervisor -> its slot, which of the two it is, and since when
         self._has_scanned, self._without_pipe, self._next = False, [], None
@@ -329,7 +329,7 @@ class _NoLog(Exception):
 
 
 def _has_log(name):
-    if len(name) > LONGEST_LOGGED_NAME:
+    if len(name) > MAX_LOGGED_NAME:
         return False
     try:
         os.stat(name + b"/log")

@@ -11,7 +11,7 @@ import stat
 from pyqmail.system.descriptors import read_file
 
 FINISH_MILLISECONDS = 5000
-_MOST_BYTES = 1000  # that are read: a link to a device has no end
+_MAX_BYTES = 1000  # that are read: a link to a device has no end
 
 
 def is_program(name: str) -> bool:
@@ -52,7 +52,7 @@ def down_signal(complain) -> int:
 
 def _word(name):
     try:
-        words = os.fsdecode(read_file(name, _MOST_BYTES)).split()
+        words = os.fsdecode(read_file(name, _MAX_BYTES)).split()
     except OSError:
         return None
     return words[0] if words else ""

@@ -43,7 +43,7 @@ class DescriptorLimit:
             resource.setrlimit(resource.RLIMIT_NOFILE, self._before)
 
 
-class Starter:
+class SupervisorStarter:
     """Starts supervisors.
 
     supervise   our own supervisor: called with a directory and the environment, or None to exec program

@@ -9,7 +9,7 @@ from pyqmail.system.clock import now, now_label
 from pyqmail.system.process_start import begun
 
 
-class Record:
+class StateRecord:
     """The facts since the supervisor began, or since an earlier one did whose details are gone on with."""
 
     __slots__ = ("_details",)

@@ -22,7 +22,7 @@ from pyqmail.system.files import open_new
 LABEL = "supervise"  # at the head of a supervisor's lines
 
 
-class Folder:
+class SuperviseDir:
     """directory names the service in messages as it was given.  Every method but write() raises Temporary.
 
     environ: bytes to bytes; a plain dict, as a walk through os.environ is pages of memory for each supervisor.

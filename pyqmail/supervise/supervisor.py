@@ -16,12 +16,12 @@ from pyqmail.supervise.alarm import Alarm
 from pyqmail.supervise.details import KILLED
 from pyqmail.supervise.exec_service import NoProcess, Unfit, spawn, spawn_notify
 from pyqmail.supervise.readiness import Readiness
-from pyqmail.supervise.restart_backoff import Pace
+from pyqmail.supervise.restart_backoff import RestartBackoff
 from pyqmail.supervise.service import Service
 from pyqmail.supervise.settings import FINISH_MILLISECONDS, down_signal, is_program, number
-from pyqmail.supervise.state_record import Record
+from pyqmail.supervise.state_record import StateRecord
 from pyqmail.supervise.status import WANT_DOWN, WANT_UP
-from pyqmail.supervise.supervise_dir import Folder, warn
+from pyqmail.supervise.supervise_dir import SuperviseDir, warn
 from pyqmail.system.loop import NOTHING, READ, Loop
 
 DEAF_SECONDS = 1.02  # after each start, so that a service that ends at once is started once a second
@@ -51,7 +51,7 @@ class Supervisor:
         self._pid = self._script_pid = 0
         self._script = None  # its name while it runs
         self._survivor = None  # what stands for a run or a script that is no child of ours
-        self._record, self._pace = Record(), Pace()
+        self._record, self._pace = StateRecord(), RestartBackoff()
         self._start_time = self._due_time = time.monotonic()
         self._is_broken = False  # the run that ended last has failed for good
         self._is_deaf = self._is_within_round = False
@@ -67,7 +67,7 @@ class Supervisor:
         """Supervise until told to leave.  Raises Temporary if the directory is not fit for it."""
         self._enter()
         self._service = Service(WANT_DOWN if self._is_down_by_default() else WANT_UP)
-        self._folder = Folder(self._directory, self._environ)
+        self._folder = SuperviseDir(self._directory, self._environ)
         self._folder.make()
         self._folder.lock()
         self._look_for_survivor()
@@ -263,7 +263,7 @@ class Supervisor:
         if self._survivor is None:
             return
         status, details = left
-        self._record = Record(details)
+        self._record = StateRecord(details)
         if status.pid:
             name, self._pid = "run", status.pid
             self._service.take_over(states.PAUSED if status.paused else states.UP)
@@ -292,7 +292,7 @@ class Supervisor:
         """Start a script, or say that it is done if there is none."""
         self._alarm.cancel()
         if name == "start":
-            self._pace = Pace()
+            self._pace = RestartBackoff()
         if not is_program(name):
             self._script_is_done(name, 0)
             return

@@ -16,11 +16,11 @@ from pyqmail.supervise.details import details_of
 from pyqmail.supervise.service import DOWN, FAILED, LEFT
 from pyqmail.supervise.status import ONCE, STATUS_BYTES, WANT_DOWN, Status
 from pyqmail.system.descriptors import read_file
-from pyqmail.system.inotify import Notices
+from pyqmail.system.inotify import Inotify
 
 UP, READY, REALLY_DOWN = "up", "ready", "down"
 _LOOK_SECONDS = 1.0
-_LONGEST_SECONDS = 86400.0  # of one wait: poll(2) takes no month
+_MAX_SECONDS = 86400.0  # of one wait: poll(2) takes no month
 
 
 class Waiter:
@@ -28,7 +28,7 @@ class Waiter:
 
     def __init__(self, directories, wanted: str) -> None:
         try:
-            self._notices = Notices()
+            self._notices = Inotify()
         except OSError:
             self._notices = None
         self._is_blind = self._notices is None
@@ -46,10 +46,10 @@ class Waiter:
             self._is_blind = self._notices is None
             if enough([self._holds(watched) for watched in self._watched]):
                 return True
-            left = _LONGEST_SECONDS if limit is None else limit - time.monotonic()
+            left = _MAX_SECONDS if limit is None else limit - time.monotonic()
             if left <= 0:
                 return False
-            self._poll.poll(min(left, _LOOK_SECONDS if self._is_blind else _LONGEST_SECONDS) * 1000)
+            self._poll.poll(min(left, _LOOK_SECONDS if self._is_blind else _MAX_SECONDS) * 1000)
             if self._notices is not None:
                 self._notices.take()
 

@@ -10,7 +10,7 @@ import errno
 import os
 import struct
 
-from pyqmail.system.libc import Library
+from pyqmail.system.libc import CLibrary
 
 _MOST = 256  # files in one go
 _FSYNC = 2
@@ -26,7 +26,7 @@ _CALLS = {
 }
 
 
-class Flusher:
+class FsyncBatch:
     """Syncs files.  Where the system has no AIO to give, one after the other."""
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ class _Queue:
         machine = os.uname().machine
         if machine not in _CALLS or struct.calcsize("P") != 8:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-        self._library = Library()
+        self._library = CLibrary()
         import ctypes
 
         setup, self._submit, self._get_events = _CALLS[machine]

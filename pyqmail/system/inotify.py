@@ -9,7 +9,7 @@ import os
 import select
 import sys
 
-from pyqmail.system.libc import Library
+from pyqmail.system.libc import CLibrary
 
 _NONBLOCK_CLOEXEC = os.O_NONBLOCK | os.O_CLOEXEC
 _MOVED_FROM, _MOVED_TO, _CREATE, _DELETE = 0x40, 0x80, 0x100, 0x200
@@ -21,7 +21,7 @@ _BLOCK_BYTES = 16384
 _SHARED_FILE_SYSTEMS = ("nfs", "cifs", "smb", "9p", "afs", "ceph", "fuse", "virtiofs", "vboxsf")
 
 
-class Notices:
+class Inotify:
     """Watches directories for names that come, go or are replaced (content is not watched).
 
     Many changes of one directory before they are taken are one notice.  fileno() is readable while there are some.
@@ -30,7 +30,7 @@ class Notices:
     """
 
     def __init__(self) -> None:
-        self._library = Library()
+        self._library = CLibrary()
         self._fd = self._library.call("inotify_init1", _NONBLOCK_CLOEXEC)
         self._numbers = set()
 

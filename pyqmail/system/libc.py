@@ -5,7 +5,7 @@ import os
 import sys
 
 
-class Library:
+class CLibrary:
     """Loaded when it is made: that costs 2 ms and 0.4 MB.  Raises OSError (ENOSYS) in an interpreter without ctypes."""
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ def _function(name):
         place, call = _ctypes.dlsym(_ctypes.dlopen(None, 0), name), _ctypes.call_function
         return lambda *arguments: call(place, arguments)
     except (ImportError, AttributeError):
-        return lambda *arguments: Library().call(name, *arguments)
+        return lambda *arguments: CLibrary().call(name, *arguments)
 
 
 def _pointer(place):

@@ -25,7 +25,7 @@ GONE = (
 FINAL = (errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EOPNOTSUPP)
 _QUIET_SECONDS = 60.0  # without a trouble, until it is worth a line again
 _FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
-_LONGEST_PATH_BYTES = 107
+_MAX_PATH_BYTES = 107
 _LOCK_SECONDS = 1.0
 _PID_MAX_LIMIT = 1 << 22  # of every kernel, include/linux/threads.h
 
@@ -131,7 +131,7 @@ def _lock(folder):
 
 
 def _bind_at(sock, path, mode):
-    if len(os.fsencode(path)) > _LONGEST_PATH_BYTES:
+    if len(os.fsencode(path)) > _MAX_PATH_BYTES:
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
     # made with its mode: by the time of a chmod a stranger could have put a link to another file there
     mask = os.umask(0 if mode is None else 0o777 & ~mode)

@@ -7,18 +7,18 @@ has read looks this way.
 import fcntl
 import os
 
-from pyqmail.system.libc import Library
+from pyqmail.system.libc import CLibrary
 
 _NONBLOCK = 2
 _LARGE_BYTES = 1 << 20  # what anybody may ask for
-MOST_BYTES = 65536  # what a pipe holds, unless somebody has said otherwise
+MAX_BYTES = 65536  # what a pipe holds, unless somebody has said otherwise
 
 
-class Peek:
+class PipePeek:
     """The pipe that is open for reading as fd.  Raises OSError if it is none, or the system has no tee or splice."""
 
     def __init__(self, fd: int) -> None:
-        self._library, self._fd = Library(), fd
+        self._library, self._fd = CLibrary(), fd
         self._out, self._in = os.pipe2(os.O_CLOEXEC)
         try:
             self._grow()
@@ -46,7 +46,7 @@ class Peek:
         """
         while True:
             try:
-                count = self._library.call("tee", self._fd, self._in, min(limit_bytes, MOST_BYTES), _NONBLOCK)
+                count = self._library.call("tee", self._fd, self._in, min(limit_bytes, MAX_BYTES), _NONBLOCK)
                 return self._read(count)
             except InterruptedError:
                 pass

@@ -26,8 +26,8 @@ from pyqmail.base.numbers import is_number, whole_number
 from pyqmail.base.printable import printable
 
 WAITS = (3, 11, 45)
-MOST_EXCHANGERS = 64
-MOST_ADDRESSES = 256  # of an exchanger, and of all of a domain's: strangers choose how many there are
+MAX_EXCHANGERS = 64
+MAX_ADDRESSES = 256  # of an exchanger, and of all of a domain's: strangers choose how many there are
 SHORTEST, LONGEST = 60, 86400
 REMEMBERED_BYTES = 64 << 20
 ON_THE_WIRE = 256  # at once, each with a descriptor or two
@@ -155,7 +155,7 @@ class Resolver:
         mail = await self.records(domain, "MX")
         if not mail.values:
             try:
-                return [(0, domain.lower(), address) for address in await self.addresses(domain)][:MOST_ADDRESSES]
+                return [(0, domain.lower(), address) for address in await self.addresses(domain)][:MAX_ADDRESSES]
             except NoRecord:
                 raise NoHost from None
         hosts = mail.values
@@ -163,7 +163,7 @@ class Resolver:
         found = []
         for (preference, host), addresses in zip(hosts, answers):
             if isinstance(addresses, list):
-                found += [(preference, host, address) for address in addresses[: MOST_ADDRESSES - len(found)]]
+                found += [(preference, host, address) for address in addresses[: MAX_ADDRESSES - len(found)]]
         if found:
             return found
         raise next((why for why in answers if isinstance(why, Soft)), NoRecord())
@@ -200,14 +200,14 @@ class Resolver:
         """Return the Records of one kind: A, AAAA: address; PTR: the first name; TXT: text; MX: (preference, host).
 
         Every record of the kind in the answer counts, whatever aliases led to it; of MX records the best
-        MOST_EXCHANGERS, in the order to try.  Raises Soft, BadName.
+        MAX_EXCHANGERS, in the order to try.  Raises Soft, BadName.
         """
         return await self._ask(name, kind)
 
     async def _addresses_or_why(self, host):
         try:
             # many questions with many exchangers wait for their last answer: more would be copied than is ever used
-            return (await self.addresses(host))[:MOST_ADDRESSES] if host != b"." else NoRecord()
+            return (await self.addresses(host))[:MAX_ADDRESSES] if host != b"." else NoRecord()
         except (Soft, NoHost, NoRecord) as why:
             return why
 
@@ -226,7 +226,7 @@ class Resolver:
                     continue
                 except OSError as error:
                     failure, is_ours = error.errno or errno.EAGAIN, is_lack(error)
-                except (dns_answer.Malformed, EOFError):
+                except (dns_answer.MalformedAnswer, EOFError):
                     failure, is_ours = errno.EPROTO, False
                 except dns_answer.TooManyRecords:
                     raise TooManyRecords(name) from None
@@ -248,7 +248,7 @@ class Resolver:
 
         async def read(data):
             if not dns_answer.is_answer(question, data):
-                raise dns_answer.Malformed("something else was answered")
+                raise dns_answer.MalformedAnswer("something else was answered")
             return await self._read(question, data, kind)
 
         async def read_if_good(data):
@@ -256,7 +256,7 @@ class Resolver:
             try:
                 if dns_answer.is_answer(question, data):
                     return True, None if dns_answer.is_cut(data) else await read(data)
-            except dns_answer.Malformed:
+            except dns_answer.MalformedAnswer:
                 pass
             return False, None
 
@@ -554,7 +554,7 @@ def _records(answer, kind):
 
     values = answer.values
     if kind == "MX":
-        values = tuple(_in_order(values)[:MOST_EXCHANGERS])
+        values = tuple(_in_order(values)[:MAX_EXCHANGERS])
     seconds = SHORTEST if answer.seconds is None else answer.seconds
     return Records(values, answer.code != dns_answer.NO_NAME or bool(values), seconds)
 

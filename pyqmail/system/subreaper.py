@@ -2,7 +2,7 @@
 
 import os
 
-from pyqmail.system.libc import Library
+from pyqmail.system.libc import CLibrary
 
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -15,7 +15,7 @@ def adopt_orphans() -> bool:
     if os.getpid() == 1:
         return True
     try:
-        return Library().call("prctl", _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+        return CLibrary().call("prctl", _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
     except OSError:
         return False
 

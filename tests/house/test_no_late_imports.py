@@ -26,7 +26,7 @@ STARTS = {
     ("pyqmail.system.libc", "_ctypes"),  # whoever calls it loads it
     ("pyqmail.system.libc", "ctypes"),
     ("pyqmail.system.cdb", "cdblib"),  # writes one
-    ("pyqmail.system.fsync_batch", "ctypes"),  # when a Flusher is made: pyqueued and pysend do that at their start
+    ("pyqmail.system.fsync_batch", "ctypes"),  # when a FsyncBatch is made: pyqueued and pysend do that at their start
     ("pyqmail.supervise.logs.selection", "re"),  # preload() knows whether the words need it
     ("pyqmail.programs.pysupervise", "pyqmail.supervise.diagram"),  # an option that prints
     ("pyqmail.programs.pyreadproctitle", "ctypes"),

@@ -22,7 +22,7 @@ import pytest
 
 from pyqmail.mail.manager import completion, passes
 from pyqmail.mail.manager import todo as preprocessing
-from pyqmail.mail.queue.file_store import Admission, Origin
+from pyqmail.mail.queue.file_store import FileStore, Origin
 from pyqmail.mail.queue.files import QueueNames, state_of
 from pyqmail.programs import pyclean, pysend
 from pyqmail.protocol import envelope
@@ -399,7 +399,7 @@ class Stage:
                 self._deliver(b"held@here.example", report)
 
     def _stock(self):
-        commands = stock_dialect.Commands()
+        commands = stock_dialect.StockCommands()
 
         def receive(data):
             for slot, _, _, recipient in commands.receive(data):
@@ -769,7 +769,7 @@ def test_what_is_acknowledged_is_on_disk_and_what_is_in_todo_is_whole(tmp_path, 
     def admit():
         arrange({RECORD: world.record})
         Shim(world.home.queue).install()
-        admission, newcomers = Admission(world.names, {}), []
+        admission, newcomers = FileStore(world.names, {}), []
         for message in (b"one\n", b"two\n", b"three\n"):
             newcomers.append(admission.begin())
             if way == "inline":

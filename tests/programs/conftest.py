@@ -167,7 +167,7 @@ class Fake:
 class FakeStock(Fake):
     def __init__(self, answer, limit=120, width=stock_dialect.NARROW):
         super().__init__(answer)
-        self._width, self._commands = width, stock_dialect.Commands(width)
+        self._width, self._commands = width, stock_dialect.StockCommands(width)
         self.say(stock_dialect.hello(limit, width))
 
     def report(self, slot, text):

@@ -40,7 +40,9 @@ class Manager:
                 **(env or {}),
             },
         )
-        self._reports = native_dialect.Unpacker() if self._dialect == "native" else stock_dialect.Reports(self._dialect)
+        self._reports = (
+            native_dialect.Unpacker() if self._dialect == "native" else stock_dialect.StockReports(self._dialect)
+        )
         self._ready = []
         if self._dialect == "native":
             ((kind, self.limit, _),) = self._reports.receive(self._read(10))

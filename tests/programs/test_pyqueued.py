@@ -16,7 +16,7 @@ import sys
 
 import pytest
 
-from pyqmail.mail.queue.client import Queueing, Spool
+from pyqmail.mail.queue.client import MessageBuffer, QueueClient
 from pyqmail.mail.queue.files import find_queue
 from pyqmail.mail.queue_server.server import COPIES_OF_UID
 from pyqmail.mail.queue_server.stranger_connections import STRANGERS
@@ -626,9 +626,9 @@ def test_killed_in_the_middle_no_acknowledged_message_is_lost(home, start_pyqueu
     loop, sent, outcomes = Loop(), {}, []
 
     async def client(number):
-        queueing = Queueing(EventDriver(loop), home)
+        queueing = QueueClient(EventDriver(loop), home)
         for turn in range(20):
-            message = Spool()
+            message = MessageBuffer()
             message.write(b"%d %d " % (number, turn) + b"x" * 3000)
             outcome = await queueing.queue(message, STREAM, {})
             outcomes.append(outcome.exit_code)

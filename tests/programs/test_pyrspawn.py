@@ -11,7 +11,7 @@ import pytest
 
 from pyqmail.protocol.wires import native_dialect
 from pyqmail.protocol.wires.frames import split_strings
-from pyqmail.protocol.wires.stock_dialect import Reports
+from pyqmail.protocol.wires.stock_dialect import StockReports
 from tests.waiting import until
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -196,7 +196,7 @@ def test_our_own_agent_delivers(spawner, home, smtp_peer):
     code, out, err = process.end()
     report = b"K127.0.0.1 accepted message.\nRemote host said: 250 ok %d\n"
     assert (code, err) == (0, b"")
-    assert {text for _, text in Reports().receive(out[1:])} == {report % 1, report % 2}
+    assert {text for _, text in StockReports().receive(out[1:])} == {report % 1, report % 2}
     assert {data for _, data in smtp_peer.mails} == {b"Subject: x\r\n\r\n..hello\r\n"}
 
 

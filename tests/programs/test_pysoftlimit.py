@@ -124,10 +124,10 @@ def test_no_memory_even_for_execve(tmp_path):
 
 @pytest.mark.parametrize("program", [["pytai64n"], [*OURS, "pytai64n"]], ids=["in-process", "started"])
 def test_the_least_is_enough(program):
-    from pyqmail.programs.pysoftlimit import LEAST_BYTES
+    from pyqmail.programs.pysoftlimit import MIN_BYTES
 
     environ = {**os.environ, "PATH": f"{ROOT}/bin:{os.environ['PATH']}"}
-    least = max(least for least, _ in LEAST_BYTES.values())
+    least = max(least for least, _ in MIN_BYTES.values())
     words = [*OURS, "-m", str(least), *program]
     done = subprocess.run(words, input=b"x\n", capture_output=True, env=environ, timeout=60)
     assert (done.returncode, done.stdout[25:], done.stderr) == (0, b" x\n", b"")

@@ -673,9 +673,7 @@ def test_nobody_else_can_lock_the_scanner_out(stage, tmp_path, place):
     with open_directory(stage.place) as directory:
         fcntl.flock(directory, fcntl.LOCK_EX)
         scanner = start(stage, "--stop-on-term", env={**stage.environ(), "SUPERVISEDIR": place})
-        until(
-            lambda: stage.run("pysvstat", folder, env={**stage.environ(), "SUPERVISEDIR": place}).out.count(b"up")
-        )
+        until(lambda: stage.run("pysvstat", folder, env={**stage.environ(), "SUPERVISEDIR": place}).out.count(b"up"))
         assert os.stat(lock_place(stage, place)).st_mode & 0o7777 == 0o600
         done = stage.run("pysvscan", "--stop-on-term", env={**stage.environ(), "SUPERVISEDIR": place})
         assert done == (111, b"", b"svscan: fatal: another svscan is in this directory\n")

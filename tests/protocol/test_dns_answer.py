@@ -12,7 +12,7 @@ import dns.rrset
 import pytest
 
 from pyqmail.protocol import dns_answer
-from pyqmail.protocol.dns_answer import MAX_RECORDS, Malformed, TooManyRecords
+from pyqmail.protocol.dns_answer import MAX_RECORDS, MalformedAnswer, TooManyRecords
 from tests.costs import lines_run
 
 A, CNAME, SOA, PTR, MX, TXT, AAAA = 1, 5, 6, 12, 15, 16, 28
@@ -104,7 +104,7 @@ MALFORMED = [
 
 @pytest.mark.parametrize("kind, records", MALFORMED)
 def test_what_is_none_is_malformed(kind, records):
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedAnswer):
         read(message(dns_answer.TYPES[kind], records), kind)
 
 
@@ -114,7 +114,7 @@ def test_every_beginning_of_an_answer_is_malformed(kind, records):
     for size in range(len(data)):
         assert size >= len(asked) or not dns_answer.is_answer(asked, data[:size])
         if size >= len(asked):
-            with pytest.raises(Malformed):
+            with pytest.raises(MalformedAnswer):
                 dns_answer.read(asked, data[:size], kind)
 
 
@@ -130,9 +130,9 @@ def test_nothing_but_malformed_comes_of_random_bytes():
         try:
             read(bytes(data), kind)
             outcomes.add("read")
-        except (Malformed, TooManyRecords) as problem:
+        except (MalformedAnswer, TooManyRecords) as problem:
             outcomes.add(type(problem))
-    assert outcomes >= {"read", Malformed}
+    assert outcomes >= {"read", MalformedAnswer}
 
 
 VALUES = {

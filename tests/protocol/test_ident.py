@@ -2,7 +2,7 @@
 
 import pytest
 
-from pyqmail.protocol.ident import REPLY_LIMIT, Answer, question
+from pyqmail.protocol.ident import REPLY_LIMIT, IdentAnswer, question
 
 ANSWERS = [
     # from the server                              ended   text
@@ -22,7 +22,7 @@ ANSWERS = [
 @pytest.mark.parametrize("size", [1, 3, 10000])
 @pytest.mark.parametrize("data, ended, text", ANSWERS)
 def test_an_answer_is_the_same_in_any_pieces(data, ended, text, size):
-    answer = Answer()
+    answer = IdentAnswer()
     for at in range(0, len(data), size):
         if not answer.ended:
             answer.receive(data[at : at + size])
@@ -35,7 +35,7 @@ def test_the_question_names_the_clients_port_first():
 
 @pytest.mark.parametrize("piece", [b" ", b"x" * 1000, b"1,2:USERID:UNIX"])
 def test_an_answer_without_end_is_too_long(piece):
-    answer, heard = Answer(), 0
+    answer, heard = IdentAnswer(), 0
     while not answer.is_too_long and not answer.ended:
         answer.receive(piece)
         heard += len(piece)

@@ -1,6 +1,6 @@
 """Numbers that strangers write: whatever stands in their place, every wire and engine answers in its own words.
 
-Beyond 4,300 digits int() raises a ValueError of its own, which is no Malformed; and it takes blanks, signs, underscores
+Beyond 4,300 digits int() raises a ValueError of its own, which is no MalformedFrame; and it takes blanks, signs, underscores
 and the digits of other scripts.  Not tested here: numbers that are bytes rather than digits, which cannot be wrong.
 """
 
@@ -14,7 +14,7 @@ from pyqmail.protocol import ident, proxy_header
 from pyqmail.protocol.smtp.address import address_literal
 from pyqmail.protocol.smtp.extensions import exceeds
 from pyqmail.protocol.wires import clean_wire, handover_wire, native_dialect, resolve_wire, status_wire
-from pyqmail.protocol.wires.frames import HEAD_BYTES, Malformed, number_in, split_strings, strings
+from pyqmail.protocol.wires.frames import HEAD_BYTES, MalformedFrame, number_in, split_strings, strings
 from pyqmail.tcp.rules.source import rule_of
 
 MANY = b"9" * 5000
@@ -41,7 +41,7 @@ def test_what_stands_for_a_number_is_malformed_and_nothing_else(split, nonsense)
     texts, tried = split_strings(FRAMES[split][HEAD_BYTES:]), 0
     for at, text in enumerate(texts):
         if text.replace(b" ", b"").isdigit() and text != b"25":  # our own port is only printed
-            with pytest.raises(Malformed):
+            with pytest.raises(MalformedFrame):
                 split(strings(*texts[:at], nonsense, *texts[at + 1 :]))
             tried += 1
     assert tried
@@ -100,18 +100,18 @@ def test_what_takes_digits_in_any_number_does_so_beyond_4300(number):
 
 
 def test_a_status_with_too_many_digits_is_malformed():
-    with pytest.raises(status_wire.Malformed):
+    with pytest.raises(status_wire.MalformedStatus):
         status_wire.unpack(b'{"version": 1, "pid": ' + MANY + b"}")
 
 
 @pytest.mark.parametrize("port", [MANY, b"65536", b"-1", b"+1", b"1_0", b"\xb2", b""])
 def test_a_proxy_header_with_a_port_that_is_none_is_malformed(port):
     header = proxy_header.Header()
-    with pytest.raises(proxy_header.Malformed):
+    with pytest.raises(proxy_header.MalformedProxyHeader):
         header.receive(b"PROXY TCP4 192.0.2.1 192.0.2.2 " + port + b" 25\r\n")
 
 
 def test_an_ident_answer_has_no_number_that_counts():
-    answer = ident.Answer()
+    answer = ident.IdentAnswer()
     answer.receive(MANY + b" , " + MANY + b" : USERID : UNIX : joe\r\n")
     assert (answer.ended, answer.text) == (True, b"joe")

@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from pyqmail.protocol.proxy_header import LONGEST_BLOCK, Header, Malformed
+from pyqmail.protocol.proxy_header import MAX_BLOCK, Header, MalformedProxyHeader
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 
@@ -36,7 +36,7 @@ HEADERS = [
     (block(0x21, 0x11, IP4),                                      FOUR),
     (block(0x21, 0x21, IP6),                                      SIX),
     (block(0x21, 0x11, IP4 + EXTENSION),                          FOUR),
-    (block(0x21, 0x21, IP6 + bytes(LONGEST_BLOCK - len(IP6))),    SIX),
+    (block(0x21, 0x21, IP6 + bytes(MAX_BLOCK - len(IP6))),    SIX),
     (block(0x20, 0x00, b""),                                      None),
     (block(0x20, 0x11, IP4),                                      None),  # LOCAL: its addresses do not count
     (block(0x20, 0xFF, EXTENSION),                                None),
@@ -78,7 +78,7 @@ WRONG = [
     b"PROXY TCP4 192.0.2.7 198.51.100.1 49152 25\n" + b"x" * 70,
     block(0x11, 0x11, IP4), block(0x31, 0x11, IP4), block(0x22, 0x11, IP4), block(0x21, 0x13, IP4),
     block(0x21, 0x41, IP4), block(0x21, 0x10, IP4), block(0x21, 0x11, IP4[:-1]), block(0x21, 0x21, IP4),
-    block(0x21, 0x11, IP4 + bytes(LONGEST_BLOCK)),
+    block(0x21, 0x11, IP4 + bytes(MAX_BLOCK)),
 ]  # fmt: skip
 
 
@@ -86,7 +86,7 @@ WRONG = [
 @pytest.mark.parametrize("data", WRONG)
 def test_what_is_no_header(data, size):
     parser = Header()
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedProxyHeader):
         for at in range(0, len(data), size):
             parser.receive(data[at : at + size])
             assert not parser.ended
@@ -101,7 +101,7 @@ def test_noise_ends_a_header_or_is_malformed():
         parser = Header()
         try:
             taken = parser.receive(bytes(header))
-        except Malformed:
+        except MalformedProxyHeader:
             continue
         assert 0 < taken <= len(header)
         assert parser.ended or taken == len(header)

@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from pyqmail.supervise.inotify_paths import Ground, Watching
+from pyqmail.supervise.inotify_paths import InotifyPaths, Watching
 from pyqmail.system import inotify as notices_module
-from pyqmail.system.inotify import Notices
+from pyqmail.system.inotify import Inotify
 
 
 @pytest.fixture
@@ -21,14 +21,14 @@ def place(tmp_path, monkeypatch):
 
 @pytest.fixture
 def notices():
-    made = Notices()
+    made = Inotify()
     yield made
     made.close()
 
 
 def look(watching, path=None):
     watching.begin()
-    Ground(path).go(watching)
+    InotifyPaths(path).go(watching)
     watching.links(b"a")
     watching.finish()
 

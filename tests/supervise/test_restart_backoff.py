@@ -2,7 +2,7 @@
 
 import pytest
 
-from pyqmail.supervise.restart_backoff import Pace
+from pyqmail.supervise.restart_backoff import RestartBackoff
 
 ENDS = [
     # longest seconds, (seconds it ran, seconds to wait) of each run
@@ -17,12 +17,12 @@ ENDS = [
 
 @pytest.mark.parametrize("longest, runs", ENDS)
 def test_the_waits(longest, runs):
-    pace = Pace()
+    pace = RestartBackoff()
     assert [pace.ended(ran, longest) for ran, _ in runs] == [wait for _, wait in runs]
 
 
 def test_what_is_shown():
-    pace = Pace()
+    pace = RestartBackoff()
     shown = []
     for _ in range(5):
         pace.ended(1.02, 6)

@@ -7,9 +7,9 @@ import types
 import pytest
 
 from pyqmail.supervise import scan_loop
-from pyqmail.supervise.scan_loop import PAUSE_SECONDS, Scanning
+from pyqmail.supervise.scan_loop import PAUSE_SECONDS, ScanLoop
 from pyqmail.system import loop as loops
-from pyqmail.system.inotify import Notices
+from pyqmail.system.inotify import Inotify
 from pyqmail.system.loop import Loop
 
 
@@ -63,7 +63,7 @@ def loop(clock):
 
 @pytest.fixture
 def notices(tmp_path):
-    made = Notices()
+    made = Inotify()
     made.watch(tmp_path)
     yield made
     made.close()
@@ -76,13 +76,13 @@ def is_at_rest(loop):
 
 def test_no_timer_at_rest(clock, loop, notices):
     scanner = Stub(clock)
-    Scanning(loop, scanner, notices).begin()
+    ScanLoop(loop, scanner, notices).begin()
     assert len(scanner.passes) == 1 and is_at_rest(loop)
 
 
 def test_a_change_is_a_pass_and_many_are_few(clock, loop, notices, tmp_path):
     scanner = Stub(clock)
-    Scanning(loop, scanner, notices).begin()
+    ScanLoop(loop, scanner, notices).begin()
     for number in range(50):
         (tmp_path / str(number)).touch()
         loop.turn(0)
@@ -96,7 +96,7 @@ def test_a_change_is_a_pass_and_many_are_few(clock, loop, notices, tmp_path):
 def test_the_end_of_a_child_is_a_pass_if_it_was_a_supervisor(clock, loop, notices, has_ended):
     scanner = Stub(clock)
     scanner.has_ended = has_ended
-    Scanning(loop, scanner, notices).begin()
+    ScanLoop(loop, scanner, notices).begin()
     pid = os.fork()
     if pid == 0:
         os._exit(0)
@@ -108,7 +108,7 @@ def test_the_end_of_a_child_is_a_pass_if_it_was_a_supervisor(clock, loop, notice
 
 def test_where_the_kernel_has_no_notices_there_is_a_timer(clock, loop):
     scanner = Stub(clock, due=5)
-    Scanning(loop, scanner, None).begin()
+    ScanLoop(loop, scanner, None).begin()
     assert not is_at_rest(loop)
     for _ in range(11):
         clock.pass_by(1)
@@ -117,7 +117,7 @@ def test_where_the_kernel_has_no_notices_there_is_a_timer(clock, loop):
 
 def test_the_earlier_of_two_times_counts(clock, loop, notices, tmp_path):
     scanner = Stub(clock, due=3600)
-    scanning = Scanning(loop, scanner, notices)
+    scanning = ScanLoop(loop, scanner, notices)
     scanning.begin()
     (tmp_path / "new").touch()
     loop.turn(0)
@@ -135,5 +135,5 @@ def test_the_earlier_of_two_times_counts(clock, loop, notices, tmp_path):
 
 def test_a_blocked_signal_is_heard(clock, loop):
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
-    Scanning(loop, Stub(clock), None).begin()
+    ScanLoop(loop, Stub(clock), None).begin()
     assert signal.SIGCHLD not in signal.pthread_sigmask(signal.SIG_BLOCK, [])

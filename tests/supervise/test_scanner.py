@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from pyqmail.supervise.inotify_paths import Ground, Watching
+from pyqmail.supervise.inotify_paths import InotifyPaths, Watching
 from pyqmail.supervise.scanner import Scanner
 from pyqmail.supervise.start_supervisor import DescriptorLimit
-from pyqmail.system.inotify import Notices
+from pyqmail.system.inotify import Inotify
 
 
 class Record:
@@ -72,7 +72,7 @@ def clock():
 @pytest.fixture
 def told():
     """A Watching that has notices."""
-    notices = Notices()
+    notices = Inotify()
     yield Watching(notices)
     notices.close()
 
@@ -383,7 +383,7 @@ def test_another_directory_in_the_place_of_ours(record, tmp_path, told):
     make(ours / "old")
     link.symlink_to("one")
     os.chdir(link)
-    scanner = Scanner(record, None, watching=told, ground=Ground(os.fsencode(link)))
+    scanner = Scanner(record, None, watching=told, ground=InotifyPaths(os.fsencode(link)))
     assert scanner.scan() is None and [name for name, *_ in record.take()] == [b"both", b"old"]
     (make(tmp_path / "two") / "both").symlink_to(tmp_path / "both")
     make(tmp_path / "two/new")
@@ -414,7 +414,7 @@ def test_a_directory_that_was_not_named_stays_ours(record, tmp_path):
 def test_a_directory_that_was_removed(record, tmp_path, clock, capfd):
     make(tmp_path / "one/a")
     os.chdir(tmp_path / "one")
-    scanner = Scanner(record, None, ground=Ground(os.fsencode(tmp_path / "one")), clock=clock)
+    scanner = Scanner(record, None, ground=InotifyPaths(os.fsencode(tmp_path / "one")), clock=clock)
     scanner.scan()
     (tmp_path / "one/a").rmdir()
     (tmp_path / "one").rmdir()

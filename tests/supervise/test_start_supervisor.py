@@ -5,7 +5,7 @@ import resource
 
 import pytest
 
-from pyqmail.supervise.start_supervisor import DescriptorLimit, Starter, close_others, inherited_descriptors
+from pyqmail.supervise.start_supervisor import DescriptorLimit, SupervisorStarter, close_others, inherited_descriptors
 from pyqmail.system.loop import Loop
 
 
@@ -72,7 +72,7 @@ def test_ours_is_called_where_exec_would_have_put_it(tmp_path, monkeypatch, is_l
         return 7
 
     loop = Loop()
-    start = Starter(supervise, "supervise", loop, DescriptorLimit())
+    start = SupervisorStarter(supervise, "supervise", loop, DescriptorLimit())
     theirs = (read, 0) if is_log else (write, 1)
     pid = start(b"a", is_log, theirs)
     status = os.waitpid(pid, 0)[1]
@@ -91,7 +91,7 @@ def test_a_foreign_supervisor_is_searched_in_path(tmp_path, monkeypatch, capfd):
     (tmp_path / "supervise").write_text("#!/bin/sh\necho foreign $1\n")
     (tmp_path / "supervise").chmod(0o755)
     loop = Loop()
-    start = Starter(None, "supervise", loop, DescriptorLimit())
+    start = SupervisorStarter(None, "supervise", loop, DescriptorLimit())
     assert os.waitpid(start(b"a", False, None), 0)[1] == 0
     (tmp_path / "supervise").chmod(0o644)
     assert os.waitstatus_to_exitcode(os.waitpid(start(b"a", False, None), 0)[1]) == 111

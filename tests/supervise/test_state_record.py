@@ -5,7 +5,7 @@ import os
 from pyqmail.supervise import service as states
 from pyqmail.supervise.details import Details, read_details
 from pyqmail.supervise.service import Service
-from pyqmail.supervise.state_record import Record
+from pyqmail.supervise.state_record import StateRecord
 from pyqmail.supervise.status import ONCE, WANT_UP, Status
 from pyqmail.system.process_start import begun
 
@@ -17,7 +17,7 @@ def said(record, pid, service, wait_seconds=1):
 
 
 def test_a_life():
-    record, service = Record(), Service(WANT_UP)
+    record, service = StateRecord(), Service(WANT_UP)
     status, details = said(record, NO_PROCESS, service)
     assert (status.pid, status.paused, status.wish, details.state) == (0, False, WANT_UP, "down")
     assert (details.starts, details.ended, details.wait, record.ended) == (0, None, None, (0, 0))
@@ -39,7 +39,7 @@ def test_a_life():
 
 
 def test_a_script_can_be_found_again():
-    record, service = Record(), Service(WANT_UP)
+    record, service = StateRecord(), Service(WANT_UP)
     record.script_was_started(os.getpid())
     assert said(record, NO_PROCESS, service)[1].script == (os.getpid(), *begun(os.getpid()))
     record.script_has_ended()
@@ -47,7 +47,7 @@ def test_a_script_can_be_found_again():
 
 
 def test_a_run_that_cannot_be_executed_counts():
-    record = Record()
+    record = StateRecord()
     record.run_was_started(NO_PROCESS)
     service = Service(ONCE)
     for service.state in (states.FRESH, states.UP, states.PAUSED):
@@ -58,6 +58,6 @@ def test_a_run_that_cannot_be_executed_counts():
 def test_it_goes_on_with_what_is_known_of_a_survivor():
     left = Details()
     left.label, left.ended, left.begun = b"\x40" + bytes(11), (256, 9), (7, b"boot")
-    status, details = said(Record(left), 5, Service(WANT_UP))
+    status, details = said(StateRecord(left), 5, Service(WANT_UP))
     assert (status.label, status.pid) == (left.label, 5)
     assert (details.starts, details.ended, details.begun) == (0, (256, 9), (7, b"boot"))

@@ -126,7 +126,7 @@ def test_a_server_that_goes(server, kind):
 
 def test_a_server_that_says_rubbish(server, kind):
     path = server(lambda *_: b"HTTP/1.1 400 Bad Request\r\n\r\n")
-    with pytest.raises((Gone, frames.Malformed)):
+    with pytest.raises((Gone, frames.MalformedFrame)):
         ask(kind, path, [(1, b"", ())])
 
 

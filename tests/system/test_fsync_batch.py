@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from pyqmail.system import fsync_batch
-from pyqmail.system.fsync_batch import Flusher
+from pyqmail.system.fsync_batch import FsyncBatch
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 NEEDS_QUEUE = pytest.mark.skipif(os.uname().machine not in fsync_batch._CALLS, reason="numbers of this machine's calls")
@@ -31,7 +31,7 @@ def files(tmp_path):
 
 @pytest.mark.parametrize("count", [0, 1, 2, 20, 600])
 def test_all_are_on_disk(files, count):
-    flusher = Flusher()
+    flusher = FsyncBatch()
     fds = files(count)
     assert flusher.flush(fds) == set() == flusher.flush(fds)
 
@@ -42,7 +42,7 @@ def test_what_cannot_be_synced_is_told_and_the_others_are_on_disk(files, place):
     reading, writing = os.pipe()
     fds = files(7)
     fds.insert(place, writing)
-    flusher = Flusher()
+    flusher = FsyncBatch()
     assert flusher.flush(fds) == {writing}
     os.close(reading)
     os.close(writing)
@@ -53,7 +53,7 @@ def test_what_cannot_be_synced_is_told_and_the_others_are_on_disk(files, place):
 @NEEDS_QUEUE
 def test_an_error_of_a_file_is_not_asked_for_twice(files, monkeypatch):
     """Linux tells an error of writing once: a second fsync says that all is well."""
-    fds, flusher = files(3), Flusher()
+    fds, flusher = files(3), FsyncBatch()
     flusher.flush(fds)
     queue, asked = flusher._queue, []
 
@@ -70,10 +70,10 @@ def test_an_error_of_a_file_is_not_asked_for_twice(files, monkeypatch):
 
 SCRIPT = """
 import os, signal, sys
-from pyqmail.system.fsync_batch import Flusher
+from pyqmail.system.fsync_batch import FsyncBatch
 signal.signal(signal.SIGUSR1, lambda *_: None)
 fds = [os.open(f"{sys.argv[1]}/{number}", os.O_WRONLY | os.O_CREAT) for number in range(5)]
-flusher = Flusher()
+flusher = FsyncBatch()
 for _ in range(2):
     for fd in fds:
         os.write(fd, b"x" * 2000)
@@ -106,13 +106,13 @@ def test_a_kernel_that_refuses(tmp_path, strace_path, how, said):
 
 def test_a_machine_that_is_not_known(files, monkeypatch):
     monkeypatch.setattr(fsync_batch, "_CALLS", {})
-    assert Flusher().flush(files(20)) == set()
+    assert FsyncBatch().flush(files(20)) == set()
 
 
 @NEEDS_QUEUE
 def test_a_forked_child_goes_on_one_by_one(files):
     """The kernel does not hand the queue on."""
-    fds, flusher = files(5), Flusher()
+    fds, flusher = files(5), FsyncBatch()
     assert flusher.flush(fds) == set()
     pid = os.fork()
     if pid == 0:

@@ -4,12 +4,12 @@ import os
 
 import pytest
 
-from pyqmail.system.inotify import Notices
+from pyqmail.system.inotify import Inotify
 
 
 @pytest.fixture
 def notices():
-    made = Notices()
+    made = Inotify()
     yield made
     made.close()
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from pyqmail.system.pipe_peek import Peek
+from pyqmail.system.pipe_peek import PipePeek
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def pipe():
 
 def test_what_was_seen_is_still_there(pipe):
     reading, writing = pipe
-    peek = Peek(reading)
+    peek = PipePeek(reading)
     with pytest.raises(BlockingIOError):
         peek.look(10)
     os.write(writing, b"abcdef")
@@ -40,7 +40,7 @@ def test_all_that_fits_into_a_pipe_is_seen(pipe, size):
     """Whatever pieces it was written in."""
     reading, writing = pipe
     os.set_blocking(writing, False)
-    peek, sent = Peek(reading), b""
+    peek, sent = PipePeek(reading), b""
     try:
         while len(sent) < 65536:
             piece = bytes((len(sent) % 251,)) * size
@@ -57,7 +57,7 @@ def test_all_that_fits_into_a_pipe_is_seen(pipe, size):
 def test_what_is_taken_is_returned_and_never_waited_for(pipe):
     """Somebody else may have been faster."""
     reading, writing = pipe
-    peek = Peek(reading)
+    peek = PipePeek(reading)
     os.write(writing, b"abc")
     assert peek.look(10) == b"abc"
     assert os.read(reading, 2) == b"ab"
@@ -71,7 +71,7 @@ def test_what_is_taken_is_returned_and_never_waited_for(pipe):
 @pytest.mark.parametrize("count", [1, 4, 5, 7, 10, 11])
 def test_a_packet_that_is_taken_in_part_keeps_its_rest(count):
     reading, writing = os.pipe2(os.O_DIRECT)
-    peek = Peek(reading)
+    peek = PipePeek(reading)
     os.write(writing, b"abcde")
     os.write(writing, b"fghijk")
     os.close(writing)
@@ -88,6 +88,6 @@ def test_only_a_pipe(tmp_path):
     for flags in (os.O_RDONLY, os.O_WRONLY):
         fd = os.open(tmp_path / "file", flags)
         with pytest.raises(OSError):
-            Peek(fd)
+            PipePeek(fd)
         os.close(fd)
     assert os.listdir("/proc/self/fd") == before

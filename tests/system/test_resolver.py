@@ -199,9 +199,9 @@ def test_records_of_another_class_do_not_count(ask, name_server, data):
 def test_a_domain_with_very_many_addresses_is_cut(ask, name_server):
     many = [ip(f"10.0.{i // 256}.{i % 256}") for i in range(4000)]
     name_server.zone |= {b"d.test": "cut", (b"d.test", MX): [], (b"d.test", A): many}
-    assert len(ask("exchangers_of", b"d.test")) == resolver.MOST_ADDRESSES
+    assert len(ask("exchangers_of", b"d.test")) == resolver.MAX_ADDRESSES
     name_server.zone |= {(b"e.test", MX): [mx(name_server, 1, b"d.test")]}
-    assert len(ask("exchangers_of", b"e.test")) == resolver.MOST_ADDRESSES
+    assert len(ask("exchangers_of", b"e.test")) == resolver.MAX_ADDRESSES
 
 
 def test_what_a_question_holds_does_not_grow_with_the_addresses_of_its_exchangers(name_server):
@@ -221,7 +221,7 @@ def test_what_a_question_holds_does_not_grow_with_the_addresses_of_its_exchanger
         answers, peak_bytes = asyncio.run(ask_all())
     finally:
         tracemalloc.stop()
-    assert {len(answer) for answer in answers} == {resolver.MOST_ADDRESSES}
+    assert {len(answer) for answer in answers} == {resolver.MAX_ADDRESSES}
     assert peak_bytes < len(domains) * len(hosts) * 3000 * 8 / 2  # half of a reference to each of them
 
 
@@ -312,8 +312,8 @@ def test_of_five_hundred_exchangers_the_best_are_kept(ask, name_server):
     }
     name_server.zone |= {(b"h%d.test" % i, A): [ip("10.0.0.1")] for i in range(500)}
     found = ask("exchangers_of", b"d.test")
-    assert [preference for preference, _, _ in found] == list(range(1, 1 + resolver.MOST_EXCHANGERS))
-    assert sum(count for (name, _), count in name_server.asked.items() if name != b"d.test") == resolver.MOST_EXCHANGERS
+    assert [preference for preference, _, _ in found] == list(range(1, 1 + resolver.MAX_EXCHANGERS))
+    assert sum(count for (name, _), count in name_server.asked.items() if name != b"d.test") == resolver.MAX_EXCHANGERS
 
 
 def overfill(name_server, name, kind=A):

@@ -64,7 +64,7 @@ class Job:
         return self.local + b"@" + self.domain
 
 
-class Message:
+class LocalMessage:
     """The message file.  Reads at places of its own, so that the offset stays for programs; rewind() before each."""
 
     def __init__(self, fd: int) -> None:
@@ -108,12 +108,12 @@ class Delivery:
     """One delivery, from the home directory's check to the counters.
 
     environ is what the programs inherit; output takes texts and gives descriptors 1 and 2 of programs (see
-    Standard); queueing() changes to the qmail home and returns a mail.queueing.Queueing, or raises OSError.
+    Standard); queueing() changes to the qmail home and returns a QueueClient (mail/queue/client.py), or raises OSError.
     run() changes the working directory, nothing else.
     """
 
     def __init__(self, job: Job, message_fd: int, environ, output, queueing, names: maildir.Names) -> None:
-        self._job, self._message, self._output = job, Message(message_fd), output
+        self._job, self._message, self._output = job, LocalMessage(message_fd), output
         self._environ, self._queueing, self._names = environ, queueing, names
         self._files = self._forwards = self._programs = 0
         self._recipients, self._default, self._new_sender = [], None, job.sender
@@ -300,10 +300,10 @@ class Delivery:
 
     def _forward(self):
         """Queue the message for all the addresses collected; returns the qp."""
-        from pyqmail.mail.queue.client import Spool, outcome_text
+        from pyqmail.mail.queue.client import MessageBuffer, outcome_text
         from pyqmail.system.driver import drive
 
-        spool = Spool()
+        spool = MessageBuffer()
         try:
             spool.write(self._delivered_to)
             for block in self._message.blocks():

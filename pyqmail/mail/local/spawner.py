@@ -9,10 +9,10 @@ import os
 
 from pyqmail.base.backoff import Backoff
 from pyqmail.mail.local import users, worker_main
-from pyqmail.mail.local.worker_pool import Crew, fork_watched
-from pyqmail.mail.spawners.server import NO_FORK, NO_PIPE, Collected, Refused, report_text
+from pyqmail.mail.local.worker_pool import WorkerPool, fork_watched
+from pyqmail.mail.spawners.server import NO_FORK, NO_PIPE, Collected, OrderRefused, report_text
 from pyqmail.protocol.wires import local_wire
-from pyqmail.protocol.wires.frames import Malformed
+from pyqmail.protocol.wires.frames import MalformedFrame
 from pyqmail.system.cdb import Reader
 from pyqmail.system.descriptors import arrange
 from pyqmail.system.loop import READ
@@ -70,13 +70,13 @@ class LocalDeliveries:
         local, _, domain = order.recipient.rpartition(b"@")
         try:
             if not local:
-                raise Refused(b"K")
+                raise OrderRefused(b"K")
             account = self._assigned.find(local)
             if account is None and self._owner is not None:
                 account = users.find_in_private_home(self.home, local)
         except users.Unknown as unknown:
             self._refuse(order, report_for(unknown.code, b""))
-        except Refused as refused:
+        except OrderRefused as refused:
             self._refuse(order, refused.report)
         except OSError:
             self._refuse(order, REPORTS[users.SYSTEM])
@@ -95,7 +95,7 @@ class LocalDeliveries:
         fields = account.user, account.home, local, account.dash, account.ext, domain, order.sender
         try:
             packet = local_wire.deliver(*fields)
-        except Malformed:
+        except MalformedFrame:
             self._refuse(order, OUT_OF_MEMORY)
             return
         self._crew((uid, gid), lambda: self._work_for(uid, gid)).submit(Handed(self, order, packet))
@@ -121,7 +121,7 @@ class LocalDeliveries:
     def _crew(self, key, work):
         crew = self._crews.get(key)
         if crew is None:
-            crew = self._crews[key] = Crew(self, key, work)
+            crew = self._crews[key] = WorkerPool(self, key, work)
         return crew
 
     def _work_for(self, uid, gid):
@@ -181,7 +181,7 @@ class Lookup:
 
     def receive(self, worker, kind, body) -> bool:
         if kind != local_wire.ACCOUNT:
-            raise Malformed("not an account")
+            raise MalformedFrame("not an account")
         code, fields = local_wire.split_code(body)
         try:
             if code:
@@ -286,7 +286,7 @@ class Handed(Delivering):
             self._give_pipe(worker)
             return False
         if kind != local_wire.DONE:
-            raise Malformed("not the end of a delivery")
+            raise MalformedFrame("not the end of a delivery")
         code, text = local_wire.split_code(body)
         self._collected.add(text)
         self._ended(code)

@@ -16,7 +16,7 @@ from pyqmail.mail.local import users
 from pyqmail.mail.local.delivery import Delivery, Job
 from pyqmail.mail.local.maildir import Names
 from pyqmail.mail.queue import file_store  # noqa: F401 before the fork: a user may not be able to read our installation
-from pyqmail.mail.queue.client import Queueing
+from pyqmail.mail.queue.client import QueueClient
 from pyqmail.mail.spawners.server import Collected
 from pyqmail.protocol.wires import local_wire
 from pyqmail.system.channel import receive_with
@@ -74,7 +74,7 @@ def give_up_to(uid: int, gid: int, root_allowed: bool) -> int:
 
 def serve_deliveries(home, default: bytes, environ) -> int:
     """Make deliveries until the socket ends.  environ is what programs inherit; default as for qmail-local."""
-    names, queueing = Names(), Queueing(BlockingDriver(), home)
+    names, queueing = Names(), QueueClient(BlockingDriver(), home)
 
     def queue_at_home():
         os.chdir(home.path)

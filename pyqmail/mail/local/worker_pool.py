@@ -17,7 +17,7 @@ from pyqmail.base.backoff import Backoff
 from pyqmail.mail.local import worker_main
 from pyqmail.mail.spawners.server import NO_FORK, NO_PIPE, warn_again
 from pyqmail.protocol.wires import local_wire
-from pyqmail.protocol.wires.frames import Malformed
+from pyqmail.protocol.wires.frames import MalformedFrame
 from pyqmail.system.channel import refuse_descriptors, send_with
 from pyqmail.system.loop import READ
 from pyqmail.system.processes import exit_code, fork
@@ -28,7 +28,7 @@ MAX_TRIES = 10  # about fifteen seconds
 AT_ONCE = 2 * (os.cpu_count() or 1)  # workers of one user that are started without waiting: their fsyncs overlap
 
 
-class Crew:
+class WorkerPool:
     """The workers of one user and what waits for them.
 
     A task has begin(worker), receive(worker, kind, body) -> whether the worker is done with it, and lost(code).
@@ -231,13 +231,13 @@ class Worker:
                     return
                 kind, body = local_wire.unpack(packet)
                 if self._task is None:
-                    raise Malformed("nothing was asked")
+                    raise MalformedFrame("nothing was asked")
                 if self._task.receive(self, kind, body):
                     self._task = None
                     self._crew.idle(self)
             except BlockingIOError:
                 return
-            except (BrokenPipeError, ConnectionResetError, Malformed):
+            except (BrokenPipeError, ConnectionResetError, MalformedFrame):
                 self.kill()
             except OSError as error:
                 self._listen_later(error)

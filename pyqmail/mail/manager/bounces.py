@@ -43,7 +43,7 @@ def paragraph(recipient: bytes, text: bytes) -> bytes:
     return b"".join([lines[0], *joined, whole[-1:], b"\n"])
 
 
-class Notices:
+class BounceNotices:
     """Who bounces come from, where double bounces go, and how much of the message they have.
 
     control/bouncefrom, bouncehost, doublebounceto, doublebouncehost and bouncemaxbytes; max_bytes None is no limit.

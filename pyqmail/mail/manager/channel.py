@@ -30,7 +30,7 @@ from pyqmail.mail.manager.bounces import TOO_OLD, paragraph
 from pyqmail.mail.manager.passes import READ_AHEAD, Broken, Removed
 from pyqmail.mail.routing.rewrite import LOCAL, expand_verp
 
-MOST_RECIPIENTS = 50000  # in memory for one channel, or four for each delivery at once if that is more
+MAX_RECIPIENTS = 50000  # in memory for one channel, or four for each delivery at once if that is more
 PASSES_A_TURN = 100
 BOUNCE_SECONDS = 10  # until a bounce text that could not be written is tried again
 SYNC_SECONDS = 5  # between the syncs of marks
@@ -90,7 +90,7 @@ class Channel:
         self.running = 0  # deliveries started and not reported
         self._greeted = set()  # sessions that have greeted in this turn and are not yet given what was bound to them
         self.waiting = 0  # recipients in memory
-        self.most = max(MOST_RECIPIENTS, 4 * self.limit)
+        self.most = max(MAX_RECIPIENTS, 4 * self.limit)
         self.is_lost = False
         self._slots = Slots()
         self._passes = {}  # number -> the pass that is under way, of a message that has files

@@ -11,7 +11,7 @@ from pyqmail.base.printable import logsafe
 from pyqmail.mail.destinations.retry import TROUBLE_SECONDS, DueHeap
 from pyqmail.mail.manager.bounces import CUT, NO_COPY
 from pyqmail.mail.manager.passes import Broken
-from pyqmail.mail.queue.client import Outcome, Queueing, Spool, outcome_text
+from pyqmail.mail.queue.client import MessageBuffer, QueueClient, QueueOutcome, outcome_text
 from pyqmail.mail.queue.files import is_surely_gone
 from pyqmail.protocol.envelope import format_envelope
 
@@ -25,7 +25,7 @@ class Completion:
 
     def __init__(self, office, cleaner, driver, environ) -> None:
         self._office, self._cleaner, self._driver, self._environ = office, cleaner, driver, environ
-        self._queueing = Queueing(driver, office.home)
+        self._queueing = QueueClient(driver, office.home)
         self._later = DueHeap()
         self._now = []
         self.injecting = {}  # messages whose bounce is being queued -> a mark of this very one
@@ -128,7 +128,7 @@ class Completion:
             return
         del self.injecting[number]
         if isinstance(error, OSError):  # something is lacking here for now
-            self._not_queued(number, Outcome(51, why=reason(error).encode()))
+            self._not_queued(number, QueueOutcome(51, why=reason(error).encode()))
         elif error is not None:
             self._try_later(number)
             raise error
@@ -174,21 +174,21 @@ class Completion:
             log.put(b"warning: bounce/%d: %b" % (number, logsafe(outcome_text(outcome)[1:])))
         self._try_later(number)
 
-    async def _queue(self, number, sender, addresses) -> Outcome:
+    async def _queue(self, number, sender, addresses) -> QueueOutcome:
         """Queue the notice."""
-        office, spool = self._office, Spool()
+        office, spool = self._office, MessageBuffer()
         try:
             spool.write(office.notices.head(sender, int(time.time())))
             if not await self._copy(office.names.bounce(number), spool):
-                return Outcome(54)
+                return QueueOutcome(54)
             if is_surely_gone(office.names.mess(number)):  # a bounce with a copy could never be made
                 spool.write(NO_COPY)
             else:
                 spool.write(office.notices.tail(sender))
                 if not await self._copy(office.names.mess(number), spool, office.notices.max_bytes):
-                    return Outcome(54)
+                    return QueueOutcome(54)
             if spool.failed:
-                return Outcome(53)
+                return QueueOutcome(53)
             envelope = format_envelope(addresses[0], [addresses[1]])
             return await self._queueing.queue_even_so(spool, envelope, self._environ)
         finally:

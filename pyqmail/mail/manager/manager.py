@@ -8,26 +8,26 @@ commands to the spawners.
 import time
 
 from pyqmail.mail.destinations.engine import Immediate, Sessions
-from pyqmail.mail.manager.bounces import Notices
+from pyqmail.mail.manager.bounces import BounceNotices
 from pyqmail.mail.manager.channel import Channel
 from pyqmail.mail.manager.cleanup import Cleaner, Sweep
 from pyqmail.mail.manager.completion import Completion
 from pyqmail.mail.manager.passes import Files
 from pyqmail.mail.manager.queue_scan import QueueScan
 from pyqmail.mail.manager.sendlog import SendLog
-from pyqmail.mail.manager.status_line import Status
+from pyqmail.mail.manager.status_line import StatusLine
 from pyqmail.mail.manager.todo import Todo
 from pyqmail.mail.queue.commit import ByFile
-from pyqmail.mail.routing.rewrite import LOCAL, REMOTE, Rewriting
+from pyqmail.mail.routing.rewrite import LOCAL, REMOTE, Rewriter
 from pyqmail.system.driver import EventDriver
-from pyqmail.system.fsync_batch import Flusher
+from pyqmail.system.fsync_batch import FsyncBatch
 
-LONGEST_SECONDS = 86400
+MAX_SECONDS = 86400
 EXIT_SECONDS = 10  # for the cleaner's last answers, and for the reader of the log
 _ROUNDS = 8
 
 
-class Settings:
+class ManagerSettings:
     """What the control files say.  Raises OSError or LookupError if that cannot be known."""
 
     def __init__(self, controls) -> None:
@@ -36,8 +36,8 @@ class Settings:
         self.lifetime = get("queuelifetime")
         self.limits = {LOCAL: get("concurrencylocal"), REMOTE: get("concurrencyremote")}
         names = "bouncefrom", "bouncehost", "doublebounceto", "doublebouncehost"
-        self.notices = Notices(*map(get, names), get("bouncemaxbytes") or None)
-        self.rewriting = Rewriting(get("envnoathost"), get("percenthack"), self.locals(), get("virtualdomains"))
+        self.notices = BounceNotices(*map(get, names), get("bouncemaxbytes") or None)
+        self.rewriting = Rewriter(get("envnoathost"), get("percenthack"), self.locals(), get("virtualdomains"))
 
     def locals(self) -> list[bytes]:
         """Return control/locals.  Raises OSError; LookupError if there is neither it nor control/me."""
@@ -75,7 +75,7 @@ class Manager:
         self._settling = self._exiting = self._is_final = self._has_ended = self._alarmed = self._has_begun = False
         self._is_overdue = False
         self._timer = self._status_timer = None
-        self._status = Status()
+        self._status = StatusLine()
         self._spawners = ()
         self.completion = self._cleaner = self._todo = self._scan = self._sweep = self._resolving = None
 
@@ -98,7 +98,7 @@ class Manager:
     def use_cleaner(self, write_fd: int, read_fd: int) -> None:
         self._cleaner = Cleaner(self.loop, write_fd, read_fd, self.settle_soon, self._cleaner_lost, self.log.flush)
         self.completion = Completion(self, self._cleaner, EventDriver(self.loop), self._environ)
-        self._todo = Todo(self, self._channels, self._cleaner, ByFile(Flusher().flush), self.forget)
+        self._todo = Todo(self, self._channels, self._cleaner, ByFile(FsyncBatch().flush), self.forget)
         self._scan = QueueScan(self, self._channels, self.completion.remove_leftovers)
         self._sweep = Sweep(self.loop, self.log, self.names, self._cleaner, self._todo.messages.__contains__)
 
@@ -201,7 +201,7 @@ class Manager:
             if self._timer is not None:
                 self._timer.cancel()
             return
-        when = now + min(LONGEST_SECONDS, max(0, min(waits)))
+        when = now + min(MAX_SECONDS, max(0, min(waits)))
         if self._timer is None:
             self._timer = self.loop.at(when, self._wake)
         else:

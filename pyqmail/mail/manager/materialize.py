@@ -3,7 +3,7 @@
 import os
 
 
-class Settling:
+class Materializer:
     """office is what the queue manager's parts share; commit a commit object (mail/queue/commit.py)."""
 
     def __init__(self, office, commit) -> None:

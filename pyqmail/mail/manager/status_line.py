@@ -3,7 +3,7 @@
 QUIET_SECONDS = 1.0
 
 
-class Status:
+class StatusLine:
     """What the last status line showed, and when that was."""
 
     def __init__(self) -> None:

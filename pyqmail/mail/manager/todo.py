@@ -25,7 +25,7 @@ from pyqmail.base.backoff import Backoff
 from pyqmail.base.failure import is_lack, reason
 from pyqmail.base.printable import logsafe
 from pyqmail.mail.destinations.retry import TROUBLE_SECONDS
-from pyqmail.mail.manager.materialize import Settling
+from pyqmail.mail.manager.materialize import Materializer
 from pyqmail.mail.manager.passes import Pass
 from pyqmail.mail.queue.files import is_message_name
 from pyqmail.mail.routing.rewrite import LOCAL, REMOTE
@@ -33,11 +33,11 @@ from pyqmail.system.files import sync_directory
 from pyqmail.system.loop import READ
 
 YOUNG_SECONDS = 1.0  # what a crash in that time has delivered is delivered again
-WAITING_SECONDS = 5.0  # nothing was delivered: a crash costs nothing, but todo may have to wait, see MOST_YOUNG
-MOST_YOUNG = 4000  # todo waits while there are as many
+WAITING_SECONDS = 5.0  # nothing was delivered: a crash costs nothing, but todo may have to wait, see MAX_YOUNG
+MAX_YOUNG = 4000  # todo waits while there are as many
 YOUNG_BYTES = 65536  # a larger envelope is settled at once and read back in slices
 SETTLED_TOGETHER = 32
-MOST_UNCLEANED = 2000
+MAX_UNCLEANED = 2000
 RESCAN_SECONDS = 1500
 FIRST_SECONDS, MAX_UNWATCHED_SECONDS = 1.0, 60.0  # pauses after what failed for a reason that may pass
 KNOWN_SECONDS = 5e-6  # a scan passes over what is known: for each such entry the next one waits a little
@@ -46,7 +46,7 @@ ENTRIES_A_TURN, TURN_SECONDS = 100, 0.01
 YOUNG, SETTLING, ENDING, REMOVED = "young", "settling", "ending", "removed"
 
 
-class Poison(Exception):
+class UnusableEnvelope(Exception):
     """An envelope that cannot be used now; `warning` is the line to log."""
 
     def __init__(self, warning: bytes) -> None:
@@ -62,7 +62,7 @@ class Trouble(Exception):
         self.warning, self.is_lack = warning, is_lack(error)
 
 
-class Message:
+class TodoMessage:
     """A message in todo.  records is what its local and remote files hold, or would hold: channel name -> bytearray.
 
     due: when it is too old to be young (time.monotonic).  It is moved once, by the first result or by a trouble.
@@ -118,7 +118,7 @@ class Todo:
     def __init__(self, office, channels, cleaner, commit, forget=lambda number: None) -> None:
         self._forget_number = forget
         self._office, self._channels, self._cleaner = office, channels, cleaner
-        self._settling = Settling(office, commit)
+        self._settling = Materializer(office, commit)
         self.messages = {}  # number -> Message, oldest first: all that still stand in todo and are known here
         self._young = {}  # the young ones among them
         self._poison = {}  # number -> when it is looked at again (monotonic)
@@ -213,7 +213,7 @@ class Todo:
         """Take entries of the running scan, as many as one turn may cost."""
         until, direct, pause = time.monotonic() + TURN_SECONDS, [], 0
         for _ in range(ENTRIES_A_TURN):
-            if len(self._young) >= MOST_YOUNG:
+            if len(self._young) >= MAX_YOUNG:
                 self._is_held_up = True
                 break
             entry = self._next_entry()
@@ -232,7 +232,7 @@ class Todo:
             return  # goes on once some are no longer young
         if self._entries is not None:
             # time for whoever uses up what we lack, or for a cleaner that cannot follow
-            pause = pause or (0.02 if self._cleaner.unanswered > MOST_UNCLEANED else 0)
+            pause = pause or (0.02 if self._cleaner.unanswered > MAX_UNCLEANED else 0)
             self._office.loop.after(pause, self._take_some)
         elif not self._stopped:
             self._end_scan()
@@ -255,7 +255,7 @@ class Todo:
             self._watch_trigger()
 
     def _go_on(self):
-        if self._is_held_up and len(self._young) < MOST_YOUNG:
+        if self._is_held_up and len(self._young) < MAX_YOUNG:
             self._is_held_up = False
             self._office.loop.after(0, self._take_some)
 
@@ -274,7 +274,7 @@ class Todo:
             return False
         try:
             message = self._read(number)
-        except Poison as poison:
+        except UnusableEnvelope as poison:
             self._office.log.put(poison.warning)
             self._poison[number] = now + RESCAN_SECONDS
         except Trouble as trouble:
@@ -303,7 +303,7 @@ class Todo:
         """Take up those whose pause is over, some in a turn."""
         now, direct, pause = time.monotonic(), [], 0.1  # all that are due in that time together
         for number in [number for number, (when, _) in self._troubled.items() if when <= now][:ENTRIES_A_TURN]:
-            if self._stopped or len(self._young) >= MOST_YOUNG or self._take(number, direct):
+            if self._stopped or len(self._young) >= MAX_YOUNG or self._take(number, direct):
                 pause = FIRST_SECONDS
                 break
         self._settle(direct)
@@ -393,11 +393,11 @@ class Todo:
             elif letter == b"p":
                 qp = text[1:]
             else:
-                raise Poison(b"warning: unknown record type in %b" % shown)
+                raise UnusableEnvelope(b"warning: unknown record type in %b" % shown)
         if rest or sender is None:
             # cut short: the original would drop the recipient, and deliver to the others only
-            raise Poison(b"warning: trouble reading %b" % shown)
-        return Message(self, number, sender, int(time.time()), records, identity)
+            raise UnusableEnvelope(b"warning: trouble reading %b" % shown)
+        return TodoMessage(self, number, sender, int(time.time()), records, identity)
 
     def make_due(self, now: int) -> None:
         """ALRM: what a message put off before it had files is due now, in Unix seconds, as soon as it has them."""

@@ -10,7 +10,7 @@ FREE_INODES_OF = 100  # one in so many inodes has to be free
 _CHECKED_BYTES = 4 << 20  # written until the room is looked at again
 
 
-class Refused(Exception):
+class MessageRefused(Exception):
     """The message cannot be queued; exit_code says why, error is the system's reason if there is one, why ours."""
 
     def __init__(self, exit_code: int, error: OSError | None = None, why: str = "") -> None:
@@ -40,7 +40,7 @@ class Bounds:
     def check_size(self, size: int) -> None:
         """Raises Refused (31): trying again cannot help."""
         if 0 < self.message_bytes < size:
-            raise Refused(31, why=f"more than {self.message_bytes} bytes, see control/localbytes")
+            raise MessageRefused(31, why=f"more than {self.message_bytes} bytes, see control/localbytes")
 
     def check_room(self, place) -> None:
         """Ask the file system of a path or a descriptor.  Raises Refused (53)."""
@@ -49,12 +49,12 @@ class Bounds:
         try:
             seen = os.statvfs(place)
         except OSError as error:
-            raise Refused(53, error) from None
+            raise MessageRefused(53, error) from None
         if seen.f_bavail * seen.f_frsize < self.free_bytes:
-            raise Refused(53, why=f"less than {self.free_bytes} bytes free, see control/queueminfree")
+            raise MessageRefused(53, why=f"less than {self.free_bytes} bytes free, see control/queueminfree")
         # btrfs and others have no number of inodes
         if seen.f_favail * FREE_INODES_OF < seen.f_files:
-            raise Refused(53, why=f"less than 1/{FREE_INODES_OF} of the inodes free, see control/queueminfree")
+            raise MessageRefused(53, why=f"less than 1/{FREE_INODES_OF} of the inodes free, see control/queueminfree")
 
 
 def read_bounds(controls, is_trusted: bool) -> Bounds:
@@ -66,7 +66,7 @@ def read_bounds(controls, is_trusted: bool) -> Bounds:
         free_bytes = controls.get("queueminfree")
         return Bounds(0 if is_trusted else controls.get("localbytes"), free_bytes)
     except OSError as error:
-        raise Refused(55, error) from None
+        raise MessageRefused(55, error) from None
 
 
 def bounded(pieces, bounds: Bounds, fd: int):

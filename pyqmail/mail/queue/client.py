@@ -1,6 +1,6 @@
-"""Queueing a message from one of our programs: the client side of pyqueued, and of a foreign QMAILQUEUE.
+"""QueueClient a message from one of our programs: the client side of pyqueued, and of a foreign QMAILQUEUE.
 
-    message = Spool()
+    message = MessageBuffer()
     message.write(...)                                  # any number of times; never raises
     outcome = await queueing.queue(message, format_envelope(sender, recipients), environ)
     message.close()
@@ -16,7 +16,7 @@ import time
 
 from pyqmail.base.failure import Failure, is_lack, reason
 from pyqmail.protocol.wires import queue_wire
-from pyqmail.protocol.wires.queue_wire import DESCRIPTORS, INLINE, INLINE_LIMIT, Malformed
+from pyqmail.protocol.wires.queue_wire import DESCRIPTORS, INLINE, INLINE_LIMIT, MalformedFrame
 from pyqmail.system.channel import Gone, Unavailable
 from pyqmail.system.descriptors import write_all
 from pyqmail.system.driver import CannotFork
@@ -64,7 +64,7 @@ TEXTS = {
 _ONE_LINE = bytes(32 if c in b"\r\n" else c for c in range(256))  # the text goes into one line of SMTP
 
 
-class Outcome:
+class QueueOutcome:
     """What became of a message: qmail-queue's exit code, the qp, its own text for 82.
 
     exit_code is CRASHED if a signal killed it.  qp is 0 if pyqueued did not queue it.  why is for logs and reports of a
@@ -77,7 +77,7 @@ class Outcome:
         self.exit_code, self.qp, self.text, self.why = exit_code, qp, text, why
 
 
-def outcome_text(outcome: Outcome) -> bytes:
+def outcome_text(outcome: QueueOutcome) -> bytes:
     """Return what callers are told: empty for success, else D or Z and a text.  Source: qmail_close()"""
     code, own = outcome.exit_code, outcome.text.rstrip(b"\r\n").translate(_ONE_LINE)
     if code == CRASHED:
@@ -118,7 +118,7 @@ class Memory:
         self._free += size
 
 
-class Spool:
+class MessageBuffer:
     """A message while it arrives: in memory as long as it is small, then in an unlinked file below $TMPDIR.
 
     memory is what it shares with others; without room there it is a file at once.  space (mail/queue/space.py) is what
@@ -224,7 +224,7 @@ class Spool:
         self._text, self._held = bytearray(), 0
 
 
-class Queueing:
+class QueueClient:
     """Hands messages to the queue for one process; keeps its connection to pyqueued open between them.
 
     The process's working directory must be the qmail home: QMAILQUEUE is relative to it.  A message
@@ -246,10 +246,10 @@ class Queueing:
         self._news = why, now + 1
         return True
 
-    async def queue(self, message: Spool, envelope: bytes, environ) -> Outcome:
+    async def queue(self, message: MessageBuffer, envelope: bytes, environ) -> QueueOutcome:
         """Queue a message; envelope is a whole stream (protocol/envelope.py), environ the session's."""
         if message.failed:
-            return Outcome(53)
+            return QueueOutcome(53)
         program = environ.get(b"QMAILQUEUE")
         if program is not None and not self._is_ours(program):
             return await self._run(program, message, envelope, environ)
@@ -258,10 +258,10 @@ class Queueing:
         except Unavailable as nobody:
             why = self._why_not(nobody.error)
             if is_lack(nobody.error) or nobody.error.errno == errno.EAGAIN:
-                return Outcome(51, why=why)  # pyqueued may well be there
+                return QueueOutcome(51, why=why)  # pyqueued may well be there
             return await self._write_ourselves(message, envelope, why)
 
-    async def queue_even_so(self, message: Spool, envelope: bytes, environ) -> Outcome:
+    async def queue_even_so(self, message: MessageBuffer, envelope: bytes, environ) -> QueueOutcome:
         """queue(); among the original's programs, without pyqueued and the right to write the queue, by STOCK_QUEUE.
 
         That is setuid, which no program of ours is.
@@ -277,7 +277,7 @@ class Queueing:
             return b"no pyqueued at " + place
         return b"unable to reach pyqueued at " + place + b": " + reason(error).encode()
 
-    async def hand_over(self, message: Spool, envelope: bytes) -> Outcome:
+    async def hand_over(self, message: MessageBuffer, envelope: bytes) -> QueueOutcome:
         """Give a message to pyqueued.  Raises Unavailable if nobody listens: then nothing was done."""
         if message.in_memory and message.size + len(envelope) <= INLINE_LIMIT:
             body = queue_wire.inline_body(envelope, message.content())
@@ -285,27 +285,27 @@ class Queueing:
         try:
             message_fd = message.descriptor()
         except OSError:
-            return Outcome(51)
+            return QueueOutcome(51)
         return await self.pass_file(message_fd, envelope)
 
-    async def pass_file(self, message_fd: int, envelope: bytes) -> Outcome:
+    async def pass_file(self, message_fd: int, envelope: bytes) -> QueueOutcome:
         """Let pyqueued read a message from a descriptor, to its end.  Raises Unavailable."""
         try:
             with _Memory(envelope) as envelope_fd:
                 return await self._ask(DESCRIPTORS, b"", (message_fd, envelope_fd), DESCRIPTORS_SECONDS)
         except OSError:
-            return Outcome(51)
+            return QueueOutcome(51)
 
     async def _ask(self, kind, body, descriptors, seconds):
         try:
             _, answer = await self._connection().ask(kind, body, descriptors, seconds)
-            return Outcome(*queue_wire.split_answer(answer))
+            return QueueOutcome(*queue_wire.split_answer(answer))
         except TimedOut:
-            return Outcome(52)
-        except (Gone, Malformed):
-            return Outcome(81)
+            return QueueOutcome(52)
+        except (Gone, MalformedFrame):
+            return QueueOutcome(81)
         except OSError as error:  # before anything was sent: no descriptor for the connection
-            return Outcome(51, why=self._why_not(error))
+            return QueueOutcome(51, why=self._why_not(error))
 
     def _connection(self):
         # pyqueued takes the uid of whoever connected: a connection must not outlive a change of it, or a fork.
@@ -322,26 +322,26 @@ class Queueing:
     async def _run(self, program, message, envelope, environ):
         pids = []
         if not program:
-            return Outcome(120)
+            return QueueOutcome(120)
         try:
             feeds = {0: message.feed(), 1: feed_bytes(envelope)}
             status, text = await self._driver.run([program], environ, {}, TEXT_DESCRIPTOR, b".", pids.append, feeds)
         except OSError:
-            return Outcome(120)
+            return QueueOutcome(120)
         code = exit_code(status)
         if code == 0 and not feeds[0].was_read:
             # whoever takes a message reads it: this one may never have started what it is to run
-            return Outcome(54, why=b"the program of QMAILQUEUE did not read the message to its end")
-        return Outcome(CRASHED if code is None else code, pids[0], text[:TEXT_BYTES])
+            return QueueOutcome(54, why=b"the program of QMAILQUEUE did not read the message to its end")
+        return QueueOutcome(CRASHED if code is None else code, pids[0], text[:TEXT_BYTES])
 
     async def _write_ourselves(self, message, envelope, why):
         """Write it in a process of its own for each message: its pid is the qp."""
         try:
             pid, status = await self._driver.run_forked(lambda: self._admit(message, envelope))
         except CannotFork:
-            return Outcome(62, why=why)
+            return QueueOutcome(62, why=why)
         code = exit_code(status)
-        return Outcome(0, pid) if code == 0 else Outcome(CRASHED if code is None else code, why=why)
+        return QueueOutcome(0, pid) if code == 0 else QueueOutcome(CRASHED if code is None else code, why=why)
 
     def _admit(self, message, envelope):
         from pyqmail.mail.queue.file_store import Origin, admit_alone

@@ -11,7 +11,7 @@ import time
 
 from pyqmail.base.dates import header_date
 from pyqmail.base.failure import Failure, Temporary
-from pyqmail.mail.queue.bounds import CONTROLS, Bounds, Refused, bounded, read_bounds
+from pyqmail.mail.queue.bounds import CONTROLS, Bounds, MessageRefused, bounded, read_bounds
 from pyqmail.mail.queue.commit import ByFile
 from pyqmail.mail.queue.files import QueueNames, find_queue, hold_writer_lock, pull_trigger
 from pyqmail.protocol.envelope import BadEnvelope, EnvelopeReader, todo_head
@@ -21,7 +21,7 @@ from pyqmail.system.home import USERS
 
 _PIECE = 262144
 _UNSAFE = "not safely on disk"
-_MOST_NAMES = 9
+_MAX_NAMES = 9
 
 
 class Origin:
@@ -33,7 +33,7 @@ class Origin:
         self.uid, self.qp, self.seconds = uid, qp, seconds
 
 
-class Newcomer:
+class NewMessage:
     """A message that is not queued yet.
 
     message_fd and envelope_fd are -1 when closed; what is still open is committed with the batch.  exit_code is
@@ -80,7 +80,7 @@ def received_line(origin: Origin, known: dict[int, bytes]) -> bytes:
 _UNBOUNDED = Bounds()
 
 
-class Admission:
+class FileStore:
     """Writes messages into one queue.  known: see invokers().  Raises OSError if the queue cannot be opened."""
 
     def __init__(self, names: QueueNames, known: dict[int, bytes], commit=None) -> None:
@@ -93,7 +93,7 @@ class Admission:
         for fd in (*self._parts, self._todo):
             os.close(fd)
 
-    def begin(self, bounds: Bounds = _UNBOUNDED) -> Newcomer:
+    def begin(self, bounds: Bounds = _UNBOUNDED) -> NewMessage:
         """Make mess/ID: a new file, linked to the number its inode has.  Raises Refused (53, 63, 64)."""
         bounds.check_room(self._todo)
         names = []
@@ -104,7 +104,7 @@ class Admission:
                 _unlink(name)
 
     def _begin(self, names):
-        for _ in range(_MOST_NAMES):
+        for _ in range(_MAX_NAMES):
             self._sequence += 1
             name = self._names.pid(f"{os.getpid()}.{int(time.time())}.{self._sequence}")
             try:
@@ -112,7 +112,7 @@ class Admission:
             except FileExistsError:
                 continue
             except OSError as error:
-                raise Refused(63, error) from None
+                raise MessageRefused(63, error) from None
             names.append(name)
             number = os.fstat(fd).st_ino
             try:
@@ -120,23 +120,23 @@ class Admission:
             except OSError as error:
                 os.close(fd)
                 if not isinstance(error, FileExistsError):
-                    raise Refused(64, error) from None
+                    raise MessageRefused(64, error) from None
                 # A queue that was copied: another message has this number for its name.  The file keeps its
                 # pid name meanwhile, so that the next one gets another inode.
                 continue
-            return Newcomer(number, fd)
-        raise Refused(64 if names else 63)
+            return NewMessage(number, fd)
+        raise MessageRefused(64 if names else 63)
 
-    def fill(self, newcomer: Newcomer, origin: Origin, message: bytes, stored: bytes) -> None:
+    def fill(self, newcomer: NewMessage, origin: Origin, message: bytes, stored: bytes) -> None:
         """Write the message and its envelope, stored being its records.  Raises Refused (53, 65)."""
         try:
             write_all(newcomer.message_fd, received_line(origin, self._known) + message)
             self.open_envelope(newcomer)
             write_all(newcomer.envelope_fd, todo_head(origin.uid, origin.qp) + stored)
         except OSError as error:
-            raise Refused(53, error) from None
+            raise MessageRefused(53, error) from None
 
-    def copy(self, newcomer: Newcomer, origin: Origin, message, envelope, bounds: Bounds = _UNBOUNDED) -> None:
+    def copy(self, newcomer: NewMessage, origin: Origin, message, envelope, bounds: Bounds = _UNBOUNDED) -> None:
         """Write message and envelope stream as they come, both in pieces, and commit the two files.
 
         May take as long as whoever writes them.  Raises Refused (11, 31, 53, 54, 65, 91).
@@ -155,11 +155,11 @@ class Admission:
                     break
             reader.close()
         except BadEnvelope as bad:
-            raise Refused(bad.exit_code) from None
+            raise MessageRefused(bad.exit_code) from None
         except OSError as error:
-            raise Refused(53, error) from None
+            raise MessageRefused(53, error) from None
         if self._commit.commit(newcomer.files(), ()):
-            raise Refused(53, why=_UNSAFE)
+            raise MessageRefused(53, why=_UNSAFE)
 
     def settle(self, newcomers) -> None:
         """Commit what the newcomers' open files hold, queue them, and set each exit_code: 0, 53 or 66."""
@@ -177,7 +177,7 @@ class Admission:
             try:
                 os.link(self._names.intd(newcomer.number), self._names.todo(newcomer.number))
             except OSError as error:
-                self.refuse(newcomer, 66, Refused(66, error).why)
+                self.refuse(newcomer, 66, MessageRefused(66, error).why)
                 continue
             linked.append(newcomer)
         if not linked:
@@ -189,14 +189,14 @@ class Admission:
             newcomer.exit_code = 0
         pull_trigger(self._names)
 
-    def refuse(self, newcomer: Newcomer, exit_code: int, why: str = "") -> None:
+    def refuse(self, newcomer: NewMessage, exit_code: int, why: str = "") -> None:
         """Give up a newcomer and remove its files, intd before mess."""
         newcomer.close()
         newcomer.exit_code, newcomer.why = exit_code, why
         _unlink(self._names.intd(newcomer.number))
         _unlink(self._names.mess(newcomer.number))
 
-    def open_envelope(self, newcomer: Newcomer) -> None:
+    def open_envelope(self, newcomer: NewMessage) -> None:
         """Make intd/ID.  Raises Refused (65)."""
         name = self._names.intd(newcomer.number)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -210,7 +210,7 @@ class Admission:
                 os.unlink(name)
                 newcomer.envelope_fd = os.open(name, flags, 0o644)
         except OSError as error:
-            raise Refused(65, error) from None
+            raise MessageRefused(65, error) from None
 
     def _take_back(self, linked):
         """The names in todo are not safe: remove them, and no more.
@@ -247,7 +247,7 @@ def admit_alone(home, origin: Origin, message_fd: int, envelope: bytes) -> int:
     os.umask(0o033)
     try:
         bounds = read_bounds(Controls(home.control, CONTROLS), is_trusted)
-    except Refused as refused:
+    except MessageRefused as refused:
         return refused.exit_code
     try:
         lock = hold_writer_lock(names, alone=False)
@@ -256,7 +256,7 @@ def admit_alone(home, origin: Origin, message_fd: int, envelope: bytes) -> int:
     if lock is None:
         return 71
     try:
-        admission = Admission(names, known)
+        admission = FileStore(names, known)
         try:
             return _admit(admission, origin, message_fd, envelope, bounds)
         finally:
@@ -270,11 +270,11 @@ def admit_alone(home, origin: Origin, message_fd: int, envelope: bytes) -> int:
 def _admit(admission, origin, message_fd, envelope, bounds):
     try:
         newcomer = admission.begin(bounds)
-    except Refused as refused:
+    except MessageRefused as refused:
         return refused.exit_code
     try:
         admission.copy(newcomer, origin, read_pieces(message_fd), (envelope,), bounds)
-    except Refused as refused:
+    except MessageRefused as refused:
         admission.refuse(newcomer, refused.exit_code)
     else:
         admission.settle([newcomer])
@@ -303,7 +303,7 @@ def read_pieces(fd: int):
             poll.poll()
             continue
         except OSError as error:
-            raise Refused(54, error) from None
+            raise MessageRefused(54, error) from None
         if not piece:
             return
         yield piece

@@ -25,7 +25,7 @@ def share() -> None:
         _shared = _new_slots()
 
 
-class SpoolSpace:
+class BufferSpace:
     """What one process has taken.  Its methods never raise.
 
     free_bytes(fd) says how much is free on the file system of a file; it may raise OSError.

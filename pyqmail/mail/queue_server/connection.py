@@ -4,7 +4,7 @@ import collections
 import os
 
 from pyqmail.protocol.wires import queue_wire
-from pyqmail.protocol.wires.queue_wire import ANSWER, DESCRIPTORS, INLINE, INLINE_LIMIT, Malformed
+from pyqmail.protocol.wires.queue_wire import ANSWER, DESCRIPTORS, INLINE, INLINE_LIMIT, MalformedFrame
 from pyqmail.system.channel import receive_with
 from pyqmail.system.loop import READ, WRITE
 from pyqmail.system.polling import is_readable
@@ -20,7 +20,7 @@ _MAX_UNSENT = 1 << 20  # bytes of answers that a client does not fetch
 class Connection:
     """Requests come in, answers go out when they are known.
 
-    server has take_inline(connection, number, body), which may raise Malformed, take_descriptors(connection,
+    server has take_inline(connection, number, body), which may raise MalformedFrame, take_descriptors(connection,
     number, message_fd, envelope_fd), receiving(connection), called when a part of a frame has come, dropped(connection,
     why) and lost(connection).  uid is the client's.
 
@@ -96,8 +96,8 @@ class Connection:
             for kind, number, body in frames:
                 self._take(kind, number, body)
             if len(self._descriptors) > MAX_UNCLAIMED:
-                raise Malformed("too many descriptors")
-        except Malformed as wrong:
+                raise MalformedFrame("too many descriptors")
+        except MalformedFrame as wrong:
             self._drop(str(wrong))
             return
         if frames:
@@ -112,7 +112,7 @@ class Connection:
         elif kind == DESCRIPTORS and not body and len(self._descriptors) >= 2:
             self._server.take_descriptors(self, number, self._descriptors.popleft(), self._descriptors.popleft())
         else:
-            raise Malformed("not a request")
+            raise MalformedFrame("not a request")
 
     def _drop(self, why):
         self._server.dropped(self, why)

@@ -7,7 +7,7 @@ of the message, and nothing else: neither a client's connection nor the lock.
 import os
 import signal
 
-from pyqmail.mail.queue.bounds import Refused
+from pyqmail.mail.queue.bounds import MessageRefused
 from pyqmail.mail.queue.file_store import read_pieces
 from pyqmail.system.processes import exit_code, fork
 
@@ -35,7 +35,7 @@ class Copier:
             try:
                 pieces = read_pieces(message_fd), read_pieces(envelope_fd)
                 admission.copy(newcomer, origin, *pieces, bounds)
-            except Refused as refused:
+            except MessageRefused as refused:
                 if refused.exit_code != 54:  # what it could not read is the client's affair
                     os.write(theirs, os.fsencode(refused.why)[:_REASON_BYTES])
                 return refused.exit_code

@@ -14,11 +14,11 @@ import os
 import time
 
 from pyqmail.base.failure import is_lack, reason
-from pyqmail.mail.queue.bounds import Refused, read_bounds
+from pyqmail.mail.queue.bounds import MessageRefused, read_bounds
 from pyqmail.mail.queue.file_store import Origin
 from pyqmail.mail.queue_server.connection import MAX_UNCLAIMED, Connection
 from pyqmail.mail.queue_server.message_copy import Copier
-from pyqmail.mail.queue_server.stranger_connections import STRANGERS, Strangers
+from pyqmail.mail.queue_server.stranger_connections import STRANGERS, StrangerConnections
 from pyqmail.mail.queue_server.turns import Turn, Turns
 from pyqmail.protocol.envelope import BadEnvelope, stored_part
 from pyqmail.protocol.wires import queue_wire
@@ -91,7 +91,7 @@ class QueueServer:
         self._pending, self._scheduled = collections.deque(), False
         self._copy_turns = Turns(COPIES_OF_UID, capacity.copies)
         self._is_listening = self._is_pausing = self._is_deaf = self._stopping = self._stopped = False
-        self._strangers = Strangers(loop, self, admission, log, capacity.strangers)
+        self._strangers = StrangerConnections(loop, self, admission, log, capacity.strangers)
         listener.setblocking(False)
         self.listen_again()
 
@@ -205,7 +205,7 @@ class QueueServer:
         try:
             bounds = self._begin(request, is_trusted=False)
             self._admission.open_envelope(request.newcomer)
-        except Refused as refused:
+        except MessageRefused as refused:
             self._refuse(request, refused)
             return None
         return request, Origin(link.uid, request.qp, now), bounds
@@ -258,7 +258,7 @@ class QueueServer:
             self._begin(request, is_trusted=True)
             origin = Origin(request.connection.uid, request.qp, now)
             self._admission.fill(request.newcomer, origin, request.message, stored)
-        except Refused as refused:
+        except MessageRefused as refused:
             self._refuse(request, refused)
             return False
         return True
@@ -269,7 +269,7 @@ class QueueServer:
         try:
             request.qp = self._numbers.take()
         except OSError as error:
-            raise Refused(53, error) from None
+            raise MessageRefused(53, error) from None
         request.newcomer = self._admission.begin(bounds)
         return bounds
 
@@ -294,7 +294,7 @@ class QueueServer:
             bounds = self._begin(request, is_trusted=True)
             origin = Origin(request.connection.uid, request.qp, int(time.time()))
             copy.copier = self._copier(copy, origin, bounds)
-        except Refused as refused:
+        except MessageRefused as refused:
             self._give_up(copy)
             self._refuse(request, refused)
 
@@ -308,7 +308,7 @@ class QueueServer:
                 self._loop, self._admission, newcomer, origin, bounds, copy.message_fd, copy.envelope_fd, done
             )
         except OSError as error:
-            raise Refused(51, error) from None
+            raise MessageRefused(51, error) from None
 
     def _give_up(self, copy):
         """Forget a copy that has not begun."""

@@ -68,7 +68,7 @@ class Link:
             pass  # it has ended
 
 
-class Strangers:
+class StrangerConnections:
     """server is the QueueServer: open_request(link, number), queue(request), fail(request, code, why)."""
 
     def __init__(self, loop, server, admission, log, limit):

@@ -22,8 +22,8 @@ import os
 import signal
 import struct
 
-from pyqmail.mail.queue.bounds import Bounds, Refused
-from pyqmail.mail.queue.file_store import Newcomer, Origin
+from pyqmail.mail.queue.bounds import Bounds, MessageRefused
+from pyqmail.mail.queue.file_store import NewMessage, Origin
 from pyqmail.mail.queue_server.connection import Connection
 from pyqmail.mail.queue_server.message_copy import Copier, keep_only
 from pyqmail.protocol.wires import queue_wire
@@ -160,7 +160,7 @@ class _Service:
 
     def _write(self, number, values, descriptors):
         qp, seconds, file_number, *bounds = values
-        newcomer, origin = Newcomer(file_number, descriptors[0]), Origin(self._uid, qp, seconds)
+        newcomer, origin = NewMessage(file_number, descriptors[0]), Origin(self._uid, qp, seconds)
         bounds = Bounds(*bounds)
         newcomer.envelope_fd = descriptors[1]
         request = self._requests[number]
@@ -170,7 +170,7 @@ class _Service:
         envelope, message = request.content
         try:
             self._admission.copy(newcomer, origin, (message,), (envelope,), bounds)
-        except Refused as refused:
+        except MessageRefused as refused:
             self._done(number, refused.exit_code, "" if refused.exit_code == 54 else refused.why)
         else:
             self._done(number, 0)
@@ -186,7 +186,7 @@ class _Service:
         except OSError as error:
             newcomer.close()
             request.descriptors = descriptors
-            self._done(number, 51, Refused(51, error).why)
+            self._done(number, 51, MessageRefused(51, error).why)
 
     def _done(self, number, code, why=""):
         self._say(pack(DONE, number, code, text=why))

@@ -18,7 +18,7 @@ from pyqmail.mail.remote.message_file import MessageFile
 from pyqmail.mail.remote.smtp_connection import Died
 from pyqmail.mail.remote.smtp_delivery import deliver_to_all, open_connection
 from pyqmail.mail.routing.exchangers import NO_CONNECTION
-from pyqmail.mail.spawners.server import Orders, Refused, Reports, check_path, check_recipient
+from pyqmail.mail.spawners.server import OrderRefused, Orders, Reports, check_path, check_recipient
 from pyqmail.protocol.smtp.report import (
     NO_CONTROLS,
     NO_RESOURCES,
@@ -58,7 +58,7 @@ class AgentDeliveries:
         self.report(order.number, text)
 
 
-class Session:
+class SmtpSession:
     """One OPEN: orders that wait, whether it is to be closed, and the promise its coroutine waits for."""
 
     __slots__ = ("number", "orders", "is_closing", "is_busy", "wake", "task")
@@ -104,7 +104,7 @@ class Places:
             self._free += 1
 
 
-class Settings:
+class SessionSettings:
     """What control/ says about sessions.  Raises OSError; LookupError without a name to tell."""
 
     __slots__ = ("name", "connect_seconds", "talk_seconds")
@@ -116,7 +116,7 @@ class Settings:
             raise LookupError("me")
 
 
-class Sessions:
+class SmtpSessions:
     """Takes native orders and makes the sessions; stops the loop after the end of orders, once all is closed.
 
     agent is None, or the program that replaces our own client: a session is then just an order of deliveries.
@@ -143,7 +143,7 @@ class Sessions:
         try:
             for kind, number, body in self._unpacker.receive(data):
                 self._take(kind, number, body)
-        except native_dialect.Malformed:
+        except native_dialect.MalformedFrame:
             self._orders.stop()
             data, self.malformed = b"", True
         if not data:
@@ -170,7 +170,7 @@ class Sessions:
         session = self._sessions.get(number)
         if kind == native_dialect.OPEN and session is None:
             _, source, candidates = native_dialect.split_open(body)
-            session = self._sessions[number] = Session(number)
+            session = self._sessions[number] = SmtpSession(number)
             session.task = self._loop.start(self._live(session, source, candidates))
         elif kind == native_dialect.DELIVER:
             order = native_dialect.split_deliver(body)
@@ -182,7 +182,7 @@ class Sessions:
                 session.is_closing = True
                 session.rouse()
         else:
-            raise native_dialect.Malformed("not for a remote spawner")
+            raise native_dialect.MalformedFrame("not for a remote spawner")
 
     def _return(self, number, order):
         for delivery, _ in order[2]:
@@ -211,7 +211,7 @@ class Sessions:
     async def _converse(self, session, source, candidates):
         """Open, deliver, close; return (host, address) it was about in the end."""
         try:
-            settings = Settings(self._controls)
+            settings = SessionSettings(self._controls)
         except (OSError, LookupError) as error:
             number = getattr(error, "errno", None) or 0
             self._put(
@@ -319,10 +319,10 @@ class Sessions:
                 return False
             message = MessageFile(self._messages.open(path))
             if not message.has_whole_lines():
-                raise Refused(PARTIAL_LINE)
+                raise OrderRefused(PARTIAL_LINE)
             addresses = [recipient for _, recipient in recipients]
             pending = await deliver_to_all(connection, sender, addresses, message, report)
-        except Refused as reason:
+        except OrderRefused as reason:
             self._report_all(session, waiting.items(), reason.report)
             return False
         except OSError:
@@ -352,7 +352,7 @@ class Sessions:
             check_recipient(recipient)
             fd = self._messages.open(path)
             report = await run_agent(self._loop, self._agent, self._environ, sender, recipient, fd)
-        except Refused as reason:
+        except OrderRefused as reason:
             report = reason.report
         finally:
             if fd is not None:
@@ -367,7 +367,7 @@ class Sessions:
             try:
                 check_recipient(recipient)
                 good.append((delivery, recipient))
-            except Refused as reason:
+            except OrderRefused as reason:
                 self._report_all(session, [(delivery, recipient)], reason.report)
         return good
 

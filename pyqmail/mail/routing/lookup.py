@@ -29,7 +29,7 @@ NO_RESOURCES = b"ZSystem resources temporarily unavailable. (#4.3.0)\n"
 NO_CONTROLS = b"ZUnable to read control files. (#4.3.0)\n"
 
 
-class Resolving:
+class DomainLookup:
     """controls is the directory's Controls; own() returns our addresses as texts; log(line) takes a line for the log.
 
     starter starts a resolver again (resolver_restart.py); without one, lost() is called once the resolver has gone.
@@ -160,7 +160,7 @@ class Resolving:
     def _received(self, data):
         try:
             answers = self._unpacker.receive(data)
-        except resolve_wire.Malformed:
+        except resolve_wire.MalformedFrame:
             self._pipe.close()
             self._gone()
             return
@@ -177,7 +177,7 @@ class Resolving:
                 return choose(), None
             except Unroutable as nowhere:
                 return None, nowhere.report
-            except resolve_wire.Malformed:
+            except resolve_wire.MalformedFrame:
                 return None, SOFT_DNS
 
         def tell(found):

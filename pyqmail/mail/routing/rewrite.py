@@ -5,7 +5,7 @@ from pyqmail.base.addresses import suffixes
 LOCAL, REMOTE = "local", "remote"
 
 
-class Rewriting:
+class Rewriter:
     """The rules of control/envnoathost, percenthack, locals and virtualdomains.
 
     lists are of domains, virtualdomains maps keys in lower case to prepends.  Source: rewrite() of qmail-send

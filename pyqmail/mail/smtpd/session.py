@@ -8,8 +8,8 @@ import os
 import time
 
 from pyqmail.base.failure import Failure, reason
-from pyqmail.mail.queue.client import Memory, Queueing
-from pyqmail.mail.queue.space import SpoolSpace
+from pyqmail.mail.queue.client import Memory, QueueClient
+from pyqmail.mail.queue.space import BufferSpace
 from pyqmail.mail.smtpd.extensions import COMMANDS, MAIL_CHECKS, RECIPIENT_CHECKS, check_parameters, offered
 from pyqmail.mail.smtpd.policy import BAD_SENDER, CONTROLS, NOT_OURS, SYNTAX, TOO_MANY, NoAddresses, read_policy
 from pyqmail.mail.smtpd.recipient_shares import Share, Shares, client_of
@@ -42,7 +42,7 @@ class SmtpService:
 
     def __init__(self, driver, home: Home, queueing=None) -> None:
         self._driver, self._home, self._queueing = driver, home, queueing
-        self._shares, self._space = Shares(Memory()), SpoolSpace()
+        self._shares, self._space = Shares(Memory()), BufferSpace()
         self._controls = self._known = None
         try:
             self._enter()
@@ -84,7 +84,7 @@ class SmtpService:
         # a QMAILQUEUE without a slash at its head is found from the home
         os.chdir(self._home.path)
         home = self._home = Home(os.getcwd())
-        self._queueing = self._queueing or Queueing(self._driver, home)
+        self._queueing = self._queueing or QueueClient(self._driver, home)
         complain = lambda text: log(f"{LABEL}: warning: {text}")  # noqa: E731
         self._controls = Controls(home.control, CONTROLS, complain=complain)
 

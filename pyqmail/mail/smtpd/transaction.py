@@ -8,8 +8,8 @@ import time
 
 from pyqmail.base.addresses import received_text
 from pyqmail.base.dates import header_date
-from pyqmail.mail.queue.client import Memory, Spool, outcome_text
-from pyqmail.mail.queue.space import SpoolSpace
+from pyqmail.mail.queue.client import Memory, MessageBuffer, outcome_text
+from pyqmail.mail.queue.space import BufferSpace
 from pyqmail.mail.smtpd.policy import LOOPING, NO_SPACE, NOT_QUEUED, TOO_BIG
 from pyqmail.mail.smtpd.recipient_shares import Share
 from pyqmail.system.bounded_log import log_at_once
@@ -30,7 +30,7 @@ class Transaction:
         *("_sender", "_recipients", "_count", "_spool"),
     )
 
-    def __init__(self, queueing, environ, share: Share, memory: Memory, space: SpoolSpace) -> None:
+    def __init__(self, queueing, environ, share: Share, memory: Memory, space: BufferSpace) -> None:
         self._queueing, self._environ = queueing, environ
         self._share, self._memory, self._space = share, memory, space
         self.is_bad_sender, self._sender = False, b""
@@ -51,7 +51,7 @@ class Transaction:
 
     def open_message(self, received: bytes) -> None:
         """Begin the message with our Received line."""
-        self._spool = Spool(memory=self._memory, space=self._space)
+        self._spool = MessageBuffer(memory=self._memory, space=self._space)
         self._spool.write(received)
 
     def add_content(self, text: bytes, content) -> None:

@@ -22,7 +22,7 @@ class _Process:
                 if not data:
                     return False
                 frames = self._unpacker.receive(data)
-        except (OSError, native_dialect.Malformed):
+        except (OSError, native_dialect.MalformedFrame):
             return False
         kind, self.limit, _ = frames[0]
         return kind == native_dialect.HELLO
@@ -32,7 +32,7 @@ class _Process:
             try:
                 for frame in self._unpacker.receive(data):
                     handle(*frame)
-            except native_dialect.Malformed:
+            except native_dialect.MalformedFrame:
                 self._pipe.close()
                 lost()
 
@@ -63,7 +63,7 @@ class NativeLocal:
     def start(self, channel, lost) -> None:
         def handle(kind, number, body):
             if kind != native_dialect.RESULT:
-                raise native_dialect.Malformed("not from a local spawner")
+                raise native_dialect.MalformedFrame("not from a local spawner")
             channel.reported(*native_dialect.split_result(body))
 
         self._process.start(handle, lost)
@@ -117,7 +117,7 @@ class NativeRemote:
 
     def _handle(self, channel, kind, number, body):
         if number not in self._homes:
-            raise native_dialect.Malformed("about a session that is not there")
+            raise native_dialect.MalformedFrame("about a session that is not there")
         if kind == native_dialect.RESULT:
             channel.reported(*native_dialect.split_result(body))
         elif kind == native_dialect.TRYING:
@@ -132,11 +132,11 @@ class NativeRemote:
             self._homes.pop(number).sessions -= 1
             channel.closed(number)
         else:
-            raise native_dialect.Malformed("not from a session process")
+            raise native_dialect.MalformedFrame("not from a session process")
 
 
 def _texts(body, count):
     texts = native_dialect.split_strings(body)
     if len(texts) != count:
-        raise native_dialect.Malformed("not the texts of this frame")
+        raise native_dialect.MalformedFrame("not the texts of this frame")
     return texts

@@ -34,7 +34,7 @@ NO_PIPE = b"Zqmail-spawn unable to create pipe. (#4.3.0)\n"
 NO_FORK = b"Zqmail-spawn unable to fork. (#4.3.0)\n"
 
 
-class Refused(Exception):
+class OrderRefused(Exception):
     """A delivery that ends before it begins; `report` is what to report."""
 
     def __init__(self, report: bytes) -> None:
@@ -58,17 +58,17 @@ class Order:
 def check_path(path: bytes) -> None:
     """Raise Refused unless path is digits and slashes, no slash first, 1 to 99 bytes."""
     if not is_number(path.replace(b"/", b"")) and path or path.startswith(b"/"):
-        raise Refused(NONNUMERICS)
+        raise OrderRefused(NONNUMERICS)
     if len(path) >= PATH_LIMIT:
-        raise Refused(TOO_LONG)
+        raise OrderRefused(TOO_LONG)
     if not path:
-        raise Refused(TOO_SHORT)
+        raise OrderRefused(TOO_SHORT)
 
 
 def check_recipient(recipient: bytes) -> None:
     """Raise Refused unless there is an @ in recipient."""
     if b"@" not in recipient:
-        raise Refused(NO_HOST)
+        raise OrderRefused(NO_HOST)
 
 
 class Messages:
@@ -84,12 +84,12 @@ class Messages:
             # not held up by a FIFO that somebody put there
             fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._directory)
         except OSError:
-            raise Refused(NO_MESSAGE) from None
+            raise OrderRefused(NO_MESSAGE) from None
         seen = os.fstat(fd)
         if stat.S_ISREG(seen.st_mode) and seen.st_uid == self._owner:
             return fd
         os.close(fd)
-        raise Refused(WRONG_OWNER if stat.S_ISREG(seen.st_mode) else WRONG_TYPE)
+        raise OrderRefused(WRONG_OWNER if stat.S_ISREG(seen.st_mode) else WRONG_TYPE)
 
 
 class Stock:
@@ -99,7 +99,7 @@ class Stock:
 
     def __init__(self, width: int = stock_dialect.NARROW) -> None:
         self._width, self.most = width, stock_dialect.most_slots(width)
-        self._commands = stock_dialect.Commands(width)
+        self._commands = stock_dialect.StockCommands(width)
 
     def hello(self, limit: int) -> bytes:
         return stock_dialect.hello(limit, self._width)
@@ -129,7 +129,7 @@ class Native:
         orders = []
         for kind, _, body in self._unpacker.receive(data):
             if kind != native_dialect.DELIVER:
-                raise native_dialect.Malformed("not for a local spawner")
+                raise native_dialect.MalformedFrame("not for a local spawner")
             path, sender, recipients = native_dialect.split_deliver(body)
             orders += [(delivery, path, sender, recipient) for delivery, recipient in recipients]
         return orders
@@ -179,13 +179,13 @@ class Spawner:
     def _take(self, order):
         try:
             if (order.number if self._dialect.has_slots else len(self._running)) >= self._limit:
-                raise Refused(TOO_BIG)
+                raise OrderRefused(TOO_BIG)
             if order.number in self._running:
-                raise Refused(IN_USE)
+                raise OrderRefused(IN_USE)
             check_path(order.path)
             check_recipient(order.recipient)
             order.message = self._messages.open(order.path)
-        except Refused as refused:
+        except OrderRefused as refused:
             self._reports.put(self._dialect.report(order.number, refused.report))
             return
         self._running.add(order.number)

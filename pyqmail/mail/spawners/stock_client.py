@@ -14,7 +14,7 @@ class StockSpawner:
 
     def __init__(self, loop, write_fd: int, read_fd: int, width: int, before_write=None) -> None:
         self._fds, self._width, self._before = (loop, write_fd, read_fd), width, before_write
-        self._reports, self._pipe, self.limit = stock_dialect.Reports(width), None, None
+        self._reports, self._pipe, self.limit = stock_dialect.StockReports(width), None, None
 
     def greet(self) -> bool:
         """Wait for the spawner's first bytes; returns whether they came."""

@@ -12,7 +12,7 @@ DONE, FAILED, BAD = b"+", b"!", b"x"
 _SHORTEST, _LONGEST = 7, 100  # with the NUL
 
 
-class Commands:
+class CleanCommands:
     """Takes bytes in any pieces; receive() returns (kind, id) for each command, None for one that is none."""
 
     def __init__(self) -> None:

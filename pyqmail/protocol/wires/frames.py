@@ -7,7 +7,7 @@
     body     length - 6 bytes
 
 A frame is at most LIMIT bytes long; a wire may set less.  Another version, a length below 6 or above the limit
-raises Malformed, and the connection is of no use any more.  Descriptors passed with a frame travel with its
+raises MalformedFrame, and the connection is of no use any more.  Descriptors passed with a frame travel with its
 first byte.
 """
 
@@ -21,14 +21,14 @@ _HEAD = struct.Struct(">IBBI")
 HEAD_BYTES = _HEAD.size
 
 
-class Malformed(ValueError):
+class MalformedFrame(ValueError):
     """The bytes are not what this wire carries."""
 
 
 def pack(kind: int, number: int, body: bytes = b"") -> bytes:
-    """Return one frame.  Raises Malformed if the body is too long."""
+    """Return one frame.  Raises MalformedFrame if the body is too long."""
     if len(body) + 6 > LIMIT:
-        raise Malformed("frame too long")
+        raise MalformedFrame("frame too long")
     return _HEAD.pack(len(body) + 6, VERSION, kind, number) + body
 
 
@@ -44,7 +44,7 @@ class Unpacker:
         self.wanted_bytes = 0
 
     def receive(self, data: bytes) -> list[tuple[int, int, bytes]]:
-        """Raises Malformed; frames before the bad one are lost with the connection."""
+        """Raises MalformedFrame; frames before the bad one are lost with the connection."""
         if self.wanted_bytes:
             self._held += data
             if len(self._held) < self.wanted_bytes:
@@ -55,7 +55,7 @@ class Unpacker:
         while size - at >= HEAD_BYTES:
             length, version, kind, number = _HEAD.unpack_from(data, at)
             if version != VERSION or not 6 <= length <= self._limit:
-                raise Malformed("not a frame of this wire")
+                raise MalformedFrame("not a frame of this wire")
             if size - at < length + 4:
                 self._hold(data[at:], length + 4)
                 return frames
@@ -74,24 +74,24 @@ class Unpacker:
 
 
 def strings(*texts: bytes) -> bytes:
-    """Return texts as a body: each ended by NUL.  Raises Malformed for a NUL inside."""
+    """Return texts as a body: each ended by NUL.  Raises MalformedFrame for a NUL inside."""
     if any(b"\0" in text for text in texts):
-        raise Malformed("NUL in a string")
+        raise MalformedFrame("NUL in a string")
     return b"".join(text + b"\0" for text in texts)
 
 
 def number_in(text: bytes, maximum: int = ULONG - 1) -> int:
-    """Return the decimal number that a text of a body is.  Raises Malformed."""
+    """Return the decimal number that a text of a body is.  Raises MalformedFrame."""
     try:
         return whole_number(text, maximum)
     except ValueError:
-        raise Malformed("not a number") from None
+        raise MalformedFrame("not a number") from None
 
 
 def split_strings(body: bytes) -> list[bytes]:
-    """Return the NUL-ended texts of a body.  Raises Malformed if the last is not ended."""
+    """Return the NUL-ended texts of a body.  Raises MalformedFrame if the last is not ended."""
     if not body:
         return []
     if not body.endswith(b"\0"):
-        raise Malformed("unterminated string")
+        raise MalformedFrame("unterminated string")
     return body[:-1].split(b"\0")

@@ -35,7 +35,7 @@ listener kills it.
 import struct
 
 from pyqmail.protocol.wires import frames
-from pyqmail.protocol.wires.frames import Malformed, number_in, split_strings, strings
+from pyqmail.protocol.wires.frames import MalformedFrame, number_in, split_strings, strings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,10 +62,10 @@ def connection(session: int, texts: "Iterable[bytes]") -> bytes:
 
 
 def split_connection(body: bytes) -> list[bytes]:
-    """Return the eight strings.  Raises Malformed."""
+    """Return the eight strings.  Raises MalformedFrame."""
     texts = split_strings(body)
     if len(texts) != 8 or texts[0] not in _PROTOCOLS or not texts[1]:
-        raise Malformed("not a connection")
+        raise MalformedFrame("not a connection")
     for text in filter(None, (texts[2], *texts[6:])):
         for word in text.split(b" "):
             number_in(word)
@@ -78,9 +78,9 @@ def started(session: int, pid: int) -> bytes:
 
 
 def split_started(body: bytes) -> int:
-    """Return the process.  Raises Malformed."""
+    """Return the process.  Raises MalformedFrame."""
     if len(body) != 4:
-        raise Malformed("not a process")
+        raise MalformedFrame("not a process")
     return int.from_bytes(body, "big")
 
 
@@ -90,10 +90,10 @@ def limits(changed: dict[bytes, bytes]) -> bytes:
 
 
 def split_limits(body: bytes) -> dict[bytes, bytes]:
-    """Return variable -> digits.  Raises Malformed."""
+    """Return variable -> digits.  Raises MalformedFrame."""
     texts = split_strings(body)
     if len(texts) % 2:
-        raise Malformed("not limits")
+        raise MalformedFrame("not limits")
     for digits in texts[1::2]:
         number_in(digits)
     return dict(zip(texts[::2], texts[1::2]))
@@ -105,9 +105,9 @@ def end(session: int, exit_code: int) -> bytes:
 
 
 def split_end(body: bytes) -> int:
-    """Return the exit code.  Raises Malformed."""
+    """Return the exit code.  Raises MalformedFrame."""
     if len(body) != 1:
-        raise Malformed("not an exit code")
+        raise MalformedFrame("not an exit code")
     return body[0]
 
 
@@ -117,7 +117,7 @@ def ended(session: int, pid: int, wait_status: int) -> bytes:
 
 
 def split_ended(body: bytes) -> tuple[int, int]:
-    """Return (pid, wait status).  Raises Malformed."""
+    """Return (pid, wait status).  Raises MalformedFrame."""
     if len(body) != _ENDED.size:
-        raise Malformed("not a process and its end")
+        raise MalformedFrame("not a process and its end")
     return _ENDED.unpack(body)

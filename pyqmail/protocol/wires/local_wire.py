@@ -14,39 +14,39 @@ malformed and it is killed.
 """
 
 from pyqmail.protocol.wires import frames
-from pyqmail.protocol.wires.frames import Malformed, split_strings, strings
+from pyqmail.protocol.wires.frames import MalformedFrame, split_strings, strings
 
 LOOKUP, ACCOUNT, DELIVER, NEED, OUTPUT, DONE = range(1, 7)
 PACKET_LIMIT = 69632
 
 
 def pack(kind: int, body: bytes = b"") -> bytes:
-    """Return one packet.  Raises Malformed if it is too long."""
+    """Return one packet.  Raises MalformedFrame if it is too long."""
     packet = frames.pack(kind, 0, body)
     if len(packet) > PACKET_LIMIT:
-        raise Malformed("packet too long")
+        raise MalformedFrame("packet too long")
     return packet
 
 
 def unpack(packet: bytes) -> tuple[int, bytes]:
-    """Return (kind, body) of one packet.  Raises Malformed."""
+    """Return (kind, body) of one packet.  Raises MalformedFrame."""
     unpacker = frames.Unpacker(PACKET_LIMIT)
     found = unpacker.receive(packet)
     if len(found) != 1 or not unpacker.is_empty:
-        raise Malformed("not one frame in a packet")
+        raise MalformedFrame("not one frame in a packet")
     return found[0][0], found[0][2]
 
 
 def deliver(user: bytes, home: bytes, local: bytes, dash: bytes, ext: bytes, domain: bytes, sender: bytes) -> bytes:
-    """Return a DELIVER packet.  Raises Malformed."""
+    """Return a DELIVER packet.  Raises MalformedFrame."""
     return pack(DELIVER, strings(user, home, local, dash, ext, domain, sender))
 
 
 def split_deliver(body: bytes) -> list[bytes]:
-    """Return [user, home, local, dash, ext, domain, sender].  Raises Malformed."""
+    """Return [user, home, local, dash, ext, domain, sender].  Raises MalformedFrame."""
     fields = split_strings(body)
     if len(fields) != 7:
-        raise Malformed("DELIVER needs seven strings")
+        raise MalformedFrame("DELIVER needs seven strings")
     return fields
 
 
@@ -56,7 +56,7 @@ def code_body(code: int, text: bytes = b"") -> bytes:
 
 
 def split_code(body: bytes) -> tuple[int, bytes]:
-    """Return (exit code, text) of ACCOUNT or DONE.  Raises Malformed."""
+    """Return (exit code, text) of ACCOUNT or DONE.  Raises MalformedFrame."""
     if not body:
-        raise Malformed("no exit code")
+        raise MalformedFrame("no exit code")
     return body[0], body[1:]

@@ -22,12 +22,12 @@ TRYING for each candidate but the first that takes its time.  After READY, DELIV
 for each of its deliveries.  CLOSED comes exactly once for each OPEN, last: after REFUSED, FAILED or UNSENT, which end a
 session by themselves, else only after CLOSE, so that it does not cross a DELIVER; one that crosses it all the same was
 not begun and is not answered.  End of file from pysend: finish what is in flight, report it, and exit 0.  A frame that
-means nothing here, or is longer than the LIMIT of all frames, is Malformed: the spawner exits 111, pysend treats it as
+means nothing here, or is longer than the LIMIT of all frames, is MalformedFrame: the spawner exits 111, pysend treats it as
 a lost spawner.
 """
 
 from pyqmail.protocol.wires import frames
-from pyqmail.protocol.wires.frames import Malformed, number_in, split_strings, strings
+from pyqmail.protocol.wires.frames import MalformedFrame, number_in, split_strings, strings
 
 HELLO, DELIVER, RESULT, OPEN, READY, REFUSED, FAILED, CLOSE, CLOSED, UNSENT, TRYING = range(1, 12)
 
@@ -43,10 +43,10 @@ def deliver(number: int, path: bytes, sender: bytes, recipients: list[tuple[int,
 
 
 def split_deliver(body: bytes) -> tuple[bytes, bytes, list[tuple[int, bytes]]]:
-    """Return (path, sender, [(delivery, address)]).  Raises Malformed."""
+    """Return (path, sender, [(delivery, address)]).  Raises MalformedFrame."""
     texts = split_strings(body)
     if len(texts) < 4 or len(texts) % 2:
-        raise Malformed("DELIVER without recipients")
+        raise MalformedFrame("DELIVER without recipients")
     return texts[0], texts[1], [(number_in(texts[i]), texts[i + 1]) for i in range(2, len(texts), 2)]
 
 
@@ -56,10 +56,10 @@ def result(number: int, delivery: int, report: bytes) -> bytes:
 
 
 def split_result(body: bytes) -> tuple[int, bytes]:
-    """Return (delivery, report).  Raises Malformed."""
+    """Return (delivery, report).  Raises MalformedFrame."""
     texts = split_strings(body)
     if len(texts) != 2:
-        raise Malformed("RESULT needs delivery and report")
+        raise MalformedFrame("RESULT needs delivery and report")
     return number_in(texts[0]), texts[1]
 
 
@@ -70,9 +70,9 @@ def open_session(number: int, destination: bytes, source: bytes, candidates: lis
 
 
 def split_open(body: bytes) -> tuple[bytes, bytes, list[tuple[bytes, bytes, int]]]:
-    """Return (destination, source, [(host, address, port)]).  Raises Malformed."""
+    """Return (destination, source, [(host, address, port)]).  Raises MalformedFrame."""
     texts = split_strings(body)
     if len(texts) < 5 or len(texts) % 3 != 2:
-        raise Malformed("OPEN without candidates")
+        raise MalformedFrame("OPEN without candidates")
     triples = [(texts[i], texts[i + 1], number_in(texts[i + 2], MAX_PORT)) for i in range(2, len(texts), 3)]
     return texts[0], texts[1], triples

@@ -18,7 +18,7 @@ ends the connection; nothing of it is queued.
 import struct
 
 from pyqmail.protocol.wires import frames
-from pyqmail.protocol.wires.frames import Malformed
+from pyqmail.protocol.wires.frames import MalformedFrame
 
 INLINE, DESCRIPTORS, ANSWER = 1, 2, 3
 INLINE_LIMIT = 1 << 20
@@ -34,9 +34,9 @@ def inline_body(envelope: bytes, message: bytes) -> bytes:
 
 
 def split_inline(body: bytes) -> tuple[bytes, bytes]:
-    """Return (envelope, message) of an INLINE request.  Raises Malformed."""
+    """Return (envelope, message) of an INLINE request.  Raises MalformedFrame."""
     if len(body) < 4 or len(body) < 4 + _LENGTH.unpack_from(body)[0]:
-        raise Malformed("envelope longer than its frame")
+        raise MalformedFrame("envelope longer than its frame")
     cut = 4 + _LENGTH.unpack_from(body)[0]
     return body[4:cut], body[cut:]
 
@@ -47,7 +47,7 @@ def answer_body(exit_code: int, qp: int, text: bytes = b"") -> bytes:
 
 
 def split_answer(body: bytes) -> tuple[int, int, bytes]:
-    """Return (exit code, qp, text) of an ANSWER.  Raises Malformed."""
+    """Return (exit code, qp, text) of an ANSWER.  Raises MalformedFrame."""
     if len(body) < _ANSWER.size:
-        raise Malformed("short answer")
+        raise MalformedFrame("short answer")
     return *_ANSWER.unpack_from(body), body[_ANSWER.size :]

@@ -24,7 +24,7 @@ then exits 111.
 """
 
 from pyqmail.protocol.wires import frames
-from pyqmail.protocol.wires.frames import Malformed, number_in, split_strings, strings
+from pyqmail.protocol.wires.frames import MalformedFrame, number_in, split_strings, strings
 
 EXCHANGERS, ADDRESSES, NAME, TEXT, ADDRESSES6, ADDRESSES4 = 1, 2, 3, 4, 5, 6
 MAX_PREFERENCE = 65535
@@ -39,8 +39,8 @@ def exchangers_body(found: list[tuple[int, bytes, bytes]]) -> bytes:
 
 
 def split_exchangers(body: bytes) -> list[tuple[int, bytes, bytes]]:
-    """Return [(preference, host, address)].  Raises Malformed."""
+    """Return [(preference, host, address)].  Raises MalformedFrame."""
     texts = split_strings(body)
     if len(texts) % 3:
-        raise Malformed("not triples of preference, host, address")
+        raise MalformedFrame("not triples of preference, host, address")
     return [(number_in(texts[i], MAX_PREFERENCE), texts[i + 1], texts[i + 2]) for i in range(0, len(texts), 3)]

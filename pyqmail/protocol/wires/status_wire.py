@@ -66,7 +66,7 @@ _CONNECTION: "Kinds" = {
 }
 
 
-class Malformed(ValueError):
+class MalformedStatus(ValueError):
     """What came is no status, or one of a version we do not know."""
 
 
@@ -76,19 +76,19 @@ def pack(fields: "Fields") -> bytes:
 
 
 def unpack(data: bytes) -> "Fields":
-    """Return the fields of a whole document; unknown ones are kept.  Raises Malformed."""
+    """Return the fields of a whole document; unknown ones are kept.  Raises MalformedStatus."""
     try:
         fields = json.loads(data)
     except (ValueError, RecursionError):
-        raise Malformed("not JSON") from None
+        raise MalformedStatus("not JSON") from None
     if not isinstance(fields, dict) or fields.get("version") != VERSION:
-        raise Malformed(f"not a status of version {VERSION}")
+        raise MalformedStatus(f"not a status of version {VERSION}")
     _check(fields, _FIELDS)
     for kind, rows in ((_WORKER, fields["workers"]), (_CONNECTION, fields["connections"])):
         for row in rows:
             _check(row, kind)
     if not all(isinstance(place, str) for place in fields["listening"]):
-        raise Malformed("a field is missing or of the wrong kind: listening")
+        raise MalformedStatus("a field is missing or of the wrong kind: listening")
     return fields
 
 
@@ -101,4 +101,4 @@ def _check(fields: object, kinds: "Kinds") -> None:
     for name, kind in kinds.items():
         value = fields.get(name, ...) if isinstance(fields, dict) else ...
         if not isinstance(value, kind) or isinstance(value, (int, float)) and not 0 <= value < _TOO_MUCH:
-            raise Malformed(f"a field is missing or of the wrong kind: {name}")
+            raise MalformedStatus(f"a field is missing or of the wrong kind: {name}")

@@ -8,7 +8,7 @@ A slot and a limit are one byte, or two bytes, low byte first, in the wide form 
 The width is a setting on both sides; it cannot be told from the bytes.  There is one unanswered command for
 a slot at most, and reports come in any order.  A slot byte may itself be NUL.  The manager keeps REPORT_LIMIT
 bytes of letter and text and drops the rest; the spawner takes commands of at most COMMAND_LIMIT bytes, and a
-longer one is Malformed: it exits 111.  There is no version byte: the bytes are the original's.  Source: qmail-send
+longer one is MalformedOrder: it exits 111.  There is no version byte: the bytes are the original's.  Source: qmail-send
 and spawn.c of qmail
 """
 
@@ -17,7 +17,7 @@ COMMAND_LIMIT = 65536
 NARROW, WIDE = 1, 2
 
 
-class Malformed(ValueError):
+class MalformedOrder(ValueError):
     """The bytes are not what this pipe carries."""
 
 
@@ -46,7 +46,7 @@ def report(slot: int, text: bytes, width: int = NARROW) -> bytes:
     return slot.to_bytes(width, "little") + text.partition(b"\0")[0] + b"\0"
 
 
-class Commands:
+class StockCommands:
     """Takes the manager's bytes in any pieces; receive() returns the complete commands."""
 
     def __init__(self, width: int = NARROW) -> None:
@@ -54,7 +54,7 @@ class Commands:
         self._held = b""
 
     def receive(self, data: bytes) -> list[tuple[int, bytes, bytes, bytes]]:
-        """Return [(slot, path, sender, recipient)].  Raises Malformed for one beyond COMMAND_LIMIT."""
+        """Return [(slot, path, sender, recipient)].  Raises MalformedOrder for one beyond COMMAND_LIMIT."""
         data = self._held + data if self._held else data
         at, width, found = 0, self._width, []
         while True:
@@ -68,7 +68,7 @@ class Commands:
             at = end + 1
         self._held = data[at:]
         if len(self._held) > COMMAND_LIMIT:
-            raise Malformed("command too long")
+            raise MalformedOrder("command too long")
         return found
 
     @property
@@ -77,7 +77,7 @@ class Commands:
         return not self._held
 
 
-class Reports:
+class StockReports:
     """Takes a spawner's bytes in any pieces; receive() returns the complete reports."""
 
     def __init__(self, width: int = NARROW) -> None:

@@ -11,10 +11,10 @@ import time
 
 from pyqmail.base.failure import Temporary
 from pyqmail.supervise.logs.logger import SMALL_BYTES
-from pyqmail.system.pipe_peek import MOST_BYTES, Peek
+from pyqmail.system.pipe_peek import MAX_BYTES, PipePeek
 
 FAREWELL_SECONDS = 5
-KEPT_BYTES = MOST_BYTES - SMALL_BYTES - 1  # whoever keeps no more sees a piece, and more, behind it
+KEPT_BYTES = MAX_BYTES - SMALL_BYTES - 1  # whoever keeps no more sees a piece, and more, behind it
 
 
 class Taken:
@@ -40,7 +40,7 @@ class Kept:
     """
 
     def __init__(self, fd) -> None:
-        self._peek = Peek(fd)
+        self._peek = PipePeek(fd)
         self._kept = b""  # the start of the pipe that was read long ago
         self._block = b""  # what was read after it, and is not done
         self._is_all = True  # nothing was behind it
@@ -83,7 +83,7 @@ class Kept:
         self._peek.close()
 
 
-class Intake:
+class Input:
     """Descriptor 0, TERM and ALRM.
 
     A signal that arrives just before we wait must end the wait too: it writes to a pipe that we wait for as well.

@@ -21,12 +21,12 @@ import os
 
 from pyqmail.base.failure import Temporary
 from pyqmail.supervise.logs.processor import replace_file, run_processor
-from pyqmail.supervise.logs.rotated_files import FinishedFiles, unlink_if_there
+from pyqmail.supervise.logs.rotated_files import RotatedFiles, unlink_if_there
 from pyqmail.system.clock import now
 from pyqmail.system.files import is_shared
 
-LEAST_BYTES, MOST_BYTES, USUAL_BYTES = 4096, 16777215, 99999
-LEAST_FILES, USUAL_FILES = 2, 10
+MIN_BYTES, MAX_BYTES, USUAL_BYTES = 4096, 16777215, 99999
+MIN_FILES, USUAL_FILES = 2, 10
 SLACK_BYTES = 2000  # within this of the full size a file ends at the next line end
 BUFFER_BYTES = 512
 COMPLETE = 0o100
@@ -43,7 +43,7 @@ class LogDirectory:
 
     def __init__(self, name: str, size_bytes: int, files: int, processor: str | None, patience, clock=now) -> None:
         self.name, self.size_bytes, self.processor = name, size_bytes, processor
-        self._finished = FinishedFiles(name, files, patience, clock)
+        self._finished = RotatedFiles(name, files, patience, clock)
         self.follows = False  # takes the rest of a long line whose start it took
         self._insist, self._patience = patience.insist, patience
         self._start = self._directory = self._lock = self._current = -1

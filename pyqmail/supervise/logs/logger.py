@@ -14,8 +14,8 @@ from itertools import compress
 from pyqmail.base.failure import Temporary
 from pyqmail.base.numbers import leading_number, says_just
 from pyqmail.base.printable import printable
-from pyqmail.supervise.logs.logdir import LEAST_BYTES, LEAST_FILES, MOST_BYTES, USUAL_BYTES, USUAL_FILES, LogDirectory
-from pyqmail.supervise.logs.selection import Choice
+from pyqmail.supervise.logs.logdir import MAX_BYTES, MIN_BYTES, MIN_FILES, USUAL_BYTES, USUAL_FILES, LogDirectory
+from pyqmail.supervise.logs.selection import LineChoice
 from pyqmail.supervise.logs.stamps import stamp_lines
 from pyqmail.system.clock import now, now_text_label
 from pyqmail.system.descriptors import write_all
@@ -89,15 +89,15 @@ class Logger:
         for word in words:
             kind, rest = word[:1], word[1:]
             if kind and kind in "+-":
-                self._steps.append(Choice(os.fsencode(rest), kind == "+"))
+                self._steps.append(LineChoice(os.fsencode(rest), kind == "+"))
             elif kind == "e":
                 self._steps.append(Echo())
             elif kind == "=":
                 self._steps.append(StatusFile(rest, patience))
             elif kind == "s":
-                size_bytes = min(max(_number(word, patience), LEAST_BYTES), MOST_BYTES)
+                size_bytes = min(max(_number(word, patience), MIN_BYTES), MAX_BYTES)
             elif kind == "n":
-                files = max(_number(word, patience), LEAST_FILES)
+                files = max(_number(word, patience), MIN_FILES)
             elif kind == "!":
                 processor = rest
             elif kind and kind in "./":
@@ -124,7 +124,7 @@ class Logger:
 
         All of it is then in files before the long part of a rotation begins.
         """
-        smallest = min((log.size_bytes for log in self._logs), default=MOST_BYTES)
+        smallest = min((log.size_bytes for log in self._logs), default=MAX_BYTES)
         return min(smallest // 2 // SMALL_BYTES * SMALL_BYTES, LARGE_BYTES)
 
     def take(self, block: bytes) -> None:
@@ -193,7 +193,7 @@ class Logger:
             if lines is None:
                 lines = text[:-1].split(b"\n")
                 heads = _heads(lines)
-            if isinstance(step, Choice):
+            if isinstance(step, LineChoice):
                 chosen = step.choose(heads, chosen)
             else:
                 step.take(heads if chosen is None else list(compress(heads, chosen)))
@@ -251,7 +251,7 @@ class Logger:
     def _decide(self, head, put):
         chosen = None
         for step in self._steps:
-            if isinstance(step, Choice):
+            if isinstance(step, LineChoice):
                 chosen = step.choose([head], chosen)
                 continue
             selected = chosen is None or chosen[0]

@@ -9,7 +9,7 @@ from pyqmail.system.descriptors import log
 PAUSE_SECONDS = 5
 
 
-class Patience:
+class Retry:
     """How a logger meets trouble.  label: the name at the head of its lines; sleep: how it waits."""
 
     def __init__(self, label: str, sleep=time.sleep) -> None:

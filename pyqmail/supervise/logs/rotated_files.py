@@ -8,7 +8,7 @@ STEP_NANOSECONDS = 1000
 DAY_SECONDS = 86400
 
 
-class FinishedFiles:
+class RotatedFiles:
     """The files @LABEL.s and @LABEL.u in the working directory, a log's.
 
     log: its name in warnings.  most: how many files to keep, current included.  clock returns Unix seconds and

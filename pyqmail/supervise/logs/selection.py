@@ -28,7 +28,7 @@ def matcher(pattern: bytes):
     return re.compile(b"".join(pieces), re.DOTALL).fullmatch
 
 
-class Choice:
+class LineChoice:
     """A + or - action: which of the lines are selected after it."""
 
     def __init__(self, pattern: bytes, wanted: bool) -> None:

@@ -10,7 +10,7 @@ import time
 from pyqmail.base.failure import is_lack, reason
 from pyqmail.protocol import ident
 from pyqmail.protocol.wires import resolve_wire
-from pyqmail.protocol.wires.frames import Malformed, split_strings, strings
+from pyqmail.protocol.wires.frames import MalformedFrame, split_strings, strings
 from pyqmail.system.channel import EventChannel, Gone, Unavailable
 from pyqmail.system.loop import TimedOut
 
@@ -69,7 +69,7 @@ class ChannelNames:
             if kind != resolve_wire.FOUND and absences is not None and kind not in absences:
                 raise LookupError
             return split_strings(body) if kind == resolve_wire.FOUND else []
-        except (Gone, Unavailable, Malformed):
+        except (Gone, Unavailable, MalformedFrame):
             raise Unable("no resolver") from None
         except TimedOut:
             raise Unable(reason(errno.ETIMEDOUT)) from None
@@ -126,7 +126,7 @@ async def ask_ident(driver, ends, seconds: float, port: int = ident.PORT) -> byt
         if is_lack(error):
             raise Unable(reason(error)) from None
         return None
-    answer = ident.Answer()
+    answer = ident.IdentAnswer()
     try:
         peer.put(ident.question(remote_port, local_port))
         while not answer.ended:

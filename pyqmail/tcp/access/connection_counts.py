@@ -7,7 +7,7 @@ import time
 PERIOD_SECONDS = 60
 
 
-class Tally:
+class ConnectionCounts:
     """Counts clients by address and by network, /24 or /64; and the new ones from an address within a period.
 
     A period begins with the first connection of an address after its last period, as in Postfix's anvil.  For periods

@@ -14,10 +14,10 @@ from pyqmail.tcp.access.client_names import Unable, ask_ident, find_name
 from pyqmail.tcp.access.connection import TCP, UNIX, plain
 from pyqmail.tcp.access.environment import tcp_variables, unix_variables
 
-_LONGEST_GREET_SECONDS = 3600
+_MAX_GREET_SECONDS = 3600
 
 
-class Terms:
+class ConnectionPolicy:
     """What the command line says about connections, the same for all of them.
 
     local_host None: look it up.  banner may be empty.  rules: Rules or None; rules_name is what messages call them.
@@ -41,7 +41,7 @@ class Drop(Exception):
     """The connection cannot be served: the text after `dropping connection, `.  Its exit code is 111."""
 
 
-class Admission:
+class AccessDecision:
     """The outcome: whether the client is denied, and the variables to set (None: to unset), in their order.
 
     fields are those of the `ok` or `deny` line, remark what follows them.  is_usual: additions are those of every TCP
@@ -55,7 +55,7 @@ class Admission:
         self.is_usual, self.greet_seconds = is_usual, greet_seconds
 
 
-async def admit(terms, sock, peer, client, driver, names) -> Admission:
+async def admit(terms, sock, peer, client, driver, names) -> AccessDecision:
     """Do all that comes before the program.  peer writes to sock.  Raises Drop."""
     if client.protocol == UNIX:
         if terms.banner:
@@ -107,7 +107,7 @@ async def _judge(terms, peer, client, host, info, additions, fields):
             raise Drop(f"unable to read {terms.rules_name}: {reason(error)}") from None
     if rule is not None:
         if rule.is_denied:
-            return Admission(True, additions, fields)
+            return AccessDecision(True, additions, fields)
         if rule.variables:
             variables, is_usual = rule.variables, False
             additions += variables
@@ -116,14 +116,14 @@ async def _judge(terms, peer, client, host, info, additions, fields):
         if excess is not None:
             if excess.reply:
                 await _say(peer, excess.reply)
-            return Admission(True, additions, fields, excess.remark)
-    return Admission(False, additions, fields, b"", is_usual, _greet_seconds(terms, variables))
+            return AccessDecision(True, additions, fields, excess.remark)
+    return AccessDecision(False, additions, fields, b"", is_usual, _greet_seconds(terms, variables))
 
 
 def _greet_seconds(terms, variables):
     for name, value in variables:
         if name == b"GREETHOLD":
-            return min(leading_number(value), _LONGEST_GREET_SECONDS)
+            return min(leading_number(value), _MAX_GREET_SECONDS)
     return terms.greet_seconds
 
 

@@ -15,7 +15,7 @@ NAMES = (_LOAD, b"MAXCONNIP", b"MAXCONNC", b"MAXCONNRATE")
 _OF_CLIENTS = NAMES[1:]
 REPLY = b"DIEMSG"
 VARIABLES = (*NAMES, REPLY, *(REPLY + b"_" + name for name in NAMES))
-_LONGEST_REPLY_BYTES = 510  # as SMTP's: with the banner it fits in an empty send buffer, so nobody has to wait
+_MAX_REPLY_BYTES = 510  # as SMTP's: with the banner it fits in an empty send buffer, so nobody has to wait
 
 
 class Excess:
@@ -57,7 +57,7 @@ class Limits:
                 if count > most and (most or name != _LOAD):
                     remark = b" LOAD:%d" % count if name == _LOAD else b" %b:%d" % (name, most)
                     reply = settings.get(REPLY + b"_" + name) or settings.get(REPLY, b"")
-                    return Excess(remark, reply and reply[:_LONGEST_REPLY_BYTES] + b"\r\n")
+                    return Excess(remark, reply and reply[:_MAX_REPLY_BYTES] + b"\r\n")
         return None
 
     def _count(self, name, client):

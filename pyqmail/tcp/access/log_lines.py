@@ -81,7 +81,7 @@ def log_is_full() -> bool:
     return not poll.poll(0)
 
 
-class Lines:
+class LogLines:
     """What is to be said, according to verbosity.
 
     is_writing: flush() is at it, and may have to wait.  is_to_end: it shall not wait any more.

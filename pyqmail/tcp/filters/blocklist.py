@@ -7,7 +7,7 @@ UNDECIDED, ACCEPT, REFUSE, BOUNCE = "undecided", "accept", "refuse", "bounce"
 
 LABEL = "rblsmtpd"
 GREETING = f"220 {LABEL}.local\r\n".encode()
-_LONGEST_TEXT_BYTES = 200
+_MAX_TEXT_BYTES = 200
 
 
 def log_line(environ, pid: int, text: bytes) -> bytes:
@@ -80,7 +80,7 @@ class Judgement:
 
     def clean_text(self) -> bytes:
         """Return the reason, at most 200 bytes, `?` for each that is not printable."""
-        return bytes(c if 32 <= c <= 126 else 63 for c in self.text[:_LONGEST_TEXT_BYTES])
+        return bytes(c if 32 <= c <= 126 else 63 for c in self.text[:_MAX_TEXT_BYTES])
 
     def _labels_of(self, ip):
         """Return the address as it stands in a list's names, a dot at the end; empty if it is unknown.
@@ -104,7 +104,7 @@ class Dialogue:
     After QUIT `ended` is True and nothing is answered.
     """
 
-    _LONGEST_VERB = 64  # of a longer line no more than this is kept: it has no verb that we know
+    _MAX_VERB = 64  # of a longer line no more than this is kept: it has no verb that we know
 
     def __init__(self, message: bytes) -> None:
         self.ended = False
@@ -113,7 +113,7 @@ class Dialogue:
 
     def receive(self, data: bytes) -> list[bytes]:
         *lines, self._begun = (self._begun + data).split(b"\n")
-        self._begun = self._begun[: self._LONGEST_VERB]
+        self._begun = self._begun[: self._MAX_VERB]
         replies = []
         for line in lines:
             if self.ended:

@@ -20,11 +20,11 @@ from pyqmail.base.failure import Permanent, Temporary
 from pyqmail.base.numbers import is_number, whole_number
 from pyqmail.system.listener import inherit, listen, listen_at
 from pyqmail.tcp.access.connection import plain
-from pyqmail.tcp.listener.listening_socket import Ear
+from pyqmail.tcp.listener.listening_socket import ListeningSocket
 
 BOTH, IP4, IP6 = ("A", "AAAA"), ("A",), ("AAAA",)
 _PASSED_ON = (b"LISTEN_PID", b"LISTEN_FDS", b"LISTEN_FDNAMES")
-_FIRST_PASSED_ON, _MOST_PASSED_ON = 3, 4096
+_FIRST_PASSED_ON, _MAX_PASSED_ON = 3, 4096
 _LINK_LOCAL = ("fe8", "fe9", "fea", "feb")
 _NO_IP6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPFNOSUPPORT)
 _TRIES = 100  # to find a port that is free on all addresses
@@ -40,7 +40,7 @@ class Opening:
     def __init__(self, backlog: int, kinds=BOTH, interface: str = "", mode: int | None = None):
         self.backlog, self.kinds, self.interface, self.mode = backlog, kinds, interface, mode
 
-    def ears(self, host: str, port: int, environ) -> list[Ear]:
+    def ears(self, host: str, port: int, environ) -> list[ListeningSocket]:
         """Return what listens for the word HOST, those with a port first: all on the same one.
 
         environ says how names are looked up and which descriptors were passed on; LISTEN_FDS and its kin are
@@ -60,12 +60,12 @@ class Opening:
         if numbers:
             for name in _PASSED_ON:
                 environ.pop(name, None)
-        inherited = [Ear(sock) for sock in inherit(numbers)]
+        inherited = [ListeningSocket(sock) for sock in inherit(numbers)]
         ears = self._listen(addresses, port, len(words) > 1)
         try:
             for path in paths:
                 with _Naming(path, len(words) > 1):
-                    ears.append(Ear(listen_at(path, self.backlog, self.mode), is_made=True))
+                    ears.append(ListeningSocket(listen_at(path, self.backlog, self.mode), is_made=True))
         except Temporary:
             for ear in ears:
                 ear.retire()
@@ -78,7 +78,7 @@ class Opening:
             try:
                 for (ip, is_dual, scope), word in addresses.items():
                     with _Naming(word or "0", are_several):
-                        ears.append(Ear(self._listen_on(ip, number, is_dual, scope)))
+                        ears.append(ListeningSocket(self._listen_on(ip, number, is_dual, scope)))
                     number = int(ears[0].local_port)
                 return ears
             except Temporary as failure:
@@ -158,7 +158,7 @@ def _numbers(word, environ):
         return [_descriptor(word[3:])]
     pid, count = (environ.get(name, b"") for name in _PASSED_ON[:2])
     try:
-        passed_on = whole_number(count, _MOST_PASSED_ON)
+        passed_on = whole_number(count, _MAX_PASSED_ON)
     except ValueError:
         passed_on = 0
     if pid != b"%d" % os.getpid() or not passed_on:

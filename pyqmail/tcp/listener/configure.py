@@ -7,19 +7,19 @@ import os
 
 from pyqmail.base.numbers import leading_number, says_just
 from pyqmail.base.printable import printable
-from pyqmail.tcp.access.decide import Terms
+from pyqmail.tcp.access.decide import ConnectionPolicy
 from pyqmail.tcp.access.limits import NAMES, REPLY, VARIABLES, Limits
 from pyqmail.tcp.listener.limit_files import digits_of
 
 
-def terms_of(call) -> Terms:
+def terms_of(call) -> ConnectionPolicy:
     """Return what the command line says about connections."""
     rules = None
     if call.rules is not None:
         from pyqmail.tcp.rules.lookup import Rules
 
         rules = Rules(call.rules, call.absent_rules_allow)
-    return Terms(
+    return ConnectionPolicy(
         local_host=None if call.local_host is None else os.fsencode(call.local_host),
         looks_up_name=call.looks_up_name,
         is_paranoid=call.is_paranoid,
@@ -68,9 +68,9 @@ def limit_words(call) -> dict[bytes, str]:
 def introductions(loop, is_proxy):
     if is_proxy is None:
         return None
-    from pyqmail.tcp.listener.proxy_clients import Introductions
+    from pyqmail.tcp.listener.proxy_clients import ProxyClients
 
-    return Introductions(loop, is_proxy)
+    return ProxyClients(loop, is_proxy)
 
 
 def readiness(call) -> list:

@@ -1,7 +1,7 @@
 """Hooks that the server calls as it starts, becomes ready, drains and stops."""
 
 
-class Attendant:
+class ServerHook:
     """Called by the server (tcp/listener/server.py); does nothing unless a kind of attendant says otherwise."""
 
     def begin(self, server) -> None:

@@ -11,9 +11,9 @@ from pyqmail.base.numbers import whole_number
 from pyqmail.protocol.wires import handover_wire as wire
 from pyqmail.system.descriptors import read_all
 from pyqmail.tcp.access.log_lines import ERRORS, complaint_line, say_now
-from pyqmail.tcp.listener.hooks import Attendant
+from pyqmail.tcp.listener.hooks import ServerHook
 
-_LONGEST_BYTES = 64
+_MAX_BYTES = 64
 
 
 def is_file(word: str) -> bool:
@@ -28,7 +28,7 @@ def digits_of(word: str) -> bytes:
     try:
         fd = os.open(word, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            text = read_all(fd, _LONGEST_BYTES)
+            text = read_all(fd, _MAX_BYTES)
         finally:
             os.close(fd)
     except OSError as error:
@@ -40,7 +40,7 @@ def digits_of(word: str) -> bytes:
         raise Temporary(f"no number in the first line of {word}") from None
 
 
-class Adjusting(Attendant):
+class LimitFiles(ServerHook):
     """Changes limits at HUP.  Without files, HUP stays what it was when we were started.
 
     limit is the word of -c; words: the variable of each other limit -> its word; limits: where those are kept

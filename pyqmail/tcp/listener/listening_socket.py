@@ -10,7 +10,7 @@ from pyqmail.tcp.access.connection import TCP, TCP6, UNIX, UNIX_CLIENT, Connecti
 _WILDCARDS = ("0.0.0.0", "::")
 
 
-class Ear:
+class ListeningSocket:
     """accept() gives the next client.  sock listens and is non-blocking.
 
     local_ip and local_port are bytes: as in a Connection.  is_guarded: see guard().  is_made: the socket file was made

@@ -7,7 +7,7 @@ is no client, and whoever is behind it must not pass for it.
 import socket
 
 from pyqmail.base.failure import reason
-from pyqmail.protocol.proxy_header import PEEK_BYTES, Header, Malformed
+from pyqmail.protocol.proxy_header import PEEK_BYTES, Header, MalformedProxyHeader
 from pyqmail.system.loop import READ
 from pyqmail.tcp.access.connection import TCP, TCP6, UNIX, UNIX_CLIENT, Connection, plain
 
@@ -38,7 +38,7 @@ def listed(text: str):
     return is_listed
 
 
-class Introductions:
+class ProxyClients:
     """The connections of proxies that have not yet said for whom they speak; see tcp/listener/server.py for how it is called.
 
     is_listed(client) says who is a proxy.
@@ -74,7 +74,7 @@ class Introductions:
             return
         except OSError as error:
             self._refuse(waiting, reason(error))
-        except Malformed:
+        except MalformedProxyHeader:
             self._refuse(waiting, "protocol error")
         else:
             if not data:

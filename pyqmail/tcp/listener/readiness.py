@@ -10,12 +10,12 @@ import os
 import socket
 
 from pyqmail.base.failure import Temporary
-from pyqmail.tcp.listener.hooks import Attendant
+from pyqmail.tcp.listener.hooks import ServerHook
 
 _PATIENCE_SECONDS = 1.0  # with a manager that does not read
 
 
-class Readiness(Attendant):
+class Readiness(ServerHook):
     """descriptor: the number to use, or None.  NOTIFY_SOCKET is taken out of environ, so that no program has it.
 
     The descriptor is closed under its number at once: no program has it either.  Raises Temporary if it is not open.

@@ -25,7 +25,7 @@ from pyqmail.system.channel import takes_descriptors
 from pyqmail.system.listener import FINAL, GONE, Troubles
 from pyqmail.system.loop import READ
 from pyqmail.system.processes import reap
-from pyqmail.tcp.access.log_lines import Lines, end_line, log_is_full, opening_line, status_line
+from pyqmail.tcp.access.log_lines import LogLines, end_line, log_is_full, opening_line, status_line
 from pyqmail.tcp.listener.unix_relay import relayed
 
 _BATCH = 16  # accepts for each wake-up, so that ended children and workers are heard in between
@@ -33,7 +33,7 @@ _PAUSE_SECONDS = 0.1
 _LAST_SECONDS = 1.0  # between TERM for what is left and our own end
 
 
-class Server(Lines):
+class Server(LogLines):
     """Listening sockets, the limit of connections at once, and the lines about them on descriptor 2.
 
     tally           counts clients by address (tcp/access/connection_counts.py), or None

@@ -15,8 +15,8 @@ from pyqmail.protocol.wires.status_wire import text
 from pyqmail.system import sock_diag
 from pyqmail.system.listener import Troubles, listen_at
 from pyqmail.system.loop import READ
-from pyqmail.tcp.listener.hooks import Attendant
-from pyqmail.tcp.listener.listening_socket import Ear
+from pyqmail.tcp.listener.hooks import ServerHook
+from pyqmail.tcp.listener.listening_socket import ListeningSocket
 from pyqmail.tcp.listener.unix_relay import fork_owner
 
 _MOST = 4
@@ -25,7 +25,7 @@ _PATIENCE_SECONDS = 5
 _PAUSE_SECONDS = 0.1
 
 
-class StatusSocket(Attendant):
+class StatusSocket(ServerHook):
     """Listens at path; a socket that is left over there is replaced.  Raises Temporary.
 
     Only its owner can connect: whoever we are when it is made.  The file goes with the server if we still may remove
@@ -36,7 +36,7 @@ class StatusSocket(Attendant):
         path = path if "/" in path else f"./{path}"
         self._children, self._is_watched, self._troubles = set(), False, Troubles()
         try:
-            self._ear = Ear(listen_at(path, _BACKLOG, 0o600), is_made=True)
+            self._ear = ListeningSocket(listen_at(path, _BACKLOG, 0o600), is_made=True)
             self._ear.guard()
         except Temporary as failure:
             raise Temporary(f"{failure.text} {path}", failure.error) from None

@@ -25,7 +25,7 @@ class Ways:
 
     def choose(self):
         """Return resident sessions, a fork of ours, or a foreign program: whatever the program allows."""
-        from pyqmail.tcp.serving.spawn_each import LONGEST_BANNER_BYTES
+        from pyqmail.tcp.serving.spawn_each import MAX_BANNER_BYTES
 
         terms = self._terms
         module = self._find(self._argv[0], self._path)
@@ -39,7 +39,7 @@ class Ways:
         if module is not None:
             for word in self._argv[1:]:
                 self._find(word, self._path)  # a chain: what follows is here too when its turn comes in a child
-        if module is not None or terms.looks_up or len(terms.banner) > LONGEST_BANNER_BYTES:
+        if module is not None or terms.looks_up or len(terms.banner) > MAX_BANNER_BYTES:
             self._want_processes(1)
             return self._forking(self._server, module and self._load, names)
         return self._spawning()
@@ -87,16 +87,16 @@ class Ways:
         return BlockingNames(resolver, complain)
 
     def _forking(self, server, load=None, names=None):
-        from pyqmail.tcp.serving.fork_each import Forking
+        from pyqmail.tcp.serving.fork_each import ForkEach
 
-        return Forking(server, self._terms, self._argv, self._path, self._environ, load, names, self._give_back)
+        return ForkEach(server, self._terms, self._argv, self._path, self._environ, load, names, self._give_back)
 
     def _spawning(self):
         """Return the way of a foreign program for which nothing is to be waited for."""
-        from pyqmail.tcp.serving.spawn_each import Spawning
+        from pyqmail.tcp.serving.spawn_each import SpawnEach
 
         def way(server, *others):
-            return Spawning(
+            return SpawnEach(
                 server,
                 self._terms,
                 self._argv,
@@ -108,12 +108,14 @@ class Ways:
             )
 
         def make_starters():
-            from pyqmail.tcp.serving.spawn_helper import Starter
-            from pyqmail.tcp.serving.worker_pool import Residents
+            from pyqmail.tcp.serving.spawn_helper import SpawnHelper
+            from pyqmail.tcp.serving.worker_pool import WorkerPool
 
             verbosity, most = self._server.verbosity, self._server.limit
             limits = self._terms.limits
-            return Residents(self._server, count, lambda sock: Starter(verbosity, way, limits).serve(sock), None, most)
+            return WorkerPool(
+                self._server, count, lambda sock: SpawnHelper(verbosity, way, limits).serve(sock), None, most
+            )
 
         count = max(0, self._count() - 1)
         self._want_processes(1 + count)
@@ -128,7 +130,7 @@ class Ways:
         import gc
 
         from pyqmail.tcp.serving.worker import serve as serve_sessions
-        from pyqmail.tcp.serving.worker_pool import Residents
+        from pyqmail.tcp.serving.worker_pool import WorkerPool
 
         server, terms, count = self._server, self._terms, self._count()
         verbosity = server.verbosity
@@ -141,7 +143,7 @@ class Ways:
         server.shortfall = shortfall
         server.guard()
         gc.freeze()  # what is here now stays shared with the workers
-        return Residents(
+        return WorkerPool(
             server,
             count,
             lambda sock: serve_sessions(sock, terms, module, self._argv, self._environ, verbosity, give_back),

@@ -14,7 +14,7 @@ from pyqmail.tcp.access.log_lines import ERRORS, EVERYTHING, drop_line, opening_
 from pyqmail.tcp.listener.unix_relay import fork_owner
 
 
-class Forking:
+class ForkEach:
     """See tcp/listener/server.py for what a way does.
 
     program     argv, the PATH to search it in, and our environment

@@ -13,14 +13,14 @@ from pyqmail.tcp.access.decide import Drop, admit
 from pyqmail.tcp.access.log_lines import opening_line, verdict_line
 from pyqmail.tcp.listener.unix_relay import close_unread
 
-LONGEST_BANNER_BYTES = 4096  # an empty send buffer takes that: writing it cannot wait
+MAX_BANNER_BYTES = 4096  # an empty send buffer takes that: writing it cannot wait
 _DEFAULTED = (signal.SIGPIPE, signal.SIGCHLD, signal.SIGTERM, signal.SIGXFSZ)
 
 
-class Spawning:
+class SpawnEach:
     """See tcp/listener/server.py for what a way does.
 
-    forking is the way for what could not be started here.  make_others() gives a Residents of `others` starters, to
+    forking is the way for what could not be started here.  make_others() gives a WorkerPool of `others` starters, to
     share with when several connections come at once; it is not called before.  A connection that a rule denies
     never has a process; its number is the server's.  give_back(pid) gives a program the limits that we have raised
     for us; None: none were.

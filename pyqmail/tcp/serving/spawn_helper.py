@@ -9,11 +9,11 @@ import signal
 from pyqmail.protocol.wires import handover_wire as wire
 from pyqmail.system.loop import Loop
 from pyqmail.system.processes import reap
-from pyqmail.tcp.access.log_lines import Lines
-from pyqmail.tcp.serving.worker_stream import HandoverEnd
+from pyqmail.tcp.access.log_lines import LogLines
+from pyqmail.tcp.serving.worker_stream import WorkerStream
 
 
-class Starter(Lines):
+class SpawnHelper(LogLines):
     """What a way is told by instead of a Server, in a process of its own: the listener counts, this one starts.
 
     make_way(starter) gives the way.  limits: Limits (tcp/access/limits.py) that its terms have, or None.  serve(sock) returns
@@ -30,7 +30,9 @@ class Starter(Lines):
         self._sock = sock
         self.loop.on_signal(signal.SIGCHLD, self._reap)
         self.loop.on_signal(signal.SIGTERM, lambda: self._way.end_all(signal.SIGTERM))
-        self._stream = HandoverEnd(self.loop, sock, self._take, lambda sock: sock.close(), self.loop.stop, self._limits)
+        self._stream = WorkerStream(
+            self.loop, sock, self._take, lambda sock: sock.close(), self.loop.stop, self._limits
+        )
         self.loop.run()
         return 0
 

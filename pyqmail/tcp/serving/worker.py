@@ -19,7 +19,7 @@ from pyqmail.tcp.access.log_lines import (
     say_now,
     verdict_line,
 )
-from pyqmail.tcp.serving.worker_stream import HandoverEnd
+from pyqmail.tcp.serving.worker_stream import WorkerStream
 
 _QUEUE = b"QMAILQUEUE"
 
@@ -67,7 +67,7 @@ class Worker:
         self._names = driver.names
         self._sessions, self._is_last = 0, False
         self._knows_queue = _may_run_set_id(shared, terms)
-        self._stream = HandoverEnd(loop, sock, self._begin, self._names.use, self._listener_is_gone, terms.limits)
+        self._stream = WorkerStream(loop, sock, self._begin, self._names.use, self._listener_is_gone, terms.limits)
 
     def _begin(self, sock, client):
         self._sessions += 1

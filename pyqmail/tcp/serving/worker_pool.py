@@ -35,7 +35,7 @@ _PIECE = 65536
 _LAST_SECONDS = 1.0  # with a worker that does not take what is still here
 
 
-class Seat:
+class WorkerSlot:
     """One worker as the listener knows it: its process, the stream to it, its sessions, and what waits to be sent.
 
     queue holds (frame, connection) or (frame, None).  on_way counts connections it has not taken yet, the
@@ -55,7 +55,7 @@ class Seat:
         self.unpacker, self.since, self.stalled = wire.Unpacker(), time.monotonic(), False
 
 
-class Residents:
+class WorkerPool:
     """See tcp/listener/server.py for what a way does.
 
     serve(sock) is what a worker does until its stream ends, resolve(sock) what a resolver does; both run in a
@@ -68,7 +68,7 @@ class Residents:
     def __init__(self, server, count: int, serve, resolve, most_sessions: int, words: list | None = None):
         self._server, self._serve, self._resolve = server, serve, resolve
         self._most, self._pings, self._words = most_sessions, 0, words
-        self._seats = [Seat() for _ in range(count)]
+        self._seats = [WorkerSlot() for _ in range(count)]
         self._resolvers = {}
 
     def begin(self) -> None:
@@ -262,7 +262,7 @@ class Residents:
             self._server.loop.forget(seat.sock.fileno())
             self._later(seat, lambda seat: self._watch(seat, READ | WRITE if seat.stalled else READ))
             return True
-        except wire.Malformed:
+        except wire.MalformedFrame:
             _kill(seat)
             return False
 
@@ -270,13 +270,13 @@ class Residents:
         if kind == wire.END:
             exit_code = wire.split_end(body)
             if number not in seat.sessions:
-                raise wire.Malformed("not a session of this worker")
+                raise wire.MalformedFrame("not a session of this worker")
             seat.sessions.discard(number)
             self._server.end(number, exit_code << 8)
         elif kind == wire.ENDED:
             pid, wait_status = wire.split_ended(body)
             if number not in seat.sessions:
-                raise wire.Malformed("not a session of this worker")
+                raise wire.MalformedFrame("not a session of this worker")
             seat.sessions.discard(number)
             if pid:
                 self._server.end(number, wait_status, pid)
@@ -284,14 +284,14 @@ class Residents:
                 self._server.uncount(number)
         elif kind == wire.STARTED:
             if number not in seat.sessions:
-                raise wire.Malformed("not a session of this worker")
+                raise wire.MalformedFrame("not a session of this worker")
             self._server.clients[number].number = wire.split_started(body)
         elif kind == wire.TAKEN:
             seat.on_way = max(0, seat.on_way - number)
         elif kind == wire.PONG:
             seat.unanswered = 0
         else:
-            raise wire.Malformed("not a word of a worker's")
+            raise wire.MalformedFrame("not a word of a worker's")
 
     def _send(self, seat):
         """Send what is queued, as far as it goes now."""

@@ -16,7 +16,7 @@ _MAX_SECONDS = 1.0  # the longest pause after what the kernel lacked for now
 _ROOM = socket.CMSG_SPACE(4 * wire.BATCH)
 
 
-class HandoverEnd:
+class WorkerStream:
     """Takes what the listener sends and answers its heartbeat; put() sends frames, those of one turn together.
 
     take(sock, client) is called for each connection, use_resolver(sock) for a resolver,
@@ -78,7 +78,7 @@ class HandoverEnd:
             elif kind == wire.LIMITS and self._limits is not None:
                 self._limits.change(wire.split_limits(body))
             elif kind != wire.RESOLVER:
-                raise wire.Malformed("not a word of a listener's")
+                raise wire.MalformedFrame("not a word of a listener's")
             elif self._descriptors:
                 self._use_resolver(_connection(self._descriptors.pop(0), UNIX))
         if taken:

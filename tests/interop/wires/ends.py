@@ -16,13 +16,13 @@ from pyqmail.programs import pyresolve, pysmtpd
 from pyqmail.system.descriptors import arrange
 from pyqmail.system.home import find_home
 from pyqmail.system.processes import exit_code, fork
-from pyqmail.tcp.access.decide import Terms
+from pyqmail.tcp.access.decide import ConnectionPolicy
 from pyqmail.tcp.access.limits import Limits
 from pyqmail.tcp.serving import worker
 
 
 def serve_connections():
-    terms = Terms(local_host=b"listener.example", limits=Limits({}))
+    terms = ConnectionPolicy(local_host=b"listener.example", limits=Limits({}))
     return worker.serve(socket.socket(fileno=0), terms, pysmtpd, ["pysmtpd"], dict(os.environb), 0)
 
 

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from pyqmail.mail.local import delivery
-from pyqmail.mail.local.delivery import Message, time_limit
+from pyqmail.mail.local.delivery import LocalMessage, time_limit
 
 HEADERS = [
     # message, whether it has the line b"D: x\n" in its header
@@ -30,7 +30,7 @@ def test_header_lines_in_any_blocks(tmp_path, monkeypatch, text, has, block_byte
     monkeypatch.setattr(delivery, "BLOCK_BYTES", block_bytes)
     (tmp_path / "m").write_bytes(text)
     fd = os.open(tmp_path / "m", os.O_RDONLY)
-    message = Message(fd)
+    message = LocalMessage(fd)
     assert message.has_header_line(b"D: x\n") is has
     assert b"".join(message.blocks()) == text
     assert os.lseek(fd, 0, os.SEEK_CUR) == 0  # the offset is the programs'

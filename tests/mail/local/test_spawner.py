@@ -7,7 +7,7 @@ import pytest
 from pyqmail.mail.local import worker_main
 from pyqmail.mail.local.spawner import CRASHED, REPORTS, Handed
 from pyqmail.mail.local.users import ROOT
-from pyqmail.mail.local.worker_pool import Crew
+from pyqmail.mail.local.worker_pool import WorkerPool
 from pyqmail.mail.spawners.server import Order
 from pyqmail.protocol.wires import local_wire
 from pyqmail.system.loop import Loop
@@ -48,7 +48,7 @@ def test_a_worker_that_ends_without_a_word_has_not_delivered(home, code, report)
     deliveries, order = Deliveries(home), Order(7, b"0/1", b"s@x", b"joe@here.example")
     order.message = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
     packet = local_wire.deliver(b"joe", b"/", b"joe", b"", b"", b"here.example", b"s@x")
-    crew = Crew(deliveries, None, lambda: end_without_a_word(code))
+    crew = WorkerPool(deliveries, None, lambda: end_without_a_word(code))
     crew.submit(Handed(deliveries, order, packet))
     turn_until(deliveries.loop, lambda: deliveries.reports)
     assert deliveries.reports == [(7, report)] and order.message is None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pyqmail.mail.manager.bounces import Notices, paragraph
+from pyqmail.mail.manager.bounces import BounceNotices, paragraph
 
 PARAGRAPHS = [
     (b"a@b", b"no such user\n", b"<a@b>:\nno such user\n\n"),
@@ -20,7 +20,7 @@ def test_paragraph(recipient, text, wanted):
     assert paragraph(recipient, text) == wanted
 
 
-NOTICES = Notices(b"MAILER-DAEMON", b"here.example", b"postmaster", b"double.example")
+NOTICES = BounceNotices(b"MAILER-DAEMON", b"here.example", b"postmaster", b"double.example")
 
 SINGLE = b"""\
 Date: 1 Jan 1970 00:00:00 -0000
@@ -68,4 +68,4 @@ def test_verp_sender_loses_its_end():
 
 
 def test_odd_bouncefrom_is_quoted():
-    assert b'\nFrom: "a b"@h\n' in Notices(b"a b", b"h", b"p", b"d").head(b"x@y", 0)
+    assert b'\nFrom: "a b"@h\n' in BounceNotices(b"a b", b"h", b"p", b"d").head(b"x@y", 0)

@@ -6,9 +6,9 @@ import time
 import pytest
 
 from pyqmail.mail.manager.passes import Files, Pass
-from pyqmail.mail.manager.todo import YOUNG_SECONDS, Message, Todo
+from pyqmail.mail.manager.todo import YOUNG_SECONDS, Todo, TodoMessage
 from pyqmail.mail.queue.files import QueueNames
-from pyqmail.mail.routing.rewrite import Rewriting
+from pyqmail.mail.routing.rewrite import Rewriter
 from pyqmail.system.loop import Loop
 
 
@@ -24,7 +24,7 @@ class Office:
     def __init__(self, home):
         self.loop, self.names, self.log = Loop(), QueueNames(home.queue, 23), Log()
         self.files = Files(self.names)
-        self.rewriting = Rewriting(b"here.example", [], [b"here.example"], {})
+        self.rewriting = Rewriter(b"here.example", [], [b"here.example"], {})
 
     def seen(self, number):
         pass
@@ -104,7 +104,7 @@ class Watch:
 def young(record):
     """A young message of one local pass: (message, pass, its recipients, what it tells)."""
     watch = Watch()
-    message = Message(watch, 50, b"s@x", 0, {"local": bytearray(record)})
+    message = TodoMessage(watch, 50, b"s@x", 0, {"local": bytearray(record)})
     one = Pass(50, "local", b"s@x", 0, 0, 604800)
     message.passes.append(one)
     recipients = one.take(record)

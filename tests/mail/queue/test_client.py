@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from pyqmail.mail.queue.client import CRASHED, Memory, Outcome, Queueing, Spool, outcome_text
+from pyqmail.mail.queue.client import CRASHED, Memory, MessageBuffer, QueueClient, QueueOutcome, outcome_text
 from pyqmail.mail.queue.files import find_queue
 from pyqmail.protocol.envelope import format_envelope
 from pyqmail.protocol.wires.queue_wire import INLINE_LIMIT
@@ -55,11 +55,11 @@ TEXTS = [
 
 @pytest.mark.parametrize("exit_code, own, told", TEXTS)
 def test_an_exit_code_has_its_text(exit_code, own, told):
-    assert outcome_text(Outcome(exit_code, 0, own)) == told
+    assert outcome_text(QueueOutcome(exit_code, 0, own)) == told
 
 
 def spool(data, **more):
-    made = Spool(**more)
+    made = MessageBuffer(**more)
     for at in range(0, len(data), 50_000):
         made.write(data[at : at + 50_000])
     return made
@@ -101,7 +101,7 @@ def test_a_spool_that_cannot_be_written_is_a_write_error(tmp_path, monkeypatch, 
     made = spool(b"x" * 100, in_memory_bytes=10)
     made.write(b"more")
     assert made.failed
-    assert drive(Queueing(BlockingDriver(), home).queue(made, STREAM, {})).exit_code == 53
+    assert drive(QueueClient(BlockingDriver(), home).queue(made, STREAM, {})).exit_code == 53
 
 
 class Both:
@@ -152,7 +152,7 @@ MESSAGES = [b"", b"hello\n", bytes(range(256)) * 10, b"y" * INLINE_LIMIT, b"z" *
 @pytest.mark.parametrize("message", MESSAGES, ids=len)
 def test_pyqueued_queues_it(pyqueued, home, both, message):
     made = spool(message)
-    outcome = both(Queueing(both.driver, home).queue(made, STREAM, {}))
+    outcome = both(QueueClient(both.driver, home).queue(made, STREAM, {}))
     made.close()
     assert outcome_text(outcome) == b""
     assert queued(home) == {outcome.qp: (message, b"u%d\0p%d\0" % (os.geteuid(), outcome.qp) + STREAM[:-1])}
@@ -160,7 +160,7 @@ def test_pyqueued_queues_it(pyqueued, home, both, message):
 
 
 def test_a_connection_serves_many_messages(pyqueued, home, both):
-    queueing = Queueing(both.driver, home)
+    queueing = QueueClient(both.driver, home)
     outcomes = [both(queueing.queue(spool(b"%d" % n), STREAM, {})) for n in range(20)]
     assert {outcome.exit_code for outcome in outcomes} == {0}
     assert {qp: message for qp, (message, _) in queued(home).items()} == {
@@ -169,7 +169,7 @@ def test_a_connection_serves_many_messages(pyqueued, home, both):
 
 
 def test_a_new_pyqueued_is_found_between_messages(start_pyqueued, home):
-    queueing = Queueing(BlockingDriver(), home)
+    queueing = QueueClient(BlockingDriver(), home)
     for _ in range(3):
         process = start_pyqueued()
         assert drive(queueing.queue(spool(b"a"), STREAM, {})).exit_code == 0
@@ -180,7 +180,7 @@ def test_a_new_pyqueued_is_found_between_messages(start_pyqueued, home):
 
 def test_a_thousand_recipients(pyqueued, home, both):
     stream = format_envelope(b"s@x.example", [b"r%d@y.example" % n for n in range(1000)])
-    outcome = both(Queueing(both.driver, home).queue(spool(b"x"), stream, {}))
+    outcome = both(QueueClient(both.driver, home).queue(spool(b"x"), stream, {}))
     assert outcome.exit_code == 0
     assert queued(home)[outcome.qp][1].endswith(stream[:-1])
 
@@ -188,7 +188,7 @@ def test_a_thousand_recipients(pyqueued, home, both):
 def test_an_envelope_larger_than_a_frame(pyqueued, home, both):
     stream = format_envelope(b"s@x.example", [b"r%d@%b.example" % (n, b"y" * 50) for n in range(30_000)])
     assert len(stream) > INLINE_LIMIT
-    outcome = both(Queueing(both.driver, home).queue(spool(b"x"), stream, {}))
+    outcome = both(QueueClient(both.driver, home).queue(spool(b"x"), stream, {}))
     assert outcome.exit_code == 0
     assert queued(home)[outcome.qp][1].endswith(stream[:-1])
 
@@ -196,13 +196,13 @@ def test_an_envelope_larger_than_a_frame(pyqueued, home, both):
 @pytest.mark.parametrize("size", [10, 2 << 20])
 @pytest.mark.parametrize("stream, exit_code", [(b"Fa\0Tb\0", 54), (b"Xa\0\0", 91), (b"F" + b"x" * 1003 + b"\0\0", 11)])
 def test_a_bad_envelope_is_refused(pyqueued, home, both, stream, exit_code, size):
-    outcome = both(Queueing(both.driver, home).queue(spool(b"x" * size), stream, {}))
+    outcome = both(QueueClient(both.driver, home).queue(spool(b"x" * size), stream, {}))
     assert (outcome.exit_code, outcome.qp) == (exit_code, 0)
     assert queued(home) == {}
 
 
 def test_nobody_listens_alone_writes_itself(home):
-    queueing = Queueing(BlockingDriver(), home)
+    queueing = QueueClient(BlockingDriver(), home)
     outcomes = [drive(queueing.queue(spool(data), STREAM, {})) for data in (b"a", b"z" * (2 << 20))]
     assert [outcome.exit_code for outcome in outcomes] == [0, 0]
     assert {qp: message for qp, (message, _) in queued(home).items()} == {
@@ -213,7 +213,7 @@ def test_nobody_listens_alone_writes_itself(home):
 
 def test_nobody_listens_a_resident_defers(home):
     both = Both("event")
-    outcome = both(Queueing(both.driver, home).queue(spool(b"a"), STREAM, {}))
+    outcome = both(QueueClient(both.driver, home).queue(spool(b"a"), STREAM, {}))
     assert outcome_text(outcome) == b"Zqq trouble creating files in queue (#4.3.0)"
 
 
@@ -226,14 +226,14 @@ def test_who_listens_but_goes_away_leaves_doubt(home, both):
         connection, _ = listener.accept()
         connection.recv(10)
         os._exit(0)
-    outcome = both(Queueing(both.driver, home).queue(spool(b"a"), STREAM, {}))
+    outcome = both(QueueClient(both.driver, home).queue(spool(b"a"), STREAM, {}))
     os.waitpid(pid, 0)
     listener.close()
     assert outcome_text(outcome) == b"Zqq internal bug (#4.3.0)"
 
 
 def test_a_fork_has_a_connection_of_its_own(pyqueued, home):
-    queueing = Queueing(BlockingDriver(), home)
+    queueing = QueueClient(BlockingDriver(), home)
     assert drive(queueing.queue(spool(b"a"), STREAM, {})).exit_code == 0
     pid = os.fork()
     if not pid:
@@ -276,7 +276,7 @@ RUNS = [
 @pytest.mark.parametrize("body, text", RUNS)
 def test_a_foreign_program_decides(home, monkeypatch, both, body, text):
     foreign(home, monkeypatch, body)
-    outcome = both(Queueing(both.driver, home).queue(spool(b"a"), STREAM, {b"QMAILQUEUE": b"qq"}))
+    outcome = both(QueueClient(both.driver, home).queue(spool(b"a"), STREAM, {b"QMAILQUEUE": b"qq"}))
     assert outcome_text(outcome) == text
 
 
@@ -306,7 +306,7 @@ def test_a_message_counts_only_if_it_was_read(home, monkeypatch, both, body, is_
     foreign(home, monkeypatch, body + " 2>/dev/null\nexit 0\n")
     message = os.urandom(size)
     is_read = is_read or (size == 10_000 and "200000" in body)
-    outcome = both(Queueing(both.driver, home).queue(spool(message), STREAM, {b"QMAILQUEUE": b"qq"}))
+    outcome = both(QueueClient(both.driver, home).queue(spool(message), STREAM, {b"QMAILQUEUE": b"qq"}))
     assert outcome.exit_code == (0 if is_read else 54)
     if is_read:
         assert outcome.qp > 0 and content("message") == message
@@ -331,7 +331,7 @@ def test_what_a_foreign_program_reads_it_cannot_write(home, monkeypatch, both, s
         "os.write(6, os.read(1, 65536)); os._exit(82)\n"
     )
     foreign(home, monkeypatch, f"exec {sys.executable} -c '\n{code.replace(chr(39), chr(34))}'\n")
-    outcome = both(Queueing(both.driver, home).queue(spool(os.urandom(size)), STREAM, {b"QMAILQUEUE": b"qq"}))
+    outcome = both(QueueClient(both.driver, home).queue(spool(os.urandom(size)), STREAM, {b"QMAILQUEUE": b"qq"}))
     assert (outcome.exit_code, outcome.text) == (82, STREAM)
 
 
@@ -343,7 +343,7 @@ def test_what_cannot_be_read_here_is_not_taken_for_the_end(home, monkeypatch, bo
     feed = made.feed()
     os.ftruncate(fd, 1_000_000)
     monkeypatch.setattr(type(made), "feed", lambda _: feed)
-    outcome = both(Queueing(both.driver, home).queue(made, STREAM, {b"QMAILQUEUE": b"qq"}))
+    outcome = both(QueueClient(both.driver, home).queue(made, STREAM, {b"QMAILQUEUE": b"qq"}))
     assert outcome_text(outcome).startswith(b"Z")
     assert not os.path.exists("envelope")
 
@@ -354,7 +354,7 @@ def test_a_foreign_program_gets_message_envelope_and_environment(home, monkeypat
     foreign(home, monkeypatch, 'cat >message; cat <&1 >envelope; echo "$0 $$ $TCPREMOTEIP" >said; pwd >>said\n')
     message = os.urandom(size)
     environ = {b"QMAILQUEUE": value, b"TCPREMOTEIP": b"192.0.2.1", b"PATH": os.environb[b"PATH"]}
-    outcome = both(Queueing(both.driver, home).queue(spool(message), STREAM, environ))
+    outcome = both(QueueClient(both.driver, home).queue(spool(message), STREAM, environ))
     assert outcome.exit_code == 0
     assert content("message") == message
     assert content("envelope") == STREAM
@@ -364,7 +364,7 @@ def test_a_foreign_program_gets_message_envelope_and_environment(home, monkeypat
 @pytest.mark.parametrize("value", [b"nowhere", b"", b"/", b"qq/"])
 def test_what_cannot_be_run_is_temporary(home, monkeypatch, both, value):
     foreign(home, monkeypatch, "exit 0")
-    outcome = both(Queueing(both.driver, home).queue(spool(b"a"), STREAM, {b"QMAILQUEUE": value}))
+    outcome = both(QueueClient(both.driver, home).queue(spool(b"a"), STREAM, {b"QMAILQUEUE": value}))
     assert outcome_text(outcome) == b"Zunable to exec qq (#4.3.0)"
 
 
@@ -373,7 +373,7 @@ def test_there_is_no_path_search(home, monkeypatch, both, tmp_path):
     monkeypatch.setenv("PATH", home.path)
     monkeypatch.chdir(tmp_path)
     environ = {b"QMAILQUEUE": b"qq", b"PATH": os.fsencode(home.path)}
-    assert both(Queueing(both.driver, home).queue(spool(b"a"), STREAM, environ)).exit_code == 120
+    assert both(QueueClient(both.driver, home).queue(spool(b"a"), STREAM, environ)).exit_code == 120
 
 
 @pytest.mark.parametrize("link", [False, True])
@@ -383,7 +383,7 @@ def test_our_own_pyqueue_is_not_run_but_done(pyqueued, home, monkeypatch, both, 
     if link:
         os.symlink(value, "qmail-queue")
         value = "qmail-queue"
-    outcome = both(Queueing(both.driver, home).queue(spool(b"a"), STREAM, {b"QMAILQUEUE": value.encode()}))
+    outcome = both(QueueClient(both.driver, home).queue(spool(b"a"), STREAM, {b"QMAILQUEUE": value.encode()}))
     assert outcome.exit_code == 0 and outcome.qp in queued(home)
 
 

@@ -10,9 +10,9 @@ import sys
 import pytest
 
 from pyqmail.base.failure import Temporary
-from pyqmail.mail.queue.bounds import Refused
+from pyqmail.mail.queue.bounds import MessageRefused
 from pyqmail.mail.queue.commit import ByFile
-from pyqmail.mail.queue.file_store import Admission, Origin, admit_alone, invokers, received_line
+from pyqmail.mail.queue.file_store import FileStore, Origin, admit_alone, invokers, received_line
 from pyqmail.mail.queue.files import find_queue, hold_writer_lock
 from pyqmail.protocol.envelope import stored_part
 
@@ -29,7 +29,7 @@ def names(home):
 
 @pytest.fixture
 def admission(names):
-    made = Admission(names, {})
+    made = FileStore(names, {})
     yield made
     made.close()
 
@@ -96,7 +96,7 @@ BAD_STREAMS = [(b"Fa\0Tb\0", 54), (b"Xa\0\0", 91), (b"F" + b"x" * 1003 + b"\0\0"
 @pytest.mark.parametrize("stream, exit_code", BAD_STREAMS)
 def test_a_bad_envelope_leaves_nothing(admission, names, stream, exit_code):
     newcomer = admission.begin()
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(MessageRefused) as refused:
         admission.copy(newcomer, ORIGIN, (b"x",), (stream,))
     assert refused.value.exit_code == exit_code
     admission.refuse(newcomer, exit_code)
@@ -126,7 +126,7 @@ class Watching(ByFile):
 
 def test_nothing_is_in_todo_before_the_files_are_committed(names):
     watching = Watching(names)
-    admit(Admission(names, {}, watching), [b"a", b"b", b"c"])
+    admit(FileStore(names, {}, watching), [b"a", b"b", b"c"])
     assert watching.seen == [["S3"] * 3, ["S4"] * 3]
 
 
@@ -152,7 +152,7 @@ FAILING = [
 
 @pytest.mark.parametrize("unsafe, exit_codes", FAILING)
 def test_what_could_not_be_committed_is_not_queued(names, unsafe, exit_codes):
-    newcomers = admit(Admission(names, {}, Failing(unsafe)), [b"a", b"b"])
+    newcomers = admit(FileStore(names, {}, Failing(unsafe)), [b"a", b"b"])
     assert [newcomer.exit_code for newcomer in newcomers] == exit_codes
     assert [newcomer.why for newcomer in newcomers] == ["not safely on disk" if code else "" for code in exit_codes]
     assert [names.state(newcomer.number) for newcomer in newcomers] == ["S1" if code else "S4" for code in exit_codes]
@@ -161,7 +161,7 @@ def test_what_could_not_be_committed_is_not_queued(names, unsafe, exit_codes):
 
 def test_names_in_todo_that_are_not_safe_are_taken_back(names):
     """The numbers stay taken: the queue manager may have seen the messages."""
-    newcomers = admit(Admission(names, {}, Failing([lambda f, d: set(), lambda f, d: set(d)])), [b"a", b"b"])
+    newcomers = admit(FileStore(names, {}, Failing([lambda f, d: set(), lambda f, d: set(d)])), [b"a", b"b"])
     assert [(one.exit_code, one.why) for one in newcomers] == [(53, "not safely on disk")] * 2
     assert [names.state(newcomer.number) for newcomer in newcomers] == ["S3", "S3"]
 
@@ -176,7 +176,7 @@ def test_what_the_queue_manager_took_meanwhile_is_left_to_it(names):
                 return set(directories)
             return set()
 
-    (newcomer,) = admit(Admission(names, {}, Taking()), [b"a"])
+    (newcomer,) = admit(FileStore(names, {}, Taking()), [b"a"])
     assert newcomer.exit_code == 53
     assert files(names) == [names.mess(newcomer.number)]
 
@@ -186,11 +186,11 @@ def test_a_write_error_leaves_nothing(names):
 
     def work():
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-        admission = Admission(names, {})
+        admission = FileStore(names, {})
         newcomer = admission.begin()
         try:
             admission.fill(newcomer, ORIGIN, b"x" * 200_000, stored_part(STREAM))
-        except Refused as refused:
+        except MessageRefused as refused:
             admission.refuse(newcomer, refused.exit_code)
         return newcomer.exit_code
 
@@ -203,7 +203,7 @@ MISSING = [("pid", 63), ("mess", 64), ("intd", 65), ("todo", 66)]
 
 @pytest.mark.parametrize("folder, exit_code", MISSING)
 def test_a_folder_that_is_missing_has_its_exit_code(names, folder, exit_code):
-    admission = Admission(names, {})
+    admission = FileStore(names, {})
     os.rename(f"{names.queue}/{folder}", f"{names.queue}/away")
     newcomer = None
     try:
@@ -211,7 +211,7 @@ def test_a_folder_that_is_missing_has_its_exit_code(names, folder, exit_code):
         admission.fill(newcomer, ORIGIN, b"", stored_part(STREAM))
         admission.settle([newcomer])
         assert newcomer.exit_code == exit_code
-    except Refused as refused:
+    except MessageRefused as refused:
         assert refused.exit_code == exit_code
         if newcomer is not None:
             admission.refuse(newcomer, exit_code)
@@ -245,7 +245,7 @@ def test_a_todo_that_is_there_is_never_touched(admission, names):
     for name in (names.intd(newcomer.number), names.todo(newcomer.number)):
         with open(name, "xb") as file:
             file.write(b"old")
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(MessageRefused) as refused:
         admission.fill(newcomer, ORIGIN, b"x", stored_part(STREAM))
     assert refused.value.exit_code == 65
     assert content(names.todo(newcomer.number)) == b"old"
@@ -257,7 +257,7 @@ def test_a_crash_anywhere_leaves_a_state_of_the_table(names):
     for crash_at in range(1000):
 
         def work():
-            admission = Admission(names, {})
+            admission = FileStore(names, {})
             left = [crash_at]
 
             def count(event, _):

@@ -6,8 +6,8 @@ import signal
 import pytest
 
 from pyqmail.mail.queue import space
-from pyqmail.mail.queue.client import Spool
-from pyqmail.mail.queue.space import SpoolSpace
+from pyqmail.mail.queue.client import MessageBuffer
+from pyqmail.mail.queue.space import BufferSpace
 
 MB = 1 << 20
 
@@ -22,7 +22,7 @@ class Disk:
         return self.size - sum(memoryview(os.pread(self.slots, 8192, 0)).cast("q"))
 
     def own(self):
-        return SpoolSpace(self.free_bytes)
+        return BufferSpace(self.free_bytes)
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_without_a_parent_that_shares_it_a_process_counts_alone(disk, others, mo
 def test_a_spool_gives_back_what_it_had(disk):
     own = disk.own()
     for _ in range(3):
-        spool = Spool(space=own)
+        spool = MessageBuffer(space=own)
         while not spool.failed:
             spool.write(bytes(MB))
         assert spool.is_refused and spool.size == 17 * MB
@@ -133,4 +133,4 @@ def test_a_spool_gives_back_what_it_had(disk):
 
 
 def test_a_file_system_that_cannot_be_asked_has_no_room():
-    assert not SpoolSpace().take(1, 1_000_000)
+    assert not BufferSpace().take(1, 1_000_000)

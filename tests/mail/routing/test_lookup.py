@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from pyqmail.mail.routing.lookup import Resolving
+from pyqmail.mail.routing.lookup import DomainLookup
 from pyqmail.protocol.wires import resolve_wire
 from pyqmail.system.controls import Controls
 from pyqmail.system.loop import Loop
@@ -34,7 +34,7 @@ class Setting:
         self._unpacker = resolve_wire.Unpacker()
         self.own = lambda: {b"127.0.0.1"}
         arguments = write_fd, read_fd, Controls(home.control), lambda: self.own(), time.monotonic
-        self.resolving = Resolving(self.loop, *arguments, None, self.lines.append, starter)
+        self.resolving = DomainLookup(self.loop, *arguments, None, self.lines.append, starter)
 
     def asked(self):
         """Return (kind, number, name) of the questions that were asked until now."""

@@ -2,9 +2,9 @@
 
 import pytest
 
-from pyqmail.mail.routing.rewrite import LOCAL, REMOTE, Rewriting, expand_verp, plain_sender
+from pyqmail.mail.routing.rewrite import LOCAL, REMOTE, Rewriter, expand_verp, plain_sender
 
-RULES = Rewriting(
+RULES = Rewriter(
     b"noat.example",
     [b"pct", b"pct2"],
     [b"here.example", b"LOCAL.example", b"both.example"],
@@ -16,7 +16,7 @@ RULES = Rewriting(
         b"except.virtual.example": b"",
     },
 )
-EVERYTHING = Rewriting(b"x", [], [], {b"": b"all", b"out.example": b""})
+EVERYTHING = Rewriter(b"x", [], [], {b"": b"all", b"out.example": b""})
 
 REWRITTEN = [
     # rules      recipient                     channel  address
@@ -63,7 +63,7 @@ def test_strip_prepend(rules, address, stripped):
 
 
 def test_hangup_changes_locals_and_virtualdomains():
-    rules = Rewriting(b"x", [], [b"a"], {})
+    rules = Rewriter(b"x", [], [b"a"], {})
     rules.use([b"b"], {b"c": b"v"})
     assert [rules.rewrite(b"u@" + domain)[0] for domain in (b"a", b"b", b"c")] == [REMOTE, LOCAL, LOCAL]
 

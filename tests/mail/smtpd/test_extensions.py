@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from pyqmail.mail.queue.client import Outcome
+from pyqmail.mail.queue.client import QueueOutcome
 from pyqmail.mail.smtpd import extensions, session
 from pyqmail.mail.smtpd.extensions import COMMANDS, MAIL_CHECKS, RECIPIENT_CHECKS, check_size, offered
 from pyqmail.mail.smtpd.policy import TOO_BIG
@@ -45,7 +45,7 @@ class Queue:
 
     async def queue(self, message, envelope, environ):
         self.envelopes.append(envelope)
-        return Outcome(0, 7)
+        return QueueOutcome(0, 7)
 
 
 @pytest.fixture

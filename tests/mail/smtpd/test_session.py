@@ -12,7 +12,7 @@ import threading
 
 import pytest
 
-from pyqmail.mail.queue.client import MEMORY_BYTES, Memory, Outcome, Spool
+from pyqmail.mail.queue.client import MEMORY_BYTES, Memory, MessageBuffer, QueueOutcome
 from pyqmail.mail.smtpd import policy, recipient_shares, session
 from pyqmail.mail.smtpd.recipient_shares import Share, Shares, client_of
 from pyqmail.mail.smtpd.session import SmtpService
@@ -31,7 +31,7 @@ class Queue:
     """Keeps [envelope, message without our Received line]; outcome is what it answers."""
 
     def __init__(self):
-        self.queued, self.outcome, self.environ, self.received = [], Outcome(0, 7), None, b""
+        self.queued, self.outcome, self.environ, self.received = [], QueueOutcome(0, 7), None, b""
 
     async def queue(self, message, envelope, environ):
         content = read(message)
@@ -129,13 +129,13 @@ def test_transcript_step_by_step_nothing_is_held_back(name, home, receive, trans
 
 
 @pytest.mark.parametrize("outcome, reply", [
-    (Outcome(0, 5, b"Dnot read"), b"250 ok TIME qp 5"),
-    (Outcome(31), b"554 mail server permanently rejected message (#5.3.0)"),
-    (Outcome(53), b"452 qq write error or disk full (#4.3.0)"),
-    (Outcome(82, 0, b"Dno thanks\n"), b"554 no thanks"),
-    (Outcome(82, 0, b"Zlater\r\n250 ok"), b"451 later  250 ok"),
-    (Outcome(82, 0, b"?later"), b"451 later"),
-    (Outcome(-1), b"451 qq crashed (#4.3.0)"),
+    (QueueOutcome(0, 5, b"Dnot read"), b"250 ok TIME qp 5"),
+    (QueueOutcome(31), b"554 mail server permanently rejected message (#5.3.0)"),
+    (QueueOutcome(53), b"452 qq write error or disk full (#4.3.0)"),
+    (QueueOutcome(82, 0, b"Dno thanks\n"), b"554 no thanks"),
+    (QueueOutcome(82, 0, b"Zlater\r\n250 ok"), b"451 later  250 ok"),
+    (QueueOutcome(82, 0, b"?later"), b"451 later"),
+    (QueueOutcome(-1), b"451 qq crashed (#4.3.0)"),
 ])  # fmt: skip
 def test_what_the_queue_says_is_the_reply(outcome, reply, queue, receive, transcript):
     queue.outcome = outcome
@@ -316,7 +316,7 @@ def test_a_client_has_a_share_of_what_all_have(monkeypatch):
 def test_messages_go_to_their_files_before_recipients_are_refused(monkeypatch):
     monkeypatch.setattr(recipient_shares, "FLOOR_BYTES", 0)
     common = Shares(Memory(1000))
-    spools = [Spool(memory=common.memory) for _ in range(3)]
+    spools = [MessageBuffer(memory=common.memory) for _ in range(3)]
     for size, spool in zip((300, 500, 200), spools):
         spool.write(b"x" * size)
     share = Share(common, b"a")
@@ -332,7 +332,7 @@ def test_recipients_are_refused_rather_than_messages_lost(monkeypatch, tmp_path)
     monkeypatch.setattr(recipient_shares, "FLOOR_BYTES", 0)
     monkeypatch.setenv("TMPDIR", str(tmp_path / "nowhere"))
     common = Shares(Memory(1000))
-    spool = Spool(memory=common.memory)
+    spool = MessageBuffer(memory=common.memory)
     spool.write(b"x" * 1000)
     assert not Share(common, b"a").take(1)
     assert spool.in_memory and spool.content() == b"x" * 1000 and not spool.failed
@@ -518,7 +518,7 @@ def test_fifty_megabytes_stay_out_of_memory(receive, queue, monkeypatch):
 
     async def take(message, envelope, environ):
         queue.queued.append((envelope, message.size, message.in_memory))
-        return Outcome(0, 7)
+        return QueueOutcome(0, 7)
 
     monkeypatch.setattr(queue, "queue", take)
     piece = (b"." + b"x" * 70 + b"\r\n") * 900

@@ -8,7 +8,7 @@ from pyqmail.mail.spawners.server import (
     Collected,
     Messages,
     Native,
-    Refused,
+    OrderRefused,
     Spawner,
     Stock,
     check_path,
@@ -36,7 +36,7 @@ PATHS = [
 def refusal(check, value):
     try:
         check(value)
-    except Refused as refused:
+    except OrderRefused as refused:
         return refused.report
     return None
 
@@ -137,7 +137,7 @@ def test_stock_orders(queue, width):
         os.write(pipes.commands, command(slot, path, b"s", recipient, width))
     said = pipes.close()
     assert said[:width] == stock_dialect.hello(3, width)
-    assert stock_dialect.Reports(width).receive(said[width:]) == [
+    assert stock_dialect.StockReports(width).receive(said[width:]) == [
         (0, b"Ka@b"), (3, server.TOO_BIG), (1, server.NONNUMERICS), (2, server.NO_HOST), (1, server.NO_MESSAGE),
     ]  # fmt: skip
 
@@ -145,7 +145,7 @@ def test_stock_orders(queue, width):
 def test_a_busy_slot_is_answered_under_its_number(queue):
     pipes = Pipes(queue, Stock(), hold=True)
     os.write(pipes.commands, 2 * stock_dialect.command(1, b"0/1", b"s", b"a@b"))
-    assert stock_dialect.Reports().receive(pipes.close()[1:]) == [(1, server.IN_USE), (1, b"Ka@b")]
+    assert stock_dialect.StockReports().receive(pipes.close()[1:]) == [(1, server.IN_USE), (1, b"Ka@b")]
 
 
 def test_native_orders(queue):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pyqmail.protocol.wires.frames import LIMIT, Malformed, Unpacker, pack, split_strings, strings
+from pyqmail.protocol.wires.frames import LIMIT, MalformedFrame, Unpacker, pack, split_strings, strings
 
 FRAMES = [
     # kind, number, body        bytes
@@ -37,21 +37,21 @@ MALFORMED = [
 
 @pytest.mark.parametrize("data", MALFORMED)
 def test_what_is_not_a_frame_is_malformed(data):
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedFrame):
         Unpacker().receive(data)
 
 
 def test_the_limit_is_on_what_follows_the_length():
     assert Unpacker(16).receive(pack(1, 1, bytes(10))) == [(1, 1, bytes(10))]
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedFrame):
         Unpacker(16).receive(pack(1, 1, bytes(11)))
     assert len(pack(1, 1, bytes(LIMIT - 6))) == LIMIT + 4
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedFrame):
         pack(1, 1, bytes(LIMIT - 5))
 
 
 def test_a_frame_too_long_is_refused_before_it_is_held():
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedFrame):
         Unpacker(16).receive(pack(1, 1, bytes(11))[:10])
 
 
@@ -75,9 +75,9 @@ def test_strings_are_ended_by_nul(texts, body):
 
 
 def test_strings_are_strict():
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedFrame):
         strings(b"a\0b")
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedFrame):
         split_strings(b"a\0b")
 
 

@@ -84,34 +84,34 @@ BAD = [
 
 @pytest.mark.parametrize("body", BAD)
 def test_what_is_no_connection_is_malformed(body):
-    with pytest.raises(wire.Malformed):
+    with pytest.raises(wire.MalformedFrame):
         wire.split_connection(body)
 
 
 @pytest.mark.parametrize("body", [b"", b"\0\0"])
 def test_an_exit_code_is_one_byte(body):
-    with pytest.raises(wire.Malformed):
+    with pytest.raises(wire.MalformedFrame):
         wire.split_end(body)
 
 
 @pytest.mark.parametrize("body", [b"", bytes(7), bytes(9)])
 def test_a_process_and_its_end_are_eight_bytes(body):
-    with pytest.raises(wire.Malformed):
+    with pytest.raises(wire.MalformedFrame):
         wire.split_ended(body)
 
 
 @pytest.mark.parametrize("body", [b"", bytes(3), bytes(5)])
 def test_a_process_is_four_bytes(body):
-    with pytest.raises(wire.Malformed):
+    with pytest.raises(wire.MalformedFrame):
         wire.split_started(body)
 
 
 @pytest.mark.parametrize("body", [b"MAXCONNIP\0", b"MAXCONNIP\0x\0", b"MAXCONNIP\0\0", b"MAXCONNIP\0007"])
 def test_limits_are_names_and_digits(body):
-    with pytest.raises(wire.Malformed):
+    with pytest.raises(wire.MalformedFrame):
         wire.split_limits(body)
 
 
 def test_a_frame_longer_than_the_wire_allows_is_malformed():
-    with pytest.raises(wire.Malformed):
+    with pytest.raises(wire.MalformedFrame):
         wire.Unpacker().receive(wire.pack(wire.CONNECTION, 1, bytes(wire.LIMIT_BYTES)))

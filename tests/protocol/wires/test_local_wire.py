@@ -12,7 +12,7 @@ from pyqmail.protocol.wires.local_wire import (
     NEED,
     OUTPUT,
     PACKET_LIMIT,
-    Malformed,
+    MalformedFrame,
     code_body,
     deliver,
     pack,
@@ -60,16 +60,16 @@ BAD = [b"", b"x", pack(NEED)[:-1], pack(NEED) + pack(NEED), pack(NEED) + b"x", b
 
 @pytest.mark.parametrize("packet", BAD)
 def test_what_is_not_one_frame(packet):
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedFrame):
         unpack(packet)
 
 
 def test_limits():
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedFrame):
         pack(DONE, b"x" * PACKET_LIMIT)
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedFrame):
         deliver(b"a\0b", *PLAIN[1:])
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedFrame):
         split_deliver(b"a\0b\0")
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedFrame):
         split_code(b"")

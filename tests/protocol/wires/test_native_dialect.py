@@ -6,7 +6,7 @@ import os
 import pytest
 
 from pyqmail.protocol.wires import native_dialect as wire
-from pyqmail.protocol.wires.frames import Malformed, strings
+from pyqmail.protocol.wires.frames import MalformedFrame, strings
 
 GOLDEN = os.path.join(
     os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "transcripts/native-wire.txt"
@@ -75,5 +75,5 @@ def test_bodies_come_back():
     ],
 )
 def test_nonsense_is_malformed(split, body):
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedFrame):
         split(body)

@@ -8,7 +8,7 @@ from pyqmail.protocol.wires.queue_wire import (
     ANSWER,
     DESCRIPTORS,
     INLINE,
-    Malformed,
+    MalformedFrame,
     Unpacker,
     answer_body,
     inline_body,
@@ -64,12 +64,12 @@ def test_an_inline_body_is_split_where_it_was_joined(envelope, message):
 
 @pytest.mark.parametrize("body", [b"", b"\0\0\0", b"\0\0\0\x01", b"\xff\xff\xff\xffabc"])
 def test_an_envelope_longer_than_its_frame_is_malformed(body):
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedFrame):
         split_inline(body)
 
 
 def test_an_answer_has_exit_code_qp_and_text():
     assert answer_body(11, 0x0102) == b"\x0b\0\0\0\0\0\0\x01\x02"
     assert split_answer(answer_body(82, 5, b"Dno")) == (82, 5, b"Dno")
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedFrame):
         split_answer(b"\0" * 8)

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from pyqmail.protocol.wires import resolve_wire as wire
-from pyqmail.protocol.wires.frames import Malformed, strings
+from pyqmail.protocol.wires.frames import MalformedFrame, strings
 
 GOLDEN = os.path.join(
     os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "transcripts/resolve-wire.txt"
@@ -57,5 +57,5 @@ def test_exchangers_body_comes_back():
 
 @pytest.mark.parametrize("body", [b"1\0a\0", b"x\0a\010.0.0.1\0", b"1\0a\010.0.0.1", b"\0a\0b\0"])
 def test_nonsense_is_malformed(body):
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedFrame):
         wire.split_exchangers(body)

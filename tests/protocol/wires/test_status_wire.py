@@ -67,13 +67,13 @@ NOT_JSON = [b"", b"{", b"[" * 100000, b"\xff\xfe", transcript()[:-3], transcript
 
 @pytest.mark.parametrize("data", NOT_JSON, ids=range(len(NOT_JSON)))
 def test_what_is_cut_or_garbage_is_malformed(data):
-    with pytest.raises(wire.Malformed):
+    with pytest.raises(wire.MalformedStatus):
         wire.unpack(data)
 
 
 @pytest.mark.parametrize("fields", [[], None, 1, {}, {"version": 2}, {"version": "1"}])
 def test_another_version_is_not_understood(fields):
-    with pytest.raises(wire.Malformed, match="not a status of version 1"):
+    with pytest.raises(wire.MalformedStatus, match="not a status of version 1"):
         wire.unpack(json.dumps(fields).encode())
 
 
@@ -82,18 +82,18 @@ def test_another_version_is_not_understood(fields):
 def test_a_field_of_the_wrong_kind_is_malformed(name, value):
     if type(value) is str and type(FIELDS[name]) is str:
         return
-    with pytest.raises(wire.Malformed):
+    with pytest.raises(wire.MalformedStatus):
         wire.unpack(wire.pack({**FIELDS, name: value}))
 
 
 @pytest.mark.parametrize("name", KNOWN)
 @pytest.mark.parametrize("value", [[], -1, 1e300, float("nan")])
 def test_a_field_of_a_connection_too(name, value):
-    with pytest.raises(wire.Malformed):
+    with pytest.raises(wire.MalformedStatus):
         wire.unpack(wire.pack({**FIELDS, "connections": [{**KNOWN, name: value}]}))
 
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_no_field_may_be_missing(name):
-    with pytest.raises(wire.Malformed):
+    with pytest.raises(wire.MalformedStatus):
         wire.unpack(wire.pack({key: value for key, value in FIELDS.items() if key != name}))

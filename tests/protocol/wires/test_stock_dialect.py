@@ -3,7 +3,7 @@
 import pytest
 
 from pyqmail.protocol.wires import stock_dialect
-from pyqmail.protocol.wires.stock_dialect import NARROW, WIDE, Commands, Malformed, Reports
+from pyqmail.protocol.wires.stock_dialect import NARROW, WIDE, MalformedOrder, StockCommands, StockReports
 
 COMMANDS = [
     # width   slot   bytes
@@ -17,7 +17,7 @@ COMMANDS = [
 @pytest.mark.parametrize("width, slot, wire", COMMANDS)
 def test_command_golden(width, slot, wire):
     assert stock_dialect.command(slot, b"12/2385526", b"snd@orig.example", b"ann@mx.test", width) == wire
-    assert Commands(width).receive(wire) == [(slot, b"12/2385526", b"snd@orig.example", b"ann@mx.test")]
+    assert StockCommands(width).receive(wire) == [(slot, b"12/2385526", b"snd@orig.example", b"ann@mx.test")]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 4096])
@@ -25,14 +25,14 @@ def test_command_golden(width, slot, wire):
 def test_commands_in_any_pieces(width, size):
     wanted = [(0, b"0/23", b"", b"a@b"), (1, b"1/24", b"s@x", b""), (200, b"22/45", b"\xff", b"u@\xfe")]
     wire = b"".join(stock_dialect.command(*one, width) for one in wanted)
-    engine = Commands(width)
+    engine = StockCommands(width)
     got = [one for i in range(0, len(wire), size) for one in engine.receive(wire[i : i + size])]
     assert got == wanted and engine.is_empty
 
 
 def test_endless_command_is_refused():
-    engine = Commands()
-    with pytest.raises(Malformed):
+    engine = StockCommands()
+    with pytest.raises(MalformedOrder):
         for _ in range(20):
             engine.receive(b"x" * 8192)
 
@@ -42,7 +42,7 @@ def test_endless_command_is_refused():
 def test_reports_in_any_pieces(width, size):
     wanted = [(0, b"Kok\n"), (0, b""), (3, b"Z"), (254, b"Dno\xff such\n")]
     wire = b"".join(stock_dialect.report(slot, text, width) for slot, text in wanted)
-    engine = Reports(width)
+    engine = StockReports(width)
     assert [one for i in range(0, len(wire), size) for one in engine.receive(wire[i : i + size])] == wanted
 
 
@@ -55,7 +55,7 @@ def test_report_golden():
 @pytest.mark.parametrize("size", [1000, 100000])
 def test_long_report_keeps_its_first_9998_bytes_of_text(size):
     wire = stock_dialect.report(7, b"D" + b"x" * 30000) + stock_dialect.report(0, b"K")
-    engine = Reports()
+    engine = StockReports()
     got = [one for i in range(0, len(wire), size) for one in engine.receive(wire[i : i + size])]
     assert got == [(7, b"D" + b"x" * 9998), (0, b"K")]
 

@@ -8,7 +8,7 @@ import pytest
 
 from pyqmail.base.failure import Temporary
 from pyqmail.supervise.logs.logger import Logger
-from pyqmail.supervise.logs.retry import Patience
+from pyqmail.supervise.logs.retry import Retry
 
 LABEL = b"@4000000037c219bf2ef02e94"
 
@@ -34,7 +34,7 @@ def in_its_own_directory(tmp_path, monkeypatch):
 
 
 def opened(*words, sleep=None, **how):
-    logger = Logger(list(words), Patience("multilog", sleep or Nurse()), clock=lambda: LABEL, **how)
+    logger = Logger(list(words), Retry("multilog", sleep or Nurse()), clock=lambda: LABEL, **how)
     start = os.getcwd()
     logger.open()
     os.chdir(start)  # a logger ends up in one of its logs

@@ -1,6 +1,6 @@
 import pytest
 
-from pyqmail.supervise.logs.selection import Choice, matcher
+from pyqmail.supervise.logs.selection import LineChoice, matcher
 
 PATTERNS = [
     # pattern     matches                                     does not
@@ -29,9 +29,9 @@ def test_pattern(pattern, matching, others):
 
 def test_choices_change_only_what_they_can():
     lines = [b"one", b"two", b"three"]
-    assert Choice(b"t*", wanted=True).choose(lines, None) is None
-    assert Choice(b"t*", wanted=False).choose(lines, None) == [True, False, False]
-    assert Choice(b"*", wanted=False).choose(lines, None) == [False, False, False]
-    assert Choice(b"*", wanted=True).choose(lines, [False, True, False]) is None
-    assert Choice(b"*e", wanted=True).choose(lines, [False, True, False]) == [True, True, False]
-    assert Choice(b"tw*", wanted=False).choose(lines, [False, True, True]) == [False, False, True]
+    assert LineChoice(b"t*", wanted=True).choose(lines, None) is None
+    assert LineChoice(b"t*", wanted=False).choose(lines, None) == [True, False, False]
+    assert LineChoice(b"*", wanted=False).choose(lines, None) == [False, False, False]
+    assert LineChoice(b"*", wanted=True).choose(lines, [False, True, False]) is None
+    assert LineChoice(b"*e", wanted=True).choose(lines, [False, True, False]) == [True, True, False]
+    assert LineChoice(b"tw*", wanted=False).choose(lines, [False, True, True]) == [False, False, True]

@@ -13,7 +13,7 @@ from pyqmail.system import resolver
 from pyqmail.system.driver import BlockingDriver, EventDriver, drive
 from pyqmail.system.loop import Loop
 from pyqmail.tcp.access.client_names import BlockingNames, ChannelNames, Unable, ask_ident, find_name
-from pyqmail.tcp.access.decide import Drop, Terms, _found
+from pyqmail.tcp.access.decide import ConnectionPolicy, Drop, _found
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 A, PTR, AAAA = 1, 12, 28
@@ -115,7 +115,7 @@ async def unable():
 def test_only_rules_make_a_look_up_that_could_not_be_made_matter():
     assert drive(_found(None, unable())) is None
     with pytest.raises(Drop, match="^unable to look up the client: out of memory$"):
-        drive(_found(Terms(rules=object()).rules, unable()))
+        drive(_found(ConnectionPolicy(rules=object()).rules, unable()))
 
 
 def test_without_a_resolver_nothing_is_known_and_nothing_unknown():

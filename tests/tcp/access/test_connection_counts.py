@@ -1,11 +1,9 @@
 """Counting clients by address, network and period; the clock is given."""
 
-
-
 import pytest
 
 from pyqmail.tcp.access.connection import TCP, TCP6, UNIX, Connection
-from pyqmail.tcp.access.connection_counts import Tally
+from pyqmail.tcp.access.connection_counts import ConnectionCounts
 from tests.costs import lines_run
 
 
@@ -23,7 +21,7 @@ def clock():
 
 @pytest.fixture
 def tally(clock):
-    return Tally(60, clock)
+    return ConnectionCounts(60, clock)
 
 
 def client(ip, uid=None):

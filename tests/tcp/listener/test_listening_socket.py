@@ -7,7 +7,7 @@ import pytest
 
 from pyqmail.system.listener import listen, listen_at
 from pyqmail.tcp.access.connection import TCP, TCP6, UNIX, Connection, plain
-from pyqmail.tcp.listener.listening_socket import Ear
+from pyqmail.tcp.listener.listening_socket import ListeningSocket
 
 PLACES = [
     # listens on        is dual   client from    connects to      protocol  ip             local_ip
@@ -29,7 +29,7 @@ def ready(ear):
 
 @pytest.mark.parametrize("place, is_dual, source, target, protocol, ip, local_ip", PLACES)
 def test_clients_over_tcp(place, is_dual, source, target, protocol, ip, local_ip):
-    ear = Ear(listen(place, 0, 5, is_dual))
+    ear = ListeningSocket(listen(place, 0, 5, is_dual))
     with pytest.raises(BlockingIOError):
         ear.accept()
     with socket.create_connection((target, int(ear.local_port)), 10, (source, 0)) as sock:
@@ -42,7 +42,7 @@ def test_clients_over_tcp(place, is_dual, source, target, protocol, ip, local_ip
 
 
 def test_ipv4_clients_are_not_heard_without_is_dual():
-    ear = Ear(listen("::", 0, 5))
+    ear = ListeningSocket(listen("::", 0, 5))
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", int(ear.local_port)), 10)
     ear.close()
@@ -58,7 +58,7 @@ def test_a_link_local_client_has_its_interface():
         int(entries[0][1], 16),
         entries[0][5],
     )
-    ear = Ear(listen(ip, 0, 5, scope=scope))
+    ear = ListeningSocket(listen(ip, 0, 5, scope=scope))
     with socket.socket(socket.AF_INET6) as sock:
         sock.settimeout(10)
         sock.connect((ip, int(ear.local_port), 0, scope))
@@ -69,7 +69,7 @@ def test_a_link_local_client_has_its_interface():
 
 def test_clients_of_a_unix_socket(tmp_path):
     path = str(tmp_path / "s")
-    ear = Ear(listen_at(path, 5), is_made=True)
+    ear = ListeningSocket(listen_at(path, 5), is_made=True)
     with socket.socket(socket.AF_UNIX) as sock:
         sock.connect(path)
         client = ready(ear)

@@ -11,8 +11,8 @@ import pytest
 from pyqmail.system.listener import listen
 from pyqmail.system.loop import Loop
 from pyqmail.tcp.access.connection import TCP, TCP6, UNIX, Connection
-from pyqmail.tcp.listener.listening_socket import Ear
-from pyqmail.tcp.listener.proxy_clients import Introductions, listed
+from pyqmail.tcp.listener.listening_socket import ListeningSocket
+from pyqmail.tcp.listener.proxy_clients import ProxyClients, listed
 from tests.waiting import turn_until, until
 
 LINE = b"PROXY TCP4 192.0.2.7 198.51.100.1 49152 25\r\n"
@@ -41,8 +41,8 @@ class Place:
 
     def __init__(self, words, patience_seconds=30.0):
         self.loop, self.told = Loop(), Told()
-        self.ear = Ear(listen("127.0.0.1", 0, 2000))
-        self.introductions = Introductions(self.loop, listed(words), patience_seconds)
+        self.ear = ListeningSocket(listen("127.0.0.1", 0, 2000))
+        self.introductions = ProxyClients(self.loop, listed(words), patience_seconds)
         self.clients = []
 
     def connect(self):

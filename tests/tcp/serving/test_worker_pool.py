@@ -19,7 +19,7 @@ import pytest
 from pyqmail.system.cdb import write_cdb
 from pyqmail.tcp.access.connection import TCP, Connection
 from pyqmail.tcp.rules.source import compile_lines
-from pyqmail.tcp.serving.worker_pool import Residents
+from pyqmail.tcp.serving.worker_pool import WorkerPool
 from tests.waiting import read_until, until
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
@@ -224,7 +224,7 @@ def test_a_stuck_worker_is_killed_and_replaced(start):
 def test_new_clients_go_to_workers_that_answer():
     numbers = itertools.count(1)
     listener = types.SimpleNamespace(number_for=lambda client: next(numbers), enter=lambda number, client: None)
-    way = Residents(listener, 2, None, None, 100)
+    way = WorkerPool(listener, 2, None, None, 100)
     for pid, seat in enumerate(way._seats):
         seat.pid = pid
     silent, answering = way._seats
