@@ -37,7 +37,7 @@ PROGRAM = Program(
     ],
     arguments=[Rest("dir", "the directories of services")],
     environment=("SUPERVISEDIR",),
-    exits={0: "whatever the states are", 111: "the current directory is lost"},
+    exits={0: "printed, for any states", 111: "the current directory is lost"},
     see=("pysupervise(8)", "pysvok(8)", "pysvc(8)", "pysvwait(8)", "pysvtop(1)"),
 )
 

@@ -269,7 +269,7 @@ PROGRAM = Program(
                 ("TCPREMOTEPORT, TCPREMOTEIP", "the server's end"),
                 ("TCPREMOTEHOST", "its name, likewise; unset with -H"),
                 ("TCPREMOTEINFO", "what the server's ident server reports; unset if it reports nothing"),
-                ("TCP6LOCALPORT ... TCP6REMOTEINFO", "over IPv6: the same once more"),
+                ("TCP6LOCALPORT ... TCP6REMOTEINFO", "over IPv6: the same values again"),
                 ("TCP6INTERFACE", "over IPv6: the interface of an address that needs one, otherwise unset"),
             ],
         )
