@@ -30,7 +30,10 @@ def wire_end():
 
     def start(sock, descriptor, *words, env=None):
         # not by pass_fds: the descriptor must have this very number
-        code = "import os, sys; os.dup2(int(sys.argv[1]), int(sys.argv[2])); os.execv(sys.executable, sys.argv[3:])"
+        code = (
+            "import os, sys; has, wants = map(int, sys.argv[1:3]); os.dup2(has, wants); has == wants or os.close(has); "
+            "os.execv(sys.executable, sys.argv[3:])"
+        )
         command = [sys.executable, f"{ROOT}/tests/interop/wires/ends.py", *words]
         started.append(
             subprocess.Popen(

@@ -1,6 +1,7 @@
 """Not a test: ends of wires that only a forked part of a program has, for tests/interop/wires.
 
 worker        a worker of pytcpserver that serves pysmtpd; descriptor 0 is the stream to the listener
+starter WORDS a worker of pytcpserver that starts a program for each connection; descriptor 0 likewise
 local DEFAULT a worker of pylspawn that delivers; descriptor 3 is the socket to pylspawn
 lookup NAME   a worker of pylspawn that looks users up with the program NAME; descriptor 3 likewise
 keeper        the process that starts resolvers for pysend; descriptor 0 is the stream to it
@@ -19,11 +20,21 @@ from pyqmail.system.processes import exit_code, fork
 from pyqmail.tcp.access.decide import ConnectionPolicy
 from pyqmail.tcp.access.limits import Limits
 from pyqmail.tcp.serving import worker
+from pyqmail.tcp.serving.fork_each import Forking
+from pyqmail.tcp.serving.spawn_each import Spawning
+from pyqmail.tcp.serving.spawn_helper import Starter
 
 
 def serve_connections():
     terms = ConnectionPolicy(local_host=b"listener.example", limits=Limits({}))
     return worker.serve(socket.socket(fileno=0), terms, pysmtpd, ["pysmtpd"], dict(os.environb), 0)
+
+
+def start_programs():
+    settings = Terms(local_host=b"listener.example"), sys.argv[2:], os.environb[b"PATH"], dict(os.environb)
+    return Starter(0, lambda starter: Spawning(starter, *settings, Forking(starter, *settings))).serve(
+        socket.socket(fileno=0)
+    )
 
 
 def become_resolver(read_end, write_end):
@@ -33,6 +44,7 @@ def become_resolver(read_end, write_end):
 
 ENDS = {
     "worker": serve_connections,
+    "starter": start_programs,
     "local": lambda: worker_main.serve_deliveries(find_home(os.environb), os.fsencode(sys.argv[2]), os.environb),
     "lookup": lambda: worker_main.serve_lookups(sys.argv[2], os.environb),
     "keeper": lambda: keep(socket.socket(fileno=0), become_resolver, "pystart"),

@@ -1,4 +1,4 @@
-"""The hand-over to a worker of pytcpserver, from the page alone.  Untested: a worker that starts programs."""
+"""The hand-over to a worker of pytcpserver, from the page alone."""
 
 import socket
 import struct
@@ -7,7 +7,7 @@ import pytest
 
 from tests.interop.wires.spoken import SECONDS, Stream, frame, send_with, strings
 
-CONNECTION, RESOLVER, PING, TAKEN, END, PONG, ENDED, LIMITS = range(1, 9)
+CONNECTION, RESOLVER, PING, TAKEN, END, PONG, ENDED, LIMITS, STARTED = range(1, 10)
 
 
 @pytest.fixture
@@ -89,3 +89,20 @@ def test_hand_over_of_nonsense_ends_the_worker(worker, data):
     ours, process = worker
     ours.sendall(data)
     assert process.wait(SECONDS) == 111
+
+
+def test_hand_over_to_a_worker_that_starts_programs(wire_end):
+    ours, theirs = socket.socketpair()
+    process = wire_end(theirs, 0, "starter", "sh", "-c", "echo $$; read line; exit 7")
+    stream = Stream(ours.fileno())
+    client, server = pair()
+    send_with(ours, connection(70_001), server.fileno())
+    server.close()
+    said = Stream(client.fileno())
+    pid = int(said.until(b"\n"))
+    assert frames_of(stream, 2) == [(TAKEN, 1, b""), (STARTED, 70_001, struct.pack(">I", pid))]
+    client.sendall(b"\n")
+    assert stream.frame() == (ENDED, 70_001, struct.pack(">II", pid, 7 << 8))
+    client.close()
+    ours.close()
+    assert process.wait(SECONDS) == 0
