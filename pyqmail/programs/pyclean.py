@@ -24,7 +24,7 @@ PROGRAM = Program(
     original="qmail-clean",
     exits={0: "end of input", 100: "the answer could not be written", 111: "unable to change to the queue directory"},
     environment=["PYQMAIL_HOME"],
-    see=["pysend(8)", "pystart(8)"],
+    see=["pysend(8)", "pystart(8)", "pyqmail-queue(5)"],
 )
 
 OLD_SECONDS = 129600  # nothing that lives holds a file this long

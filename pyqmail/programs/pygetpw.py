@@ -28,7 +28,7 @@ PROGRAM = Program(
     },
     environment=["PYQMAIL_HOME"],
     quiet_usage=True,
-    see=["pylspawn(8)"],
+    see=["pylspawn(8)", "pyqmail-users(5)"],
 )
 
 

@@ -74,7 +74,7 @@ PROGRAM = Program(
         "SENDER", "NEWSENDER", "RECIPIENT", "USER", "HOME", "HOST", "LOCAL", "EXT", "DEFAULT",
         "DTLINE", "RPLINE", "UFLINE", "QMAILQUEUE", "PYQMAIL_HOME", "TMPDIR",
     ],
-    see=["pylspawn(8)", "pyqueued(8)", "pyqueue(8)"],
+    see=["pylspawn(8)", "pyqueued(8)", "pyqueue(8)", "pydot-qmail(5)"],
 )  # fmt: skip
 
 

@@ -57,7 +57,7 @@ PROGRAM = Program(
     environment=["PYQMAIL_HOME", "PATH"],
     quiet_usage=True,
     offers=["preload"],
-    see=["pylocal(8)", "pygetpw(8)", "pynewu(8)", "pysend(8)", "pyqueued(8)"],
+    see=["pylocal(8)", "pygetpw(8)", "pynewu(8)", "pysend(8)", "pyqueued(8)", "pyqmail-users(5)", "pydot-qmail(5)"],
 )
 
 MOST = 2000  # deliveries at once, where the dialect can tell so many

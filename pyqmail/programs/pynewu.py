@@ -22,7 +22,7 @@ PROGRAM = Program(
     original="qmail-newu",
     exits={0: "done", 111: "error; users/cdb is unchanged"},
     environment=["PYQMAIL_HOME"],
-    see=["pylspawn(8)"],
+    see=["pylspawn(8)", "pyqmail-users(5)"],
 )
 
 TEXTS = {

@@ -50,7 +50,7 @@ PROGRAM = Program(
         91: "the envelope is malformed",
         111: "one of qmail's users is missing",
     },
-    see=["pyqueued(8)"],
+    see=["pyqueued(8)", "pyqmail-queue(5)"],
 )
 _LIFE_SECONDS = 86400
 _PIECE = 65536

@@ -52,7 +52,7 @@ PROGRAM = Program(
     controls_count={"others": "from the next message on"},
     environment=["PYQMAIL_HOME"],
     exits={0: "ended by TERM", 111: "could not start"},
-    see=["pyqueue(8)"],
+    see=["pyqueue(8)", "pyqmail-queue(5)", "pyqmail-wires(5)"],
 )
 _MAX_PATH = 107  # bytes of a UNIX socket's path
 _BACKLOG = 4096

@@ -33,7 +33,7 @@ PROGRAM = Program(
     exits={0: "the questions have ended", 111: "malformed questions on descriptor 0"},
     environment=["PYQMAIL_DNS", "DNSCACHEIP"],
     offers=["preload"],
-    see=["pysend(8)", "pystart(8)"],
+    see=["pysend(8)", "pystart(8)", "pyqmail-wires(5)"],
 )
 
 _ONE_FAMILY = {resolve_wire.ADDRESSES4: ("A",), resolve_wire.ADDRESSES6: ("AAAA",)}

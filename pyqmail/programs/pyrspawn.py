@@ -50,7 +50,7 @@ PROGRAM = Program(
     controls=["me", "helohost", "timeoutconnect", "timeoutremote"],
     controls_count={"others": "from the next connection on"},
     environment=["PYQMAIL_HOME", "PATH", "QMAILREMOTE"],
-    see=["pyremote(8)", "pysend(8)", "pystart(8)"],
+    see=["pyremote(8)", "pysend(8)", "pystart(8)", "pyqmail-wires(5)"],
 )
 
 MAX_SESSIONS, MAX_AGENTS = 20_000, 2_000

@@ -104,7 +104,15 @@ PROGRAM = Program(
     },
     environment=["PYQMAIL_HOME", "QMAILQUEUE", "TMPDIR"],
     offers=["preload"],
-    see=["pystart(8)", "pylspawn(8)", "pyrspawn(8)", "pyclean(8)", "pyresolve(8)"],
+    see=[
+        "pystart(8)",
+        "pylspawn(8)",
+        "pyrspawn(8)",
+        "pyclean(8)",
+        "pyresolve(8)",
+        "pyqmail-queue(5)",
+        "pyqmail-wires(5)",
+    ],
 )
 
 LOG, LOCAL, REMOTE, CLEAN, RESOLVE, MORE = 0, (1, 2), (3, 4), (5, 6), (7, 8), 9

@@ -86,7 +86,7 @@ PROGRAM = Program(
         100: "a line is no rule, and RULES.CDB is unchanged; --lint found lines",
         111: "try again later",
     },
-    see=["pytcprulescheck(8)", "pytcpserver(8)"],
+    see=["pytcprulescheck(8)", "pytcpserver(8)", "pyqmail-rules(5)"],
 )
 
 

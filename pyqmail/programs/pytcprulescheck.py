@@ -25,7 +25,7 @@ PROGRAM = Program(
     arguments=[Argument("cdb", "compiled rules", metavar="rules.cdb"), Rest("ignored")],
     exits={0: "shown", 100: "wrong usage", 111: "the rules cannot be read"},
     environment=["TCPREMOTEIP", "TCPREMOTEHOST", "TCPREMOTEINFO"],
-    see=["pytcprules(8)", "pytcpserver(8)"],
+    see=["pytcprules(8)", "pytcpserver(8)", "pyqmail-rules(5)"],
 )
 
 

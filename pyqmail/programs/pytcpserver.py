@@ -523,5 +523,14 @@ PROGRAM = Program(
         "PYQMAIL_DNS",
         "DNSCACHEIP",
     ],
-    see=["pytcprules(8)", "pytcprulescheck(8)", "pytcptop(1)", "pysmtpd(8)", "pyrblsmtpd(8)", "pysupervise(8)"],
+    see=[
+        "pytcprules(8)",
+        "pytcprulescheck(8)",
+        "pytcptop(1)",
+        "pysmtpd(8)",
+        "pyrblsmtpd(8)",
+        "pysupervise(8)",
+        "pyqmail-rules(5)",
+        "pyqmail-wires(5)",
+    ],
 )
