@@ -53,10 +53,12 @@ from pyqmail.system.run_program import ProgramRun, run_blocking, run_in_loop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any, Protocol
+    from collections.abc import Callable, Coroutine
+    from typing import Any, Protocol, TypeVar
 
     from pyqmail.system.peer import Peer
+
+    Result = TypeVar("Result")
 
     class Driver(Protocol):
         """What a session may ask of its driver.
@@ -89,38 +91,41 @@ class CannotFork(Exception):
     """A child of this process would hold the connections of all its sessions."""
 
 
-def drive(coroutine):
+def drive(coroutine: "Coroutine[Any, Any, Result]") -> "Result":
     """Run a coroutine over the blocking driver to its end and return what it returns."""
     try:
         coroutine.send(None)
     except StopIteration as stop:
-        return stop.value
+        result: Result = stop.value
+        return result
     raise RuntimeError("a session over the blocking driver tried to wait")
 
 
 class BlockingDriver:
     """For one session in a process of its own."""
 
-    names = None
+    names: "Any" = None
 
-    def peer(self, read_fd, write_fd, timeout_seconds=TIMEOUT_SECONDS):
+    def peer(self, read_fd: int, write_fd: int, timeout_seconds: float = TIMEOUT_SECONDS) -> "Peer":
         return BlockingPeer(read_fd, write_fd, timeout_seconds)
 
-    def channel(self, path, codec):
+    def channel(self, path: str, codec: "Any") -> "Any":
         return channels.BlockingChannel(path, codec)
 
-    async def run(self, *words, **named):
+    async def run(
+        self, argv: "Any", environ: "Any", descriptors: "Any", *more: "Any", **named: "Any"
+    ) -> tuple[int, bytes]:
         """Raises OSError if the program cannot be started, or its end could not be seen."""
-        return run_blocking(ProgramRun(*words, **named))
+        return run_blocking(ProgramRun(argv, environ, descriptors, *more, **named))
 
-    async def run_forked(self, work):
+    async def run_forked(self, work: "Callable[[], int]") -> tuple[int, int]:
         pid = fork(work)
         return pid, os.waitpid(pid, 0)[1]
 
-    async def sleep(self, seconds):
+    async def sleep(self, seconds: float) -> None:
         select.select([], [], [], seconds)
 
-    async def connect(self, address, seconds, source=None):
+    async def connect(self, address: "Any", seconds: float, source: str | None = None) -> "Peer":
         sock = _socket_for(address, source)
         number = sock.connect_ex(address)
         if number == errno.EINPROGRESS:
@@ -141,31 +146,33 @@ class EventDriver:
     give_back(pid), or None: called with every program that run() starts, to give it limits that we have raised for us.
     """
 
-    names = None
+    names: "Any" = None
 
-    def __init__(self, loop, give_back=None):
+    def __init__(self, loop: "Any", give_back: "Callable[[int], None] | None" = None) -> None:
         self.loop, self._give_back = loop, give_back
-        self._channels = {}
+        self._channels: dict[str, Any] = {}
 
-    def peer(self, read_fd, write_fd, timeout_seconds=TIMEOUT_SECONDS):
+    def peer(self, read_fd: int, write_fd: int, timeout_seconds: float = TIMEOUT_SECONDS) -> "Peer":
         return EventPeer(self.loop, read_fd, write_fd, timeout_seconds)
 
-    def channel(self, path, codec):
+    def channel(self, path: str, codec: "Any") -> "Any":
         if path not in self._channels:
             self._channels[path] = channels.EventChannel(self.loop, path, codec)
         return self._channels[path]
 
-    async def run(self, *words, **named):
+    async def run(
+        self, argv: "Any", environ: "Any", descriptors: "Any", *more: "Any", **named: "Any"
+    ) -> tuple[int, bytes]:
         """Raises OSError if the program cannot be started, or was ended again since we could not wait for it."""
-        return await run_in_loop(self.loop, ProgramRun(*words, **named), self._give_back)
+        return await run_in_loop(self.loop, ProgramRun(argv, environ, descriptors, *more, **named), self._give_back)
 
-    async def run_forked(self, work):
+    async def run_forked(self, work: "Callable[[], int]") -> tuple[int, int]:
         raise CannotFork
 
-    async def sleep(self, seconds):
+    async def sleep(self, seconds: float) -> None:
         await self.loop.sleep(seconds)
 
-    async def connect(self, address, seconds, source=None):
+    async def connect(self, address: "Any", seconds: float, source: str | None = None) -> "Peer":
         sock = _socket_for(address, source)
         fd = sock.fileno()
         try:
@@ -181,7 +188,7 @@ class EventDriver:
         return EventPeer(self.loop, fd, sock.detach(), is_owner=True)
 
 
-def _socket_for(address, source):
+def _socket_for(address: "Any", source: str | None) -> socket.socket:
     if isinstance(address, (str, bytes)):
         family = socket.AF_UNIX
     else:
@@ -199,8 +206,14 @@ def _socket_for(address, source):
     return sock
 
 
-def _check(sock, number):
+def _check(sock: socket.socket, number: int) -> None:
     # reset: it was connected, and what it said before can still be read
     if number not in (0, errno.ECONNRESET):
         sock.close()
         raise OSError(number, os.strerror(number))
+
+
+if TYPE_CHECKING:
+
+    def _have_one_face(blocking: BlockingDriver, event: EventDriver) -> tuple[Driver, Driver]:
+        return blocking, event

@@ -14,7 +14,7 @@ from pyqmail.system.polling import is_readable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Protocol
+    from typing import Any, Protocol
 
     class Peer(Protocol):
         """What a session may ask of a peer.
@@ -68,16 +68,24 @@ class BlockingPeer:
     is_owner: close() closes them.
     """
 
-    is_bulk, pause_seconds = False, 0  # all the same here: no other session waits
+    is_bulk: bool = False  # the two are all the same here: no other session waits
+    pause_seconds: float = 0
 
-    def __init__(self, read_fd=0, write_fd=1, timeout_seconds=TIMEOUT_SECONDS, is_owner=False):
+    def __init__(
+        self,
+        read_fd: int = 0,
+        write_fd: int = 1,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        is_owner: bool = False,
+    ) -> None:
         self._read_fd, self._write_fd, self.timeout_seconds = read_fd, write_fd, timeout_seconds
-        self._pieces, self._is_owner = [], is_owner
+        self._pieces: list[bytes] = []
+        self._is_owner = is_owner
 
-    def put(self, data):
+    def put(self, data: bytes) -> None:
         self._pieces.append(data)
 
-    async def flush(self):
+    async def flush(self) -> None:
         data, self._pieces = memoryview(b"".join(self._pieces)), []
         while data:
             self._wait(self._write_fd, select.POLLOUT)
@@ -88,7 +96,7 @@ class BlockingPeer:
             except OSError as error:
                 raise Gone(str(error)) from None
 
-    async def read(self):
+    async def read(self) -> bytes:
         while True:
             self._wait(self._read_fd, select.POLLIN)
             try:
@@ -98,21 +106,21 @@ class BlockingPeer:
             except OSError as error:
                 raise Gone(str(error)) from None
 
-    def has_input(self):
+    def has_input(self) -> bool:
         return is_readable(self._read_fd)
 
-    async def has_input_within(self, seconds):
+    async def has_input_within(self, seconds: float) -> bool:
         return is_readable(self._read_fd, seconds)
 
-    def close(self):
+    def close(self) -> None:
         if self._is_owner:
             self._is_owner = False
             _close_both(self._read_fd, self._write_fd)
 
-    def fileno(self):
+    def fileno(self) -> int:
         return self._read_fd
 
-    def _wait(self, fd, events):
+    def _wait(self, fd: int, events: int) -> None:
         poll = select.poll()
         poll.register(fd, events)
         if not poll.poll(self.timeout_seconds * 1000):
@@ -130,21 +138,30 @@ class EventPeer:
         *("_loop", "_read_fd", "_write_fd", "_pieces", "_is_open", "_is_owner"),
     )
 
-    def __init__(self, loop, read_fd, write_fd, timeout_seconds=TIMEOUT_SECONDS, is_owner=False):
+    def __init__(
+        self,
+        loop: "Any",
+        read_fd: int,
+        write_fd: int,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        is_owner: bool = False,
+    ) -> None:
         self._loop, self._read_fd, self._write_fd = loop, read_fd, write_fd
-        self.timeout_seconds, self.is_bulk, self.pause_seconds = timeout_seconds, False, 0
-        self._pieces, self._is_open, self._is_owner = [], True, is_owner
+        self.timeout_seconds, self.is_bulk = timeout_seconds, False
+        self.pause_seconds: float = 0
+        self._pieces: list[bytes] = []
+        self._is_open, self._is_owner = True, is_owner
         os.set_blocking(read_fd, False)
         if write_fd != read_fd:
             os.set_blocking(write_fd, False)
 
-    def put(self, data):
+    def put(self, data: bytes) -> None:
         self._pieces.append(data)
 
-    async def flush(self):
+    async def flush(self) -> None:
         if not self._pieces:
             return
-        data = b"".join(self._pieces)
+        data: bytes | memoryview = b"".join(self._pieces)
         self._pieces.clear()
         while True:
             sent = self._write(data)
@@ -158,7 +175,7 @@ class EventPeer:
         if self._loop.turn_is_over():
             await self._loop.give_way()
 
-    def _write(self, data):
+    def _write(self, data: bytes | memoryview) -> int:
         """Return how many bytes the kernel took."""
         try:
             return os.write(self._write_fd, data)
@@ -167,7 +184,7 @@ class EventPeer:
         except OSError as error:
             raise Gone(str(error)) from None
 
-    async def read(self):
+    async def read(self) -> bytes:
         if self.pause_seconds:
             await self._loop.sleep(self.pause_seconds)
         while True:
@@ -182,10 +199,10 @@ class EventPeer:
             except OSError as error:
                 raise Gone(str(error)) from None
 
-    def has_input(self):
+    def has_input(self) -> bool:
         return is_readable(self._read_fd)
 
-    async def has_input_within(self, seconds):
+    async def has_input_within(self, seconds: float) -> bool:
         try:
             await self._loop.readable(self._read_fd, seconds)
         except TimedOut:
@@ -194,7 +211,7 @@ class EventPeer:
             raise Lost(error) from None
         return True
 
-    def close(self):
+    def close(self) -> None:
         if not self._is_open:
             return
         self._is_open = False
@@ -203,7 +220,7 @@ class EventPeer:
         if self._is_owner:
             _close_both(self._read_fd, self._write_fd)
 
-    def fileno(self):
+    def fileno(self) -> int:
         return self._read_fd
 
 
@@ -264,6 +281,6 @@ class WrappedPeer:
         self._peer.is_bulk = is_bulk
 
 
-def _close_both(read_fd, write_fd):
+def _close_both(read_fd: int, write_fd: int) -> None:
     for fd in {read_fd, write_fd}:
         os.close(fd)

@@ -11,6 +11,11 @@ from _collections import deque
 from pyqmail.system.loop import WRITE, Promise
 from pyqmail.system.processes import spawn
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
 SAID_LIMIT = 65536
 _PIECE = 4096
 
@@ -27,11 +32,20 @@ class ProgramRun:
 
     __slots__ = ("_argv", "_environ", "_descriptors", "collect", "_path", "started", "feeds")
 
-    def __init__(self, argv, environ, descriptors, collect=None, path=None, started=lambda pid: None, feeds=()):
+    def __init__(
+        self,
+        argv: "Any",
+        environ: "Any",
+        descriptors: "Mapping[int, int]",
+        collect: int | None = None,
+        path: bytes | None = None,
+        started: "Callable[[int], object]" = lambda pid: None,
+        feeds: "Any" = (),
+    ) -> None:
         self._argv, self._environ, self._descriptors = argv, environ, descriptors
         self.collect, self._path, self.started, self.feeds = collect, path, started, dict(feeds)
 
-    def spawn(self, more=()) -> int:
+    def spawn(self, more: "Any" = ()) -> int:
         """Start the program with more descriptors; returns its pid.  Raises OSError."""
         return spawn(self._argv, self._environ, self._path, {**self._descriptors, **dict(more)})
 
@@ -72,7 +86,7 @@ def run_blocking(run: ProgramRun) -> tuple[int, bytes]:
         run.end_feeds()
 
 
-def _attend(run):
+def _attend(run: ProgramRun) -> tuple[int, bytes]:
     pid, collected = run.spawn_with_pipes()
     run.started(pid)
     try:
@@ -86,7 +100,7 @@ def _attend(run):
     return os.waitpid(pid, 0)[1], said
 
 
-def _exchange(run, pid, collected):
+def _exchange(run: ProgramRun, pid: int, collected: int) -> bytes:
     """Feed a program until it has ended; returns what it, and whatever it has left behind, wrote until the end."""
     said, feeding = b"", deque(run.feeds.values())
     process = os.pidfd_open(pid)
@@ -110,7 +124,7 @@ def _exchange(run, pid, collected):
     return said
 
 
-def _wait_for(readers, writer):
+def _wait_for(readers: set[int], writer: int) -> set[int]:
     """Return those that are ready; writer is -1 for none."""
     poll = select.poll()
     for fd in readers:
@@ -120,7 +134,9 @@ def _wait_for(readers, writer):
     return {fd for fd, _ in poll.poll()}
 
 
-async def run_in_loop(loop, run: ProgramRun, give_back=None) -> tuple[int, bytes]:
+async def run_in_loop(
+    loop: "Any", run: ProgramRun, give_back: "Callable[[int], None] | None" = None
+) -> tuple[int, bytes]:
     """The same for a session of a loop.  give_back: see EventDriver.
 
     Raises OSError if it cannot be started, or was ended again since we could not wait for it.
@@ -131,7 +147,7 @@ async def run_in_loop(loop, run: ProgramRun, give_back=None) -> tuple[int, bytes
         _end_feeds_in_loop(loop, run)
 
 
-async def _attend_in_loop(loop, run, give_back):
+async def _attend_in_loop(loop: "Any", run: ProgramRun, give_back: "Callable[[int], None] | None") -> tuple[int, bytes]:
     pid, collected = run.spawn_with_pipes()
     os.set_blocking(collected, False)
     if give_back is not None:
@@ -139,7 +155,7 @@ async def _attend_in_loop(loop, run, give_back):
     run.started(pid)
     ended = Promise()
 
-    def has_ended(status):
+    def has_ended(status: int) -> None:
         _end_feeds_in_loop(loop, run)
         ended.keep(status)
 
@@ -159,20 +175,20 @@ async def _attend_in_loop(loop, run, give_back):
         os.close(collected)
 
 
-def _end_feeds_in_loop(loop, run):
+def _end_feeds_in_loop(loop: "Any", run: ProgramRun) -> None:
     for feed in run.feeds.values():
         if feed.writer >= 0:
             loop.forget(feed.writer)
     run.end_feeds()
 
 
-def _feed_in_loop(loop, pid, feeding):
+def _feed_in_loop(loop: "Any", pid: int, feeding: "Any") -> None:
     """Feed one descriptor after the other: a program that sees the end of one too early never sees the next."""
     if not feeding:
         return
     writer = feeding[0].writer
 
-    def ready(_):
+    def ready(_: int) -> None:
         try:
             if feeding[0].write():
                 return
@@ -191,7 +207,7 @@ def _feed_in_loop(loop, pid, feeding):
         feeding.clear()
 
 
-async def _hear(loop, pid, fd):
+async def _hear(loop: "Any", pid: int, fd: int) -> bytes:
     """Return what a program, and what it has left behind, writes to the end.  Raises OSError; it is killed then."""
     said = b""
     while True:

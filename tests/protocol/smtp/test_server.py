@@ -1,4 +1,7 @@
-"""The engine alone: order of commands, its own replies, lines in any pieces.  Whole conversations: test_reception."""
+"""The engine alone: order of commands, its own replies, lines in any pieces.
+
+Whole conversations: tests/mail/smtpd/test_session.py.
+"""
 
 import pytest
 
