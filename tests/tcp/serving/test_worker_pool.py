@@ -419,12 +419,12 @@ FAULTS_OF_ONE = [
     # the session's call         status  what is said
     ("epoll_ctl", "ENOSPC",      28416,  b"testsession: fatal: unable to watch connection: out of disk space\n"),
     ("epoll_ctl", "ENOMEM",      28416,  b"testsession: fatal: unable to watch connection: out of memory\n"),
-    ("recvfrom",  "ECONNRESET",  256,    b""),
-    ("recvfrom",  "ENOBUFS",     256,    b""),
-    ("recvfrom",  "ENOMEM",      256,    b""),
-    ("sendto",    "ENOBUFS",     256,    b""),
-    ("sendto",    "ENOMEM",      256,    b""),
-    ("sendto",    "ECONNRESET",  256,    b""),
+    ("read",      "ECONNRESET",  256,    b""),
+    ("read",      "ENOBUFS",     256,    b""),
+    ("read",      "ENOMEM",      256,    b""),
+    ("write",     "ENOBUFS",     256,    b""),
+    ("write",     "ENOMEM",      256,    b""),
+    ("write",     "ECONNRESET",  256,    b""),
 ]  # fmt: skip
 
 
@@ -433,10 +433,10 @@ def test_a_call_that_fails_ends_the_session_it_was_for(start, failing, call, err
     server = start("-vHRl0", "--workers", "1")
     other = server.connect()
     worker = int(other.line().split()[1])
-    # what a worker sends first is for the listener: that it has taken the connection
-    failing(worker, call, f"error={error}:when={2 if call == 'sendto' else 1}")
+    # what a worker writes first is its line of the log
+    failing(worker, call, f"error={error}:when={2 if call == 'write' else 1}")
     unlucky = server.connect()
-    if call == "recvfrom":
+    if call == "read":
         assert unlucky.line()
         unlucky.sock.sendall(b"hello\n")
     try:
