@@ -18,6 +18,7 @@ import types
 
 import pytest
 
+from tests.skipped import summary
 from tests.waiting import until
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -28,6 +29,14 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "long: takes minutes; only in `make test-long`")
     if not config.option.markexpr:
         config.option.markexpr = "not long"
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say in one line what was left out and why."""
+    skips = terminalreporter.stats.get("skipped", [])
+    line = summary([report.longrepr[2] for report in skips if isinstance(report.longrepr, tuple)])
+    if line:
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 OURS = [sys.executable, f"{ROOT}/bin/pyenvdir"]
-needs_original = pytest.mark.skipif(not shutil.which("envdir"), reason="the original is not installed")
+needs_original = pytest.mark.skipif(not shutil.which("envdir"), reason="daemontools is not installed")
 
 FILES = {
     "GONE": b"",

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 OURS = [sys.executable, f"{ROOT}/bin/pysetlock"]
-needs_original = pytest.mark.skipif(not shutil.which("setlock"), reason="the original is not installed")
+needs_original = pytest.mark.skipif(not shutil.which("setlock"), reason="daemontools is not installed")
 
 CASES = [
     [],

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 OURS = [sys.executable, f"{ROOT}/bin/pysetuidgid"]
-needs_original = pytest.mark.skipif(not shutil.which("setuidgid"), reason="the original is not installed")
+needs_original = pytest.mark.skipif(not shutil.which("setuidgid"), reason="daemontools is not installed")
 ME = next((entry.pw_name for entry in pwd.getpwall() if entry.pw_uid == os.getuid()), "root")
 
 CASES = [

@@ -71,7 +71,7 @@ def test_a_directory_that_is_not_there(stage):
     assert stage.run("pysvscanboot", "none") == (0, b"", b"")
 
 
-@pytest.mark.skipif(not shutil.which("svscanboot"), reason="the original is not installed")
+@pytest.mark.skipif(not shutil.which("svscanboot"), reason="daemontools is not installed")
 def test_the_path_and_the_dots_are_the_original_s():
     with open(shutil.which("svscanboot"), "rb") as file:
         script = file.read()

@@ -16,7 +16,7 @@ from tests.waiting import until
 USAGE = b"pysvwait: usage: pysvwait -u | -U | -d [ -t seconds ] [ -a | -o ] dir ...\n"
 SUPERVISORS = [
     "pysupervise",
-    pytest.param("supervise", marks=pytest.mark.skipif(not shutil.which("supervise"), reason="no")),
+    pytest.param("supervise", marks=pytest.mark.skipif(not shutil.which("supervise"), reason="daemontools is not installed")),
 ]
 
 

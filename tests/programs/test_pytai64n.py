@@ -11,7 +11,7 @@ import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 OURS = [sys.executable, f"{ROOT}/bin/pytai64n"]
-needs_original = pytest.mark.skipif(not shutil.which("tai64n"), reason="the original is not installed")
+needs_original = pytest.mark.skipif(not shutil.which("tai64n"), reason="daemontools is not installed")
 TEXTS = [b"", b"a", b"\n", b"a\nb\n", b"\n\nx", b"\0\xff\n" * 1000, b"y" * 200000 + b"\nz"]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 OURS = [sys.executable, f"{ROOT}/bin/pytai64nlocal"]
-needs_original = pytest.mark.skipif(not shutil.which("tai64nlocal"), reason="the original is not installed")
+needs_original = pytest.mark.skipif(not shutil.which("tai64nlocal"), reason="daemontools is not installed")
 EPOCH = (1 << 62) + 10
 
 

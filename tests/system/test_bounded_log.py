@@ -9,6 +9,7 @@ import pytest
 from pyqmail.system import bounded_log
 from pyqmail.system.bounded_log import KEPT_BYTES, BoundedLog
 from pyqmail.system.loop import READ, Loop
+from tests.waiting import turn_until
 
 
 @pytest.fixture
@@ -37,16 +38,6 @@ def read(fd):
         return os.read(fd, 1 << 20)
     except BlockingIOError:
         return b""
-
-
-def turn_until(loop, holds):
-    """Turn the loop until something is so; the test fails after 20 seconds."""
-    late = []
-    guard = loop.after(20, lambda: late.append(True))
-    while not holds():
-        loop.turn(0.05)
-        assert not late
-    guard.cancel()
 
 
 @pytest.mark.parametrize("old_kernel", [False, True])

@@ -50,7 +50,7 @@ class Stream:
         data, self._held = self._held[:size], self._held[size:]
         return data
 
-    def until(self, mark):
+    def read_to(self, mark):
         while mark not in self._held:
             piece = self._piece()
             assert piece, f"the end, after {self._held!r}"

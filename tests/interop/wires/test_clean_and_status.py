@@ -46,9 +46,9 @@ ROW = ["number", "protocol", "ip", "port", "since", "state", "received", "sent",
 def test_status(part, home, tmp_path):
     options = ("-HRl0", "-1", "-c7", "--workers", "1", "--status-socket", f"{tmp_path}/status")
     server = part("pytcpserver", *options, "127.0.0.1", "0", "pysmtpd", home=home)
-    port = int(server.out.until(b"\n"))
+    port = int(server.out.read_to(b"\n"))
     with socket.create_connection(("127.0.0.1", port)) as client:
-        assert Stream(client.fileno()).until(b"\n").startswith(b"220 ")
+        assert Stream(client.fileno()).read_to(b"\n").startswith(b"220 ")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.connect(f"{tmp_path}/status")
             assert os.stat(f"{tmp_path}/status").st_mode & 0o777 == 0o600

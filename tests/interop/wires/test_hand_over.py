@@ -48,9 +48,9 @@ def test_hand_over(worker):
     assert stream.frame() == (TAKEN, 2, b"")
     for one in (client, other):
         said = Stream(one.fileno())
-        assert said.until(b"\n").startswith(b"220 ")
+        assert said.read_to(b"\n").startswith(b"220 ")
         one.sendall(b"QUIT\r\n")
-        assert said.until(b"\n").startswith(b"221 ")
+        assert said.read_to(b"\n").startswith(b"221 ")
         assert said.is_at_end()
         one.close()
     assert frames_of(stream, 2) == [(END, 70_001, b"\0"), (END, 70_002, b"\0")]
@@ -74,11 +74,11 @@ def test_hand_over_limits_without_a_descriptor_and_the_end(worker):
     send_with(ours, connection(70_003, b"1", b"1", b"1"), server.fileno())
     server.close()
     said = Stream(client.fileno())
-    assert said.until(b"\n").startswith(b"220 ")
+    assert said.read_to(b"\n").startswith(b"220 ")
     assert stream.frame() == (TAKEN, 1, b"")
     ours.shutdown(socket.SHUT_WR)  # the session goes on to its end
     client.sendall(b"QUIT\r\n")
-    assert said.until(b"\n").startswith(b"221 ")
+    assert said.read_to(b"\n").startswith(b"221 ")
     assert stream.is_at_end()  # nobody is there to be told of it
     assert process.wait(SECONDS) == 0
     client.close()

@@ -61,7 +61,7 @@ class QueueManager:
 
     def ended(self):
         """Return the exit code, once it has said all."""
-        while self.log.until(b"\n") != b"status: exiting\n":
+        while self.log.read_to(b"\n") != b"status: exiting\n":
             pass
         pid, self.pid = self.pid, None
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -103,14 +103,14 @@ def queue_message(home, *recipients):
 
 def answer_first_command(end):
     answers, commands = end
-    assert commands.until(b"\0") == b"foop/0\0"
+    assert commands.read_to(b"\0") == b"foop/0\0"
     os.write(answers, b"+")
 
 
 def clean_for(home, end, number):
     """Be the cleaner until a message is gone."""
     answers, commands = end
-    while (said := commands.until(b"\0")) != b"foop/%d\0" % number:
+    while (said := commands.read_to(b"\0")) != b"foop/%d\0" % number:
         assert said == b"todo/%d\0" % number
         os.unlink(f"{home.queue}/intd/{number}")
         os.unlink(f"{home.queue}/todo/{number}")
@@ -130,7 +130,7 @@ def test_pysend_speaks_the_stock_dialect(home, manager, options, width):
     for (reports, commands), recipient in ((local, RECIPIENT), (remote, b"a@there.example")):
         slot = commands.read(width)
         assert slot == bytes(width)
-        assert [commands.until(b"\0") for _ in range(3)] == [path + b"\0", SENDER + b"\0", recipient + b"\0"]
+        assert [commands.read_to(b"\0") for _ in range(3)] == [path + b"\0", SENDER + b"\0", recipient + b"\0"]
         os.write(reports, slot + b"Kdone\n\0")
     clean_for(home, cleaner, number)
     os.kill(pysend.pid, signal.SIGTERM)

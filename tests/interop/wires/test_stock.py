@@ -19,7 +19,7 @@ def test_stock_local(part, home, options, width):
     reports = {}
     for _ in range(3):
         slot = spawner.out.read(width)
-        reports.setdefault(slot, []).append(spawner.out.until(b"\0"))
+        reports.setdefault(slot, []).append(spawner.out.read_to(b"\0"))
     assert reports.pop(slots[0]) == [b"Kdid 1+0+0\n\0"]
     assert reports.pop(slots[1]) == [
         b"DInternal error: messid has nonnumerics. (#5.3.5)\n\0",
@@ -28,7 +28,7 @@ def test_stock_local(part, home, options, width):
     if width == 2:  # narrow, the limit may be 255
         spawner.put(command(slots[2], path))
         assert spawner.out.read(width) == slots[2]
-        assert spawner.out.until(b"\0") == b"ZInternal error: delnum too big. (#4.3.5)\n\0"
+        assert spawner.out.read_to(b"\0") == b"ZInternal error: delnum too big. (#4.3.5)\n\0"
     assert spawner.end() == 0
 
 
@@ -42,7 +42,7 @@ def test_stock_remote_and_its_agent(part, home, tmp_path, options, width):
     slot = (limit - 1).to_bytes(width, "little")
     spawner.put(command(slot, put_message(home), b"a@there.example"))
     assert spawner.out.read(width) == slot
-    assert spawner.out.until(b"\0") == b"Kthere.example " + SENDER + b" a@there.example\n\0"
+    assert spawner.out.read_to(b"\0") == b"Kthere.example " + SENDER + b" a@there.example\n\0"
     assert (tmp_path / "message").read_bytes() == MESSAGE
     assert spawner.end() == 0
 
