@@ -76,7 +76,7 @@ def serve(call) -> int:
     except OSError as error:
         raise Temporary(f"unable to open {names.writer_lock}", error) from None
     if lock is None:
-        raise Temporary(f"unable to lock {names.writer_lock}: somebody else writes this queue")
+        raise Temporary(f"unable to lock {names.writer_lock}: another process writes this queue")
     try:
         admission, numbers = FileStore(names, known, ByFile(flusher.flush)), QueueNumbers(lock)
     except OSError as error:

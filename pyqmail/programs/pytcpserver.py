@@ -88,7 +88,7 @@ def checked_port(call) -> int:
     if not call.program:
         raise PROGRAM.wrong()
     if call.socket_mode is not None and not has_path(call.host):
-        raise PROGRAM.wrong(PROGRAM.line("--socket-mode is for UNIX sockets, of which there is none"))
+        raise PROGRAM.wrong(PROGRAM.line("--socket-mode needs a UNIX socket"))
     return port
 
 

@@ -91,7 +91,7 @@ def _summary(status):
     age = duration(status["now"] - status["since"])
     yield f"{_clean(status['server'])} {status['pid']}: {places}; {status['count']}/{status['limit']}, up {age}"
     workers = [f"worker {worker['pid']}: {worker['sessions']}" for worker in status["workers"]]
-    ending = ["accepts nobody any more"] if status["is_ending"] else []
+    ending = ["accepts no more connections"] if status["is_ending"] else []
     yield ", ".join([_clean(status["way"]), *workers, *ending])
 
 

@@ -130,7 +130,7 @@ class SuperviseDir:
         try:
             if not stat.S_ISFIFO(os.stat(name, dir_fd=self._fd, follow_symlinks=False).st_mode):
                 os.unlink(name, dir_fd=self._fd)
-                warn(f"{self._shown}/{name} is no FIFO, making it anew")
+                warn(f"{self._shown}/{name} is not a FIFO, making it again")
         except FileNotFoundError:
             pass
         except OSError as error:

@@ -408,7 +408,7 @@ WRONG = [
     (
         ["--socket-mode", "600", "0", "0", "cat"],
         100,
-        b"tcpserver: --socket-mode is for UNIX sockets, of which there is none\n",
+        b"tcpserver: --socket-mode needs a UNIX socket\n",
     ),
     (["0,./s", "-", "cat"], 111, b"tcpserver: fatal: unable to figure out port number for -\n"),
     (["fd:0", "-", "cat"], 111, b"tcpserver: fatal: unable to use descriptor 0: not a socket\n"),

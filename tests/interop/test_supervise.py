@@ -411,7 +411,7 @@ DIFFERENT = [
         "supervise",
         a_plain_file_as_control,
         [],
-        [b"supervise: warning: supervise/control is no FIFO, making it anew"],
+        [b"supervise: warning: supervise/control is not a FIFO, making it again"],
     ),
 ]
 

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(shutil.which("tcpclient") is None, reason="needs
 
 
 # ours says which numbers it read as others than they say
-_ODD = re.compile(rb"^\w+: warning: (?:[^\n]* is read as [\d+]+|a limit of 0: nobody is accepted)\n", re.M)
+_ODD = re.compile(rb"^\w+: warning: (?:[^\n]* is read as [\d+]+|a limit of 0: no connection is accepted)\n", re.M)
 
 
 def outcome(command, arguments, port, environ=None, **how):

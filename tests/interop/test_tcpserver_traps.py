@@ -240,8 +240,8 @@ def test_08_numbers_are_what_stands_at_the_start(beside, options, first):
 
 ODD_NUMBERS = [
     # options, environment, what is said; of what is read as the number that stands there nothing
-    (["-c", "abc"], {}, ["-c abc is read as 0", "a limit of 0: nobody is accepted"]),
-    (["-c", "0"], {}, ["a limit of 0: nobody is accepted"]),
+    (["-c", "abc"], {}, ["-c abc is read as 0", "a limit of 0: no connection is accepted"]),
+    (["-c", "0"], {}, ["a limit of 0: no connection is accepted"]),
     (["-c", "12x"], {}, ["-c 12x is read as 12"]),
     (["-c", "012"], {}, []),
     (["-b", "-5"], {}, ["-b -5 is read as 0"]),

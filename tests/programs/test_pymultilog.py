@@ -474,7 +474,7 @@ def test_a_copy_that_is_not_read_holds_up_no_line_that_was_read(stage):
     until(lambda: size(stage.place / "a") + stage.unread_bytes(os.getpid(), reading) == 2 * len(given))
     logger.send_signal(signal.SIGTERM)
     assert logger.wait(SECONDS) == 0
-    said = b"multilog: warning: unable to write to standard output, copying no more: nobody reads it\n"
+    said = b"multilog: warning: unable to write to standard output, copying no more: its reader has gone\n"
     assert logger.stderr.read() == said
     os.close(writing)
     with open(reading, "rb") as rest:

@@ -574,7 +574,7 @@ def test_there_is_only_one(pyqueued, home, run):
     second = run("pyqueued", env={"PYQMAIL_HOME": home.path})
     assert second.code == 111
     assert second.err == (
-        f"pyqueued: fatal: unable to lock {home.queue}/lock/pyqueued: somebody else writes this queue\n".encode()
+        f"pyqueued: fatal: unable to lock {home.queue}/lock/pyqueued: another process writes this queue\n".encode()
     )
     client = Client(home)
     client.inline(1, b"x")

@@ -184,8 +184,8 @@ GARBAGE = [
     ("status", "file", None),
     ("status", "folder", "supervise: warning: unable to rename a/supervise/status.new to status: is a directory"),
     ("status.new", "folder", "supervise: warning: unable to open a/supervise/status.new: is a directory"),
-    ("control", "file", "supervise: warning: a/supervise/control is no FIFO, making it anew"),
-    ("ok", "file", "supervise: warning: a/supervise/ok is no FIFO, making it anew"),
+    ("control", "file", "supervise: warning: a/supervise/control is not a FIFO, making it again"),
+    ("ok", "file", "supervise: warning: a/supervise/ok is not a FIFO, making it again"),
 ]
 
 
@@ -386,7 +386,7 @@ def test_no_link_in_its_folder_is_followed(stage, tmp_path, name):
         os.mkfifo(victim)
         supervisor = stage.start("pysupervise", "a")
         until(lambda: stage.is_supervised(folder))
-        assert said(stage) == [f"supervise: warning: a/supervise/{name} is no FIFO, making it anew"]
+        assert said(stage) == [f"supervise: warning: a/supervise/{name} is not a FIFO, making it again"]
         send(folder, b"x")
         assert supervisor.wait(10) == 0
     assert not victim.exists() or not victim.is_file()

@@ -51,7 +51,7 @@ def test_nobody_is_connected_and_nobody_will_be():
     status = {**STATUS, "listening": [], "workers": [], "connections": [], "way": "spawning", "is_ending": True}
     assert pytcptop.table(status)[:3] == [
         "tcpserver 77: nowhere; 1/40, up 1h01m",
-        "spawning, accepts nobody any more",
+        "spawning, accepts no more connections",
         "",
     ]
 

@@ -8,7 +8,7 @@
     way           how connections are served: resident, forking or spawning
     listening     where it listens: address:port, [address]:port or a path
     limit, count  most connections at once, and how many there are
-    is_ending     true once it accepts nobody any more
+    is_ending     true once it accepts no more connections
     workers       [{pid, sessions}]: processes that serve connections for it
     connections   those that have a number, the oldest first:
         number    as in the log lines

@@ -23,7 +23,7 @@ class Copy:
                 if self._may_write(1):
                     view = view[os.write(1, view[:PIECE_BYTES]) :]
                 else:
-                    self._stop("nobody reads it")
+                    self._stop("its reader has gone")
             except BlockingIOError:
                 continue
             except OSError as error:

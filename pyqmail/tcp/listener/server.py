@@ -197,7 +197,7 @@ class Server(LogLines):
 
     def _check_zero(self):
         if not self.limit:
-            self.complain("a limit of 0: nobody is accepted")
+            self.complain("a limit of 0: no connection is accepted")
 
     def _accept(self, ear) -> None:
         way, accept = self.way, ear.accept
