@@ -1,8 +1,8 @@
 """Remote deliveries for the queue manager: its orders, thousands of SMTP sessions, its reports.
 
 Stock and wide dialect: every delivery is a program with qmail-remote's interface (AgentDeliveries, behind the
-Spawner that local deliveries have too).  Native dialect (protocol/wires/native_dialect.py): Sessions, each opened to one of
-several candidates, given mail while it lasts, and closed; no process is started for any of it.
+Spawner that local deliveries have too).  Native dialect (protocol/wires/native_dialect.py): Sessions, each opened to
+one of several candidates, given mail while it lasts, and closed; no process is started for any of it.
 """
 
 import collections

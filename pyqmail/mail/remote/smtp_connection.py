@@ -176,7 +176,7 @@ class SmtpConnection:
         return accepted(self.address, engine.reply), False
 
     async def _send_message(self, message):
-        """Send the content and the lone dot; returns None, or the record of what makes that impossible.  Raises Died."""
+        """Send the content and the lone dot; return None, or the record of what makes that impossible.  Raises Died."""
         if self._engine.is_ahead:  # it has an answer to what it has not seen
             self._engine.content_cut_short()
             await self._lose(Gone("ahead"))

@@ -44,7 +44,7 @@ class Client:
     is_critical True from content_ended() until the reply to it: the server may have accepted the message
     is_leaving  True once the server said 421, or what we do not understand: nothing more can be begun here
     has_begun   True once the server has answered MAIL other than by leaving
-    is_ehlo_lost, is_batch_lost   True after connection_lost() if replies to EHLO, or to commands sent together, were due
+    is_ehlo_lost, is_batch_lost   True after connection_lost() if replies to EHLO, or to several commands, were due
     is_silent   True after connection_lost() if the server was waited for too long
     reply_count replies taken so far
 
