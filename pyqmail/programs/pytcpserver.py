@@ -14,30 +14,25 @@ processes as the machine has processors share that, or as many as --workers name
 """
 
 import os
-import signal
 
-from pyqmail.base.failure import Temporary
-from pyqmail.base.numbers import UINT32, count_digits, is_number, leading_number, says_just, whole_number
+from pyqmail.base.numbers import leading_number, whole_number
 from pyqmail.base.options import Act, Argument, Flag, Rest, Value
-from pyqmail.base.printable import printable
 from pyqmail.programs.registry import load, load_ahead
 from pyqmail.system import libc
 from pyqmail.system.command_line import Program
-from pyqmail.system.descriptors import log, open_standard_descriptors
 from pyqmail.system.listener import first_session_number
 from pyqmail.system.loop import Loop
 from pyqmail.system.processes import find_ahead, find_ours
-from pyqmail.system.rlimits import SERVER_BYTES, memory_shortages
 from pyqmail.tcp.access.connection_counts import ConnectionCounts
 from pyqmail.tcp.access.log_lines import ERRORS, EVERYTHING, LABEL, QUIET, unless_quiet
 from pyqmail.tcp.client.addresses import is_another_number, port_number
-from pyqmail.tcp.listener.bind import BOTH, IP4, IP6, Opening, has_path, has_port, interface_number, shown_port
+from pyqmail.tcp.listener import option_values as values
+from pyqmail.tcp.listener.bind import BOTH, IP4, IP6, Opening, has_path, has_port, shown_port
 from pyqmail.tcp.listener.configure import introductions, limit_words, odd_limits, readiness, status_socket, terms_of
-from pyqmail.tcp.listener.limit_files import LimitFiles, digits_of, is_file
+from pyqmail.tcp.listener.limit_files import LimitFiles, digits_of
+from pyqmail.tcp.listener.process_setup import drop_rights, leave_standard_descriptors, set_up_process
 from pyqmail.tcp.listener.server import Server
 from pyqmail.tcp.serving.choose import Ways
-
-_MAX_SECONDS = 86400  # beyond that the kernel's own clocks overflow
 
 
 def main(argv: list[str]) -> int:
@@ -50,7 +45,7 @@ def work(call) -> int:
 
 def serve(call) -> int:
     port = checked_port(call)
-    begin(call)
+    set_up_process(call)
     opening = Opening(call.backlog, call.kinds, call.interface, call.socket_mode)
     attendants = readiness(call)
     ears = opening.ears(call.host, port, call.environ)
@@ -92,17 +87,6 @@ def checked_port(call) -> int:
     return port
 
 
-def begin(call) -> None:
-    """Set signals and descriptors as a server needs them, and warn if it has too little memory."""
-    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0))  # until the server has its own way to end
-    open_standard_descriptors()
-    if call.verbosity >= ERRORS:
-        for text in memory_shortages(SERVER_BYTES):
-            log(PROGRAM.line(f"warning: {text} under load"))
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 def port_of(call) -> int:
     """Return the port that the word PORT means; it is `-` where nothing listens on one.  Raises Failure."""
     if has_port(call.host):
@@ -135,108 +119,13 @@ def import_all(call, terms) -> None:
     libc.load()
 
 
-def drop_rights(call) -> None:
-    """Become the group and the user asked for; 0 leaves them alone.  Raises Temporary."""
-    if call.gid:
-        try:
-            os.setgroups([call.gid])
-            os.setgid(call.gid)
-        except OSError as error:
-            raise Temporary("unable to set gid", error) from None
-    if call.uid:
-        try:
-            os.setuid(call.uid)
-        except OSError as error:
-            raise Temporary("unable to set uid", error) from None
-
-
-def leave_standard_descriptors() -> None:
-    """Give up descriptors 0 and 1; /dev/null keeps their places, so that nothing else comes to stand there."""
-    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-    for number in (0, 1):
-        os.dup2(null, number)
-    os.close(null)
-
-
 def find_module(word: str, path: bytes | None):
     """Return the module of the program a word leads to, None if that is not ours."""
     name = find_ours(os.fsencode(word), path)
     try:
-        module = None if name is None else load(name)
+        return None if name is None else load(name)
     except LookupError:
         return None
-    return module
-
-
-def _proxies(text):
-    from pyqmail.tcp.listener.proxy_clients import listed
-
-    return listed(text)
-
-
-def _interface(text):
-    interface_number(text)
-    return text
-
-
-def _mode(text):
-    if not text or text.strip("01234567") or int(text, 8) > 0o777:
-        raise ValueError(f"not an octal mode: {text}")
-    return int(text, 8)
-
-
-def _identity(text):
-    """Convert the value of -u or -g.
-
-    A name is refused, and a number that is too large: as the original's 0 it would keep root's rights.
-    """
-    number = leading_number(text)
-    if not count_digits(text) or number >= UINT32:
-        raise ValueError(f"not a number: {text}")
-    return number
-
-
-def _from_environment(call):
-    for field, name in (("uid", b"UID"), ("gid", b"GID")):
-        if name in call.environ:
-            text = os.fsdecode(call.environ[name])
-            number = _identity(text)
-            setattr(call, field, number)
-            if not says_just(call.environ[name], number):
-                call.oddities.append(f"${name.decode()} {printable(call.environ[name][:64])} is read as {number}")
-
-
-def _patience(text):
-    return min(leading_number(text), _MAX_SECONDS)
-
-
-def _seconds(text):
-    try:
-        return whole_number(text, _MAX_SECONDS)
-    except ValueError:
-        if is_number(text):
-            return _MAX_SECONDS
-        raise
-
-
-def _limit(text):
-    """Return the word of a limit: a file's name, or digits."""
-    if not is_file(text):
-        _count(text)
-    return text
-
-
-def _lenient_limit(text):
-    """Return the word of -c: a file's name, or the digits that the original makes of anything else."""
-    return text if is_file(text) else str(leading_number(text))
-
-
-def _count(text):
-    return whole_number(text)
-
-
-def _descriptor(text):
-    return int(text) if is_number(text) and len(text) < 64 else whole_number(text)
 
 
 _EXAMPLE = """\
@@ -277,25 +166,17 @@ PROGRAM = Program(
             "limit",
             "LIMIT",
             "maximum number of connections, or a file that has it",
-            _lenient_limit,
+            values.lenient_limit,
             is_lenient=True,
             default="40",
         ),
-        Value(
-            "b",
-            "backlog",
-            "BACKLOG",
-            "listen(2) backlog",
-            leading_number,
-            is_lenient=True,
-            default=20,
-        ),
+        Value("b", "backlog", "BACKLOG", "listen(2) backlog", leading_number, is_lenient=True, default=20),
         Value("x", "rules", "RULES.CDB", "follow the rules that pytcprules compiled"),
         Flag("X", "absent_rules_allow", "with -x: a missing file of rules allows all clients"),
         Value("B", "banner", "BANNER", "write BANNER to the client before anything else", default=""),
-        Value("g", "gid", "GID", "become group GID", _identity, is_lenient=True, default=0),
-        Value("u", "uid", "UID", "become user UID", _identity, is_lenient=True, default=0),
-        Act("U", _from_environment, "become user $UID and group $GID"),
+        Value("g", "gid", "GID", "become group GID", values.identity, is_lenient=True, default=0),
+        Value("u", "uid", "UID", "become user UID", values.identity, is_lenient=True, default=0),
+        Act("U", values.identities_from_environment, "become user $UID and group $GID"),
         Flag("o", "keeps_options", "leave IP options alone"),
         Flag(
             "O",
@@ -318,19 +199,19 @@ PROGRAM = Program(
             "ident_seconds",
             "SECONDS",
             "how long to wait for the ident server",
-            _patience,
+            values.ident_seconds,
             is_lenient=True,
             default=26,
         ),
         Flag("4", "kinds", "IPv4 only: of names, and for 0 and :0", IP4, default=BOTH),
         Flag("6", "kinds", "IPv6 only: of names, and for 0 and :0", IP6),
-        Value("I", "interface", "IFNAME", "the interface of link-local addresses", _interface, default=""),
+        Value("I", "interface", "IFNAME", "the interface of link-local addresses", values.interface, default=""),
         Value(
             None,
             "socket_mode",
             "OCTAL",
             "mode of the file of a UNIX socket; default: from the umask",
-            _mode,
+            values.socket_mode,
             "socket-mode",
         ),
         Value(
@@ -338,7 +219,7 @@ PROGRAM = Program(
             "is_proxy",
             "ADDRESSES",
             "clients whose connections start with a PROXY header; see below",
-            _proxies,
+            values.proxies,
             "proxy",
         ),
         Value(
@@ -346,21 +227,26 @@ PROGRAM = Program(
             "workers",
             "N",
             "number of workers; default one for each processor; 0: a process for each connection",
-            _count,
+            whole_number,
             "workers",
         ),
-        Value(None, "per_address", "N", "maximum of connections from one address at once", _limit, "per-address"),
-        Value(None, "per_network", "N", "maximum from one network, /24 or /64", _limit, "per-network"),
+        Value(None, "per_address", "N", "maximum of connections from one address at once", values.limit, "per-address"),
+        Value(None, "per_network", "N", "maximum from one network, /24 or /64", values.limit, "per-network"),
         Value(
             None,
             "rate",
             "N",
             "maximum of new connections from one address, of IPv6 one /64, within 60 seconds",
-            _limit,
+            values.limit,
             "rate",
         ),
         Value(
-            None, "most_load", "N", "deny all clients while the load average times 100 is above N", _limit, "max-load"
+            None,
+            "most_load",
+            "N",
+            "deny all clients while the load average times 100 is above N",
+            values.limit,
+            "max-load",
         ),
         Value(
             None,
@@ -384,7 +270,7 @@ PROGRAM = Program(
             "greet_seconds",
             "SECONDS",
             "delay the program by SECONDS, at most a day",
-            _seconds,
+            values.seconds,
             "greet-delay",
             is_lenient=True,
             default=0,
@@ -394,7 +280,7 @@ PROGRAM = Program(
             "drain_seconds",
             "SECONDS",
             "at TERM let connections go on for SECONDS, at most a day",
-            _seconds,
+            values.seconds,
             "drain",
             is_lenient=True,
         ),
@@ -403,7 +289,7 @@ PROGRAM = Program(
             "ready_fd",
             "N",
             "write a newline to descriptor N once connections are served",
-            _descriptor,
+            values.descriptor,
             "ready-fd",
         ),
         Value(
@@ -499,29 +385,10 @@ PROGRAM = Program(
         ("a service with limits", _EXAMPLE),
     ],
     environment=[
-        "PROTO",
-        "TCPLOCALIP",
-        "TCPLOCALPORT",
-        "TCPLOCALHOST",
-        "TCPREMOTEIP",
-        "TCPREMOTEPORT",
-        "TCPREMOTEHOST",
-        "TCPREMOTEINFO",
-        "UID",
-        "GID",
-        "PATH",
-        "LISTEN_FDS",
-        "LISTEN_PID",
-        "MAXCONNIP",
-        "MAXCONNC",
-        "MAXCONNRATE",
-        "MAXLOAD",
-        "DIEMSG",
-        "GREETHOLD",
-        "EARLYTALKER",
-        "NOTIFY_SOCKET",
-        "PYQMAIL_DNS",
-        "DNSCACHEIP",
+        *("PROTO", "TCPLOCALIP", "TCPLOCALPORT", "TCPLOCALHOST", "TCPREMOTEIP", "TCPREMOTEPORT"),
+        *("TCPREMOTEHOST", "TCPREMOTEINFO", "UID", "GID", "PATH", "LISTEN_FDS", "LISTEN_PID", "MAXCONNIP"),
+        *("MAXCONNC", "MAXCONNRATE", "MAXLOAD", "DIEMSG", "GREETHOLD", "EARLYTALKER", "NOTIFY_SOCKET"),
+        *("PYQMAIL_DNS", "DNSCACHEIP"),
     ],
     see=[
         "pytcprules(8)",

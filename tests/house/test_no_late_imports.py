@@ -35,7 +35,7 @@ STARTS = {
     ("pyqmail.tcp.listener.configure", "pyqmail.tcp.listener.readiness"),
     ("pyqmail.tcp.listener.configure", "pyqmail.tcp.listener.status"),
     ("pyqmail.tcp.listener.configure", "pyqmail.tcp.listener.proxy_clients"),
-    ("pyqmail.programs.pytcpserver", "pyqmail.tcp.listener.proxy_clients"),
+    ("pyqmail.tcp.listener.option_values", "pyqmail.tcp.listener.proxy_clients"),
     ("pyqmail.tcp.listener.proxy_clients", "ipaddress"),
 }
 
