@@ -45,6 +45,11 @@ def clean(call) -> int:
         return 111
     if not split:
         return 111
+    return serve(split)
+
+
+def serve(split: int) -> int:
+    """Obey until the commands end.  The queue is the working directory."""
     commands, until_sweep, intd_due, turn = CleanCommands(), 0, time.monotonic(), None
     while data := retried(os.read, 0, 65536):
         if turn is None:

@@ -57,11 +57,7 @@ def stage(argv: list[str]):
         return None, []
 
     def read(environ):
-        changes = read_directory_from(here, call.directory)
-        late = AT_START.intersection(name for name, _ in changes)
-        if late:
-            raise Temporary(f"{os.fsdecode(min(late))} in {call.directory} counts at the start of the server only")
-        return merge(dict(environ), changes)
+        return merge(dict(environ), _changes(here, call.directory))
 
     try:
         read({})
@@ -70,6 +66,15 @@ def stage(argv: list[str]):
             os.close(here)
             return None, []
     return Environment(PROGRAM.label, read), call.program
+
+
+def _changes(here, directory):
+    """Return the changes that a directory makes to a session's environment.  Raises Temporary."""
+    changes = read_directory_from(here, directory)
+    late = AT_START.intersection(name for name, _ in changes)
+    if late:
+        raise Temporary(f"{os.fsdecode(min(late))} in {directory} counts at the start of the server only")
+    return changes
 
 
 def run_with(call) -> int:

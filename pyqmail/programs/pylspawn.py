@@ -93,6 +93,11 @@ def spawn_deliveries(call) -> int:
     most = max(1, min(dialect.most, MOST, (limit_open_files(OPEN_FILES) - FILES_BESIDE) // FILES_FOR_ONE))
     loop = Loop()
     deliveries = LocalDeliveries(loop, home, os.fsencode(call.default), environ, call.exec, most, before)
+    return serve(loop, deliveries, dialect, most, messages)
+
+
+def serve(loop, deliveries, dialect, most: int, messages) -> int:
+    """Deliver until descriptor 0 has ended; at most so many at once.  Raises Temporary."""
     spawner = Spawner(loop, dialect, most, messages, deliveries.deliver)
     deliveries.report = spawner.report
     gc.collect()

@@ -124,7 +124,7 @@ def keep(call) -> int:
         copy = Copy(intake.may_write, patience) if call.copies else None
         logger = Logger(call.actions, patience, call.clock or CLOCKS["tai"], copy=copy)
         if call.clock and not logger.is_stamping:
-            raise PROGRAM.wrong(f"{PROGRAM.label}: --time is for scripts that begin with t")
+            raise PROGRAM.wrong(PROGRAM.line("--time is for scripts that begin with t"))
         logger.open()
         while (block := intake.read(logger.block_bytes)) != b"":
             if block is None:

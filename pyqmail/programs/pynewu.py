@@ -46,7 +46,7 @@ def compile_users(call) -> int:
         records = compile_assign(_read_assign(f"{home.users}/assign"))
         write_cdb(f"{home.users}/cdb", f"{home.users}/cdb.tmp", records)
     except BadFormat as bad:
-        log(f"{PROGRAM.label}: warning: users/assign: {bad}")
+        log(PROGRAM.line(f"warning: users/assign: {bad}"))
         raise Temporary("bad format in users/assign") from None
     except NotWritten as trouble:
         raise Temporary(TEXTS[trouble.step]) from None
@@ -57,7 +57,7 @@ def _warn(users):
     """Root's pylspawn becomes the users in users/cdb: warn if others could have written what it is made from."""
     reason = None if os.geteuid() else Changeable().reason(os.fsencode(os.path.abspath(f"{users}/assign")))
     if reason:
-        log(f"{PROGRAM.label}: warning: users/assign is believed by root, but {printable(os.fsencode(reason))}")
+        log(PROGRAM.line(f"warning: users/assign is believed by root, but {printable(os.fsencode(reason))}"))
 
 
 def _read_assign(path):

@@ -71,12 +71,7 @@ def serve(call) -> int:
     become_queue_user(home)
     known = invokers(home)
     os.umask(0o033)
-    try:
-        lock = hold_writer_lock(names, alone=True)
-    except OSError as error:
-        raise Temporary(f"unable to open {names.writer_lock}", error) from None
-    if lock is None:
-        raise Temporary(f"unable to lock {names.writer_lock}: another process writes this queue")
+    lock = lock_queue(names)
     try:
         admission, numbers = FileStore(names, known, ByFile(flusher.flush)), QueueNumbers(lock)
     except OSError as error:
@@ -96,6 +91,17 @@ def serve(call) -> int:
     except OSError:
         pass
     return 0
+
+
+def lock_queue(names) -> int:
+    """Return the descriptor that holds the lock of the one writer.  Raises Temporary."""
+    try:
+        lock = hold_writer_lock(names, alone=True)
+    except OSError as error:
+        raise Temporary(f"unable to open {names.writer_lock}", error) from None
+    if lock is None:
+        raise Temporary(f"unable to lock {names.writer_lock}: another process writes this queue")
+    return lock
 
 
 def say_odd_numbers(controls) -> None:

@@ -175,13 +175,11 @@ def stage(argv: list[str]):
         lambda call, text: steps.append((WAIT, lambda environ: _bounded(leading_number(text) or _delay_of(environ)))),
         lambda call: steps.append((WAIT, lambda environ: _bounded(_delay_of(environ)))),
     )
+    options = [*_OPTIONS, *noted]
     try:
-        declaration = Declaration(
-            PROGRAM.name, PROGRAM.summary, options=[*_OPTIONS, *noted], arguments=PROGRAM.arguments
-        )
-        call = declaration.parse(argv, {})
+        call = Declaration(PROGRAM.name, PROGRAM.summary, options=options, arguments=PROGRAM.arguments).parse(argv, {})
     except Usage:
         return None, []
     for text in call.oddities:
-        log(f"{PROGRAM.label}: warning: {text}")
+        log(PROGRAM.line(f"warning: {text}"))
     return Lists(steps, call.seconds, call.only_informs, resolver), call.program

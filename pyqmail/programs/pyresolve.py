@@ -77,23 +77,13 @@ def complain(line: str) -> None:
 
 
 async def answer(known, kind: int, body: bytes) -> tuple[int, bytes]:
-    """Return kind and body of the answer to a question of resolve_wire.  Raises Malformed."""
+    """Return kind and body of the answer to a question of resolve_wire.  Raises MalformedFrame."""
     texts = split_strings(body)
     if len(texts) != 1:
         raise resolve_wire.MalformedFrame("a question is about one name")
     name = texts[0]
     try:
-        if kind == resolve_wire.EXCHANGERS:
-            return FOUND, resolve_wire.exchangers_body(await known.exchangers(name))
-        if kind == resolve_wire.ADDRESSES:
-            return FOUND, strings(*await known.addresses(name))
-        if kind in _ONE_FAMILY:
-            return FOUND, strings(*await known.addresses(name, _ONE_FAMILY[kind]))
-        if kind == resolve_wire.NAME:
-            found = await known.name(name)
-            return FOUND, b"" if found is None else strings(found)
-        if kind == resolve_wire.TEXT:
-            return FOUND, strings(await known.text(name))
+        return FOUND, await found_body(known, kind, name)
     except MemoryError:
         known.forget()
         return UNABLE, strings(reason(errno.ENOMEM).encode())
@@ -105,4 +95,19 @@ async def answer(known, kind: int, body: bytes) -> tuple[int, bytes]:
         return NO_HOST, b""
     except resolver.NoRecord:
         return NO_RECORD, b""
+
+
+async def found_body(known, kind: int, name: bytes) -> bytes:
+    """Return the body of what is found.  Raises MalformedFrame for another kind, and what the resolver raises."""
+    if kind == resolve_wire.EXCHANGERS:
+        return resolve_wire.exchangers_body(await known.exchangers(name))
+    if kind == resolve_wire.ADDRESSES:
+        return strings(*await known.addresses(name))
+    if kind in _ONE_FAMILY:
+        return strings(*await known.addresses(name, _ONE_FAMILY[kind]))
+    if kind == resolve_wire.NAME:
+        found = await known.name(name)
+        return b"" if found is None else strings(found)
+    if kind == resolve_wire.TEXT:
+        return strings(await known.text(name))
     raise resolve_wire.MalformedFrame("not a question")

@@ -81,21 +81,30 @@ def spawn_deliveries(call) -> int:
     if call.dialect is None:
         if not agent or find_ours(agent, environ.get(b"PATH")) == "pyremote":
             agent = None
-        most = max(1, min(MAX_SESSIONS, (files - FILES_BESIDE) // (FILES_FOR_AGENT if agent else FILES_FOR_SESSION)))
-        complain = lambda text: log(f"{PROGRAM.label}: warning: {text}")  # noqa: E731
-        controls = Controls(home.control, PROGRAM.controls, complain=complain)
-        spawner = SmtpSessions(loop, EventDriver(loop), messages, controls, most, agent, environ)
+        spawner = native_spawner(loop, home, messages, files, agent, environ)
     else:
-        dialect = Stock(call.dialect)
-        most = max(1, min(dialect.most, MAX_AGENTS, (files - FILES_BESIDE) // FILES_FOR_AGENT))
-        deliveries = AgentDeliveries(loop, agent or DEFAULT_AGENT, environ)
-        spawner = Spawner(loop, dialect, most, messages, deliveries.deliver)
-        deliveries.report = spawner.report
+        spawner = stock_spawner(loop, Stock(call.dialect), messages, files, agent or DEFAULT_AGENT, environ)
     spawner.start()
     loop.run()
     if spawner.malformed:
         raise Temporary("nonsense on descriptor 0")
     return 0
+
+
+def native_spawner(loop, home, messages, files: int, agent, environ):
+    """Return what delivers in sessions of our own, or by another's agent; files: how many may be open."""
+    most = max(1, min(MAX_SESSIONS, (files - FILES_BESIDE) // (FILES_FOR_AGENT if agent else FILES_FOR_SESSION)))
+    controls = Controls(home.control, PROGRAM.controls, complain=lambda text: log(PROGRAM.line(f"warning: {text}")))
+    return SmtpSessions(loop, EventDriver(loop), messages, controls, most, agent, environ)
+
+
+def stock_spawner(loop, dialect, messages, files: int, agent, environ):
+    """Return what runs the agent for each delivery."""
+    most = max(1, min(dialect.most, MAX_AGENTS, (files - FILES_BESIDE) // FILES_FOR_AGENT))
+    deliveries = AgentDeliveries(loop, agent, environ)
+    spawner = Spawner(loop, dialect, most, messages, deliveries.deliver)
+    deliveries.report = spawner.report
+    return spawner
 
 
 def raise_open_files() -> int:

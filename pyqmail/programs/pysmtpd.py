@@ -78,5 +78,5 @@ def session(argv, driver, environ) -> SmtpService:
     number = leading_number(limit or b"", UINT32)
     if limit is not None and not says_just(limit, number):
         shown = printable(limit[:64]).replace(" ", "?")
-        log(f"{PROGRAM.label}: warning: DATABYTES={shown} is read as {number}")
+        log(PROGRAM.line(f"warning: DATABYTES={shown} is read as {number}"))
     return SmtpService(driver, find_home(environ))

@@ -122,7 +122,7 @@ def _check(words, path, wanted):
         soft = wanted.get(number, (resource.RLIM_INFINITY,))[0] % ULONG
         if soft < needed and (name := _first_server(words, path)):
             few = f"{soft} bytes of {what} are too few for {name} under load"
-            log(f"{PROGRAM.label}: warning: {few}: {needed} are needed")
+            log(PROGRAM.line(f"warning: {few}: {needed} are needed"))
 
 
 def _first_interpreter(words, path):

@@ -202,7 +202,7 @@ def run_part(words, descriptors, user, identities, foreign) -> int:
             reset_signals()
             raise execute([os.fsencode(word) for word in words], os.environb, path)
     except OSError as error:
-        line = f"{PROGRAM.label}: fatal: unable to start {words[0]}: {reason(error)}\n"
+        line = PROGRAM.line(f"fatal: unable to start {words[0]}: {reason(error)}\n")
         os.write(LOG if user == "qmails" else 2, os.fsencode(line))
         return 111
     return registry.load(words[0]).main(words)

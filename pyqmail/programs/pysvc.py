@@ -98,16 +98,20 @@ def send(directory, commands):
         os.chdir(directory)
     except OSError as error:
         raise Temporary(f"unable to chdir to {directory}", error) from None
-    try:
-        fd = open_control()
-    except OSError as error:
-        if error.errno == errno.ENXIO:
-            raise Permanent(f"unable to control {directory}: supervise not running") from None
-        failure = Permanent if error.errno in NOT_RUNNING else Temporary
-        raise failure(f"unable to control {directory}", error) from None
+    fd = _open_control(directory)
     try:
         write_all(fd, commands)
     except OSError as error:
         raise Temporary(f"error writing commands to {directory}", error) from None
     finally:
         os.close(fd)
+
+
+def _open_control(directory):
+    try:
+        return open_control()
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise Permanent(f"unable to control {directory}: supervise not running") from None
+        failure = Permanent if error.errno in NOT_RUNNING else Temporary
+        raise failure(f"unable to control {directory}", error) from None

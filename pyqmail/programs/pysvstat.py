@@ -87,19 +87,9 @@ def look(directory, is_thorough):
     Details are empty if not wanted or not known.  Raises Unknown.
     """
     _try("unable to chdir", os.chdir, directory)
-    try:
-        has_down_file = bool(os.stat("down"))
-    except FileNotFoundError:
-        has_down_file = False
-    except OSError as error:
-        raise Unknown(f"unable to stat down: {reason(error)}") from None
+    has_down_file = _has_down_file()
     folder = state_folder()
-    try:
-        knock()
-    except OSError as error:
-        if error.errno == errno.ENXIO:
-            raise Unknown("supervise not running") from None
-        raise Unknown(f"unable to open {folder}/ok: {reason(error)}") from None
+    _check_supervisor(folder)
     fd = _try(f"unable to open {folder}/status", os.open, f"{folder}/status", os.O_RDONLY | os.O_NONBLOCK)
     try:
         status = Status(_try(f"unable to read {folder}/status", os.read, fd, STATUS_BYTES))
@@ -109,6 +99,25 @@ def look(directory, is_thorough):
         os.close(fd)
     details = details_of(status, folder) if is_thorough else None
     return status, details or Details(), has_down_file
+
+
+def _has_down_file():
+    try:
+        return bool(os.stat("down"))
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise Unknown(f"unable to stat down: {reason(error)}") from None
+
+
+def _check_supervisor(folder):
+    """Raise Unknown if nobody supervises the working directory."""
+    try:
+        knock()
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise Unknown("supervise not running") from None
+        raise Unknown(f"unable to open {folder}/ok: {reason(error)}") from None
 
 
 def _try(text, call, *arguments):

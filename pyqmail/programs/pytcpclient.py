@@ -49,19 +49,13 @@ def run(call) -> int:
         raise PROGRAM.wrong()
     port = port_number(call.port)
     if is_another_number(call.port, port) and call.verbosity >= ERRORS:
-        log(f"{PROGRAM.label}: warning: port {call.port[:64]} is read as {port}")
+        log(PROGRAM.line(f"warning: port {call.port[:64]} is read as {port}"))
     if not call.program:
         raise PROGRAM.wrong()
     open_standard_descriptors()  # else the connection could take the place of our descriptor 2
-    sock = connect(
-        addresses_for(call),
-        port,
-        call.waits,
-        _as_ipv6(call.local) if call.family == 6 else call.local,
-        call.local_port,
-        call.scope,
-        log if call.verbosity >= ERRORS else _say_nothing,
-    )
+    own_ip = _as_ipv6(call.local) if call.family == 6 else call.local
+    say = log if call.verbosity >= ERRORS else _say_nothing
+    sock = connect(addresses_for(call), port, call.waits, own_ip, call.local_port, call.scope, say)
     if sock is None:
         return 111
     if call.has_no_delay:
@@ -96,23 +90,14 @@ def describe(call, sock) -> list:
 
     A value of None removes the name.  Raises Temporary.
     """
-    try:
-        local = sock.getsockname()
-    except OSError as error:
-        raise Temporary("unable to get local address", error) from None
-    local_ip, local_port = _text(local[0], call.family), b"%d" % local[1]
+    local_ip, local_port, _ = _end("local", sock.getsockname, call.family)
     local_host = name_of(local_ip) if call.local_host is None else os.fsencode(call.local_host)
-    try:
-        remote = sock.getpeername()
-    except OSError as error:
-        raise Temporary("unable to get remote address", error) from None
-    remote_ip, remote_port = _text(remote[0], call.family), b"%d" % remote[1]
+    remote_ip, remote_port, scope = _end("remote", sock.getpeername, call.family)
     if call.verbosity >= EVERYTHING:
         log(PROGRAM.line(f"connected to {remote_ip.decode()} port {remote_port.decode()}"))
     remote_host = name_of(remote_ip) if call.looks_up_name else None
     ends = remote_ip, remote_port, local_ip, local_port
     remote_info = ask_ident(ends, call.ident_seconds) if call.asks_ident else None
-    is_ipv6 = b":" in remote_ip
     about = [
         (b"LOCALPORT", local_port),
         (b"LOCALIP", local_ip),
@@ -122,12 +107,21 @@ def describe(call, sock) -> list:
         (b"REMOTEHOST", remote_host),
         (b"REMOTEINFO", remote_info),
     ]
-    additions = [(b"PROTO", b"TCP6" if is_ipv6 else b"TCP")]
-    additions += [(b"TCP" + name, value) for name, value in about]
-    if is_ipv6:
-        additions += [(b"TCP6" + name, value) for name, value in about]
-        additions.append((b"TCP6INTERFACE", os.fsencode(socket.if_indextoname(remote[3])) if remote[3] else None))
-    return additions
+    variables = [(b"TCP" + name, value) for name, value in about]
+    if b":" not in remote_ip:
+        return [(b"PROTO", b"TCP"), *variables]
+    variables += [(b"TCP6" + name, value) for name, value in about]
+    interface = os.fsencode(socket.if_indextoname(scope)) if scope else None
+    return [(b"PROTO", b"TCP6"), *variables, (b"TCP6INTERFACE", interface)]
+
+
+def _end(which, ask, family):
+    """Return address, port and scope (0: none) of one end of the connection.  Raises Temporary."""
+    try:
+        ip, port, *more = ask()
+    except OSError as error:
+        raise Temporary(f"unable to get {which} address", error) from None
+    return _text(ip, family), b"%d" % port, more[1] if more else 0
 
 
 def name_of(ip: bytes) -> bytes | None:

@@ -20,18 +20,14 @@ from pyqmail.base.options import Act, Argument, Flag, Rest, Value
 from pyqmail.programs.registry import load, load_ahead
 from pyqmail.system import libc
 from pyqmail.system.command_line import Program
-from pyqmail.system.listener import first_session_number
-from pyqmail.system.loop import Loop
 from pyqmail.system.processes import find_ahead, find_ours
-from pyqmail.tcp.access.connection_counts import ConnectionCounts
 from pyqmail.tcp.access.log_lines import ERRORS, EVERYTHING, LABEL, QUIET, unless_quiet
 from pyqmail.tcp.client.addresses import is_another_number, port_number
 from pyqmail.tcp.listener import option_values as values
 from pyqmail.tcp.listener.bind import BOTH, IP4, IP6, Opening, has_path, has_port, shown_port
-from pyqmail.tcp.listener.configure import introductions, limit_words, odd_limits, readiness, status_socket, terms_of
+from pyqmail.tcp.listener.configure import limit_words, odd_limits, readiness, server_of, status_socket, terms_of
 from pyqmail.tcp.listener.limit_files import LimitFiles, digits_of
 from pyqmail.tcp.listener.process_setup import drop_rights, leave_standard_descriptors, set_up_process
-from pyqmail.tcp.listener.server import Server
 from pyqmail.tcp.serving.choose import Ways
 
 
@@ -57,20 +53,8 @@ def serve(call) -> int:
         os.write(1, shown_port(ears) + b"\n")
     leave_standard_descriptors()
     attendants.append(LimitFiles(call.limit, limit_words(call), terms.limits))
-    loop = Loop()
     call.oddities += odd_limits(call)
-    server = Server(
-        loop,
-        ears,
-        limit,
-        call.verbosity,
-        first_session_number(),
-        tally=terms.limits and ConnectionCounts(),
-        proxies=introductions(loop, call.is_proxy),
-        drain_seconds=call.drain_seconds,
-        attendants=attendants,
-        oddities=call.oddities,
-    )
+    server = server_of(call, ears, limit, terms, attendants)
     server.run(Ways(server, terms, call.program, find_module, load, call.workers).choose())
     return 0
 

@@ -52,6 +52,14 @@ def work(call) -> int:
 
 def ask(path: str) -> dict:
     """Return what the server at path says of itself (protocol/wires/status_wire.py).  Raises Temporary."""
+    try:
+        return status_wire.unpack(_read(path))
+    except status_wire.MalformedStatus as why:
+        raise Temporary(f"unable to understand {path}: {why}") from None
+
+
+def _read(path):
+    """Return all that a status socket sends.  Raises Temporary, MalformedStatus."""
     import socket
 
     pieces, size = [], 0
@@ -63,20 +71,13 @@ def ask(path: str) -> dict:
                 pieces.append(piece)
                 size += len(piece)
                 if size > status_wire.LIMIT_BYTES:
-                    raise Temporary(f"unable to understand {path}: too long")
+                    raise status_wire.MalformedStatus("too long")
         except TimeoutError:
             raise Temporary(f"unable to read {path}: timed out") from None
-        except OSError as error:
-            # a path that is too long for a socket is refused without a number
-            raise (
-                Temporary(f"unable to read {path}", error)
-                if error.errno
-                else Temporary(f"unable to read {path}: {error}")
-            ) from None
-    try:
-        return status_wire.unpack(b"".join(pieces))
-    except status_wire.MalformedStatus as why:
-        raise Temporary(f"unable to understand {path}: {why}") from None
+        except OSError as error:  # a path that is too long for a socket is refused without a number
+            why = f": {error}" if not error.errno else ""
+            raise Temporary(f"unable to read {path}{why}", error if error.errno else None) from None
+    return b"".join(pieces)
 
 
 def table(status: dict, most_lines: int | None = None) -> list[str]:

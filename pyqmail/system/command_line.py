@@ -19,11 +19,7 @@ class Program(Declaration):
         if "--help" in argv[1:2]:
             return self._help()
         try:
-            call = self.parse(argv, os.environb)
-            if self.tells_oddities and getattr(call, "verbosity", 1):  # 0 is -q
-                for text in call.oddities:
-                    _complain(self.line(f"warning: {text}"))
-            return work(call)
+            return work(self._read(argv))
         except Usage as failure:
             if not self.quiet_usage:
                 _complain(str(failure))
@@ -37,6 +33,14 @@ class Program(Declaration):
         except Exception as error:
             _complain(self._last_words(error))
             return 111
+
+    def _read(self, argv):
+        """Return the call; report what numbers were read as others."""
+        call = self.parse(argv, os.environb)
+        if self.tells_oddities and getattr(call, "verbosity", 1):  # 0 is -q
+            for text in call.oddities:
+                _complain(self.line(f"warning: {text}"))
+        return call
 
     def _help(self):
         from pyqmail.base.manual import help_text

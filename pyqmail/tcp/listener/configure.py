@@ -7,9 +7,13 @@ import os
 
 from pyqmail.base.numbers import leading_number, says_just
 from pyqmail.base.printable import printable
+from pyqmail.system.listener import first_session_number
+from pyqmail.system.loop import Loop
+from pyqmail.tcp.access.connection_counts import ConnectionCounts
 from pyqmail.tcp.access.decide import ConnectionPolicy
 from pyqmail.tcp.access.limits import NAMES, REPLY, VARIABLES, Limits
 from pyqmail.tcp.listener.limit_files import digits_of
+from pyqmail.tcp.listener.server import Server
 
 
 def terms_of(call) -> ConnectionPolicy:
@@ -63,6 +67,23 @@ def limit_words(call) -> dict[bytes, str]:
     """Return what the options say: a limit's variable -> a number, or a file of one."""
     words = zip(NAMES, (call.most_load, call.per_address, call.per_network, call.rate))
     return {name: word for name, word in words if word is not None}
+
+
+def server_of(call, ears, limit: int, terms, attendants) -> Server:
+    """Return the server, on a loop of its own."""
+    loop = Loop()
+    return Server(
+        loop,
+        ears,
+        limit,
+        call.verbosity,
+        first_session_number(),
+        tally=terms.limits and ConnectionCounts(),
+        proxies=introductions(loop, call.is_proxy),
+        drain_seconds=call.drain_seconds,
+        attendants=attendants,
+        oddities=call.oddities,
+    )
 
 
 def introductions(loop, is_proxy):
