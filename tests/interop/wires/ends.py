@@ -20,21 +20,21 @@ from pyqmail.system.processes import exit_code, fork
 from pyqmail.tcp.access.decide import ConnectionPolicy
 from pyqmail.tcp.access.limits import Limits
 from pyqmail.tcp.serving import worker
-from pyqmail.tcp.serving.fork_each import Forking
-from pyqmail.tcp.serving.spawn_each import Spawning
-from pyqmail.tcp.serving.spawn_helper import Starter
+from pyqmail.tcp.serving.fork_each import ForkEach
+from pyqmail.tcp.serving.spawn_each import SpawnEach
+from pyqmail.tcp.serving.spawn_helper import SpawnHelper
 
 
 def serve_connections():
-    terms = ConnectionPolicy(local_host=b"listener.example", limits=Limits({}))
-    return worker.serve(socket.socket(fileno=0), terms, pysmtpd, ["pysmtpd"], dict(os.environb), 0)
+    policy = ConnectionPolicy(local_host=b"listener.example", limits=Limits({}))
+    return worker.serve(socket.socket(fileno=0), policy, pysmtpd, ["pysmtpd"], dict(os.environb), 0)
 
 
 def start_programs():
-    settings = Terms(local_host=b"listener.example"), sys.argv[2:], os.environb[b"PATH"], dict(os.environb)
-    return Starter(0, lambda starter: Spawning(starter, *settings, Forking(starter, *settings))).serve(
-        socket.socket(fileno=0)
-    )
+    policy = ConnectionPolicy(local_host=b"listener.example")
+    settings = policy, sys.argv[2:], os.environb[b"PATH"], dict(os.environb)
+    helper = SpawnHelper(0, lambda helper: SpawnEach(helper, *settings, ForkEach(helper, *settings)))
+    return helper.serve(socket.socket(fileno=0))
 
 
 def become_resolver(read_end, write_end):

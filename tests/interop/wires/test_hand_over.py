@@ -99,7 +99,7 @@ def test_hand_over_to_a_worker_that_starts_programs(wire_end):
     send_with(ours, connection(70_001), server.fileno())
     server.close()
     said = Stream(client.fileno())
-    pid = int(said.until(b"\n"))
+    pid = int(said.read_to(b"\n"))
     assert frames_of(stream, 2) == [(TAKEN, 1, b""), (STARTED, 70_001, struct.pack(">I", pid))]
     client.sendall(b"\n")
     assert stream.frame() == (ENDED, 70_001, struct.pack(">II", pid, 7 << 8))
