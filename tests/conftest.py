@@ -275,7 +275,7 @@ ACCOUNTS = 'mount --bind "$0" /etc/passwd && exec "$@"'
 
 @pytest.fixture
 def accounts(tmp_path):
-    """accounts(*lines) -> words to put before a program: it sees root and these lines of /etc/passwd, whoever the machine has.
+    """accounts(*lines) -> words to put before a program: it sees root and these lines of /etc/passwd.
 
     In a mount namespace of its own; without the right to have one the test is left out.
     """
