@@ -18,6 +18,17 @@ venv: .venv/made
 	@$(BIN)/python -m compileall -q pyqmail || true
 	@touch .venv/made
 
+help:
+	@echo 'make run        run everything in a private home, in the foreground (ONCE=1: until the first message has arrived)'
+	@echo 'make test       all tests but the long ones'
+	@echo 'make test-long  the tests that take minutes'
+	@echo 'make lint       the linter, the formatter and the type checker'
+	@echo 'make coverage   which lines the tests run, also in the programs that they start'
+	@echo 'make bench      the benchmarks, with peers beside ours'
+	@echo 'make man        render man/ from the declarations'
+	@echo 'make venv       make .venv, which all of these use (PYTHON=... chooses the interpreter)'
+	@echo 'make clean      remove .venv and what was built'
+
 run: venv
 	@$(BIN)/pyqmail run $(if $(ONCE),--once)
 
@@ -26,6 +37,15 @@ test: venv
 
 test-long: venv
 	@$(BIN)/python -m pytest -n $(WORKERS) -m long
+
+lint: venv
+	@$(BIN)/python -m pytest tests/house/test_lint.py
+
+coverage: venv
+	@$(BIN)/python -c 'import coverage' 2>/dev/null || $(BIN)/pip install -qq --disable-pip-version-check 'coverage>=7.10'
+	@rm -rf .venv/coverage
+	@$(BIN)/python -m coverage run -m pytest -n $(WORKERS) $(TESTS) || true
+	@$(BIN)/python -m coverage combine -q && $(BIN)/python -m coverage report --skip-covered
 
 bench: venv
 	@$(BIN)/python -m bench

@@ -23,6 +23,12 @@ from tests.waiting import until
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 Result = collections.namedtuple("Result", "code out err")
+# `make coverage`: the programs are counted too; a starter reads no .pth, by which a child would count by itself
+COVERAGE = (
+    ["-m", "coverage", "run", f"--rcfile={ROOT}/pyproject.toml", f"--data-file={ROOT}/.venv/coverage/data"]
+    if "COVERAGE_PROCESS_CONFIG" in os.environ
+    else []
+)
 
 
 def pytest_configure(config):
@@ -48,7 +54,7 @@ def run():
 
     def run_program(name, *arguments, input=b"", env=None, cwd=None, timeout=60, prefix=()):
         done = subprocess.run(
-            [*prefix, sys.executable, f"{ROOT}/bin/{name}", *arguments],
+            [*prefix, sys.executable, *COVERAGE, f"{ROOT}/bin/{name}", *arguments],
             input=input,
             capture_output=True,
             env={"PATH": f"{ROOT}/bin:{os.environ['PATH']}", **(env or {})},
@@ -275,7 +281,7 @@ ACCOUNTS = 'mount --bind "$0" /etc/passwd && exec "$@"'
 
 @pytest.fixture
 def accounts(tmp_path):
-    """accounts(*lines) -> words to put before a program: it sees root and these lines of /etc/passwd.
+    """accounts(*lines) -> words to put before a program: it sees root and these lines of /etc/passwd, whoever the machine has.
 
     In a mount namespace of its own; without the right to have one the test is left out.
     """

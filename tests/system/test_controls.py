@@ -19,8 +19,7 @@ def control(tmp_path):
 
 def test_defaults_without_me(control):
     get = control.controls.get
-    names = ("me", "locals", "bouncehost", "bouncefrom", "rcpthosts", "databytes", "virtualdomains")
-    assert [get(name) for name in names] == [
+    assert [get(name) for name in ("me", "locals", "bouncehost", "bouncefrom", "rcpthosts", "databytes", "virtualdomains")] == [
         None, None, b"bouncehost", b"MAILER-DAEMON", None, 0, {},
     ]  # fmt: skip
 
