@@ -1,7 +1,7 @@
-"""The control files, declared once: one setting each, in `control` below the qmail home.
+"""The control files: one setting each, in `control` below the qmail home.
 
-A file that is missing means its default, here and in the list below.  A file that is there counts, even if it is
-empty.  A file that cannot be read is never its default: the program ends, answers with a temporary failure or defers.
+A missing file means its default.  A file that exists counts, even if it is empty.  A file that cannot be read is
+never its default: the program ends, answers with a temporary failure or defers.
 
 One line is the first line, without spaces, tabs and newlines at its end.
 
@@ -13,7 +13,7 @@ Lines are all lines, without spaces and tabs at their ends, except empty ones an
 A map is such lines, split at the first colon.  A line without a colon is ignored.  Keys are compared without regard to
 case, and the last of equal keys counts.
 
-CR is no blank: a file with DOS line ends matches nothing.  Blanks at the start of a line count.
+CR is not a blank: a file with DOS line ends matches nothing.  Blanks at the start of a line count.
 
 A program may read a file at any moment.  To change one, write the new file beside it and rename it.
 """

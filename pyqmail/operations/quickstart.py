@@ -43,7 +43,7 @@ def _run(once, address, port):
         private_home.make(home)
     except Failure as failure:
         if failure.error is not None and failure.error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise _hinted(failure, "PYQMAIL_HOME=DIR says another place") from None
+            raise _hinted(failure, "PYQMAIL_HOME=DIR names another place") from None
         raise
     lock = _lock(home)
     port = _check_port(address, port)
@@ -69,13 +69,13 @@ def _lock(home):
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise _hinted(Temporary(f"unable to open {path}", error), "PYQMAIL_HOME=DIR says another place") from None
+        raise _hinted(Temporary(f"unable to open {path}", error), "PYQMAIL_HOME=DIR names another place") from None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         pid = os.pread(fd, 20, 0).strip()
         stop = f": `kill {int(pid)}` stops it" if pid.isdigit() else ""
-        raise Permanent(f"{home.path} is running already{stop}") from None
+        raise Permanent(f"{home.path} is already running{stop}") from None
     os.ftruncate(fd, 0)
     return fd
 
@@ -91,9 +91,9 @@ def _check_port(address, port):
             raise Permanent(f"{text}: {failure}") from None
         taken = Temporary(text, failure.error)
         if failure.error.errno in (errno.EADDRINUSE, errno.EACCES):
-            _hinted(taken, "SMTP_PORT=N says another one")
+            _hinted(taken, "SMTP_PORT=N names another one")
         elif failure.error.errno == errno.EADDRNOTAVAIL:
-            _hinted(taken, "SMTP_ADDRESS=A says another one")
+            _hinted(taken, "SMTP_ADDRESS=A names another one")
         raise taken from None
     port = next((int(ear.local_port) for ear in ears if ear.family != socket.AF_UNIX), port)
     for ear in ears:
@@ -178,7 +178,7 @@ Logs      {services}/*/log/main/current, through {programs}/pytai64nlocal
 Services  {programs}/pysvstat {services}/*
 Settings  {home.control}: smtproutes counts from the next delivery on; locals and virtualdomains after
     {programs}/pysvc -h {services}/pysend
-what else pysend reads, once it is started again:
+other files that pysend reads, after
     {programs}/pysvc -t {services}/pysend"""
 
 
@@ -252,7 +252,7 @@ def _send(address, port, sender, recipients, message):
             return _expect(client.data(lines))
     except OSError as error:
         raise _hinted(
-            Temporary(f"unable to send through {host} port {port}", error), "--port says another one"
+            Temporary(f"unable to send through {host} port {port}", error), "--port names another one"
         ) from None
 
 

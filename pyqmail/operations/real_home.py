@@ -221,6 +221,6 @@ Mail      to postmaster, root and mailer-daemon: {home.alias}/Maildir
 Start     {programs}/pysvscan --stop-on-term {services}
 or, with systemd:
           {where}{programs}/pyqmail units --to /etc/systemd/system {services}
-A Maildir for a user, without which mail for him waits:
+A Maildir for a user, whose mail waits without it:
           su -s /bin/sh USER -c 'mkdir -p -m 700 ~/Maildir ~/Maildir/new ~/Maildir/cur ~/Maildir/tmp'
 """

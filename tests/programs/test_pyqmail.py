@@ -93,7 +93,7 @@ def test_a_port_in_use(place):
         assert refused(place, "--port", str(port)) == (
             111,
             f"pyqmail: fatal: unable to listen on 127.0.0.1 port {port}: address already used (Address already in use); "
-            "SMTP_PORT=N says another one\n",
+            "SMTP_PORT=N names another one\n",
         )
 
 
@@ -133,7 +133,7 @@ def test_two_at_once(place):
         if line.startswith("Running."):
             break
     code, said = refused(place, "--port", "0")
-    assert code == 100 and re.fullmatch(f"pyqmail: fatal: {place} is running already: `kill [0-9]+` stops it\n", said)
+    assert code == 100 and re.fullmatch(f"pyqmail: fatal: {place} is already running: `kill [0-9]+` stops it\n", said)
     process.terminate()
     assert process.wait(10) == 0
     process.stdout.close()
@@ -290,7 +290,7 @@ def test_a_home_that_is_somebody_elses(place):
     environ = {"PATH": os.environ["PATH"], "PYQMAIL_HOME": place}
     done = subprocess.run(words, capture_output=True, text=True, env=environ, timeout=60)
     assert (done.returncode, done.stdout) == (111, "")
-    assert done.stderr.endswith(" access denied (Permission denied); PYQMAIL_HOME=DIR says another place\n")
+    assert done.stderr.endswith(" access denied (Permission denied); PYQMAIL_HOME=DIR names another place\n")
     assert done.stderr.count("\n") == 1
 
 
