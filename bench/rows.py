@@ -61,10 +61,10 @@ def relay(folder, scale):
                 system.accept()
                 system.deliver() if make is Ours else system.pass_through()
                 send(system.port, 50, 5, "warm@remote.example")
-                until(lambda: system.queued() == 0)
+                until(lambda system=system: system.queued() == 0)
                 began = time.monotonic()
                 send(system.port, count, 20, "to@remote.example")
-                until(lambda: system.queued() == 0)
+                until(lambda system=system: system.queued() == 0)
                 figures[system.name] = count / (time.monotonic() - began)
             finally:
                 system.stop()
@@ -96,7 +96,7 @@ def _drain(folder, count, sink_port, recipient, counter, systems=SYSTEMS):
             send(system.port, count, 20, recipient or system.local_recipient, keep_open=True)
             began = time.monotonic()
             system.deliver()
-            until(lambda: system.queued() == 0)
+            until(lambda system=system: system.queued() == 0)
             figures[system.name] = count / (time.monotonic() - began)
             if counter and getattr(system, counter)() != count:
                 raise SystemExit(f"bench: {system.name} delivered {getattr(system, counter)()} of {count}")

@@ -24,11 +24,8 @@ from tests.waiting import until
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 Result = collections.namedtuple("Result", "code out err")
 # `make coverage`: the programs are counted too; a starter reads no .pth, by which a child would count by itself
-COVERAGE = (
-    ["-m", "coverage", "run", f"--rcfile={ROOT}/pyproject.toml", f"--data-file={ROOT}/.venv/coverage/data"]
-    if "COVERAGE_PROCESS_CONFIG" in os.environ
-    else []
-)
+COVERAGE = ["-m", "coverage", "run", f"--rcfile={ROOT}/pyproject.toml", f"--data-file={ROOT}/.venv/coverage/data"]
+COVERAGE = COVERAGE if "COVERAGE_PROCESS_CONFIG" in os.environ else []
 
 
 def pytest_configure(config):
@@ -281,7 +278,7 @@ ACCOUNTS = 'mount --bind "$0" /etc/passwd && exec "$@"'
 
 @pytest.fixture
 def accounts(tmp_path):
-    """accounts(*lines) -> words to put before a program: it sees root and these lines of /etc/passwd, whoever the machine has.
+    """accounts(*lines) -> words to put before a program: it sees root and these lines of /etc/passwd.
 
     In a mount namespace of its own; without the right to have one the test is left out.
     """

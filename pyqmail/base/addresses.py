@@ -12,11 +12,6 @@ def domain_part(address: bytes) -> bytes:
     return address.rpartition(b"@")[2] if b"@" in address else b""
 
 
-def local_part(address: bytes) -> bytes:
-    """Return what precedes the last @, the whole if there is none."""
-    return address.rpartition(b"@")[0] if b"@" in address else address
-
-
 def quote(address: bytes) -> bytes:
     """Return the address with its local part quoted if it needs it.  RFC 5321 section 4.1.2; quote2() of qmail
 

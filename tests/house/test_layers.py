@@ -21,7 +21,7 @@ BELOW = {
 }
 
 # What elsewhere the system itself would say to others, and ours says in its stead: it knows that one protocol's engine,
-# which is pure as the others are, and whoever uses it knows neither.  A resolver is a part of the C library, of which we
+# which is pure as the others are, and whoever uses it knows neither.  A resolver is part of the C library, of which we
 # use none, since it waits and asks no servers of our choice
 SPOKEN_BELOW = {"pyqmail/system/resolver.py": ("pyqmail.protocol", "pyqmail.protocol.dns_answer")}
 
@@ -32,8 +32,9 @@ ROOMS = {
         "queue": set(),
         "routing": set(),
         "spawners": set(),
+        "manager_log": set(),
         "local": {"queue", "spawners"},
-        "manager": {"destinations", "queue", "routing"},
+        "manager": {"destinations", "manager_log", "queue", "routing"},
         "queue_server": {"queue"},
         "remote": {"routing", "spawners"},
         "smtpd": {"queue"},

@@ -45,7 +45,7 @@ class Body:
         self.asserts = self.asserts or bool(self.called & FAILS)
 
     def sees(self, other):
-        """Return whether a name that it uses may be the other's: of its module, a conftest above it, or a helper module."""
+        """Return whether the other may be what it calls: in its module, a conftest above it, or a helper module."""
         name = os.path.basename(other.path)
         return other.path == self.path or not name.startswith("test_") and (
             name != "conftest.py" or self.path.startswith(other.path.removesuffix("conftest.py"))
@@ -178,5 +178,6 @@ def test_the_last_lines_of_a_run_say_what_was_left_out(tmp_path, workers, only, 
     done = subprocess.run(
         command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": ROOT}, capture_output=True, text=True, timeout=60
     )
-    assert [line for line in done.stdout.splitlines() if line.startswith("skipped: ")] == said, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert [line for line in lines if line.startswith("skipped: ")] == said, done.stdout + done.stderr
     assert done.returncode == 0

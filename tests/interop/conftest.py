@@ -198,7 +198,7 @@ class System:
         assert made.returncode == 0, made.stderr
 
     def supervise(self, scanner, loggers="pymultilog", edit=None):
-        """Start svscan or pysvscan on the services, their scripts changed by edit(text); wait until all of them work."""
+        """Start svscan or pysvscan on the services, their scripts changed by edit(text); wait until all work."""
         for script in (f"{name}/{part}" for name in os.listdir(self.services) for part in ("run", "log/run")):
             path = f"{self.services}/{script}"
             with open(path, encoding="utf-8") as file:
@@ -439,7 +439,7 @@ class TcpClient:
 
 @pytest.fixture
 def serve(tmp_path):
-    """serve(way, *options, host="127.0.0.1", env={}, **more for Popen) -> a TcpServer in tmp_path; it ends with the test."""
+    """serve(way, *options, host="127.0.0.1", env={}, **more for Popen) -> a TcpServer in tmp_path, for the test."""
     running = []
 
     def start(way, *options, host="127.0.0.1", env=(), **how):
@@ -458,7 +458,8 @@ def way(request):
 
 OURS = [sys.executable, f"{ROOT}/bin/pytcpserver"]
 THEIRS = ["tcpserver"]
-# a program of the test's own, ./show, behind tcpserver and behind pytcpserver; `resident`: pysmtpd, which runs it as QMAILQUEUE
+# a program of the test's own, ./show, behind tcpserver and behind pytcpserver
+# `resident`: pysmtpd, which runs it as QMAILQUEUE
 SHOWN = {
     "resident": ([sys.executable, f"{ROOT}/bin/pysmtpd"], ["pysmtpd"]),
     "forking": (["envdir", "no-variables", "./show"], ["pyenvdir", "no-variables", "./show"]),
@@ -528,7 +529,7 @@ class Beside:
         self.text = read_until(fd, lambda text: text.count(mark) >= count, self.text)
 
     def lines(self, count=1):
-        """Return the lines once count connections have ended; numbers and ports that differ from run to run are words."""
+        """Return the lines once count connections have ended; numbers and ports that differ between runs are words."""
         self.wait_for(b"tcpserver: end ", count)
         while b"tcpserver: status: 0/" not in self.text[self.text.rindex(b"tcpserver: end ") :]:
             self.wait_for(b"\n", self.text.count(b"\n") + 1)

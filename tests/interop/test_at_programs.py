@@ -1,4 +1,5 @@
-"""pymconnect, pytcpcat and the @ programs beside ucspi-tcp's, against the same servers; and each against the other side's.
+"""pymconnect, pytcpcat and the @ programs beside ucspi-tcp's, against the same servers;
+and each against the other side's.
 
 Left out: what man/pyqmail-differences.7 names (backslashes for echo, the words and codes of an output that fails).
 """
@@ -71,7 +72,8 @@ WRONG = [
     ("tcpcat", []), ("tcpcat", ["127.255.1.1"]), ("tcpcat", ["127.255.1.1", "1"]), ("tcpcat", ["", "65537"]),
     ("tcpcat", ["127.255.1.1", "nosuchport"]), ("tcpcat", ["127.1", "1"]), ("tcpcat", ["127.255.1.1", "-1"]),
     ("tcpcat", ["127.255.1.1", ""]), ("tcpcat", ["127.255.1.1", "smtp"]), ("tcpcat", ["--", "1"]),
-    ("tcpcat", ["-v", "1"]), ("tcpcat", ["a b", "1"]), ("tcpcat", [b"\xff\n", "1"]), ("tcpcat", ["255.255.255.255", "1"]),
+    ("tcpcat", ["-v", "1"]), ("tcpcat", ["a b", "1"]), ("tcpcat", [b"\xff\n", "1"]),
+    ("tcpcat", ["255.255.255.255", "1"]),
     ("mconnect", ["127.255.1.1"]), ("mconnect", ["127.255.1.1", "nosuchport"]), ("mconnect", ["127.1"]),
     ("who@", ["127.255.1.1"]), ("who@", ["127.1"]), ("who@", ["-"]),
     ("date@", ["127.255.1.1"]), ("date@", ["1.2.3.4.5"]),

@@ -21,7 +21,7 @@ TXT, A = 16, 1
 
 @pytest.fixture
 def serve(tmp_path, name_server):
-    """serve(workers, rules, *words) -> Server, in a private home which is tmp_path; ./env is a directory of variables."""
+    """serve(workers, rules, *words) -> Server, in a private home, tmp_path; ./env is a directory of variables."""
     running = []
     for name in ("control", "queue", "run", "env"):
         (tmp_path / name).mkdir()

@@ -178,8 +178,8 @@ def test_services_under_either_supervisor(services, smtp_peer, scanner, loggers,
     send_both(services, smtp_peer, b"hello")
     until(lambda: b"end msg " in services.log_of("pysend"))
     for name in ALL:
-        place = f"{services.services}/{name}"
-        for place in (place, f"{place}/log"):
+        folder = f"{services.services}/{name}"
+        for place in (folder, f"{folder}/log"):
             said = {tool: services.run(tool, place).stdout for tool in ("svstat", "pysvstat")}
             pattern = rb"%b: up \(pid [0-9]+\) [0-9]+ seconds\n" % place.encode()
             assert re.fullmatch(pattern, said["svstat"]) and re.fullmatch(pattern, said["pysvstat"]), said

@@ -153,7 +153,7 @@ def test_the_same_line_for_a_run_that_cannot_be_executed(stage, spoil):
                 path.mkdir()
         begun = len(stage.err())
         process = stage.start(supervisor, supervisor)
-        until(lambda: stage.err()[begun:].count(b"\n") >= 2)
+        until(lambda begun=begun: stage.err()[begun:].count(b"\n") >= 2)
         stage.run("svc", "-dx", supervisor)
         assert process.wait(10) == 0
         said = stage.err()[begun:].replace(supervisor.encode() + b"/run", b"S/run")

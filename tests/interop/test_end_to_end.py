@@ -204,7 +204,8 @@ def test_what_the_other_server_refuses_bounces(running, smtp_peer):
     original = rb"Return-Path: <demo@here.example>\n%bSubject: x\n\nhello\n\Z" % TRACE
     notice(message, b"", b"demo@here.example", "single", b"<bob@remote.example>:\n" + text, original)
     running.log.find(
-        rb"failure: 127.0.0.1_does_not_like_recipient./Remote_host_said:_550-no_such/550_user/Giving_up_on_127.0.0.1./\n"
+        rb"failure: 127.0.0.1_does_not_like_recipient./"
+        rb"Remote_host_said:_550-no_such/550_user/Giving_up_on_127.0.0.1./\n"
     )
     assert not smtp_peer.mismatches
     running.empty()
@@ -471,7 +472,8 @@ def test_two_hundred_at_once_while_two_thousand_are_idle(system):
     for _ in range(2000):
         idle.append(socket.create_connection(system.address, timeout=30))
     assert all(sock.recv(1000).startswith(b"220 ") for sock in idle)
-    words = f"smtp-source -s 200 -m {messages} -l 2048 -f ann@client.example -t demo@here.example 127.0.0.1:{system.address[1]}"
+    words = f"smtp-source -s 200 -m {messages} -l 2048 -f ann@client.example -t demo@here.example "
+    words += f"127.0.0.1:{system.address[1]}"
     sent = system.run(*words.split(), timeout=120)
     assert (sent.returncode, sent.stderr) == (0, b"")
     until(lambda: not system.queued())

@@ -209,10 +209,13 @@ def test_a_conversation_is_recorded_in_its_order(program):
 @pytest.mark.parametrize("name", ["recordio", "fixcrio"])
 def test_standard_descriptors_that_are_closed(name):
     for closed in ([0], [0, 1], [2]):
+
+        def close(closed=closed):
+            for fd in closed:
+                os.close(fd)
+
         theirs, ours = (
-            outcome(
-                command, "sh", "-c", "exit 5", stdin=None, preexec_fn=lambda: [os.close(fd) for fd in closed]
-            )[0]
+            outcome(command, "sh", "-c", "exit 5", stdin=None, preexec_fn=close)[0]
             for command in both(name)
         )  # fmt: skip
         assert ours == theirs == 5

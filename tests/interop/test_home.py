@@ -199,7 +199,8 @@ THREE = """set -eu
 printf 'Subject: it works\\n\\nhello\\n' | PYQMAIL_HOME={home} {bin}/pyqmail send --port 25 postmaster@here.example
 until ls {home}/alias/Maildir/new/* 2>/dev/null; do sleep 0.05; done
 cat {home}/alias/Maildir/new/*
-for pid in $({bin}/pysvstat {home}/service/* {home}/service/*/log | sed 's/.*(pid \\([0-9]*\\)).*/\\1/'); do ps -o user=,comm= -p $pid; done
+for pid in $({bin}/pysvstat {home}/service/* {home}/service/*/log | sed 's/.*(pid \\([0-9]*\\)).*/\\1/')
+do ps -o user=,comm= -p $pid; done
 kill %1 || kill $!
 wait
 """

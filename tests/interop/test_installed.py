@@ -1,4 +1,5 @@
-"""Every way of installing, each in a path with a blank: our programs run, isolated, with the environment as it was given.
+"""Every way of installing, each in a path with a blank: our programs run, isolated, with the
+environment as it was given.
 
 pipx is a virtual environment with links to it from elsewhere.  Nothing is fetched: third-party packages are those of
 this interpreter.  Untested: conda, and installers other than pip.

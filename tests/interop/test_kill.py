@@ -19,7 +19,8 @@ from tests.waiting import until
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 KILLS = 20
 ROLES = [
-    "pytcpserver", "pysmtpd", "pyqueued", "pysend", "pylspawn", "pylocal", "pyrspawn", "pyclean", "pyresolve", "pysupervise", "pymultilog",
+    "pytcpserver", "pysmtpd", "pyqueued", "pysend", "pylspawn", "pylocal", "pyrspawn", "pyclean", "pyresolve",
+    "pysupervise", "pymultilog",
 ]  # fmt: skip
 
 pytestmark = pytest.mark.long
@@ -174,7 +175,7 @@ def test_acknowledged_is_delivered(system, role):
     kills = 0
     for _ in range(KILLS):
         before = count()
-        until(lambda: count() >= before + 20, f"no progress after {kills} kills of {role}")
+        until(lambda before=before: count() >= before + 20, f"no progress after {kills} kills of {role}")
         victims = until(lambda: processes_of(home, role))
         assert victims, f"no {role} after {kills} kills"
         os.kill(victims[kills % len(victims)], signal.SIGKILL)
@@ -190,6 +191,7 @@ def test_acknowledged_is_delivered(system, role):
     delivered = subjects_in(home) + sink.subjects
     lost = acknowledged - set(delivered)
     print(
-        f"{role}: {kills} kills, {len(acknowledged)} acknowledged, {len(delivered) - len(set(delivered))} duplicates, {len(lost)} lost"
+        f"{role}: {kills} kills, {len(acknowledged)} acknowledged, "
+        f"{len(delivered) - len(set(delivered))} duplicates, {len(lost)} lost"
     )
     assert not lost

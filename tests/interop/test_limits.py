@@ -240,7 +240,8 @@ FATAL = [
     (["-c", "/dev/zero"],                  None,       b"no number in the first line of /dev/zero"),
     (["--rate", "./limit"],                "1 2\n",    b"no number in the first line of ./limit"),
     (["--ready-fd", "3"],                  None,       b"unable to use descriptor 3: file descriptor not open"),
-    (["--ready-fd", "9" * 30],             None,       b"unable to use descriptor " + b"9" * 30 + b": file descriptor not open"),
+    (["--ready-fd", "9" * 30],             None,
+     b"unable to use descriptor " + b"9" * 30 + b": file descriptor not open"),
     (["--status-socket", "no/such/place"], None,       b"unable to bind no/such/place: file does not exist"),
 ]  # fmt: skip
 

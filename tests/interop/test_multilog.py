@@ -1,4 +1,5 @@
-"""The original multilog and ours: same files byte for byte, same words, same exit codes; each goes on where the other stopped.
+"""The original multilog and ours: same files byte for byte, same words, same exit codes; each goes on
+where the other stopped.
 
 Times in names and lines are blotted out.  What stays untested: the original on a clock that is set back.
 """
@@ -280,7 +281,7 @@ def test_takes_over_a_log(stage, first, second):
     for place, name in ((both, first), (alone, NAMES[0])):
         logger = start(stage, name, script, place)
         logger.stdin.write(b"written before the kill\n")
-        until(lambda: (read(place / "a/current") or b"").endswith(b"the kill\n"))
+        until(lambda place=place: (read(place / "a/current") or b"").endswith(b"the kill\n"))
         logger.kill()
         logger.wait(SECONDS)
     logged(stage, second, both, script, b"next\n")
@@ -365,7 +366,7 @@ def test_trouble_is_said_and_survived(stage):
             place = stage.place / f"{name}{number}"
             logger = start(stage, name, script, place)
             logger.stdin.write(b"one\n")
-            until(lambda: read(place / "a/current") == b"one\n")
+            until(lambda place=place: read(place / "a/current") == b"one\n")
             hinder(place / "a")
             logger.send_signal(signal.SIGALRM)
             running.append((logger, place, repair, said))
@@ -433,7 +434,7 @@ def test_term_in_a_line_that_never_ends(stage, name):
 
 
 def test_turn_by_turn_on_one_pipe_under_load(stage):
-    """A writer that never waits; each logger is ended in the middle of it, the other kind takes over: every line once."""
+    """A writer that never waits; each logger is ended in the middle, the other kind takes over: every line once."""
     given = b"".join(b"line %d of a long day\n" % number for number in range(200000))
     reading, writing = os.pipe()
 
@@ -447,7 +448,11 @@ def test_turn_by_turn_on_one_pipe_under_load(stage):
     for name in NAMES * 4:
         before = len(os.listdir(log)) if log.exists() else 0
         logger = start(stage, name, script, stage.place, stdin=reading)
-        until(lambda: logger.poll() is not None or (log.exists() and len(os.listdir(log)) > before + 3))
+
+        def is_far(before=before, logger=logger):
+            return logger.poll() is not None or (log.exists() and len(os.listdir(log)) > before + 3)
+
+        until(is_far)
         logger.send_signal(signal.SIGTERM)
         assert logger.wait(SECONDS) == 0
     last = start(stage, "pymultilog", script, stage.place, stdin=reading)
@@ -546,7 +551,7 @@ def test_nothing_waits_in_the_logger(stage, name):
         logger.stdin.write(piece)
         written += piece
         if not written.endswith(b"\nc"):
-            until(lambda: read(stage.place / "a/current") == written)
+            until(lambda written=written: read(stage.place / "a/current") == written)
 
 
 @pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")

@@ -1,4 +1,5 @@
-"""Where /proc has nothing but processes (systemd's ProcSubset=pid), or nothing at all: everything is served all the same.
+"""Where /proc has nothing but processes (systemd's ProcSubset=pid), or nothing at all: everything is served
+all the same.
 
 Only root may make such a namespace.  What stays untested: a kernel without /proc.
 """
@@ -96,7 +97,7 @@ def test_own_addresses_are_the_same(inside):
 
 
 def test_a_survivor_is_taken_over(inside, stage):
-    """With neither the boot's id nor, where nothing is shown, any sign of when it began: then a second one is started."""
+    """With neither the boot's id nor, where nothing is shown, any sign of when it began: a second one is started."""
     stage.service("a")
     supervise, wait = " ".join(stage.command("pysupervise")), " ".join(stage.command("pysvwait"))
     script = (

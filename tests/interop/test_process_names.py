@@ -24,7 +24,7 @@ def shown(pid):
 
 
 def test_parts_that_were_forked(system):
-    """Under pystart nothing is executed, and the workers of pytcpserver and of pylspawn are forked when they are needed."""
+    """Under pystart nothing is executed; the workers of pytcpserver and of pylspawn are forked when they are needed."""
     system.start_queue()
     system.start_smtp()
     system.start_sender()

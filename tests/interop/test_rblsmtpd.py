@@ -1,7 +1,8 @@
 """pyrblsmtpd beside rblsmtpd of ucspi-tcp, with the same lists; and in a chain behind pytcpserver.
 
 The original asks port 53 only: without the right to bind that, the cases with lists are left out.  Not tested beside
-it: a server that is silent, for which both wait 59 seconds (tests/tcp/filters/test_blocklist.py has it with shorter rounds).
+it: a server that is silent, for which both wait 59 seconds (tests/tcp/filters/test_blocklist.py has it
+with shorter rounds).
 """
 
 import os

@@ -1,4 +1,5 @@
-"""A service that runs opens no file of ours, nor of the interpreter's library: seen with strace while mail comes and goes.
+"""A service that runs opens no file of ours, nor of the interpreter's library: seen with strace
+while mail comes and goes.
 
 And an account that cannot read them is served all the same, for they are read before rights are given up.
 """

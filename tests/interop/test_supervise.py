@@ -235,7 +235,8 @@ arguments = open("/proc/self/cmdline").read()
 descriptors = sorted(name for name in os.listdir("/proc/self/fd") if os.path.exists("/proc/self/fd/" + name))
 with open("new", "w") as file:
     print(masks, parent, os.getpgid(0) == os.getpgid(parent), os.getsid(0) == os.getsid(parent), file=file)
-    print(arguments, descriptors, sorted(os.environ.items()), os.getcwd() == os.path.dirname(os.path.abspath(__file__)), file=file)
+    is_at_home = os.getcwd() == os.path.dirname(os.path.abspath(__file__))
+    print(arguments, descriptors, sorted(os.environ.items()), is_at_home, file=file)
 os.rename("new", "seen")
 os.execvp("sleep", ["sleep", "600"])
 """

@@ -27,7 +27,8 @@ pytestmark = [
 SUPERVISE = r"""#!/bin/sh
 input=$(readlink /proc/$$/fd/0) output=$(readlink /proc/$$/fd/1) kept=$(readlink /proc/$$/fd/${KEPT:-99})
 signals=$(sed -n 's/^Sig\(Blk\|Ign\)://p' /proc/$$/status | tr '\n\t' '  ')
-printf '%s\0' "$#" "$1" "$(pwd -P)" "$input" "$output" "$kept" "$(umask)" "$MARK" "$(ulimit -n)" "$signals" >"$RECORD.$$"
+printf '%s\0' "$#" "$1" "$(pwd -P)" "$input" "$output" "$kept" "$(umask)" "$MARK" \
+ "$(ulimit -n)" "$signals" >"$RECORD.$$"
 mv "$RECORD.$$" "$RECORD/$$"
 exec sleep 600 <&- >&-
 """

@@ -1,4 +1,5 @@
-"""Run scripts as people write them, unedited but for the server's name: /bin/sh reads them, tcpserver and pytcpserver run.
+"""Run scripts as people write them, unedited but for the server's name: /bin/sh reads them, tcpserver and
+pytcpserver run.
 
 The ports they name are free ones; $PORT stands for such a port, SERVER for the server.
 """
@@ -38,7 +39,8 @@ SCRIPTS = {
     "clustered, value last": "exec SERVER -vHRc3 -l0 127.0.0.1 $PORT env",
     "clustered, value in its own word": "exec SERVER -vHRc 3 -l0 127.0.0.1 $PORT env",
     "quoted": 'exec SERVER -v -R -H -l "$LOCAL" -x rules.cdb -c "$MAX" 0 $PORT env 2>&1',
-    "as in life with qmail": 'exec softlimit -m 3000000000 SERVER -v -R -H -l "$LOCAL" -x rules.cdb -c "$MAX" 0 $PORT env 2>&1',
+    "as in life with qmail": 'exec softlimit -m 3000000000 '
+    'SERVER -v -R -H -l "$LOCAL" -x rules.cdb -c "$MAX" 0 $PORT env 2>&1',
     "glued": "exec SERVER -URHl $ME -x$CDB -c$MAX -v 0 $PORT env",
     "in two lines": "exec SERVER -v -H -R \\\n  -l0 -x $CDB \\\n  127.0.0.1 $PORT \\\n  sh -c 'echo $TCPLOCALHOST'",
     "two hyphens": "exec SERVER -vHRl0 -- 0 $PORT env",
@@ -73,7 +75,8 @@ SCRIPTS = {
     "an option of no server": "exec SERVER -vHRl0 -k 0 $PORT env",
 }  # fmt: skip
 ROOTS = {
-    "user and group": 'exec SERVER -v -R -H -l "$LOCAL" -x rules.cdb -c "$MAX" -u "$U" -g "$G" 0 $PORT sh -c "id; env" 2>&1',
+    "user and group": 'exec SERVER -v -R -H -l "$LOCAL" -x rules.cdb -c "$MAX" '
+    '-u "$U" -g "$G" 0 $PORT sh -c "id; env" 2>&1',
     "user and group, glued": "exec SERVER -vRHl0 -u$U -g$G 0 $PORT id",
     "in a cluster": "exec SERVER -vRHl0 -qvu$U -g $G 0 $PORT id",
     "of the environment": "exec $UID_ENV SERVER -URHl $ME -x$CDB -c$MAX -v 0 $PORT id",

@@ -195,7 +195,8 @@ def test_06_what_is_unset_does_not_leak(beside, way):
 ODD = """
 import ctypes, os, shutil, sys
 argv = [os.fsencode(word) for word in sys.argv[1:]]
-environ = [b"%b=%b" % pair for pair in os.environb.items()] + [b"A=1", b"A=2", b"NOTHING", b"=nameless", b"PROTO=a", b"PROTO=b"]
+environ = [b"%b=%b" % pair for pair in os.environb.items()] + [b"A=1", b"A=2", b"NOTHING"]
+environ += [b"=nameless", b"PROTO=a", b"PROTO=b"]
 vector = lambda words: (ctypes.c_char_p * (len(words) + 1))(*words, None)
 ctypes.CDLL(None).execve(os.fsencode(shutil.which(sys.argv[1])), vector(argv), vector(environ))
 """

@@ -145,7 +145,7 @@ def place():
 
 @pytest.fixture
 def real(place, make_system, smtp_peer):
-    """A System in a home that is not private, its services made, nothing started; mail for elsewhere goes to smtp_peer."""
+    """A System in a home that is not private, its services made, nothing started; other mail goes to smtp_peer."""
     one = make_system(Home(f"{place}/qmail"), {}, prefix(place))
     one.place = place
     one.control("smtproutes", smtp_peer.route())
@@ -414,7 +414,8 @@ def log(real):
 @MODES
 def test_users_assign_is_obeyed_and_root_is_not_delivered_to(real, edit):
     uid = UID["joe"]
-    lines = f"=sales:joe:{uid}:{uid}:{real.place}/joe:::\n+lists-:joe:{uid}:{uid}:{real.place}/joe:-::\n=boss:root:0:0:/root:::\n.\n"
+    joe = f"joe:{uid}:{uid}:{real.place}/joe"
+    lines = f"=sales:{joe}:::\n+lists-:{joe}:-::\n=boss:root:0:0:/root:::\n.\n"
     write(f"{real.home.users}/assign", lines.encode())
     assert real.run("pynewu").returncode == 0
     qmail_file(real, "joe", "-dev", b"./Maildir/\n")

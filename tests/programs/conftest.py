@@ -20,7 +20,7 @@ from tests.waiting import until
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PYTHON = sys.executable
-SECONDS = 20
+SECONDS = 60  # after which a test gives up
 
 
 def inject(names, sender, recipients, content=b"hello\n", trigger=True, todo=None):

@@ -18,7 +18,7 @@ def test_in_a_private_home_all_is_alias(run, home):
 
 @pytest.fixture
 def look_up(accounts, tmp_path):
-    """look_up(local part, is_there) -> (exit code, output): there are joe, whose home is his, jim, whose is not, and alias."""
+    """look_up(local part, is_there) -> (exit code, output): joe, whose home is his; jim, whose is not; and alias."""
     (tmp_path / "joe").mkdir()
     os.chown(tmp_path / "joe", UID, GID)
     (tmp_path / "jim").mkdir()

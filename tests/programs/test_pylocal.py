@@ -161,9 +161,12 @@ def test_signals_of_programs_are_default(user):
 
 
 VARIABLES = {
-    "SENDER": "s@x.example", "NEWSENDER": "s@x.example", "RECIPIENT": "joe-A-b--c@sub.host.example", "USER": "joe", "LOCAL": "joe-A-b--c",
-    "EXT": "A-b--c", "EXT2": "b--c", "EXT3": "-c", "EXT4": "c", "HOST": "sub.host.example", "HOST2": "sub.host", "HOST3": "sub", "HOST4": "sub",
-    "DEFAULT": "b--c", "DTLINE": "Delivered-To: joe-A-b--c@sub.host.example\n", "RPLINE": "Return-Path: <s@x.example>\n", "KEPT": "x",
+    "SENDER": "s@x.example", "NEWSENDER": "s@x.example", "RECIPIENT": "joe-A-b--c@sub.host.example",
+    "USER": "joe", "LOCAL": "joe-A-b--c",
+    "EXT": "A-b--c", "EXT2": "b--c", "EXT3": "-c", "EXT4": "c",
+    "HOST": "sub.host.example", "HOST2": "sub.host", "HOST3": "sub", "HOST4": "sub",
+    "DEFAULT": "b--c", "DTLINE": "Delivered-To: joe-A-b--c@sub.host.example\n",
+    "RPLINE": "Return-Path: <s@x.example>\n", "KEPT": "x",
 }  # fmt: skip
 
 

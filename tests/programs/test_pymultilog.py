@@ -283,7 +283,7 @@ def test_term_under_load_loses_nothing_from_logger_to_logger(stage):
     log, written = stage.place / "a", 0
     for _ in range(10):
         logger = start(stage, "t", "s65536", "n1000", "./a", stdin=reading)
-        until(lambda: logger.poll() is not None or size(log) > written)
+        until(lambda logger=logger, written=written: logger.poll() is not None or size(log) > written)
         logger.send_signal(signal.SIGTERM)
         assert logger.wait(SECONDS) == 0
         written = size(log)
@@ -320,14 +320,14 @@ def test_a_kill_while_a_processor_fails_loses_nothing(stage, ending):
 
 
 def test_kills_in_the_middle_of_rotations(stage):
-    """After each kill the lines of that logger are there in order, none is missing before the last, none there twice."""
+    """After each kill the lines of that logger are there in order, none missing before the last, none twice."""
     log = stage.place / "a"
     for turn in range(8):
         before = size(log)
         logger = start(stage, "s4096", "n10000", "!cat; exit 0", "./a")
         feeding = threading.Thread(target=write_until_closed, args=(logger, turn))
         feeding.start()
-        until(lambda: size(log) > before + 20000)
+        until(lambda before=before: size(log) > before + 20000)
         logger.kill()
         logger.wait(SECONDS)
         feeding.join(SECONDS)

@@ -92,7 +92,8 @@ def test_a_port_in_use(place):
         port = taken.getsockname()[1]
         assert refused(place, "--port", str(port)) == (
             111,
-            f"pyqmail: fatal: unable to listen on 127.0.0.1 port {port}: address already used (Address already in use); "
+            f"pyqmail: fatal: unable to listen on 127.0.0.1 port {port}: "
+            "address already used (Address already in use); "
             "SMTP_PORT=N names another one\n",
         )
 

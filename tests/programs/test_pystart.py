@@ -172,8 +172,8 @@ def test_a_resolver_that_is_killed_is_started_again(start):
     for count in (1, 2):
         (before,) = until(lambda: started.parts().get("pyresolve"))
         os.kill(before, signal.SIGKILL)
-        (after,) = until(lambda: [pid for pid in started.parts().get("pyresolve", []) if pid != before])
-        until(lambda: started.log().count(b"warning: pyresolve has been started again\n") == count)
+        (after,) = until(lambda before=before: [pid for pid in started.parts().get("pyresolve", []) if pid != before])
+        until(lambda count=count: started.log().count(b"warning: pyresolve has been started again\n") == count)
         assert sorted(connections(started, {"pyresolve": [after]}).values()) == [("pyresolve", 0), ("pyresolve", 1)]
     started.process.terminate()
     assert started.process.wait(SECONDS) == 0

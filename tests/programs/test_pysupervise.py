@@ -296,7 +296,7 @@ COPIES = [
 @pytest.mark.parametrize("is_killed", [False, True])
 @pytest.mark.parametrize("copying", COPIES)
 def test_a_copied_directory_has_a_service_of_its_own(stage, copying, is_killed):
-    """Whether the first one's supervisor lives or was killed; and its process is not waited for as if it were the copy's."""
+    """Whether the first one's supervisor lives or was killed; its process is not waited for as if it were a copy's."""
     supervisor = stage.start("pysupervise", stage.service("a"))
     pid = stage.up(stage.place / "a")
     if is_killed:

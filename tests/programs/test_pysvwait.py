@@ -14,9 +14,10 @@ from tests.processes import is_at_rest, switches
 from tests.waiting import until
 
 USAGE = b"pysvwait: usage: pysvwait -u | -U | -d [ -t seconds ] [ -a | -o ] dir ...\n"
+needs_original = pytest.mark.skipif(not shutil.which("supervise"), reason="daemontools is not installed")
 SUPERVISORS = [
     "pysupervise",
-    pytest.param("supervise", marks=pytest.mark.skipif(not shutil.which("supervise"), reason="daemontools is not installed")),
+    pytest.param("supervise", marks=needs_original),
 ]
 
 
@@ -145,7 +146,7 @@ def test_down_is_after_finish_and_stop(stage, wait):
     send(folder, b"d")
     down = wait("-d", "a")
     for told in ("finish\n", "finish\nstop\n"):
-        until(lambda: (folder / "told").exists() and (folder / "told").read_text() == told)
+        until(lambda told=told: (folder / "told").exists() and (folder / "told").read_text() == told)
         assert stage.run("pysvwait", "-d", "-t", 0, "a").code == 99
         assert down.poll() is None
         (folder / "go").write_text("\n")

@@ -62,23 +62,23 @@ RULES = (
     b'127.:allow,RELAYCLIENT=""\n10.0.0.0/8:deny\n2001:db8::/32:allow\n=.example.org:allow\nno colon\n1000@unix:deny\n'
 )
 EXPLAINED = [
-    # arguments                                           the lines after `no rule for`
-    (["127.0.0.1"],                                       b'line 1 holds: 127.:allow,RELAYCLIENT=""\n'
-                                                          b"it is the rule for 127.: the start of the address\n"
-                                                          b"set environment variable RELAYCLIENT=\nallow connection\n"),
-    (["::ffff:10.1.1.1"],                                 b"line 2 holds: 10.0.0.0/8:deny\n"
-                                                          b"it is the rule for 10.0.0.0/8: a network that the address is in\n"
-                                                          b"deny connection\n"),
-    (["2001:DB8:0::1"],                                   b"line 3 holds: 2001:db8::/32:allow\n"
-                                                          b"it is the rule for 2001:db8::/32: a network that the address is in\n"
-                                                          b"allow connection\n"),
-    (["9.9.9.9", "--host", "A.Example.ORG"],              b"line 4 holds: =.example.org:allow\n"
-                                                          b"it is the rule for =.example.org: the end of the name\n"
-                                                          b"allow connection\n"),
-    (["unix", "--info=1000"],                             b"line 6 holds: 1000@unix:deny\n"
-                                                          b"it is the rule for 1000@unix: what is known of the user, "
-                                                          b"and the address\ndeny connection\n"),
-    (["9.9.9.9"],                                         b"no line holds\nallow connection\n"),
+    # arguments                               the lines after `no rule for`
+    (["127.0.0.1"],                           b'line 1 holds: 127.:allow,RELAYCLIENT=""\n'
+                                              b"it is the rule for 127.: the start of the address\n"
+                                              b"set environment variable RELAYCLIENT=\nallow connection\n"),
+    (["::ffff:10.1.1.1"],                     b"line 2 holds: 10.0.0.0/8:deny\n"
+                                              b"it is the rule for 10.0.0.0/8: a network that the address is in\n"
+                                              b"deny connection\n"),
+    (["2001:DB8:0::1"],                       b"line 3 holds: 2001:db8::/32:allow\n"
+                                              b"it is the rule for 2001:db8::/32: a network that the address is in\n"
+                                              b"allow connection\n"),
+    (["9.9.9.9", "--host", "A.Example.ORG"],  b"line 4 holds: =.example.org:allow\n"
+                                              b"it is the rule for =.example.org: the end of the name\n"
+                                              b"allow connection\n"),
+    (["unix", "--info=1000"],                 b"line 6 holds: 1000@unix:deny\n"
+                                              b"it is the rule for 1000@unix: what is known of the user, "
+                                              b"and the address\ndeny connection\n"),
+    (["9.9.9.9"],                             b"no line holds\nallow connection\n"),
 ]  # fmt: skip
 
 
@@ -141,7 +141,8 @@ def test_a_denial_that_does_not_hold_is_said_when_it_is_compiled(run, tmp_path):
     code, out, err = run("pytcprules", "rules.cdb", "tmp", input=source, cwd=tmp_path)
     assert (code, out) == (0, b"")
     assert err == (
-        b"tcprules: warning: line 2: never matches: line 1 is looked at before it, with all of its addresses: 10.0.0.0/8:deny\n"
+        b"tcprules: warning: line 2: never matches: "
+        b"line 1 is looked at before it, with all of its addresses: 10.0.0.0/8:deny\n"
         b'tcprules: warning: line 3: MAXCONNIP is no number, and is read as 5: \'5k\': 9.:allow,MAXCONNIP="5k", X="1"\n'
         b"tcprules: warning: line 4: no colon, so it is skipped: 8.8.8.8 deny\n"
     )

@@ -64,15 +64,17 @@ unix:deny
 1000@unix:allow
 """
 SHOWN = [
-    # client                                                   what is printed
-    ({"TCPREMOTEIP": "2001:db8::1"},                           b"rule 2001:0DB8:0000:0000:0000:0000:0000:0001:\ndeny connection\n"),
-    ({"TCPREMOTEIP": "2001:DB8:0:0::1"},                       b"rule 2001:0DB8:0000:0000:0000:0000:0000:0001:\ndeny connection\n"),
-    ({"TCPREMOTEIP": "2001:db8::2"},                           b"rule 2001:db8::/32:\nset environment variable NET=six\nallow connection\n"),
-    ({"TCPREMOTEIP": "2001:db8::2", "TCPREMOTEINFO": "joe"},   b"rule joe@2001:0DB8:0000:0000:0000:0000:0000:0002:\ndeny connection\n"),
-    ({"TCPREMOTEIP": "2001:db9::2"},                           b"default:\nallow connection\n"),
-    ({"TCPREMOTEIP": "10.1.2.3"},                              b"rule 10.0.0.0/8:\nset environment variable NET=ten\nallow connection\n"),
-    ({"TCPREMOTEIP": "unix"},                                  b"rule unix:\ndeny connection\n"),
-    ({"TCPREMOTEIP": "unix", "TCPREMOTEINFO": "1000"},         b"rule 1000@unix:\nallow connection\n"),
+    # client                                   what is printed
+    ({"TCPREMOTEIP": "2001:db8::1"},     b"rule 2001:0DB8:0000:0000:0000:0000:0000:0001:\ndeny connection\n"),
+    ({"TCPREMOTEIP": "2001:DB8:0:0::1"}, b"rule 2001:0DB8:0000:0000:0000:0000:0000:0001:\ndeny connection\n"),
+    ({"TCPREMOTEIP": "2001:db8::2"},     b"rule 2001:db8::/32:\nset environment variable NET=six\nallow connection\n"),
+    ({"TCPREMOTEIP": "2001:db8::2", "TCPREMOTEINFO": "joe"},
+                                         b"rule joe@2001:0DB8:0000:0000:0000:0000:0000:0002:\ndeny connection\n"),
+    ({"TCPREMOTEIP": "2001:db9::2"},     b"default:\nallow connection\n"),
+    ({"TCPREMOTEIP": "10.1.2.3"},        b"rule 10.0.0.0/8:\nset environment variable NET=ten\nallow connection\n"),
+    ({"TCPREMOTEIP": "unix"},            b"rule unix:\ndeny connection\n"),
+    ({"TCPREMOTEIP": "unix", "TCPREMOTEINFO": "1000"},
+                                         b"rule 1000@unix:\nallow connection\n"),
 ]  # fmt: skip
 
 

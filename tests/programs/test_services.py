@@ -14,7 +14,9 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 
 @pytest.fixture
 def installed(tmp_path):
-    """installed(folder) -> the services as they stand below it, with a program beside it for each of ours: it tells its name."""
+    """installed(folder) -> the services as they stand below it, and beside it a program for each of ours,
+    which tells its name.
+    """
 
     def make(folder):
         place = tmp_path / "there" / folder

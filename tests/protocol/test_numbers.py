@@ -1,6 +1,7 @@
 """Numbers that strangers write: whatever stands in their place, every wire and engine answers in its own words.
 
-Beyond 4,300 digits int() raises a ValueError of its own, which is no MalformedFrame; and it takes blanks, signs, underscores
+Beyond 4,300 digits int() raises a ValueError of its own, which is no MalformedFrame; and it takes blanks, signs,
+underscores
 and the digits of other scripts.  Not tested here: numbers that are bytes rather than digits, which cannot be wrong.
 """
 

@@ -67,7 +67,8 @@ def test_ours_is_called_where_exec_would_have_put_it(tmp_path, monkeypatch, is_l
     def supervise(directory, environ):
         fds = sorted(int(fd) for fd in os.listdir("/proc/self/fd"))
         report.write_text(
-            f"{directory} {environ == dict(os.environb)} {os.path.basename(os.getcwd())} {os.fstat(int(not is_log)).st_ino} {len(fds)}"
+            f"{directory} {environ == dict(os.environb)} {os.path.basename(os.getcwd())} "
+            f"{os.fstat(int(not is_log)).st_ino} {len(fds)}"
         )
         return 7
 

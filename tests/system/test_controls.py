@@ -19,7 +19,8 @@ def control(tmp_path):
 
 def test_defaults_without_me(control):
     get = control.controls.get
-    assert [get(name) for name in ("me", "locals", "bouncehost", "bouncefrom", "rcpthosts", "databytes", "virtualdomains")] == [
+    names = ("me", "locals", "bouncehost", "bouncefrom", "rcpthosts", "databytes", "virtualdomains")
+    assert [get(name) for name in names] == [
         None, None, b"bouncehost", b"MAILER-DAEMON", None, 0, {},
     ]  # fmt: skip
 

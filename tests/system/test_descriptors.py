@@ -46,7 +46,8 @@ def test_move(tmp_path):
 
 @pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-", ""])
 def test_missing_standard_descriptors_become_dev_null(closed):
-    code = "import os, sys; from pyqmail.system.descriptors import open_standard_descriptors as o; o(); fd = os.open('/', 0); sys.exit(fd)"
+    code = "import os, sys; from pyqmail.system.descriptors import open_standard_descriptors as o; "
+    code += "o(); fd = os.open('/', 0); sys.exit(fd)"
     done = subprocess.run(
         ["sh", "-c", f'exec "{sys.executable}" -c "{code}" {closed}'], env={"PYTHONPATH": ROOT, "PATH": "/bin"}
     )

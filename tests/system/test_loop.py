@@ -32,13 +32,14 @@ def finish(loop, coroutine):
 
 
 def test_timers_fire_in_order_each_at_its_time_and_may_be_moved(busy, loop):
-    fired, seconds = [], 0
-    late = loop.after(2, lambda: fired.append(("moved", seconds)))
-    loop.after(1, lambda: fired.append(("first", seconds)))
+    fired, now = [], loops.time.monotonic
+    began = now()
+    late = loop.after(2, lambda: fired.append(("moved", now() - began)))
+    loop.after(1, lambda: fired.append(("first", now() - began)))
     loop.after(0.5, lambda: fired.append("cancelled")).cancel()
-    loop.after(3, lambda: fired.append(("third", seconds)))
+    loop.after(3, lambda: fired.append(("third", now() - began)))
     late.move(late.when + 2)
-    for seconds in range(1, 6):
+    for _ in range(5):
         busy(1)
         loop.turn(0)
     assert fired == [("first", 1), ("third", 3), ("moved", 4)]
@@ -397,7 +398,7 @@ def busy(monkeypatch):
 
 
 def test_who_asks_little_goes_before_those_who_ask_much(busy):
-    """Twenty that always have something to do, and one that is spoken to now and then: it never waits for all of them."""
+    """Twenty always have something to do, one is spoken to now and then: that never waits for all of them."""
     loop, (ours, theirs) = Loop(), socket.socketpair()
     waits, turns = [], [0]
 

@@ -19,7 +19,7 @@ def script(path, text, mode=0o755):
 
 
 SEARCH = [
-    # what stands in a and in b: "x" runs, "-" not executable, "d" a directory, "n" no #! line, "i" a missing interpreter
+    # what stands in a and b: "x" runs, "-" not executable, "d" a directory, "n" no #! line, "i" a missing interpreter
     ("x", "", "a"),
     ("", "x", "b"),
     ("-", "x", "b"),

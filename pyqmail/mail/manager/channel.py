@@ -26,9 +26,10 @@ from pyqmail.base.failure import is_temporary
 from pyqmail.base.printable import logsafe
 from pyqmail.mail.destinations.engine import CLOSE, DELIVER, OPEN, REPORT
 from pyqmail.mail.destinations.retry import TROUBLE_SECONDS, DueHeap
-from pyqmail.mail.manager.bounces import TOO_OLD, paragraph
 from pyqmail.mail.manager.passes import READ_AHEAD, Broken, Removed
-from pyqmail.mail.routing.rewrite import LOCAL, expand_verp
+from pyqmail.mail.routing.rewrite import LOCAL
+from pyqmail.protocol.bounce_notice import TOO_OLD, paragraph
+from pyqmail.protocol.verp import expand_verp
 
 MAX_RECIPIENTS = 50000  # in memory for one channel, or four for each delivery at once if that is more
 PASSES_A_TURN = 100

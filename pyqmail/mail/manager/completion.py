@@ -9,10 +9,10 @@ import time
 from pyqmail.base.failure import reason
 from pyqmail.base.printable import logsafe
 from pyqmail.mail.destinations.retry import TROUBLE_SECONDS, DueHeap
-from pyqmail.mail.manager.bounces import CUT, NO_COPY
 from pyqmail.mail.manager.passes import Broken
 from pyqmail.mail.queue.client import MessageBuffer, QueueClient, QueueOutcome, outcome_text
 from pyqmail.mail.queue.files import is_surely_gone
+from pyqmail.protocol.bounce_notice import CUT, NO_COPY
 from pyqmail.protocol.envelope import format_envelope
 
 CHECKS_A_TURN = 100

@@ -8,17 +8,17 @@ commands to the spawners.
 import time
 
 from pyqmail.mail.destinations.engine import Immediate, Sessions
-from pyqmail.mail.manager.bounces import BounceNotices
 from pyqmail.mail.manager.channel import Channel
 from pyqmail.mail.manager.cleanup import Cleaner, Sweep
 from pyqmail.mail.manager.completion import Completion
 from pyqmail.mail.manager.passes import Files
 from pyqmail.mail.manager.queue_scan import QueueScan
-from pyqmail.mail.manager.sendlog import SendLog
-from pyqmail.mail.manager.status_line import StatusLine
 from pyqmail.mail.manager.todo import Todo
+from pyqmail.mail.manager_log.sendlog import SendLog
+from pyqmail.mail.manager_log.status_line import StatusLine
 from pyqmail.mail.queue.commit import ByFile
 from pyqmail.mail.routing.rewrite import LOCAL, REMOTE, Rewriter
+from pyqmail.protocol.bounce_notice import BounceNotices
 from pyqmail.system.driver import EventDriver
 from pyqmail.system.fsync_batch import FsyncBatch
 

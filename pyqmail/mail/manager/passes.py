@@ -10,7 +10,8 @@ import time
 
 from pyqmail.mail.destinations.lanes import Recipient
 from pyqmail.mail.destinations.retry import LOCAL_CONSTANT, REMOTE_CONSTANT, retry_time
-from pyqmail.mail.routing.rewrite import REMOTE, has_verp
+from pyqmail.mail.routing.rewrite import REMOTE
+from pyqmail.protocol.verp import has_verp
 
 SLICE_BYTES = 32768
 READ_AHEAD = 200  # recipients of one message that are in memory before the next slice is read

@@ -1,4 +1,4 @@
-"""What becomes of an envelope recipient: local or remote, and under which address; and the sender it is sent with."""
+"""What an envelope recipient becomes: local or remote, and under which address."""
 
 from pyqmail.base.addresses import suffixes
 
@@ -54,25 +54,3 @@ class Rewriter:
             if prepend is not None:
                 return address[len(prepend) + 1 :] if prepend and address.startswith(prepend + b"-") else address
         return address
-
-
-def has_verp(sender: bytes) -> bool:
-    """Return whether the sender differs for each recipient: `box@host-@[]`."""
-    return sender.endswith(b"-@[]") and b"@" in sender[:-4]
-
-
-def expand_verp(sender: bytes, recipient: bytes) -> bytes:
-    """Return the sender for one recipient: `list-@host-@[]` for `a@b` becomes `list-a=b@host`; others stay.
-
-    Source: senderadd() of qmail-send
-    """
-    if not has_verp(sender) or b"@" not in recipient:
-        return sender
-    box, _, host = sender[:-4].rpartition(b"@")
-    local, _, domain = recipient.rpartition(b"@")
-    return b"%b%b=%b@%b" % (box, local, domain, host)
-
-
-def plain_sender(sender: bytes) -> bytes:
-    """Return the sender a bounce goes to: without `-@[]` at its end."""
-    return sender[:-4] if len(sender) >= 4 and sender.endswith(b"-@[]") else sender

@@ -254,7 +254,7 @@ def test_never_tried_before_tried():
 def test_one_silent_destination_leaves_places_for_new_ones():
     world = World(20)
     world.arrive(b"silent.example", 100, True)
-    for i in range(20):
+    for _ in range(20):
         world.arrive(b"silent.example")
     world.run(1)
     assert len(world.opened) == 8

@@ -112,7 +112,8 @@ Entry = collections.namedtuple("Entry", "pw_name pw_uid pw_gid pw_dir")
 PASSWD = {
     name: Entry(name, uid, 100, home)
     for name, uid, home in [
-        ("root", 0, "/root"), ("joe", 1, "/joe"), ("joe-x", 2, "/joex"), ("foreign", 3, "/joe"), ("homeless", 4, "/none"),
+        ("root", 0, "/root"), ("joe", 1, "/joe"), ("joe-x", 2, "/joex"), ("foreign", 3, "/joe"),
+        ("homeless", 4, "/none"),
         ("alias", 9, "/alias"), ("a" * 31, 5, "/long"), ("b" * 32, 6, "/longer"), ("stale", 7, "/stale"),
     ]
 }  # fmt: skip

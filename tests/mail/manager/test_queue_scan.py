@@ -1,4 +1,4 @@
-"""What the queue holds at the start, where a directory cannot be listed; all else is in tests/programs/test_pysend.py."""
+"""What the queue holds at the start, where a directory cannot be listed; all else: tests/programs/test_pysend.py."""
 
 import os
 

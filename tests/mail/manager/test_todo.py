@@ -1,4 +1,4 @@
-"""Leftovers under a new message's number, and how long a message is young; the rest is in tests/programs/test_pysend.py."""
+"""Leftovers under a new message's number, and how long a message is young; the rest: tests/programs/test_pysend.py."""
 
 import os
 import time

@@ -256,7 +256,7 @@ def test_a_crash_anywhere_leaves_a_state_of_the_table(names):
     counts, todo_seen = [], 0
     for crash_at in range(1000):
 
-        def work():
+        def work(crash_at=crash_at):
             admission = FileStore(names, {})
             left = [crash_at]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pyqmail.mail.routing.rewrite import LOCAL, REMOTE, Rewriter, expand_verp, plain_sender
+from pyqmail.mail.routing.rewrite import LOCAL, REMOTE, Rewriter
 
 RULES = Rewriter(
     b"noat.example",
@@ -66,26 +66,3 @@ def test_hangup_changes_locals_and_virtualdomains():
     rules = Rewriter(b"x", [], [b"a"], {})
     rules.use([b"b"], {b"c": b"v"})
     assert [rules.rewrite(b"u@" + domain)[0] for domain in (b"a", b"b", b"c")] == [REMOTE, LOCAL, LOCAL]
-
-
-@pytest.mark.parametrize(
-    "sender, recipient, expanded",
-    [
-        (b"owner-list-@lists.example-@[]", b"args2@r.example", b"owner-list-args2=r.example@lists.example"),
-        (b"owner-@h-@[]", b"a@b@c", b"owner-a@b=c@h"),
-        (b"owner-@h-@[]", b"nohost", b"owner-@h-@[]"),
-        (b"owner-@-@[]", b"a@b", b"owner-a=b@"),
-        (b"-@[]", b"a@b", b"-@[]"),
-        (b"x-@[]", b"a@b", b"x-@[]"),
-        (b"#@[]", b"a@b", b"#@[]"),
-        (b"", b"a@b", b""),
-        (b"s@h", b"a@b", b"s@h"),
-    ],
-)
-def test_verp(sender, recipient, expanded):
-    assert expand_verp(sender, recipient) == expanded
-
-
-def test_plain_sender():
-    assert plain_sender(b"owner-list-@lists.example-@[]") == b"owner-list-@lists.example"
-    assert plain_sender(b"s@h") == b"s@h" and plain_sender(b"") == b""

@@ -98,7 +98,7 @@ def machine(sent):
     """The original's machine, a byte at a time: (text, hops, bytes taken), or None after a stray newline."""
     text, state, hops = bytearray(), "line", 0
     header, line = True, bytearray()
-    for at, byte in enumerate(sent):
+    for at in range(len(sent)):
         char = sent[at : at + 1]
         if header:
             line += char

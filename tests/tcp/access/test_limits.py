@@ -28,10 +28,10 @@ CASES = [
     ({b"MAXCONNIP": b"9", b"MAXCONNC": b"1"}, {},                                     (b" MAXCONNC:1", b"")),
     ({b"MAXCONNIP": b"1", b"DIEMSG": b"421 no"}, {},                                  (b" MAXCONNIP:1", b"421 no\r\n")),
     ({b"MAXCONNIP": b"1", b"DIEMSG": b"421 no"}, {b"DIEMSG": b""},                    (b" MAXCONNIP:1", b"")),
-    ({b"DIEMSG": b"421 no"},                  {b"MAXCONNC": b"1", b"DIEMSG_MAXCONNC": b"net"}, (b" MAXCONNC:1", b"net\r\n")),
-    ({b"DIEMSG": b"421 no"},                  {b"MAXCONNC": b"1", b"DIEMSG_MAXCONNIP": b"ip"}, (b" MAXCONNC:1", b"421 no\r\n")),
+    ({b"DIEMSG": b"421 no"}, {b"MAXCONNC": b"1", b"DIEMSG_MAXCONNC": b"net"},    (b" MAXCONNC:1", b"net\r\n")),
+    ({b"DIEMSG": b"421 no"}, {b"MAXCONNC": b"1", b"DIEMSG_MAXCONNIP": b"ip"},    (b" MAXCONNC:1", b"421 no\r\n")),
     ({b"MAXLOAD": b"1", b"DIEMSG_MAXLOAD": b"busy"}, {},                              (b" LOAD:150", b"busy\r\n")),
-    ({b"MAXCONNIP": b"1", b"DIEMSG": b"x" * 9999}, {},                                (b" MAXCONNIP:1", b"x" * 510 + b"\r\n")),
+    ({b"MAXCONNIP": b"1", b"DIEMSG": b"x" * 9999}, {},                   (b" MAXCONNIP:1", b"x" * 510 + b"\r\n")),
 ]  # fmt: skip
 
 

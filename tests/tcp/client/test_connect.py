@@ -23,8 +23,8 @@ LOCAL6 = bytes(15) + b"\1"
 def find(name_server):
     """find(host, **more): find_addresses with the name server's environment, and no rules but those given."""
 
-    def ask(host, *arguments, rules={}, waits=QUICK, **more):
-        environ = {**name_server.environ(), b"DNSREWRITEFILE": b"/dev/null", **rules}
+    def ask(host, *arguments, rules=None, waits=QUICK, **more):
+        environ = {**name_server.environ(), b"DNSREWRITEFILE": b"/dev/null", **(rules or {})}
         return find_addresses(host, *arguments, environ=environ, waits=waits, **more)
 
     return ask

@@ -79,7 +79,7 @@ WRONG = [
     ("127.0.0.1,/none/x",   {},                 "unable to bind /none/x: file does not exist"),
     ("./" + "x" * 106,      {},                 "unable to bind: file name too long"),
     ("fe80::1%nonesuch",    {},                 "no interface: nonesuch"),
-    ("fd:99999999999999999999", {},             "unable to use descriptor 99999999999999999999: file descriptor not open"),
+    ("fd:99999999999999999999", {},          "unable to use descriptor 99999999999999999999: file descriptor not open"),
     ("127.0.0.1,127.0.0.2,fd:987", {},          "unable to use descriptor 987: file descriptor not open"),
     ("fd:987",              {},                 "unable to use descriptor 987: file descriptor not open"),
     ("fd:",                 {},                 "no sockets were passed on to us: LISTEN_FDS"),

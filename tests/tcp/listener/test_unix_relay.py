@@ -1,4 +1,5 @@
-"""Clients of UNIX sockets that pass descriptors: whoever closes one that lingers is held up, and that is nobody but they.
+"""Clients of UNIX sockets that pass descriptors: whoever closes one that lingers is held up, and that
+is nobody but they.
 
 A socket that was accepted before the server asked the kernel to refuse descriptors is what every socket is on
 older kernels: such clients connect before the server starts.

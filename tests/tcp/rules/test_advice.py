@@ -25,6 +25,7 @@ x@::1:allow
 1.2.3.0-255:allow
 :deny
 """
+NEITHER = "never matches: neither an address, a prefix, a range nor a name, which starts with ="
 LINT = [
     # line                          what is said of it
     (b"127.0.0.1 allow",            "no colon, so it is skipped"),
@@ -61,11 +62,11 @@ LINT = [
     (b"1.2.3.4.:allow",             "never matches: more than four numbers, or a dot after the fourth"),
     (b"1.2.3:allow",                "never matches: neither an address nor a prefix, which ends in a dot"),
     (b"1.2-3:allow",                "never matches: neither an address nor a prefix, which ends in a dot"),
-    (b"localhost:allow",            "never matches: neither an address, a prefix, a range nor a name, which starts with ="),
-    (b"*:allow",                    "never matches: neither an address, a prefix, a range nor a name, which starts with ="),
-    (b"joe@:allow",                 "never matches: neither an address, a prefix, a range nor a name, which starts with ="),
-    (b"a=b:allow",                  "never matches: neither an address, a prefix, a range nor a name, which starts with ="),
-    (b"1..2.:allow",                "never matches: neither an address, a prefix, a range nor a name, which starts with ="),
+    (b"localhost:allow",            NEITHER),
+    (b"*:allow",                    NEITHER),
+    (b"joe@:allow",                 NEITHER),
+    (b"a=b:allow",                  NEITHER),
+    (b"1..2.:allow",                NEITHER),
 ]  # fmt: skip
 SHADOWED = [
     # source                                what is said of its second line
@@ -147,9 +148,9 @@ def test_the_first_of_two_lines_holds_and_a_source_that_is_none_is_refused():
 
 
 COVERED = [
-    # source                                                            lines that are never reached, and those to be said
+    # source                                                            never reached, and those to be said
     (b"10.:allow\n10.0.0.0/8:deny",                                     [2], [2]),
-    (b"10.0.0.0/8:deny\n10.:allow",                                     [1], [1]),  # the order of the lines does not matter
+    (b"10.0.0.0/8:deny\n10.:allow",                                     [1], [1]),  # the lines' order does not matter
     (b"10.:deny\n10.0.0.0/8:deny",                                      [2], []),
     (b"10.:allow\n10.1.0.0/16:deny",                                    [2], [2]),
     (b"10.1.:allow\n10.0.0.0/8:deny",                                   [], []),

@@ -55,7 +55,8 @@ SOURCE = [
 WRONG = [
     b":allowed", b":deny,", b":deny,A", b":deny,A=", b':deny,A="x', b':deny,A="x"y', b": deny", b":Deny", b":",
     b"1.2.3.4-5-6:allow", b"a-b:allow", b"1:allow\r", b':allow,A="b" C', b"1.2.3.4:25:allow", b"=a:b:allow",
-    b"::allow", b"2001::allow", b"::/0:allow", b"::/129:allow", b"::/:allow", b"1::2::3:allow", b"12345::1:allow", b"fe80::1%lo:allow",
+    b"::allow", b"2001::allow", b"::/0:allow", b"::/129:allow", b"::/:allow", b"1::2::3:allow", b"12345::1:allow",
+    b"fe80::1%lo:allow",
     b"joe@::/8:allow", b"joe@2001:db8::allow", b"1:2:3:4:5:6:7:8::allow", b"[::1]:allow", b"::1 :allow", b"g::1:allow",
     b"::\x001:allow", b"\xff::1:allow",
 ]  # fmt: skip

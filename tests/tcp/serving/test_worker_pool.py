@@ -535,7 +535,7 @@ def test_fifty_that_flood_do_not_hold_up_one_that_talks(start):
     assert all(client.line() for client in (*floods, talker))
     heard = [0] * len(floods)
     with select.epoll() as epoll:
-        for number, flood in enumerate(floods):
+        for flood in floods:
             flood.sock.setblocking(False)
             epoll.register(flood.sock.fileno(), select.EPOLLIN | select.EPOLLOUT)
         by_fd = {flood.sock.fileno(): number for number, flood in enumerate(floods)}

@@ -6,8 +6,8 @@ import types
 import pytest
 
 from pyqmail.base.printable import logsafe
-from pyqmail.mail.manager import sendlog
-from pyqmail.mail.manager.sendlog import SendLog
+from pyqmail.mail.manager_log import sendlog
+from pyqmail.mail.manager_log.sendlog import SendLog
 from pyqmail.system.loop import Loop
 
 

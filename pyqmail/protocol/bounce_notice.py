@@ -1,11 +1,11 @@
 """Bounces: the paragraph for each failed recipient, and the notice made of them.  The format is QSBMF.
 
-Source: addbounce() and injectbounce() of qmail-send; reference qmail-core.md section 4.11
+Source: addbounce() and injectbounce() of qmail-send
 """
 
 from pyqmail.base.addresses import quote, quote_word
 from pyqmail.base.dates import header_date
-from pyqmail.mail.routing.rewrite import plain_sender
+from pyqmail.protocol.verp import plain_sender
 
 TOO_OLD = b"I'm not going to try again; this message has been in the queue too long.\n"
 DOUBLE_SENDER = b"#@[]"
@@ -50,7 +50,12 @@ class BounceNotices:
     """
 
     def __init__(
-        self, bouncefrom: bytes, bouncehost: bytes, doublebounceto: bytes, doublebouncehost: bytes, max_bytes=None
+        self,
+        bouncefrom: bytes,
+        bouncehost: bytes,
+        doublebounceto: bytes,
+        doublebouncehost: bytes,
+        max_bytes: int | None = None,
     ) -> None:
         self.max_bytes = max_bytes
         self._from = quote_word(bouncefrom) + b"@" + bouncehost

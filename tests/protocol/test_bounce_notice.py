@@ -2,7 +2,7 @@
 
 import pytest
 
-from pyqmail.mail.manager.bounces import BounceNotices, paragraph
+from pyqmail.protocol.bounce_notice import BounceNotices, paragraph
 
 PARAGRAPHS = [
     (b"a@b", b"no such user\n", b"<a@b>:\nno such user\n\n"),

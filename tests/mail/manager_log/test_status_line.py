@@ -1,6 +1,6 @@
 """When a status line is due though nothing started or ended, with given times."""
 
-from pyqmail.mail.manager.status_line import QUIET_SECONDS, StatusLine
+from pyqmail.mail.manager_log.status_line import QUIET_SECONDS, StatusLine
 
 
 def test_nothing_is_due_while_the_last_line_is_true():
