@@ -67,7 +67,7 @@ OPEN_FILES = 65536
 
 def preload(words=()) -> None:
     """Import what a worker needs where nobody listens for the mail it forwards."""
-    from pyqmail.mail.queue import file_store  # noqa: F401
+    from pyqmail.mail.queue import alone  # noqa: F401
 
 
 def main(argv: list[str]) -> int:

@@ -119,7 +119,7 @@ def read_message(message: MessageBuffer, fd: int, home) -> bool:
 
 def most_bytes(home) -> int:
     """Return how large a message pyqueued takes from us, 0 for no bound; unknown, it is pyqueued that says so."""
-    from pyqmail.mail.queue.file_store import qmail_uids
+    from pyqmail.mail.queue.origin import qmail_uids
     from pyqmail.system.controls import Controls
 
     try:
@@ -148,13 +148,14 @@ async def hand_over(queueing, whole_file, message, envelope):
 
 def write_ourselves(home, whole_file, message, envelope, seconds):
     """Write the queue as its user; only root can become it."""
-    from pyqmail.mail.queue.file_store import Origin, admit_alone
+    from pyqmail.mail.queue.alone import queue_alone
+    from pyqmail.mail.queue.origin import Origin
 
     uid = os.getuid()
     if os.geteuid() == 0:
         become_queue_user(home)
     origin = Origin(uid, os.getpid(), seconds)
-    return admit_alone(home, origin, 0 if whole_file else message.descriptor(), envelope)
+    return queue_alone(home, origin, 0 if whole_file else message.descriptor(), envelope)
 
 
 def become_queue_user(home) -> None:

@@ -31,10 +31,10 @@ import socket
 
 from pyqmail.base.failure import Temporary
 from pyqmail.mail.queue.bounds import CONTROLS, MessageRefused, read_bounds
-from pyqmail.mail.queue.commit import ByFile
-from pyqmail.mail.queue.file_store import FileStore, invokers, qmail_uids
+from pyqmail.mail.queue.file_store import FileStore
 from pyqmail.mail.queue.files import find_queue, hold_writer_lock
-from pyqmail.mail.queue.numbers import QueueNumbers
+from pyqmail.mail.queue.origin import invokers, qmail_uids
+from pyqmail.mail.queue_server.numbers import QueueNumbers
 from pyqmail.mail.queue_server.server import Capacity, QueueServer
 from pyqmail.system.bounded_log import BoundedLog
 from pyqmail.system.command_line import Program
@@ -73,7 +73,8 @@ def serve(call) -> int:
     os.umask(0o033)
     lock = lock_queue(names)
     try:
-        admission, numbers = FileStore(names, known, ByFile(flusher.flush)), QueueNumbers(lock)
+        store, numbers = FileStore(names, known, flusher.sync), QueueNumbers(lock)
+        store.prepare()
     except OSError as error:
         raise Temporary(f"unable to use {names.queue}", error) from None
     listener = listen(home.queue_socket)
@@ -81,7 +82,7 @@ def serve(call) -> int:
     log = BoundedLog(loop, PROGRAM.label)
     controls = Controls(home.control, CONTROLS, complain=log.warn)
     say_odd_numbers(controls)
-    server = QueueServer(loop, listener, admission, numbers, controls, log, qmail_uids(home), capacity)
+    server = QueueServer(loop, listener, store, numbers, controls, log, qmail_uids(home), capacity)
     loop.on_signal(signal.SIGTERM, server.stop)
     log.say("status: listening")
     gc.freeze()  # what a forked process does not look at it need not copy

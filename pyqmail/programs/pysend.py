@@ -124,7 +124,7 @@ class CannotStart(Exception):
 
 def preload(words=()) -> None:
     """Import what only --native needs, and what is needed now and then."""
-    from pyqmail.mail.queue import file_store  # noqa: F401  bounces, where nobody listens for them
+    from pyqmail.mail.queue import alone  # noqa: F401  bounces, where nobody listens for them
     from pyqmail.mail.routing import lookup  # noqa: F401
     from pyqmail.mail.spawners import native_client  # noqa: F401
     from pyqmail.system import interfaces  # noqa: F401

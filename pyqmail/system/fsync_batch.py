@@ -12,6 +12,10 @@ import struct
 
 from pyqmail.system.libc import CLibrary
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 _MOST = 256  # files in one go
 _FSYNC = 2
 _CONTROL_BLOCK = struct.Struct("=QIIHhIQQqQII")  # number, key, flags, what, priority, fd, 6 that fsync does not use
@@ -35,7 +39,11 @@ class FsyncBatch:
         except OSError:
             self._queue = None
 
-    def flush(self, fds: list[int]) -> set[int]:
+    def sync(self, files: "Sequence[int]", directories: "Sequence[int]") -> set[int]:
+        """fsync each file, then each directory; return those that are not safely on disk."""
+        return self.flush(files) | {fd for fd in directories if not is_synced(fd)}
+
+    def flush(self, fds: "Sequence[int]") -> set[int]:
         """fsync each; return those that are not safely on disk."""
         lost = set()
         for at in range(0, len(fds), _MOST):
@@ -55,7 +63,12 @@ class FsyncBatch:
         return done
 
 
-def flush_in_turn(fds: list[int]) -> set[int]:
+def sync_in_turn(files: "Sequence[int]", directories: "Sequence[int]") -> set[int]:
+    """FsyncBatch.sync() without what the kernel does together: strict, and it needs nothing but fsync(2)."""
+    return flush_in_turn(files) | {fd for fd in directories if not is_synced(fd)}
+
+
+def flush_in_turn(fds: "Sequence[int]") -> set[int]:
     """fsync one file after the other; return those that are not safely on disk.
 
     Write-back of all is started before the first fsync waits: their blocks are allocated in one journal transaction,

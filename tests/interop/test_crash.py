@@ -22,8 +22,10 @@ import pytest
 
 from pyqmail.mail.manager import completion, passes
 from pyqmail.mail.manager import todo as preprocessing
-from pyqmail.mail.queue.file_store import FileStore, Origin
+from pyqmail.mail.queue.file_store import FileStore
 from pyqmail.mail.queue.files import QueueNames, state_of
+from pyqmail.mail.queue.origin import Origin
+from pyqmail.mail.queue.store import NewMessage
 from pyqmail.programs import pyclean, pysend
 from pyqmail.protocol import envelope
 from pyqmail.protocol.wires import native_dialect, queue_wire, resolve_wire, stock_dialect
@@ -769,18 +771,17 @@ def test_what_is_acknowledged_is_on_disk_and_what_is_in_todo_is_whole(tmp_path, 
     def admit():
         arrange({RECORD: world.record})
         Shim(world.home.queue).install()
-        admission, newcomers = FileStore(world.names, {}), []
+        store, batch = FileStore(world.names, {}), []
         for message in (b"one\n", b"two\n", b"three\n"):
-            newcomers.append(admission.begin())
-            if way == "inline":
-                admission.fill(newcomers[-1], ORIGIN, message, STREAM[:-1])
-            else:
-                admission.copy(newcomers[-1], ORIGIN, (message,), (STREAM,))
-                newcomers[-1].close()
-        admission.settle(newcomers)
-        for newcomer in newcomers:
-            assert newcomer.exit_code == 0
-            os.write(RECORD, repr(("acknowledged", newcomer.number)).encode() + b"\n")
+            batch.append(NewMessage(ORIGIN, message, STREAM[:-1]))
+            if way == "copied":
+                staged = store.stage()
+                store.write_staged(staged, ORIGIN, (message,), (STREAM,))
+                staged.close()
+                batch[-1] = NewMessage(ORIGIN, staged=staged)
+        for verdict in store.add(batch):
+            assert verdict.exit_code == 0
+            os.write(RECORD, repr(("acknowledged", verdict.number)).encode() + b"\n")
 
     pid = os.fork()
     if not pid:

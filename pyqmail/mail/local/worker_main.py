@@ -15,7 +15,7 @@ from pyqmail.base.failure import traceback_text
 from pyqmail.mail.local import users
 from pyqmail.mail.local.delivery import Delivery, Job
 from pyqmail.mail.local.maildir import Names
-from pyqmail.mail.queue import file_store  # noqa: F401 before the fork: a user may not be able to read our installation
+from pyqmail.mail.queue import alone  # noqa: F401 before the fork: a user may not be able to read our installation
 from pyqmail.mail.queue.client import QueueClient
 from pyqmail.mail.spawners.server import Collected
 from pyqmail.protocol.wires import local_wire

@@ -16,7 +16,7 @@ from pyqmail.mail.manager.queue_scan import QueueScan
 from pyqmail.mail.manager.todo import Todo
 from pyqmail.mail.manager_log.sendlog import SendLog
 from pyqmail.mail.manager_log.status_line import StatusLine
-from pyqmail.mail.queue.commit import ByFile
+from pyqmail.mail.queue.file_store import FileStore
 from pyqmail.mail.routing.rewrite import LOCAL, REMOTE, Rewriter
 from pyqmail.protocol.bounce_notice import BounceNotices
 from pyqmail.system.driver import EventDriver
@@ -98,7 +98,8 @@ class Manager:
     def use_cleaner(self, write_fd: int, read_fd: int) -> None:
         self._cleaner = Cleaner(self.loop, write_fd, read_fd, self.settle_soon, self._cleaner_lost, self.log.flush)
         self.completion = Completion(self, self._cleaner, EventDriver(self.loop), self._environ)
-        self._todo = Todo(self, self._channels, self._cleaner, ByFile(FsyncBatch().flush), self.forget)
+        store = FileStore(self.names, sync=FsyncBatch().sync)
+        self._todo = Todo(self, self._channels, self._cleaner, store, self.forget)
         self._scan = QueueScan(self, self._channels, self.completion.remove_leftovers)
         self._sweep = Sweep(self.loop, self.log, self.names, self._cleaner, self._todo.messages.__contains__)
 

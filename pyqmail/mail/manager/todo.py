@@ -25,7 +25,7 @@ from pyqmail.base.backoff import Backoff
 from pyqmail.base.failure import is_lack, reason
 from pyqmail.base.printable import logsafe
 from pyqmail.mail.destinations.retry import TROUBLE_SECONDS
-from pyqmail.mail.manager.materialize import Materializer
+from pyqmail.mail.manager.materialize import preprocessed
 from pyqmail.mail.manager.passes import Pass
 from pyqmail.mail.queue.files import is_message_name
 from pyqmail.mail.routing.rewrite import LOCAL, REMOTE
@@ -110,15 +110,15 @@ class TodoMessage:
 
 
 class Todo:
-    """The todo directory.  channels maps names to Channels; commit is a commit object (mail/queue/commit.py).
+    """The todo directory.  channels maps names to Channels; store is where new files are made (mail/queue/store.py).
 
     forget(number) is called for the number of each new message, before anything else is done about it.
     """
 
-    def __init__(self, office, channels, cleaner, commit, forget=lambda number: None) -> None:
+    def __init__(self, office, channels, cleaner, store, forget=lambda number: None) -> None:
         self._forget_number = forget
         self._office, self._channels, self._cleaner = office, channels, cleaner
-        self._settling = Materializer(office, commit)
+        self._store = store
         self.messages = {}  # number -> Message, oldest first: all that still stand in todo and are known here
         self._young = {}  # the young ones among them
         self._poison = {}  # number -> when it is looked at again (monotonic)
@@ -453,7 +453,7 @@ class Todo:
             for message in now_batch:
                 self._young.pop(message.number, None)
                 message.state = SETTLING
-            failed = self._settling.make_files(now_batch)
+            failed = self._store.materialize([preprocessed(message) for message in now_batch])
             for message in now_batch:
                 if message.number in failed:
                     self._office.log.put(failed[message.number])

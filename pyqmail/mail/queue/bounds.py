@@ -4,10 +4,12 @@ import os
 
 from pyqmail.base.failure import reason
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyqmail.system.controls import Controls
+
 CONTROLS = ["localbytes", "queueminfree"]
 FREE_INODES_OF = 100  # one in so many inodes has to be free
-
-_CHECKED_BYTES = 4 << 20  # written until the room is looked at again
 
 
 class MessageRefused(Exception):
@@ -19,7 +21,7 @@ class MessageRefused(Exception):
         self.why = why or ("" if error is None else _why(error))
 
 
-def _why(error):
+def _why(error: OSError) -> str:
     """Return the reason, and the folder it holds for if that is known: one text for all messages it meets there."""
     path = error.filename2 or error.filename
     place = f" in {os.path.dirname(os.fsdecode(path))}" if isinstance(path, (str, bytes)) else ""
@@ -42,7 +44,7 @@ class Bounds:
         if 0 < self.message_bytes < size:
             raise MessageRefused(31, why=f"more than {self.message_bytes} bytes, see control/localbytes")
 
-    def check_room(self, place) -> None:
+    def check_room(self, place: int | str) -> None:
         """Ask the file system of a path or a descriptor.  Raises Refused (53)."""
         if not self.free_bytes:
             return
@@ -57,7 +59,7 @@ class Bounds:
             raise MessageRefused(53, why=f"less than 1/{FREE_INODES_OF} of the inodes free, see control/queueminfree")
 
 
-def read_bounds(controls, is_trusted: bool) -> Bounds:
+def read_bounds(controls: "Controls", is_trusted: bool) -> Bounds:
     """Return the bounds of a message, from the control files as they are now.  Raises Refused (55).
 
     is_trusted: it comes from a uid that is one of qmail's.
@@ -67,18 +69,3 @@ def read_bounds(controls, is_trusted: bool) -> Bounds:
         return Bounds(0 if is_trusted else controls.get("localbytes"), free_bytes)
     except OSError as error:
         raise MessageRefused(55, error) from None
-
-
-def bounded(pieces, bounds: Bounds, fd: int):
-    """Yield the pieces, which are written to fd, as long as they and the room left are within bounds.
-
-    Raises Refused (31, 53).
-    """
-    size, checked = 0, 0
-    for piece in pieces:
-        size += len(piece)
-        bounds.check_size(size)
-        if size - checked >= _CHECKED_BYTES:
-            bounds.check_room(fd)
-            checked = size
-        yield piece

@@ -344,14 +344,15 @@ class QueueClient:
         return QueueOutcome(0, pid) if code == 0 else QueueOutcome(CRASHED if code is None else code, why=why)
 
     def _admit(self, message, envelope):
-        from pyqmail.mail.queue.file_store import Origin, admit_alone
+        from pyqmail.mail.queue.alone import queue_alone
+        from pyqmail.mail.queue.origin import Origin
 
         try:
             fd = message.descriptor()
         except OSError:
             return 51
         try:
-            return admit_alone(self._home, Origin(os.getuid(), os.getpid(), int(time.time())), fd, envelope)
+            return queue_alone(self._home, Origin(os.getuid(), os.getpid(), int(time.time())), fd, envelope)
         except Failure:
             return 111
 

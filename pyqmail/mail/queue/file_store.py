@@ -1,114 +1,118 @@
-"""Writing new messages into the queue files, many at a time, durable before anybody is told.
+"""The store that keeps each message in the files of qmail's queue (pyqmail-queue(5)).
 
-A message is begun (S2), filled (S3) and settled (S4): its files are committed together with those of the whole
-batch, only then todo/ID is linked, that name is committed too, and the trigger pulled once.  Whatever fails
-takes its files with it: intd first, then mess.  Exit codes are qmail-queue's.
+Why what is acknowledged is on disk.  add() does for every message of a batch what qmail-queue does for its one, and in
+the same order; only the waiting for the disk is shared:
+
+    1  create pid/NAME, link it to mess/N/ID, unlink pid/NAME     ID is the file's inode: no two live messages share it
+    2  write mess/N/ID, create and write intd/ID
+    3  fsync all files of the batch, then all directories mess/N that have a new name
+    4  link intd/ID to todo/ID, for each message
+    5  fsync the directory todo, once
+    6  pull the trigger, once; only then are verdicts of 0 returned
+
+The link in todo is what makes a message: the queue manager reads todo and nothing else.  So everything it will read is
+on disk (3) before that name exists (4), and nobody is told of success before the name is on disk, too (5).  The name
+intd/ID need not be: whoever finds todo/ID has the envelope.
+
+What a crash of the process leaves, by the last operation that was done; a loss of power may undo what is not synced yet:
+
+    pid/NAME                             pyclean removes it after 36 hours, when nobody can still be writing it
+    mess/N/ID, perhaps pid/NAME as well  not queued; the queue manager's sweep removes it after 36 hours
+    mess/N/ID and intd/ID, whole or not  not queued; the sweep has pyclean remove both
+    todo/ID of some of the batch         these are queued, though nobody was told: their senders try again
+    todo/ID of all                       likewise: they arrive twice, which is better than not at all
+
+What fails takes its files with it, intd before mess: as long as mess/N/ID stands the number cannot be another
+message's.  If the names in todo are not safe on disk (5 failed), they are taken back, but mess and intd stay for the
+sweep: the queue manager may have seen the names, and the number must not be given to another message meanwhile.
+
+A staged message (store.py) has step 1 done by stage() and step 2 by write_staged(), which syncs the two files itself.
+add() then does the rest, which costs no more for a large message than for a small one.
+
+Exit codes are qmail-queue's.
 """
 
 import os
-import select
 import time
 
-from pyqmail.base.dates import header_date
-from pyqmail.base.failure import Failure, Temporary
-from pyqmail.mail.queue.bounds import CONTROLS, Bounds, MessageRefused, bounded, read_bounds
-from pyqmail.mail.queue.commit import ByFile
-from pyqmail.mail.queue.files import QueueNames, find_queue, hold_writer_lock, pull_trigger
+from pyqmail.mail.queue.bounds import Bounds, MessageRefused
+from pyqmail.mail.queue.envelope_files import make_envelope_files
+from pyqmail.mail.queue.files import QueueNames, pull_trigger
+from pyqmail.mail.queue.origin import Origin, received_line
+from pyqmail.mail.queue.pieces import bounded
+from pyqmail.mail.queue.store import UNBOUNDED, NewMessage, PreprocessedMessage, StagedMessage, Verdict
 from pyqmail.protocol.envelope import BadEnvelope, EnvelopeReader, todo_head
-from pyqmail.system.controls import Controls
 from pyqmail.system.descriptors import write_all
-from pyqmail.system.home import USERS
+from pyqmail.system.fsync_batch import sync_in_turn
 
-_PIECE = 262144
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from pyqmail.mail.queue.store import Sync
+
 _UNSAFE = "not safely on disk"
 _MAX_NAMES = 9
-
-
-class Origin:
-    """Who hands a message in: uid, the qp it goes by, the time in Unix seconds."""
-
-    __slots__ = ("uid", "qp", "seconds")
-
-    def __init__(self, uid: int, qp: int, seconds: int) -> None:
-        self.uid, self.qp, self.seconds = uid, qp, seconds
-
-
-class NewMessage:
-    """A message that is not queued yet.
-
-    message_fd and envelope_fd are -1 when closed; what is still open is committed with the batch.  exit_code is
-    None until it is decided; why is what a log says of it.
-    """
-
-    __slots__ = ("number", "message_fd", "envelope_fd", "exit_code", "why")
-
-    def __init__(self, number: int, message_fd: int) -> None:
-        self.number, self.message_fd, self.envelope_fd = number, message_fd, -1
-        self.exit_code, self.why = None, ""
-
-    def files(self) -> list[int]:
-        return [fd for fd in (self.message_fd, self.envelope_fd) if fd >= 0]
-
-    def close(self) -> None:
-        for fd in self.files():
-            os.close(fd)
-        self.message_fd = self.envelope_fd = -1
-
-
-def invokers(home) -> dict[int, bytes]:
-    """Return uid -> what the Received line says of it; any other uid is `by uid N`.
-
-    Empty in a private home, where one user is everybody.  Raises Temporary if a user is missing.
-    """
-    if home.owner() is not None:
-        return {}
-    known = {}
-    for user, words in (("alias", b"by alias"), ("qmaild", b"from network"), ("qmails", b"for bounce")):
-        try:
-            known.setdefault(home.uid(user), words)
-        except LookupError:
-            raise Temporary(f"unable to find user {user}") from None
-    return known
-
-
-def received_line(origin: Origin, known: dict[int, bytes]) -> bytes:
-    """Return the first line of a queued message, its newline included."""
-    who = known.get(origin.uid) or b"by uid %d" % origin.uid
-    return b"Received: (qmail %d invoked %b); %b\n" % (origin.qp, who, header_date(origin.seconds))
-
-
-_UNBOUNDED = Bounds()
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
 class FileStore:
-    """Writes messages into one queue.  known: see invokers().  Raises OSError if the queue cannot be opened."""
+    """Keeps messages in one queue.  known: what Received lines say, see origin.invokers().
 
-    def __init__(self, names: QueueNames, known: dict[int, bytes], commit=None) -> None:
-        self._names, self._known, self._commit = names, known, commit or ByFile()
+    sync puts files and directories on disk.  The directories for new mail are opened by prepare(), or by the first
+    message.
+    """
+
+    def __init__(
+        self, names: QueueNames, known: "Mapping[int, bytes] | None" = None, sync: "Sync" = sync_in_turn
+    ) -> None:
+        self._names, self._known, self._sync = names, known or {}, sync
         self._sequence = 0
-        self._parts = [_open_directory(f"{names.queue}/mess/{part}") for part in range(names.split)]
-        self._todo = _open_directory(f"{names.queue}/todo")
+        self._parts: list[int] = []  # descriptors of mess/0, mess/1 ...
+        self._todo = -1
+
+    def prepare(self) -> None:
+        """Open the directories whose new names are put on disk.  Raises OSError."""
+        if self._todo >= 0:
+            return
+        queue = self._names.queue
+        while len(self._parts) < self._names.split:
+            self._parts.append(_open_directory(f"{queue}/mess/{len(self._parts)}"))
+        self._todo = _open_directory(f"{queue}/todo")
 
     def close(self) -> None:
-        for fd in (*self._parts, self._todo):
+        for fd in (*self._parts, *((self._todo,) if self._todo >= 0 else ())):
             os.close(fd)
+        self._parts, self._todo = [], -1
 
-    def begin(self, bounds: Bounds = _UNBOUNDED) -> NewMessage:
-        """Make mess/ID: a new file, linked to the number its inode has.  Raises Refused (53, 63, 64)."""
+    # staging
+
+    def stage(self, bounds: Bounds = UNBOUNDED, with_envelope: bool = False) -> StagedMessage:
+        """Make mess/ID, and intd/ID if with_envelope.  Raises MessageRefused (53, 63, 64, 65)."""
+        if self._todo < 0:
+            self.prepare()
         bounds.check_room(self._todo)
-        names = []
+        names: list[str] = []
         try:
-            return self._begin(names)
+            staged = self._make_message_file(names)
         finally:
             for name in names:
                 _unlink(name)
+        if with_envelope:
+            try:
+                self._make_envelope_file(staged)
+            except MessageRefused:
+                self.discard(staged)
+                raise
+        return staged
 
-    def _begin(self, names):
+    def _make_message_file(self, names: list[str]) -> StagedMessage:
+        """Make a new file, linked to the number its inode has; adds each name in pid to names."""
         for _ in range(_MAX_NAMES):
             self._sequence += 1
             name = self._names.pid(f"{os.getpid()}.{int(time.time())}.{self._sequence}")
             try:
-                fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+                fd = os.open(name, _NEW, 0o644)
             except FileExistsError:
                 continue
             except OSError as error:
@@ -124,33 +128,46 @@ class FileStore:
                 # A queue that was copied: another message has this number for its name.  The file keeps its
                 # pid name meanwhile, so that the next one gets another inode.
                 continue
-            return NewMessage(number, fd)
+            return StagedMessage(number, fd)
         raise MessageRefused(64 if names else 63)
 
-    def fill(self, newcomer: NewMessage, origin: Origin, message: bytes, stored: bytes) -> None:
-        """Write the message and its envelope, stored being its records.  Raises Refused (53, 65)."""
+    def _make_envelope_file(self, staged: StagedMessage) -> None:
+        """Make intd/ID.  Raises MessageRefused (65)."""
+        name = self._names.intd(staged.number)
         try:
-            write_all(newcomer.message_fd, received_line(origin, self._known) + message)
-            self.open_envelope(newcomer)
-            write_all(newcomer.envelope_fd, todo_head(origin.uid, origin.qp) + stored)
+            try:
+                staged.envelope_fd = os.open(name, _NEW, 0o644)
+            except FileExistsError:
+                # The number is ours since mess/ID is: this was left by a message that is gone.
+                if os.path.lexists(self._names.todo(staged.number)):
+                    raise
+                os.unlink(name)
+                staged.envelope_fd = os.open(name, _NEW, 0o644)
         except OSError as error:
-            raise MessageRefused(53, error) from None
+            raise MessageRefused(65, error) from None
 
-    def copy(self, newcomer: NewMessage, origin: Origin, message, envelope, bounds: Bounds = _UNBOUNDED) -> None:
-        """Write message and envelope stream as they come, both in pieces, and commit the two files.
+    def write_staged(
+        self,
+        staged: StagedMessage,
+        origin: Origin,
+        message: "Iterable[bytes]",
+        envelope: "Iterable[bytes]",
+        bounds: Bounds = UNBOUNDED,
+    ) -> None:
+        """Write message and envelope stream as they come, both in pieces, and put the two files on disk.
 
-        May take as long as whoever writes them.  Raises Refused (11, 31, 53, 54, 65, 91).
+        Raises MessageRefused (11, 31, 53, 54, 65, 91).
         """
         try:
-            write_all(newcomer.message_fd, received_line(origin, self._known))
-            for piece in bounded(message, bounds, newcomer.message_fd):
-                write_all(newcomer.message_fd, piece)
-            if newcomer.envelope_fd < 0:
-                self.open_envelope(newcomer)
-            write_all(newcomer.envelope_fd, todo_head(origin.uid, origin.qp))
+            write_all(staged.message_fd, received_line(origin, self._known))
+            for piece in bounded(message, bounds, staged.message_fd):
+                write_all(staged.message_fd, piece)
+            if staged.envelope_fd < 0:
+                self._make_envelope_file(staged)
+            write_all(staged.envelope_fd, todo_head(origin.uid, origin.qp))
             reader = EnvelopeReader()
-            for piece in bounded(envelope, bounds, newcomer.envelope_fd):  # recipients need not end either
-                write_all(newcomer.envelope_fd, reader.receive(piece))
+            for piece in bounded(envelope, bounds, staged.envelope_fd):  # recipients need not end either
+                write_all(staged.envelope_fd, reader.receive(piece))
                 if reader.ended:
                     break
             reader.close()
@@ -158,162 +175,107 @@ class FileStore:
             raise MessageRefused(bad.exit_code) from None
         except OSError as error:
             raise MessageRefused(53, error) from None
-        if self._commit.commit(newcomer.files(), ()):
+        if self._sync(staged.descriptors(), ()):
             raise MessageRefused(53, why=_UNSAFE)
 
-    def settle(self, newcomers) -> None:
-        """Commit what the newcomers' open files hold, queue them, and set each exit_code: 0, 53 or 66."""
-        parts = {newcomer.number % self._names.split for newcomer in newcomers}
-        files = [fd for newcomer in newcomers for fd in newcomer.files()]
-        unsafe = self._commit.commit(files, [self._parts[part] for part in parts])
-        linked = []
-        for newcomer in newcomers:
-            place = self._parts[newcomer.number % self._names.split]
-            if unsafe and not unsafe.isdisjoint((*newcomer.files(), place)):
-                self.refuse(newcomer, 53, _UNSAFE)
-                continue
-            newcomer.close()
-            # todo is linked only now: until then a crash leaves nothing to deliver
+    def discard(self, staged: StagedMessage) -> None:
+        """Remove the files, intd before mess."""
+        staged.close()
+        _unlink(self._names.intd(staged.number))
+        _unlink(self._names.mess(staged.number))
+
+    # adding
+
+    def add(self, batch: "Sequence[NewMessage]") -> list[Verdict]:
+        """Write what is not staged, then commit the batch."""
+        verdicts, written = [], []
+        for new in batch:
             try:
-                os.link(self._names.intd(newcomer.number), self._names.todo(newcomer.number))
-            except OSError as error:
-                self.refuse(newcomer, 66, MessageRefused(66, error).why)
+                staged = new.staged or self._write(new)
+            except MessageRefused as refused:
+                verdicts.append(Verdict(0, refused.exit_code, refused.why))
                 continue
-            linked.append(newcomer)
+            verdict = Verdict(staged.number)
+            verdicts.append(verdict)
+            written.append((staged, verdict))
+        if written:
+            self._commit_batch(written)
+        return verdicts
+
+    def _write(self, new: NewMessage) -> StagedMessage:
+        """Write a message and its envelope; what fails leaves nothing.  Raises MessageRefused (53, 63, 64, 65)."""
+        staged = self.stage(new.bounds)
+        try:
+            write_all(staged.message_fd, received_line(new.origin, self._known) + new.message)
+            self._make_envelope_file(staged)
+            write_all(staged.envelope_fd, todo_head(new.origin.uid, new.origin.qp) + new.envelope)
+        except MessageRefused:
+            self.discard(staged)
+            raise
+        except OSError as error:
+            self.discard(staged)
+            raise MessageRefused(53, error) from None
+        return staged
+
+    def _commit_batch(self, written: list[tuple[StagedMessage, Verdict]]) -> None:
+        """Put the files of these messages on disk, link them to todo, and set each verdict that is not 0: 53 or 66."""
+        split = self._names.split
+        parts = {staged.number % split for staged, _ in written}
+        files = [fd for staged, _ in written for fd in staged.descriptors()]
+        unsafe = self._sync(files, [self._parts[part] for part in parts])
+        linked = []
+        for staged, verdict in written:
+            if unsafe and not unsafe.isdisjoint((*staged.descriptors(), self._parts[staged.number % split])):
+                self._refuse(staged, verdict, 53, _UNSAFE)
+            elif self._link_todo(staged, verdict):
+                linked.append(verdict)
         if not linked:
             return
-        if self._commit.commit((), (self._todo,)):
+        if self._sync((), (self._todo,)):
             self._take_back(linked)
-            return
-        for newcomer in linked:
-            newcomer.exit_code = 0
-        pull_trigger(self._names)
+        else:
+            pull_trigger(self._names)
 
-    def refuse(self, newcomer: NewMessage, exit_code: int, why: str = "") -> None:
-        """Give up a newcomer and remove its files, intd before mess."""
-        newcomer.close()
-        newcomer.exit_code, newcomer.why = exit_code, why
-        _unlink(self._names.intd(newcomer.number))
-        _unlink(self._names.mess(newcomer.number))
-
-    def open_envelope(self, newcomer: NewMessage) -> None:
-        """Make intd/ID.  Raises Refused (65)."""
-        name = self._names.intd(newcomer.number)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    def _link_todo(self, staged: StagedMessage, verdict: Verdict) -> bool:
+        """Queue a message whose files are on disk; False if that failed."""
+        staged.close()
+        # todo is linked only now: until then a crash leaves nothing to deliver
         try:
-            try:
-                newcomer.envelope_fd = os.open(name, flags, 0o644)
-            except FileExistsError:
-                # The number is ours since mess/ID is: this was left by a message that is gone.
-                if os.path.lexists(self._names.todo(newcomer.number)):
-                    raise
-                os.unlink(name)
-                newcomer.envelope_fd = os.open(name, flags, 0o644)
+            os.link(self._names.intd(staged.number), self._names.todo(staged.number))
         except OSError as error:
-            raise MessageRefused(65, error) from None
+            self._refuse(staged, verdict, 66, MessageRefused(66, error).why)
+            return False
+        return True
 
-    def _take_back(self, linked):
-        """The names in todo are not safe: remove them, and no more.
+    def _refuse(self, staged: StagedMessage, verdict: Verdict, exit_code: int, why: str) -> None:
+        verdict.exit_code, verdict.why = exit_code, why
+        self.discard(staged)
+
+    def _take_back(self, linked: list[Verdict]) -> None:
+        """Remove the names in todo, which are not safe, and nothing else.
 
         The queue manager may know the messages already: until it or its sweep removes mess/ID, nobody else can
         get the number.
         """
-        for newcomer in linked:
-            newcomer.exit_code, newcomer.why = 53, _UNSAFE
+        for verdict in linked:
+            verdict.exit_code, verdict.why = 53, _UNSAFE
             try:
-                os.unlink(self._names.todo(newcomer.number))
+                os.unlink(self._names.todo(verdict.number))
             except OSError:
                 pass
 
+    # preprocessed messages
 
-def admit_alone(home, origin: Origin, message_fd: int, envelope: bytes) -> int:
-    """Queue one message without pyqueued: only as the queue's user, and while no pyqueued lives.
-
-    message_fd is read to its end, envelope is a whole stream.  Returns qmail-queue's exit code.  Raises Temporary if
-    one of qmail's users is missing.
-    """
-    if not os.path.isdir(home.path):
-        return 61
-    try:
-        names = find_queue(home.queue)
-        queue_uid = home.uid("qmailq")
-    except Failure:
-        return 62
-    except LookupError:
-        raise Temporary("unable to find user qmailq") from None
-    if os.geteuid() != queue_uid:
-        return 62
-    known, is_trusted = invokers(home), origin.uid in qmail_uids(home)
-    os.umask(0o033)
-    try:
-        bounds = read_bounds(Controls(home.control, CONTROLS), is_trusted)
-    except MessageRefused as refused:
-        return refused.exit_code
-    try:
-        lock = hold_writer_lock(names, alone=False)
-    except OSError:
-        return 62
-    if lock is None:
-        return 71
-    try:
-        admission = FileStore(names, known)
-        try:
-            return _admit(admission, origin, message_fd, envelope, bounds)
-        finally:
-            admission.close()
-    except OSError:
-        return 62
-    finally:
-        os.close(lock)
+    def materialize(self, batch: "Sequence[PreprocessedMessage]") -> dict[int, bytes]:
+        """Make info, local and remote of each; returns the warnings by number."""
+        return make_envelope_files(self._names, self._sync, batch)
 
 
-def _admit(admission, origin, message_fd, envelope, bounds):
-    try:
-        newcomer = admission.begin(bounds)
-    except MessageRefused as refused:
-        return refused.exit_code
-    try:
-        admission.copy(newcomer, origin, read_pieces(message_fd), (envelope,), bounds)
-    except MessageRefused as refused:
-        admission.refuse(newcomer, refused.exit_code)
-    else:
-        admission.settle([newcomer])
-    return newcomer.exit_code
-
-
-def qmail_uids(home, with_ourselves=True) -> set[int]:
-    """Return the uids trusted with the queue: root, ourselves, and qmail's users; any other is a stranger's."""
-    trusted = {0, os.geteuid()} if with_ourselves else {0}
-    for user in USERS:
-        try:
-            trusted.add(home.uid(user))
-        except LookupError:
-            pass
-    return trusted
-
-
-def read_pieces(fd: int):
-    """Yield what a descriptor has, to its end, waiting where it is non-blocking.  Raises Refused (54)."""
-    while True:
-        try:
-            piece = os.read(fd, _PIECE)
-        except BlockingIOError:
-            poll = select.poll()
-            poll.register(fd, select.POLLIN)
-            poll.poll()
-            continue
-        except OSError as error:
-            raise MessageRefused(54, error) from None
-        if not piece:
-            return
-        yield piece
-
-
-def _open_directory(path):
+def _open_directory(path: str) -> int:
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def _unlink(path):
+def _unlink(path: str) -> None:
     try:
         os.unlink(path)
     except FileNotFoundError:

@@ -60,6 +60,10 @@ class QueueNames:
         """Return `N/ID`: the path below mess, info, local or remote; what a spawner is told."""
         return f"{number % self.split}/{number}"
 
+    def split_file(self, folder: str, number: int) -> str:
+        """Return the path below mess, info, local or remote, whose name folder is."""
+        return f"{self.queue}/{folder}/{number % self.split}/{number}"
+
     def mess(self, number: int) -> str:
         return f"{self.queue}/mess/{number % self.split}/{number}"
 

@@ -8,7 +8,7 @@ import os
 import signal
 
 from pyqmail.mail.queue.bounds import MessageRefused
-from pyqmail.mail.queue.file_store import read_pieces
+from pyqmail.mail.queue.pieces import read_pieces
 from pyqmail.system.processes import exit_code, fork
 
 COPY_SECONDS = 86400
@@ -18,23 +18,24 @@ _REASON_BYTES = 400
 class Copier:
     """The parent's side.  done(exit code, why) is called once it has ended; why is the reason if there is one to log.
 
-    The exit code is qmail-queue's; None if it was killed.  With 0 both files are on disk.  The descriptors and the
-    newcomer's files are closed here once the copy has them.  Raises OSError if it cannot be started: then they are not.
+    The exit code is qmail-queue's; None if it was killed.  With 0 what is staged is on disk.  The descriptors passed and
+    the staged message's are closed here once the copy has them.  Raises OSError if it cannot be started: then they are
+    not.
     """
 
     __slots__ = ("_loop", "_done", "_pid", "_report", "_timer", "_is_overdue")
 
-    def __init__(self, loop, admission, newcomer, origin, bounds, message_fd, envelope_fd, done):
+    def __init__(self, loop, store, staged, origin, bounds, message_fd, envelope_fd, done):
         self._loop, self._done, self._is_overdue = loop, done, False
         self._report, theirs = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
         def work():
             loop.abandon()
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # whoever started it ends it
-            keep_only((2, theirs, *newcomer.files(), message_fd, envelope_fd))
+            keep_only((2, theirs, *staged.descriptors(), message_fd, envelope_fd))
             try:
                 pieces = read_pieces(message_fd), read_pieces(envelope_fd)
-                admission.copy(newcomer, origin, *pieces, bounds)
+                store.write_staged(staged, origin, *pieces, bounds)
             except MessageRefused as refused:
                 if refused.exit_code != 54:  # what it could not read is the client's affair
                     os.write(theirs, os.fsencode(refused.why)[:_REASON_BYTES])
@@ -49,7 +50,7 @@ class Copier:
         finally:
             os.close(theirs)
         self._timer = loop.after(COPY_SECONDS, self._overdue)
-        newcomer.close()
+        staged.close()
         os.close(message_fd)
         os.close(envelope_fd)
 

@@ -15,7 +15,8 @@ import time
 
 from pyqmail.base.failure import is_lack, reason
 from pyqmail.mail.queue.bounds import MessageRefused, read_bounds
-from pyqmail.mail.queue.file_store import Origin
+from pyqmail.mail.queue.origin import Origin
+from pyqmail.mail.queue.store import NewMessage
 from pyqmail.mail.queue_server.connection import MAX_UNCLAIMED, Connection
 from pyqmail.mail.queue_server.message_copy import Copier
 from pyqmail.mail.queue_server.stranger_connections import STRANGERS, StrangerConnections
@@ -56,11 +57,13 @@ class Capacity:
 
 
 class _Request:
-    __slots__ = ("connection", "number", "message", "envelope", "newcomer", "qp")
+    """What a client asks for: its message and envelope as they came, then new: the NewMessage that the store gets."""
+
+    __slots__ = ("connection", "number", "message", "envelope", "new")
 
     def __init__(self, connection, number, message=b"", envelope=b""):
         self.connection, self.number, self.message, self.envelope = connection, number, message, envelope
-        self.newcomer, self.qp = None, 0
+        self.new = None
 
 
 class _Copy:
@@ -78,20 +81,20 @@ class _Copy:
 
 
 class QueueServer:
-    """Serves one listening socket with one Admission.
+    """Serves one listening socket with one Store.
 
     trusted: the uids of qmail's users; any other is a stranger's.  controls has localbytes and queueminfree.  log is a
     BoundedLog.  stop() ends loop.run() once nothing is under way.
     """
 
-    def __init__(self, loop, listener, admission, numbers, controls, log, trusted, capacity):
-        self._loop, self._listener, self._admission, self._numbers = loop, listener, admission, numbers
+    def __init__(self, loop, listener, store, numbers, controls, log, trusted, capacity):
+        self._loop, self._listener, self._store, self._numbers = loop, listener, store, numbers
         self._controls, self._log, self._trusted, self._capacity = controls, log, trusted, capacity
         self._connections, self._copies = set(), set()
         self._pending, self._scheduled = collections.deque(), False
         self._copy_turns = Turns(COPIES_OF_UID, capacity.copies)
         self._is_listening = self._is_pausing = self._is_deaf = self._stopping = self._stopped = False
-        self._strangers = StrangerConnections(loop, self, admission, log, capacity.strangers)
+        self._strangers = StrangerConnections(loop, self, store, log, capacity.strangers)
         listener.setblocking(False)
         self.listen_again()
 
@@ -200,19 +203,19 @@ class QueueServer:
     # what strangers' processes have written
 
     def open_request(self, link, number):
-        """Return a request whose files are open, its origin and its bounds; None if it was answered instead."""
-        request, now = _Request(link, number), int(time.time())
+        """Return a request whose message is staged, both descriptors open; None if it was answered instead."""
+        request = _Request(link, number)
         try:
-            bounds = self._begin(request, is_trusted=False)
-            self._admission.open_envelope(request.newcomer)
+            self._name(request, int(time.time()), is_trusted=False)
+            request.new.staged = self._store.stage(request.new.bounds, with_envelope=True)
         except MessageRefused as refused:
             self._refuse(request, refused)
             return None
-        return request, Origin(link.uid, request.qp, now), bounds
+        return request
 
     def fail(self, request, code, why=""):
         """Give up a request that has not been queued."""
-        self._admission.refuse(request.newcomer, code)
+        self._store.discard(request.new.staged)
         if why:
             self._warn(request, code, why)
         self._answer(request, code)
@@ -220,7 +223,7 @@ class QueueServer:
     # the batch
 
     def queue(self, request):
-        """Queue a request with the next batch: its message and envelope, or a newcomer whose files are on disk."""
+        """Queue a request with the next batch: its message and envelope, or what is staged and on disk."""
         self._pending.append(request)
         if not self._scheduled:
             self._scheduled = True
@@ -228,54 +231,47 @@ class QueueServer:
 
     def _batch(self):
         self._scheduled = False
-        batch, size = [], 0
+        now, batch, size = int(time.time()), [], 0
         while self._pending and len(batch) < self._capacity.batch and size < BATCH_BYTES:
             request = self._pending.popleft()
-            batch.append(request)
             size += len(request.message)
-        now = int(time.time())
-        written = [request for request in batch if request.newcomer is not None or self._write(request, now)]
-        if written:
-            self._admission.settle([request.newcomer for request in written])
-        for request in written:
-            code = request.newcomer.exit_code
-            if code:
-                self._warn(request, code, request.newcomer.why)
-            self._answer(request, code)
+            if request.new is not None or self._prepare(request, now):
+                batch.append(request)
+        for request, verdict in zip(batch, self._store.add([request.new for request in batch]), strict=True):
+            if verdict.exit_code:
+                self._warn(request, verdict.exit_code, verdict.why)
+            self._answer(request, verdict.exit_code)
         if self._pending:
             self._scheduled = True
             self._loop.after(0, self._batch)  # look at the sockets in between
         self.stop_if_done()
 
-    def _write(self, request, now):
-        """Write a request's files; False if that failed and it has been answered."""
+    def _prepare(self, request, now):
+        """Make the NewMessage of a request inline; False if that failed and it has been answered."""
         try:
-            stored = stored_part(request.envelope)
+            records = stored_part(request.envelope)
         except BadEnvelope as bad:
             self._answer(request, bad.exit_code)
             return False
         try:
-            self._begin(request, is_trusted=True)
-            origin = Origin(request.connection.uid, request.qp, now)
-            self._admission.fill(request.newcomer, origin, request.message, stored)
+            self._name(request, now, is_trusted=True)
         except MessageRefused as refused:
             self._refuse(request, refused)
             return False
+        request.new.message, request.new.envelope = request.message, records
         return True
 
-    def _begin(self, request, is_trusted):
-        """Make the request's newcomer; returns the bounds.  Raises Refused."""
+    def _name(self, request, now, is_trusted):
+        """Give a request its NewMessage: origin with a new qp, and bounds.  Raises MessageRefused (53, 55)."""
         bounds = read_bounds(self._controls, is_trusted)
         try:
-            request.qp = self._numbers.take()
+            origin = Origin(request.connection.uid, self._numbers.take(), now)
         except OSError as error:
             raise MessageRefused(53, error) from None
-        request.newcomer = self._admission.begin(bounds)
-        return bounds
+        request.new = NewMessage(origin, bounds=bounds)
 
     def _refuse(self, request, refused):
-        if request.newcomer is not None:
-            self._admission.refuse(request.newcomer, refused.exit_code)
+        """Answer a request of which the store has nothing."""
         self._warn(request, refused.exit_code, refused.why)
         self._answer(request, refused.exit_code)
 
@@ -284,30 +280,29 @@ class QueueServer:
         self._log.warn(f"{line}: {why}" if why else line, (code, why))
 
     def _answer(self, request, code):
-        request.connection.answer(request.number, code, 0 if code else request.qp)
+        request.connection.answer(request.number, code, 0 if code else request.new.origin.qp)
 
     # copies
 
     def _start_copy(self, copy):
         request = copy.request
         try:
-            bounds = self._begin(request, is_trusted=True)
-            origin = Origin(request.connection.uid, request.qp, int(time.time()))
-            copy.copier = self._copier(copy, origin, bounds)
+            self._name(request, int(time.time()), is_trusted=True)
+            request.new.staged = self._store.stage(request.new.bounds)
+            copy.copier = self._copier(copy)
         except MessageRefused as refused:
             self._give_up(copy)
             self._refuse(request, refused)
 
-    def _copier(self, copy, origin, bounds):
+    def _copier(self, copy):
         def done(code, why):
             self._copied(copy, code, why)
 
-        newcomer = copy.request.newcomer
+        new, descriptors = copy.request.new, (copy.message_fd, copy.envelope_fd)
         try:
-            return Copier(
-                self._loop, self._admission, newcomer, origin, bounds, copy.message_fd, copy.envelope_fd, done
-            )
+            return Copier(self._loop, self._store, new.staged, new.origin, new.bounds, *descriptors, done)
         except OSError as error:
+            self._store.discard(new.staged)
             raise MessageRefused(51, error) from None
 
     def _give_up(self, copy):

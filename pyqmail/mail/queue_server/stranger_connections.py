@@ -71,8 +71,8 @@ class Link:
 class StrangerConnections:
     """server is the QueueServer: open_request(link, number), queue(request), fail(request, code, why)."""
 
-    def __init__(self, loop, server, admission, log, limit):
-        self._loop, self._server, self._admission, self._log = loop, server, admission, log
+    def __init__(self, loop, server, store, log, limit):
+        self._loop, self._server, self._store, self._log = loop, server, store, log
         self._limit = limit
         self._links, self._of_uid = set(), collections.Counter()  # of_uid: connections, those that wait included
         self._processes, self._alive = {}, collections.Counter()  # pid -> its link, or None; uid -> processes
@@ -207,7 +207,7 @@ class StrangerConnections:
             self._put_off(sock, uid, error)
             return
         try:
-            pid = fork(lambda: stranger_process.serve_stranger(self._loop, sock, theirs, uid, self._admission))
+            pid = fork(lambda: stranger_process.serve_stranger(self._loop, sock, theirs, uid, self._store))
         except OSError as error:
             ours.close()
             self._put_off(sock, uid, error)
@@ -325,11 +325,11 @@ class StrangerConnections:
         if opened is None:
             link.turns.pop(number).give_back()
             return
-        request, origin, bounds = opened
-        link.requests[number], newcomer = request, request.newcomer
-        values = origin.qp, origin.seconds, newcomer.number, bounds.message_bytes, bounds.free_bytes
-        link.say(pack(GRANT, number, 0, values), (newcomer.message_fd, newcomer.envelope_fd))
-        newcomer.close()
+        link.requests[number], new = opened, opened.new
+        origin, bounds, staged = new.origin, new.bounds, new.staged
+        values = origin.qp, origin.seconds, staged.number, bounds.message_bytes, bounds.free_bytes
+        link.say(pack(GRANT, number, 0, values), staged.descriptors())
+        staged.close()
 
     def _done(self, link, number, code, why):
         request = link.requests.pop(number)

@@ -23,7 +23,8 @@ import signal
 import struct
 
 from pyqmail.mail.queue.bounds import Bounds, MessageRefused
-from pyqmail.mail.queue.file_store import NewMessage, Origin
+from pyqmail.mail.queue.origin import Origin
+from pyqmail.mail.queue.store import StagedMessage
 from pyqmail.mail.queue_server.connection import Connection
 from pyqmail.mail.queue_server.message_copy import Copier, keep_only
 from pyqmail.protocol.wires import queue_wire
@@ -52,7 +53,7 @@ def receive(channel) -> tuple[int, int, int, list[int], str, list[int]] | None:
     return kind, number, code, values, os.fsdecode(data[_HEAD.size :]), descriptors
 
 
-def serve_stranger(loop, sock, channel, uid: int, admission) -> None:
+def serve_stranger(loop, sock, channel, uid: int, store) -> None:
     """Serve the connection sock, in a process just forked from pyqueued, whose loop is given up.  Does not return."""
     loop.abandon()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # pyqueued says when it is over
@@ -61,7 +62,7 @@ def serve_stranger(loop, sock, channel, uid: int, admission) -> None:
     if not channel.recv(1):  # only once pyqueued has closed the connection: it must not be the last to do so
         end()
     own = Loop()
-    _Service(own, sock, channel, uid, admission)
+    _Service(own, sock, channel, uid, store)
     own.run()
 
 
@@ -90,8 +91,8 @@ class _Request:
 
 
 class _Service:
-    def __init__(self, loop, sock, channel, uid, admission):
-        self._loop, self._channel, self._uid, self._admission = loop, channel, uid, admission
+    def __init__(self, loop, sock, channel, uid, store):
+        self._loop, self._channel, self._uid, self._store = loop, channel, uid, store
         self._requests, self._count, self._held = {}, 0, 0
         self._has_room = self._asked_for_room = False
         self._connection = _Ended(self, loop, sock, uid, is_patient=False, piece_bytes=LARGE_FRAME_BYTES)
@@ -160,31 +161,30 @@ class _Service:
 
     def _write(self, number, values, descriptors):
         qp, seconds, file_number, *bounds = values
-        newcomer, origin = NewMessage(file_number, descriptors[0]), Origin(self._uid, qp, seconds)
+        staged, origin = StagedMessage(file_number, *descriptors), Origin(self._uid, qp, seconds)
         bounds = Bounds(*bounds)
-        newcomer.envelope_fd = descriptors[1]
         request = self._requests[number]
         if request.content is None:
-            self._copy(number, request, newcomer, origin, bounds)
+            self._copy(number, request, staged, origin, bounds)
             return
         envelope, message = request.content
         try:
-            self._admission.copy(newcomer, origin, (message,), (envelope,), bounds)
+            self._store.write_staged(staged, origin, (message,), (envelope,), bounds)
         except MessageRefused as refused:
             self._done(number, refused.exit_code, "" if refused.exit_code == 54 else refused.why)
         else:
             self._done(number, 0)
-        newcomer.close()
+        staged.close()
 
-    def _copy(self, number, request, newcomer, origin, bounds):
+    def _copy(self, number, request, staged, origin, bounds):
         def done(code, why):
             self._done(number, 81 if code is None else code, why)
 
         descriptors, request.descriptors = request.descriptors, ()
         try:
-            Copier(self._loop, self._admission, newcomer, origin, bounds, *descriptors, done)
+            Copier(self._loop, self._store, staged, origin, bounds, *descriptors, done)
         except OSError as error:
-            newcomer.close()
+            staged.close()
             request.descriptors = descriptors
             self._done(number, 51, MessageRefused(51, error).why)
 

@@ -10,11 +10,14 @@ import sys
 import pytest
 
 from pyqmail.base.failure import Temporary
+from pyqmail.mail.queue.alone import queue_alone
 from pyqmail.mail.queue.bounds import MessageRefused
-from pyqmail.mail.queue.commit import ByFile
-from pyqmail.mail.queue.file_store import FileStore, Origin, admit_alone, invokers, received_line
+from pyqmail.mail.queue.file_store import FileStore
 from pyqmail.mail.queue.files import find_queue, hold_writer_lock
+from pyqmail.mail.queue.origin import Origin, invokers, received_line
+from pyqmail.mail.queue.store import NewMessage
 from pyqmail.protocol.envelope import stored_part
+from pyqmail.system.fsync_batch import sync_in_turn
 
 ORIGIN = Origin(1024, 20513, 1795453397)
 STREAM = b"Fsnd@orig.example\0Tann@mx.test\0Tok1@r.example\0\0"
@@ -28,7 +31,7 @@ def names(home):
 
 
 @pytest.fixture
-def admission(names):
+def store(names):
     made = FileStore(names, {})
     yield made
     made.close()
@@ -45,23 +48,22 @@ def files(names):
     return sorted(path for path in found if "/lock/" not in path)
 
 
-def admit(admission, messages):
-    newcomers = []
-    for message in messages:
-        newcomers.append(admission.begin())
-        admission.fill(newcomers[-1], ORIGIN, message, stored_part(STREAM))
-    admission.settle(newcomers)
-    return newcomers
+def admit(store, messages):
+    return store.add([new(message) for message in messages])
+
+
+def new(message, origin=ORIGIN):
+    return NewMessage(origin, message, stored_part(STREAM))
 
 
 MESSAGES = [b"", b"\n", b"Subject: x\n\nhello\n", b"no newline", bytes(range(256)), b"x" * 3_000_000]
 
 
 @pytest.mark.parametrize("message", MESSAGES)
-def test_the_files_have_the_bytes_of_the_originals(admission, names, message):
-    (newcomer,) = admit(admission, [message])
-    number = newcomer.number
-    assert newcomer.exit_code == 0
+def test_the_files_have_the_bytes_of_the_originals(store, names, message):
+    (verdict,) = admit(store, [message])
+    number = verdict.number
+    assert verdict.exit_code == 0
     assert content(names.mess(number)) == RECEIVED + message
     assert content(names.todo(number)) == TODO
     assert names.state(number) == "S4"
@@ -71,57 +73,58 @@ def test_the_files_have_the_bytes_of_the_originals(admission, names, message):
     assert files(names) == sorted([names.mess(number), names.intd(number), names.todo(number)])
 
 
-def test_modes_are_those_of_umask_033(admission, names):
+def test_modes_are_those_of_umask_033(store, names):
     before = os.umask(0o033)
     try:
-        (newcomer,) = admit(admission, [b"x"])
+        (verdict,) = admit(store, [b"x"])
     finally:
         os.umask(before)
-    assert os.stat(names.mess(newcomer.number)).st_mode & 0o7777 == 0o644
-    assert os.stat(names.todo(newcomer.number)).st_mode & 0o7777 == 0o644
+    assert os.stat(names.mess(verdict.number)).st_mode & 0o7777 == 0o644
+    assert os.stat(names.todo(verdict.number)).st_mode & 0o7777 == 0o644
 
 
-def test_a_copy_in_pieces_is_the_same(admission, names):
-    newcomer = admission.begin()
-    admission.copy(newcomer, ORIGIN, (b"hel", b"lo\n"), (STREAM[at : at + 5] for at in range(0, len(STREAM), 5)))
-    newcomer.close()
-    admission.settle([newcomer])
-    assert content(names.mess(newcomer.number)) == RECEIVED + b"hello\n"
-    assert content(names.todo(newcomer.number)) == TODO
+def test_a_copy_in_pieces_is_the_same(store, names):
+    staged = store.stage()
+    stream = (STREAM[at : at + 5] for at in range(0, len(STREAM), 5))
+    store.write_staged(staged, ORIGIN, (b"hel", b"lo\n"), stream)
+    staged.close()
+    (verdict,) = store.add([NewMessage(ORIGIN, staged=staged)])
+    assert (verdict.exit_code, verdict.number) == (0, staged.number)
+    assert content(names.mess(verdict.number)) == RECEIVED + b"hello\n"
+    assert content(names.todo(verdict.number)) == TODO
 
 
 BAD_STREAMS = [(b"Fa\0Tb\0", 54), (b"Xa\0\0", 91), (b"F" + b"x" * 1003 + b"\0\0", 11)]
 
 
 @pytest.mark.parametrize("stream, exit_code", BAD_STREAMS)
-def test_a_bad_envelope_leaves_nothing(admission, names, stream, exit_code):
-    newcomer = admission.begin()
+def test_a_bad_envelope_leaves_nothing(store, names, stream, exit_code):
+    staged = store.stage()
     with pytest.raises(MessageRefused) as refused:
-        admission.copy(newcomer, ORIGIN, (b"x",), (stream,))
+        store.write_staged(staged, ORIGIN, (b"x",), (stream,))
     assert refused.value.exit_code == exit_code
-    admission.refuse(newcomer, exit_code)
+    store.discard(staged)
     assert files(names) == []
 
 
-def test_a_batch_pulls_the_trigger_once(admission, names):
+def test_a_batch_pulls_the_trigger_once(store, names):
     fd = os.open(names.trigger, os.O_RDONLY | os.O_NONBLOCK)
-    newcomers = admit(admission, [b"%d" % n for n in range(50)])
-    assert {newcomer.exit_code for newcomer in newcomers} == {0}
+    verdicts = admit(store, [b"%d" % n for n in range(50)])
+    assert {verdict.exit_code for verdict in verdicts} == {0}
     assert os.read(fd, 100) == b"\0"
     os.close(fd)
 
 
-class Watching(ByFile):
-    """Commits, and notes the states of all messages at each commit: what a power failure just after would leave."""
+class Watching:
+    """Syncs, and notes the states of all messages at each commit: what a power failure just after would leave."""
 
     def __init__(self, names):
-        super().__init__()
         self.names, self.seen = names, []
 
-    def commit(self, files, directories):
+    def __call__(self, files, directories):
         numbers = [int(name) for part in range(23) for name in os.listdir(f"{self.names.queue}/mess/{part}")]
         self.seen.append(sorted(self.names.state(number) for number in numbers))
-        return super().commit(files, directories)
+        return sync_in_turn(files, directories)
 
 
 def test_nothing_is_in_todo_before_the_files_are_committed(names):
@@ -130,15 +133,14 @@ def test_nothing_is_in_todo_before_the_files_are_committed(names):
     assert watching.seen == [["S3"] * 3, ["S4"] * 3]
 
 
-class Failing(ByFile):
+class Failing:
     """Says of some commits that some descriptors are not safe."""
 
     def __init__(self, unsafe):
-        super().__init__()
         self.unsafe = list(unsafe)
 
-    def commit(self, files, directories):
-        super().commit(files, directories)
+    def __call__(self, files, directories):
+        sync_in_turn(files, directories)
         return self.unsafe.pop(0)([*files], [*directories])
 
 
@@ -152,33 +154,32 @@ FAILING = [
 
 @pytest.mark.parametrize("unsafe, exit_codes", FAILING)
 def test_what_could_not_be_committed_is_not_queued(names, unsafe, exit_codes):
-    newcomers = admit(FileStore(names, {}, Failing(unsafe)), [b"a", b"b"])
-    assert [newcomer.exit_code for newcomer in newcomers] == exit_codes
-    assert [newcomer.why for newcomer in newcomers] == ["not safely on disk" if code else "" for code in exit_codes]
-    assert [names.state(newcomer.number) for newcomer in newcomers] == ["S1" if code else "S4" for code in exit_codes]
+    verdicts = admit(FileStore(names, {}, Failing(unsafe)), [b"a", b"b"])
+    assert [verdict.exit_code for verdict in verdicts] == exit_codes
+    assert [verdict.why for verdict in verdicts] == ["not safely on disk" if code else "" for code in exit_codes]
+    assert [names.state(verdict.number) for verdict in verdicts] == ["S1" if code else "S4" for code in exit_codes]
     assert len(files(names)) == 3 * exit_codes.count(0)
 
 
 def test_names_in_todo_that_are_not_safe_are_taken_back(names):
     """The numbers stay taken: the queue manager may have seen the messages."""
-    newcomers = admit(FileStore(names, {}, Failing([lambda f, d: set(), lambda f, d: set(d)])), [b"a", b"b"])
-    assert [(one.exit_code, one.why) for one in newcomers] == [(53, "not safely on disk")] * 2
-    assert [names.state(newcomer.number) for newcomer in newcomers] == ["S3", "S3"]
+    verdicts = admit(FileStore(names, {}, Failing([lambda f, d: set(), lambda f, d: set(d)])), [b"a", b"b"])
+    assert [(one.exit_code, one.why) for one in verdicts] == [(53, "not safely on disk")] * 2
+    assert [names.state(verdict.number) for verdict in verdicts] == ["S3", "S3"]
 
 
 def test_what_the_queue_manager_took_meanwhile_is_left_to_it(names):
-    class Taking(ByFile):
-        def commit(self, files, directories):
-            if not files:
-                for name in os.listdir(f"{names.queue}/todo"):
-                    os.unlink(f"{names.queue}/intd/{name}")
-                    os.unlink(f"{names.queue}/todo/{name}")
-                return set(directories)
-            return set()
+    def take(files, directories):
+        if not files:
+            for name in os.listdir(f"{names.queue}/todo"):
+                os.unlink(f"{names.queue}/intd/{name}")
+                os.unlink(f"{names.queue}/todo/{name}")
+            return set(directories)
+        return set()
 
-    (newcomer,) = admit(FileStore(names, {}, Taking()), [b"a"])
-    assert newcomer.exit_code == 53
-    assert files(names) == [names.mess(newcomer.number)]
+    (verdict,) = admit(FileStore(names, {}, take), [b"a"])
+    assert verdict.exit_code == 53
+    assert files(names) == [names.mess(verdict.number)]
 
 
 def test_a_write_error_leaves_nothing(names):
@@ -186,13 +187,7 @@ def test_a_write_error_leaves_nothing(names):
 
     def work():
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-        admission = FileStore(names, {})
-        newcomer = admission.begin()
-        try:
-            admission.fill(newcomer, ORIGIN, b"x" * 200_000, stored_part(STREAM))
-        except MessageRefused as refused:
-            admission.refuse(newcomer, refused.exit_code)
-        return newcomer.exit_code
+        return admit(FileStore(names, {}), [b"x" * 200_000])[0].exit_code
 
     assert in_child(work) == 53
     assert files(names) == []
@@ -203,52 +198,46 @@ MISSING = [("pid", 63), ("mess", 64), ("intd", 65), ("todo", 66)]
 
 @pytest.mark.parametrize("folder, exit_code", MISSING)
 def test_a_folder_that_is_missing_has_its_exit_code(names, folder, exit_code):
-    admission = FileStore(names, {})
+    store = FileStore(names, {})
+    store.prepare()
     os.rename(f"{names.queue}/{folder}", f"{names.queue}/away")
-    newcomer = None
-    try:
-        newcomer = admission.begin()
-        admission.fill(newcomer, ORIGIN, b"", stored_part(STREAM))
-        admission.settle([newcomer])
-        assert newcomer.exit_code == exit_code
-    except MessageRefused as refused:
-        assert refused.exit_code == exit_code
-        if newcomer is not None:
-            admission.refuse(newcomer, exit_code)
+    (verdict,) = admit(store, [b""])
+    assert verdict.exit_code == exit_code
+    assert verdict.why.startswith("file does not exist")
     assert files(names) == []
 
 
-def test_a_number_that_is_taken_is_passed_over(admission, names):
+def test_a_number_that_is_taken_is_passed_over(store, names):
     """A copied queue: the next inode numbers are names of other messages."""
-    probe = admission.begin()
-    admission.refuse(probe, 53)
+    probe = store.stage()
+    store.discard(probe)
     taken = {probe.number}
     with open(names.mess(probe.number), "xb") as file:  # may itself get that inode; then nothing is in its way
         file.write(b"another message")
-    newcomer = admission.begin()
-    assert newcomer.number not in taken or os.stat(names.mess(probe.number)).st_ino == newcomer.number
+    verdict = store.stage()
+    assert verdict.number not in taken or os.stat(names.mess(probe.number)).st_ino == verdict.number
     assert content(names.mess(probe.number)) == b"another message"
     assert os.listdir(f"{names.queue}/pid") == []
 
 
-def test_an_intd_left_by_a_message_that_is_gone_is_no_obstacle(admission, names):
-    newcomer = admission.begin()
-    with open(names.intd(newcomer.number), "xb") as file:
+def test_an_intd_left_by_a_message_that_is_gone_is_no_obstacle(store, names):
+    staged = store.stage()
+    with open(names.intd(staged.number), "xb") as file:
         file.write(b"u1\0p1\0Fold\0")
-    admission.fill(newcomer, ORIGIN, b"x", stored_part(STREAM))
-    admission.settle([newcomer])
-    assert content(names.todo(newcomer.number)) == TODO
+    store.write_staged(staged, ORIGIN, (b"x",), (STREAM,))
+    assert store.add([NewMessage(ORIGIN, staged=staged)])[0].exit_code == 0
+    assert content(names.todo(staged.number)) == TODO
 
 
-def test_a_todo_that_is_there_is_never_touched(admission, names):
-    newcomer = admission.begin()
-    for name in (names.intd(newcomer.number), names.todo(newcomer.number)):
+def test_a_todo_that_is_there_is_never_touched(store, names):
+    staged = store.stage()
+    for name in (names.intd(staged.number), names.todo(staged.number)):
         with open(name, "xb") as file:
             file.write(b"old")
     with pytest.raises(MessageRefused) as refused:
-        admission.fill(newcomer, ORIGIN, b"x", stored_part(STREAM))
+        store.write_staged(staged, ORIGIN, (b"x",), (STREAM,))
     assert refused.value.exit_code == 65
-    assert content(names.todo(newcomer.number)) == b"old"
+    assert content(names.todo(staged.number)) == b"old"
 
 
 def test_a_crash_anywhere_leaves_a_state_of_the_table(names):
@@ -257,7 +246,8 @@ def test_a_crash_anywhere_leaves_a_state_of_the_table(names):
     for crash_at in range(1000):
 
         def work(crash_at=crash_at):
-            admission = FileStore(names, {})
+            store = FileStore(names, {})
+            store.prepare()
             left = [crash_at]
 
             def count(event, _):
@@ -267,8 +257,8 @@ def test_a_crash_anywhere_leaves_a_state_of_the_table(names):
                         os._exit(77)
 
             sys.addaudithook(count)
-            newcomers = admit(admission, [b"a" * 5000, b"b" * 5000, b"c" * 5000])
-            return max(newcomer.exit_code for newcomer in newcomers)
+            verdicts = admit(store, [b"a" * 5000, b"b" * 5000, b"c" * 5000])
+            return max(verdict.exit_code for verdict in verdicts)
 
         code = in_child(work)
         states = check_all(names)
@@ -363,10 +353,10 @@ def umask():
 def test_alone_we_write_only_without_pyqueued(home, names, umask):
     lock = hold_writer_lock(names, alone=True)
     fd = os.memfd_create("message")
-    assert admit_alone(home, ORIGIN, fd, STREAM) == 71
+    assert queue_alone(home, ORIGIN, fd, STREAM) == 71
     assert files(names) == []
     os.close(lock)
-    assert admit_alone(home, ORIGIN, fd, STREAM) == 0
+    assert queue_alone(home, ORIGIN, fd, STREAM) == 0
     os.close(fd)
     assert len(files(names)) == 3
 
@@ -390,7 +380,7 @@ def test_alone_a_message_has_the_same_bounds(home, names, umask, local_bytes, mi
     fd = os.memfd_create("message")
     os.write(fd, bytes(size))
     os.lseek(fd, 0, os.SEEK_SET)
-    assert admit_alone(home, Origin(uid, 20513, 1795453397), fd, STREAM) == code
+    assert queue_alone(home, Origin(uid, 20513, 1795453397), fd, STREAM) == code
     os.close(fd)
     assert len(files(names)) == (0 if code else 3)
 
@@ -401,19 +391,19 @@ def test_alone_without_room_nothing_is_written(home, names, umask):
         pytest.skip("more than 4 GB are free here")
     with open(f"{home.control}/queueminfree", "w", encoding="ascii") as file:
         file.write(f"{2**32 - 1}\n")
-    assert admit_alone(home, ORIGIN, 0, STREAM) == 53
+    assert queue_alone(home, ORIGIN, 0, STREAM) == 53
     assert files(names) == []
 
 
 def test_alone_a_control_that_cannot_be_read_is_55(home, names, umask):
     os.mkdir(f"{home.control}/localbytes")
-    assert admit_alone(home, ORIGIN, 0, STREAM) == 55
+    assert queue_alone(home, ORIGIN, 0, STREAM) == 55
     assert files(names) == []
 
 
 def test_alone_without_home_or_queue(home, tmp_path):
     from pyqmail.system.home import Home
 
-    assert admit_alone(Home(str(tmp_path / "nowhere")), ORIGIN, 0, STREAM) == 61
+    assert queue_alone(Home(str(tmp_path / "nowhere")), ORIGIN, 0, STREAM) == 61
     os.rename(home.queue, f"{home.path}/away")
-    assert admit_alone(home, ORIGIN, 0, STREAM) == 62
+    assert queue_alone(home, ORIGIN, 0, STREAM) == 62
