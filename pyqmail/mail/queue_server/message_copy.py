@@ -18,9 +18,9 @@ _REASON_BYTES = 400
 class Copier:
     """The parent's side.  done(exit code, why) is called once it has ended; why is the reason if there is one to log.
 
-    The exit code is qmail-queue's; None if it was killed.  With 0 what is staged is on disk.  The descriptors passed and
-    the staged message's are closed here once the copy has them.  Raises OSError if it cannot be started: then they are
-    not.
+    The exit code is qmail-queue's; None if it was killed.  With 0 what is staged is on disk.  The client's descriptors
+    and those of the staged message are closed here once the copy has them.  Raises OSError if it cannot be started:
+    then they stay open.
     """
 
     __slots__ = ("_loop", "_done", "_pid", "_report", "_timer", "_is_overdue")
