@@ -35,6 +35,7 @@ import signal
 from pyqmail.base.failure import Failure, is_out_of_memory, reason, traceback_text
 from pyqmail.base.numbers import session_processes, whole_number
 from pyqmail.base.options import Flag, Value
+from pyqmail.mail.destinations import outcome
 from pyqmail.mail.manager.manager import Manager, ManagerSettings
 from pyqmail.mail.queue.files import QueueNames, find_queue
 from pyqmail.mail.routing.lookup import DomainLookup
@@ -220,7 +221,8 @@ def spawners(call, loop, before_write):
     """Return the local and the remote spawner in the dialect that was chosen."""
     if not call.native:
         width = WIDE if call.wide else NARROW
-        return StockSpawner(loop, *LOCAL, width, before_write), StockSpawner(loop, *REMOTE, width, before_write)
+        local = StockSpawner(loop, *LOCAL, width, before_write, outcome.LOCAL)
+        return local, StockSpawner(loop, *REMOTE, width, before_write)
     pairs = [REMOTE, *((MORE + 2 * index, MORE + 1 + 2 * index) for index in range(call.sessions - 1))]
     return NativeLocal(loop, *LOCAL, before_write), NativeRemote(loop, pairs, before_write)
 

@@ -31,7 +31,7 @@ ROOMS = {
         "destinations": set(),
         "queue": set(),
         "routing": set(),
-        "spawners": set(),
+        "spawners": {"destinations"},
         "manager_log": set(),
         "local": {"queue", "spawners"},
         "manager": {"destinations", "manager_log", "queue", "routing"},

@@ -20,7 +20,7 @@ number of destinations is remembered.
     (OPEN, session, domain, candidates)  connect; then ready() or failed(), and closed() in any case
     (DELIVER, session, recipients)     start them; then result() or unsent() for each
     (CLOSE, session)                   say goodbye; closed() follows
-    (REPORT, recipients, report)       they end with this report without having been tried on their own
+    (REPORT, recipients, outcome)      they end with this outcome without having been tried on their own
 
 Its parts: lanes.py (what waits, and the sessions), questions.py, remembered.py; log_lines() gives what has waited for
 long (slow_waits.py).
@@ -39,6 +39,8 @@ from pyqmail.mail.destinations.lanes import (
     Recipient,
     Session,
 )
+from pyqmail.mail.destinations.outcome import DIALOGUE, LOOKUP, Outcome
+from pyqmail.mail.destinations.parcels import by_domain
 from pyqmail.mail.destinations.questions import Questions
 from pyqmail.mail.destinations.remembered import Remembered
 from pyqmail.mail.destinations.slow_waits import SlowWaits
@@ -61,24 +63,25 @@ class Immediate:
 
     connecting = 0
 
-    def __init__(self, total: int) -> None:
-        self.total, self.used = total, 0
+    def __init__(self, total: int, group=by_domain) -> None:
+        self.total, self.used, self._group = total, 0, group
         self._lanes = {}  # key -> parcels, none of them empty
         self._ring = collections.deque()  # the keys of lanes that have parcels
         self._orders, self._stopped = [], False
 
-    def arrived(self, lane, parcel: list, now: float) -> None:
-        """A parcel is due.  It belongs to the engine from now on."""
-        parcel.reverse()  # so that taking the first is cheap
-        parcels = self._lanes.get(lane)
-        if parcels is None:
-            self._lanes[lane] = collections.deque((parcel,))
-            self._ring.append(lane)
-        else:
-            parcels.append(parcel)
+    def arrived(self, message, recipients: list, now: float) -> None:
+        """Recipients of a message are due.  The list belongs to the engine from now on."""
+        for lane, parcel in self._group(message, recipients):
+            parcel.reverse()  # so that taking the first is cheap
+            parcels = self._lanes.get(lane)
+            if parcels is None:
+                self._lanes[lane] = collections.deque((parcel,))
+                self._ring.append(lane)
+            else:
+                parcels.append(parcel)
 
-    def result(self, recipient: Recipient, now: float) -> None:
-        """A delivery has ended."""
+    def result(self, recipient: Recipient, outcome: Outcome | None, now: float) -> None:
+        """A delivery has ended; outcome is None if it was not made after all."""
         self.used -= 1
 
     def advance(self, now: float) -> None:
@@ -143,13 +146,14 @@ class Sessions:
         self._slow_questions = SlowWaits(b"looking up: %b: domains %d, seconds %d")
         self._orders, self._stopped = [], False
 
-    def arrived(self, domain: bytes, parcel: list, now: float) -> None:
-        """A parcel is due.  It belongs to the engine from now on."""
-        lane = self._lane_for(domain)
-        lane.add(parcel)
-        if lane.idle and not self._stopped:
-            self._feed(next(reversed(lane.idle)), now)
-        self._seek(lane, now)
+    def arrived(self, message, recipients: list, now: float) -> None:
+        """Recipients of a message are due.  The list belongs to the engine from now on."""
+        for domain, parcel in by_domain(message, recipients):
+            lane = self._lane_for(domain)
+            lane.add(parcel)
+            if lane.idle and not self._stopped:
+                self._feed(next(reversed(lane.idle)), now)
+            self._seek(lane, now)
 
     def resolved(self, domain: bytes, candidates: list, now: float) -> None:
         """candidates are what OPEN takes, in the order to try; at least one."""
@@ -161,7 +165,7 @@ class Sessions:
     def unroutable(self, domain: bytes, report: bytes, now: float) -> None:
         """There is nowhere to deliver to."""
         lane = self._answered(domain)
-        self._report_all(lane, report)
+        self._report_all(lane, Outcome(report, LOOKUP, host=lane.name))
         self._rest(lane, now)
 
     def trying(self, number: int, host: bytes, now: float) -> None:
@@ -179,7 +183,7 @@ class Sessions:
             session.state, session.address = OPENED, address
             self._feed(session, now)
 
-    def failed(self, number: int, report: bytes, now: float) -> None:
+    def failed(self, number: int, outcome: Outcome, now: float) -> None:
         """A session could not be opened."""
         session = self._sessions[number]
         lane = session.lane
@@ -193,10 +197,10 @@ class Sessions:
             lane.limit = lane.connecting + lane.working + lane.leaving
         else:
             lane.candidates = None  # the next attempt asks again
-            self._report_all(lane, report)
+            self._report_all(lane, outcome)
 
-    def result(self, recipient: Recipient, now: float) -> None:
-        """A delivery has ended."""
+    def result(self, recipient: Recipient, outcome: Outcome | None, now: float) -> None:
+        """A delivery has ended; outcome is None if it was not made after all."""
         session = self._sessions.get(recipient.session)
         if session is not None and recipient in session.flying:
             session.has_result = True
@@ -503,9 +507,9 @@ class Sessions:
 
     # the end
 
-    def _report_all(self, lane, report):
+    def _report_all(self, lane, outcome):
         for parcel in lane.take_all():
-            self._orders.append((REPORT, parcel, report))
+            self._orders.append((REPORT, parcel, outcome))
 
     def _is_unused(self, lane):
         has_parcels = lane.parcels or lane.returned
@@ -532,4 +536,5 @@ def _plan_of_itself(domain):
 
 
 def _died(session):
-    return b"ZConnected to %b but connection died. (#4.4.2)\n" % session.address
+    report = b"ZConnected to %b but connection died. (#4.4.2)\n" % session.address
+    return Outcome(report, DIALOGUE, address=session.address)

@@ -10,6 +10,16 @@ PARCEL_RECIPIENTS = 100  # in one transaction; RFC 5321 section 4.5.3.1.8 promis
 CONNECTING, OPENED, IDLE, CLOSING = "connecting", "opened", "idle", "closing"
 
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Message(Protocol):
+        """What the engine asks of a message's pass: is_alone is True if each recipient needs its own transaction."""
+
+        is_alone: bool
+
+
 class Recipient:
     """One recipient to deliver to.
 

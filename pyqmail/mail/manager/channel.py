@@ -20,14 +20,12 @@ What is kept true, so that no mail is lost and as little as possible goes out tw
 import heapq
 import time
 
-from pyqmail.base.addresses import domain_part
 from pyqmail.base.backoff import Backoff
 from pyqmail.base.failure import is_temporary
 from pyqmail.base.printable import logsafe
 from pyqmail.mail.destinations.engine import CLOSE, DELIVER, OPEN, REPORT
 from pyqmail.mail.destinations.retry import TROUBLE_SECONDS, DueHeap
 from pyqmail.mail.manager.passes import READ_AHEAD, Broken, Removed
-from pyqmail.mail.routing.rewrite import LOCAL
 from pyqmail.protocol.bounce_notice import TOO_OLD, paragraph
 from pyqmail.protocol.verp import expand_verp
 
@@ -100,18 +98,17 @@ class Channel:
         self._unread = set()  # passes whose next slice waits for a while, since it could not be read
         self._reads, self._marks = Retries(), Retries()
         self._opens = {}  # message -> Backoff, while its pass cannot be opened for a reason that may pass
-        self._by_message = name == LOCAL  # messages take turns; elsewhere domains
 
     # what the spawner says
 
-    def reported(self, slot: int, report: bytes) -> None:
+    def reported(self, slot: int, outcome) -> None:
         recipient = self._slots.give_back(slot)
         if recipient is None:
             self._office.log.put(b"warning: internal error: delivery report out of range")
             return
         self.running -= 1
-        self.engine.result(recipient, self._office.clock())
-        self._end(recipient, report)
+        self.engine.result(recipient, outcome, self._office.clock())
+        self._end(recipient, outcome)
         self._office.settle_soon()
 
     def unsent(self, slot: int) -> None:
@@ -138,8 +135,8 @@ class Channel:
             self._greeted.add(session)
         self._office.settle_soon()
 
-    def failed(self, session: int, report: bytes) -> None:
-        self.engine.failed(session, report, self._office.clock())
+    def failed(self, session: int, outcome) -> None:
+        self.engine.failed(session, outcome, self._office.clock())
         self._office.settle_soon()
 
     def closed(self, session: int) -> None:
@@ -169,19 +166,7 @@ class Channel:
         """Take the recipients of a pass that are now in memory."""
         self.waiting += len(recipients)
         self._touched[one] = None
-        now = self._office.clock()
-        if self._by_message:
-            if recipients:
-                self.engine.arrived(one, recipients, now)
-            return
-        if len(recipients) == 1:
-            self.engine.arrived(domain_part(recipients[0].address).lower(), recipients, now)
-            return
-        parcels = {}
-        for recipient in recipients:
-            parcels.setdefault(domain_part(recipient.address).lower(), []).append(recipient)
-        for domain, parcel in parcels.items():
-            self.engine.arrived(domain, parcel, now)
+        self.engine.arrived(one, recipients, self._office.clock())
 
     def open_passes(self, now: int) -> bool:
         """Begin passes that are due, as far as there is room; returns whether more could be begun at once."""
@@ -319,9 +304,9 @@ class Channel:
         for recipient in recipients:
             recipient.session = session
             self.waiting -= 1
-            self.engine.result(recipient, self._office.clock())
+            self.engine.result(recipient, None, self._office.clock())
 
-    def _report(self, recipients, report):
+    def _report(self, recipients, outcome):
         for recipient in recipients:
             if recipient.owner.is_concluded and self._slots.used.get(recipient.slot) is not recipient:
                 self.waiting -= 1
@@ -331,12 +316,12 @@ class Channel:
             else:
                 self._start(recipient)
             self.running -= 1
-            self._end(recipient, report)
+            self._end(recipient, outcome)
 
-    def _end(self, recipient, report):
-        """A delivery has ended with this report: log it, and remember what is to be written."""
+    def _end(self, recipient, outcome):
+        """A delivery has ended: log its report, and remember what is to be written."""
         office, one = self._office, recipient.owner
-        letter, text = report[:1], report[1:]
+        letter, text = outcome.letter, outcome.text
         if letter == b"Z" and one.is_dying:
             letter, text = b"D", text + TOO_OLD
         word = _WORDS.get(letter)

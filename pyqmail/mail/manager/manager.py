@@ -8,6 +8,7 @@ commands to the spawners.
 import time
 
 from pyqmail.mail.destinations.engine import Immediate, Sessions
+from pyqmail.mail.destinations.parcels import by_message
 from pyqmail.mail.manager.channel import Channel
 from pyqmail.mail.manager.cleanup import Cleaner, Sweep
 from pyqmail.mail.manager.completion import Completion
@@ -84,14 +85,13 @@ class Manager:
     def use_spawners(self, local, remote, with_sessions: bool) -> None:
         """Spawners that have been greeted."""
         self._spawners = local, remote
-        remote_engine = Sessions if with_sessions else Immediate
-        for name, spawner, engine in ((LOCAL, local, Immediate), (REMOTE, remote, remote_engine)):
+        for name, spawner in ((LOCAL, local), (REMOTE, remote)):
             wanted = self._settings.limits[name]
             limit = min(wanted, spawner.limit)
             if limit < wanted:
                 values = name.encode(), wanted, limit
                 self.log.put(b"warning: concurrency%b: of %d its spawner takes only %d at once" % values)
-            channel = Channel(self, name, engine(limit), spawner, self._resolve)
+            channel = Channel(self, name, _engine(name, limit, with_sessions), spawner, self._resolve)
             self._channels[name] = channel
             spawner.start(channel, lambda channel=channel: self._spawner_lost(channel))
 
@@ -283,3 +283,10 @@ class Manager:
             if part is not None:
                 part.close()
         self.loop.stop()
+
+
+def _engine(name, limit, with_sessions):
+    """Return the scheduler of a channel."""
+    if name == LOCAL:
+        return Immediate(limit, by_message)
+    return Sessions(limit) if with_sessions else Immediate(limit)

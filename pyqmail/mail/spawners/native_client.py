@@ -2,8 +2,11 @@
 
 import os
 
+from pyqmail.mail.destinations.outcome import CONNECT, DIALOGUE, GREETING, LOCAL, NAME, UNKNOWN, Outcome
 from pyqmail.protocol.wires import native_dialect
 from pyqmail.system.stream import Pipe
+
+_STAGES = {stage.encode(): stage for stage in (GREETING, NAME, CONNECT, DIALOGUE)}  # of REFUSED and FAILED
 
 
 class _Process:
@@ -64,7 +67,8 @@ class NativeLocal:
         def handle(kind, number, body):
             if kind != native_dialect.RESULT:
                 raise native_dialect.MalformedFrame("not from a local spawner")
-            channel.reported(*native_dialect.split_result(body))
+            slot, report = native_dialect.split_result(body)
+            channel.reported(slot, Outcome(report, LOCAL))
 
         self._process.start(handle, lost)
 
@@ -79,13 +83,13 @@ class NativeLocal:
 class NativeRemote:
     """All session processes.  A session goes to the process that has the fewest.
 
-    What comes back is given to the channel: ready(session, address), failed(session, report), closed(session),
-    reported(slot, report), unsent(slot).
+    What comes back is given to the channel: ready(session, address), failed(session, outcome), closed(session),
+    reported(slot, outcome), unsent(slot).
     """
 
     def __init__(self, loop, descriptors, before_write=None) -> None:
         self._processes = [_Process(loop, *pair, before_write) for pair in descriptors]
-        self._homes = {}  # session -> its process
+        self._homes = {}  # session -> _OpenSession
 
     @property
     def limit(self) -> int:
@@ -101,38 +105,57 @@ class NativeRemote:
     def open(self, session: int, destination: bytes, candidates) -> None:
         process = min((p for p in self._processes if p.sessions < p.limit), key=lambda p: p.sessions)
         process.sessions += 1
-        self._homes[session] = process
+        self._homes[session] = _OpenSession(process)
         process.put(native_dialect.open_session(session, destination, b"", candidates))
 
     def deliver(self, session: int, path: bytes, sender: bytes, pairs) -> None:
-        self._homes[session].put(native_dialect.deliver(session, path, sender, pairs))
+        self._homes[session].process.put(native_dialect.deliver(session, path, sender, pairs))
 
     def end(self, session: int) -> None:
         if session in self._homes:  # it may have ended in the turn that decided this
-            self._homes[session].put(native_dialect.pack(native_dialect.CLOSE, session))
+            self._homes[session].process.put(native_dialect.pack(native_dialect.CLOSE, session))
 
     def close(self) -> None:
         for process in self._processes:
             process.close()
 
     def _handle(self, channel, kind, number, body):
-        if number not in self._homes:
+        session = self._homes.get(number)
+        if session is None:
             raise native_dialect.MalformedFrame("about a session that is not there")
         if kind == native_dialect.RESULT:
-            channel.reported(*native_dialect.split_result(body))
+            slot, report = native_dialect.split_result(body)
+            channel.reported(slot, Outcome(report, host=session.host, address=session.address))
         elif kind == native_dialect.TRYING:
             channel.trying(number, _texts(body, 2)[0])
         elif kind == native_dialect.READY:
-            channel.ready(number, _texts(body, 2)[1])
+            session.host, session.address = _texts(body, 2)
+            channel.ready(number, session.address)
         elif kind in (native_dialect.REFUSED, native_dialect.FAILED):
-            channel.failed(number, _texts(body, 5)[4])
+            channel.failed(number, _failure(*_texts(body, 5)))
         elif kind == native_dialect.UNSENT:
             channel.unsent(native_dialect.number_in(_texts(body, 1)[0]))
         elif kind == native_dialect.CLOSED:
-            self._homes.pop(number).sessions -= 1
+            session.process.sessions -= 1
+            del self._homes[number]
             channel.closed(number)
         else:
             raise native_dialect.MalformedFrame("not from a session process")
+
+
+class _OpenSession:
+    """A session's process, and the host that has greeted in it."""
+
+    __slots__ = ("process", "host", "address")
+
+    def __init__(self, process) -> None:
+        self.process, self.host, self.address = process, b"", b""
+
+
+def _failure(stage, code, host, address, report):
+    """Return the outcome of a session that was not opened, from the texts of REFUSED or FAILED."""
+    number = int(code) if code.isdigit() and len(code) < 10 else 0
+    return Outcome(report, _STAGES.get(stage, UNKNOWN), number, host, address)
 
 
 def _texts(body, count):

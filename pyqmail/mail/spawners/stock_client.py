@@ -2,18 +2,20 @@
 
 import os
 
+from pyqmail.mail.destinations.outcome import Outcome
 from pyqmail.protocol.wires import stock_dialect
 from pyqmail.system.stream import Pipe
 
 
 class StockSpawner:
-    """deliver() orders one delivery; what comes back is given to the channel: reported(slot, report).
+    """deliver() orders one delivery; what comes back is given to the channel: reported(slot, outcome).
 
-    lost() is called once the spawner has gone.  `limit` is known after greet(), and no slot may reach it.
+    lost() is called once the spawner has gone.  `limit` is known after greet(), and no slot may reach it.  stage is that
+    of all its outcomes; empty if each report says it.
     """
 
-    def __init__(self, loop, write_fd: int, read_fd: int, width: int, before_write=None) -> None:
-        self._fds, self._width, self._before = (loop, write_fd, read_fd), width, before_write
+    def __init__(self, loop, write_fd: int, read_fd: int, width: int, before_write=None, stage: str = "") -> None:
+        self._fds, self._width, self._before, self._stage = (loop, write_fd, read_fd), width, before_write, stage
         self._reports, self._pipe, self.limit = stock_dialect.StockReports(width), None, None
 
     def greet(self) -> bool:
@@ -30,7 +32,7 @@ class StockSpawner:
     def start(self, channel, lost) -> None:
         def received(data):
             for slot, report in self._reports.receive(data):
-                channel.reported(slot, report)
+                channel.reported(slot, Outcome(report, self._stage))
 
         loop, write_fd, read_fd = self._fds
         self._pipe = Pipe(loop, write_fd, read_fd, received, lost, self._before)

@@ -9,6 +9,7 @@ from pyqmail.mail.destinations import engine as scheduler
 from pyqmail.mail.destinations import questions, remembered
 from pyqmail.mail.destinations.engine import DELIVER, OPEN, REPORT, RESOLVE, Sessions
 from pyqmail.mail.destinations.lanes import Recipient
+from pyqmail.mail.destinations.outcome import CONNECT, Outcome
 from pyqmail.mail.destinations.remembered import Remembered
 
 DAY = 86400
@@ -47,7 +48,7 @@ class World:
 
     def arrive(self, domain, count=1, is_alone=False):
         owner = Owner(is_alone)
-        self.engine.arrived(domain, [Recipient(owner, i, b"u%d@%b" % (i, domain)) for i in range(count)], self.now)
+        self.engine.arrived(owner, [Recipient(owner, i, b"u%d@%b" % (i, domain)) for i in range(count)], self.now)
 
     def after(self, seconds, work, *arguments):
         heapq.heappush(self._events, (self.now + seconds, next(self._count), work, arguments))
@@ -116,7 +117,7 @@ class World:
 
     def _fail(self, number, now):
         if number in self.opened:
-            self.engine.failed(number, b"Zsilent\n", now)
+            self.engine.failed(number, Outcome(b"Zsilent\n", CONNECT), now)
             self._end(number, now)
 
     def _deliver(self, number, recipients):
@@ -129,7 +130,7 @@ class World:
         assert recipient not in self.done
         self.done.add(recipient)
         self.delivered[recipient.address] = now
-        self.engine.result(recipient, now)
+        self.engine.result(recipient, Outcome(b"K\n"), now)
 
     def _close(self, number):
         self.after(0.01, self._end, number)
@@ -378,7 +379,7 @@ def test_a_server_that_takes_few_sessions_gets_no_more():
     """What is refused while others work costs nobody a try, and ends the attempts."""
     engine, now = Sessions(50), 0.0
     owner = Owner(True)
-    engine.arrived(b"x", [Recipient(owner, i, b"u%d@x" % i) for i in range(20)], now)
+    engine.arrived(owner, [Recipient(owner, i, b"u%d@x" % i) for i in range(20)], now)
     engine.advance(now)
     engine.resolved(b"x", [(b"mx", b"a", 25)], now)
     engine.advance(now)
@@ -387,7 +388,7 @@ def test_a_server_that_takes_few_sessions_gets_no_more():
     for number in opened[:5]:
         engine.ready(number, b"a", now)
     for number in opened[5:]:
-        engine.failed(number, b"Ztoo many\n", now)
+        engine.failed(number, Outcome(b"Ztoo many\n", CONNECT), now)
         engine.closed(number, now)
     flying, delivered = [], 0
     while True:
@@ -401,7 +402,7 @@ def test_a_server_that_takes_few_sessions_gets_no_more():
             break
         number, recipient = flying.pop(0)
         recipient.session, delivered = number, delivered + 1
-        engine.result(recipient, now)
+        engine.result(recipient, Outcome(b"K\n"), now)
     assert delivered == 20
 
 
@@ -446,7 +447,7 @@ def test_no_line_about_what_is_quick():
 
 def test_another_host_is_another_line():
     engine = Sessions(10)
-    engine.arrived(b"x", [Recipient(Owner(), 0, b"u@x")], 0)
+    engine.arrived("a message", [Recipient(Owner(), 0, b"u@x")], 0)
     engine.advance(0)
     engine.resolved(b"x", [(b"mx1", b"a", 25), (b"mx2", b"b", 25)], 0)
     engine.advance(0)

@@ -8,6 +8,8 @@ from pyqmail.mail.destinations import engine as scheduler
 from pyqmail.mail.destinations import lanes, questions
 from pyqmail.mail.destinations.engine import CLOSE, DELIVER, OPEN, REPORT, RESOLVE, Immediate, Sessions
 from pyqmail.mail.destinations.lanes import Recipient
+from pyqmail.mail.destinations.outcome import CONNECT, DIALOGUE, LOOKUP, Outcome
+from pyqmail.mail.destinations.parcels import by_domain, by_message
 
 WHERE = [(b"mx", b"192.0.2.1", 25)]
 
@@ -38,7 +40,12 @@ class Play:
         return got
 
     def arrive(self, domain, some):
-        self.engine.arrived(domain, some, self.now)
+        for recipient in some:
+            recipient.address = b"u@" + domain
+        self.engine.arrived(some[0].owner, some, self.now)
+
+    def result(self, recipient):
+        self.engine.result(recipient, Outcome(b"K\n"), self.now)
 
     def __getattr__(self, name):
         return lambda *arguments: getattr(self.engine, name)(*arguments, self.now)
@@ -125,11 +132,12 @@ def test_a_refused_lane_is_deferred_whole_and_asked_again():
     play.orders()
     play.resolved(b"x", WHERE)
     assert [order[0] for order in play.orders()] == [OPEN] * 3
-    play.failed(1, b"Zno\n")
-    play.failed(2, b"Zno\n")
+    play.failed(1, Outcome(b"Zno\n", CONNECT))
+    play.failed(2, Outcome(b"Zno\n", CONNECT))
     assert play.orders() == []  # the third may still succeed
-    play.failed(3, b"Zreally no\n")
-    assert play.orders() == [(REPORT, one, b"Zreally no\n") for one in parcels]
+    last = Outcome(b"Zreally no\n", CONNECT)
+    play.failed(3, last)
+    assert play.orders() == [(REPORT, one, last) for one in parcels]
     for number in (1, 2, 3):
         play.closed(number)
     assert play.engine.used == 0
@@ -144,7 +152,7 @@ def test_new_mail_for_a_lane_that_was_refused_while_it_waited_for_a_unit_asks_ag
     play.orders()
     play.resolved(b"x", WHERE)
     assert play.orders() == [(OPEN, 1, b"x", WHERE)]  # the second parcel waits for a unit
-    play.failed(1, b"Zno\n")
+    play.failed(1, Outcome(b"Zno\n", CONNECT))
     play.arrive(b"x", parcel())
     assert [order[0] for order in play.orders()] == [REPORT, REPORT, RESOLVE]
     play.resolved(b"x", WHERE)
@@ -162,7 +170,7 @@ def test_a_refused_session_costs_nothing_while_another_works():
     play.orders()
     play.ready(1, b"a")
     for number in (2, 3):
-        play.failed(number, b"Ztoo many\n")
+        play.failed(number, Outcome(b"Ztoo many\n", CONNECT))
         play.closed(number)
     assert play.orders() == [(DELIVER, 1, parcels[0])]  # and no new OPEN
     play.result(parcels[0][0])
@@ -174,7 +182,9 @@ def test_unroutable():
     play.arrive(b"x", some)
     play.orders()
     play.unroutable(b"x", b"Dno host\n")
-    assert play.orders() == [(REPORT, some, b"Dno host\n")] and not play.engine._lanes
+    [(kind, reported, outcome)] = play.orders()
+    assert (kind, reported) == (REPORT, some) and not play.engine._lanes
+    assert (outcome.report, outcome.stage, outcome.host) == (b"Dno host\n", LOOKUP, b"x")
 
 
 def test_recipients_of_one_message_go_together_within_the_total():
@@ -214,7 +224,9 @@ def test_unsent_is_tried_again_a_few_times():
         assert play.orders() == [(DELIVER, number, some)]
         play.unsent(some[0])
         play.closed(number)
-    assert play.orders() == [(REPORT, some, b"ZConnected to 192.0.2.1 but connection died. (#4.4.2)\n")]
+    [(kind, reported, outcome)] = play.orders()
+    assert (kind, reported, outcome.stage, outcome.address) == (REPORT, some, DIALOGUE, b"192.0.2.1")
+    assert outcome.report == b"ZConnected to 192.0.2.1 but connection died. (#4.4.2)\n"
     assert play.engine.used == 0
 
 
@@ -252,7 +264,7 @@ def test_a_used_session_does_not_take_what_came_back_and_makes_room_for_a_new_on
     play.ready(1, b"a")
     play.ready(2, b"a")
     for number in (3, 4):
-        play.failed(number, b"Zno more of you\n")  # two sessions at once are what the server bears
+        play.failed(number, Outcome(b"Zno more of you\n", CONNECT))  # two sessions at once are what the server bears
         play.closed(number)
     assert play.orders() == [(DELIVER, 1, [some[0]]), (DELIVER, 2, [some[1]])]
     play.result(some[0])
@@ -283,13 +295,14 @@ def test_a_session_that_is_refused_while_another_leaves_waits_until_that_has_lef
     assert play.orders() == [(CLOSE, 1)]
     play.arrive(b"x", some)
     assert play.orders() == [(OPEN, 2, b"x", WHERE)]
-    play.failed(2, b"Zone is enough\n")
+    play.failed(2, Outcome(b"Zone is enough\n", CONNECT))
     play.closed(2)
     assert play.orders() == []
     play.closed(1)
     assert play.orders() == [(OPEN, 3, b"x", WHERE)]
-    play.failed(3, b"Znot now\n")
-    assert play.orders() == [(REPORT, some, b"Znot now\n")]
+    refusal = Outcome(b"Znot now\n", CONNECT)
+    play.failed(3, refusal)
+    assert play.orders() == [(REPORT, some, refusal)]
 
 
 def test_recipients_that_come_back_while_others_get_further_are_not_given_up():
@@ -403,14 +416,17 @@ def test_questions_are_limited():
     assert [order[0] for order in play.orders()].count(RESOLVE) == 1
 
 
-def test_immediate_takes_turns():
-    engine = Immediate(3)
-    engine.arrived("big", parcel(5, start=100), 0)
-    engine.arrived("small", parcel(1, start=200), 0)
+@pytest.mark.parametrize("group, domains", [(by_message, [b"x", b"x"]), (by_domain, [b"Big.example", b"x"])])
+def test_immediate_takes_turns(group, domains):
+    engine = Immediate(3, group)
+    for domain, some in zip(domains, (parcel(5, start=100), parcel(1, start=200))):
+        for recipient in some:
+            recipient.address = b"u@" + domain
+        engine.arrived(some[0].owner, some, 0)
     engine.advance(0)
     orders = engine.take_orders()
     assert [order[2][0].offset for order in orders] == [100, 200, 101] and engine.used == 3
-    engine.result(orders[0][2][0], 0)
+    engine.result(orders[0][2][0], None, 0)
     engine.advance(0)
     assert [order[2][0].offset for order in engine.take_orders()] == [102]
     assert engine.next_time() is None
@@ -419,6 +435,7 @@ def test_immediate_takes_turns():
 def test_immediate_total_zero_holds():
     engine = Immediate(0)
     engine.arrived("a", parcel(), 0)
+    engine.arrived("b", [], 0)
     engine.advance(0)
     assert engine.take_orders() == []
 
@@ -477,7 +494,7 @@ def test_random_runs_lose_nothing_and_keep_the_total(seed):
                 ready[number] = True
                 play.ready(number, b"a")
             else:
-                play.failed(number, b"Z\n")
+                play.failed(number, Outcome(b"Z\n", CONNECT))
                 play.closed(number)
         elif flying:
             number = chance.choice(list(flying))
