@@ -78,7 +78,7 @@ def home(tmp_path):
 
 
 def make_queue(queue, split=23):
-    """Make an empty queue as the original's installer does: see reference, the queue on disk."""
+    """Make an empty queue as the original's installer does: pyqmail-queue(5)."""
     for folder in ("pid", "intd", "todo", "bounce", "lock"):
         (queue / folder).mkdir(parents=True)
     for folder in ("mess", "info", "local", "remote"):

@@ -5,6 +5,7 @@
               local and remote: T not done, D done.  The end of the stream is not stored
 
 An address has any bytes but NUL, at most ADDRESS_LIMIT of them; it may be empty.
+Source: qmail-queue(8), getinfo() and todo_do() of qmail-send
 """
 
 TYPE_CHECKING = False

@@ -1,4 +1,7 @@
-"""Bytes made visible, in the notation of `cat -v`: a page of a stranger's text cannot steer a terminal."""
+"""Bytes made visible, in the notation of `cat -v`: a page of a stranger's text cannot steer a terminal.
+
+Source: finger@ and who@ of ucspi-tcp, which show an answer through `cat -v`
+"""
 
 
 def visible(data: bytes) -> bytes:

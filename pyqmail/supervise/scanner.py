@@ -5,7 +5,7 @@ seen, its descriptor 1 and the log's descriptor 0 are one pipe, of which we hold
 side's restart loses a line.
 
 When to make the next pass is known after each.  How a supervisor is started, what to do when descriptors run out, and
-how changes are noticed is given from outside: see starting.py and watching.py.
+how changes are noticed is given from outside: see start_supervisor.py and inotify_paths.py.
 """
 
 import _signal as signal

@@ -1,6 +1,6 @@
 """Looking at what waits in a pipe without taking it out, tee(2), and taking it out, splice(2).
 
-The standard library has no tee(2), and to call it costs memory (library.py): only a program that must not lose what it
+The standard library has no tee(2), and to call it costs memory (libc.py): only a program that must not lose what it
 has read looks this way.
 """
 

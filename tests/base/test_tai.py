@@ -1,4 +1,4 @@
-"""TAI64N labels against the values the reference gives and the originals write."""
+"""TAI64N labels against the values that the format's description gives and the originals write."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Each trap of daemontools' reference has a test, with the original or with ours or, mostly, with both.
+"""Each of daemontools' traps, numbered, has a test, with the original or with ours or, mostly, with both.
 
 TRAPS says which; those that stand nowhere else are here, their names begin with the trap's number.
 

@@ -1,4 +1,4 @@
-"""Each trap of ucspi-tcp's reference: pytcpserver beside tcpserver, in each of the ways in which ours runs a program.
+"""The traps of ucspi-tcp, numbered: pytcpserver beside tcpserver, in each of the ways in which ours runs a program.
 
 The ways: a foreign program that the listener starts (`spawning`), a chain of ours that is forked (`forking`), pysmtpd's
 sessions in a worker (`resident`), which stand beside a pysmtpd for each connection of the original's.  What a session's

@@ -78,7 +78,7 @@ def write(path, content, owner=0, group=0, mode=0o644):
 
 
 def make_home(path):
-    """Make what the original's installer makes: qmail-core.md section 2.1."""
+    """Make what the original's installer makes.  Source: hier.c of qmail"""
     q, s, r = UID["qmailq"], UID["qmails"], UID["qmailr"]
     for name in ("", "/control", "/users"):
         make(path + name)

@@ -11,7 +11,7 @@ ASSIGN = (
 
 
 def layout(records):
-    """Build a cdb by the book: qmail-local.md section 2.3."""
+    """Build a cdb by the book.  Source: cdb_make.c of cdb"""
     data, tables, at = b"", [[] for _ in range(256)], 2048
     for key, value in records:
         h = 5381

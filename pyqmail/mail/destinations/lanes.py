@@ -1,6 +1,6 @@
 """What waits for delivery, by the way it goes: recipients, lanes of parcels, and the sessions that take those.
 
-The words are those of scheduler.py, which decides who gets a session.
+The words are those of engine.py, which decides who gets a session.
 """
 
 import collections

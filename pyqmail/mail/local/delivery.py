@@ -1,7 +1,7 @@
 """One local delivery, as qmail-local makes it: the user's .qmail file found and done line by line.
 
 File and program lines run in their order; forward lines are collected and go out last, as one message.  The
-first failure ends everything.  Source: qmail-local.md sections 3 to 5
+first failure ends everything.  Source: main() of qmail-local; qmail-command(8)
 """
 
 import errno

@@ -1,4 +1,4 @@
-"""The .qmail file: which one a delivery uses, and what its lines say.  Source: qmail-local.md section 4"""
+"""The .qmail file: which one a delivery uses, and what its lines say.  Source: qmesearch() and main() of qmail-local"""
 
 FILE, MAILDIR, PROGRAM, FORWARD, LIST, BLANK = "mbox", "maildir", "program", "forward", "list", "blank"
 

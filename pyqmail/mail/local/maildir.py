@@ -1,7 +1,7 @@
 """Delivery into a Maildir: whole and on disk under tmp/, then visible under new/, its name on disk too.
 
 Names are SECONDS.M<microseconds>P<pid>Q<count>.HOST, unique even for many deliveries of one process in one
-second; readers interpret nothing of a name but what follows a colon.  Source: qmail-local.md section 5.2
+second; readers interpret nothing of a name but what follows a colon.  Source: maildir_child() of qmail-local
 """
 
 import itertools

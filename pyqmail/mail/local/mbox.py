@@ -1,6 +1,6 @@
 """Delivery into an mbox file: locked with flock, appended in the mboxrd form, on disk before success.
 
-Source: qmail-local.md section 5.3
+Source: mailfile() of qmail-local
 """
 
 import errno

@@ -1,7 +1,7 @@
 """The local spawner: for each order find the user, have a worker of that user deliver, report how it ended.
 
 Workers are forked when there is work for a user and end when there has been none for a few seconds; quick
-deliveries share them, slow ones do not wait for each other (crew.py).  With `execute_each` each
+deliveries share them, slow ones do not wait for each other (worker_pool.py).  With `execute_each` each
 delivery is a process that becomes pylocal, as with the original.
 """
 
@@ -23,7 +23,7 @@ OUT_OF_MEMORY = b"Zqmail-spawn out of memory. (#4.3.0)\n"
 NOT_RUN = 120
 DEFERRALS = (111, 71, 74, 75)
 
-# exit code of qmail-local or of what stands before it -> report, whatever was written.  qmail-local.md section 1.3
+# exit code of qmail-local or of what stands before it -> report, whatever was written.  Source: report() of qmail-lspawn
 REPORTS = {
     users.BUG: b"ZInternal qmail-lspawn bug.\n",
     users.ROOT: b"ZNot allowed to perform deliveries as root.\n",

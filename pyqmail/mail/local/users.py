@@ -2,7 +2,7 @@
 
 users/assign is the source that pynewu compiles into users/cdb.  Keys of the cdb are `!` and the local part in
 lower case, ended by NUL for an exact entry, not ended for a prefix; the empty key holds the last bytes of
-all prefixes.  Data is user, uid, gid, home, dash, ext with NULs between.  Source: qmail-local.md section 2
+all prefixes.  Data is user, uid, gid, home, dash, ext with NULs between.  Source: nughde_get() of qmail-lspawn
 """
 
 import errno

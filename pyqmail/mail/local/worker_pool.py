@@ -1,7 +1,7 @@
 """The workers of one user: how many there are, what waits for them, and the process of each.
 
 A few are started as soon as all are busy, more only after a task has waited a moment.  What has been idle for a
-few seconds is dismissed.  What a worker does in its process is in child.py.
+few seconds is dismissed.  What a worker does in its process is in worker_main.py.
 
 That no worker can be had (no memory, no descriptor, no process), or one cannot be told its task, is no fault of the
 task: all wait, each time longer, and only after MAX_TRIES in a row everything that waits is deferred.

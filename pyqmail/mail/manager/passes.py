@@ -1,7 +1,7 @@
 """A pass: one walk through the recipients of a message on one channel; and the marks and bounce text it leaves on disk.
 
 The channel file is read in slices, so that a message of any size holds few recipients in memory; what was done is
-marked in place.  A *young* message has no files yet: todo/ID still vouches for it (preprocessing.py), and its
+marked in place.  A *young* message has no files yet: todo/ID still vouches for it (todo.py), and its
 passes keep their marks in memory.
 """
 

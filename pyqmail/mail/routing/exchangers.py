@@ -4,7 +4,7 @@
     if plan.question: ask plan.question (a kind of resolve_wire) about plan.name
     hosts = settle(plan, kind, body, own)                    # or settle_literal(plan, own) without a question
 
-Pure: DNS is asked by whoever can wait.  Source: qmail-remote; reference qmail-smtp.md 3.4 and 3.5
+Pure: DNS is asked by whoever can wait.  Source: main() of qmail-remote, dns_mxip() of qmail; RFC 5321 section 5.1
 """
 
 import socket

@@ -2,7 +2,7 @@
 
 The queue manager writes orders on one descriptor and reads reports on another; the dialect (one byte, two
 bytes, native) is an object with hello(limit), receive(data) and report(number, text).  A report is one of K, Z, D
-and a text.  Source: spawn.c of qmail; reference qmail-core.md section 5.3
+and a text.  Source: spawn.c of qmail
 """
 
 import os

@@ -8,7 +8,7 @@
 
 A frame is at most LIMIT bytes long; a wire may set less.  Another version, a length below 6 or above the limit
 raises MalformedFrame, and the connection is of no use any more.  Descriptors passed with a frame travel with its
-first byte.
+first byte.  pyqmail-wires(5) has the layout for a program that stands at one end of a wire.
 """
 
 import struct

@@ -30,6 +30,7 @@ worker that ends without has lost those sessions.  A CONNECTION that comes witho
 worker could not open one more, is answered with END and exit code 111.  End of file from the listener: no
 more will come; the worker finishes its sessions and exits 0.  A malformed frame ends the worker: it exits 111, or the
 listener kills it.
+pyqmail-wires(5) describes the wire for a program that stands at one end of it.
 """
 
 import struct

@@ -11,6 +11,7 @@
 number is always 0: a worker has one thing to do at a time.  A packet is at most PACKET_LIMIT bytes.  The worker
 ends when the socket does.  pylspawn believes a worker nothing but what concerns the delivery it has: anything
 malformed and it is killed.
+pyqmail-wires(5) describes the wire for a program that stands at one end of it.
 """
 
 from pyqmail.protocol.wires import frames

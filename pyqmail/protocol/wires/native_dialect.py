@@ -24,6 +24,7 @@ session by themselves, else only after CLOSE, so that it does not cross a DELIVE
 not begun and is not answered.  End of file from pysend: finish what is in flight, report it, and exit 0.  A frame that
 means nothing here, or is longer than the LIMIT of all frames, is MalformedFrame: the spawner exits 111, pysend treats it as
 a lost spawner.
+pyqmail-wires(5) describes the wire for a program that stands at one end of it.
 """
 
 from pyqmail.protocol.wires import frames

@@ -13,6 +13,7 @@ Inline goes what has at most INLINE_LIMIT bytes, envelope and message together, 
 server takes frames of INLINE_LIMIT bytes and the few around them.  The uid in the Received line is the one the kernel
 tells about the connection (SO_PEERCRED), so a connection is not kept over a change of uid or a fork.  A malformed frame
 ends the connection; nothing of it is queued.
+pyqmail-wires(5) describes the wire for a program that stands at one end of it.
 """
 
 import struct

@@ -21,6 +21,7 @@ EXCHANGERS falls back to the domain's own addresses with preference 0 when it ha
 means that there are none either, NO_RECORD that there are exchangers but none of them has an address.
 A frame has at most the LIMIT of all frames, a question one string.  A malformed one ends the connection; pyresolve
 then exits 111.
+pyqmail-wires(5) describes the wire for a program that stands at one end of it.
 """
 
 from pyqmail.protocol.wires import frames

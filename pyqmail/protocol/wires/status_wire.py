@@ -22,6 +22,7 @@
 state, received, sent and idle_ms are null where the kernel does not say: for UNIX clients, for those that a proxy
 speaks for, and for connections that have just begun or ended.  A byte of a name that is not UTF-8 stands as a lone
 surrogate.  No number is negative, or 2^64 or more.  A document has at most LIMIT_BYTES; a reader gives up beyond.
+pyqmail-wires(5) describes the wire for a program that stands at one end of it.
 """
 
 import json

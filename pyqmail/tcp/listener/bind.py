@@ -49,9 +49,7 @@ class Opening:
         words = host.split(",")
         if len(words) > 1 and "" in words:
             raise Permanent(f"empty word in {host}")
-        addresses: dict[tuple[str, bool, int], str] = {}
-        paths: dict[str, None] = {}
-        numbers: dict[int, None] = {}
+        addresses, paths, numbers = {}, {}, {}
         for word in words:
             if "/" in word:
                 paths.setdefault(word)

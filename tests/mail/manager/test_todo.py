@@ -113,7 +113,7 @@ def young(record):
 
 
 def end(one, recipient, report):
-    """A delivery ends: what deliveries.py does to the pass."""
+    """A delivery ends: what channel.py does to the pass."""
     if report == b"D":
         one.paragraphs.append(b"<joe>:\n")
     if report != b"Z":

@@ -2,7 +2,7 @@ import pytest
 
 from pyqmail.protocol.smtp.report import ACCEPTED, compose, compose_one, refused
 
-# reference qmail-core.md 5.5
+# Source: report() of qmail-rspawn
 REPORTS = [
     # exit code, output of qmail-remote            report
     (None, b"r\0Kx\n\0", b"Zqmail-remote crashed.\n"),
