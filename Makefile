@@ -4,7 +4,7 @@ BIN = .venv/bin
 # Most tests wait rather than work: two for each processor.
 WORKERS ?= $(shell n=$$(( 2 * $$(nproc) )); echo $$(( n > 16 ? 16 : n )))
 
-.PHONY: run test test-long bench man venv clean
+.PHONY: help run test test-long lint coverage bench man venv clean
 
 venv: .venv/made
 
