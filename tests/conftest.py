@@ -309,28 +309,37 @@ def stage(tmp_path):
 
 
 @pytest.fixture
-def pyqueued(start_pyqueued):
-    """The running process of a pyqueued that serves `home`, ended with the test."""
-    return start_pyqueued()
+def pyqueued(start_pyqueued, request):
+    """The running process of a pyqueued that serves `home`, ended with the test.
+
+    A test marked on_both_stores has it once with the store of the queue's files, once with the one in memory.
+    """
+    return start_pyqueued(in_memory="" if getattr(request, "param", "files") == "memory" else None)
 
 
 @pytest.fixture
 def start_pyqueued(home):
     """start_pyqueued() -> a process that serves `home` and listens; killed with the test if it still runs.
 
-    hard_descriptors: its hard limit of descriptors.  greeting: its first line.
+    hard_descriptors: its hard limit of descriptors.  greeting: its first line.  in_memory: what is to happen at the
+    steps of its store, which is the one in memory then (tests/mail/queue/on_memory.py); "" is nothing special.
     """
     import resource
 
+    from tests.mail.queue import on_memory
+
     running = []
 
-    def start(hard_descriptors=None, greeting=b"pyqueued: status: listening\n"):
+    def start(hard_descriptors=None, greeting=b"pyqueued: status: listening\n", in_memory=None):
         def limit():
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard_descriptors, hard_descriptors))
 
+        words, environ = [sys.executable, f"{ROOT}/bin/pyqueued"], {"PATH": os.environ["PATH"]}
+        if in_memory is not None:
+            words, environ["MEMORY_STORE"] = on_memory.command(sys.executable, "pyqueued"), in_memory
         process = subprocess.Popen(
-            [sys.executable, f"{ROOT}/bin/pyqueued"],
-            env={"PATH": os.environ["PATH"], "PYQMAIL_HOME": home.path},
+            words,
+            env={**environ, "PYQMAIL_HOME": home.path},
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             preexec_fn=limit if hard_descriptors else None,

@@ -16,6 +16,7 @@ from pyqmail.protocol.wires import native_dialect as native
 from pyqmail.protocol.wires import resolve_wire, stock_dialect
 from pyqmail.protocol.wires.frames import strings
 from pyqmail.system.processes import spawn
+from tests.mail.queue import on_memory
 from tests.waiting import until
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -257,6 +258,7 @@ class Rig:
             b"PYQMAIL_HOME": home.path.encode(),
         }
         self._pids, self._tracers, self.prefix = [], [], []  # prefix: words before pysend's
+        self.is_on_memory = False  # pysend's store is the one in memory (tests/mail/queue/on_memory.py)
 
     def fail(self, strace_path, trace, fault):
         """Let a system call of the pysend to come fail: strace's words about it."""
@@ -311,7 +313,10 @@ class Rig:
         for fd in list(descriptors.values()):
             if fd > 2:
                 os.set_inheritable(fd, False)
-        pid = spawn([*prefix, PYTHON, f"{ROOT}/bin/{name}", *options], self.environ, None, descriptors)
+        words = [PYTHON, f"{ROOT}/bin/{name}"]
+        if self.is_on_memory and name == "pysend":
+            words = on_memory.command(PYTHON, name)
+        pid = spawn([*prefix, *words, *options], self.environ, None, descriptors)
         self._pids.append(pid)
         return pid
 
@@ -363,8 +368,12 @@ class Rig:
 
 
 @pytest.fixture
-def rig(home):
-    """A Rig on a private home; everything it started is gone afterwards."""
+def rig(home, request):
+    """A Rig on a private home; everything it started is gone afterwards.
+
+    A test marked on_both_stores has it once with the store of the queue's files, once with the one in memory.
+    """
     one = Rig(home)
+    one.is_on_memory = getattr(request, "param", "files") == "memory"
     yield one
     one.clear()

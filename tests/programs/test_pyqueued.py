@@ -26,11 +26,14 @@ from pyqmail.protocol.wires.queue_wire import DESCRIPTORS, INLINE
 from pyqmail.system.channel import BlockingChannel, Gone, Unavailable, connect, send_with
 from pyqmail.system.driver import EventDriver, drive
 from pyqmail.system.loop import Loop
+from tests.mail.queue.on_memory import CRASHED
+from tests.mail.queue.stores import STORES
 from tests.processes import needs_system_calls, wait_ms
 from tests.waiting import until
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 STREAM = format_envelope(b"s@x.example", [b"r@y.example"])
+on_both_stores = pytest.mark.parametrize("pyqueued", STORES, indirect=True)
 
 
 def content(path):
@@ -99,6 +102,7 @@ def write_control(home, name, text):
         file.write(f"{text}\n")
 
 
+@on_both_stores
 def test_requests_that_came_together_are_all_answered(pyqueued, home):
     client = Client(home)
     for number in range(300):
@@ -108,6 +112,31 @@ def test_requests_that_came_together_are_all_answered(pyqueued, home):
     assert queued(home) == {qp: b"%d" % number for number, (_, qp) in enumerate(answers)}
 
 
+def test_a_store_that_cannot_commit_is_53_for_the_whole_batch(start_pyqueued, home):
+    process = start_pyqueued(in_memory="commit=refuse,pass")
+    client = Client(home)
+    client.inline(1, b"refused")
+    assert client.answer(1) == (53, 0) and files(home) == []
+    client.inline(2, b"queued")
+    code, qp = client.answer(2)
+    assert code == 0 and queued(home) == {qp: b"queued"}
+    process.terminate()
+    assert process.wait() == 0
+    said = b"pyqueued: warning: unable to queue for uid %d, exit code 53: not safely on disk\n" % os.getuid()
+    assert process.stderr.read() == said
+
+
+@pytest.mark.parametrize("step", ["stage", "write", "commit", "show"])
+def test_a_crash_at_any_step_acknowledges_nothing(start_pyqueued, home, step):
+    process = start_pyqueued(in_memory=f"{step}=crash")
+    client = Client(home)
+    client.inline(1, b"never acknowledged")
+    with pytest.raises(EOFError):
+        client.answer(1)
+    assert process.wait() == CRASHED and files(home) == []
+
+
+@on_both_stores
 def test_a_bad_one_in_a_batch_harms_no_other(pyqueued, home):
     client = Client(home)
     streams = [STREAM, b"Xbad\0\0", STREAM, b"", STREAM]
@@ -118,6 +147,7 @@ def test_a_bad_one_in_a_batch_harms_no_other(pyqueued, home):
     assert len(files(home)) == 9
 
 
+@on_both_stores
 def test_fifty_megabytes_by_descriptors(pyqueued, home):
     block = os.urandom(1 << 20)
     fd = memory(block)
@@ -132,6 +162,7 @@ def test_fifty_megabytes_by_descriptors(pyqueued, home):
     assert queued(home) == {qp: block * 50}
 
 
+@on_both_stores
 def test_a_pipe_that_does_not_end_holds_nobody_up(pyqueued, home):
     reader, writer = os.pipe()
     client, other = Client(home), Client(home)
@@ -177,6 +208,7 @@ def test_more_copies_than_are_made_at_once_take_their_turn(pyqueued, home):
     assert [queued(home)[qp] for _, qp in answers] == [b"%d" % number for number in range(len(pipes))]
 
 
+@on_both_stores
 def test_one_uid_cannot_take_all_connections(pyqueued, home):
     if os.geteuid():
         pytest.skip("only root can be somebody else")
@@ -206,6 +238,7 @@ UNREADABLE = [
 ]
 
 
+@on_both_stores
 @pytest.mark.parametrize("message, envelope, exit_code", UNREADABLE)
 def test_what_cannot_be_copied_leaves_nothing(pyqueued, home, message, envelope, exit_code):
     client = Client(home)
@@ -223,6 +256,7 @@ STRANGE = [
 ]
 
 
+@on_both_stores
 @pytest.mark.parametrize("data", STRANGE)
 def test_a_stranger_is_dropped_and_nobody_else(pyqueued, home, data):
     good, bad = Client(home), Client(home)
@@ -234,6 +268,7 @@ def test_a_stranger_is_dropped_and_nobody_else(pyqueued, home, data):
     assert len(files(home)) == 3
 
 
+@on_both_stores
 def test_descriptors_nobody_asks_about_do_not_pile_up(pyqueued, home):
     bad = Client(home)
     fd = memory(b"")
@@ -332,6 +367,7 @@ def test_a_full_disk_is_53_and_room_is_used_again(full_disk, home, request):
     assert client.answer(21)[0] == 0
 
 
+@on_both_stores
 def test_a_control_that_cannot_be_read_is_55(pyqueued, home):
     os.mkdir(f"{home.control}/queueminfree")
     client = Client(home)
@@ -406,6 +442,7 @@ def test_one_reason_is_one_line_a_second(pyqueued, home):
     assert len(said) <= 20 and all(line.startswith(first + b" (") for line in said[1:])
 
 
+@on_both_stores
 @needs_system_calls
 def test_without_a_descriptor_it_waits_and_says_so_once(pyqueued, home):
     client = Client(home)
@@ -468,6 +505,7 @@ def test_a_number_that_cannot_be_put_on_disk_is_not_used(home, strace_path, requ
     assert code == 0 and int(content(f"{home.queue}/lock/pyqueued")) > qp
 
 
+@on_both_stores
 @pytest.mark.parametrize("uid", [0, 65534])
 @pytest.mark.parametrize("fault", ["epoll_ctl:error=ENOSPC:when=1..3", "epoll_ctl:error=ENOMEM:when=1..9+2"])
 def test_what_cannot_be_watched_now_is_watched_a_moment_later(pyqueued, home, strace_path, fault, uid, monkeypatch):
@@ -515,6 +553,7 @@ def test_numbers_that_become_others_are_said(home, start_pyqueued):
     assert said == b"pyqueued: warning: control/queueminfree: no is no number, so the default counts\n"
 
 
+@on_both_stores
 def test_the_client_is_whom_the_kernel_says(pyqueued, home):
     if os.geteuid():
         pytest.skip("only root can be somebody else")
@@ -560,6 +599,7 @@ def listens(home):
     return True
 
 
+@on_both_stores
 def test_term_without_work_is_at_once(pyqueued, home):
     client = Client(home)
     client.inline(1, b"x")
@@ -570,6 +610,7 @@ def test_term_without_work_is_at_once(pyqueued, home):
         client.answer(2)
 
 
+@on_both_stores
 def test_there_is_only_one(pyqueued, home, run):
     second = run("pyqueued", env={"PYQMAIL_HOME": home.path})
     assert second.code == 111
@@ -684,6 +725,7 @@ def test_a_killed_pyqueued_leaves_its_lock_even_while_a_copy_lives(home, start_p
     assert len(queued(home)) == 1
 
 
+@on_both_stores
 def test_gone_is_what_a_blocking_client_sees(pyqueued, home):
     channel = BlockingChannel(home.queue_socket, queue_wire)
     with pytest.raises(Gone):

@@ -19,10 +19,13 @@ import pytest
 from pyqmail.mail.queue.files import pull_trigger
 from pyqmail.protocol.wires import native_dialect, resolve_wire
 from pyqmail.protocol.wires.queue_wire import ANSWER, INLINE, Unpacker, answer_body, pack, split_inline
+from tests.mail.queue import on_memory
+from tests.mail.queue.stores import STORES
 from tests.processes import needs_system_calls, wait_ms
 from tests.waiting import until
 
 NOW = 0
+on_both_stores = pytest.mark.parametrize("rig", STORES, indirect=True)
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
@@ -83,6 +86,7 @@ def lines(rig):
 # both channels, the words of the log
 
 
+@on_both_stores
 def test_log_of_one_message(rig):
     number = rig.inject(b"s d%@x", [b"ann@here.example", b"bob y@far.example"], b"hello\n")
     rig.start(
@@ -128,6 +132,7 @@ def test_words_of_reports(rig, report, line):
     assert rig.stop() == 0
 
 
+@on_both_stores
 def test_a_message_without_recipients_ends_at_once(rig):
     number = rig.inject(b"s@x", [])
     rig.start()
@@ -217,6 +222,7 @@ def test_wide_dialect(rig):
     assert rig.stop() == 0
 
 
+@on_both_stores
 def test_one_large_message_does_not_hold_up_the_next(rig):
     rig.control("concurrencylocal", b"2\n")
     rig.inject(b"s@x", [b"u%d@here.example" % i for i in range(50)])
@@ -244,6 +250,7 @@ def _number(line):
     return int(line.rpartition(b" ")[2])
 
 
+@on_both_stores
 def test_a_thousand_recipients_over_two_channels(rig):
     recipients = [b"u%d@%b" % (i, (b"here.example", b"far.example")[i % 2]) for i in range(1000)]
     number = rig.inject(b"s@x", recipients)
@@ -253,6 +260,7 @@ def test_a_thousand_recipients_over_two_channels(rig):
     assert sorted(order[3] for order in rig.local.orders + rig.remote.orders) == sorted(recipients)
 
 
+@on_both_stores
 def test_a_message_with_more_recipients_than_stay_in_memory(rig):
     recipients = [b"user-with-a-long-name-%d@far.example" % i for i in range(5000)]
     number = rig.inject(b"s@x", recipients)
@@ -266,6 +274,7 @@ def test_a_message_with_more_recipients_than_stay_in_memory(rig):
 # deferral, marks, schedule
 
 
+@on_both_stores
 def test_deferral_keeps_files_marks_and_due_time(rig):
     number = rig.inject(b"s@x", [b"a@far.example", b"b@far.example", b"ann@here.example"])
     rig.start(remote=rig.stock(lambda recipient: b"Zlater\n" if recipient.startswith(b"a") else b"Kok\n"))
@@ -304,6 +313,7 @@ def test_second_deferral_goes_by_the_age(rig):
     assert os.stat(rig.names.remote(number)).st_mtime in (birth + 3600, birth + 3721)
 
 
+@on_both_stores
 def test_alarm_makes_everything_due(rig):
     now = int(time.time())
     number = rig.preprocessed(b"s@x", (b"Tann@here.example",), (b"Tb@far.example",), age=500, due=now + 3000)
@@ -328,6 +338,7 @@ def test_alarm_while_it_still_reads_the_queue(rig):
 # bounces
 
 
+@on_both_stores
 def test_bounce(rig, queue):
     rig.control("bouncehost", b"bounces.example\n")
     rig.control("virtualdomains", b"v.example:virt\n")
@@ -425,6 +436,7 @@ def test_bounce_about_verp_goes_to_the_plain_sender(rig, queue):
     assert queue.taken[0][0] == b"F\0Towner-l-@x\0\0"
 
 
+@on_both_stores
 def test_expiry(rig, queue):
     number = rig.preprocessed(b"s@x", (), (b"Tb@far.example",), age=700000)
     rig.start(remote=rig.stock(lambda recipient: b"Zlater\n"))
@@ -638,6 +650,28 @@ def test_files_that_cannot_be_made_at_the_end(rig):
     assert rig.names.state(number) == "S4"
 
 
+def test_a_store_that_cannot_commit_leaves_todo_in_charge(rig):
+    rig.is_on_memory, rig.environ[b"MEMORY_STORE"] = True, b"commit=refuse,pass"
+    number = rig.inject(b"s@x", [b"a@far.example"])
+    rig.start(remote=rig.stock(lambda recipient: b"Zlater\n"))
+    rig.log.wait(b"warning: trouble fsyncing info")
+    assert rig.names.state(number) == "S4" and not os.path.exists(rig.names.info(number))
+    until(lambda: rig.names.state(number) == "S5")  # a second later it can
+    assert rig.stop() == 0
+
+
+def test_a_crash_at_the_commit_leaves_todo_in_charge(rig):
+    rig.is_on_memory, rig.environ[b"MEMORY_STORE"] = True, b"commit=crash"
+    number = rig.inject(b"s@x", [b"a@far.example"])
+    rig.start(remote=rig.stock(lambda recipient: b"Zlater\n"))
+    assert rig.wait() == on_memory.CRASHED
+    assert rig.names.state(number) == "S4" and not os.path.exists(rig.names.info(number))
+    del rig.environ[b"MEMORY_STORE"]
+    rig.start()
+    rig.gone(number)
+    assert rig.stop() == 0 and [order[3] for order in rig.remote.orders] == [b"a@far.example"]
+
+
 @pytest.mark.long
 def test_more_new_mail_than_stays_young(rig):
     numbers = [rig.inject(b"s@x", [b"a@far.example"], trigger=False) for _ in range(5000)]
@@ -807,6 +841,7 @@ def every_state(rig):
     return made
 
 
+@on_both_stores
 def test_every_state_at_the_start(rig, queue):
     made = every_state(rig)
     kept = list(made)[:2]  # no 36 hours old
@@ -910,6 +945,7 @@ def test_old_leftovers_are_swept(rig):
     assert not [line for line in lines(rig) if "warning" in line]
 
 
+@on_both_stores
 @pytest.mark.parametrize("moment", ["young", "settled"])
 def test_killed_in_the_middle(rig, moment):
     """What was not reported is delivered again; nothing is lost."""
@@ -1017,7 +1053,7 @@ def test_a_bounce_under_way_leaves_alone_who_has_the_number_now(rig, home):
     rig.gone(rig.inject(b"s@x", []))
     assert rig.stop() == 0
     queue.close()
-    assert rig.names.state(number) == "S5" and b"Tnew@far.example\0" == open(rig.names.remote(number), "rb").read()
+    assert rig.names.state(number) == "S5" and open(rig.names.remote(number), "rb").read() == b"Tnew@far.example\0"
 
 
 @pytest.mark.parametrize("report", [b"Kok\n", b"Zno\n", b"Dno\n"])
@@ -1097,6 +1133,7 @@ def test_a_directory_that_is_away_for_a_while_forgets_nobody(rig):
 # signals, the end, what cannot start
 
 
+@on_both_stores
 def test_term_waits_for_deliveries(rig):
     number = rig.inject(b"s@x", [b"a@far.example", b"b@far.example"])
     rig.control("concurrencyremote", b"1\n")
@@ -1117,6 +1154,7 @@ def test_term_waits_for_deliveries(rig):
         assert sorted(file.read().split(b"\0")) == [b"", b"Da@far.example", b"Tb@far.example"]
 
 
+@on_both_stores
 @pytest.mark.parametrize("report", [b"Kok\n", b"Dno\n"])
 def test_what_ends_after_term_is_brought_to_its_end(rig, queue, report):
     """As seen of the original: the bounce is queued and the message removed before it exits."""

@@ -1,4 +1,4 @@
-"""Writing messages into the queue files: their bytes, what failures leave, and every place to crash.
+"""The store of the queue's files: inodes, what failures leave, and every place to crash; the rest: test_store.py.
 
 Untested: a file system that loses what fsync promised; EIO from a real disk.
 """
@@ -9,12 +9,10 @@ import sys
 
 import pytest
 
-from pyqmail.base.failure import Temporary
-from pyqmail.mail.queue.alone import queue_alone
 from pyqmail.mail.queue.bounds import MessageRefused
 from pyqmail.mail.queue.file_store import FileStore
-from pyqmail.mail.queue.files import find_queue, hold_writer_lock
-from pyqmail.mail.queue.origin import Origin, invokers, received_line
+from pyqmail.mail.queue.files import find_queue
+from pyqmail.mail.queue.origin import Origin
 from pyqmail.mail.queue.store import NewMessage
 from pyqmail.protocol.envelope import stored_part
 from pyqmail.system.fsync_batch import sync_in_turn
@@ -81,38 +79,6 @@ def test_modes_are_those_of_umask_033(store, names):
         os.umask(before)
     assert os.stat(names.mess(verdict.number)).st_mode & 0o7777 == 0o644
     assert os.stat(names.todo(verdict.number)).st_mode & 0o7777 == 0o644
-
-
-def test_a_copy_in_pieces_is_the_same(store, names):
-    staged = store.stage()
-    stream = (STREAM[at : at + 5] for at in range(0, len(STREAM), 5))
-    store.write_staged(staged, ORIGIN, (b"hel", b"lo\n"), stream)
-    staged.close()
-    (verdict,) = store.add([NewMessage(ORIGIN, staged=staged)])
-    assert (verdict.exit_code, verdict.number) == (0, staged.number)
-    assert content(names.mess(verdict.number)) == RECEIVED + b"hello\n"
-    assert content(names.todo(verdict.number)) == TODO
-
-
-BAD_STREAMS = [(b"Fa\0Tb\0", 54), (b"Xa\0\0", 91), (b"F" + b"x" * 1003 + b"\0\0", 11)]
-
-
-@pytest.mark.parametrize("stream, exit_code", BAD_STREAMS)
-def test_a_bad_envelope_leaves_nothing(store, names, stream, exit_code):
-    staged = store.stage()
-    with pytest.raises(MessageRefused) as refused:
-        store.write_staged(staged, ORIGIN, (b"x",), (stream,))
-    assert refused.value.exit_code == exit_code
-    store.discard(staged)
-    assert files(names) == []
-
-
-def test_a_batch_pulls_the_trigger_once(store, names):
-    fd = os.open(names.trigger, os.O_RDONLY | os.O_NONBLOCK)
-    verdicts = admit(store, [b"%d" % n for n in range(50)])
-    assert {verdict.exit_code for verdict in verdicts} == {0}
-    assert os.read(fd, 100) == b"\0"
-    os.close(fd)
 
 
 class Watching:
@@ -300,110 +266,3 @@ def in_child(work):
         finally:
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-class Users:
-    """A home that is not private, with these uids."""
-
-    def __init__(self, **uids):
-        self.uids = uids
-
-    def owner(self):
-        return None
-
-    def uid(self, user):
-        return self.uids[user]
-
-
-WHO = [
-    (7790, b"Received: (qmail 1 invoked by alias); 1 Jan 1970 00:00:00 -0000\n"),
-    (7791, b"Received: (qmail 1 invoked from network); 1 Jan 1970 00:00:00 -0000\n"),
-    (7796, b"Received: (qmail 1 invoked for bounce); 1 Jan 1970 00:00:00 -0000\n"),
-    (0, b"Received: (qmail 1 invoked by uid 0); 1 Jan 1970 00:00:00 -0000\n"),
-]
-
-
-@pytest.mark.parametrize("uid, line", WHO)
-def test_the_received_line_says_who(uid, line):
-    assert received_line(Origin(uid, 1, 0), invokers(Users(alias=7790, qmaild=7791, qmails=7796))) == line
-
-
-def test_users_are_tested_in_the_originals_order():
-    assert invokers(Users(alias=5, qmaild=5, qmails=5)) == {5: b"by alias"}
-
-
-def test_in_a_private_home_a_uid_is_a_uid(home):
-    assert invokers(home) == {}
-
-
-def test_a_missing_user_is_said():
-    with pytest.raises(Temporary, match="unable to find user qmaild"):
-        invokers(Users(alias=1))
-
-
-@pytest.fixture
-def umask():
-    """What a program that writes the queue alone does to its process is undone."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    yield
-    os.umask(mask)
-
-
-def test_alone_we_write_only_without_pyqueued(home, names, umask):
-    lock = hold_writer_lock(names, alone=True)
-    fd = os.memfd_create("message")
-    assert queue_alone(home, ORIGIN, fd, STREAM) == 71
-    assert files(names) == []
-    os.close(lock)
-    assert queue_alone(home, ORIGIN, fd, STREAM) == 0
-    os.close(fd)
-    assert len(files(names)) == 3
-
-
-ALONE = [
-    # localbytes, queueminfree, uid, bytes of the message -> exit code
-    (100, 0, 1024, 100, 0),
-    (100, 0, 1024, 101, 31),
-    (100, 0, 0, 101, 0),
-    (0, 0, 1024, 101, 0),
-    (None, None, 1024, 101, 0),
-]
-
-
-@pytest.mark.parametrize("local_bytes, min_free, uid, size, code", ALONE)
-def test_alone_a_message_has_the_same_bounds(home, names, umask, local_bytes, min_free, uid, size, code):
-    for name, value in (("localbytes", local_bytes), ("queueminfree", min_free)):
-        if value is not None:
-            with open(f"{home.control}/{name}", "w", encoding="ascii") as file:
-                file.write(f"{value}\n")
-    fd = os.memfd_create("message")
-    os.write(fd, bytes(size))
-    os.lseek(fd, 0, os.SEEK_SET)
-    assert queue_alone(home, Origin(uid, 20513, 1795453397), fd, STREAM) == code
-    os.close(fd)
-    assert len(files(names)) == (0 if code else 3)
-
-
-def test_alone_without_room_nothing_is_written(home, names, umask):
-    room = os.statvfs(home.queue)
-    if room.f_bavail * room.f_frsize >= 2**32 - 1:
-        pytest.skip("more than 4 GB are free here")
-    with open(f"{home.control}/queueminfree", "w", encoding="ascii") as file:
-        file.write(f"{2**32 - 1}\n")
-    assert queue_alone(home, ORIGIN, 0, STREAM) == 53
-    assert files(names) == []
-
-
-def test_alone_a_control_that_cannot_be_read_is_55(home, names, umask):
-    os.mkdir(f"{home.control}/localbytes")
-    assert queue_alone(home, ORIGIN, 0, STREAM) == 55
-    assert files(names) == []
-
-
-def test_alone_without_home_or_queue(home, tmp_path):
-    from pyqmail.system.home import Home
-
-    assert queue_alone(Home(str(tmp_path / "nowhere")), ORIGIN, 0, STREAM) == 61
-    os.rename(home.queue, f"{home.path}/away")
-    assert queue_alone(home, ORIGIN, 0, STREAM) == 62
