@@ -191,7 +191,7 @@ def send(address: str, port: int, sender: str | None, recipients, message: bytes
     """Send a message, lines ended by LF or CR LF, over SMTP; returns the exit code.  sender None: us."""
     try:
         own = own_address()
-        message = completed(message, own if not sender else sender, recipients)
+        message = completed(message, sender or own, recipients)
         _say(_send(address, port, own if sender is None else sender, recipients, message))
     except Failure as failure:
         return private_home.complain(failure)

@@ -75,7 +75,7 @@ def find_survivor(left) -> AdoptedProcess | None:
             return None
         fd = _hold(pid, identity)
     except _NONE as error:
-        if is_lack(error):
+        if isinstance(error, OSError) and is_lack(error):
             raise Temporary(f"unable to look for pid {pid}", error) from None
         return None
     return None if fd is None else AdoptedProcess(fd)

@@ -19,6 +19,8 @@ makes no sense for missing: an older or newer supervisor may have written it, or
 from pyqmail.base.tai import read_text_label, text_label, unix_moment
 from pyqmail.system.descriptors import read_file
 
+TYPE_CHECKING = False
+
 KILLED = 256  # stands for the exit code of what was killed
 MAX_DETAILS_BYTES = 4096
 _MAX_DIGITS = 18
@@ -33,6 +35,18 @@ class Details:
     """
 
     __slots__ = ("label", "state", "starts", "wait", "ended", "ready", "begun", "script", "place", "supervisor")
+
+    if TYPE_CHECKING:
+        label: bytes | None
+        state: str | None
+        starts: int | None
+        wait: int | None
+        ended: tuple[int, int] | None
+        ready: int | None
+        begun: tuple[int, bytes] | None
+        script: tuple[int, int, bytes] | None
+        place: tuple[int, int] | None
+        supervisor: tuple[int, int, bytes] | None
 
     def __init__(self) -> None:
         for name in self.__slots__:
@@ -50,8 +64,8 @@ def read_details(data: bytes) -> Details:
     """Return the facts in a file's content, whatever that is."""
     details = Details()
     for line in data.split(b"\n"):
-        name, _, words = line.partition(b" ")
-        name = name.decode("latin-1")
+        start, _, words = line.partition(b" ")
+        name = start.decode("latin-1")
         if name in _FORMS:
             try:
                 setattr(details, name, _FORMS[name][1](words))

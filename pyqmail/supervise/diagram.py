@@ -15,7 +15,7 @@ def _paragraph(state):
     for (place, event), outcome in NEXT.items():
         if place != state:
             continue
-        outcomes = zip(_CASES, outcome.all()) if isinstance(outcome, Choice) else [("", outcome)]
+        outcomes = zip(_CASES, outcome.all(), strict=True) if isinstance(outcome, Choice) else [("", outcome)]
         name = event.decode() if isinstance(event, bytes) else event
         for case, (following, orders) in _merged(list(outcomes)):
             lines.append((f"{name}, {case}" if case else name, following, " ".join(orders)))

@@ -15,7 +15,9 @@ class Watching:
 
     def __init__(self, notices=None) -> None:
         self._notices = notices
-        self._watched, self._named, self._foreign = set(), set(), set()
+        self._watched: set[int] = set()
+        self._named: set[int] = set()
+        self._foreign: set[int] = set()
         self.is_blind = notices is None
 
     def begin(self) -> None:

@@ -13,7 +13,7 @@ class Readiness:
 
     def __init__(self, loop, is_ready, complain) -> None:
         self._loop, self._is_ready, self._complain = loop, is_ready, complain
-        self._read = None
+        self._read: int | None = None
 
     def open(self) -> tuple[int, int] | None:
         """Before a run: return (our end to give it, its number there), or None if it is not asked for or not to be had.

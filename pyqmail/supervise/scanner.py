@@ -96,11 +96,16 @@ class Scanner:
         self._find_risks, self._risks = find_risks, None
         self._supervise, self._descriptors, self.ends_orphans = supervise, descriptors, ends_orphans
         self._watching, self._ground, self._clock = watching or Watching(), ground or InotifyPaths(), clock
-        self.slots = {}
-        self._by_pid = {}  # pid of a supervisor -> its slot, which of the two it is, and since when
-        self._has_scanned, self._without_pipe, self._next = False, [], None
-        self._pass, self._telling = 0, {}  # kind of trouble -> the pass that told of it last, and when
-        self._new = {}  # identity of a directory that is left alone for now -> since when
+        self.slots: dict[tuple[int, int], Slot] = {}
+        self._by_pid: dict[
+            int, tuple[Slot, int, float]
+        ] = {}  # pid of a supervisor -> its slot, which of the two it is, and since when
+        self._has_scanned = False
+        self._without_pipe: list[tuple[bytes, OSError]] = []
+        self._next: float | None = None
+        self._pass = 0
+        self._telling: dict[str, tuple[int, float]] = {}  # kind of trouble -> the pass that told of it last, and when
+        self._new: dict[tuple[int, int], float] = {}  # identity of a directory that is left alone for now -> since when
 
     def scan(self) -> float | None:
         """Make one pass: reap, look at every name, start what does not run, free what has gone.
@@ -154,9 +159,10 @@ class Scanner:
                 return has_ended
             if ended is None:
                 return has_ended
-            slot, part, since = self._by_pid.pop(ended.si_pid, (None, None, None))
-            if slot is not None:
+            supervisor = self._by_pid.pop(ended.si_pid, None)
+            if supervisor is not None:
                 has_ended = True
+                slot, part, since = supervisor
                 slot.pids[part] = 0
                 slot.due[part] = self._due(since, ended)
                 if self.ends_orphans and ended.si_code != os.CLD_EXITED:

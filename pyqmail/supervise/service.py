@@ -29,8 +29,15 @@ BROKEN = "broken"  # a script has ended and says: failed for good
 DUE = "due"  # the pause before the next start is over
 OVERDUE = "overdue"  # what should have ended has not in its time
 SIGNALS = {
-    **{b"h": "SIGHUP", b"a": "SIGALRM", b"i": "SIGINT", b"t": "SIGTERM", b"k": "SIGKILL"},
-    **{b"q": "SIGQUIT", b"1": "SIGUSR1", b"2": "SIGUSR2", b"w": "SIGWINCH"},  # as daemontools-encore
+    b"h": "SIGHUP",
+    b"a": "SIGALRM",
+    b"i": "SIGINT",
+    b"t": "SIGTERM",
+    b"k": "SIGKILL",
+    b"q": "SIGQUIT",  # this and the next three as daemontools-encore
+    b"1": "SIGUSR1",
+    b"2": "SIGUSR2",
+    b"w": "SIGWINCH",
 }
 COMMANDS = (b"d", b"u", b"o", b"x", b"p", b"c", *SIGNALS)
 EVENTS = (RESTED, ENDED, DONE, BROKEN, DUE, OVERDUE, *COMMANDS)
@@ -61,7 +68,7 @@ _TEAR_DOWN = (STOPPING, (TEAR_DOWN,))
 _LEAVE = (LEFT, (STATUS, LEAVE))
 
 # (state, event) -> (next state, orders), or a Choice of them.  What is missing cannot happen: see IMPOSSIBLE
-NEXT = {
+NEXT: dict = {
     **{(state, letter): (state, (STATUS,)) for state in (*_WITHOUT_PROCESS, *_IN_SCRIPT) for letter in (b"p", b"c")},
     **{(state, letter): (state, ()) for state in _WITHOUT_PROCESS for letter in SIGNALS},
     **{(state, letter): (state, (SIGNALS[letter],)) for state in (*_IN_SCRIPT, *_IN_RUN) for letter in SIGNALS},
@@ -107,7 +114,7 @@ NEXT = {
 # Deaf, the supervisor sees neither the end of the process nor a command; only FRESH can rest; only run ends, only a
 # script is done; stop cannot fail; only WAITING has a pause; only run and finish have a time limit; and after LEFT
 # there is nobody.
-_POSSIBLE = {
+_POSSIBLE: dict = {
     RESTED: (FRESH,),
     ENDED: _IN_RUN,
     DONE: _IN_SCRIPT,

@@ -44,7 +44,7 @@ def down_signal(complain) -> int:
         found = int(word) if len(word) < 4 else None
     else:
         found = getattr(signal, f"SIG{name}", None) if name.isalnum() else None  # SIG_DFL is none
-    if found in signal.valid_signals():
+    if found is not None and found in signal.valid_signals():
         return found
     complain("down-signal", word)
     return signal.SIGTERM

@@ -22,7 +22,7 @@ class DescriptorLimit:
     """How many descriptors we may open, raised when many services need them; what we start keeps the old limit."""
 
     def __init__(self) -> None:
-        self._before = None
+        self._before: tuple[int, int] | None = None
 
     def allow_more(self) -> bool:
         """Raise the soft limit to the hard one; return whether that is more than before."""
@@ -98,8 +98,8 @@ class SupervisorStarter:
         self._limit.restore()
         processes.stop_ignoring()
         argv = [os.fsencode(self._program), os.fsencode(directory)]
-        error = processes.execute(argv, self._environ, self._environ.get(b"PATH"))
-        return _failed(f"unable to start supervise {shown}" + ("/log" if is_log else ""), error)
+        failure = processes.execute(argv, self._environ, self._environ.get(b"PATH"))
+        return _failed(f"unable to start supervise {shown}" + ("/log" if is_log else ""), failure)
 
 
 def inherited_descriptors() -> list[int]:

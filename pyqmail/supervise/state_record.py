@@ -33,7 +33,7 @@ class StateRecord:
         """pid 0: it could not be executed."""
         details = self._details
         details.label, details.ready = now_label(), None
-        details.starts += 1
+        details.starts = (details.starts or 0) + 1
         details.begun = _identity(pid)
 
     def run_has_ended(self, code: int, killed: int) -> None:
@@ -50,7 +50,7 @@ class StateRecord:
         self._details.ready = now()[0]
 
     def status(self, pid: int, service) -> bytes:
-        return pack_status(self._details.label, pid, service.state == states.PAUSED, service.wish)
+        return pack_status(self._details.label or now_label(), pid, service.state == states.PAUSED, service.wish)
 
     def details(self, pid: int, service, wait_seconds: int) -> bytes:
         """wait_seconds: from one start to the next, as it is now."""

@@ -35,8 +35,8 @@ class Stopping:
     def __init__(self, loop, scanner, children, stop_seconds: float = STOP_SECONDS) -> None:
         self._loop, self._scanner, self._children, self._seconds = loop, scanner, children, stop_seconds
         self._slots = list(scanner.slots.values())
-        self._sent = set()  # (slot, pid, part, commands): each is sent once
-        self._told = set()  # pids of orphans that got SIGTERM
+        self._sent: set = set()  # (slot, pid, part, commands): each is sent once
+        self._told: set[int] = set()  # pids of orphans that got SIGTERM
         self._ended = Promise()
 
     async def run(self) -> None:

@@ -32,8 +32,8 @@ class SuperviseDir:
         self._path = state_folder(environ=environ)
         self._shown = self._path if self._path.startswith("/") else f"{directory}/{self._path}"
         self._details = b""
-        self._unmade = None  # why there is no such folder
-        self._fd = None
+        self._unmade: OSError | None = None  # why there is no such folder
+        self._fd = -1  # the folder, from lock() on
 
     def make(self) -> None:
         """Make it, or what a symbolic link of that name points to (a patch of Debian's)."""

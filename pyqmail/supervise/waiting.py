@@ -27,6 +27,7 @@ class Waiter:
     """Waits for services.  directories as given; wanted: UP, READY or REALLY_DOWN.  Raises Temporary."""
 
     def __init__(self, directories, wanted: str) -> None:
+        self._notices: Inotify | None
         try:
             self._notices = Inotify()
         except OSError:

@@ -116,7 +116,9 @@ class Delivery:
         self._job, self._message, self._output = job, LocalMessage(message_fd), output
         self._environ, self._queueing, self._names = environ, queueing, names
         self._files = self._forwards = self._programs = 0
-        self._recipients, self._default, self._new_sender = [], None, job.sender
+        self._recipients: list[bytes] = []
+        self._default: bytes | None = None
+        self._new_sender = job.sender
 
     def run(self) -> int:
         """Return the exit code of qmail-local."""

@@ -68,7 +68,8 @@ class Quoting:
 
     def receive(self, block: bytes) -> bytes:
         data = self._held + block
-        quoted, done, at = [], 0, data.find(_FROM)
+        quoted: list[bytes] = []
+        done, at = 0, data.find(_FROM)
         while at >= 0:
             start = at
             while start and data[start - 1] == 62:

@@ -18,6 +18,10 @@ from pyqmail.system.descriptors import arrange
 from pyqmail.system.loop import READ
 from pyqmail.system.processes import execute, exit_code, reset_signals
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 CRASHED = b"Zqmail-local crashed.\n"
 OUT_OF_MEMORY = b"Zqmail-spawn out of memory. (#4.3.0)\n"
 NOT_RUN = 120
@@ -59,12 +63,12 @@ class LocalDeliveries:
     def __init__(self, loop, home, default, environ, execute_each, most, open_files) -> None:
         self.loop, self.home, self.default, self.environ = loop, home, default, environ
         self.most, self.open_files = most, open_files
-        self.report = None  # set by whoever has the spawner
+        self.report: Callable[[int, bytes], object]  # set by whoever has the spawner
         self._execute_each = execute_each
         self._owner = home.owner()
         self._owner_gid = None if self._owner is None else home.gid("nofiles")
         self._assigned = Assigned(f"{home.users}/cdb")
-        self._crews = {}
+        self._crews: dict[tuple[int, int] | None, WorkerPool] = {}
 
     def deliver(self, order) -> None:
         local, _, domain = order.recipient.rpartition(b"@")
@@ -146,14 +150,16 @@ class Assigned:
     """users/cdb, opened again whenever another file stands there."""
 
     def __init__(self, path: str) -> None:
-        self._path, self._reader, self._stamp = path, None, None
+        self._path = path
+        self._reader: Reader | None = None
+        self._stamp: tuple[int, ...] | None = None
 
     def find(self, local: bytes):
         """Return the account of a local part; None if it has none or there is no users/cdb.  Raises Unknown."""
         try:
             seen = os.stat(self._path)
             stamp = seen.st_ino, seen.st_dev, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_size
-            if stamp != self._stamp:
+            if self._reader is None or stamp != self._stamp:
                 self.close()
                 self._reader, self._stamp = Reader(self._path), stamp
             return users.find_assigned(self._reader.get, local)

@@ -103,7 +103,8 @@ def compile_assign(text: bytes) -> list[tuple[bytes, bytes]]:
 
     A line that begins with a dot ends it, and must be there.
     """
-    records, breaks, at = [], b"", 0
+    records: list[tuple[bytes, bytes]] = []
+    breaks, at = b"", 0
     while not text.startswith(b".", at):
         end = text.find(b"\n", at)
         if end < 0:

@@ -134,7 +134,8 @@ class Output:
     """What a delivery writes: kept here until a program runs, in the spawner's pipe from then on, all in its order."""
 
     def __init__(self, sock) -> None:
-        self._sock, self._own, self._pipe = sock, Collected(), None
+        self._sock, self._own = sock, Collected()
+        self._pipe: int | None = None
 
     def say(self, text: bytes) -> None:
         if self._pipe is None:

@@ -36,7 +36,10 @@ class WorkerPool:
 
     def __init__(self, deliveries, key, work) -> None:
         self._deliveries, self._loop, self._key, self._work = deliveries, deliveries.loop, key, work
-        self._workers, self._idle, self._waiting, self._timer = set(), [], collections.deque(), None
+        self._workers: set[Worker] = set()
+        self._idle: list[Worker] = []
+        self._waiting: collections.deque = collections.deque()
+        self._timer = None
         self._sweeper = None
         self._backoff, self._pause = Backoff(0.02, 5.0), None
 

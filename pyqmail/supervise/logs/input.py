@@ -93,6 +93,7 @@ class Input:
     def __init__(self, fd: int = 0) -> None:
         self.wants_rotation = False  # ALRM came; whoever rotates sets it back
         self._fd = fd
+        self._source: Kept | Taken
         try:
             self._source = Kept(fd)
         except OSError:

@@ -54,13 +54,10 @@ class StatusFile:
             raise Temporary(f"unable to create {self.name}", error) from None
 
     def take(self, heads) -> None:
-        last = None
-        for last in heads:
-            pass  # each would overwrite the one before it
-        if last is None:
+        if not heads:
             return
         self._insist(f"unable to move to beginning of {self.name}", os.lseek, self.descriptor, 0, os.SEEK_SET)
-        rest = last.ljust(HEAD_BYTES + 1, b"\n")
+        rest = heads[-1].ljust(HEAD_BYTES + 1, b"\n")
         while rest:
             rest = rest[self._insist(f"unable to write {self.name}", os.write, self.descriptor, rest) :]
 
@@ -75,10 +72,11 @@ class Logger:
 
     def __init__(self, words: list[str], patience, clock=now_text_label, name_clock=now, copy=None) -> None:
         self._clock, self._name_clock = clock, name_clock
-        self._copy, self._passed = copy, []
+        self._copy = copy
+        self._passed: list[bytes] = []  # what copy is still to be given
         self.is_stamping = bool(words) and words[0].startswith("t")
-        self._steps = []
-        self._logs = []
+        self._steps: list[LineChoice | Echo | StatusFile | LogDirectory] = []
+        self._logs: list[LogDirectory] = []
         self._pending = b""  # the start of a line, not yet decided upon
         self._following = False  # in a line whose start was decided upon
         self._is_by_line = False  # each line must have gone through the script before the next

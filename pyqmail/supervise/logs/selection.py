@@ -47,7 +47,7 @@ class LineChoice:
         if self.wanted:
             if chosen is None:
                 return None
-            return [was or bool(matches(line)) for was, line in zip(chosen, lines)]
+            return [was or bool(matches(line)) for was, line in zip(chosen, lines, strict=True)]
         if chosen is None:
             return [not matches(line) for line in lines]
-        return [was and not matches(line) for was, line in zip(chosen, lines)]
+        return [was and not matches(line) for was, line in zip(chosen, lines, strict=True)]
