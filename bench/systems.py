@@ -20,8 +20,8 @@ class Ours:
             [
                 f"{BIN}/python",
                 "-c",
-                "import sys; from pyqmail.operations import private_home; from pyqmail.system.home import Home; "
-                "private_home.make(Home(sys.argv[1]))",
+                "import sys; from pyqmail.operations import private_home; from pyqmail.programs import registry; "
+                "from pyqmail.system.home import Home; private_home.make(Home(sys.argv[1]), registry.load)",
                 self.home,
             ],
             check=True,

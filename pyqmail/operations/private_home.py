@@ -9,7 +9,6 @@ import sys
 
 from pyqmail.base.failure import Failure, Permanent, Temporary
 from pyqmail.operations import LABEL
-from pyqmail.programs import registry
 from pyqmail.system.descriptors import log, read_file
 from pyqmail.system.files import open_new
 from pyqmail.system.home import MARKER, Home
@@ -22,16 +21,19 @@ ALIASES = ("postmaster", "mailer-daemon", "root")  # that every host has to have
 _SOCKET_PATH_LIMIT = 107  # bytes of sun_path without its NUL
 
 
-def make(home: Home) -> None:
-    """Make whatever is missing below home.  Raises Failure with one clear line."""
+def make(home: Home, load) -> None:
+    """Make whatever is missing below home.  Raises Failure with one clear line.
+
+    load(name) returns the module of a program of ours, see programs/registry.py; two are called in children.
+    """
     check_path(home)
     if os.path.isdir(home.path) and os.listdir(home.path) and home.owner() is None:
         raise Permanent(f"{home.path} is not empty and has no file `{MARKER}`: it is not a private home")
     try:
         _make_folders(home)
-        _make_controls(home)
+        _make_controls(home, load)
         _make_queue(home.queue)
-        _make_user(home)
+        _make_user(home, load)
         _make_services(home)
     except OSError as error:
         raise Temporary(f"unable to create {error.filename or home.path}", error) from None
@@ -45,7 +47,7 @@ def check_path(home: Home) -> None:
         raise Permanent(f"the path of the home is too long for a UNIX socket: {home.queue_socket}")
 
 
-def make_rules(home: Home) -> bool:
+def make_rules(home: Home, load) -> bool:
     """Make the rules of SMTP if there are none; return whether they were compiled, since they had not been so far."""
     source, compiled = f"{home.control}/smtp-rules", f"{home.control}/smtp-rules.cdb"
     write_new(source, RULES)
@@ -53,7 +55,7 @@ def make_rules(home: Home) -> bool:
         return False
     fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        call_program(["pytcprules", compiled, f"{source}.tmp"], fd)
+        _call_program(load, ["pytcprules", compiled, f"{source}.tmp"], fd)
     finally:
         os.close(fd)
     return True
@@ -86,14 +88,14 @@ def _make_folders(home):
         os.makedirs(folder, exist_ok=True)
 
 
-def _make_controls(home):
+def _make_controls(home, load):
     me = os.fsencode(socket.gethostname() or "localhost")
     names = me if me == b"localhost" else me + b"\nlocalhost"
     write_new(f"{home.control}/me", me + b"\n")
     write_new(f"{home.control}/locals", names + b"\n")
     write_new(f"{home.control}/rcpthosts", names + b"\n")
     write_new(f"{home.control}/defaultdelivery", b"./Maildir/\n")
-    make_rules(home)
+    make_rules(home, load)
     for name in ALIASES:
         write_new(f"{home.alias}/.qmail-{name}", f"&{USER}\n".encode())
 
@@ -111,7 +113,7 @@ def _make_queue(queue):
         os.mkfifo(f"{queue}/lock/trigger", 0o622)
 
 
-def _make_user(home):
+def _make_user(home, load):
     place = user_home(home)
     for folder in ("tmp", "new", "cur"):
         os.makedirs(f"{place}/Maildir/{folder}", 0o700, exist_ok=True)
@@ -121,7 +123,7 @@ def _make_user(home):
     write_new(f"{home.users}/assign", (entries + others).encode())
     if is_older(f"{home.users}/cdb", f"{home.users}/assign"):
         os.environb[b"PYQMAIL_HOME"] = os.fsencode(home.path)
-        call_program(["pynewu"])
+        _call_program(load, ["pynewu"])
 
 
 def _make_services(home):
@@ -163,13 +165,13 @@ def is_older(made, source):
     return not os.path.exists(made) or os.stat(made).st_mtime_ns < os.stat(source).st_mtime_ns
 
 
-def call_program(argv, standard_input=None):
-    """Call one of our programs in a child; it says itself what is wrong.  Raises Temporary if it fails."""
+def _call_program(load, argv, standard_input=None):
+    """Call one of our programs in a child; it reports itself what is wrong.  Raises Temporary if it fails."""
 
     def work():
         if standard_input is not None:
             os.dup2(standard_input, 0)
-        return registry.load(argv[0]).main(argv)
+        return load(argv[0]).main(argv)
 
     if os.waitpid(fork(work), 0)[1]:
         raise Temporary(f"{argv[0]} failed")

@@ -13,7 +13,6 @@ import time
 from pyqmail.base.dates import header_date
 from pyqmail.base.failure import Failure, Permanent, Temporary
 from pyqmail.operations import LABEL, private_home
-from pyqmail.programs import registry
 from pyqmail.system.descriptors import read_file
 from pyqmail.system.home import Home
 from pyqmail.system.processes import fork, reset_signals
@@ -23,10 +22,13 @@ PATIENCE_SECONDS = 20
 STOP_SECONDS = 5
 
 
-def run(once: bool, address: str, port: int) -> int:
-    """Return the exit code: 0 the message arrived (or Ctrl-C after it did), 1 it did not, 100 or 111 no start."""
+def run(once: bool, address: str, port: int, load) -> int:
+    """Return the exit code: 0 the message arrived (or Ctrl-C after it did), 1 it did not, 100 or 111 no start.
+
+    load(name) returns the module of a program of ours, see programs/registry.py.
+    """
     try:
-        return _run(once, address, port)
+        return _run(once, address, port, load)
     except Failure as failure:
         return private_home.complain(failure)
 
@@ -36,11 +38,11 @@ def _hinted(failure, hint):
     return failure
 
 
-def _run(once, address, port):
+def _run(once, address, port, load):
     began = time.monotonic()
     home = Home(os.path.abspath(os.environ.get("PYQMAIL_HOME") or "var"))
     try:
-        private_home.make(home)
+        private_home.make(home, load)
     except Failure as failure:
         if failure.error is not None and failure.error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise _hinted(failure, "PYQMAIL_HOME=DIR names another place") from None
@@ -48,7 +50,7 @@ def _run(once, address, port):
     lock = _lock(home)
     port = _check_port(address, port)
     stopping = _catch_signals()
-    services = _start_services(home, address, port)
+    services = _start_services(home, address, port, load)
     os.pwrite(lock, b"%d\n" % services, 0)
     try:
         arrived = _show(home, address, port, services, stopping, began)
@@ -115,7 +117,7 @@ def _catch_signals():
     return read_end
 
 
-def _start_services(home, address, port):
+def _start_services(home, address, port, load):
     """Start pysvscan in a process group of its own, so that Ctrl-C reaches only us; returns its pid."""
 
     def work():
@@ -130,7 +132,7 @@ def _start_services(home, address, port):
             SMTP_ADDRESS=address,
             SMTP_PORT=str(port),
         )
-        return registry.load("pysvscan").main(["pysvscan", "--stop-on-term", private_home.service_folder(home)])
+        return load("pysvscan").main(["pysvscan", "--stop-on-term", private_home.service_folder(home)])
 
     return fork(work, ["pysvscan", "--stop-on-term", private_home.service_folder(home)])
 

@@ -24,15 +24,15 @@ _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 _CONCURRENCY = 2000
 
 
-def make(path: str, makes_users: bool) -> int:
-    """Make or complete the home at path; return the exit code."""
+def make(path: str, makes_users: bool, load) -> int:
+    """Make or complete the home at path; return the exit code.  load: see private_home.make()."""
     home = Home(os.path.abspath(path))
     try:
         _check(home)
         users = Users(home, makes_users)
         _make_folders(home, users)
         _make_queue(home.queue, users)
-        _make_controls(home)
+        _make_controls(home, load)
         _make_alias(home, users)
         _make_services(home, users)
     except Failure as failure:
@@ -145,7 +145,7 @@ def _give(path, uid, gid, mode):
         os.close(fd)
 
 
-def _make_controls(home):
+def _make_controls(home, load):
     me = socket.gethostname() or "localhost"
     domain = me.partition(".")[2]
     settings = {
@@ -160,7 +160,7 @@ def _make_controls(home):
         settings = {name: settings[name] for name in ("defaultdelivery", "concurrencyremote")}
     for name, value in settings.items():
         write_new(f"{home.control}/{name}", f"{value}\n".encode())
-    if private_home.make_rules(home):
+    if private_home.make_rules(home, load):
         os.chmod(f"{home.control}/smtp-rules.cdb", 0o644)
 
 

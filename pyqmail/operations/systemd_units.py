@@ -15,7 +15,6 @@ import re
 from pyqmail.base.failure import Failure, Permanent, Temporary
 from pyqmail.operations import LABEL, private_home
 from pyqmail.operations.systemd_hardening import harden, role_of
-from pyqmail.programs import registry
 from pyqmail.supervise.safety import risks
 from pyqmail.system.descriptors import log, read_file, write_all
 from pyqmail.system.files import open_new
@@ -35,11 +34,14 @@ _DESCRIPTORS = "1024:262144"
 _OF_SUPERVISORS = ("start", "finish", "stop", "notify", "timeout-finish", "down-signal", "timeout-kill", "backoff")
 
 
-def show(directory: str | None, target: str | None, is_user: bool, has_sockets: bool) -> int:
-    """Print the units, or write them into target; return the exit code.  directory None: the services we came with."""
+def show(directory: str | None, target: str | None, is_user: bool, has_sockets: bool, load) -> int:
+    """Print the units, or write them into target; return the exit code.
+
+    directory None: the services that come with pyqmail.  load: see Units.
+    """
     try:
         place = os.path.abspath(directory or private_home.services_source())
-        units = make(place, os.environb, is_user, has_sockets)
+        units = Units(os.environb, is_user, has_sockets, load).make(place)
         if not is_user and not _user(os.environb):
             _warn(place, units)
         if target is None:
@@ -53,15 +55,99 @@ def show(directory: str | None, target: str | None, is_user: bool, has_sockets: 
 
 
 def _warn(place, units):
-    """Warn if others can change what these units have root run."""
+    """Warn if others can change what root runs by these units."""
     names = [unit.removesuffix(".service") for unit in units if unit.endswith(".service")]
     told = {f"{name} {risk}": None for name in names for risk in risks(os.fsencode(f"{place}/{name}"))}
     for line in told:
         log(f"{LABEL}: warning: {line}")
 
 
-def make(directory: str, environ, is_user: bool, has_sockets: bool) -> dict[str, str]:
-    """Return file name -> content of the units for the services in a directory.  Raises Failure."""
+class Units:
+    """The units of services.
+
+    environ     bytes to bytes: which variables are passed on, and which home it is
+    is_user     for systemd's manager of one user, not the system's
+    load        load(name) returns the module of a program of ours, and raises LookupError for any other: see
+                programs/registry.py
+    """
+
+    def __init__(self, environ, is_user: bool, has_sockets: bool, load) -> None:
+        self._environ, self._is_user, self._has_sockets, self._load = environ, is_user, has_sockets, load
+
+    def make(self, directory: str) -> dict[str, str]:
+        """Return file name -> content of the units for the services in a directory.  Raises Failure."""
+        scripts = _read_scripts(directory)
+        units = {}
+        for name, script in scripts.items():
+            folder = f"{directory}/{name}"
+            _check(folder, name)
+            socket = _socket(name, script, self._environ) if self._has_sockets else None
+            if socket:
+                units[f"{name}.socket"] = socket
+            after = [f"{_QUEUE}.service"] if _QUEUE in scripts and name != _QUEUE else []
+            lines = self._unit_section(name, script, bool(socket), after)
+            lines += self._service_section(name, folder, script, bool(socket))
+            lines += self._install_section(name, folder, bool(socket))
+            units[f"{name}.service"] = "\n".join(lines) + "\n"
+        return units
+
+    def _unit_section(self, name, script, has_socket, after):
+        after = after if self._is_user else ["network.target", *after]
+        lines = ["[Unit]", f"Description={self._description(name)}"]
+        lines += self._documentation([name, *_PROGRAM.findall(script), *script.split()[-1:]])
+        lines += [f"After={' '.join(after)}"] if after else []
+        lines += [f"Requires={name}.socket"] if has_socket else []
+        return [*lines, "StartLimitIntervalSec=0", ""]
+
+    def _service_section(self, name, folder, script, has_socket):
+        programs, user = _PROGRAM.findall(script), None if self._is_user else _user(self._environ)
+        # what run becomes reports readiness, so that systemd need not listen to any other process
+        lines = ["[Service]", f"Type={'notify' if self._reports_ready(programs) else 'exec'}"]
+        lines += [f"ExecStart={_quoted(f'{folder}/run')}", f"WorkingDirectory={folder.replace('%', '%%')}"]
+        lines += [f"SyslogIdentifier={name}"]
+        lines += [f"Environment={_quoted(word)}" for word in _environment(script, self._environ, has_socket)]
+        lines += [f"User={user}"] if user else []
+        lines += ["Restart=always", "RestartSec=1", *_stopping(programs)]
+        lines += ["ExecReload=/bin/kill -HUP $MAINPID"] if _hears_hup(programs, script) else []
+        lines += [f"LimitNOFILE={_DESCRIPTORS}"]
+        role = None if self._is_user else role_of(programs, script)
+        if role:
+            home = os.path.abspath(find_home(self._environ).path)
+            lines += ["", *harden(role, home, folder, not user, _quoted)]
+        return lines
+
+    def _install_section(self, name, folder, has_socket):
+        ignored = [file for file in _OF_SUPERVISORS if os.path.lexists(f"{folder}/{file}")]
+        lines = ["", f"# not used: {', '.join(ignored)}"] if ignored else []
+        if os.path.lexists(f"{folder}/down"):
+            return [*lines, "", "# normally down: to be started by hand"]
+        lines += ["", "[Install]", f"WantedBy={'default' if self._is_user else 'multi-user'}.target"]
+        return [*lines, f"Also={name}.socket"] if has_socket else lines
+
+    def _documentation(self, names):
+        programs = filter(None, map(self._find_program, dict.fromkeys(names)))
+        pages = [f"man:{program.name}({program.section})" for program in programs]
+        return [f"Documentation={' '.join(pages)}"] if pages else []
+
+    def _description(self, name):
+        program = self._find_program(name)
+        return f"{name}: {program.summary}" if program else name
+
+    def _reports_ready(self, names):
+        """Return whether every program that a script may become reports to NOTIFY_SOCKET that it is ready."""
+        programs = list(map(self._find_program, names))
+        return bool(programs) and all(program and "NOTIFY_SOCKET" in program.environment for program in programs)
+
+    def _find_program(self, name):
+        """Return the declaration of a program, None if it is not ours."""
+        try:
+            return self._load(name).PROGRAM
+        except LookupError:
+            return None
+
+
+def _read_scripts(directory):
+    """Return service -> its script run.  Raises Failure, also if there is no service."""
     try:
         names = sorted(name for name in os.listdir(directory) if os.path.isfile(f"{directory}/{name}/run"))
         scripts = {name: os.fsdecode(read_file(f"{directory}/{name}/run")) for name in names if name[0] != "."}
@@ -69,14 +155,7 @@ def make(directory: str, environ, is_user: bool, has_sockets: bool) -> dict[str,
         raise Temporary(f"unable to read {error.filename or directory}", error) from None
     if not scripts:
         raise Permanent(f"no services in {directory}")
-    units = {}
-    for name, script in scripts.items():
-        _check(f"{directory}/{name}", name)
-        sockets = _socket(name, script, environ) if has_sockets else None
-        if sockets:
-            units[f"{name}.socket"] = sockets
-        units[f"{name}.service"] = _service(name, directory, script, environ, is_user, bool(sockets), _QUEUE in scripts)
-    return units
+    return scripts
 
 
 def _check(path, name):
@@ -86,37 +165,6 @@ def _check(path, name):
         raise Permanent(f"a unit cannot name {path}") from None
     if not _NAME.fullmatch(name) or _UNFIT.search(path):
         raise Permanent(f"a unit cannot name {path}")
-
-
-def _service(name, directory, script, environ, is_user, has_socket, has_queue):
-    folder = f"{directory}/{name}"
-    after = [] if is_user else ["network.target"]
-    if has_queue and name != _QUEUE:
-        after.append(f"{_QUEUE}.service")
-    programs = _PROGRAM.findall(script)
-    lines = ["[Unit]", f"Description={_description(name)}", *_documentation([name, *programs, *script.split()[-1:]])]
-    lines += [f"After={' '.join(after)}"] if after else []
-    lines += [f"Requires={name}.socket"] if has_socket else []
-    lines += ["StartLimitIntervalSec=0", "", "[Service]"]
-    # ready is said by what run becomes, so that no other process needs to be heard
-    lines += [f"Type={'notify' if _says_ready(script) else 'exec'}", f"ExecStart={_quoted(f'{folder}/run')}"]
-    lines += [f"WorkingDirectory={folder.replace('%', '%%')}", f"SyslogIdentifier={name}"]
-    lines += [f"Environment={_quoted(word)}" for word in _environment(script, environ, has_socket)]
-    user = None if is_user else _user(environ)
-    lines += [f"User={user}"] if user else []
-    lines += ["Restart=always", "RestartSec=1", *_stopping(programs)]
-    lines += ["ExecReload=/bin/kill -HUP $MAINPID"] if _hears_hup(programs, script) else []
-    lines += [f"LimitNOFILE={_DESCRIPTORS}"]
-    role = None if is_user else role_of(programs, script)
-    lines += ["", *harden(role, os.path.abspath(find_home(environ).path), folder, not user, _quoted)] if role else []
-    ignored = [file for file in _OF_SUPERVISORS if os.path.lexists(f"{folder}/{file}")]
-    lines += ["", f"# not used: {', '.join(ignored)}"] if ignored else []
-    if os.path.lexists(f"{folder}/down"):
-        lines += ["", "# normally down: to be started by hand"]
-    else:
-        lines += ["", "[Install]", f"WantedBy={'default' if is_user else 'multi-user'}.target"]
-        lines += [f"Also={name}.socket"] if has_socket else []
-    return "\n".join(lines) + "\n"
 
 
 def _stopping(programs):
@@ -131,34 +179,6 @@ def _stopping(programs):
 def _hears_hup(programs, script):
     """Return whether HUP does anything but end it: read settings again, or nothing."""
     return "trap '' HUP" in script or (bool(programs) and set(programs) <= {"pystart", "pysend"})
-
-
-def _documentation(names):
-    pages = dict.fromkeys(page for name in names for page in _pages(name))
-    return [f"Documentation={' '.join(pages)}"] if pages else []
-
-
-def _pages(name):
-    try:
-        return [f"man:{name}({registry.load(name).PROGRAM.section})"]
-    except LookupError:
-        return []
-
-
-def _description(name):
-    try:
-        return f"{name}: {registry.load(name).PROGRAM.summary}"
-    except LookupError:
-        return name
-
-
-def _says_ready(script):
-    """Return whether whatever a script becomes tells NOTIFY_SOCKET that it is ready."""
-    programs = _PROGRAM.findall(script)
-    try:
-        return bool(programs) and all("NOTIFY_SOCKET" in registry.load(one).PROGRAM.environment for one in programs)
-    except LookupError:
-        return False
 
 
 def _environment(script, environ, has_socket):

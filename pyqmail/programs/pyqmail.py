@@ -27,6 +27,7 @@ import click
 
 import pyqmail
 from pyqmail.base.environment import DEFAULTS
+from pyqmail.programs import registry
 from pyqmail.system.command_line import Program
 
 
@@ -51,7 +52,7 @@ def command() -> None:
 def man(check: bool) -> int:
     from pyqmail.operations import manuals
 
-    return manuals.render(check)
+    return manuals.render([registry.load(name) for name in registry.names()], check)
 
 
 _address = click.option(
@@ -80,7 +81,7 @@ def _port(lowest: int, meaning: str):
 def run(once: bool, address: str, port: int) -> int:
     from pyqmail.operations import quickstart
 
-    return quickstart.run(once, address, port)
+    return quickstart.run(once, address, port, registry.load)
 
 
 @command.command(
@@ -108,7 +109,7 @@ def send(address: str, port: int, sender: str | None, recipients: tuple[str, ...
 def home(users: bool, directory: str) -> int:
     from pyqmail.operations import real_home
 
-    return real_home.make(directory, users)
+    return real_home.make(directory, users, registry.load)
 
 
 @command.command(help="Print systemd's units for the directories of services in DIR.")
@@ -121,7 +122,7 @@ def home(users: bool, directory: str) -> int:
 def units(destination: str | None, user: bool, sockets: bool, directory: str | None) -> int:
     from pyqmail.operations import systemd_units as systemd
 
-    return systemd.show(directory, destination, user, sockets)
+    return systemd.show(directory, destination, user, sockets, registry.load)
 
 
 def _options(name):

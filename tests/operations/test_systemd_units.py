@@ -8,7 +8,8 @@ import subprocess
 import pytest
 
 from pyqmail.base.failure import Permanent, Temporary
-from pyqmail.operations.systemd_units import make
+from pyqmail.operations.systemd_units import Units
+from pyqmail.programs import registry
 
 SMTP = 'exec pytcpserver -v "${SMTP_ADDRESS:-0}" "${SMTP_PORT:-25}" pysmtpd\n'
 
@@ -27,7 +28,8 @@ def services(tmp_path):
 
 
 def units(directory, environ=(), is_user=False, has_sockets=False):
-    return make(directory, {b"PYQMAIL_HOME": b"/nonexistent", **dict(environ)}, is_user, has_sockets)
+    environ = {b"PYQMAIL_HOME": b"/nonexistent", **dict(environ)}
+    return Units(environ, is_user, has_sockets, registry.load).make(directory)
 
 
 def values(text, name):

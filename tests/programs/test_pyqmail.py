@@ -143,8 +143,11 @@ def test_two_at_once(place):
 
 def test_manual_pages_render(tmp_path):
     from pyqmail.operations import manuals
+    from pyqmail.programs import registry
 
-    assert all(text.startswith(".TH ") and "\n.SH DESCRIPTION\n.PP\n" in text for text in manuals.pages().values())
+    pages = manuals.pages([registry.load(name) for name in registry.names()])
+    assert len(pages) == len(registry.names()) + 1
+    assert all(text.startswith(".TH ") and "\n.SH DESCRIPTION\n.PP\n" in text for text in pages.values())
 
 
 def running(place, *options, **environ):
