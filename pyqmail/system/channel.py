@@ -14,8 +14,9 @@ import time
 from _collections import deque
 
 from pyqmail.base.backoff import Backoff
-from pyqmail.system.loop import READ, WRITE, Promise, TimedOut
+from pyqmail.system.loop import NOTHING, READ, WRITE, Promise, TimedOut
 from pyqmail.system.polling import is_readable
+from pyqmail.system.stream import Outgoing
 
 _PIECE = 262144
 # what the kernel lacks for now
@@ -143,10 +144,10 @@ class EventChannel:
 
     def __init__(self, loop, path, codec, sock=None):
         self._loop, self._path, self._codec = loop, path, codec
-        self._sock, self._unpacker = None, None
+        self._sock, self._unpacker, self._out = None, None, None
         self._number, self._open = 0, {}
-        self._pieces, self._flushing = deque(), False
-        self._reading, self._writing = Backoff(max_seconds=_MAX_SECONDS), Backoff(max_seconds=_MAX_SECONDS)
+        self._pieces = deque()  # (bytes, descriptors that go with their first)
+        self._reading, self._is_reading = Backoff(max_seconds=_MAX_SECONDS), True
         if sock is not None:
             self._use(sock)
 
@@ -165,9 +166,7 @@ class EventChannel:
         number, promise = self._number, Promise()
         self._pieces.append((self._codec.pack(kind, number, body), copies))
         self._open[number] = promise
-        if not self._flushing:
-            self._flushing = True
-            self._loop.soon(self._flush)
+        self._out.schedule()
         try:
             return await (promise if seconds is None else promise.within(self._loop, seconds))
         finally:
@@ -188,25 +187,26 @@ class EventChannel:
         """Fail what is open and close the connection."""
         sock, self._sock = self._sock, None
         if sock is not None:
+            self._out.close()
             self._loop.forget(sock.fileno())
             sock.close()
         for _, descriptors in self._pieces:
             _close_all(descriptors)
         self._pieces.clear()
-        self._flushing = False
         for promise in list(self._open.values()):
             promise.break_(Gone("connection closed"))
 
     def _use(self, sock):
         sock.setblocking(False)
-        self._sock, self._unpacker = sock, self._codec.Unpacker()
+        self._sock, self._unpacker, self._is_reading = sock, self._codec.Unpacker(), True
+        self._out = Outgoing(self._loop, self._send_some, self._watch, self.close, _may_pass)
         self._watch()
 
     def _ready(self, events):
         if events & READ:
             self._receive()
         if events & WRITE and self._sock is not None:
-            self._flush()
+            self._out.ready()
 
     def _receive(self):
         try:
@@ -216,8 +216,8 @@ class EventChannel:
         except BlockingIOError:
             return
         except (OSError, ValueError) as error:
-            if getattr(error, "errno", None) in _PASSING:
-                self._listen_later(self._sock)
+            if _may_pass(error):
+                self._read_later(self._sock)
                 return
             data, answers = b"", []
         if not data:
@@ -228,46 +228,54 @@ class EventChannel:
             if promise is not None:
                 promise.keep((kind, body))
 
-    def _listen_later(self, sock):
-        self._loop.forget(sock.fileno())
-        self._loop.after(self._reading.next_seconds(), lambda: self._sock is sock and self._watch())
-
-    def _watch(self):
-        self._loop.watch_surely(self._sock.fileno(), READ | WRITE if self._pieces else READ, self._ready)
-
-    def _flush(self):
-        self._flushing = False
-        if self._sock is None:
-            return
-        try:
-            while self._pieces:
-                self._send_some()
-        except BlockingIOError:
-            pass
-        except OSError as error:
-            if error.errno not in _PASSING:
-                self.close()
-                return
-            self._loop.forget(self._sock.fileno())  # it can be written: that would be told again and again
-            self._flushing = True
-            self._loop.after(self._writing.next_seconds(), self._flush)
-            return
+    def _read_later(self, sock):
+        """Do not read for a moment: what the kernel lacks is not asked for again and again."""
+        self._is_reading = False
         self._watch()
+
+        def read_again():
+            if self._sock is sock:
+                self._is_reading = True
+                self._watch()
+
+        self._loop.after(self._reading.next_seconds(), read_again)
+
+    def _watch(self, _=None):
+        events = (READ if self._is_reading else NOTHING) | (WRITE if self._out.is_waiting else NOTHING)
+        if events:
+            self._loop.watch_surely(self._sock.fileno(), events, self._ready)
+        else:
+            self._loop.forget(self._sock.fileno())
 
     def _send_some(self):
         """Send the front pieces in one call, as far as none but the first carries descriptors."""
-        data, descriptors = self._pieces.popleft()
-        while self._pieces and not self._pieces[0][1] and len(data) < _PIECE:
-            data += self._pieces.popleft()[0]
+        pieces = self._pieces
+        if not pieces:
+            return False
+        data, descriptors = pieces.popleft()
+        if pieces and len(data) < _PIECE:
+            data = self._with_next(data)
         try:
             sent = send_with(self._sock, data, descriptors)
-            self._writing.reset()
         except OSError:
-            self._pieces.appendleft((data, descriptors))
+            pieces.appendleft((data, descriptors))
             raise
         _close_all(descriptors)
         if sent < len(data):
-            self._pieces.appendleft((data[sent:], []))
+            pieces.appendleft((memoryview(data)[sent:], ()))
+        return bool(pieces)
+
+    def _with_next(self, data):
+        """Return data and the pieces after it that need no call of their own, about _PIECE bytes."""
+        front, size, pieces = [data], len(data), self._pieces
+        while pieces and not pieces[0][1] and size < _PIECE:
+            front.append(pieces.popleft()[0])
+            size += len(front[-1])
+        return b"".join(front) if len(front) > 1 else data
+
+
+def _may_pass(error, _=0):
+    return getattr(error, "errno", None) in _PASSING
 
 
 def _duplicates(descriptors):

@@ -8,8 +8,8 @@ A worker that has answered none of PINGS_UNANSWERED pings is stuck, and killed. 
 replaced after a pause: it would end again.  Each worker has a resolver of its own, which ends with it.  One that ends
 before is replaced after 1, 2, 4 ... seconds, ten at most; meanwhile a client is dropped if rules may ask for its name.
 
-An error of the stream that is no hang-up (no memory, too many descriptors on their way) is no end: it is tried again in
-_RETRY_SECONDS, and the queue waits.
+An error of the stream that is no hang-up (no memory, too many descriptors on their way) is no end: it is tried again
+after a pause, and the queue waits (system/stream.py).
 """
 
 import array
@@ -22,8 +22,9 @@ import time
 from pyqmail.base.backoff import Backoff
 from pyqmail.base.failure import is_hang_up, reason
 from pyqmail.protocol.wires import handover_wire as wire
-from pyqmail.system.loop import READ, WRITE
+from pyqmail.system.loop import NOTHING, READ, WRITE
 from pyqmail.system.processes import fork
+from pyqmail.system.stream import Outgoing
 from pyqmail.tcp.access.log_lines import complaint_line, log_is_full, say_now
 
 PING_SECONDS = 5.0
@@ -42,17 +43,17 @@ class WorkerSlot:
     queued ones included.
     """
 
-    __slots__ = ("pid", "sock", "sessions", "queue", "on_way", "unpacker", "unanswered", "since", "stalled")
-    __slots__ += ("resolver", "resolver_since", "resolver_pause", "pause", "passing")
+    __slots__ = ("pid", "sock", "out", "sessions", "queue", "on_way", "unpacker", "unanswered", "since")
+    __slots__ += ("resolver", "resolver_since", "resolver_pause", "pause", "reading", "is_reading")
 
     def __init__(self):
-        self.pid = self.sock = self.resolver = None
+        self.pid = self.sock = self.out = self.resolver = None
         self.sessions, self.queue = set(), collections.deque()
         self.resolver_since, self.resolver_pause = 0.0, Backoff(_SOON_SECONDS)
         self.pause = Backoff(_SOON_SECONDS)  # until the next worker
-        self.passing = Backoff(max_seconds=_MAX_SECONDS)  # until this one is sent or asked something again
+        self.reading, self.is_reading = Backoff(max_seconds=_MAX_SECONDS), True
         self.on_way = self.unanswered = 0
-        self.unpacker, self.since, self.stalled = wire.Unpacker(), time.monotonic(), False
+        self.unpacker, self.since = wire.Unpacker(), time.monotonic()
 
 
 class WorkerPool:
@@ -103,8 +104,8 @@ class WorkerPool:
     def push(self) -> None:
         self._server.flush()  # the status line comes before the worker's
         for seat in self._seats:
-            if seat.queue and not seat.stalled and seat.sock is not None:
-                self._send(seat)
+            if seat.queue and seat.out is not None:
+                seat.out.write()
 
     def reaped(self, pid: int, status: int) -> None:
         seat = next((seat for seat in self._seats if seat.pid == pid), None)
@@ -131,7 +132,7 @@ class WorkerPool:
         for seat in self._seats:
             if seat.sock is not None and seat.queue:
                 seat.sock.settimeout(_LAST_SECONDS)
-                self._send(seat)
+                seat.out.ready()
 
     def end_all(self, number: int) -> None:
         for pid, _ in self.workers():
@@ -165,12 +166,23 @@ class WorkerPool:
             self._begin_later(seat, "unable to fork", error)
             return
         theirs.close()
-        seat.sock, seat.since = ours, time.monotonic()
-        seat.unpacker, seat.unanswered, seat.stalled = wire.Unpacker(), 0, False
-        self._watch(seat, READ)
+        self._use_stream(seat, ours)
         self._begin_resolver(seat)
-        self._send(seat)
+        seat.out.write()
         self._server.adjust()
+
+    def _use_stream(self, seat, sock):
+        """Begin to talk over sock with the worker that has just been started."""
+        seat.sock, seat.since = sock, time.monotonic()
+        seat.unpacker, seat.unanswered, seat.is_reading = wire.Unpacker(), 0, True
+        seat.out = Outgoing(
+            self._server.loop,
+            lambda: _send_some(seat),
+            lambda _: self._watch(seat),
+            lambda: None,  # it has ended: reaped() comes
+            max_seconds=_MAX_SECONDS,
+        )
+        self._watch(seat)
 
     def _begin_later(self, seat, text, error, begin=None):
         say_now(complaint_line(f"{text}: {reason(error)}"))
@@ -201,12 +213,12 @@ class WorkerPool:
         finally:
             for_resolver.close()
         seat.queue.appendleft((wire.pack(wire.RESOLVER, 0), for_worker))
-        if not seat.stalled:
-            self._send(seat)
+        seat.out.write()
 
     def _lost(self, seat, status):
         """End all sessions the worker had; keep those it was never sent for its successor."""
         server, seat.pid = self._server, None  # the number may be another's from now on
+        seat.out.close()
         server.loop.forget(seat.sock.fileno())
         self._receive(seat)  # what it said before it ended counts
         seat.sock.close()
@@ -218,7 +230,7 @@ class WorkerPool:
         for number in sorted(seat.sessions - waiting):
             server.end(number, status)
         seat.sessions, seat.queue, seat.on_way = waiting, collections.deque(kept), len(kept)
-        seat.sock = seat.resolver = None  # its resolver ends with the stream between them
+        seat.sock = seat.out = seat.resolver = None  # its resolver ends with the stream between them
         if server.is_ending:
             self._give_up(seat)
         elif time.monotonic() - seat.since < _SOON_SECONDS:
@@ -239,8 +251,8 @@ class WorkerPool:
         if events & READ and not self._receive(seat):
             self._server.loop.forget(seat.sock.fileno())  # it is ending: reaped() does the rest
             events = READ
-        if events & WRITE and seat.sock is not None:
-            self._send(seat)
+        if events & WRITE and seat.out is not None:
+            seat.out.ready()
         self._server.flush()
         self._server.adjust()
 
@@ -249,7 +261,7 @@ class WorkerPool:
         try:
             while True:
                 data = seat.sock.recv(_PIECE)
-                seat.passing.reset()
+                seat.reading.reset()
                 for kind, number, body in seat.unpacker.receive(data):
                     self._heard(seat, kind, number, body)
                 if len(data) < _PIECE:
@@ -259,8 +271,7 @@ class WorkerPool:
         except OSError as error:
             if is_hang_up(error) or seat.pid is None:
                 return False
-            self._server.loop.forget(seat.sock.fileno())
-            self._later(seat, lambda seat: self._watch(seat, READ | WRITE if seat.stalled else READ))
+            self._read_later(seat)
             return True
         except wire.MalformedFrame:
             _kill(seat)
@@ -293,42 +304,24 @@ class WorkerPool:
         else:
             raise wire.MalformedFrame("not a word of a worker's")
 
-    def _send(self, seat):
-        """Send what is queued, as far as it goes now."""
-        queue = seat.queue
-        while queue:
-            batch = [queue[index] for index in range(min(wire.BATCH, len(queue)))]
-            data = b"".join(frame for frame, _ in batch)
-            descriptors = array.array("i", [sock.fileno() for _, sock in batch if sock is not None])
-            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)] if descriptors else []
-            try:
-                # one message of a few thousand bytes: it goes whole or not at all
-                seat.sock.sendmsg([data], rights)
-                seat.passing.reset()
-            except BlockingIOError:
-                seat.stalled = True
-                self._watch(seat, READ | WRITE)
-                return
-            except OSError as error:
-                if not is_hang_up(error):  # memory, or the limit of descriptors on their way
-                    seat.stalled = True
-                    self._later(seat, self._send)
-                return  # else it has ended: reaped() comes
-            for _, sock in batch:
-                queue.popleft()
-                if sock is not None:
-                    sock.close()
-        if seat.stalled:
-            seat.stalled = False
-            self._watch(seat, READ)
+    def _watch(self, seat):
+        events = (READ if seat.is_reading else NOTHING) | (WRITE if seat.out.is_waiting else NOTHING)
+        if events:
+            self._server.loop.watch_surely(seat.sock.fileno(), events, lambda events: self._ready(seat, events))
+        else:
+            self._server.loop.forget(seat.sock.fileno())
 
-    def _watch(self, seat, events):
-        self._server.loop.watch_surely(seat.sock.fileno(), events, lambda events: self._ready(seat, events))
+    def _read_later(self, seat):
+        """Read nothing from a worker for a moment: what the kernel lacks is not asked for again and again."""
+        out, seat.is_reading = seat.out, False
+        self._watch(seat)
 
-    def _later(self, seat, work):
-        """Call work(seat) after a pause, unless its worker has ended by then."""
-        sock = seat.sock
-        self._server.loop.after(seat.passing.next_seconds(), lambda: seat.sock is sock and work(seat))
+        def read_again():
+            if seat.out is out:  # not another worker's by now
+                seat.is_reading = True
+                self._watch(seat)
+
+        self._server.loop.after(seat.reading.next_seconds(), read_again)
 
     def _beat(self):
         self._server.loop.after(PING_SECONDS, self._beat)
@@ -344,8 +337,24 @@ class WorkerPool:
 
     def _queue(self, seat, frame):
         seat.queue.append((frame, None))
-        if not seat.stalled:
-            self._send(seat)
+        seat.out.write()
+
+
+def _send_some(seat):
+    """Send the front of a seat's queue in one message; returns whether more is queued.  Raises OSError."""
+    queue = seat.queue
+    if not queue:
+        return False
+    batch = [queue[index] for index in range(min(wire.BATCH, len(queue)))]
+    data = b"".join(frame for frame, _ in batch)
+    descriptors = array.array("i", [sock.fileno() for _, sock in batch if sock is not None])
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)] if descriptors else []
+    seat.sock.sendmsg([data], rights)  # one message of a few thousand bytes: it goes whole or not at all
+    for _, sock in batch:
+        queue.popleft()
+        if sock is not None:
+            sock.close()
+    return bool(queue)
 
 
 def _kill(seat):

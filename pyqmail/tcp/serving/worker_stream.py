@@ -7,12 +7,13 @@ import socket
 from pyqmail.base.backoff import Backoff
 from pyqmail.base.failure import is_hang_up
 from pyqmail.protocol.wires import handover_wire as wire
-from pyqmail.system.loop import READ, WRITE
+from pyqmail.system.loop import NOTHING, READ, WRITE
+from pyqmail.system.stream import OutgoingBuffer
 from pyqmail.tcp.access.connection import UNIX, Connection
 from pyqmail.tcp.access.log_lines import drop_line, say_now
 
 _PIECE = 65536
-_MAX_SECONDS = 1.0  # the longest pause after what the kernel lacked for now
+_MAX_SECONDS = 1.0  # the maximum pause after what the kernel lacked for now
 _ROOM = socket.CMSG_SPACE(4 * wire.BATCH)
 
 
@@ -20,28 +21,26 @@ class WorkerStream:
     """Takes what the listener sends and answers its heartbeat; put() sends frames, those of one turn together.
 
     take(sock, client) is called for each connection, use_resolver(sock) for a resolver,
-    over() once no more will come.  limits (tcp/access/limits.py, or None) are changed as the listener says.  Malformed is for
-    the loop, that is, for the process, to end with.
+    over() once no more will come.  limits (tcp/access/limits.py, or None) are changed as the listener says.  A
+    MalformedFrame is for the loop, that is, for the process, to end with.
     """
 
     def __init__(self, loop, sock, take, use_resolver, over, limits=None):
         self._loop, self._sock = loop, sock
         self._take, self._use_resolver, self._over, self._limits = take, use_resolver, over, limits
         self._unpacker, self._descriptors = wire.Unpacker(), []
-        self._out, self._is_due, self._is_waiting = b"", False, False
-        self._passing = Backoff(max_seconds=_MAX_SECONDS)
+        # if the listener has gone, the end of file says so too
+        self._out = OutgoingBuffer(loop, sock.send, self._watch, lambda: None, max_seconds=_MAX_SECONDS)
+        self._reading, self._is_reading = Backoff(max_seconds=_MAX_SECONDS), True
         sock.setblocking(False)
-        self._watch(READ)
+        self._watch()
 
     def put(self, frame: bytes) -> None:
-        self._out += frame
-        if not self._is_due:
-            self._is_due = True
-            self._loop.soon(self._flush)
+        self._out.put(frame)
 
     def _ready(self, events):
         if events & WRITE:
-            self._flush()
+            self._out.ready()
         if events & READ and self._sock is not None:
             self._receive()
 
@@ -49,25 +48,25 @@ class WorkerStream:
         """Take one message: the kernel ends a read after the descriptors of one."""
         try:
             data, ancillary, _, _ = self._sock.recvmsg(_PIECE, _ROOM, socket.MSG_CMSG_CLOEXEC)
-            self._passing.reset()
         except BlockingIOError:
             return
         except OSError as error:
             if not is_hang_up(error):
-                self._pause()
+                self._read_later()
                 return
             data, ancillary = b"", []
+        self._reading.reset()
         for level, kind, content in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 found = array.array("i")
                 found.frombytes(content[: len(content) - len(content) % found.itemsize])
                 self._descriptors += found
-        if not data:
-            self._loop.forget(self._sock.fileno())
-            self._sock.close()
-            self._sock = None
-            self._over()
-            return
+        if data:
+            self._received(data)
+        else:
+            self._end()
+
+    def _received(self, data):
         taken = 0
         for kind, number, body in self._unpacker.receive(data):
             if kind == wire.CONNECTION:
@@ -86,6 +85,14 @@ class WorkerStream:
         if self._unpacker.is_empty:
             self._close_strays()
 
+    def _end(self):
+        """No more will come, and nobody reads what we say."""
+        self._out.close()
+        self._loop.forget(self._sock.fileno())
+        self._sock.close()
+        self._sock = None
+        self._over()
+
     def _connection(self, number, client):
         client.number = number
         if self._descriptors:
@@ -99,42 +106,23 @@ class WorkerStream:
             os.close(fd)
         self._descriptors.clear()
 
-    def _flush(self):
-        self._is_due = False
-        if self._sock is None:
-            self._out = b""
-            return
-        was_waiting, self._is_waiting = self._is_waiting, False
-        try:
-            while self._out:
-                self._out = self._out[self._sock.send(self._out) :]
-                self._passing.reset()
-        except BlockingIOError:
-            self._is_due = self._is_waiting = True
-            self._watch(READ | WRITE)
-            return
-        except OSError as error:
-            if not is_hang_up(error):
-                self._is_due = self._is_waiting = True
-                self._pause()
-                return
-            self._out = b""  # the listener has gone; the end of file tells so too
-        if was_waiting:
-            self._watch(READ)
+    def _watch(self, _=None):
+        events = (READ if self._is_reading else NOTHING) | (WRITE if self._out.is_waiting else NOTHING)
+        if events:
+            self._loop.watch_surely(self._sock.fileno(), events, self._ready)
+        else:
+            self._loop.forget(self._sock.fileno())
 
-    def _watch(self, events):
-        self._loop.watch_surely(self._sock.fileno(), events, self._ready)
+    def _read_later(self):
+        """Read nothing for a moment: what the kernel lacks is not asked for again and again."""
+        self._is_reading = False
+        self._watch()
+        self._loop.after(self._reading.next_seconds(), self._read_again)
 
-    def _pause(self):
-        """Leave the stream alone for a moment."""
-        sock = self._sock
-        self._loop.forget(sock.fileno())
-
-        def go_on():
-            if self._sock is sock:
-                self._watch(READ | WRITE if self._out else READ)
-
-        self._loop.after(self._passing.next_seconds(), go_on)
+    def _read_again(self):
+        if self._sock is not None:
+            self._is_reading = True
+            self._watch()
 
 
 def _connection(fd, protocol):
