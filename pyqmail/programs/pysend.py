@@ -31,12 +31,15 @@ now.  HUP: control/locals and control/virtualdomains are read again.
 import fcntl
 import os
 import signal
+import time
 
 from pyqmail.base.failure import Failure, is_out_of_memory, reason, traceback_text
 from pyqmail.base.numbers import session_processes, whole_number
 from pyqmail.base.options import Flag, Value
 from pyqmail.mail.destinations import outcome
-from pyqmail.mail.manager.manager import Manager, ManagerSettings
+from pyqmail.mail.manager.cleanup import Cleaner
+from pyqmail.mail.manager.manager import Connections, Manager, ManagerSettings
+from pyqmail.mail.manager_log.sendlog import SendLog
 from pyqmail.mail.queue.files import QueueNames, find_queue
 from pyqmail.mail.routing.lookup import DomainLookup
 from pyqmail.mail.routing.resolver_restart import Keeper, OwnStarter
@@ -179,19 +182,22 @@ def prepare(call, loop):
     mutex = hold_mutex(names.sendmutex)
     for fd in range(1, MORE + 2 * call.sessions - 2 if call.native else RESOLVE[0]):
         os.set_inheritable(fd, False)  # a program that queues a bounce must not hold a spawner's pipe open
-    manager = Manager(loop, home, names, settings, dict(call.environ), LOG)
-    controls.complain = lambda text: manager.log.put(b"warning: %b" % text.encode())
+    log = SendLog(loop, LOG)
+    controls.complain = lambda text: log.put(b"warning: %b" % text.encode())
     for text in complaints:
         controls.complain(text)
-    local, remote = spawners(call, loop, manager.log.flush)
+    manager = Manager(loop, home, names, settings, dict(call.environ), log, connect(call, loop, controls, log))
+    return manager, mutex
+
+
+def connect(call, loop, controls, log):
+    """Return the connections to the other processes; the spawners have greeted.  Raises CannotStart."""
+    local, remote = spawners(call, loop, log.flush)
     for spawner in (local, remote):
         if not spawner.greet():
             raise CannotStart("hath the daemon spawn no fire?")
-    manager.use_spawners(local, remote, call.native)
-    manager.use_cleaner(*CLEAN)
-    if call.native:
-        manager.use_resolver(lambda lost: lookup(call, loop, controls, manager, lost))
-    return manager, mutex
+    cleaner = Cleaner(loop, *CLEAN, log.flush)
+    return Connections(local, remote, cleaner, lookup(call, loop, controls, log) if call.native else None)
 
 
 def enter_queue(home):
@@ -227,14 +233,13 @@ def spawners(call, loop, before_write):
     return NativeLocal(loop, *LOCAL, before_write), NativeRemote(loop, pairs, before_write)
 
 
-def lookup(call, loop, controls, manager, lost):
+def lookup(call, loop, controls, log):
     if call.keeper is None:
         starter = OwnStarter(loop, dict(call.environ), LOG)
     else:
         os.set_inheritable(call.keeper, False)
-        starter = Keeper(loop, call.keeper, lost)
-    asks = not call.agent
-    return DomainLookup(loop, *RESOLVE, controls, own_addresses, manager.clock, lost, manager.log.put, starter, asks)
+        starter = Keeper(loop, call.keeper)
+    return DomainLookup(loop, *RESOLVE, controls, own_addresses, time.monotonic, log.put, starter, not call.agent)
 
 
 def raise_it(failure):

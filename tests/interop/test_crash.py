@@ -20,6 +20,7 @@ import time
 
 import pytest
 
+from pyqmail.mail.manager import channel as channels
 from pyqmail.mail.manager import completion, passes
 from pyqmail.mail.manager import todo as preprocessing
 from pyqmail.mail.queue.file_store import FileStore
@@ -145,7 +146,7 @@ class Refusing(Shim):
 
     def install(self):
         super().install()
-        completion.TROUBLE_SECONDS = 0
+        channels.TROUBLE_SECONDS = completion.TROUBLE_SECONDS = 0
 
     def do_unlink(self, real, path, **more):
         where = self._place(path) or ""

@@ -10,6 +10,12 @@ import time
 from pyqmail.mail.queue.files import is_message_name
 from pyqmail.system.stream import Pipe
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyqmail.system.loop import Loop
+
 OLD_SECONDS = 129600
 SWEEP_SECONDS = 76431
 _SLICE_SECONDS = 0.003
@@ -17,18 +23,25 @@ _IN_FLIGHT = 200  # commands of a sweep that are unanswered
 
 
 class Cleaner:
-    """Commands to pyclean or qmail-clean, answered in order.
+    """Commands to pyclean or qmail-clean, answered in order.  before_write() is called before any is written.
 
-    answered() is called after some answers came, lost() once it has gone.
+    It knows nobody: each command brings the function that its answer is for.
     """
 
-    def __init__(self, loop, write_fd: int, read_fd: int, answered, lost, before_write=None) -> None:
-        self._pipe = Pipe(loop, write_fd, read_fd, self._receive, lost, before_write)
-        self._then = answered
-        self._waiting = []
-        self._next = 0
-        self._leaving = set()  # messages whose removal is under way
+    def __init__(self, loop: "Loop", write_fd: int, read_fd: int, before_write: "Callable[[], None] | None" = None):
+        self._pipe = Pipe(loop, write_fd, read_fd, self._read_answers, self._lose, before_write)
+        self._after_answers = self._after_loss = _do_nothing
+        self._waiting: list[Callable[[bool], object] | None] = []
+        self._next = 0  # whose answer comes next
+        self._leaving: set[int] = set()  # messages whose removal is under way
+
+    def listen(self, after_answers: "Callable[[], None]", after_loss: "Callable[[], None]") -> None:
+        """Begin to read answers.  after_answers() is called when some have come, after_loss() once it has gone."""
+        self._after_answers, self._after_loss = after_answers, after_loss
         self._pipe.listen()
+
+    def _lose(self):
+        self._after_loss()
 
     @property
     def unanswered(self) -> int:
@@ -39,11 +52,11 @@ class Cleaner:
 
     def greet(self, then) -> None:
         """Call then(...) once it has begun to obey: what was left to obey before us is done."""
-        self._ask(b"foop/0\0", then)  # nothing has this number
+        self._send(b"foop/0\0", then)  # nothing has this number
 
     def remove_envelope(self, number: int, then) -> None:
         """Remove intd and todo; then(True) once that is done, then(False) if it could not be."""
-        self._ask(b"todo/%d\0" % number, then)
+        self._send(b"todo/%d\0" % number, then)
 
     def remove_message(self, number: int, then) -> None:
         """Remove intd, if any, and mess; then as above."""
@@ -53,17 +66,17 @@ class Cleaner:
             then(done)
 
         self._leaving.add(number)
-        self._ask(b"foop/%d\0" % number, removed)
+        self._send(b"foop/%d\0" % number, removed)
 
     def is_leaving(self, number: int) -> bool:
         """Return whether a message is being removed: asked twice, the second time may hit who got its number next."""
         return number in self._leaving
 
-    def _ask(self, command, then):
+    def _send(self, command, then):
         self._waiting.append(then)
         self._pipe.put(command)
 
-    def _receive(self, answers):
+    def _read_answers(self, answers):
         for answer in answers:
             if self._next == len(self._waiting):
                 break  # the original answers a bad command twice; we send none
@@ -74,7 +87,11 @@ class Cleaner:
         if self._next > 1000 or self._next == len(self._waiting):
             del self._waiting[: self._next]
             self._next = 0
-        self._then()
+        self._after_answers()
+
+
+def _do_nothing() -> None:
+    pass
 
 
 class Sweep:

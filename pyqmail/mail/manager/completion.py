@@ -10,10 +10,22 @@ from pyqmail.base.failure import reason
 from pyqmail.base.printable import logsafe
 from pyqmail.mail.destinations.retry import TROUBLE_SECONDS, DueHeap
 from pyqmail.mail.manager.passes import Broken
-from pyqmail.mail.queue.client import MessageBuffer, QueueClient, QueueOutcome, outcome_text
+from pyqmail.mail.queue.client import MessageBuffer, QueueOutcome, outcome_text
 from pyqmail.mail.queue.files import is_surely_gone
 from pyqmail.protocol.bounce_notice import CUT, NO_COPY
 from pyqmail.protocol.envelope import format_envelope
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyqmail.mail.manager.parts import Log, MessageRemover
+    from pyqmail.mail.manager.passes import Files
+    from pyqmail.mail.queue.client import QueueClient
+    from pyqmail.mail.queue.files import QueueNames
+    from pyqmail.protocol.bounce_notice import BounceNotices
+    from pyqmail.system.driver import Driver
+    from pyqmail.system.loop import Loop
 
 CHECKS_A_TURN = 100
 INJECTIONS = 20  # bounces handed to the queue at once
@@ -21,11 +33,27 @@ _PIECE = 262144
 
 
 class Completion:
-    """driver is the loop's EventDriver, environ the environment bounces are queued with."""
+    """notices: how a bounce reads.  client and environ: how, and with which environment, it is queued.
 
-    def __init__(self, office, cleaner, driver, environ) -> None:
-        self._office, self._cleaner, self._driver, self._environ = office, cleaner, driver, environ
-        self._queueing = QueueClient(driver, office.home)
+    driver is the loop's EventDriver.
+    """
+
+    def __init__(
+        self,
+        loop: "Loop",
+        log: "Log",
+        names: "QueueNames",
+        files: "Files",
+        cleaner: "MessageRemover",
+        notices: "BounceNotices",
+        client: "QueueClient",
+        driver: "Driver",
+        environ: dict[bytes, bytes],
+        settle_soon: "Callable[[], None]",
+    ) -> None:
+        self._loop, self._log, self._names, self._files, self._cleaner = loop, log, names, files, cleaner
+        self._notices, self._client, self._driver, self._environ = notices, client, driver, environ
+        self._settle_soon = settle_soon
         self._later = DueHeap()
         self._now = []
         self.injecting = {}  # messages whose bounce is being queued -> a mark of this very one
@@ -41,29 +69,32 @@ class Completion:
         """True while messages that have ended are still here."""
         return bool(self.injecting) or bool(self._now) and not self._abandoned
 
-    def channel_done(self, channel, one) -> None:
-        """Nothing of a pass is left undone: its file goes; the message is finished if the other channel's has gone."""
-        files, log = self._office.files, self._office.log
-        path = files.path(channel.name, one.number)
+    def remove_channel_file(self, channel: str, number: int) -> bool:
+        """Nothing in a channel file is left undone: it goes, and the message is finished if the other's has gone.
+
+        Returns False, with the reason logged, if the file is still there.
+        """
+        files, log = self._files, self._log
+        path = files.path(channel, number)
         try:
             os.unlink(path)
         except FileNotFoundError:
             pass
         except OSError:
             log.put(b"warning: unable to unlink %b; will try again later" % files.shown(path))
-            channel.keep(one, int(time.time()) + TROUBLE_SECONDS)
-            return
-        self._now.append(one.number)
+            return False
+        self._now.append(number)
+        return True
 
     def check_soon(self, number: int) -> None:
         """See in this turn whether a message is finished."""
         self._now.append(number)
-        self._office.settle_soon()
+        self._settle_soon()
 
     def check_later(self, number: int, due: int) -> None:
         self._later.push(due, number)
 
-    def forget(self, number: int) -> None:
+    def forget_message(self, number: int) -> None:
         """The number is another message's now."""
         self._later.discard(number)
         self.injecting.pop(number, None)
@@ -78,7 +109,7 @@ class Completion:
             return None  # the end of one goes on
         return 0 if self._now else self._later.next_due()
 
-    def advance(self, now: int) -> None:
+    def check_messages(self, now: int) -> None:
         """Look at what may be finished."""
         for _ in range(CHECKS_A_TURN):
             if len(self.injecting) >= INJECTIONS or self._abandoned:
@@ -91,7 +122,7 @@ class Completion:
     def _check(self, number):
         if number in self.injecting:
             return  # both channels ended in one turn
-        names = self._office.names
+        names = self._names
         for path in (names.local(number), names.remote(number), names.todo(number)):
             if self._exists(path, number):
                 return
@@ -99,7 +130,7 @@ class Completion:
             return
         if self._exists(names.bounce(number), number):
             mark = self.injecting[number] = object()
-            task = self._office.loop.start(self._bounce(number, mark))
+            task = self._loop.start(self._bounce(number, mark))
             task.promise.then(lambda promise: self._injected(number, mark, promise.error))
         else:
             self._finish(number)
@@ -114,7 +145,7 @@ class Completion:
             self._try_later(number)
             return not quiet
         except OSError:
-            self._office.log.put(b"warning: unable to stat %b; will try again later" % self._office.files.shown(path))
+            self._log.put(b"warning: unable to stat %b; will try again later" % self._files.shown(path))
             self._try_later(number)
             return not quiet
         return True
@@ -123,7 +154,7 @@ class Completion:
         self._later.push(int(time.time()) + TROUBLE_SECONDS, number)
 
     def _injected(self, number, mark, error):
-        self._office.settle_soon()
+        self._settle_soon()
         if self.injecting.get(number) is not mark:
             return
         del self.injecting[number]
@@ -134,16 +165,16 @@ class Completion:
             raise error
 
     async def _bounce(self, number, mark):
-        office, log = self._office, self._office.log
+        files, names, log = self._files, self._names, self._log
         try:
-            sender, _ = office.files.read_info(number)
+            sender, _ = files.read_info(number)
         except (OSError, Broken):
-            path = office.files.shown(office.names.info(number))
+            path = files.shown(names.info(number))
             log.put(b"warning: trouble opening %b; will try again later" % path)
             self._try_later(number)
             return
-        addresses = office.notices.envelope(sender)
-        path = office.names.bounce(number)
+        addresses = self._notices.envelope(sender)
+        path = names.bounce(number)
         if addresses is None:
             log.put(b"triple bounce: discarding bounce/%d" % number)
         else:
@@ -159,13 +190,13 @@ class Completion:
         except FileNotFoundError:
             pass
         except OSError:
-            log.put(b"warning: unable to unlink %b" % office.files.shown(path))
+            log.put(b"warning: unable to unlink %b" % files.shown(path))
             self._try_later(number)
             return
         self._finish(number)
 
     def _not_queued(self, number, outcome):
-        log = self._office.log
+        log = self._log
         if outcome.why:
             log.put(b"warning: unable to start qmail-queue, will try later")
             log.put(b"warning: bounce/%d: %b" % (number, outcome.why))
@@ -176,21 +207,21 @@ class Completion:
 
     async def _queue(self, number, sender, addresses) -> QueueOutcome:
         """Queue the notice."""
-        office, spool = self._office, MessageBuffer()
+        names, spool = self._names, MessageBuffer()
         try:
-            spool.write(office.notices.head(sender, int(time.time())))
-            if not await self._copy(office.names.bounce(number), spool):
+            spool.write(self._notices.head(sender, int(time.time())))
+            if not await self._copy(names.bounce(number), spool):
                 return QueueOutcome(54)
-            if is_surely_gone(office.names.mess(number)):  # a bounce with a copy could never be made
+            if is_surely_gone(names.mess(number)):  # a bounce with a copy could never be made
                 spool.write(NO_COPY)
             else:
-                spool.write(office.notices.tail(sender))
-                if not await self._copy(office.names.mess(number), spool, office.notices.max_bytes):
+                spool.write(self._notices.tail(sender))
+                if not await self._copy(names.mess(number), spool, self._notices.max_bytes):
                     return QueueOutcome(54)
             if spool.failed:
                 return QueueOutcome(53)
             envelope = format_envelope(addresses[0], [addresses[1]])
-            return await self._queueing.queue_even_so(spool, envelope, self._environ)
+            return await self._client.queue_even_so(spool, envelope, self._environ)
         finally:
             spool.close()
 
@@ -218,40 +249,40 @@ class Completion:
 
     def _finish(self, number):
         """All is done and said: the message leaves the queue."""
-        self._office.log.put(b"end msg %d" % number)
-        path = self._office.names.info(number)
+        self._log.put(b"end msg %d" % number)
+        path = self._names.info(number)
         try:
             os.unlink(path)
         except FileNotFoundError:
             return  # somebody else has removed it, and mess may be another's by now
         except OSError:
-            shown = self._office.files.shown(path)
-            self._office.log.put(b"warning: unable to unlink %b; will try again later" % shown)
+            shown = self._files.shown(path)
+            self._log.put(b"warning: unable to unlink %b; will try again later" % shown)
             self._try_later(number)
             return
         self._remove(number)
 
     def remove_leftovers(self, number: int) -> None:
         """Remove what still stands of a message without mess; info last, by which a next start would find the rest."""
-        names, files = self._office.names, self._office.files
+        names, files = self._names, self._files
         for path in (names.local(number), names.remote(number), names.bounce(number), names.info(number)):
             try:
                 os.unlink(path)
             except FileNotFoundError:
                 pass
             except OSError:
-                self._office.log.put(b"warning: unable to unlink %b" % files.shown(path))
+                self._log.put(b"warning: unable to unlink %b" % files.shown(path))
                 return
-        self.remove(number)
+        self.remove_finished(number)
 
-    def remove(self, number: int) -> None:
+    def remove_finished(self, number: int) -> None:
         """A message without info is done."""
-        self._office.log.put(b"end msg %d" % number)
+        self._log.put(b"end msg %d" % number)
         self._remove(number)
 
     def _remove(self, number):
         def removed(done):
             if not done:
-                self._office.log.put(b"warning: qmail-clean unable to clean up foop/%d" % number)
+                self._log.put(b"warning: qmail-clean unable to clean up foop/%d" % number)
 
         self._cleaner.remove_message(number, removed)

@@ -1,4 +1,4 @@
-"""The queue manager: its parts, wired on one loop.
+"""The queue manager: its parts, built together on one loop; the end of each turn; signals, losses and the end.
 
 Each turn of the loop brings reports, answers and new mail; what they mean is settled once, at the end of the turn:
 bounce texts and marks, finished messages, passes that are due, deliveries to start.  Then the log goes out, then the
@@ -10,28 +10,47 @@ import time
 from pyqmail.mail.destinations.engine import Immediate, Sessions
 from pyqmail.mail.destinations.parcels import by_message
 from pyqmail.mail.manager.channel import Channel
-from pyqmail.mail.manager.cleanup import Cleaner, Sweep
+from pyqmail.mail.manager.cleanup import Sweep
 from pyqmail.mail.manager.completion import Completion
-from pyqmail.mail.manager.passes import Files
+from pyqmail.mail.manager.dispatch import Dispatch, Load
+from pyqmail.mail.manager.marks import Marks
+from pyqmail.mail.manager.passes import DirtyPasses, Files
 from pyqmail.mail.manager.queue_scan import QueueScan
 from pyqmail.mail.manager.todo import Todo
-from pyqmail.mail.manager_log.sendlog import SendLog
-from pyqmail.mail.manager_log.status_line import StatusLine
+from pyqmail.mail.manager_log.delivery_log import DeliveryLog
+from pyqmail.mail.manager_log.status import StatusLines
+from pyqmail.mail.queue.client import QueueClient
 from pyqmail.mail.queue.file_store import FileStore
 from pyqmail.mail.routing.rewrite import LOCAL, REMOTE, Rewriter
 from pyqmail.protocol.bounce_notice import BounceNotices
 from pyqmail.system.driver import EventDriver
 from pyqmail.system.fsync_batch import FsyncBatch
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyqmail.mail.manager.cleanup import Cleaner
+    from pyqmail.mail.manager.parts import HostLookup, Log, SpawnerClient
+    from pyqmail.mail.queue.files import QueueNames
+    from pyqmail.system.controls import Controls
+    from pyqmail.system.home import Home
+    from pyqmail.system.loop import Loop
+
 MAX_SECONDS = 86400
 EXIT_SECONDS = 10  # for the cleaner's last answers, and for the reader of the log
-_ROUNDS = 8
+_ROUNDS = 8  # of settling at the end of one turn; what is left then is settled in the next
+
+# a manager's states, in this order; each may be followed by DRAINING
+STARTING = "starting"  # the cleaner has not yet answered: nothing is read
+RUNNING = "running"
+DRAINING = "draining"  # TERM, or a loss: nothing starts, and what runs is waited for
+FLUSHING = "flushing"  # unsettled messages get their files; the cleaner's last answers are waited for
+ENDED = "ended"
 
 
 class ManagerSettings:
     """What the control files say.  Raises OSError or LookupError if that cannot be known."""
 
-    def __init__(self, controls) -> None:
+    def __init__(self, controls: "Controls") -> None:
         get = controls.get
         self._controls = controls
         self.lifetime = get("queuelifetime")
@@ -61,141 +80,154 @@ class ManagerSettings:
         return None
 
 
+class Connections:
+    """The other processes, connected and greeted.  lookup: None if the remote spawner finds hosts itself.
+
+    With a lookup, the remote spawner speaks of sessions.
+    """
+
+    def __init__(
+        self, local: "SpawnerClient", remote: "SpawnerClient", cleaner: "Cleaner", lookup: "HostLookup | None" = None
+    ) -> None:
+        self.spawners = {LOCAL: local, REMOTE: remote}
+        self.cleaner, self.lookup = cleaner, lookup
+
+    def close(self) -> None:
+        for part in (*self.spawners.values(), self.cleaner, self.lookup):
+            if part is not None:
+                part.close()
+
+
 class Manager:
-    """Also the *office* its parts share: loop, log, names, files, rewriting, notices, lifetime, home, completion."""
+    """Whole once it is made; start() begins.  environ: the environment that bounces are queued with."""
 
-    clock = staticmethod(time.monotonic)
-
-    def __init__(self, loop, home, names, settings, environ, log_fd=0) -> None:
-        self.loop, self.home, self.names, self._settings = loop, home, names, settings
-        self.log = SendLog(loop, log_fd)
-        self.files = Files(names)
-        self.rewriting, self.notices, self.lifetime = settings.rewriting, settings.notices, settings.lifetime
-        self._environ = environ
-        self._channels, self._deliveries = {}, 0
-        self._settling = self._exiting = self._is_final = self._has_ended = self._alarmed = self._has_begun = False
-        self._is_overdue = False
+    def __init__(
+        self,
+        loop: "Loop",
+        home: "Home",
+        names: "QueueNames",
+        settings: ManagerSettings,
+        environ: dict[bytes, bytes],
+        log: "Log",
+        connections: Connections,
+    ) -> None:
+        self._loop, self._settings, self._log, self._connections = loop, settings, log, connections
+        self._state, self._is_settling_due, self._is_all_due = STARTING, False, False
         self._timer = self._status_timer = None
-        self._status = StatusLine()
-        self._spawners = ()
-        self.completion = self._cleaner = self._todo = self._scan = self._sweep = self._resolving = None
+        self._exit_deadline = 0.0
+        files, driver, cleaner, settle_soon = Files(names), EventDriver(loop), connections.cleaner, self._settle_soon
+        client = QueueClient(driver, home)
+        self._completion = Completion(
+            loop, log, names, files, cleaner, settings.notices, client, driver, environ, settle_soon
+        )
+        self._channels = self._make_channels(names, files)
+        self._scan = QueueScan(loop, log, names, files, self._channels, self._completion, settle_soon)
+        store = FileStore(names, sync=FsyncBatch().sync)
+        self._todo = Todo(
+            *(loop, log, names, files, settings.rewriting, settings.lifetime, self._channels, self._completion),
+            *(self._scan, cleaner, store, settle_soon),
+        )
+        self._sweep = Sweep(loop, log, names, cleaner, self._todo.messages.__contains__)
 
-    # wiring
+    def _make_channels(self, names, files):
+        engines = {name: self._make_engine(name) for name in (LOCAL, REMOTE)}
+        loads = {name: Load(engine) for name, engine in engines.items()}
+        self._status = StatusLines(self._log, loads[LOCAL], loads[REMOTE], time.monotonic)
+        deliveries = DeliveryLog(self._log, self._status)
+        channels = {}
+        for name, engine in engines.items():
+            dirty = DirtyPasses(self._loop, self._settle_soon)
+            dispatch = Dispatch(
+                *(name, engine, loads[name], self._connections.spawners[name], self._connections.lookup),
+                *(deliveries, names, self._settings.rewriting, dirty, self._settle_soon),
+            )
+            marks = Marks(files, self._log, self._loop, dirty)
+            lifetime = self._settings.lifetime
+            channels[name] = Channel(name, files, lifetime, dispatch, marks, dirty, self._completion, self._log)
+        return channels
 
-    def use_spawners(self, local, remote, with_sessions: bool) -> None:
-        """Spawners that have been greeted."""
-        self._spawners = local, remote
-        for name, spawner in ((LOCAL, local), (REMOTE, remote)):
-            wanted = self._settings.limits[name]
-            limit = min(wanted, spawner.limit)
-            if limit < wanted:
-                values = name.encode(), wanted, limit
-                self.log.put(b"warning: concurrency%b: of %d its spawner takes only %d at once" % values)
-            channel = Channel(self, name, _engine(name, limit, with_sessions), spawner, self._resolve)
-            self._channels[name] = channel
-            spawner.start(channel, lambda channel=channel: self._spawner_lost(channel))
-
-    def use_cleaner(self, write_fd: int, read_fd: int) -> None:
-        self._cleaner = Cleaner(self.loop, write_fd, read_fd, self.settle_soon, self._cleaner_lost, self.log.flush)
-        self.completion = Completion(self, self._cleaner, EventDriver(self.loop), self._environ)
-        store = FileStore(self.names, sync=FsyncBatch().sync)
-        self._todo = Todo(self, self._channels, self._cleaner, store, self.forget)
-        self._scan = QueueScan(self, self._channels, self.completion.remove_leftovers)
-        self._sweep = Sweep(self.loop, self.log, self.names, self._cleaner, self._todo.messages.__contains__)
-
-    def use_resolver(self, make) -> None:
-        """make(lost) returns the Resolving."""
-        self._resolving = make(lambda: self._die(b"alert: oh no! lost pyresolve connection! dying..."))
-        self._channels[REMOTE].engine.plan_of = self._resolving.plan_of
+    def _make_engine(self, name):
+        wanted, possible = self._settings.limits[name], self._connections.spawners[name].limit
+        if possible < wanted:
+            values = name.encode(), wanted, possible
+            self._log.put(b"warning: concurrency%b: of %d its spawner takes only %d at once" % values)
+        limit, lookup = min(wanted, possible), self._connections.lookup
+        if name == LOCAL:
+            return Immediate(limit, by_message)
+        if lookup is None:
+            return Immediate(limit)
+        engine = Sessions(limit)
+        engine.plan_of = lookup.plan_of
+        return engine
 
     def start(self) -> None:
-        self.log_status()
+        for name, spawner in self._connections.spawners.items():
+            dispatch = self._channels[name].dispatch
+            spawner.start(dispatch, lambda dispatch=dispatch: self._lose_spawner(dispatch))
+        self._connections.cleaner.listen(self._settle_soon, self._lose_cleaner)
+        if self._connections.lookup is not None:
+            self._connections.lookup.listen(self._lose_lookup)
+        self._status.write_line()
         # a cleaner that a killed queue manager left behind may still be removing what we would take for ours
-        self._cleaner.greet(lambda _: self._begin())
+        self._connections.cleaner.greet(lambda _: self._begin())
 
     def _begin(self):
-        if self._exiting:
-            return
-        self._has_begun = True
-        self._todo.start()
-        self._scan.start()
-        self._sweep.start()
-        self.settle_soon()
-
-    def _resolve(self, domain, channel):
-        self._resolving.resolve(domain, channel)
-
-    # what the parts ask of the office
-
-    def next_delivery(self) -> int:
-        self._deliveries += 1
-        return self._deliveries
-
-    def forget(self, number: int) -> None:
-        """A new message has this number: whatever is known under it is of one that was removed."""
-        for channel in self._channels.values():
-            channel.forget(number)
-        self.completion.forget(number)
-
-    def seen(self, number: int) -> None:
-        """A message is new since the start."""
-        if not self._scan.ended:
-            self._scan.new.add(number)
-
-    def log_status(self) -> None:
-        local, remote = self._channels[LOCAL], self._channels[REMOTE]
-        self.log.put(
-            b"status: local %d/%d remote %d/%d%b"
-            % (local.busy, local.limit, remote.busy, remote.limit, b" exitasap" if self._exiting else b"")
-        )
-        self._status.shown((local.busy, remote.busy), self.clock())
-
-    def _check_status(self):
-        """See to it that a quiet log shows numbers that have changed."""
-        when = self._status.due((self._channels[LOCAL].busy, self._channels[REMOTE].busy))
-        if when is None or self._has_ended:
-            return
-        if when <= self.clock():
-            self.log_status()
-        elif self._status_timer is None or self._status_timer.when is None:
-            self._status_timer = self.loop.at(when, self._check_status)
-
-    def settle_soon(self) -> None:
-        """Settle at the end of this turn."""
-        if not self._settling:
-            self._settling = True
-            self.loop.soon(self._settle)
+        if self._state == STARTING:
+            self._state = RUNNING
+            for part in (self._todo, self._scan, self._sweep):
+                part.start()
+            self._settle_soon()
 
     # the end of a turn
 
-    def _settle(self):
-        self._settling = False
-        if self._has_ended:
+    def _settle_soon(self) -> None:
+        """Settle at the end of this turn."""
+        if not self._is_settling_due:
+            self._is_settling_due = True
+            self._loop.soon(self._end_turn)
+
+    def _end_turn(self):
+        self._is_settling_due = False
+        if self._state == ENDED:
             return
-        channels, now, more = self._channels.values(), int(time.time()), False
-        for _ in range(_ROUNDS):
-            for channel in channels:
-                channel.settle()
-            self.completion.advance(now)
-            for channel in channels:
-                if not self._exiting:
-                    more = channel.open_passes(now) or more
-                channel.advance()
-            if not any(channel.is_touched for channel in channels):
-                break
-        else:
-            more = True
-        self._check_status()
-        if self._exiting:
+        is_more = self._settle_turn()
+        self._write_status_line()
+        if self._is_exiting:
             self._try_to_end()
         else:
-            self._set_timer(more)
+            self._set_timer(is_more)
+
+    @property
+    def _is_exiting(self):
+        return self._state in (DRAINING, FLUSHING)
+
+    def _settle_turn(self):
+        """Settle until nothing is left, or for so many rounds; returns whether something may be left."""
+        channels, now, is_more = self._channels.values(), int(time.time()), False
+        for _ in range(_ROUNDS):
+            for channel in channels:
+                self._todo.note_progress(channel.settle())
+            self._completion.check_messages(now)
+            for channel in channels:
+                if not self._is_exiting:
+                    is_more = channel.open_passes(now) or is_more
+                channel.dispatch.obey_engine()
+            if not any(channel.is_dirty for channel in channels):
+                return is_more
+        return True
+
+    def _write_status_line(self):
+        """See to it that a quiet log shows numbers that have changed."""
+        when = None if self._state == ENDED else self._status.write_if_due()
+        if when is not None and (self._status_timer is None or self._status_timer.when is None):
+            self._status_timer = self._loop.at(when, self._write_status_line)
 
     def _set_timer(self, at_once):
-        now = self.clock()
-        dues = [channel.next_due() for channel in self._channels.values()] + [self.completion.next_due()]
+        """Have a turn when something is due, even if nothing happens."""
+        now, channels = time.monotonic(), self._channels.values()
+        dues = [channel.next_due() for channel in channels] + [self._completion.next_due()]
         waits = [due - time.time() + 0.01 for due in dues if due is not None]  # a little late rather than too early
-        waits += [when - now for when in (c.engine.next_time() for c in self._channels.values()) if when is not None]
+        waits += [when - now for channel in channels if (when := channel.dispatch.next_time()) is not None]
         if at_once:
             waits.append(0)
         if not waits:
@@ -204,89 +236,79 @@ class Manager:
             return
         when = now + min(MAX_SECONDS, max(0, min(waits)))
         if self._timer is None:
-            self._timer = self.loop.at(when, self._wake)
+            self._timer = self._loop.at(when, self._settle_soon)
         else:
             self._timer.move(when)
 
-    def _wake(self):
-        self.settle_soon()
-
-    # signals and the end
+    # signals
 
     def make_due(self) -> None:
         """ALRM: everything is due now."""
-        self._alarmed = self._scan.all_due = True
-        self._todo.make_due(int(time.time()))
-        self.completion.make_due(int(time.time()))
+        self._is_all_due, now = True, int(time.time())
+        self._scan.make_due()
+        self._todo.make_due(now)
+        self._completion.make_due(now)
         for channel in self._channels.values():
-            channel.heap.make_due(int(time.time()))
-        self.settle_soon()
+            channel.heap.make_due(now)
+        self._settle_soon()
 
     def reread(self) -> None:
         """HUP: locals and virtualdomains again."""
         alert = self._settings.reread()
         if alert is not None:
-            self.log.put(alert)
+            self._log.put(alert)
 
     def exit_soon(self) -> None:
         """TERM: start nothing more; end once all that runs has been reported."""
-        if not self._exiting:
-            self._exiting = True
-            if self._has_begun:
-                for part in (self._todo, self._scan, self._sweep, self.completion):
-                    part.stop()
+        if self._state in (STARTING, RUNNING):
+            self._state = DRAINING
+            self._status.say_exiting()
+            for part in (self._todo, self._scan, self._sweep, self._completion):
+                part.stop()
             for channel in self._channels.values():
-                channel.engine.stop()
-        self.settle_soon()
+                channel.dispatch.stop()
+        self._settle_soon()
 
-    def _spawner_lost(self, channel):
-        channel.lose()
-        self._die(b"alert: oh no! lost spawn connection! dying...")
+    # losses
 
-    def _cleaner_lost(self):
-        self.completion.stop(at_once=True)
-        self._die(b"alert: oh no! lost qmail-clean connection! dying...")
+    def _lose_spawner(self, dispatch):
+        dispatch.lose_spawner()
+        self._exit_with(b"alert: oh no! lost spawn connection! dying...")
 
-    def _die(self, alert):
-        self.log.put(alert)
+    def _lose_cleaner(self):
+        self._completion.stop(at_once=True)
+        self._exit_with(b"alert: oh no! lost qmail-clean connection! dying...")
+
+    def _lose_lookup(self):
+        self._exit_with(b"alert: oh no! lost pyresolve connection! dying...")
+
+    def _exit_with(self, alert):
+        self._log.put(alert)
         self.exit_soon()
 
+    # the end
+
     def _try_to_end(self):
-        if any(channel.running and not channel.is_lost for channel in self._channels.values()):
+        if any(channel.dispatch.has_running for channel in self._channels.values()):
             return
-        if self.completion.is_busy:
-            if not self.completion.injecting:
-                self.settle_soon()
+        if self._completion.is_busy:
+            if not self._completion.injecting:
+                self._settle_soon()
             return
-        if not self._is_final:
-            self._is_final = True
+        if self._state == DRAINING:
+            self._state, self._exit_deadline = FLUSHING, time.monotonic() + EXIT_SECONDS
             self._todo.settle_all()
-            self.loop.after(EXIT_SECONDS, self._overdue)
-        if self._is_overdue or not self._cleaner.unanswered:
+            self._loop.at(self._exit_deadline, self._settle_soon)
+        if time.monotonic() >= self._exit_deadline or not self._connections.cleaner.unanswered:
             self._end()
 
-    def _overdue(self):
-        self._is_overdue = True
-        self.settle_soon()
-
     def _end(self):
-        if self._has_ended:
-            return
-        self._has_ended = True
+        self._state = ENDED
         for channel in self._channels.values():
-            channel.settle()
-            if self._alarmed:
-                channel.write_back()
-        self.log.put(b"status: exiting")
-        self.log.finish(EXIT_SECONDS)
-        for part in (*self._spawners, self._cleaner, self._resolving):
-            if part is not None:
-                part.close()
-        self.loop.stop()
-
-
-def _engine(name, limit, with_sessions):
-    """Return the scheduler of a channel."""
-    if name == LOCAL:
-        return Immediate(limit, by_message)
-    return Sessions(limit) if with_sessions else Immediate(limit)
+            self._todo.note_progress(channel.settle())
+            if self._is_all_due:
+                channel.write_due_times()
+        self._log.put(b"status: exiting")
+        self._log.finish(EXIT_SECONDS)
+        self._connections.close()
+        self._loop.stop()

@@ -1,8 +1,18 @@
-"""A pass: one walk through the recipients of a message on one channel; and the marks and bounce text it leaves on disk.
+"""A pass: one walk through the recipients of a message on one channel; and the files that it reads and writes.
 
-The channel file is read in slices, so that a message of any size holds few recipients in memory; what was done is
-marked in place.  A *young* message has no files yet: todo/ID still vouches for it (todo.py), and its
-passes keep their marks in memory.
+A pass knows what is left of it:
+
+    recipients in memory (running)  ->  delivered, or failed for good: a mark to be written, one less is undone
+                                    ->  deferred: stays undone
+    recipients not yet read         ->  at_end says that there are none
+
+It has ended when all is read and nothing runs.  If nothing is undone then, the channel file goes; otherwise the message
+is due again at `retry`.  The channel file is read in slices, so that a message of any size holds few recipients in
+memory; what is done is marked in place: D over the letter T of its record.  A record that means nothing ends the pass
+early with one undone recipient too many, so that the file never counts as done.
+
+A pass of an *unsettled* message (materialize.py) has no files yet: todo/ID still vouches for the message, and what is
+done is marked in its records in memory.
 """
 
 import os
@@ -16,6 +26,12 @@ from pyqmail.protocol.verp import has_verp
 SLICE_BYTES = 32768
 READ_AHEAD = 200  # recipients of one message that are in memory before the next slice is read
 _DONE = b"D"
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyqmail.system.loop import Loop
 
 
 class Broken(Exception):
@@ -33,14 +49,17 @@ class Removed(Broken):
 class Pass:
     """number and channel say which file; sender is the stored one; birth in Unix seconds.
 
-    retry is when the next pass is due, never before this one has ended; is_dying makes every deferral of this one a
-    failure.  running counts the recipients in memory; undone those that are neither delivered nor failed.  young is the
-    message while it has no files.  marks and paragraphs are what is still to be written: offsets, and bounce text.
+    retry: when the next pass is due, never before this one has ended.  is_dying: every deferral of this pass is a
+    failure.  running: recipients in memory.  undone: those that are neither delivered nor failed.  unsettled: the
+    message while it has no files, otherwise None.  marks and paragraphs: what is still to be written, offsets in the
+    channel file and bounce text.  is_odd: it met a record that means nothing.  is_concluded: nothing is done for it any
+    more (channel.py).
     """
 
     __slots__ = (
-        "number channel sender birth is_alone retry is_dying running undone position at_end young marks paragraphs"
-    ).split() + ["is_odd", "is_over", "is_concluded", "_began", "_clock"]
+        *("number", "channel", "sender", "birth", "is_alone", "retry", "is_dying", "running", "undone", "position"),
+        *("at_end", "unsettled", "marks", "paragraphs", "is_odd", "is_over", "is_concluded", "_began", "_clock"),
+    )
 
     def __init__(self, number: int, channel: str, sender: bytes, birth: int, now: int, lifetime: int) -> None:
         self.number, self.channel, self.sender, self.birth = number, channel, sender, birth
@@ -49,15 +68,16 @@ class Pass:
         self.retry = self._retry_time(now)
         self.is_dying = now > birth + lifetime
         self.running = self.undone = self.position = 0
-        self.at_end, self.young, self.is_odd, self.is_concluded = False, None, False, False
-        self.marks, self.paragraphs = [], []
+        self.at_end, self.unsettled, self.is_odd, self.is_concluded = False, None, False, False
+        self.marks: list[int] = []
+        self.paragraphs: list[bytes] = []
 
     @property
     def has_ended(self) -> bool:
         return self.at_end and not self.running
 
-    def end(self, clock: float) -> None:
-        """It has ended, by time.monotonic(): if its retry time passed meanwhile, that is counted again from here."""
+    def record_end(self, clock: float) -> None:
+        """It ends at this time.monotonic(): a retry time that has passed meanwhile is counted again from here."""
         if self.is_over:
             return  # an ALRM may have made it due since
         self.is_over, now = True, self._began + int(clock - self._clock)
@@ -72,7 +92,7 @@ class Pass:
         self.at_end = True
         self.undone += 1
 
-    def take(self, data: bytes) -> list[Recipient]:
+    def parse_slice(self, data: bytes) -> list[Recipient]:
         """Return the recipients of the next piece of the channel file that are to be delivered to.
 
         data starts at `position`, which moves behind the last whole record.  At an unknown record the pass is at its
@@ -92,6 +112,38 @@ class Pass:
         self.running += len(found)
         self.undone += len(found)
         return found
+
+
+class DirtyPasses:
+    """The passes of one channel that something happened to: to be settled at the end of the turn, in this order.
+
+    settle_soon() makes sure that this turn has such an end.
+    """
+
+    def __init__(self, loop: "Loop", settle_soon: "Callable[[], None]") -> None:
+        self._loop, self._settle_soon = loop, settle_soon
+        self._passes: dict[Pass, None] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._passes)
+
+    def add(self, pass_: Pass) -> None:
+        self._passes[pass_] = None
+
+    def add_after(self, seconds: float, *passes: Pass) -> None:
+        """Have passes settled once more after a while."""
+
+        def add() -> None:
+            for pass_ in passes:
+                self.add(pass_)
+            self._settle_soon()
+
+        self._loop.after(seconds, add)
+
+    def remove_all(self) -> "dict[Pass, None]":
+        """Return all of them in order; nothing is left here."""
+        passes, self._passes = self._passes, {}
+        return passes
 
 
 class Files:
@@ -124,7 +176,7 @@ class Files:
     def open_pass(self, channel: str, number: int, now: int, lifetime: int) -> tuple[Pass, list[Recipient]]:
         """Begin a pass with its first slice.  Raises Broken if a file cannot be opened or used at all.
 
-        Removed if the channel file is surely gone.
+        Removed if the channel file is surely gpass_.
         """
         path = self.path(channel, number)
         try:
@@ -139,8 +191,8 @@ class Files:
             path = self._names.info(number)
             sender, birth = self.read_info(number)
             path = self.path(channel, number)
-            new = Pass(number, channel, sender, birth, now, lifetime)
-            return new, self._read(new, fd)
+            pass_ = Pass(number, channel, sender, birth, now, lifetime)
+            return pass_, self._read(pass_, fd)
         except Broken:
             raise self._not_opened(path) from None
         except OSError as error:
@@ -151,40 +203,40 @@ class Files:
     def _not_opened(self, path, error=None):
         return Broken(b"warning: trouble opening %b; will try again later" % self.shown(path), error)
 
-    def read_on(self, one: Pass) -> list[Recipient]:
+    def read_next_slice(self, pass_: Pass) -> list[Recipient]:
         """Return the recipients of a pass's next slice.  Raises OSError."""
-        fd = os.open(self.path(one.channel, one.number), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = os.open(self.path(pass_.channel, pass_.number), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            return self._read(one, fd)
+            return self._read(pass_, fd)
         finally:
             os.close(fd)
 
-    def _read(self, one, fd):
-        before = one.position
+    def _read(self, pass_, fd):
+        before = pass_.position
         data = os.pread(fd, SLICE_BYTES, before)
-        found = one.take(data)
-        if one.at_end:
+        found = pass_.parse_slice(data)
+        if pass_.at_end:
             return found
-        if len(data) < SLICE_BYTES and one.position == before + len(data):
-            one.at_end = True
-        elif len(data) < SLICE_BYTES or one.position == before:
-            one.give_up()  # a record without its end
-            one.is_odd = True
+        if len(data) < SLICE_BYTES and pass_.position == before + len(data):
+            pass_.at_end = True
+        elif len(data) < SLICE_BYTES or pass_.position == before:
+            pass_.give_up()  # a record without its end
+            pass_.is_odd = True
         return found
 
-    def mark(self, one: Pass) -> None:
-        """Write D over the letter of every record in one.marks.  Raises OSError."""
-        fd = os.open(self.path(one.channel, one.number), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    def write_marks(self, pass_: Pass) -> None:
+        """Write D over the letter of every record in pass_.marks.  Raises OSError."""
+        fd = os.open(self.path(pass_.channel, pass_.number), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            for offset in one.marks:
+            for offset in pass_.marks:
                 os.pwrite(fd, _DONE, offset)
         finally:
             os.close(fd)
 
-    def sync(self, one: Pass) -> None:
+    def sync_marks(self, pass_: Pass) -> None:
         """Put the marks of a pass on disk; what cannot be is delivered twice after a crash, no more."""
         try:
-            fd = os.open(self.path(one.channel, one.number), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            fd = os.open(self.path(pass_.channel, pass_.number), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             return
         try:

@@ -1,6 +1,6 @@
 """What the queue holds at the start: every message with info goes into the heaps, a slice at a time.
 
-New mail is served meanwhile; what is new since the start is told by `new` and left alone here.
+New mail is served meanwhile; what is new since the start is told by note_new() and left alone here.
 
 A message that has info but no mess had been finished: info is unlinked before mess, but a file system that keeps no
 order (btrfs) may after a crash show the second without the first.  What is left of it is removed, at the end of the
@@ -18,24 +18,49 @@ from pyqmail.mail.routing.rewrite import LOCAL, REMOTE
 MAX_WITHOUT_MESS = 100  # more are believed only if most messages have one
 _SLICE_SECONDS = 0.005
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pyqmail.mail.manager.parts import DueChannel, Log, ScannedEnds
+    from pyqmail.mail.manager.passes import Files
+    from pyqmail.mail.queue.files import QueueNames
+    from pyqmail.system.loop import Loop
+
 
 class QueueScan:
-    """all_due, once True, makes what is still to be found due at once: an ALRM came in between.
+    """channels: name -> Channel, whose heaps are filled.  ends hears of messages that are finished or without mess."""
 
-    finish(number) is called for what has no mess; without it, mess is not looked at.
-    """
-
-    def __init__(self, office, channels, finish=None) -> None:
-        self._office, self._channels, self._finish = office, channels, finish
+    def __init__(
+        self,
+        loop: "Loop",
+        log: "Log",
+        names: "QueueNames",
+        files: "Files",
+        channels: "Mapping[str, DueChannel]",
+        ends: "ScannedEnds",
+        settle_soon: "Callable[[], None]",
+    ) -> None:
+        self._loop, self._log, self._names, self._files = loop, log, names, files
+        self._channels, self._ends, self._settle_soon = channels, ends, settle_soon
         self._entries, self._part = iter(()), 0
-        self.new, self.all_due, self.ended, self._waiting = set(), False, False, False
+        self._new, self._is_all_due, self.ended, self._waiting = set(), False, False, False
         self._whole, self._without_mess = 0, []  # how many have mess; (number, [(channel, due)]) of those that have not
 
     def start(self) -> None:
-        self._office.loop.after(0, self._slice)
+        self._loop.after(0, self._slice)
 
     def stop(self) -> None:
         self.ended = True
+
+    def note_new(self, number: int) -> None:
+        """A message is new since the start: it is not to be found again."""
+        if not self.ended:
+            self._new.add(number)
+
+    def make_due(self) -> None:
+        """ALRM: what is still to be found is due at once."""
+        self._is_all_due = True
 
     def _slice(self):
         until = time.monotonic() + _SLICE_SECONDS
@@ -44,22 +69,22 @@ class QueueScan:
             if name is not None:
                 if is_message_name(name):
                     self._find(int(name))
-            elif self._part < self._office.names.split:
+            elif self._part < self._names.split:
                 self._open_part()
             else:
                 self._judge_without_mess()
-                self.ended, self.new = True, set()
-        self._office.settle_soon()
+                self.ended, self._new = True, set()
+        self._settle_soon()
         if not self.ended and not self._waiting:
-            self._office.loop.after(0, self._slice)
+            self._loop.after(0, self._slice)
 
     def _open_part(self):
         shown = f"info/{self._part}"
         try:
-            self._entries = iter(os.listdir(f"{self._office.names.queue}/{shown}"))
+            self._entries = iter(os.listdir(f"{self._names.queue}/{shown}"))
         except OSError:
-            self._office.log.put(b"alert: unable to opendir %b, sleeping..." % shown.encode())
-            self._office.loop.after(10, self._again)
+            self._log.put(b"alert: unable to opendir %b, sleeping..." % shown.encode())
+            self._loop.after(10, self._again)
             self._waiting = True
             return
         self._part += 1
@@ -69,12 +94,12 @@ class QueueScan:
         self._slice()
 
     def _find(self, number):
-        if number in self.new:
+        if number in self._new:
             return
-        files, now = self._office.files, int(time.time())
+        files, now = self._files, int(time.time())
         found = []
         for path, channel in (
-            (self._office.names.todo(number), None),
+            (self._names.todo(number), None),
             (files.path(LOCAL, number), LOCAL),
             (files.path(REMOTE, number), REMOTE),
         ):
@@ -83,13 +108,13 @@ class QueueScan:
             except FileNotFoundError:
                 continue
             except OSError:
-                self._office.log.put(b"warning: unable to stat %b; will try again later" % files.shown(path))
-                self._office.loop.after(TROUBLE_SECONDS, lambda: self._find(number))
+                self._log.put(b"warning: unable to stat %b; will try again later" % files.shown(path))
+                self._loop.after(TROUBLE_SECONDS, lambda: self._find(number))
                 return
             if channel is None:
                 return  # todo is the authority: it will be preprocessed again
-            found.append((channel, min(due, now) if self.all_due else due))
-        if self._finish is not None and not self.ended and self._is_without_mess(number):
+            found.append((channel, min(due, now) if self._is_all_due else due))
+        if not self.ended and self._is_without_mess(number):
             self._without_mess.append((number, found))
             return
         self._whole += 1
@@ -99,24 +124,24 @@ class QueueScan:
         for channel, due in found:
             self._channels[channel].heap.push(due, number)
         if not found:
-            self._office.completion.check_later(number, int(time.time()))
+            self._ends.check_later(number, int(time.time()))
 
     def _is_without_mess(self, number):
         """Return whether it is certain that a message has no mess."""
-        names = self._office.names
+        names = self._names
         return is_surely_gone(names.mess(number)) and os.path.exists(names.info(number))
 
     def _judge_without_mess(self):
         """Finish the messages without mess, unless it is mess that is missing."""
         missing, self._without_mess = self._without_mess, []
-        log = self._office.log
+        log = self._log
         if len(missing) > max(MAX_WITHOUT_MESS, self._whole):
             log.put(b"alert: %d messages are not in mess, only %d are: is it mounted?" % (len(missing), self._whole))
             for number, found in missing:
                 self._remember(number, found)
             return
         for number, _ in missing:
-            if number not in self.new and self._is_without_mess(number):
-                shown = self._office.files.shown(self._office.names.mess(number))
+            if number not in self._new and self._is_without_mess(number):
+                shown = self._files.shown(self._names.mess(number))
                 log.put(b"warning: no file %b: finished before a crash, or lost; removing what is left of it" % shown)
-                self._finish(number)
+                self._ends.remove_leftovers(number)

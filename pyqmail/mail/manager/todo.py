@@ -110,14 +110,14 @@ class TodoMessage:
 
 
 class Todo:
-    """The todo directory.  channels maps names to Channels; store is where new files are made (mail/queue/store.py).
+    """The todo directory.  channels maps names to Channels; store is where new files are made (mail/queue/store.py)."""
 
-    forget(number) is called for the number of each new message, before anything else is done about it.
-    """
-
-    def __init__(self, office, channels, cleaner, store, forget=lambda number: None) -> None:
-        self._forget_number = forget
-        self._office, self._channels, self._cleaner = office, channels, cleaner
+    def __init__(
+        self, loop, log, names, files, rewriting, lifetime, channels, ends, scan, cleaner, store, settle_soon
+    ) -> None:
+        self._loop, self._log, self._names, self._files = loop, log, names, files
+        self._rewriting, self._lifetime, self._channels, self._ends = rewriting, lifetime, channels, ends
+        self._scan_at_start, self._cleaner, self._settle_soon = scan, cleaner, settle_soon
         self._store = store
         self.messages = {}  # number -> Message, oldest first: all that still stand in todo and are known here
         self._young = {}  # the young ones among them
@@ -132,14 +132,15 @@ class Todo:
     # noticing
 
     def start(self) -> None:
-        self._rescan = self._office.loop.after(RESCAN_SECONDS, self._deadline)
+        self._rescan = self._loop.after(RESCAN_SECONDS, self._deadline)
         self._scan()
 
     def stop(self) -> None:
         """Read nothing more."""
         self._stopped = True
         self._forget_trigger()
-        self._rescan.cancel()
+        if self._rescan is not None:
+            self._rescan.cancel()
 
     def _deadline(self):
         self._poison.clear()
@@ -153,13 +154,13 @@ class Todo:
         if wait <= 0:
             self._scan()
         else:
-            self._office.loop.forget(self._trigger_fd)
+            self._loop.forget(self._trigger_fd)
             self._scan_after(wait)
 
     def _scan_after(self, seconds):
         if self._next_scan is not None:
             self._next_scan.cancel()
-        self._next_scan = self._office.loop.after(seconds, self._scan)
+        self._next_scan = self._loop.after(seconds, self._scan)
 
     def _scan(self):
         if self._stopped or self._entries is not None:
@@ -169,9 +170,9 @@ class Todo:
         self._open_trigger()
         self._rescan.move(time.monotonic() + RESCAN_SECONDS)
         try:
-            self._entries = os.scandir(f"{self._office.names.queue}/todo")
+            self._entries = os.scandir(f"{self._names.queue}/todo")
         except OSError:
-            self._office.log.put(b"alert: unable to opendir todo, sleeping...")
+            self._log.put(b"alert: unable to opendir todo, sleeping...")
             self._scan_after(10)
             return
         self._take_some()
@@ -179,7 +180,7 @@ class Todo:
     def _open_trigger(self):
         self._forget_trigger()
         try:
-            self._trigger_fd = os.open(self._office.names.trigger, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            self._trigger_fd = os.open(self._names.trigger, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             if not stat.S_ISFIFO(os.fstat(self._trigger_fd).st_mode):
                 raise OSError(errno.ENODEV, "not a FIFO")
         except OSError as error:
@@ -189,14 +190,14 @@ class Todo:
         """The trigger tells nothing: say that, once, and look at todo without it."""
         self._forget_trigger()
         if not self._unwatched.tries:
-            path = self._office.files.shown(self._office.names.trigger)
-            self._office.log.put(b"warning: unable to open %b: %b; trying again" % (path, reason(error).encode()))
+            path = self._files.shown(self._names.trigger)
+            self._log.put(b"warning: unable to open %b: %b; trying again" % (path, reason(error).encode()))
 
     def _watch_trigger(self):
         """After a scan: wait for the next pull, or for a while if the trigger cannot be watched."""
         if self._trigger_fd is not None:
             try:
-                self._office.loop.watch(self._trigger_fd, READ, lambda _: self._scan_soon())
+                self._loop.watch(self._trigger_fd, READ, lambda _: self._scan_soon())
                 self._unwatched.reset()
                 return
             except OSError as error:
@@ -205,7 +206,7 @@ class Todo:
 
     def _forget_trigger(self):
         if self._trigger_fd is not None:
-            self._office.loop.forget(self._trigger_fd)
+            self._loop.forget(self._trigger_fd)
             os.close(self._trigger_fd)
             self._trigger_fd = None
 
@@ -227,13 +228,13 @@ class Todo:
             if time.monotonic() > until:
                 break
         self._settle(direct)
-        self._office.settle_soon()
+        self._settle_soon()
         if self._is_held_up:
             return  # goes on once some are no longer young
         if self._entries is not None:
             # time for whoever uses up what we lack, or for a cleaner that cannot follow
             pause = pause or (0.02 if self._cleaner.unanswered > MAX_UNCLEANED else 0)
-            self._office.loop.after(pause, self._take_some)
+            self._loop.after(pause, self._take_some)
         elif not self._stopped:
             self._end_scan()
 
@@ -242,7 +243,7 @@ class Todo:
         try:
             return next(self._entries, None)
         except OSError:
-            self._office.log.put(b"warning: trouble reading todo; will try again later")
+            self._log.put(b"warning: trouble reading todo; will try again later")
             self._is_cut = True
             return None
 
@@ -257,7 +258,7 @@ class Todo:
     def _go_on(self):
         if self._is_held_up and len(self._young) < MAX_YOUNG:
             self._is_held_up = False
-            self._office.loop.after(0, self._take_some)
+            self._loop.after(0, self._take_some)
 
     # one entry
 
@@ -275,10 +276,10 @@ class Todo:
         try:
             message = self._read(number)
         except UnusableEnvelope as poison:
-            self._office.log.put(poison.warning)
+            self._log.put(poison.warning)
             self._poison[number] = now + RESCAN_SECONDS
         except Trouble as trouble:
-            self._office.log.put(trouble.warning)
+            self._log.put(trouble.warning)
             self._take_later(number)
             return trouble.is_lack
         else:
@@ -295,7 +296,7 @@ class Todo:
         when = time.monotonic() + backoff.next_seconds()
         self._troubled[number] = when, backoff
         if self._troubled_timer is None or self._troubled_timer.when is None:
-            self._troubled_timer = self._office.loop.at(when, self._take_troubled)
+            self._troubled_timer = self._loop.at(when, self._take_troubled)
         elif when < self._troubled_timer.when:
             self._troubled_timer.move(when)
 
@@ -307,17 +308,19 @@ class Todo:
                 pause = FIRST_SECONDS
                 break
         self._settle(direct)
-        self._office.settle_soon()
+        self._settle_soon()
         if self._troubled and not self._stopped:
             first = min(when for when, _ in self._troubled.values())
-            self._troubled_timer = self._office.loop.at(max(first, now + pause), self._take_troubled)
+            self._troubled_timer = self._loop.at(max(first, now + pause), self._take_troubled)
 
     def _accept(self, message, direct):
         """A message has been read: it is young now, or one of direct, which are to be settled at once."""
         number = message.number
-        self._forget_number(number)
+        for channel in self._channels.values():
+            channel.forget_message(number)
+        self._ends.forget_message(number)
         self.messages[number] = message
-        self._office.seen(number)
+        self._scan_at_start.note_new(number)
         size = sum(map(len, message.records.values()))
         room = all(self._channels[name].has_room for name in message.records)
         if size > YOUNG_BYTES or not room:
@@ -325,12 +328,12 @@ class Todo:
             return
         self._young[number] = message
         for name, record in message.records.items():
-            one = Pass(number, name, message.sender, message.birth, message.birth, self._office.lifetime)
-            one.young = message
+            one = Pass(number, name, message.sender, message.birth, message.birth, self._lifetime)
+            one.unsettled = message
             message.passes.append(one)
-            recipients = one.take(bytes(record))
+            recipients = one.parse_slice(bytes(record))
             one.at_end = True
-            self._channels[name].admit(one, recipients)
+            self._channels[name].add_recipients(one, recipients)
         if not message.passes:
             self.end(message)
         else:
@@ -338,7 +341,7 @@ class Todo:
 
     def _read(self, number):
         """Return the message of a todo entry, logged; None if the entry has gone.  Raises Poison, Trouble."""
-        names, log, shown = self._office.names, self._office.log, self._office.files.shown
+        names, log, shown = self._names, self._log, self._files.shown
         path = names.todo(number)
         try:
             fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -370,7 +373,7 @@ class Todo:
         return self._parse(number, data, size, shown(path), identity)
 
     def _parse(self, number, data, size, shown, identity):
-        rewrite = self._office.rewriting.rewrite
+        rewrite = self._rewriting.rewrite
         uid = qp = b"0"
         sender, records = None, {}
         *texts, rest = data.split(b"\0")
@@ -384,7 +387,7 @@ class Todo:
                 record += b"T%b\0" % address
             elif letter == b"F" and sender is None:
                 sender = text[1:]
-                self._office.log.put(
+                self._log.put(
                     b"info msg %d: bytes %d from <%b> qp %b uid %b"
                     % (number, size, logsafe(sender), logsafe(qp), logsafe(uid))
                 )
@@ -404,10 +407,15 @@ class Todo:
         for message in self.messages.values():
             for one in message.passes:
                 if one.has_ended:
-                    one.end(time.monotonic())
+                    one.record_end(time.monotonic())
                     one.retry = min(one.retry, now)
 
     # the end of youth
+
+    def note_progress(self, passes) -> None:
+        """Something happened to these passes of young messages."""
+        for one in passes:
+            one.unsettled.touched(one)
 
     def end(self, message) -> None:
         """All recipients of a young message are done: it leaves the queue without ever having had files."""
@@ -419,13 +427,13 @@ class Todo:
         self._cleaner.remove_envelope(message.number, lambda done: self._ended(message, done))
 
     def _ended(self, message, done):
-        number, log = message.number, self._office.log
+        number, log = message.number, self._log
         if not done:
             log.put(b"warning: qmail-clean unable to clean up todo/%d" % number)
-            self._office.loop.after(TROUBLE_SECONDS, lambda: self.end(message))
+            self._loop.after(TROUBLE_SECONDS, lambda: self.end(message))
             return
         self.messages.pop(number, None)
-        self._office.completion.remove(number)
+        self._ends.remove_finished(number)
 
     def settle_all(self) -> None:
         """At the end: settle everything that is young."""
@@ -434,7 +442,7 @@ class Todo:
     def watch_age(self, due: float) -> None:
         """See to it that what is young is looked at then."""
         if self._settler is None:
-            self._settler = self._office.loop.at(due, self._settle_old)
+            self._settler = self._loop.at(due, self._settle_old)
         elif due < self._settler.when:
             self._settler.move(due)
 
@@ -456,7 +464,7 @@ class Todo:
             failed = self._store.materialize([preprocessed(message) for message in now_batch])
             for message in now_batch:
                 if message.number in failed:
-                    self._office.log.put(failed[message.number])
+                    self._log.put(failed[message.number])
                     self._give_up(message)
                 else:
                     self._remove_todo(message)
@@ -464,7 +472,7 @@ class Todo:
 
     def _give_up(self, message):
         """The files could not be made: todo still vouches for the message, and it is settled again later."""
-        names = self._office.names
+        names = self._names
         for path in (names.local(message.number), names.remote(message.number), names.info(message.number)):
             try:
                 os.unlink(path)
@@ -474,15 +482,14 @@ class Todo:
         message.try_later()
         self._young[message.number] = message
         self.watch_age(message.due)
-        for one in message.passes:
-            message.touched(one)
+        self.note_progress(message.passes)
 
     def _is_there(self, message) -> bool:
         """Return whether a message still stands in todo; if it is certain that it does not, it is forgotten.
 
         Its number may be another's already: that one is then taken up, and nothing is done to its files.
         """
-        path = self._office.names.todo(message.number)
+        path = self._names.todo(message.number)
         try:
             found = _identity(os.stat(path))
         except FileNotFoundError:
@@ -491,7 +498,7 @@ class Todo:
             found = message.identity
         if found == message.identity:
             return True
-        self._office.log.put(b"warning: msg %d has been removed by somebody else" % message.number)
+        self._log.put(b"warning: msg %d has been removed by somebody else" % message.number)
         self._forget(message)
         if found is not None and not self._stopped:
             self._take_later(message.number)
@@ -511,20 +518,20 @@ class Todo:
     def _settled(self, message, done):
         number = message.number
         if not done:
-            self._office.log.put(b"warning: qmail-clean unable to clean up todo/%d" % number)
-            self._office.loop.after(TROUBLE_SECONDS, lambda: self._remove_todo(message))
+            self._log.put(b"warning: qmail-clean unable to clean up todo/%d" % number)
+            self._loop.after(TROUBLE_SECONDS, lambda: self._remove_todo(message))
             return
         self.messages.pop(number, None)
         for one in message.passes:
-            one.young = None
-            self._channels[one.channel].touch(one)
+            one.unsettled = None
+            self._channels[one.channel].adopt(one)
         if not message.passes:
             for channel in (LOCAL, REMOTE):
                 if channel in message.records:
                     self._channels[channel].heap.push(message.birth, number)
             if not message.records:
-                self._office.completion.check_soon(number)
-        self._office.settle_soon()
+                self._ends.check_soon(number)
+        self._settle_soon()
 
 
 def _identity(seen):

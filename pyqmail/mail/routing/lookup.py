@@ -6,8 +6,8 @@ fails for want of something here (no descriptor, no memory, an unreadable contro
 it is made again after 1, 2, 4 ... seconds, and only after some minutes the domain's mail is deferred.
 
 A resolver that is lost (killed for want of memory, or it could not start) is started again after 1, 2, 4 ... seconds,
-up to ten seconds.  What was asked is asked again then, and what needs no question goes on meanwhile.  Only a question that
-was open in MAX_LOSSES losses in a row is taken for their cause, and deferred.
+up to ten seconds.  What was asked is asked again then, and what needs no question goes on meanwhile.  Only a question
+that was open in MAX_LOSSES losses in a row is taken for their cause, and deferred.
 
 Where another program delivers, which finds hosts by itself, nothing is looked up: it may know what DNS does not.
 """
@@ -32,26 +32,38 @@ NO_CONTROLS = b"ZUnable to read control files. (#4.3.0)\n"
 class DomainLookup:
     """controls is the directory's Controls; own() returns our addresses as texts; log(line) takes a line for the log.
 
-    starter starts a resolver again (resolver_restart.py); without one, lost() is called once the resolver has gone.
+    starter starts a resolver again (resolver_restart.py); None: one that is lost is not replaced.
     asks False: nothing is looked up, and the only candidate for a domain is its own name.
     """
 
-    def __init__(self, loop, write_fd: int, read_fd: int, controls, own, clock, lost, log, starter=None, asks=True):
+    def __init__(self, loop, write_fd: int, read_fd: int, controls, own, clock, log, starter=None, asks=True):
         self._asks = asks
         self._controls, self._own, self._clock, self._loop = controls, own, clock, loop
         self._addresses, self._addresses_until = frozenset(), 0.0
         self._number = 0
         self._open, self._numbers = {}, {}  # number -> [(domain, channel, plan)]; question -> number
         self._failed, self._backoff = [], Backoff(1.0, 60.0)  # what is looked up again
-        self._lost, self._log = lost, log
+        self._lost, self._log = _do_nothing, log
         self._starter, self._restarts, self._is_closed = starter, Backoff(1.0, MAX_RESTART_SECONDS), False
         self._losses = {}  # number of a question -> in how many losses it was open
-        self._use(write_fd, read_fd)
+        self._connect(write_fd, read_fd)
 
-    def _use(self, write_fd, read_fd):
+    def listen(self, lost) -> None:
+        """Begin to read answers.  lost() is called once the resolver has gone, and there is no way to get another."""
+        self._lost = lost
+        self._pipe.listen()
+
+    def replace_resolver(self, write_fd: int, read_fd: int) -> None:
+        """Use a new resolver in place of one that was lost: it is asked all that is open."""
+        self._connect(write_fd, read_fd)
+        self._pipe.listen()
+        self._log(b"warning: pyresolve has been started again")
+        for number, ((_, _, plan), *_) in self._open.items():
+            self._put_question(number, plan)
+
+    def _connect(self, write_fd, read_fd):
         self._unpacker, self._since = resolve_wire.Unpacker(), self._clock()
         self._pipe = Pipe(self._loop, write_fd, read_fd, self._received, self._gone)
-        self._pipe.listen()
 
     def plan_of(self, domain: bytes) -> tuple[bool, bytes, bytes]:
         """Return (is_strange, destination, name) of a domain.
@@ -108,7 +120,7 @@ class DomainLookup:
 
     def _restart(self):
         if not self._is_closed:
-            self._starter.start(self._restarted)
+            self._starter.start(self._restarted, self._lost)
 
     def _restarted(self, pair):
         """Use the descriptors of a new resolver; pair is an OSError, or None, if there is none."""
@@ -120,10 +132,7 @@ class DomainLookup:
             for fd in pair:
                 os.close(fd)
             return
-        self._use(*pair)
-        self._log(b"warning: pyresolve has been started again")
-        for number, ((_, _, plan), *_) in self._open.items():
-            self._put_question(number, plan)
+        self.replace_resolver(*pair)
 
     def _put_question(self, number, plan):
         self._pipe.put(resolve_wire.pack(plan.question, number, resolve_wire.strings(plan.name)))
@@ -226,3 +235,7 @@ class DomainLookup:
         if self._addresses_until <= self._clock():
             self._addresses, self._addresses_until = self._own(), self._clock() + OWN_SECONDS
         return self._addresses
+
+
+def _do_nothing():
+    pass

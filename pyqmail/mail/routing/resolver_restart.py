@@ -1,7 +1,8 @@
 """A new pyresolve in place of one that was lost: started by ourselves, or by a keeper.
 
-start(got) of both calls got((descriptor to write questions to, descriptor to read answers from)); if that cannot be
-now, got(OSError), or got(None) if the keeper has reported why.  The resolver reads what strangers write and must have
+start(got, lost) of both calls got((descriptor to write questions to, descriptor to read answers from)); if that cannot
+be now, got(OSError), or got(None) if the keeper has reported why.  It calls lost() if that can never be again, since
+the keeper has gone.  The resolver reads what strangers write and must have
 none of our groups.  Where everything runs as one user, and so nobody can give up anything, we start it.  Otherwise we
 could not, and ask the keeper: a process that pystart forked for this before it gave up root's rights, and that is the
 resolver's user already.
@@ -28,7 +29,7 @@ class OwnStarter:
     def __init__(self, loop, environ, log_fd: int) -> None:
         self._loop, self._environ, self._log_fd = loop, environ, log_fd
 
-    def start(self, got) -> None:
+    def start(self, got, lost) -> None:
         try:
             ours, theirs = make_pipes()
         except OSError as error:
@@ -47,14 +48,15 @@ class OwnStarter:
 
 
 class Keeper:
-    """The keeper, seen from the queue manager; lost() is called if a resolver is wanted and the keeper has gone."""
+    """The keeper, seen from the queue manager."""
 
-    def __init__(self, loop, fd: int, lost) -> None:
-        self._loop, self._sock, self._lost, self._got = loop, socket.socket(fileno=fd), lost, None
+    def __init__(self, loop, fd: int) -> None:
+        self._loop, self._sock = loop, socket.socket(fileno=fd)
+        self._got = self._lost = None  # whom to tell, once it was asked
         self._sock.setblocking(False)
 
-    def start(self, got) -> None:
-        self._got = got
+    def start(self, got, lost) -> None:
+        self._got, self._lost = got, lost
         try:
             self._sock.send(b"+")
             self._loop.watch(self._sock.fileno(), READ, lambda _: self._receive())

@@ -21,7 +21,8 @@ class Pipes:
         self.commands, out = os.pipe()
         answers, self.answers = os.pipe()
         os.set_blocking(self.commands, False)
-        self.cleaner = Cleaner(self.loop, out, answers, lambda: None, lambda: self.lost.append(True))
+        self.cleaner = Cleaner(self.loop, out, answers)
+        self.cleaner.listen(lambda: None, lambda: self.lost.append(True))
 
     def read_up_to(self, last):
         """Turn the loop until this command has come; return all that came."""

@@ -22,10 +22,10 @@ def write(path, content):
 
 def whole(files, number, now=1000):
     """Read a remote file as deliveries do; return the pass and all its recipients."""
-    one, found = files.open_pass("remote", number, now, 604800)
-    while not one.at_end:
-        found += files.read_on(one)
-    return one, found
+    pass_, found = files.open_pass("remote", number, now, 604800)
+    while not pass_.at_end:
+        found += files.read_next_slice(pass_)
+    return pass_, found
 
 
 @pytest.mark.parametrize("count", [0, 1, 700, 5000])
@@ -36,12 +36,12 @@ def test_slices_give_each_recipient_once(files, home, count, slice_bytes, monkey
     records = [(b"T", b"D")[i % 3 == 1] + b"user%d@far.example" % i for i in range(count)]
     write(names.remote(50), b"".join(record + b"\0" for record in records))
     write(names.info(50), b"Fs@x\0")
-    one, found = whole(files, 50)
+    pass_, found = whole(files, 50)
     wanted = [record[1:] for record in records if record.startswith(b"T")]
     assert [recipient.address for recipient in found] == wanted
-    assert one.undone == one.running == len(wanted) and not one.is_odd
-    one.marks = [recipient.offset for recipient in found]
-    files.mark(one)
+    assert pass_.undone == pass_.running == len(wanted) and not pass_.is_odd
+    pass_.marks = [recipient.offset for recipient in found]
+    files.write_marks(pass_)
     with open(names.remote(50), "rb") as file:
         assert file.read() == b"".join(b"D" + record[1:] + b"\0" for record in records)
 
@@ -59,9 +59,9 @@ def test_an_odd_file_is_never_done(files, home, content, addresses):
     names = QueueNames(home.queue, 23)
     write(names.remote(50), content)
     write(names.info(50), b"Fs@x\0")
-    one, found = whole(files, 50)
+    pass_, found = whole(files, 50)
     assert [recipient.address for recipient in found] == addresses
-    assert one.is_odd and one.undone == len(addresses) + 1
+    assert pass_.is_odd and pass_.undone == len(addresses) + 1
 
 
 @pytest.mark.parametrize("info", [b"", b"Fs@x", b"Ts@x\0"])
@@ -112,10 +112,10 @@ def test_a_bounce_that_cannot_be_written(files, home):
 )
 def test_a_retry_never_comes_before_the_end_of_the_try_it_follows(channel, age, seconds, wanted):
     began = time.monotonic()
-    one = Pass(50, channel, b"s@x", 1000, 1000 + age, 604800)
-    one.at_end = True
-    one.end(began + seconds + 0.5)
-    assert one.retry == 1000 + wanted > 1000 + age + seconds
-    one.retry = 5  # an ALRM has made it due since
-    one.end(began + 9000)
-    assert one.retry == 5
+    pass_ = Pass(50, channel, b"s@x", 1000, 1000 + age, 604800)
+    pass_.at_end = True
+    pass_.record_end(began + seconds + 0.5)
+    assert pass_.retry == 1000 + wanted > 1000 + age + seconds
+    pass_.retry = 5  # an ALRM has made it due since
+    pass_.record_end(began + 9000)
+    assert pass_.retry == 5

@@ -5,7 +5,6 @@ import os
 import pytest
 
 from pyqmail.mail.destinations.retry import DueHeap
-from pyqmail.mail.manager.manager import Manager
 from pyqmail.mail.manager.passes import Files
 from pyqmail.mail.manager.queue_scan import QueueScan
 from pyqmail.mail.queue.files import QueueNames
@@ -34,18 +33,27 @@ class Log(list):
     put = list.append
 
 
-class Office:
-    """What the scan asks of the queue manager, and how that tells it of new mail.  log is a list of lines."""
+class Ends:
+    """removed: the messages without mess that were finished."""
 
-    seen = Manager.seen
+    def __init__(self):
+        self.removed = []
+
+    def remove_leftovers(self, number):
+        self.removed.append(number)
+
+
+class Setting:
+    """A scan and the parts that it needs.  log is a list of lines."""
 
     def __init__(self, home, channels):
-        self.loop, self.names, self.log = Later(), QueueNames(home.queue, 23), Log()
-        self.files, self.removed = Files(self.names), []
-        self._scan = self.scan = QueueScan(self, channels, self.removed.append)
+        self.loop, self.names, self.log, self.ends = Later(), QueueNames(home.queue, 23), Log(), Ends()
+        parts = self.loop, self.log, self.names, Files(self.names), channels, self.ends
+        self.scan = QueueScan(*parts, lambda: None)
 
-    def settle_soon(self):
-        pass
+    @property
+    def removed(self):
+        return self.ends.removed
 
 
 class Channel:
@@ -63,25 +71,25 @@ def write_message(names, number):
 def test_mail_that_comes_while_info_cannot_be_listed_is_not_found_again(home):
     """Its deliveries run already: found here it would be delivered twice."""
     channels = {"local": Channel(), "remote": Channel()}
-    office = Office(home, channels)
-    write_message(office.names, 46)
+    setting = Setting(home, channels)
+    write_message(setting.names, 46)
     info = f"{home.queue}/info/0"
     os.rename(info, f"{home.queue}/away")
-    office.scan.start()
-    office.loop.run(9)
-    assert office.log == [b"alert: unable to opendir info/0, sleeping..."]
-    office.seen(69)  # of the same part
+    setting.scan.start()
+    setting.loop.run(9)
+    assert setting.log == [b"alert: unable to opendir info/0, sleeping..."]
+    setting.scan.note_new(69)  # of the same part
     os.rename(f"{home.queue}/away", info)
-    write_message(office.names, 69)
-    office.loop.run(9)
+    write_message(setting.names, 69)
+    setting.loop.run(9)
     assert [number for _, number in channels["local"].heap.items()] == [46]
-    assert office.scan.ended and len(office.log) == 1
+    assert setting.scan.ended and len(setting.log) == 1
 
 
-def scanned(office):
-    office.scan.start()
-    office.loop.run(9)
-    assert office.scan.ended
+def scanned(setting):
+    setting.scan.start()
+    setting.loop.run(9)
+    assert setting.scan.ended
 
 
 def spoil(names, how):
@@ -101,33 +109,33 @@ def spoil(names, how):
 def test_only_a_file_that_is_surely_missing_is_finished(home, how):
     """The directory may be gone since the start: then nothing is known about what stood there."""
     channels = {"local": Channel(), "remote": Channel()}
-    office = Office(home, channels)
+    setting = Setting(home, channels)
     for number in (46, 47):
-        write_message(office.names, number)
-    spoil(office.names, how)
-    scanned(office)
+        write_message(setting.names, number)
+    spoil(setting.names, how)
+    scanned(setting)
     finished = [46] if how == "the file" else []
-    assert office.removed == finished
+    assert setting.removed == finished
     assert sorted(number for _, number in channels["local"].heap.items()) == [n for n in (46, 47) if n not in finished]
 
 
 @pytest.mark.parametrize("missing, whole, removed", [(100, 0, 100), (101, 0, 0), (101, 100, 0), (101, 101, 101)])
 def test_many_without_mess_are_believed_only_beside_as_many_with_it(home, missing, whole, removed):
     channels = {"local": Channel(), "remote": Channel()}
-    office = Office(home, channels)
+    setting = Setting(home, channels)
     for number in range(1, missing + whole + 1):
-        write_message(office.names, number)
+        write_message(setting.names, number)
         if number <= missing:
-            os.unlink(office.names.mess(number))
-    scanned(office)
-    assert len(office.removed) == removed and len(channels["local"].heap) == missing + whole - removed
+            os.unlink(setting.names.mess(number))
+    scanned(setting)
+    assert len(setting.removed) == removed and len(channels["local"].heap) == missing + whole - removed
 
 
 def test_a_number_that_came_again_meanwhile_is_left_alone(home):
-    office = Office(home, {"local": Channel(), "remote": Channel()})
-    write_message(office.names, 46)
-    os.unlink(office.names.mess(46))
-    judge = office.scan._judge_without_mess
-    office.scan._judge_without_mess = lambda: (office.seen(46), judge())
-    scanned(office)
-    assert not office.removed
+    setting = Setting(home, {"local": Channel(), "remote": Channel()})
+    write_message(setting.names, 46)
+    os.unlink(setting.names.mess(46))
+    judge = setting.scan._judge_without_mess
+    setting.scan._judge_without_mess = lambda: (setting.scan.note_new(46), judge())
+    scanned(setting)
+    assert not setting.removed

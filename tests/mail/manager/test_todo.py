@@ -16,21 +16,22 @@ class Log(list):
     put = list.append
 
 
-class Office:
-    """What todo asks of the queue manager.  log is a list of lines."""
-
-    lifetime = 604800
-
-    def __init__(self, home):
-        self.loop, self.names, self.log = Loop(), QueueNames(home.queue, 23), Log()
-        self.files = Files(self.names)
-        self.rewriting = Rewriter(b"here.example", [], [b"here.example"], {})
-
-    def seen(self, number):
+class StartScan:
+    def note_new(self, number):
         pass
 
-    def settle_soon(self):
+
+class Ends:
+    def forget_message(self, number):
         pass
+
+
+def made_todo(home, channel):
+    """Todo, with one channel and a log that is a list of lines."""
+    names = QueueNames(home.queue, 23)
+    rewriting = Rewriter(b"here.example", [], [b"here.example"], {})
+    parts = Loop(), Log(), names, Files(names), rewriting, 604800, {"local": channel}, Ends(), StartScan(), Cleaner()
+    return Todo(*parts, None, lambda: None)
 
 
 class Channel:
@@ -41,8 +42,11 @@ class Channel:
     def __init__(self, synced):
         self.taken, self._synced = [], synced
 
-    def admit(self, one, recipients):
-        self.taken.append((one.number, len(self._synced)))
+    def add_recipients(self, pass_, recipients):
+        self.taken.append((pass_.number, len(self._synced)))
+
+    def forget_message(self, number):
+        pass
 
 
 class Cleaner:
@@ -80,7 +84,7 @@ def test_a_leftover_is_removed_for_good_before_its_number_is_used(home, leftover
     ):
         with open(f"{home.queue}/{name}", "wb") as file:
             file.write(content)
-    todo = Todo(Office(home), {"local": channel}, Cleaner(), None)
+    todo = made_todo(home, channel)
     todo.start()
     todo.stop()
     place = os.path.realpath(home.queue)
@@ -107,7 +111,7 @@ def young(record):
     message = TodoMessage(watch, 50, b"s@x", 0, {"local": bytearray(record)})
     one = Pass(50, "local", b"s@x", 0, 0, 604800)
     message.passes.append(one)
-    recipients = one.take(record)
+    recipients = one.parse_slice(record)
     one.at_end = True
     return message, one, recipients, watch
 

@@ -34,7 +34,8 @@ class Setting:
         self._unpacker = resolve_wire.Unpacker()
         self.own = lambda: {b"127.0.0.1"}
         arguments = write_fd, read_fd, Controls(home.control), lambda: self.own(), time.monotonic
-        self.resolving = DomainLookup(self.loop, *arguments, None, self.lines.append, starter)
+        self.resolving = DomainLookup(self.loop, *arguments, self.lines.append, starter)
+        self.resolving.listen(None)
 
     def asked(self):
         """Return (kind, number, name) of the questions that were asked until now."""
@@ -65,7 +66,7 @@ class Setting:
 class NoStarter:
     """Starts no resolver, for want of descriptors."""
 
-    def start(self, got):
+    def start(self, got, lost):
         got(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
 
 

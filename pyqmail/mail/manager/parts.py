@@ -1,0 +1,190 @@
+"""The faces that the parts of the queue manager show to each other.
+
+Each class of this room gets in its constructor the parts that it needs, and no more.  Where a part is named by its
+class, that class is what it needs; the Protocols here say how little of a part is used where that is less than all of
+it, or where the part comes from another room.  They are for readers and for the type checker: nothing is imported from
+here at run time.
+"""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any, Protocol
+
+    from pyqmail.mail.destinations.lanes import Recipient
+    from pyqmail.mail.destinations.outcome import Outcome
+    from pyqmail.mail.destinations.retry import DueHeap
+    from pyqmail.mail.manager.passes import Pass
+
+    Candidate = tuple[bytes, bytes, int]  # a host's name, its address, a port
+
+    class Log(Protocol):
+        """Whole lines, without their LF (mail/manager_log/sendlog.py)."""
+
+        def put(self, line: bytes) -> None:
+            """Have a line written at the end of this turn."""
+
+        def finish(self, seconds: float) -> None:
+            """Write all that is left, for at most so many seconds."""
+
+    class DeliveryLog(Protocol):
+        """Lines about deliveries (mail/manager_log/delivery_log.py)."""
+
+        def log_start(self, message: int, channel: bytes, recipient: bytes) -> int:
+            """Return the number of a delivery that starts now."""
+
+        def log_end(self, number: int, letter: bytes, text: bytes) -> None:
+            """letter: K, Z or D; text: the rest of the report."""
+
+        def log_unknown_slot(self) -> None: ...
+
+        def log_lines(self, lines: list[bytes]) -> None: ...
+
+    # to other processes
+
+    class SpawnerClient(Protocol):
+        """A spawner, connected (mail/spawners): what runs at most at once, and orders to it.
+
+        Reports come to the Dispatch that start() names, once it was called.
+        """
+
+        @property
+        def limit(self) -> int: ...
+
+        def start(self, channel: Any, lost: Callable[[], None]) -> None: ...
+
+        def open(self, session: int, destination: bytes, candidates: Sequence[Candidate]) -> None: ...
+
+        def deliver(
+            self, session: int | None, path: bytes, sender: bytes, pairs: Sequence[tuple[int, bytes]]
+        ) -> None: ...
+
+        def end(self, session: int) -> None: ...
+
+        def close(self) -> None: ...
+
+    class LookupClient(Protocol):
+        """Who asks a lookup."""
+
+        def resolved(self, domain: bytes, candidates: Sequence[Candidate]) -> None: ...
+
+        def unroutable(self, domain: bytes, report: bytes) -> None: ...
+
+    class HostLookup(Protocol):
+        """Where mail for a domain goes (mail/routing/lookup.py)."""
+
+        def listen(self, lost: Callable[[], None]) -> None:
+            """Begin to hear answers."""
+
+        def plan_of(self, domain: bytes) -> tuple[bool, bytes, bytes]:
+            """Return (is_strange, destination, name) of a Lane."""
+
+        def resolve(self, domain: bytes, channel: LookupClient) -> None:
+            """Answer by a call of one of channel's methods, now or later."""
+
+        def close(self) -> None: ...
+
+    class MessageRemover(Protocol):
+        """The cleaner, as one who ends messages uses it (cleanup.py)."""
+
+        def remove_message(self, number: int, then: Callable[[bool], None]) -> None: ...
+
+    class EnvelopeRemover(Protocol):
+        """The cleaner, as todo uses it (cleanup.py)."""
+
+        @property
+        def unanswered(self) -> int: ...
+
+        def remove_envelope(self, number: int, then: Callable[[bool], None]) -> None: ...
+
+    # the engine (mail/destinations/engine.py)
+
+    class Engine(Protocol):
+        """Who is delivered to next.  Pure: it is told what happens, and its orders are taken.
+
+        The methods about sessions and domains are called only if it orders to open and to resolve.
+        """
+
+        total: int
+        connecting: int
+
+        def arrived(self, owner: Pass, recipients: list[Recipient], now: float) -> None: ...
+
+        def result(self, recipient: Recipient, outcome: Outcome | None, now: float) -> None: ...
+
+        def advance(self, now: float) -> None: ...
+
+        def stop(self) -> None: ...
+
+        def next_time(self) -> float | None: ...
+
+        def take_orders(self) -> list[Any]: ...
+
+        def log_lines(self, now: float) -> list[bytes]: ...
+
+        def unsent(self, recipient: Recipient, now: float) -> None: ...
+
+        def trying(self, number: int, host: bytes, now: float) -> None: ...
+
+        def ready(self, number: int, address: bytes, now: float) -> None: ...
+
+        def failed(self, number: int, outcome: Outcome, now: float) -> None: ...
+
+        def closed(self, number: int, now: float) -> None: ...
+
+        def resolved(self, domain: bytes, candidates: Sequence[Candidate], now: float) -> None: ...
+
+        def unroutable(self, domain: bytes, report: bytes, now: float) -> None: ...
+
+    # from one part of the room to the next below it
+
+    class MessageEnds(Protocol):
+        """The end of messages (completion.py), as a channel uses it."""
+
+        def remove_channel_file(self, channel: str, number: int) -> bool:
+            """Nothing in the file is undone.  Returns False if it could not be removed."""
+
+        def check_soon(self, number: int) -> None:
+            """See in this turn whether the message is finished."""
+
+    class ScannedEnds(Protocol):
+        """The end of messages, as the scan at the start uses it."""
+
+        def check_later(self, number: int, due: int) -> None: ...
+
+        def remove_leftovers(self, number: int) -> None: ...
+
+    class TodoEnds(Protocol):
+        """The end of messages, as todo uses it."""
+
+        def check_soon(self, number: int) -> None: ...
+
+        def remove_finished(self, number: int) -> None: ...
+
+        def forget_message(self, number: int) -> None: ...
+
+    class DueChannel(Protocol):
+        """A channel whose heap is filled."""
+
+        heap: DueHeap
+
+    class TodoChannel(Protocol):
+        """A channel as todo uses it (channel.py)."""
+
+        heap: DueHeap
+
+        @property
+        def has_room(self) -> bool: ...
+
+        def add_recipients(self, pass_: Pass, recipients: list[Recipient]) -> None: ...
+
+        def adopt(self, pass_: Pass) -> None: ...
+
+        def abandon(self, pass_: Pass) -> None: ...
+
+        def forget_message(self, number: int) -> None: ...
+
+    class StartScan(Protocol):
+        """The scan at the start, as todo uses it (queue_scan.py)."""
+
+        def note_new(self, number: int) -> None: ...
