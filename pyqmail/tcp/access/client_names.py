@@ -123,7 +123,7 @@ async def ask_ident(driver, ends, seconds: float, port: int = ident.PORT) -> byt
     try:
         peer = await driver.connect((remote_ip.decode(), port), seconds, source=local_ip.decode())
     except (OSError, TimedOut) as error:
-        if is_lack(error):
+        if isinstance(error, OSError) and is_lack(error):
             raise Unable(reason(error)) from None
         return None
     answer = ident.IdentAnswer()

@@ -10,13 +10,13 @@ class Connection:
 
     protocol      TCP, TCP6 or UNIX; an IPv4 client of an IPv6 socket is TCP
     ip, port      the client's; of a UNIX client: `unix`, and no port
-    local_ip      our address; empty: the kernel is still to be asked.  Of a UNIX socket its path
+    local_ip      our address; empty: ask the kernel.  Of a UNIX socket its path
     local_port    our port
     interface     the interface of a link-local client
     credentials   of a UNIX client: (pid, uid, gid) in decimal, blanks between
     counts        (connections from this address, from its network, new ones from this address within the period), this
-                  one included; empty if nobody counts
-    number        in log lines: a process's or a session's; 0 until it is known
+                  one included; empty if nothing counts them
+    number        in log lines: the number of a process or a session; 0 until it is known
     since         when it was accepted, seconds of time.time()
     """
 
@@ -40,7 +40,7 @@ class Connection:
         self.number, self.since = 0, 0.0
 
     def texts(self) -> tuple[bytes, ...]:
-        """Return what from_texts() makes a Connection of: the strings of a CONNECTION (protocol/wires/handover_wire.py)."""
+        """Return the strings of a CONNECTION (protocol/wires/handover_wire.py); from_texts() reads them."""
         counts = b" ".join(b"%d" % count for count in self.counts)
         return (
             self.protocol,
@@ -55,9 +55,10 @@ class Connection:
 
     @classmethod
     def from_texts(cls, texts) -> "Connection":
-        """Raises ValueError."""
-        *others, counts = texts
-        return cls(*others, tuple(map(int, counts.split())))
+        """Return the Connection of eight strings.  Raises ValueError."""
+        protocol, ip, port, local_ip, local_port, interface, credentials, counts = texts
+        numbers = tuple(map(int, counts.split()))
+        return cls(protocol, ip, port, local_ip, local_port, interface, credentials, numbers)
 
     @property
     def uid(self) -> bytes | None:

@@ -1,4 +1,4 @@
-"""How many connections there are from where, and how many new ones there were lately."""
+"""Connection counts by address and network, and new connections within a period."""
 
 import collections
 import socket
@@ -11,25 +11,27 @@ class ConnectionCounts:
     """Counts clients by address and by network, /24 or /64; and the new ones from an address within a period.
 
     A period begins with the first connection of an address after its last period, as in Postfix's anvil.  For periods
-    an IPv6 network is one address: whoever has one of its 2^64 addresses has them all.  Clients of a UNIX socket are
-    counted by uid.
+    an IPv6 network is one address: a client that has one of its 2^64 addresses has them all.  Clients of a UNIX socket
+    are counted by uid.
     """
 
     def __init__(self, period_seconds: float = PERIOD_SECONDS, clock=time.monotonic):
         self._period, self._clock = period_seconds, clock
-        self._addresses, self._networks = {}, {}
-        self._recent, self._ends = {}, collections.deque()  # address: new ones in its period; (its end, address)
+        self._addresses: dict[bytes, int] = {}
+        self._networks: dict[bytes, int] = {}
+        self._recent: dict[bytes, int] = {}  # address: new connections in its period
+        self._ends: collections.deque[tuple[float, bytes]] = collections.deque()  # (end of a period, its address)
 
-    def enter(self, client) -> None:
-        """Count a client in and tell it its counts."""
+    def count_in(self, client) -> None:
+        """Count a client in and set its counts."""
         address, network = _places(client)
         same_address = self._addresses[address] = self._addresses.get(address, 0) + 1
         same_network = self._networks[network] = self._networks.get(network, 0) + 1
         recent = self._count_recent(network if b":" in client.ip else address)
         client.counts = (same_address, same_network, recent)
 
-    def leave(self, client) -> None:
-        """Count a client out that entered."""
+    def count_out(self, client) -> None:
+        """Count out a client that was counted in."""
         address, network = _places(client)
         _count_down(self._addresses, address)
         _count_down(self._networks, network)

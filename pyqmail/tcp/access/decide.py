@@ -21,7 +21,7 @@ class ConnectionPolicy:
     """What the command line says about connections, the same for all of them.
 
     local_host None: look it up.  banner may be empty.  rules: Rules or None; rules_name is what messages call them.
-    limits: Limits (tcp/access/limits.py) or None.  greet_seconds: how long a client has to wait for its program, 0 not at all.
+    limits: Limits (tcp/access/limits.py) or None.  greet_seconds: how long the program is delayed; 0: not at all.
     """
 
     def __init__(self, **settings):
@@ -61,8 +61,8 @@ async def admit(terms, sock, peer, client, driver, names) -> AccessDecision:
         if terms.banner:
             await _say(peer, terms.banner)
         uid = client.uid
-        fields = (b"", client.local_ip, b"", b"", client.ip, uid, b"")
-        return await _judge(terms, peer, client, None, uid, unix_variables(client), fields)
+        unix_fields = (b"", client.local_ip, b"", b"", client.ip, uid, b"")
+        return await _judge(terms, peer, client, None, uid, unix_variables(client), unix_fields)
     if not terms.keeps_options and client.protocol == TCP:
         _try_option(sock, socket.IPPROTO_IP, socket.IP_OPTIONS, b"")
     if terms.has_no_delay:

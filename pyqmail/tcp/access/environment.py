@@ -33,7 +33,7 @@ def tcp_variables(client, local_ip: bytes, local_host, host, info) -> list:
         host,
         info,
     )
-    additions = list(zip(NAMES, values))
+    additions = list(zip(NAMES, values, strict=True))
     if client.protocol == TCP6:
         additions += [(b"TCP6" + name[3:], value) for name, value in additions[1:]]
         additions.append((b"TCP6INTERFACE", client.interface or None))

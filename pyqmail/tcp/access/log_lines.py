@@ -90,7 +90,7 @@ class LogLines:
     def __init__(self, verbosity: int):
         self.verbosity = verbosity
         self.is_writing = self.is_to_end = False
-        self._lines = []
+        self._lines: list[bytes] = []
 
     def say(self, line: bytes) -> None:
         """Say a complete line at the next flush(), if everything is to be said."""

@@ -28,10 +28,10 @@ def find_addresses(
 ) -> list[str]:
     """Return the addresses a host word means, at least one; those of a name shuffled, or in the order of the answer.
 
-    Empty or `0` means own.  A name is rewritten first (tcp/client/dns_rewrite.py); its addresses are those of the first of
-    kinds that it has.  An IPv6 address is taken as it is if kinds has AAAA.  environ: whose DNS and rewriting to use,
-    the process's if None; waits as in system/resolver.py.
-    Raises Temporary, both if there is no address and if none could be found out now.
+    Empty or `0` means own.  A name is rewritten first (tcp/client/dns_rewrite.py); its addresses are those of the first
+    kind that it has.  An IPv6 address is used as it is if kinds has AAAA.  environ names the DNS servers and rewriting
+    rules; None: the environment of the process.  waits as in system/resolver.py.
+    Raises Temporary, both if there is no address and if the look-up fails for now.
     """
     host = own if host in ("", "0") else host
     address = literal_address(os.fsencode(host)) if ":" in host else None

@@ -31,8 +31,8 @@ def alternatives(name: bytes, rules: list[bytes]) -> list[bytes]:
 def find_rules(environ, resolv_conf: str = "/etc/resolv.conf", machine: str | None = None) -> list[bytes]:
     """Return the rules of this machine, from the first of these that is there.  Raises OSError.
 
-    The file DNSREWRITEFILE (base/environment.py has its default), one rule per line; LOCALDOMAIN; the first search or domain line
-    of resolv.conf; the domain in the name of the machine, if None its own.  All but the file end in `*.:`.
+    The file DNSREWRITEFILE (base/environment.py has its default), one rule per line; LOCALDOMAIN; the first search or
+    domain line of resolv.conf; the domain in the name of the machine, if None its own.  All but the file end in `*.:`.
     """
     text = _content(environ.get(b"DNSREWRITEFILE", DEFAULTS["DNSREWRITEFILE"].encode()))
     if text is not None:

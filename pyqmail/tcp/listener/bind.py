@@ -49,7 +49,9 @@ class Opening:
         words = host.split(",")
         if len(words) > 1 and "" in words:
             raise Permanent(f"empty word in {host}")
-        addresses, paths, numbers = {}, {}, {}
+        addresses: dict[tuple[str, bool, int], str] = {}
+        paths: dict[str, None] = {}
+        numbers: dict[int, None] = {}
         for word in words:
             if "/" in word:
                 paths.setdefault(word)

@@ -65,7 +65,7 @@ def odd_limits(call) -> list[str]:
 
 def limit_words(call) -> dict[bytes, str]:
     """Return what the options say: a limit's variable -> a number, or a file of one."""
-    words = zip(NAMES, (call.most_load, call.per_address, call.per_network, call.rate))
+    words = zip(NAMES, (call.most_load, call.per_address, call.per_network, call.rate), strict=True)
     return {name: word for name, word in words if word is not None}
 
 

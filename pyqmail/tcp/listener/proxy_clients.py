@@ -46,7 +46,7 @@ class ProxyClients:
 
     def __init__(self, loop, is_listed, patience_seconds: float = PATIENCE_SECONDS):
         self._loop, self._is_listed, self._patience = loop, is_listed, patience_seconds
-        self._waiting = set()
+        self._waiting: set[_Waiting] = set()
 
     def begin(self, sock, client, server) -> bool:
         if not self._is_listed(client):

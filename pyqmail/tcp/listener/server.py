@@ -237,7 +237,7 @@ class Server(LogLines):
 
     def _take(self, sock, client):
         if self._tally is not None:
-            self._tally.enter(client)
+            self._tally.count_in(client)
         self.way.take(sock, client)
 
     def _take_introduced(self):
@@ -249,7 +249,7 @@ class Server(LogLines):
     def _leave(self, client):
         self.count -= 1
         if self._tally is not None:
-            self._tally.leave(client)
+            self._tally.count_out(client)
         self._leave_if_last()
 
     def _cannot_accept(self, error) -> bool:

@@ -34,7 +34,8 @@ class StatusSocket(ServerHook):
 
     def __init__(self, path: str):
         path = path if "/" in path else f"./{path}"
-        self._children, self._is_watched, self._troubles = set(), False, Troubles()
+        self._children: set[int] = set()
+        self._is_watched, self._troubles = False, Troubles()
         try:
             self._ear = ListeningSocket(listen_at(path, _BACKLOG, 0o600), is_made=True)
             self._ear.guard()

@@ -1,10 +1,10 @@
-"""Clients of UNIX sockets, who can pass descriptors: what they pass is nobody else's trouble.
+"""Keep descriptors that a client of a UNIX socket passes away from the listener and its workers.
 
-Whoever receives a descriptor, or closes the last copy of a socket on which one waits, closes what was passed: a
-socket that lingers, or a file of a file system that never answers, holds him up for as long as the client likes.  A
-listener or a worker with others' sessions must do neither.  The kernel refuses descriptors for us (system/channel.py)
-on sockets that were accepted after we asked for it; a client of any other socket has a child of ours between itself and
-us, which copies bytes.
+The process that receives a descriptor, or closes the last copy of a socket on which one waits, closes what was passed.
+A socket that lingers, or a file of a file system that never answers, blocks it for as long as the client likes.  A
+listener, or a worker with other sessions, must do neither.  The kernel refuses descriptors (system/channel.py) on
+sockets that were accepted after we asked for that.  A client of any other socket gets a child of ours between itself
+and us, which copies bytes.
 """
 
 import fcntl
@@ -18,9 +18,10 @@ _FIONREAD = 0x541B  # include/uapi/asm-generic/ioctls.h
 _PIECE = 65536
 
 
-def fork_owner(sock, work, name: str | None = None) -> int:
-    """Fork a child to which sock belongs: it goes on with work() once our copy is closed, and so is never before us the
-    last to close it.  Raises OSError; sock is still ours then.
+def fork_owner(sock, work, words: list | None = None) -> int:
+    """Fork a child that owns sock, and close our copy: the child starts work() only then, so it closes sock last.
+
+    words as in fork().  Returns the child's pid.  Raises OSError; sock is still ours then.
     """
     gate, key = os.pipe()
 
@@ -31,7 +32,7 @@ def fork_owner(sock, work, name: str | None = None) -> int:
         return work()
 
     try:
-        pid = fork(own, name)
+        pid = fork(own, words)
         sock.close()
         return pid
     finally:
@@ -46,7 +47,7 @@ def close_unread(server, sock) -> None:
             fork_owner(sock, lambda: server.let_go() or 0)
             return
         except OSError:
-            pass  # without a process to spare
+            pass  # no process can be had
     sock.close()
 
 
@@ -61,7 +62,7 @@ def relayed(server, sock) -> socket.socket:
         return 0
 
     try:
-        fork_owner(sock, work, "tcpserver-relay")
+        fork_owner(sock, work, ["tcpserver-relay"])
     except OSError:
         ours.close()
         raise
@@ -71,24 +72,24 @@ def relayed(server, sock) -> socket.socket:
 
 
 def copy_both_ways(client, server) -> None:
-    """Copy between two stream sockets until the server's words have ended and are copied; the client may end before."""
-    inward, outward = _Way(client, server), _Way(server, client)
+    """Copy between two stream sockets until all that the server sends is copied; the client may end before that."""
+    inward, outward = _Direction(client, server), _Direction(server, client)
     for sock in (client, server):
         sock.setblocking(False)
     while not outward.has_ended:
-        poll, wanted = select.poll(), {}
+        poll, wanted = select.poll(), dict[int, int]()
         for fd, events in (inward.waits_for, outward.waits_for):
             wanted[fd] = wanted.get(fd, 0) | events
             poll.register(fd, wanted[fd])
         ready = dict(poll.poll())
-        for way in (inward, outward):
-            fd, events = way.waits_for
+        for direction in (inward, outward):
+            fd, events = direction.waits_for
             if events and ready.get(fd, 0) & (events | select.POLLERR | select.POLLHUP):
-                way.go_on()
+                direction.copy_once()
 
 
-class _Way:
-    """From source to target.  Never holds more than one piece."""
+class _Direction:
+    """Bytes from source to target; holds one piece at most."""
 
     def __init__(self, source, target):
         self._source, self._target, self._held, self.has_ended = source, target, b"", False
@@ -100,7 +101,7 @@ class _Way:
             return self._target.fileno(), 0
         return (self._target.fileno(), select.POLLOUT) if self._held else (self._source.fileno(), select.POLLIN)
 
-    def go_on(self) -> None:
+    def copy_once(self) -> None:
         """Read or write once."""
         try:
             if self._held:

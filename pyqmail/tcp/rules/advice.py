@@ -19,7 +19,7 @@ def explain(source: bytes, ip: bytes, host: bytes | None, info: bytes | None) ->
 
     ip, host and info as for find_rule(), IPv6 in its short form.  Raises BadLine: such a source would not be compiled.
     """
-    rules = {}
+    rules: dict[bytes, tuple[int, bytes, bytes]] = {}
     for number, line in enumerate(source.split(b"\n"), 1):
         rule = rule_of(line)
         for key in rule[2] if rule is not None else ():
@@ -158,9 +158,9 @@ def _line_with_all(key, owners):
     span = span_of(key)
     for other, number in owners.items():
         its = span_of(other)
-        if its is not None and its.family == span.family and its.rank < span.rank:
-            if its.low <= span.low and span.high <= its.high:
-                return number
+        is_before = its is not None and its.family == span.family and its.rank < span.rank
+        if is_before and its.low <= span.low and span.high <= its.high:
+            return number
     return None
 
 

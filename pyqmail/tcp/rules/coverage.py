@@ -1,8 +1,8 @@
-"""Which addresses a rule's key is for, and whether other rules, looked at before it, have all of them.
+"""Which addresses the key of a rule is for, and whether rules that are searched before it cover all of them.
 
-The order is that of the search (tcp/rules/lookup.py), not of the lines: the whole address; its parts that end in a dot, the
-longest first; networks, the smallest first.  So `10.` comes before `10.0.0.0/8`, wherever either stands, and the
-network never holds.  A key of names, users or everybody is for addresses that nobody knows here, and covers none.
+The order is that of the search (tcp/rules/lookup.py), not of the lines: the whole address; its parts that end in a
+dot, the longest first; networks, the smallest first.  So `10.` comes before `10.0.0.0/8`, wherever either stands, and
+the network never holds.  The addresses of a key of names, users or everybody are unknown here: it covers none.
 """
 
 import bisect
@@ -32,8 +32,8 @@ def span_of(key: bytes) -> Span | None:
             return None
         bits = int(digits)
         if b":" in ip:
-            return Span(6, 1 + _PREFIXES + 128 - bits, int.from_bytes(ip6_packed(ip), "big"), bits)
-        return Span(4, 1 + _PREFIXES + 32 - bits, ip4_number(ip), bits)
+            return Span(6, 1 + _PREFIXES + 128 - bits, int.from_bytes(ip6_packed(ip) or b"", "big"), bits)
+        return Span(4, 1 + _PREFIXES + 32 - bits, ip4_number(ip) or 0, bits)
     if b":" in key:
         packed = ip6_packed(key)
         return None if packed is None else Span(6, 0, int.from_bytes(packed, "big"), 128)
@@ -49,11 +49,14 @@ class Coverage:
     """Addresses, as spans that do not touch."""
 
     def __init__(self):
-        self._lows, self._highs = [], []
+        self._lows: list[int] = []
+        self._highs: list[int] = []
 
     def add(self, spans) -> None:
-        lows, highs = [], []
-        for low, high in sorted([*zip(self._lows, self._highs), *((span.low, span.high) for span in spans)]):
+        lows: list[int] = []
+        highs: list[int] = []
+        known = zip(self._lows, self._highs, strict=True)
+        for low, high in sorted([*known, *((span.low, span.high) for span in spans)]):
             if highs and low <= highs[-1] + 1:
                 highs[-1] = max(highs[-1], high)
             else:
@@ -71,10 +74,10 @@ def unreached(rules: dict) -> dict:
 
     rules: key -> whether it denies.
     """
-    found = {}
+    found: dict[bytes, bool] = {}
     spans = [(span, key) for key in rules if (span := span_of(key)) is not None]
     for family in (4, 6):
-        ranks = {}
+        ranks: dict[int, list[tuple[Span, bytes]]] = {}
         for span, key in spans:
             if span.family == family:
                 ranks.setdefault(span.rank, []).append((span, key))

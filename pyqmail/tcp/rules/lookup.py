@@ -1,6 +1,6 @@
 """Rules: what a compiled instruction says, and which rule holds for a client.
 
-A rule is one record of a cdb: the key is its address, the data its instruction.  rules_source compiles them.  Files
+A rule is one record of a cdb: the key is its address, the data its instruction.  source.py compiles them.  Files
 of ucspi-tcp 0.88, of its IPv6 patch and of ucspi-tcp6 are all understood: where their keys coincide they mean
 the same, so each step of the search tries the forms of all.
 """
@@ -95,20 +95,21 @@ class Rules:
     def __init__(self, path: str | bytes, absent_allows: bool = False) -> None:
         path = os.fsencode(path)
         self._path, self._absent_allows = os.path.join(os.getcwdb(), path) if path else path, absent_allows
-        self._reader = self._stamp = None
+        self._reader: Reader | None = None
+        self._stamp: tuple[int, ...] | None = None
 
     def find(self, ip: bytes, host: bytes | None, info: bytes | None) -> Instruction | None:
         try:
-            stamp = _stamp(os.stat(self._path))
-            if stamp != self._stamp:
+            stamp, reader = _stamp(os.stat(self._path)), self._reader
+            if reader is None or stamp != self._stamp:
                 self.close()
-                self._reader = Reader(self._path)
-                self._stamp = _stamp(self._reader.seen)
+                reader = self._reader = Reader(self._path)
+                self._stamp = _stamp(reader.seen)
         except FileNotFoundError:
             if self._absent_allows:
                 return None
             raise
-        return find_rule(self._reader.get, ip, host, info, self._reader.key_lengths)
+        return find_rule(reader.get, ip, host, info, reader.key_lengths)
 
     def close(self) -> None:
         if self._reader is not None:

@@ -34,7 +34,7 @@ def client(ip, uid=None):
 def enter(tally):
     def enter(ip, uid=None):
         one = client(ip, uid)
-        tally.enter(one)
+        tally.count_in(one)
         return one
 
     return enter
@@ -65,9 +65,9 @@ def test_unix_clients_are_counted_by_uid(enter):
 
 def test_who_leaves_is_counted_out_but_not_of_the_period(enter, tally):
     first, second = enter(b"192.0.2.1"), enter(b"192.0.2.2")
-    tally.leave(first)
+    tally.count_out(first)
     assert enter(b"192.0.2.1").counts == (1, 2, 2)
-    tally.leave(second)
+    tally.count_out(second)
     assert enter(b"192.0.2.9").counts == (1, 2, 1)
 
 
@@ -83,10 +83,10 @@ def test_a_period_begins_with_a_first_connection_and_another_after_its_end(enter
 
 def test_nothing_is_kept_of_clients_that_left_and_periods_that_ended(enter, tally, clock):
     for number in range(1000):
-        tally.leave(enter(b"192.0.2.%d" % (number % 250)))
+        tally.count_out(enter(b"192.0.2.%d" % (number % 250)))
         clock.now += 1
     clock.now += 60
-    tally.leave(enter(b"192.0.2.255"))
+    tally.count_out(enter(b"192.0.2.255"))
     kept = [len(value) for value in vars(tally).values() if hasattr(value, "__len__")]
     assert sorted(kept) == [0, 0, 1, 1]
 
@@ -94,7 +94,7 @@ def test_nothing_is_kept_of_clients_that_left_and_periods_that_ended(enter, tall
 def test_many_periods_that_end_together_cost_no_more_than_they_did(enter, tally, clock):
     count = 100_000
     for number in range(count):
-        tally.leave(enter(b"10.%d.%d.%d" % (number >> 16, number >> 8 & 255, number & 255)))
+        tally.count_out(enter(b"10.%d.%d.%d" % (number >> 16, number >> 8 & 255, number & 255)))
     clock.now += 60
     # thousands of times as many if each looked at all that had ended before
     entered, lines = lines_run(lambda: enter(b"192.0.2.1"), 50 * count)

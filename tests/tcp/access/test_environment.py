@@ -22,4 +22,4 @@ def test_a_session_sees_its_own_over_what_all_share():
     assert {**environ} == dict(environ)
     assert (len(environ), b"D" in environ, environ.get(b"D")) == (3, False, None)
     assert (environ.get(b"C"), environ[b"A"]) == (b"", b"1")
-    assert dict(zip(environ.keys(), environ.values())) == dict(environ)
+    assert dict(zip(environ.keys(), environ.values(), strict=True)) == dict(environ)

@@ -100,9 +100,8 @@ def test_an_empty_word_among_others_is_refused(open_ears):
 
 
 def test_a_port_that_is_taken_on_one_address_is_said(open_ears):
-    with socket.create_server(("127.0.0.2", 0)) as taken:
-        with pytest.raises(Temporary) as failure:
-            open_ears("127.0.0.1,127.0.0.2", taken.getsockname()[1])
+    with socket.create_server(("127.0.0.2", 0)) as taken, pytest.raises(Temporary) as failure:
+        open_ears("127.0.0.1,127.0.0.2", taken.getsockname()[1])
     assert str(failure.value) == "unable to bind 127.0.0.2: address already used"
 
 

@@ -1,5 +1,4 @@
-"""Clients of UNIX sockets that pass descriptors: whoever closes one that lingers is held up, and that
-is nobody but they.
+"""Clients of UNIX sockets that pass descriptors: the process that closes one that lingers is held up, and no other.
 
 A socket that was accepted before the server asked the kernel to refuse descriptors is what every socket is on
 older kernels: such clients connect before the server starts.
@@ -160,6 +159,12 @@ def test_the_kernel_refuses_descriptors_for_us(place, start, tmp_path):
     server.stdout.close()
 
 
+def names_of_children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        children = file.read().split()
+    return [open(f"/proc/{child}/comm", "rb").read().strip() for child in children]
+
+
 def test_a_relayed_client_is_served_as_any_other(start, tmp_path):
     path = f"{tmp_path}/socket"
     with socket.socket(socket.AF_UNIX) as listener:
@@ -168,11 +173,12 @@ def test_a_relayed_client_is_served_as_any_other(start, tmp_path):
         early = connect(path)
         early.sendall(b"env UNIXREMOTEEUID\n")
         fd = os.dup(listener.fileno())
-    start(SESSIONS, "-RHl0", "-Q", "--workers", "1", f"fd:{fd}", "-", "session", pass_fds=[fd])
+    server = start(SESSIONS, "-RHl0", "-Q", "--workers", "1", f"fd:{fd}", "-", "session", pass_fds=[fd])
     os.close(fd)
     early.sendall(b"x" * 300_000 + b"\n")
     with early.makefile("rb") as lines:
         assert lines.readline().startswith(b"hello ") and lines.readline() == b"%d\n" % os.geteuid()
+        assert b"tcpserver-relay" in names_of_children(server.pid)
         assert lines.readline() == b"x" * 300_000 + b"\n"
         early.sendall(b"exit 7\n")
         assert lines.read() == b""

@@ -287,7 +287,7 @@ class NameServer:
     def __init__(self):
         self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.sock.bind(("127.0.0.1", 0))
-        self.address = "127.0.0.1:%d" % self.sock.getsockname()[1]
+        self.address = f"127.0.0.1:{self.sock.getsockname()[1]}"
         self.held, self.waiting = False, []
         self.thread = threading.Thread(target=self.serve)
         self.thread.start()
