@@ -48,7 +48,7 @@ def stage(argv: list[str]):
 
     The directory is found from where we are now, as it is by a process for each connection, and read for each of them.
     """
-    from pyqmail.tcp.serving.stages import Environment
+    from pyqmail.tcp.serving.stages import EnvironmentStage
 
     try:
         call = PROGRAM.parse(argv, {})
@@ -65,7 +65,7 @@ def stage(argv: list[str]):
         if failure.error is None:
             os.close(here)
             return None, []
-    return Environment(PROGRAM.label, read), call.program
+    return EnvironmentStage(PROGRAM.label, read), call.program
 
 
 def _changes(here, directory):

@@ -36,13 +36,13 @@ def main(argv: list[str]) -> int:
 
 def stage(argv: list[str]):
     """Return (what we do in a worker of pytcpserver, the words behind us); see tcp/serving/stages.py."""
-    from pyqmail.tcp.serving.stages import Returns
+    from pyqmail.tcp.serving.stages import CarriageReturnStage
 
     try:
         words = PROGRAM.parse(argv, {}).program
     except Usage:
         return None, []
-    return Returns(lambda: MissingReturns().receive), words
+    return CarriageReturnStage(lambda: MissingReturns().receive), words
 
 
 def fix(call) -> int:

@@ -166,7 +166,7 @@ PROGRAM = Program(
 
 def stage(argv: list[str]):
     """Return (what we do in a worker of pytcpserver, the words behind us); see tcp/serving/stages.py."""
-    from pyqmail.tcp.serving.stages import ASK_EXEMPTIONS, ASK_LIST, WAIT, Lists
+    from pyqmail.tcp.serving.stages import ASK_EXEMPTIONS, ASK_LIST, WAIT, BlocklistStage
 
     steps = []
     noted = _acts(
@@ -182,4 +182,4 @@ def stage(argv: list[str]):
         return None, []
     for text in call.oddities:
         log(PROGRAM.line(f"warning: {text}"))
-    return Lists(steps, call.seconds, call.only_informs, resolver), call.program
+    return BlocklistStage(steps, call.seconds, call.only_informs, resolver), call.program

@@ -24,11 +24,11 @@ from pyqmail.system.processes import find_ahead, find_ours
 from pyqmail.tcp.access.log_lines import ERRORS, EVERYTHING, LABEL, QUIET, unless_quiet
 from pyqmail.tcp.client.addresses import is_another_number, port_number
 from pyqmail.tcp.listener import option_values as values
-from pyqmail.tcp.listener.bind import BOTH, IP4, IP6, Opening, has_path, has_port, shown_port
-from pyqmail.tcp.listener.configure import limit_words, odd_limits, readiness, server_of, status_socket, terms_of
+from pyqmail.tcp.listener.bind import BOTH, IP4, IP6, Binder, has_path, has_port, shown_port
+from pyqmail.tcp.listener.configure import limit_words, odd_limits, policy_of, readiness, server_of, status_socket
 from pyqmail.tcp.listener.limit_files import LimitFiles, digits_of
 from pyqmail.tcp.listener.process_setup import drop_rights, leave_standard_descriptors, set_up_process
-from pyqmail.tcp.serving.choose import Ways
+from pyqmail.tcp.serving.choose import ServingModes
 
 
 def main(argv: list[str]) -> int:
@@ -42,20 +42,20 @@ def work(call) -> int:
 def serve(call) -> int:
     port = checked_port(call)
     set_up_process(call)
-    opening = Opening(call.backlog, call.kinds, call.interface, call.socket_mode)
-    attendants = readiness(call)
-    ears = opening.ears(call.host, port, call.environ)
-    attendants += status_socket(call)
-    terms, limit = terms_of(call), int(digits_of(call.limit))
-    import_all(call, terms)
+    binder = Binder(call.backlog, call.kinds, call.interface, call.socket_mode)
+    hooks = readiness(call)
+    sockets = binder.bind(call.host, port, call.environ)
+    hooks += status_socket(call)
+    policy, limit = policy_of(call), int(digits_of(call.limit))
+    load_programs(call, policy)
     drop_rights(call)
     if call.prints_port:
-        os.write(1, shown_port(ears) + b"\n")
+        os.write(1, shown_port(sockets) + b"\n")
     leave_standard_descriptors()
-    attendants.append(LimitFiles(call.limit, limit_words(call), terms.limits))
+    hooks.append(LimitFiles(call.limit, limit_words(call), policy.limits))
     call.oddities += odd_limits(call)
-    server = server_of(call, ears, limit, terms, attendants)
-    server.run(Ways(server, terms, call.program, find_module, load, call.workers).choose())
+    server = server_of(call, sockets, limit, policy, hooks)
+    server.run(ServingModes(server, policy, call.program, find_module, load, call.workers).choose())
     return 0
 
 
@@ -83,28 +83,19 @@ def port_of(call) -> int:
     return 0
 
 
-def import_all(call, terms) -> None:
-    """Import what serving takes, with the rights we still have: those we get may not suffice for that.
+def load_programs(call, policy) -> None:
+    """Import the programs that the server becomes, with the rights we still have: those we get may not suffice.
 
     Nothing is imported later on, so that a server that runs is not mixed with an installation that came after it.
     """
-    from pyqmail.tcp.serving import (
-        fork_each,  # noqa: F401
-        spawn_each,  # noqa: F401
-        spawn_helper,  # noqa: F401
-        stages,  # noqa: F401
-        worker,  # noqa: F401
-        worker_pool,  # noqa: F401
-    )
-
     modules = find_ahead(call.program, call.environ.get(b"PATH"), load_ahead)
-    if terms.looks_up or any(module.PROGRAM.name == "pyrblsmtpd" for module in modules):
+    if policy.looks_up or any(module.PROGRAM.name == "pyrblsmtpd" for module in modules):
         load_ahead("pyresolve")
     libc.load()
 
 
 def find_module(word: str, path: bytes | None):
-    """Return the module of the program a word leads to, None if that is not ours."""
+    """Return the module of the program that a word means, None if that is not ours."""
     name = find_ours(os.fsencode(word), path)
     try:
         return None if name is None else load(name)

@@ -43,14 +43,14 @@ STARTS = {
 def loaded_by(name):
     """Return {name: file} of all modules of a service that is ready."""
     words = [name, *SERVICES[name]]
-    call = "import_all(SimpleNamespace(program=[], environ={}), SimpleNamespace(looks_up=True))"
+    call = "load_programs(SimpleNamespace(program=[], environ={}), SimpleNamespace(looks_up=True))"
     code = f"""if 1:
         import sys
         sys.path.insert(0, {ROOT!r})
         from types import SimpleNamespace
         from pyqmail.programs import registry
         modules = [registry.load_ahead(name) for name in {words!r}]
-        if hasattr(modules[0], "import_all"):
+        if hasattr(modules[0], "load_programs"):
             modules[0].{call}
         for module in list(sys.modules.values()):
             print(module.__name__, getattr(module, "__file__", None) or "-")
@@ -64,9 +64,7 @@ def late_imports(path):
     with open(path, encoding="utf-8") as file:
         tree = ast.parse(file.read())
     for function in ast.walk(tree):
-        if not isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)) or function.name.startswith(
-            ("preload", "import_all")
-        ):
+        if not isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)) or function.name.startswith("preload"):
             continue
         for node in ast.walk(function):
             if isinstance(node, ast.Import):

@@ -55,33 +55,33 @@ class AccessDecision:
         self.is_usual, self.greet_seconds = is_usual, greet_seconds
 
 
-async def admit(terms, sock, peer, client, driver, names) -> AccessDecision:
+async def decide(policy, sock, peer, client, driver, names) -> AccessDecision:
     """Do all that comes before the program.  peer writes to sock.  Raises Drop."""
     if client.protocol == UNIX:
-        if terms.banner:
-            await _say(peer, terms.banner)
+        if policy.banner:
+            await _say(peer, policy.banner)
         uid = client.uid
         unix_fields = (b"", client.local_ip, b"", b"", client.ip, uid, b"")
-        return await _judge(terms, peer, client, None, uid, unix_variables(client), unix_fields)
-    if not terms.keeps_options and client.protocol == TCP:
+        return await _judge(policy, peer, client, None, uid, unix_variables(client), unix_fields)
+    if not policy.keeps_options and client.protocol == TCP:
         _try_option(sock, socket.IPPROTO_IP, socket.IP_OPTIONS, b"")
-    if terms.has_no_delay:
+    if policy.has_no_delay:
         _try_option(sock, socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if terms.banner:
-        await _say(peer, terms.banner)
+    if policy.banner:
+        await _say(peer, policy.banner)
     ip, local_ip = client.ip, client.local_ip or _own_address(sock)
-    local_host = terms.local_host
+    local_host = policy.local_host
     if local_host is None:
         local_host = await _found(None, find_name(names, local_ip, False))  # no rule asks for it
     host = info = None
-    if terms.looks_up_name:
-        host = await _found(terms.rules, find_name(names, ip, terms.is_paranoid))
-    if terms.asks_ident:
+    if policy.looks_up_name:
+        host = await _found(policy.rules, find_name(names, ip, policy.is_paranoid))
+    if policy.asks_ident:
         ends = ip, client.port, local_ip, client.local_port
-        info = await _found(terms.rules, ask_ident(driver, ends, terms.ident_seconds))
+        info = await _found(policy.rules, ask_ident(driver, ends, policy.ident_seconds))
     additions = tcp_variables(client, local_ip, local_host, host, info)
     fields = (local_host, local_ip, client.local_port, host, ip, info, client.port)
-    return await _judge(terms, peer, client, host, info, additions, fields)
+    return await _judge(policy, peer, client, host, info, additions, fields)
 
 
 async def _found(rules, look_up):
@@ -97,44 +97,44 @@ async def _found(rules, look_up):
         return None
 
 
-async def _judge(terms, peer, client, host, info, additions, fields):
-    """Return the Admission that rules and limits make of what was found out."""
+async def _judge(policy, peer, client, host, info, additions, fields):
+    """Return the AccessDecision that rules and limits make of what was found out."""
     rule, variables, is_usual = None, (), client.protocol == TCP
-    if terms.rules is not None:
+    if policy.rules is not None:
         try:
-            rule = terms.rules.find(client.ip, host, info)
+            rule = policy.rules.find(client.ip, host, info)
         except OSError as error:
-            raise Drop(f"unable to read {terms.rules_name}: {reason(error)}") from None
+            raise Drop(f"unable to read {policy.rules_name}: {reason(error)}") from None
     if rule is not None:
         if rule.is_denied:
             return AccessDecision(True, additions, fields)
         if rule.variables:
             variables, is_usual = rule.variables, False
             additions += variables
-    if terms.limits is not None:
-        excess = terms.limits.excess(client, variables)
+    if policy.limits is not None:
+        excess = policy.limits.excess(client, variables)
         if excess is not None:
             if excess.reply:
                 await _say(peer, excess.reply)
             return AccessDecision(True, additions, fields, excess.remark)
-    return AccessDecision(False, additions, fields, b"", is_usual, _greet_seconds(terms, variables))
+    return AccessDecision(False, additions, fields, b"", is_usual, _greet_seconds(policy, variables))
 
 
-def _greet_seconds(terms, variables):
+def _greet_seconds(policy, variables):
     for name, value in variables:
         if name == b"GREETHOLD":
             return min(leading_number(value), _MAX_GREET_SECONDS)
-    return terms.greet_seconds
+    return policy.greet_seconds
 
 
-async def hold_greeting(admission, peer) -> None:
-    """Let the client wait for its program as long as its admission says; EARLYTALKER marks one that talks before.
+async def hold_greeting(decision, peer) -> None:
+    """Let the client wait for its program as long as its decision says; EARLYTALKER marks one that talks before.
 
     A client that has gone is as early as one that talks.
     """
-    if admission.greet_seconds:
-        is_early = await peer.has_input_within(admission.greet_seconds)
-        admission.additions.append((b"EARLYTALKER", b"1" if is_early else None))
+    if decision.greet_seconds:
+        is_early = await peer.has_input_within(decision.greet_seconds)
+        decision.additions.append((b"EARLYTALKER", b"1" if is_early else None))
 
 
 def _try_option(sock, level, option, value):

@@ -19,18 +19,18 @@ def opening_line(number: int, ip: bytes) -> bytes:
     return _HEAD + b"pid %d from %b\n" % (number, ip)
 
 
-def verdict_line(number: int, admission) -> bytes:
-    """Return the `ok` or `deny` line of an Admission: what was found out, whatever a rule made of it.
+def verdict_line(number: int, decision) -> bytes:
+    """Return the `ok` or `deny` line of an AccessDecision: what was found out, whatever a rule made of it.
 
     Addresses keep their colons, as in ucspi-tcp6; an IPv4 address has none.
     """
-    word = b"deny" if admission.is_denied else b"ok"
-    local_host, local_ip, local_port, host, ip, info, port = admission.fields
+    word = b"deny" if decision.is_denied else b"ok"
+    local_host, local_ip, local_port, host, ip, info, port = decision.fields
     names = (local_host, local_port, host, info, port)
     local_host, local_port, host, info, port = (_field(text, _CLEAN) for text in names)
     local_ip, ip = _field(local_ip, _CLEAN_ADDRESS), _field(ip, _CLEAN_ADDRESS)
     fields = (local_host, local_ip, local_port, host, ip, info, port)
-    return _HEAD + b"%b %d %b:%b:%b %b:%b:%b:%b%b\n" % (word, number, *fields, admission.remark)
+    return _HEAD + b"%b %d %b:%b:%b %b:%b:%b:%b%b\n" % (word, number, *fields, decision.remark)
 
 
 def drop_line(text: str) -> bytes:

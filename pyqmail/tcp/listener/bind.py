@@ -1,4 +1,4 @@
-"""Where to listen: what the words HOST and PORT mean, and the sockets opened there.
+"""Bind the sockets that the words HOST and PORT mean.
 
 HOST is one word or several, separated by commas:
 
@@ -8,7 +8,7 @@ HOST is one word or several, separated by commas:
     192.0.2.1, ::1      that address; fe80::1%eth0 with its interface
     a name              its first address
     a/path              a UNIX socket, which is made there
-    fd:N                descriptor N, which listens already
+    fd:N                descriptor N, which already listens
     fd:                 all that were passed on with LISTEN_FDS
 """
 
@@ -30,21 +30,21 @@ _NO_IP6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPFNOSUPPORT)
 _TRIES = 100  # to find a port that is free on all addresses
 
 
-class Opening:
-    """How to open what HOST says.
+class Binder:
+    """Binds the sockets of HOST.
 
-    kinds: BOTH, IP4 or IP6, for names and for `0`.  interface: the one of link-local addresses without any.
-    mode: of the file of a UNIX socket, None: as the umask says.
+    kinds: BOTH, IP4 or IP6, for names and for `0`.  interface: that of link-local addresses without one.
+    mode: of the file of a UNIX socket; None: from the umask.
     """
 
     def __init__(self, backlog: int, kinds=BOTH, interface: str = "", mode: int | None = None):
         self.backlog, self.kinds, self.interface, self.mode = backlog, kinds, interface, mode
 
-    def ears(self, host: str, port: int, environ) -> list[ListeningSocket]:
-        """Return what listens for the word HOST, those with a port first: all on the same one.
+    def bind(self, host: str, port: int, environ) -> list[ListeningSocket]:
+        """Return the sockets of the word HOST, those with a port first: all have the same one.
 
-        environ says how names are looked up and which descriptors were passed on; LISTEN_FDS and its kin are
-        removed from it if descriptors are used.  Raises Failure.
+        environ names the DNS servers and the descriptors that were passed on; LISTEN_FDS and its like are removed from
+        it if descriptors are used.  Raises Failure.
         """
         words = host.split(",")
         if len(words) > 1 and "" in words:
@@ -63,49 +63,61 @@ class Opening:
             for name in _PASSED_ON:
                 environ.pop(name, None)
         inherited = [ListeningSocket(sock) for sock in inherit(numbers)]
-        ears = self._listen(addresses, port, len(words) > 1)
+        sockets = self._bind_addresses(addresses, port, len(words) > 1)
         try:
             for path in paths:
-                with _Naming(path, len(words) > 1):
-                    ears.append(ListeningSocket(listen_at(path, self.backlog, self.mode), is_made=True))
+                with _FailureNames(path, len(words) > 1):
+                    sockets.append(ListeningSocket(listen_at(path, self.backlog, self.mode), is_made=True))
         except Temporary:
-            for ear in ears:
-                ear.retire()
+            for each in sockets:
+                each.close_and_unlink()
             raise
-        return ears + inherited
+        return sockets + inherited
 
-    def _listen(self, addresses, port, are_several):
-        for attempt in range(_TRIES):
-            ears, number = [], port
+    def _bind_addresses(self, addresses, port, are_several):
+        """Return the sockets, all on one port; port 0: one that is free on all addresses, found by trying.
+
+        Raises Temporary.
+        """
+        for _ in range(_TRIES - 1):
+            sockets = []
             try:
-                for (ip, is_dual, scope), word in addresses.items():
-                    with _Naming(word or "0", are_several):
-                        ears.append(ListeningSocket(self._listen_on(ip, number, is_dual, scope)))
-                    number = int(ears[0].local_port)
-                return ears
+                return self._bind_once(addresses, port, are_several, sockets)
             except Temporary as failure:
-                for ear in ears:
-                    ear.close()
                 is_taken = failure.error is not None and failure.error.errno == errno.EADDRINUSE
-                if port or not ears or not is_taken or attempt == _TRIES - 1:
+                if port or not sockets or not is_taken:
                     raise
+        return self._bind_once(addresses, port, are_several, [])
 
-    def _listen_on(self, ip, port, is_dual, scope):
+    def _bind_once(self, addresses, port, are_several, sockets):
+        """Add to sockets and return it; those of a failure are closed, and stay in it.  Raises Temporary."""
+        try:
+            for (ip, is_dual, scope), word in addresses.items():
+                with _FailureNames(word or "0", are_several):
+                    sockets.append(ListeningSocket(self._bind_address(ip, port, is_dual, scope)))
+                port = int(sockets[0].local_port)
+        except Temporary:
+            for each in sockets:
+                each.close()
+            raise
+        return sockets
+
+    def _bind_address(self, ip, port, is_dual, scope):
         try:
             return listen(ip, port, self.backlog, is_dual, scope)
         except Temporary as failure:
             if not is_dual or failure.error is None or failure.error.errno not in _NO_IP6:
                 raise
-        return listen("0.0.0.0", port, self.backlog)  # both were asked for, and this kernel has only IPv4
+        return listen("0.0.0.0", port, self.backlog)  # both are wanted, and this kernel has only IPv4
 
     def _address(self, word, environ):
-        """Return (address, whether it hears IPv4 too, scope).  Raises Temporary."""
+        """Return (address, whether it accepts IPv4 clients, too, scope).  Raises Temporary."""
         if word == ":0" and self.kinds != IP4:
             return "::", self.kinds == BOTH, 0
         if word in ("", "0", ":0"):
             if self.kinds == IP6:
                 return "::", False, 0
-            word = "0.0.0.0"  # which the rewriting rules may know, as any other
+            word = "0.0.0.0"  # the rewriting rules may know it, as any other name
         from pyqmail.tcp.client.connect import find_addresses
 
         text, _, interface = word.strip("[]").partition("%") if ":" in word else (word, "", "")
@@ -113,8 +125,8 @@ class Opening:
         return ip, False, _scope(ip, interface or self.interface)
 
 
-class _Naming:
-    """Adds to what fails which of several it was."""
+class _FailureNames:
+    """Appends a word to the text of a failure within, if there are several words."""
 
     def __init__(self, word, are_several):
         self._word, self._are_several = word, are_several
@@ -137,13 +149,13 @@ def has_path(host: str) -> bool:
     return any("/" in word for word in host.split(","))
 
 
-def shown_port(ears) -> bytes:
-    """Return the port that ears listen on, the first if there are several; empty if none has a port."""
-    return next((ear.local_port for ear in ears if ear.local_port), b"")
+def shown_port(sockets) -> bytes:
+    """Return the port of the sockets, the first if there are several; empty if none has a port."""
+    return next((each.local_port for each in sockets if each.local_port), b"")
 
 
 def interface_number(name: str) -> int:
-    """Raises ValueError."""
+    """Return the number of an interface.  Raises ValueError."""
     try:
         return socket.if_nametoindex(name)
     except OSError:

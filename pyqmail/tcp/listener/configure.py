@@ -1,4 +1,4 @@
-"""What pytcpserver's options ask for, made into what serves: of each only what is asked for is loaded.
+"""Build the parts of the server from the options of pytcpserver; import only what an option asks for.
 
 call is what base/options.py makes of the command line; its fields are those of the program's declaration.
 """
@@ -16,7 +16,7 @@ from pyqmail.tcp.listener.limit_files import digits_of
 from pyqmail.tcp.listener.server import Server
 
 
-def terms_of(call) -> ConnectionPolicy:
+def policy_of(call) -> ConnectionPolicy:
     """Return what the command line says about connections."""
     rules = None
     if call.rules is not None:
@@ -40,7 +40,7 @@ def terms_of(call) -> ConnectionPolicy:
 
 
 def limits_of(call):
-    """Return the Limits of the options, and of the environment for what no option says; None if nothing can limit.
+    """Return the Limits of the options, and of the environment where an option is missing; None if nothing can limit.
 
     Raises Temporary.
     """
@@ -54,7 +54,7 @@ def limits_of(call):
 
 
 def odd_limits(call) -> list[str]:
-    """Return a text for each limit in the environment that is no number, and is read as its first digits."""
+    """Return a text for each limit in the environment that is not a number, and is read as its first digits."""
     found = {name: call.environ[name] for name in NAMES if name in call.environ and name not in limit_words(call)}
     return [
         f"{name.decode()}={printable(value[:64]).replace(' ', '?')} is read as {leading_number(value)}"
@@ -64,29 +64,30 @@ def odd_limits(call) -> list[str]:
 
 
 def limit_words(call) -> dict[bytes, str]:
-    """Return what the options say: a limit's variable -> a number, or a file of one."""
+    """Return the limits of the options: variable -> a number, or a file that has it."""
     words = zip(NAMES, (call.most_load, call.per_address, call.per_network, call.rate), strict=True)
     return {name: word for name, word in words if word is not None}
 
 
-def server_of(call, ears, limit: int, terms, attendants) -> Server:
+def server_of(call, sockets, limit: int, policy, hooks) -> Server:
     """Return the server, on a loop of its own."""
     loop = Loop()
     return Server(
         loop,
-        ears,
+        sockets,
         limit,
         call.verbosity,
         first_session_number(),
-        tally=terms.limits and ConnectionCounts(),
-        proxies=introductions(loop, call.is_proxy),
+        counts=policy.limits and ConnectionCounts(),
+        proxies=proxy_clients(loop, call.is_proxy),
         drain_seconds=call.drain_seconds,
-        attendants=attendants,
+        hooks=hooks,
         oddities=call.oddities,
     )
 
 
-def introductions(loop, is_proxy):
+def proxy_clients(loop, is_proxy):
+    """Return what reads the headers of proxies, None if no proxy is listed."""
     if is_proxy is None:
         return None
     from pyqmail.tcp.listener.proxy_clients import ProxyClients
@@ -95,7 +96,7 @@ def introductions(loop, is_proxy):
 
 
 def readiness(call) -> list:
-    """Return who tells that we are ready, if anybody wants to know; before we open what might get its number."""
+    """Return the hook that notifies a service manager, if there is one; before we open what might get its number."""
     if call.ready_fd is None and b"NOTIFY_SOCKET" not in call.environ:
         return []
     from pyqmail.tcp.listener.readiness import Readiness
@@ -104,7 +105,7 @@ def readiness(call) -> list:
 
 
 def status_socket(call) -> list:
-    """Return who tells how we are, if that is asked for; before rights are dropped."""
+    """Return the hook of the status socket, if one is wanted; before rights are dropped."""
     if call.status_socket is None:
         return []
     from pyqmail.tcp.listener.status import StatusSocket

@@ -2,21 +2,21 @@
 
 
 class ServerHook:
-    """Called by the server (tcp/listener/server.py); does nothing unless a kind of attendant says otherwise."""
+    """Called by the server (tcp/listener/server.py); each method does nothing unless a subclass says otherwise."""
 
-    def begin(self, server) -> None:
-        """The loop has not turned yet, the way has begun."""
+    def started(self, server) -> None:
+        """The serving mode has started; the loop has not turned yet."""
 
     def ready(self) -> None:
         """Connections are served from now on."""
 
-    def stopping(self) -> None:
-        """No connection is accepted any more; those that are there go on."""
+    def draining(self) -> None:
+        """No more connections are accepted; those that there are go on."""
 
-    def reaped(self, pid: int) -> None:
-        """A child has ended, anybody's."""
+    def child_ended(self, pid: int) -> None:
+        """A child of the server has ended, perhaps one of another part."""
 
-    def let_go(self) -> None:
+    def close_in_child(self) -> None:
         """In a forked child: close what only the parent goes on with."""
 
     def close(self) -> None:

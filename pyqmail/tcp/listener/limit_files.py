@@ -1,4 +1,4 @@
-"""Limits that stand in files, and are read again at HUP.
+"""Limits in files, which are read again at HUP.
 
 The word of a limit is a number or, if it has a slash, a file whose first line is the number.
 """
@@ -22,7 +22,7 @@ def is_file(word: str) -> bool:
 
 
 def digits_of(word: str) -> bytes:
-    """Return the digits that the word of a limit means.  Raises Temporary if its file does not say."""
+    """Return the digits that the word of a limit means.  Raises Temporary if its file has none."""
     if not is_file(word):
         return os.fsencode(word)
     try:
@@ -44,18 +44,18 @@ class LimitFiles(ServerHook):
     """Changes limits at HUP.  Without files, HUP stays what it was when we were started.
 
     limit is the word of -c; words: the variable of each other limit -> its word; limits: where those are kept
-    (tcp/access/limits.py).  The connections that are there stay.
+    (tcp/access/limits.py).  Connections that there are stay.
     """
 
     def __init__(self, limit: str, words: dict, limits):
         self._limit, self._limits = limit, limits
         self._files = {name: word for name, word in words.items() if is_file(word)}
 
-    def begin(self, server) -> None:
+    def started(self, server) -> None:
         if self._files or is_file(self._limit):
-            server.loop.on_signal(signal.SIGHUP, lambda: self._adjust(server))
+            server.loop.on_signal(signal.SIGHUP, lambda: self._read_all(server))
 
-    def _adjust(self, server):
+    def _read_all(self, server):
         changed = {}
         for name, word in self._files.items():
             found = self._read(word, server.verbosity)
@@ -63,7 +63,7 @@ class LimitFiles(ServerHook):
                 changed[name] = found
         if changed:
             self._limits.change(changed)
-            server.way.announce(wire.limits(changed))
+            server.mode.announce(wire.limits(changed))
         if is_file(self._limit):
             found = self._read(self._limit, server.verbosity)
             if found is not None:

@@ -1,4 +1,4 @@
-"""A listening socket, and whom it hears: TCP over IPv4 or IPv6, or a UNIX socket."""
+"""A listening socket, over TCP on IPv4 or IPv6 or a UNIX socket, and the clients it accepts."""
 
 import os
 import socket
@@ -11,10 +11,10 @@ _WILDCARDS = ("0.0.0.0", "::")
 
 
 class ListeningSocket:
-    """accept() gives the next client.  sock listens and is non-blocking.
+    """accept() returns the next client.  sock listens and is non-blocking.
 
-    local_ip and local_port are bytes: as in a Connection.  is_guarded: see guard().  is_made: the socket file was made
-    for this listener, which removes it again.
+    local_ip and local_port are bytes, as in a Connection.  refuses_descriptors: refuse_descriptors() was called and
+    matters here.  is_made: the socket file was made for this listener, which removes it again.
     """
 
     def __init__(self, sock, is_made: bool = False):
@@ -28,19 +28,19 @@ class ListeningSocket:
             self.local_ip = b"" if name[0] in _WILDCARDS else plain(name[0]).encode()
             self.local_port = b"%d" % name[1]
         self._made = _file(name) if is_made else None
-        self.is_guarded = False
+        self.refuses_descriptors = False
 
-    def guard(self) -> None:
-        """Take no descriptors from clients from now on; those of a UNIX socket could pass some (tcp/listener/unix_relay.py)."""
+    def refuse_descriptors(self) -> None:
+        """Take no descriptors from clients: those of a UNIX socket can pass some (tcp/listener/unix_relay.py)."""
         if self.family == socket.AF_UNIX:
-            self.is_guarded = True
+            self.refuses_descriptors = True
             refuse_descriptors(self.sock)
 
     def fileno(self) -> int:
         return self.sock.fileno()
 
     def accept(self):
-        """Return (socket, Connection) of the next client.  Raises OSError, BlockingIOError when there is none."""
+        """Return (socket, Connection) of the next client.  Raises OSError, BlockingIOError if there is none."""
         sock, name = self.sock.accept()
         if self._is_plain:
             return sock, Connection(TCP, name[0].encode(), b"%d" % name[1], self.local_ip, self.local_port)
@@ -49,7 +49,7 @@ class ListeningSocket:
     def close(self) -> None:
         self.sock.close()
 
-    def retire(self) -> None:
+    def close_and_unlink(self) -> None:
         """Close, and remove the socket file if it is still the one that was made for us, and we may."""
         if self._made is not None and self.fileno() >= 0:  # while open, no other file can have its number
             try:
@@ -78,7 +78,7 @@ def _interface(index):
 
 
 def _file(path):
-    """Return what tells a file from any other, None if there is none."""
+    """Return what identifies a file, None if there is none."""
     try:
         seen = os.lstat(path)
     except OSError:

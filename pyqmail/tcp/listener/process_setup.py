@@ -11,7 +11,7 @@ from pyqmail.tcp.access.log_lines import ERRORS, complaint_line, say_now
 
 def set_up_process(call) -> None:
     """Set signals and descriptors as a server needs them, and warn if it has too little memory."""
-    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0))  # until the server has its own way to end
+    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0))  # until the server handles it
     open_standard_descriptors()
     if call.verbosity >= ERRORS:
         for text in memory_shortages(SERVER_BYTES):

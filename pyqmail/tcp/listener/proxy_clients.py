@@ -1,7 +1,7 @@
-"""Proxies: whoever is listed says first for whom it speaks (protocol/proxy_header.py), and the connection is that client's.
+"""Read the PROXY header of listed proxies (protocol/proxy_header.py); the connection becomes that of the client named.
 
-From others nothing is read.  What a listed one fails to say within its time, or says wrongly, ends its connection: it
-is no client, and whoever is behind it must not pass for it.
+Nothing is read from others.  A header that is malformed, or not complete in time, ends the connection: the proxy is no
+client, and the client behind it must not pass for the proxy.
 """
 
 import socket
@@ -15,7 +15,7 @@ PATIENCE_SECONDS = 3.0
 
 
 def listed(text: str):
-    """Return the test of whether a Connection is from one of the proxies listed.
+    """Return is_listed(client), which tells whether a Connection is from one of the proxies listed.
 
     text: addresses and networks, `192.0.2.1,2001:db8::/32`, and `unix` for all clients of UNIX sockets.
     Raises ValueError.
@@ -39,16 +39,18 @@ def listed(text: str):
 
 
 class ProxyClients:
-    """The connections of proxies that have not yet said for whom they speak; see tcp/listener/server.py for how it is called.
+    """The connections of proxies whose header is not complete.
 
-    is_listed(client) says who is a proxy.
+    is_listed(client) tells whether a Connection is from a proxy.  The server gets each connection back by
+    header_received() or header_refused().
     """
 
     def __init__(self, loop, is_listed, patience_seconds: float = PATIENCE_SECONDS):
         self._loop, self._is_listed, self._patience = loop, is_listed, patience_seconds
         self._waiting: set[_Waiting] = set()
 
-    def begin(self, sock, client, server) -> bool:
+    def hold_if_proxy(self, sock, client, server) -> bool:
+        """Take over a connection and return True if a proxy has made it; otherwise return False."""
         if not self._is_listed(client):
             return False
         waiting = _Waiting(sock, client, server)
@@ -60,7 +62,7 @@ class ProxyClients:
             self._refuse(waiting, reason(error))
         return True
 
-    def let_go(self) -> None:
+    def close_in_child(self) -> None:
         for waiting in self._waiting:
             waiting.sock.close()
 
@@ -81,11 +83,11 @@ class ProxyClients:
                 self._refuse(waiting, "end of file")
             elif header.ended:
                 self._forget(waiting)
-                waiting.server.introduced(sock, _named(waiting.client, header.ends))
+                waiting.server.header_received(sock, _named(waiting.client, header.ends))
 
     def _refuse(self, waiting, why):
         self._forget(waiting)
-        waiting.server.refused(waiting.sock, waiting.client, f"unable to read PROXY header: {why}")
+        waiting.server.header_refused(waiting.sock, waiting.client, f"unable to read PROXY header: {why}")
 
     def _forget(self, waiting):
         self._waiting.discard(waiting)
@@ -95,7 +97,7 @@ class ProxyClients:
 
 
 class _Waiting:
-    """One of them."""
+    """One of these connections."""
 
     __slots__ = ("sock", "client", "server", "header", "timer")
 
@@ -105,7 +107,7 @@ class _Waiting:
 
 
 def _named(proxy, ends):
-    """Return the client at these ends; the proxy itself if there are none."""
+    """Return the client with these addresses and ports; the proxy itself if there are none."""
     if ends is None:
         return proxy
     ip, port, local_ip, local_port = ends

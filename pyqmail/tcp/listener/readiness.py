@@ -1,8 +1,8 @@
-"""Telling whoever started us that connections are served: by a descriptor as s6 does, and as systemd does.
+"""Notify the service manager that connections are served: by a descriptor as s6 does, and as systemd does.
 
-To a descriptor a newline is written, and it is closed.  To the datagram socket that NOTIFY_SOCKET names, a path or
-after an @ an abstract name, READY=1 is sent, and STOPPING=1 once we wait for the last connections.  Nobody who has gone
-or cannot be reached is a reason to stop.
+A newline is written to the descriptor, which is then closed.  READY=1 is sent to the datagram socket that NOTIFY_SOCKET
+names, a path or an abstract name after an @; STOPPING=1 follows once the server drains.  A manager that has gone or
+cannot be reached is no reason to stop.
 """
 
 import fcntl
@@ -16,13 +16,13 @@ _PATIENCE_SECONDS = 1.0  # with a manager that does not read
 
 
 class Readiness(ServerHook):
-    """descriptor: the number to use, or None.  NOTIFY_SOCKET is taken out of environ, so that no program has it.
+    """descriptor: the number to use, or None.  NOTIFY_SOCKET is removed from environ, so that no program has it.
 
     The descriptor is closed under its number at once: no program has it either.  Raises Temporary if it is not open.
     """
 
     def __init__(self, descriptor: int | None, environ):
-        self._fd = None if descriptor is None else _take(descriptor)
+        self._fd = None if descriptor is None else _moved(descriptor)
         self._place = environ.pop(b"NOTIFY_SOCKET", b"")
 
     def ready(self) -> None:
@@ -31,13 +31,13 @@ class Readiness(ServerHook):
                 os.write(self._fd, b"\n")
             except OSError:
                 pass
-            self.let_go()
+            self.close_in_child()
         self._notify(b"READY=1")
 
-    def stopping(self) -> None:
+    def draining(self) -> None:
         self._notify(b"STOPPING=1")
 
-    def let_go(self) -> None:
+    def close_in_child(self) -> None:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
@@ -56,7 +56,8 @@ class Readiness(ServerHook):
             pass
 
 
-def _take(descriptor):
+def _moved(descriptor):
+    """Return a copy that no program gets, and close the original unless it is a standard one.  Raises Temporary."""
     try:
         fd = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
         if descriptor > 2:

@@ -1,7 +1,7 @@
-"""The status socket: whoever connects is told how the server is (protocol/wires/status_wire.py).
+"""The status socket: each client that connects gets the status of the server (protocol/wires/status_wire.py).
 
-A child of the server answers: it has the table as it was when it was forked, and can wait for the kernel and for a
-client that does not read.  A few may do so at once; others wait to be accepted.
+A child of the server answers: it has the table as of its fork, and can wait for the kernel and for a client that does
+not read.  There are _MAX_CHILDREN of them at most; more clients wait to be accepted.
 """
 
 import os
@@ -19,17 +19,17 @@ from pyqmail.tcp.listener.hooks import ServerHook
 from pyqmail.tcp.listener.listening_socket import ListeningSocket
 from pyqmail.tcp.listener.unix_relay import fork_owner
 
-_MOST = 4
+_MAX_CHILDREN = 4
 _BACKLOG = 16
 _PATIENCE_SECONDS = 5
 _PAUSE_SECONDS = 0.1
 
 
 class StatusSocket(ServerHook):
-    """Listens at path; a socket that is left over there is replaced.  Raises Temporary.
+    """Listens at path; a stale socket there is replaced.  Raises Temporary.
 
-    Only its owner can connect: whoever we are when it is made.  The file goes with the server if we still may remove
-    it.
+    Only its owner can connect: the user that we are when it is made.  The server removes the file at its end if its
+    rights suffice.
     """
 
     def __init__(self, path: str):
@@ -37,43 +37,43 @@ class StatusSocket(ServerHook):
         self._children: set[int] = set()
         self._is_watched, self._troubles = False, Troubles()
         try:
-            self._ear = ListeningSocket(listen_at(path, _BACKLOG, 0o600), is_made=True)
-            self._ear.guard()
+            self._socket = ListeningSocket(listen_at(path, _BACKLOG, 0o600), is_made=True)
+            self._socket.refuse_descriptors()
         except Temporary as failure:
             raise Temporary(f"{failure.text} {path}", failure.error) from None
 
-    def begin(self, server) -> None:
+    def started(self, server) -> None:
         self._server = server
         self._watch()
 
-    def reaped(self, pid: int) -> None:
+    def child_ended(self, pid: int) -> None:
         if pid in self._children:
             self._children.discard(pid)
             self._watch()
 
-    def let_go(self) -> None:
-        self._ear.close()
+    def close_in_child(self) -> None:
+        self._socket.close()
 
     def close(self) -> None:
-        self._ear.retire()
+        self._socket.close_and_unlink()
 
     def _watch(self):
-        wanted = len(self._children) < _MOST
+        wanted = len(self._children) < _MAX_CHILDREN
         if wanted != self._is_watched:
             self._is_watched = wanted
             if wanted:
-                self._server.loop.watch_surely(self._ear.fileno(), READ, self._accept)
+                self._server.loop.watch_surely(self._socket.fileno(), READ, self._accept)
             else:
-                self._server.loop.forget(self._ear.fileno())
+                self._server.loop.forget(self._socket.fileno())
 
     def _accept(self, _):
         try:
-            client, _ = self._ear.accept()
+            client, _ = self._socket.accept()
         except BlockingIOError:
             return
         except OSError as error:
             # the client stays ready: without a pause we would spin
-            self._server.loop.forget(self._ear.fileno())
+            self._server.loop.forget(self._socket.fileno())
             self._is_watched = False
             self._server.loop.after(_PAUSE_SECONDS, self._watch)
             if self._troubles.is_new(error):
@@ -88,9 +88,10 @@ class StatusSocket(ServerHook):
         self._watch()
 
     def _answer(self, client):
-        signal.alarm(2 * _PATIENCE_SECONDS)  # the end, whoever keeps us waiting
-        server, places = self._server, [(ear.family, ear.local_ip, ear.local_port) for ear in self._server.ears]
-        server.let_go()
+        signal.alarm(2 * _PATIENCE_SECONDS)  # the end, whatever keeps us waiting
+        server = self._server
+        places = [(listening.family, listening.local_ip, listening.local_port) for listening in server.sockets]
+        server.close_in_child()
         client.settimeout(_PATIENCE_SECONDS)
         try:
             client.sendall(status_wire.pack(describe(server, places)))
@@ -123,18 +124,18 @@ def describe(server, places) -> dict:
         "pid": os.getppid(),
         "since": round(server.since, 3),
         "now": round(time.time(), 3),
-        "way": server.way.kind,
+        "way": server.mode.name,
         "listening": [text(_place(*place)) for place in places],
         "limit": server.limit,
         "count": server.count,
         "is_ending": server.is_ending,
-        "workers": [{"pid": pid, "sessions": sessions} for pid, sessions in server.way.workers()],
+        "workers": [{"pid": pid, "sessions": sessions} for pid, sessions in server.mode.workers()],
         "connections": connections,
     }
 
 
 def _measures(places):
-    """Return {(client's address, its port, ours): Measure}; without those that the kernel does not tell."""
+    """Return {(client's address, its port, ours): Measure} of those that the kernel reports."""
     found = {}
     for family, port in {(family, port) for family, _, port in places if family != socket.AF_UNIX}:
         try:

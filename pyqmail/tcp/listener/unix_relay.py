@@ -44,7 +44,7 @@ def close_unread(server, sock) -> None:
     """Close a client's socket; if it is a UNIX one with something unread, a child closes it last."""
     if sock.family == socket.AF_UNIX and any(fcntl.ioctl(sock, _FIONREAD, bytes(4))):
         try:
-            fork_owner(sock, lambda: server.let_go() or 0)
+            fork_owner(sock, lambda: server.close_in_child() or 0)
             return
         except OSError:
             pass  # no process can be had
@@ -56,7 +56,7 @@ def relayed(server, sock) -> socket.socket:
     ours, theirs = socket.socketpair()
 
     def work():
-        server.let_go()
+        server.close_in_child()
         ours.close()
         copy_both_ways(sock, theirs)
         return 0

@@ -1,4 +1,9 @@
-"""A foreign program for each connection, started by the listener itself: for when nothing has to be waited for."""
+"""A foreign program for each connection, started by the listener itself: when nothing has to be waited for.
+
+posix_spawn(3) is faster than a fork of the listener.  It returns once the program has been executed, so that a listener
+alone starts as many programs as one processor can.  When a batch of connections comes at once, helpers
+(tcp/serving/spawn_helper.py) get their share of it; they are started at the first such batch.
+"""
 
 import collections
 import errno
@@ -9,126 +14,133 @@ from pyqmail.base.environment import merged
 from pyqmail.system.driver import BlockingDriver, drive
 from pyqmail.system.peer import BlockingPeer
 from pyqmail.system.processes import candidates
-from pyqmail.tcp.access.decide import Drop, admit
+from pyqmail.tcp.access.decide import Drop, decide
 from pyqmail.tcp.access.log_lines import opening_line, verdict_line
 from pyqmail.tcp.listener.unix_relay import close_unread
+from pyqmail.tcp.serving.fork_each import ForkEach
 
-MAX_BANNER_BYTES = 4096  # an empty send buffer takes that: writing it cannot wait
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+
+    from pyqmail.tcp.access.connection import Connection
+    from pyqmail.tcp.serving.modes import ConnectionRegistry, ServedProgram
+    from pyqmail.tcp.serving.worker_pool import WorkerPool
+
+MAX_BANNER_BYTES = 4096  # an empty send buffer holds that: writing it cannot wait
 _DEFAULTED = (signal.SIGPIPE, signal.SIGCHLD, signal.SIGTERM, signal.SIGXFSZ)
 
 
 class SpawnEach:
-    """See tcp/listener/server.py for what a way does.
+    """The serving mode (tcp/serving/modes.py) in which the listener decides itself, and starts the program.
 
-    forking is the way for what could not be started here.  make_others() gives a WorkerPool of `others` starters, to
-    share with when several connections come at once; it is not called before.  A connection that a rule denies
-    never has a process; its number is the server's.  give_back(pid) gives a program the limits that we have raised
-    for us; None: none were.
+    A child of ForkEach serves a connection whose program could not be started here: it may wait, and reports why.
+    helpers is the pool of helper_count helpers, which this mode starts when it needs them; None in a helper itself.
+    A connection that a rule denies never has a process; the registry gives it its number.
     """
 
-    kind = "spawning"
+    name = "spawning"
     has_room = True
 
     def __init__(
         self,
-        server,
-        terms,
-        argv: list[str],
-        path: bytes | None,
-        environ: dict,
-        forking,
-        others=0,
-        make_others=None,
-        give_back=None,
-    ):
-        self._server, self._terms, self._environ, self._forking = server, terms, environ, forking
-        self._argv = [os.fsencode(word) for word in argv]
-        self._candidates = candidates(self._argv[0], path)
+        registry: "ConnectionRegistry",
+        program: "ServedProgram",
+        helpers: "WorkerPool | None" = None,
+        helper_count: int = 0,
+    ) -> None:
+        self._registry, self._policy, self._environ = registry, program.policy, program.environ
+        self._fork_each, self._give_back = ForkEach(registry, program), program.give_back
+        self._argv = [os.fsencode(word) for word in program.argv]
+        self._candidates = candidates(self._argv[0], program.path)
         self._driver = BlockingDriver()
-        self._children, self._held = set(), collections.deque()
-        self._others, self._count, self._make_others = None, others, make_others
-        self._usual, self._give_back = None, give_back
+        self._children: set[int] = set()
+        self._held: collections.deque[tuple[socket.socket, Connection]] = collections.deque()
+        self._pool, self._helper_count = helpers, helper_count
+        self._helpers: WorkerPool | None = None  # once they are started
+        self._usual_environ: dict[bytes, bytes] | None = None
 
-    def begin(self) -> None:
+    def start(self) -> None:
         pass
 
-    def take(self, sock, client) -> None:
+    def serve_connection(self, sock: "socket.socket", client: "Connection") -> None:
         self._held.append((sock, client))
 
-    def push(self) -> None:
-        share = len(self._held) * self._count // (self._count + 1)
-        if share and self._others is None:
-            self._others = self._make_others()
-            self._others.begin()
-        while share and self._others.has_room:
-            share -= 1
-            self._others.take(*self._held.popleft())
-        if self._others is not None:
-            self._others.push()
+    def hand_over_batch(self) -> None:
+        """Give the helpers their share of what came at once, and start programs for the rest."""
+        share = len(self._held) * self._helper_count // (self._helper_count + 1)
+        if share and self._helpers is None and self._pool is not None:
+            self._helpers = self._pool
+            self._helpers.start()
+        if self._helpers is not None:
+            while share and self._helpers.has_room:
+                share -= 1
+                self._helpers.serve_connection(*self._held.popleft())
+            self._helpers.hand_over_batch()
         while self._held:
             self._serve(*self._held.popleft())
 
-    def reaped(self, pid: int, status: int) -> None:
+    def child_ended(self, pid: int, wait_status: int) -> None:
         if pid in self._children:
             self._children.discard(pid)
-            self._server.end(pid, status)
+            self._registry.end_connection(pid, wait_status)
             return
-        self._forking.reaped(pid, status)
-        if self._others is not None:
-            self._others.reaped(pid, status)
+        self._fork_each.child_ended(pid, wait_status)
+        if self._helpers is not None:
+            self._helpers.child_ended(pid, wait_status)
 
-    def let_go(self) -> None:
+    def close_in_child(self) -> None:
         for sock, _ in self._held:
             sock.close()
-        if self._others is not None:
-            self._others.let_go()
+        if self._helpers is not None:
+            self._helpers.close_in_child()
 
-    def leave(self) -> None:
-        if self._others is not None:
-            self._others.leave()
+    def hand_over_last(self) -> None:
+        if self._helpers is not None:
+            self._helpers.hand_over_last()
 
     def workers(self) -> list[tuple[int, int]]:
-        return [] if self._others is None else self._others.workers()
+        return [] if self._helpers is None else self._helpers.workers()
 
     def announce(self, frame: bytes) -> None:
-        if self._others is not None:
-            self._others.announce(frame)
+        if self._helpers is not None:
+            self._helpers.announce(frame)
 
-    def end_all(self, number: int) -> None:
+    def signal_all(self, number: int) -> None:
         for pid in self._children:
             os.kill(pid, number)
-        self._forking.end_all(number)
-        if self._others is not None:
-            self._others.end_all(number)
+        self._fork_each.signal_all(number)
+        if self._helpers is not None:
+            self._helpers.signal_all(number)
 
     def _serve(self, sock, client):
-        server, fd = self._server, sock.fileno()
+        registry, fd = self._registry, sock.fileno()
         try:
-            admission = drive(admit(self._terms, sock, BlockingPeer(fd, fd), client, self._driver, None))
+            decision = drive(decide(self._policy, sock, BlockingPeer(fd, fd), client, self._driver, None))
         except Drop as drop:
-            self._enter(client)
-            server.warn(str(drop))
-            self._over(sock, client, 111)
+            self._register_without_process(client)
+            registry.warn(str(drop))
+            self._end_without_process(sock, client, 111)
             return
-        if admission.is_denied:
-            self._enter(client)
-            server.say(verdict_line(client.number, admission))
-            self._over(sock, client, 100)
+        if decision.is_denied:
+            self._register_without_process(client)
+            registry.say(verdict_line(client.number, decision))
+            self._end_without_process(sock, client, 100)
             return
-        pid = None if admission.greet_seconds else self._start(fd, self._environ_of(admission))
+        pid = None if decision.greet_seconds else self._spawn(fd, self._environ_of(decision))
         if pid is None:
-            self._forking.take(sock, client, admission)  # which may wait, and says why it cannot be run
+            self._fork_each.serve_connection(sock, client, decision)
             return
         if self._give_back is not None:
             self._give_back(pid)
         self._children.add(pid)
-        server.enter(pid, client)
-        server.say(opening_line(pid, client.ip))
-        server.say(verdict_line(pid, admission))
-        close_unread(server, sock)
+        registry.register(pid, client)
+        registry.say(opening_line(pid, client.ip))
+        registry.say(verdict_line(pid, decision))
+        close_unread(registry, sock)
 
-    def _start(self, fd, environ):
-        """Return the pid of the program on fd; None if the first file that is there could not be started."""
+    def _spawn(self, fd, environ):
+        """Return the pid of the program on fd; None if the first file that exists could not be started."""
         actions = ((os.POSIX_SPAWN_DUP2, fd, 0), (os.POSIX_SPAWN_DUP2, fd, 1))
         last = self._candidates[-1]
         if not self._argv[0]:
@@ -136,29 +148,28 @@ class SpawnEach:
         for name in self._candidates:
             try:
                 if name is not last:
-                    os.stat(name)  # cheaper than a process that finds nothing to become
+                    os.stat(name)  # cheaper than a process that finds nothing to execute
                 return os.posix_spawn(name, self._argv, environ, file_actions=actions, setsigdef=_DEFAULTED)
             except OSError as error:
                 if error.errno != errno.ENOENT:
                     return None
         return None
 
-    def _environ_of(self, admission):
-        """Return the program's environment; without a rule's variables it is always the same but for its values."""
-        if not admission.is_usual:
-            return merged(self._environ, admission.additions)
-        if self._usual is None:
-            self._usual = merged(self._environ, admission.additions)
-        for name, value in admission.additions:
+    def _environ_of(self, decision):
+        """Return the program's environment; without the variables of a rule only its values differ between clients."""
+        if not decision.is_usual:
+            return merged(self._environ, decision.additions)
+        if self._usual_environ is None:
+            self._usual_environ = merged(self._environ, decision.additions)
+        for name, value in decision.additions:
             if value is not None:
-                self._usual[name] = value
-        return self._usual
+                self._usual_environ[name] = value
+        return self._usual_environ
 
-    def _enter(self, client):
-        """Give a number to a connection that gets no process."""
-        self._server.enter(self._server.number_for(client), client)
-        self._server.say(opening_line(client.number, client.ip))
+    def _register_without_process(self, client):
+        self._registry.register(self._registry.number_for(client), client)
+        self._registry.say(opening_line(client.number, client.ip))
 
-    def _over(self, sock, client, exit_code):
-        close_unread(self._server, sock)
-        self._server.end(client.number, exit_code << 8)
+    def _end_without_process(self, sock, client, exit_code):
+        close_unread(self._registry, sock)
+        self._registry.end_connection(client.number, exit_code << 8)

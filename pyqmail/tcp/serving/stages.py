@@ -19,7 +19,7 @@ from pyqmail.system.peer import WrappedPeer
 from pyqmail.tcp.filters.blocklist import BOUNCE, GREETING, REFUSE, UNDECIDED, Dialogue, Judgement, log_line
 
 
-class Chain:
+class SessionChain:
     """A session program behind stages, with the face of its module (system/driver.py).
 
     argv: its words.
@@ -52,7 +52,7 @@ class Session:
         self.number = getattr(environ, "number", None) or os.getpid()
 
 
-class Environment:
+class EnvironmentStage:
     """envdir: read(environ) returns the environment behind it, or raises Failure; called for each connection."""
 
     asks = False
@@ -69,7 +69,7 @@ class Environment:
         return None
 
 
-class Returns:
+class CarriageReturnStage:
     """fixcrio: make() -> what puts carriage returns before the newlines of one direction."""
 
     asks = False
@@ -101,7 +101,7 @@ class FilteredPeer(WrappedPeer):
 ASK_LIST, ASK_EXEMPTIONS, WAIT = range(3)
 
 
-class Lists:
+class BlocklistStage:
     """rblsmtpd: steps in their order, (ASK_LIST, base, bounces, fails_closed), (ASK_EXEMPTIONS, base, fails_closed) or
     (WAIT, seconds of an environment).
 

@@ -27,6 +27,10 @@ from pyqmail.system.processes import fork
 from pyqmail.system.stream import Outgoing
 from pyqmail.tcp.access.log_lines import complaint_line, log_is_full, say_now
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyqmail.tcp.serving.modes import PoolRegistry, WorkerRole
+
 PING_SECONDS = 5.0
 PINGS_UNANSWERED = 6  # a worker silent for so many is stuck
 _SOON_SECONDS = 1.0  # one that ended sooner is not replaced at once
@@ -57,22 +61,16 @@ class WorkerSlot:
 
 
 class WorkerPool:
-    """See tcp/listener/server.py for what a way does.
+    """The serving mode (tcp/serving/modes.py) of count workers; role is what each of them does."""
 
-    serve(sock) is what a worker does until its stream ends, resolve(sock) what a resolver does; both run in a
-    child that holds nothing else and return its exit code.  resolve None: nothing is looked up.  most_sessions:
-    how many one worker can hold.  words: what ps shows for a worker.
-    """
+    name = "resident"
 
-    kind = "resident"
-
-    def __init__(self, server, count: int, serve, resolve, most_sessions: int, words: list | None = None):
-        self._server, self._serve, self._resolve = server, serve, resolve
-        self._most, self._pings, self._words = most_sessions, 0, words
+    def __init__(self, server: "PoolRegistry", count: int, role: "WorkerRole") -> None:
+        self._server, self._role, self._pings = server, role, 0
         self._seats = [WorkerSlot() for _ in range(count)]
-        self._resolvers = {}
+        self._resolvers: dict[int, WorkerSlot] = {}
 
-    def begin(self) -> None:
+    def start(self) -> None:
         for seat in self._seats:
             self._begin(seat)
         self._server.loop.after(PING_SECONDS, self._beat)
@@ -91,9 +89,9 @@ class WorkerPool:
             if seat.pid is not None:
                 self._queue(seat, frame)
 
-    def take(self, sock, client) -> None:
+    def serve_connection(self, sock, client) -> None:
         number = self._server.number_for(client)
-        self._server.enter(number, client)
+        self._server.register(number, client)
         seats = filter(self._can_take, self._seats)
         # one that does not answer is stuck or about to be killed: others first
         seat = min(seats, key=lambda seat: (seat.unanswered > 1, len(seat.sessions)))
@@ -101,16 +99,16 @@ class WorkerPool:
         seat.on_way += 1
         seat.queue.append((wire.connection(number, client.texts()), sock))
 
-    def push(self) -> None:
+    def hand_over_batch(self) -> None:
         self._server.flush()  # the status line comes before the worker's
         for seat in self._seats:
             if seat.queue and seat.out is not None:
                 seat.out.write()
 
-    def reaped(self, pid: int, status: int) -> None:
+    def child_ended(self, pid: int, wait_status: int) -> None:
         seat = next((seat for seat in self._seats if seat.pid == pid), None)
         if seat is not None:
-            self._lost(seat, status)
+            self._lost(seat, wait_status)
         elif pid in self._resolvers:
             seat = self._resolvers.pop(pid)
             if seat.resolver == pid:
@@ -119,7 +117,7 @@ class WorkerPool:
                     seat.resolver_pause.reset()
                 self._server.loop.after(seat.resolver_pause.next_seconds(), lambda: self._begin_resolver(seat))
 
-    def let_go(self) -> None:
+    def close_in_child(self) -> None:
         for seat in self._seats:
             if seat.sock is not None:
                 seat.sock.close()
@@ -127,19 +125,19 @@ class WorkerPool:
                 if sock is not None:
                     sock.close()
 
-    def leave(self) -> None:
+    def hand_over_last(self) -> None:
         """Hand over what is still here, within reason; the workers finish once the stream ends."""
         for seat in self._seats:
             if seat.sock is not None and seat.queue:
                 seat.sock.settimeout(_LAST_SECONDS)
                 seat.out.ready()
 
-    def end_all(self, number: int) -> None:
+    def signal_all(self, number: int) -> None:
         for pid, _ in self.workers():
             os.kill(pid, number)
 
     def _can_take(self, seat):
-        return seat.pid is not None and seat.on_way < wire.IN_FLIGHT and len(seat.sessions) < self._most
+        return seat.pid is not None and seat.on_way < wire.IN_FLIGHT and len(seat.sessions) < self._role.max_sessions
 
     def _begin(self, seat):
         """Start a worker for a seat that has none; what is queued there goes to it."""
@@ -153,13 +151,13 @@ class WorkerPool:
         ours.setblocking(False)
 
         def work():
-            self._server.let_go()
+            self._server.close_in_child()
             ours.close()
-            return self._serve(theirs)
+            return self._role.serve(theirs)
 
         self._server.flush()
         try:
-            seat.pid = fork(work, self._words)
+            seat.pid = fork(work, self._role.words)
         except OSError as error:
             ours.close()
             theirs.close()
@@ -169,7 +167,7 @@ class WorkerPool:
         self._use_stream(seat, ours)
         self._begin_resolver(seat)
         seat.out.write()
-        self._server.adjust()
+        self._server.adjust_accepting()
 
     def _use_stream(self, seat, sock):
         """Begin to talk over sock with the worker that has just been started."""
@@ -179,7 +177,7 @@ class WorkerPool:
             self._server.loop,
             lambda: _send_some(seat),
             lambda _: self._watch(seat),
-            lambda: None,  # it has ended: reaped() comes
+            lambda: None,  # it has ended: child_ended() comes
             max_seconds=_MAX_SECONDS,
         )
         self._watch(seat)
@@ -190,7 +188,8 @@ class WorkerPool:
         self._server.loop.after(pause.next_seconds(), lambda: work(seat))
 
     def _begin_resolver(self, seat):
-        if self._resolve is None or seat.pid is None or seat.resolver is not None:
+        resolve = self._role.resolve
+        if resolve is None or seat.pid is None or seat.resolver is not None:
             return
         try:
             for_worker, for_resolver = socket.socketpair()
@@ -199,9 +198,9 @@ class WorkerPool:
             return
 
         def work():
-            self._server.let_go()
+            self._server.close_in_child()
             for_worker.close()
-            return self._resolve(for_resolver)
+            return resolve(for_resolver)
 
         try:
             seat.resolver, seat.resolver_since = fork(work, ["pyresolve"]), time.monotonic()
@@ -228,7 +227,7 @@ class WorkerPool:
                 sock.close()
         waiting = {int.from_bytes(frame[6:10], "big") for frame, _ in kept}
         for number in sorted(seat.sessions - waiting):
-            server.end(number, status)
+            server.end_connection(number, status)
         seat.sessions, seat.queue, seat.on_way = waiting, collections.deque(kept), len(kept)
         seat.sock = seat.out = seat.resolver = None  # its resolver ends with the stream between them
         if server.is_ending:
@@ -249,12 +248,12 @@ class WorkerPool:
 
     def _ready(self, seat, events):
         if events & READ and not self._receive(seat):
-            self._server.loop.forget(seat.sock.fileno())  # it is ending: reaped() does the rest
+            self._server.loop.forget(seat.sock.fileno())  # it is ending: child_ended() does the rest
             events = READ
         if events & WRITE and seat.out is not None:
             seat.out.ready()
         self._server.flush()
-        self._server.adjust()
+        self._server.adjust_accepting()
 
     def _receive(self, seat):
         """Take all that has come from a worker.  Returns False when no more can come, or what came makes no sense."""
@@ -283,14 +282,14 @@ class WorkerPool:
             if number not in seat.sessions:
                 raise wire.MalformedFrame("not a session of this worker")
             seat.sessions.discard(number)
-            self._server.end(number, exit_code << 8)
+            self._server.end_connection(number, exit_code << 8)
         elif kind == wire.ENDED:
             pid, wait_status = wire.split_ended(body)
             if number not in seat.sessions:
                 raise wire.MalformedFrame("not a session of this worker")
             seat.sessions.discard(number)
             if pid:
-                self._server.end(number, wait_status, pid)
+                self._server.end_connection(number, wait_status, pid)
             else:
                 self._server.uncount(number)
         elif kind == wire.STARTED:
@@ -358,6 +357,6 @@ def _send_some(seat):
 
 
 def _kill(seat):
-    """Make an end of a worker that is stuck or babbles; reaped() does the rest."""
+    """Make an end of a worker that is stuck or babbles; child_ended() does the rest."""
     if seat.pid is not None:
         os.kill(seat.pid, signal.SIGKILL)

@@ -19,22 +19,21 @@ from pyqmail.system.home import find_home
 from pyqmail.system.processes import exit_code, fork
 from pyqmail.tcp.access.decide import ConnectionPolicy
 from pyqmail.tcp.access.limits import Limits
-from pyqmail.tcp.serving import worker
-from pyqmail.tcp.serving.fork_each import ForkEach
-from pyqmail.tcp.serving.spawn_each import SpawnEach
-from pyqmail.tcp.serving.spawn_helper import SpawnHelper
+from pyqmail.tcp.serving.modes import ServedProgram
+from pyqmail.tcp.serving.spawn_helper import HelperRole
+from pyqmail.tcp.serving.worker import SessionRole
 
 
 def serve_connections():
     policy = ConnectionPolicy(local_host=b"listener.example", limits=Limits({}))
-    return worker.serve(socket.socket(fileno=0), policy, pysmtpd, ["pysmtpd"], dict(os.environb), 0)
+    program = ServedProgram(policy, ["pysmtpd"], None, dict(os.environb))
+    return SessionRole(program, pysmtpd, 0, max_sessions=100).serve(socket.socket(fileno=0))
 
 
 def start_programs():
     policy = ConnectionPolicy(local_host=b"listener.example")
-    settings = policy, sys.argv[2:], os.environb[b"PATH"], dict(os.environb)
-    helper = SpawnHelper(0, lambda helper: SpawnEach(helper, *settings, ForkEach(helper, *settings)))
-    return helper.serve(socket.socket(fileno=0))
+    program = ServedProgram(policy, sys.argv[2:], os.environb[b"PATH"], dict(os.environb))
+    return HelperRole(program, 0).serve(socket.socket(fileno=0))
 
 
 def become_resolver(read_end, write_end):

@@ -20,32 +20,32 @@ PLACES = [
 ]  # fmt: skip
 
 
-def ready(ear):
-    ear.sock.settimeout(10)
-    sock, client = ear.accept()
+def ready(listening):
+    listening.sock.settimeout(10)
+    sock, client = listening.accept()
     sock.close()
     return client
 
 
 @pytest.mark.parametrize("place, is_dual, source, target, protocol, ip, local_ip", PLACES)
 def test_clients_over_tcp(place, is_dual, source, target, protocol, ip, local_ip):
-    ear = ListeningSocket(listen(place, 0, 5, is_dual))
+    listening = ListeningSocket(listen(place, 0, 5, is_dual))
     with pytest.raises(BlockingIOError):
-        ear.accept()
-    with socket.create_connection((target, int(ear.local_port)), 10, (source, 0)) as sock:
-        client = ready(ear)
+        listening.accept()
+    with socket.create_connection((target, int(listening.local_port)), 10, (source, 0)) as sock:
+        client = ready(listening)
         port = b"%d" % sock.getsockname()[1]
-    ear.close()
+    listening.close()
     assert (client.protocol, client.ip, client.port) == (protocol, ip, port)
-    assert (client.local_ip, client.local_port) == (local_ip, ear.local_port)
+    assert (client.local_ip, client.local_port) == (local_ip, listening.local_port)
     assert (client.interface, client.credentials, client.uid) == (b"", b"", None)
 
 
 def test_ipv4_clients_are_not_heard_without_is_dual():
-    ear = ListeningSocket(listen("::", 0, 5))
+    listening = ListeningSocket(listen("::", 0, 5))
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", int(ear.local_port)), 10)
-    ear.close()
+        socket.create_connection(("127.0.0.1", int(listening.local_port)), 10)
+    listening.close()
 
 
 def test_a_link_local_client_has_its_interface():
@@ -58,26 +58,26 @@ def test_a_link_local_client_has_its_interface():
         int(entries[0][1], 16),
         entries[0][5],
     )
-    ear = ListeningSocket(listen(ip, 0, 5, scope=scope))
+    listening = ListeningSocket(listen(ip, 0, 5, scope=scope))
     with socket.socket(socket.AF_INET6) as sock:
         sock.settimeout(10)
-        sock.connect((ip, int(ear.local_port), 0, scope))
-        client = ready(ear)
-    ear.close()
+        sock.connect((ip, int(listening.local_port), 0, scope))
+        client = ready(listening)
+    listening.close()
     assert (client.ip, client.local_ip, client.interface) == (ip.encode(), ip.encode(), name.encode())
 
 
 def test_clients_of_a_unix_socket(tmp_path):
     path = str(tmp_path / "s")
-    ear = ListeningSocket(listen_at(path, 5), is_made=True)
+    listening = ListeningSocket(listen_at(path, 5), is_made=True)
     with socket.socket(socket.AF_UNIX) as sock:
         sock.connect(path)
-        client = ready(ear)
+        client = ready(listening)
     assert (client.protocol, client.ip, client.port) == (UNIX, b"unix", b"")
     assert (client.local_ip, client.local_port) == (path.encode(), b"")
     assert client.credentials == b"%d %d %d" % (os.getpid(), os.getuid(), os.getgid())
     assert client.uid == b"%d" % os.getuid()
-    ear.retire()
+    listening.close_and_unlink()
     assert os.listdir(tmp_path) == []
 
 

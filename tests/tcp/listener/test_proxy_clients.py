@@ -1,4 +1,4 @@
-"""Proxies that say for whom they speak: real sockets and a real loop; only the Server is a list of what it is told."""
+"""Proxies that say for whom they speak: real sockets and a real loop; only the Server is a list of what it is reports."""
 
 import contextlib
 import gc
@@ -22,45 +22,45 @@ BLOCK = b"\r\n\r\n\0\r\nQUIT\n\x21\x21" + struct.pack(
 MAPPED = b"PROXY TCP6 ::ffff:192.0.2.7 ::ffff:198.51.100.1 49152 25\r\n"
 
 
-class Told:
-    """What a Server would be told."""
+class Reports:
+    """What the server gets back."""
 
     def __init__(self):
-        self.introduced_ones, self.refused_ones = [], []
+        self.received, self.refused = [], []
 
-    def introduced(self, sock, client):
-        self.introduced_ones.append((sock, client))
+    def header_received(self, sock, client):
+        self.received.append((sock, client))
 
-    def refused(self, sock, client, why):
+    def header_refused(self, sock, client, why):
         sock.close()
-        self.refused_ones.append((client, why))
+        self.refused.append((client, why))
 
 
 class Place:
-    """An ear, its loop, and who introduces itself there."""
+    """A listening socket, its loop, and the proxies that connect to it."""
 
     def __init__(self, words, patience_seconds=30.0):
-        self.loop, self.told = Loop(), Told()
-        self.ear = ListeningSocket(listen("127.0.0.1", 0, 2000))
-        self.introductions = ProxyClients(self.loop, listed(words), patience_seconds)
+        self.loop, self.reports = Loop(), Reports()
+        self.listening = ListeningSocket(listen("127.0.0.1", 0, 2000))
+        self.proxies = ProxyClients(self.loop, listed(words), patience_seconds)
         self.clients = []
 
     def connect(self):
-        """Return (the client's socket, the Connection accepted, whether it has to introduce itself)."""
-        self.clients.append(socket.create_connection(("127.0.0.1", int(self.ear.local_port)), 10))
-        self.ear.sock.settimeout(10)
-        sock, client = self.ear.accept()
+        """Return (the client's socket, the Connection accepted, whether it must send a header)."""
+        self.clients.append(socket.create_connection(("127.0.0.1", int(self.listening.local_port)), 10))
+        self.listening.sock.settimeout(10)
+        sock, client = self.listening.accept()
         self.accepted = sock
-        return self.clients[-1], client, self.introductions.begin(sock, client, self.told)
+        return self.clients[-1], client, self.proxies.hold_if_proxy(sock, client, self.reports)
 
     def watched(self):
         return len(self.loop._watched)
 
     def close(self):
-        for sock in (*self.clients, *(sock for sock, _ in self.told.introduced_ones)):
+        for sock in (*self.clients, *(sock for sock, _ in self.reports.received)):
             sock.close()
-        self.introductions.let_go()
-        self.ear.close()
+        self.proxies.close_in_child()
+        self.listening.close()
 
 
 @pytest.fixture
@@ -92,14 +92,14 @@ def test_the_client_is_the_one_named_and_what_follows_stays(place, header, texts
     for at in range(0, len(data), size):
         sock.sendall(data[at : at + size])
         here.loop.turn(0.001)
-    turn_until(here.loop, lambda: here.told.introduced_ones)
-    ((taken, client),) = here.told.introduced_ones
+    turn_until(here.loop, lambda: here.reports.received)
+    ((taken, client),) = here.reports.received
     assert (client.protocol, client.ip, client.port, client.local_ip, client.local_port) == texts
     assert client.since == 7.0
     assert taken.gettimeout() is None and taken.recv(100) == b"EHLO x\r\n"
     assert here.watched() == 0
     here.loop.turn(0)
-    assert not here.told.refused_ones
+    assert not here.reports.refused
 
 
 @pytest.mark.parametrize("header", [b"PROXY UNKNOWN\r\n", b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"])
@@ -107,8 +107,8 @@ def test_a_proxy_may_speak_for_itself(place, header):
     here = place("127.0.0.1")
     sock, proxy, _ = here.connect()
     sock.sendall(header)
-    turn_until(here.loop, lambda: here.told.introduced_ones)
-    assert here.told.introduced_ones[0][1] is proxy
+    turn_until(here.loop, lambda: here.reports.received)
+    assert here.reports.received[0][1] is proxy
 
 
 def test_of_others_nothing_is_read(place):
@@ -138,9 +138,9 @@ def test_who_does_not_introduce_itself_is_refused(place, data, ends_how, why):
         here.loop.turn(1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         sock.close()
-    turn_until(here.loop, lambda: here.told.refused_ones)
-    assert here.told.refused_ones == [(proxy, f"unable to read PROXY header: {why}")]
-    assert (here.told.introduced_ones, here.watched()) == ([], 0)
+    turn_until(here.loop, lambda: here.reports.refused)
+    assert here.reports.refused == [(proxy, f"unable to read PROXY header: {why}")]
+    assert (here.reports.received, here.watched()) == ([], 0)
 
 
 def test_a_header_that_trickles_is_late_all_the_same(place):
@@ -154,8 +154,8 @@ def test_a_header_that_trickles_is_late_all_the_same(place):
         for _ in range(2):  # one that reads, one that waits
             here.loop.turn(0.02)
 
-    until(lambda: here.told.refused_ones, wait=trickle)
-    assert "timed out" in here.told.refused_ones[0][1]
+    until(lambda: here.reports.refused, wait=trickle)
+    assert "timed out" in here.reports.refused[0][1]
 
 
 def test_hundreds_at_once_wait_for_nobody(place):
@@ -166,10 +166,10 @@ def test_hundreds_at_once_wait_for_nobody(place):
     quick = [here.connect()[0] for _ in range(500)]
     for number, sock in enumerate(quick):
         sock.sendall(b"PROXY TCP4 192.0.2.7 198.51.100.1 %d 25\r\n" % number)
-    turn_until(here.loop, lambda: len(here.told.introduced_ones) == 500)
-    assert {int(client.port) for _, client in here.told.introduced_ones} == set(range(500))
+    turn_until(here.loop, lambda: len(here.reports.received) == 500)
+    assert {int(client.port) for _, client in here.reports.received} == set(range(500))
     assert here.watched() == 500
-    here.introductions.let_go()
+    here.proxies.close_in_child()
     assert {sock.recv(1) for sock in silent} == {b""}
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
@@ -181,7 +181,7 @@ def test_nothing_is_left_of_who_has_said_it():
     try:
         for header in (LINE, b"EHLO", b""):
             here.connect()[0].sendall(header)
-        turn_until(here.loop, lambda: len(here.told.introduced_ones) + len(here.told.refused_ones) == 3)
+        turn_until(here.loop, lambda: len(here.reports.received) + len(here.reports.refused) == 3)
         here.loop.turn(0.1)
         assert not [one for one in gc.get_objects() if type(one).__name__ == "_Waiting"]
     finally:

@@ -234,7 +234,7 @@ def test_the_owner_goes_on_once_it_is_the_only_one():
 
 def test_what_waits_to_be_read_is_closed_by_a_child(lingering):
     class Server:
-        def let_go(self):
+        def close_in_child(self):
             pass
 
     for pending in (True, False):

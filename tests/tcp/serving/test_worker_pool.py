@@ -225,19 +225,19 @@ def test_a_stuck_worker_is_killed_and_replaced(start):
 
 def test_new_clients_go_to_workers_that_answer():
     numbers = itertools.count(1)
-    listener = types.SimpleNamespace(number_for=lambda client: next(numbers), enter=lambda number, client: None)
-    way = WorkerPool(listener, 2, None, None, 100)
-    for pid, seat in enumerate(way._seats):
+    listener = types.SimpleNamespace(number_for=lambda client: next(numbers), register=lambda number, client: None)
+    pool = WorkerPool(listener, 2, types.SimpleNamespace(max_sessions=100))
+    for pid, seat in enumerate(pool._seats):
         seat.pid = pid
-    silent, answering = way._seats
+    silent, answering = pool._seats
     for unanswered, wanted in ((0, 2), (1, 2), (2, 0), (5, 0)):
         silent.sessions, answering.sessions = set(), {-1, -2}
         silent.unanswered = unanswered
-        way.take(None, Connection(TCP, b"192.0.2.1", b"1", b"", b"25"))
-        way.take(None, Connection(TCP, b"192.0.2.1", b"1", b"", b"25"))
+        pool.serve_connection(None, Connection(TCP, b"192.0.2.1", b"1", b"", b"25"))
+        pool.serve_connection(None, Connection(TCP, b"192.0.2.1", b"1", b"", b"25"))
         assert len(silent.sessions) == wanted
     answering.pid = None
-    way.take(None, Connection(TCP, b"192.0.2.1", b"1", b"", b"25"))
+    pool.serve_connection(None, Connection(TCP, b"192.0.2.1", b"1", b"", b"25"))
     assert len(silent.sessions) == 1  # better than nobody
 
 
