@@ -406,15 +406,18 @@ def test_a_bounce_about_a_message_that_has_been_removed(rig, queue):
     assert queue.taken[0][1].endswith(end)
 
 
-def test_double_bounce(rig, queue):
+@pytest.mark.parametrize("control, to", [(None, b"postmaster"), (b"bounces\n", b"bounces")])
+def test_double_bounce(rig, queue, control, to):
     rig.control("doublebouncehost", b"double.example\n")
+    if control is not None:
+        rig.control("doublebounceto", control)
     number = rig.inject(b"", [b"b@far.example"])
     rig.start(remote=rig.stock(lambda recipient: b"Dno\n"))
     rig.gone(number)
     assert rig.stop() == 0
     [(envelope, message)] = queue.taken
-    assert envelope == b"F#@[]\0Tpostmaster@double.example\0\0"
-    assert b"\nTo: postmaster@double.example\n" in message
+    assert envelope == b"F#@[]\0T%b@double.example\0\0" % to
+    assert b"\nTo: %b@double.example\n" % to in message
     assert b"I tried to deliver a bounce message to this address, but the bounce bounced!\n" in message
     assert b"--- Below this line is the original bounce.\n\nReturn-Path: <>\nhello\n" in message
 
@@ -437,8 +440,11 @@ def test_bounce_about_verp_goes_to_the_plain_sender(rig, queue):
 
 
 @on_both_stores
-def test_expiry(rig, queue):
-    number = rig.preprocessed(b"s@x", (), (b"Tb@far.example",), age=700000)
+@pytest.mark.parametrize("control, age", [(None, 700000), (b"3600\n", 4000)])
+def test_expiry(rig, queue, control, age):
+    if control is not None:
+        rig.control("queuelifetime", control)
+    number = rig.preprocessed(b"s@x", (), (b"Tb@far.example",), age=age)
     rig.start(remote=rig.stock(lambda recipient: b"Zlater\n"))
     rig.gone(number)
     assert rig.stop() == 0

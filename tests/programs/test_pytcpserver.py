@@ -114,9 +114,18 @@ def test_rules_that_cannot_be_read_let_nobody_in(serve, tmp_path, monkeypatch, o
         os.rename("good.cdb", "rules.cdb")
 
 
-def greet(port, wanted):
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as sock, sock.makefile("rb") as replies:
+def greet(port, wanted, client=""):
+    place, own = ("127.0.0.1", port), (client, 0)
+    with socket.create_connection(place, 30, own) as sock, sock.makefile("rb") as replies:
         assert replies.readline() == wanted
+
+
+def test_a_limit_does_not_count_for_who_is_exempt(serve, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_cdb("rules.cdb", "rules.tmp", compile_lines(b'127.0.0.1:allow,RELAYCLIENT=""\n:allow\n'))
+    _, port = serve(["-xrules.cdb", "--per-address", "0", "--exempt", "RELAYCLIENT"], ["pysmtpd"])
+    greet(port, b"220 here.example ESMTP\r\n", "127.0.0.1")
+    greet(port, b"", "127.0.0.2")
 
 
 @pytest.mark.parametrize("arguments", [["--workers", "x"], ["--workers"], ["--worker", "1"], ["--workers=-1"]])

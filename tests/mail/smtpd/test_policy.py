@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from pyqmail.mail.smtpd.policy import NoAddresses, Policy, read_policy
+from pyqmail.mail.smtpd.policy import CONTROLS, NoAddresses, Policy, read_policy
 from pyqmail.protocol.smtp.extensions import exceeds
 from pyqmail.system.cdb import write_cdb
 from pyqmail.system.controls import Controls
@@ -152,6 +152,13 @@ def test_the_files_as_they_are_read(home):
     ]  # fmt: skip
 
 
+def test_names_of_ours_other_than_me(home):
+    (home_path(home) / "control/localiphost").write_bytes(b"mail.example\n")
+    (home_path(home) / "control/smtpgreeting").write_bytes(b"hello \n")
+    policy = read_policy(Controls(home.control))
+    assert (policy.greeting, policy.local_ip_host) == (b"hello", b"mail.example")
+
+
 def test_a_cdb_without_rcpthosts_does_not_matter(home):
     (home_path(home) / "control/morercpthosts.cdb").mkdir()
     assert read_policy(Controls(home.control)).is_our_recipient(b"a@b")
@@ -165,9 +172,7 @@ def test_a_damaged_cdb_is_an_error(home):
         read_policy(Controls(home.control)).is_our_recipient(b"a@b")
 
 
-@pytest.mark.parametrize(
-    "name", ["me", "smtpgreeting", "localiphost", "timeoutsmtpd", "rcpthosts", "badmailfrom", "databytes"]
-)
+@pytest.mark.parametrize("name", [name for name in CONTROLS if name != "morercpthosts.cdb"])
 def test_what_cannot_be_read_is_an_error(home, name):
     control = home_path(home) / "control"
     if name == "me":
