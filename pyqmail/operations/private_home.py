@@ -9,8 +9,8 @@ import sys
 
 from pyqmail.base.failure import Failure, Permanent, Temporary
 from pyqmail.operations import LABEL
-from pyqmail.system.descriptors import log, read_file
-from pyqmail.system.files import open_new
+from pyqmail.system.descriptors import log, read_file, write_all
+from pyqmail.system.durable import NotWritten, replace_file
 from pyqmail.system.home import MARKER, Home
 from pyqmail.system.processes import fork, installed_prefix
 
@@ -153,12 +153,15 @@ def write_new(path, data, mode=0o644):
     """Make a file, whole and then visible, unless it is there."""
     if os.path.lexists(path):
         return
-    fd = open_new(f"{path}.new", mode)
-    os.write(fd, data)
-    os.fchmod(fd, mode)
-    os.fsync(fd)
-    os.close(fd)
-    os.rename(f"{path}.new", path)
+
+    def fill(fd):
+        write_all(fd, data)
+        os.fchmod(fd, mode)
+
+    try:
+        replace_file(path, f"{path}.new", mode, fill)
+    except NotWritten as failed:
+        raise failed.error from None
 
 
 def is_older(made, source):

@@ -17,7 +17,7 @@ from pyqmail.operations import LABEL, private_home
 from pyqmail.operations.systemd_hardening import harden, role_of
 from pyqmail.supervise.safety import risks
 from pyqmail.system.descriptors import log, read_file, write_all
-from pyqmail.system.files import open_new
+from pyqmail.system.durable import NotWritten, replace_file
 from pyqmail.system.home import find_home
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -247,8 +247,6 @@ def _write(units, target):
     for name, text in units.items():
         path = f"{target}/{name}"
         try:
-            with open(open_new(f"{path}.new", 0o666), "w", encoding="utf-8") as file:
-                file.write(text)
-            os.rename(f"{path}.new", path)
-        except OSError as error:
-            raise Temporary(f"unable to write {path}", error) from None
+            replace_file(path, f"{path}.new", 0o666, lambda fd, text=text: write_all(fd, text.encode()))
+        except NotWritten as failed:
+            raise Temporary(f"unable to write {path}", failed.error) from None

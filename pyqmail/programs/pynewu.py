@@ -10,9 +10,10 @@ import os
 from pyqmail.base.failure import Temporary
 from pyqmail.base.printable import printable
 from pyqmail.mail.local.users import BadFormat, compile_assign
-from pyqmail.system.cdb import NotWritten, write_cdb
+from pyqmail.system.cdb import write_cdb
 from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import log, read_all
+from pyqmail.system.durable import NotWritten
 from pyqmail.system.files import Changeable
 from pyqmail.system.home import find_home
 

@@ -38,10 +38,10 @@ import os
 
 from pyqmail.base.failure import Permanent, Temporary
 from pyqmail.base.options import Argument, Flag, Rest, Value
-from pyqmail.system.cdb import NotWritten, write_cdb
+from pyqmail.system.cdb import write_cdb
 from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import log, read_all, write_all
-from pyqmail.system.files import open_new
+from pyqmail.system.durable import NotWritten, open_new
 from pyqmail.tcp.rules.source import BadLine, compile_lines
 
 

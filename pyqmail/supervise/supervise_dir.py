@@ -17,7 +17,7 @@ from pyqmail.supervise.control import state_folder
 from pyqmail.supervise.details import MAX_DETAILS_BYTES, Details, read_details
 from pyqmail.supervise.status import STATUS_BYTES, Status
 from pyqmail.system.descriptors import log, read_all
-from pyqmail.system.files import open_new
+from pyqmail.system.durable import NotWritten, replace_file
 
 LABEL = "supervise"  # at the head of a supervisor's lines
 
@@ -150,23 +150,24 @@ class SuperviseDir:
 
     def _replace(self, name, data):
         """Replace a file by rename; return what went wrong, if anything did."""
-        path, shown = f"{name}.new", f"{self._shown}/{name}.new"
+        shown = f"{self._shown}/{name}.new"
         try:
-            fd = open_new(path, 0o644, self._fd)
-        except OSError as error:
-            return f"unable to open {shown}: {reason(error)}"
-        try:
-            if os.write(fd, data) != len(data):
-                return f"unable to write {shown}: partial write"
-        except OSError as error:
-            return f"unable to write {shown}: {reason(error)}"
-        finally:
-            os.close(fd)
-        try:
-            os.rename(path, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
-        except OSError as error:
-            return f"unable to rename {shown} to {name}: {reason(error)}"
+            replace_file(name, f"{name}.new", 0o644, lambda fd: _write_whole(fd, data), self._fd, is_synced=False)
+        except _PartialWrite:
+            return f"unable to write {shown}: partial write"
+        except NotWritten as failed:
+            what = {"create": f"open {shown}", "write": f"write {shown}", "move": f"rename {shown} to {name}"}
+            return f"unable to {what[failed.step]}: {reason(failed.error)}"
         return None
+
+
+class _PartialWrite(Exception):
+    pass
+
+
+def _write_whole(fd, data):
+    if os.write(fd, data) != len(data):
+        raise _PartialWrite
 
 
 def warn(text: str) -> None:

@@ -9,7 +9,7 @@ import errno
 import os
 import struct
 
-from pyqmail.system.files import open_new
+from pyqmail.system.durable import replace_file
 
 _PAIR = struct.Struct("<II")
 _HEAD_BYTES = 2048
@@ -26,34 +26,17 @@ def write_cdb(path: str | bytes, path_tmp: str | bytes, records) -> None:
     """
     from cdblib import Writer
 
-    try:
-        file = open(open_new(path_tmp, 0o666), "wb")
-    except OSError as error:
-        raise NotWritten("create", error) from None
-    try:
-        with file:
-            writer = Writer(file)
-            for key, data in records:
-                writer.put(key, data)
-            writer.finalize()
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise NotWritten("write", error) from None
-    except struct.error:  # beyond 4 GB: the originals call it that
-        raise NotWritten("write", OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))) from None
-    try:
-        os.rename(path_tmp, path)
-    except OSError as error:
-        raise NotWritten("move", error) from None
+    def fill(fd):
+        try:
+            with open(fd, "wb", closefd=False) as file:
+                writer = Writer(file)
+                for key, data in records:
+                    writer.put(key, data)
+                writer.finalize()
+        except struct.error:  # beyond 4 GB: the originals call it that
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)) from None
 
-
-class NotWritten(Exception):
-    """The database was not put in place: `step` is create, write or move, `error` the OSError."""
-
-    def __init__(self, step, error):
-        super().__init__(f"{step}: {error}")
-        self.step, self.error = step, error
+    replace_file(path, path_tmp, 0o666, fill)
 
 
 class Reader:

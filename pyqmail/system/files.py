@@ -1,4 +1,4 @@
-"""Names in directories: putting them on disk, not following links that others may have made, who could change them."""
+"""Names in directories that others can change: following no links of theirs, and who could change a file."""
 
 import errno
 import os
@@ -6,19 +6,6 @@ import stat
 
 _MAX_LINKS = 40  # as the kernel
 _OVERFLOW_UID = 65534  # shown for whoever has no number in our user namespace
-
-
-def open_new(path: str | bytes, mode: int, dir_fd: int | None = None, flags: int = os.O_NONBLOCK) -> int:
-    """Return a descriptor, to be written, of a new file in the place of what had that name.  Raises OSError.
-
-    No link is followed, and no other name of an older file is written to.
-    """
-    flags |= os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-    try:
-        return os.open(path, flags, mode, dir_fd=dir_fd)
-    except FileExistsError:
-        os.unlink(path, dir_fd=dir_fd)
-    return os.open(path, flags, mode, dir_fd=dir_fd)
 
 
 def is_shared(directory: int | str) -> bool:
@@ -38,15 +25,6 @@ def open_shared(path: str, flags: int, mode: int) -> int:
         os.close(fd)
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
     return fd
-
-
-def sync_directory(path: str | bytes) -> None:
-    """Put the names in a directory on disk.  Raises OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 class Changeable:

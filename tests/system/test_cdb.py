@@ -7,7 +7,8 @@ import cdblib
 import pytest
 
 from pyqmail.system import cdb
-from pyqmail.system.cdb import NotWritten, Reader, hash_of, write_cdb
+from pyqmail.system.cdb import Reader, hash_of, write_cdb
+from pyqmail.system.durable import NotWritten
 
 RECORDS = [(b"1.2.3.4", b"D\0"), (b"", b""), (b"1.2.3.4", b"second"), (b"=.example.org", b"+A=b\0")]
 

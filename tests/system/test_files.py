@@ -1,10 +1,10 @@
-"""Whom root trusts on the way to a file; and files that take the place of whatever was there."""
+"""Whom root trusts on the way to a file."""
 
 import os
 
 import pytest
 
-from pyqmail.system.files import Changeable, open_new
+from pyqmail.system.files import Changeable
 
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
 SOMEBODY = 12345
@@ -71,31 +71,3 @@ def test_a_link_counts_with_all_it_leads_through(run, tmp_path):
         os.chown(elsewhere.parent, 0, 0)
     run.parent.chmod(0o1777)  # but there its owner can replace it
     assert reason(run) == f"{run} belongs to uid {SOMEBODY}"
-
-
-@pytest.mark.parametrize("kind", ["nothing", "file", "link", "second name", "fifo"])
-def test_a_new_file_follows_and_overwrites_nothing(tmp_path, kind):
-    victim, path = tmp_path / "victim", tmp_path / "status.new"
-    victim.write_text("precious")
-    if kind == "file":
-        path.write_text("old and long")
-    elif kind == "link":
-        path.symlink_to(victim)
-    elif kind == "second name":
-        path.hardlink_to(victim)
-    elif kind == "fifo":
-        os.mkfifo(path)
-    folder = os.open(tmp_path, os.O_RDONLY)
-    for place, where in ((path, None), (path.name, folder)):
-        fd = open_new(place, 0o640, where)
-        os.write(fd, b"new")
-        os.close(fd)
-        assert path.read_text() == "new" and not path.is_symlink() and path.stat().st_nlink == 1
-    os.close(folder)
-    assert victim.read_text() == "precious"
-
-
-def test_a_directory_is_not_replaced(tmp_path):
-    (tmp_path / "status.new").mkdir()
-    with pytest.raises(OSError):
-        open_new(tmp_path / "status.new", 0o600)

@@ -10,7 +10,7 @@ import time
 
 from pyqmail.base.failure import is_temporary
 from pyqmail.system.descriptors import write_all
-from pyqmail.system.files import sync_directory
+from pyqmail.system.durable import sync_directory
 
 LIMIT_SECONDS = 86400
 TRIES = 3
@@ -63,7 +63,11 @@ def deliver(directory: bytes, heading: bytes, message, names: Names) -> None:
         raise NotDelivered(TROUBLE) from None
     finally:
         _unlink(temporary)
-    _sync_directory(directory + b"new")
+    try:
+        # new/ may be entered but not read: then as the original, which never does this
+        sync_directory(directory + b"new", is_strict=False)
+    except OSError:
+        raise NotDelivered(TROUBLE) from None
 
 
 def _create(directory, names):
@@ -108,12 +112,3 @@ def _unlink(path):
         os.unlink(path)
     except OSError:
         pass
-
-
-def _sync_directory(path):
-    try:
-        sync_directory(path)
-    except PermissionError:
-        pass  # new/ may be entered but not read: then as the original, which never does this
-    except OSError:
-        raise NotDelivered(TROUBLE) from None

@@ -10,7 +10,7 @@ import stat
 
 from pyqmail.base.failure import reason
 from pyqmail.system.descriptors import write_all
-from pyqmail.system.files import sync_directory
+from pyqmail.system.durable import sync_directory
 
 LOCK_SECONDS = 30
 
@@ -43,7 +43,7 @@ def deliver(path: bytes, heading: bytes, message, limit) -> None:
             _append(fd, heading, _read(message))
             _sync(fd)
             if before == 0:
-                _sync_directory(os.path.dirname(path) or b".")  # the file may be new
+                sync_directory(os.path.dirname(path) or b".", is_strict=False)  # the file may be new
         except (OSError, NotAppended) as trouble:
             if before is not None:
                 _truncate(fd, before)
@@ -172,13 +172,6 @@ def _sync(fd):
         # /dev/null and pipes have no disk; a file does
         if error.errno not in (errno.EINVAL, errno.EROFS) or _is_regular(fd):
             raise
-
-
-def _sync_directory(path):
-    try:
-        sync_directory(path)
-    except PermissionError:
-        pass  # may be entered but not read
 
 
 def _is_regular(fd):

@@ -29,7 +29,7 @@ from pyqmail.mail.manager.materialize import preprocessed
 from pyqmail.mail.manager.passes import Pass
 from pyqmail.mail.queue.files import is_message_name
 from pyqmail.mail.routing.rewrite import LOCAL, REMOTE
-from pyqmail.system.files import sync_directory
+from pyqmail.system.durable import sync_directory
 from pyqmail.system.loop import READ
 
 YOUNG_SECONDS = 1.0  # what a crash in that time has delivered is delivered again

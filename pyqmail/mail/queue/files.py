@@ -14,7 +14,7 @@ import os
 
 from pyqmail.base.failure import Permanent, Temporary
 from pyqmail.base.numbers import is_number
-from pyqmail.system.files import sync_directory
+from pyqmail.system.durable import sync_directory
 from pyqmail.system.home import count_split
 
 FILES = ("mess", "intd", "todo", "info", "local", "remote", "bounce")

@@ -2,7 +2,7 @@
 
 import os
 
-from pyqmail.system.files import open_new
+from pyqmail.system.durable import open_new
 from pyqmail.system.processes import spawn
 
 _REPLACE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
