@@ -10,7 +10,7 @@ import pytest
 from pyqmail.base.controls import read_integer
 from pyqmail.base.literals import literal_address
 from pyqmail.base.numbers import ULONG, leading_number, whole_number
-from pyqmail.mail.routing.exchangers import route_for
+from pyqmail.mail.routing.smtproutes import route_for
 from pyqmail.protocol import ident, proxy_header
 from pyqmail.protocol.smtp.address import address_literal
 from pyqmail.protocol.smtp.extensions import exceeds

@@ -6,27 +6,20 @@ one of several candidates, given mail while it lasts, and closed; no process is 
 """
 
 import collections
-import errno
 import os
 import time
 
-from pyqmail.base.failure import is_lack
-from pyqmail.base.literals import literal_address
 from pyqmail.mail.remote.external_agent import run_agent
 from pyqmail.mail.remote.habits import KnownServers
+from pyqmail.mail.remote.host_tries import CONNECT, ClientSettings, HostTries, HostTry
 from pyqmail.mail.remote.message_file import MessageFile
-from pyqmail.mail.remote.smtp_connection import Died
-from pyqmail.mail.remote.smtp_delivery import deliver_to_all, open_connection
-from pyqmail.mail.routing.exchangers import NO_CONNECTION
+from pyqmail.mail.remote.smtp_delivery import deliver_to_all
 from pyqmail.mail.spawners.server import OrderRefused, Orders, Reports, check_path, check_recipient
 from pyqmail.protocol.smtp.report import (
     NO_CONTROLS,
-    NO_RESOURCES,
     PARTIAL_LINE,
     UNREADABLE,
     compose_one,
-    died,
-    refused,
 )
 from pyqmail.protocol.wires import native_dialect
 from pyqmail.protocol.wires.native_dialect import strings
@@ -104,18 +97,6 @@ class Places:
             self._free += 1
 
 
-class SessionSettings:
-    """What control/ says about sessions.  Raises OSError; LookupError without a name to tell."""
-
-    __slots__ = ("name", "connect_seconds", "talk_seconds")
-
-    def __init__(self, controls) -> None:
-        self.name = controls.get("helohost")
-        self.connect_seconds, self.talk_seconds = controls.get("timeoutconnect"), controls.get("timeoutremote")
-        if self.name is None:
-            raise LookupError("me")
-
-
 class SmtpSessions:
     """Takes native orders and makes the sessions; stops the loop after the end of orders, once all is closed.
 
@@ -123,12 +104,12 @@ class SmtpSessions:
     """
 
     def __init__(self, loop, driver, messages, controls, limit, agent=None, environ=None, orders_fd=0, reports_fd=1):
-        self._loop, self._driver, self._messages, self._controls = loop, driver, messages, controls
+        self._loop, self._messages, self._controls = loop, messages, controls
         self._limit, self._agent, self._environ, self._places = limit, agent, environ, Places(limit)
         os.set_blocking(orders_fd, False)
         self._orders, self._reports = Orders(loop, orders_fd, self._received), Reports(loop, reports_fd)
         self._unpacker = native_dialect.Unpacker()
-        self._sessions, self._servers = {}, KnownServers()
+        self._sessions, self._tries = {}, HostTries(driver, KnownServers())
         self._ended = self.malformed = False
 
     def start(self) -> None:
@@ -211,51 +192,27 @@ class SmtpSessions:
     async def _converse(self, session, source, candidates):
         """Open, deliver, close; return (host, address) it was about in the end."""
         try:
-            settings = SessionSettings(self._controls)
+            settings = ClientSettings(self._controls)
         except (OSError, LookupError) as error:
-            number = getattr(error, "errno", None) or 0
-            self._put(
-                native_dialect.FAILED, session.number, b"connect", b"%d" % number, *candidates[0][:2], NO_CONTROLS
-            )
-            return candidates[0][:2]
-        trouble = None
-        for host, address, port in candidates:
-            met = await self._converse_with(host, address, port, session, source, settings, is_first=trouble is None)
-            if met is None:
-                return host, address
-            # the first trouble counts, but what a server said before what none did
-            if trouble is None or (trouble[0], met[0]) == (native_dialect.FAILED, native_dialect.REFUSED):
-                trouble = met
-        kind, stage, number, host, address, report = trouble
-        self._put(kind, session.number, stage, b"%d" % min(number, 999), host, address, report.replace(b"\0", b"?"))
-        return host, address
+            code = getattr(error, "errno", None) or 0
+            tried = HostTry(*candidates[0], None, CONNECT, code, NO_CONTROLS)
+        else:
+            tell = lambda host, address: self._tell_trying(session, host, address)  # noqa: E731
+            tried = await self._tries.open_one_of(candidates, settings, source.decode() or None, watch=tell)
+        if tried.connection is None:
+            self._put_failure(session, tried)
+        else:
+            try:
+                self._put(native_dialect.READY, session.number, tried.host, tried.address)
+                await self._use(session, tried.connection)
+            finally:
+                tried.connection.close()
+        return tried.host, tried.address
 
-    async def _converse_with(self, host, address, port, session, source, settings, is_first):
-        """Open, deliver, close with one candidate; return None, or kind and texts of the trouble it met."""
-        connection, tells = None, None if is_first else self._tell_trying(session, host, address)
-        try:
-            connection, refusal = await self._open(address, port, settings, source)
-            if tells is not None:
-                tells.cancel()
-            if refusal is None:
-                self._put(native_dialect.READY, session.number, host, address)
-                await self._use(session, connection)
-                return None
-            await connection.quit()
-            report = refused(refusal[0], address, *refusal[1:])
-            return native_dialect.REFUSED, refusal[0].encode(), refusal[1], host, address, report
-        except Died:
-            return native_dialect.FAILED, b"dialogue", 0, host, address, died(address, False)
-        except TimedOut:
-            return native_dialect.FAILED, b"connect", errno.ETIMEDOUT, host, address, NO_CONNECTION
-        except OSError as error:
-            report = NO_RESOURCES if is_lack(error) else NO_CONNECTION
-            return native_dialect.FAILED, b"connect", error.errno or 0, host, address, report
-        finally:
-            if tells is not None:
-                tells.cancel()
-            if connection is not None:
-                connection.close()
+    def _put_failure(self, session, tried):
+        kind = native_dialect.REFUSED if tried.was_refused else native_dialect.FAILED
+        code, report = min(tried.code, 999), tried.report.replace(b"\0", b"?")
+        self._put(kind, session.number, tried.stage.encode(), b"%d" % code, tried.host, tried.address, report)
 
     async def _use(self, session, connection):
         is_known = await self._carry(session, connection)
@@ -263,19 +220,6 @@ class SmtpSessions:
         connection.close()
         if not is_known and (order := await session.next_order()) is not None:
             self._return(session.number, order)
-
-    async def _open(self, address, port, settings, source):
-        if literal_address(address) is None:
-            raise OSError(errno.EINVAL, "not an address")
-
-        async def connect():
-            where = address.decode(), port
-            peer = await self._driver.connect(where, settings.connect_seconds, source.decode() or None)
-            peer.timeout_seconds = settings.talk_seconds
-            return peer
-
-        habits = self._servers.habits((address, port))
-        return await open_connection(self._driver, connect, address, settings.name, habits)
 
     def _tell_trying(self, session, host, address):
         """Have the queue manager told whom a session waits for, unless it answers soon; returns the Timer."""

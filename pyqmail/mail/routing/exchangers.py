@@ -1,4 +1,4 @@
-"""Which hosts to try for a domain: smtproutes, what DNS must be asked, the check that we do not mail ourselves.
+"""Which hosts to try for a domain: its route, what DNS must be asked, the check that we do not mail ourselves.
 
     plan = plan_for(domain, routes)                          # nothing waits
     if plan.question: ask plan.question (a kind of resolve_wire) about plan.name
@@ -9,13 +9,11 @@ Pure: DNS is asked by whoever can wait.  Source: main() of qmail-remote, dns_mxi
 
 import socket
 
-from pyqmail.base.addresses import printable, suffixes
+from pyqmail.base.addresses import printable
 from pyqmail.base.literals import literal_address
-from pyqmail.base.numbers import count_digits, leading_number
+from pyqmail.mail.routing.smtproutes import SMTP_PORT, route_for
 from pyqmail.protocol.wires import resolve_wire
 from pyqmail.protocol.wires.frames import split_strings
-
-SMTP_PORT = 25
 
 SOFT_DNS = b"ZSorry, I couldn't find any host by that name. (#4.1.2)\n"
 NO_EXCHANGER = b"DSorry, I couldn't find a mail exchanger or IP address. (#5.4.4)\n"
@@ -49,28 +47,6 @@ class Plan:
         self.question, self.name, self.port, self.is_routed = question, name, port, is_routed
 
 
-def route_for(domain: bytes, routes: dict[bytes, bytes]) -> tuple[bytes, int] | None:
-    """Return (relay, port) from control/smtproutes for a domain, None to use its mail exchangers.
-
-    Tried: the domain, its ends that start with a dot, the empty key; the first one found decides, and nothing
-    behind its colon means None.  A relay in brackets may be an IPv6 address.
-    """
-    if not routes:
-        return None
-    for key in (*suffixes(domain.lower()), b""):
-        route = routes.get(key)
-        if route is not None:
-            break
-    if not route:
-        return None
-    if route.startswith(b"[") and b"]" in route:
-        inner, _, port = route.partition(b"]")
-        relay, port = inner + b"]", port.removeprefix(b":")
-    else:
-        relay, _, port = route.partition(b":")
-    return relay, leading_number(port, 65536) if count_digits(port) else SMTP_PORT
-
-
 def plan_for(domain: bytes, routes: dict[bytes, bytes]) -> Plan:
     """Return the Plan for a recipient's domain part; routes is control/smtproutes as a map."""
     route = route_for(domain, routes)
@@ -90,17 +66,24 @@ def settle_literal(plan: Plan, own: set[bytes]) -> list[tuple[bytes, bytes, int]
 def settle(plan: Plan, kind: int, body: bytes, own: set[bytes]) -> list[tuple[bytes, bytes, int]]:
     """Return [(host, address, port)] in the order to try from the answer (resolve_wire) to a plan's question.
 
-    own are the addresses of this machine's interfaces that are up.  Raises Unroutable.
+    own are the addresses of this machine's interfaces that are up.  Raises Unroutable, MalformedFrame.
     """
+    if kind != resolve_wire.FOUND:
+        return settle_found(plan, kind, [], own)
+    if plan.question == resolve_wire.EXCHANGERS:
+        return settle_found(plan, kind, resolve_wire.split_exchangers(body), own)
+    return settle_found(plan, kind, [(0, plan.name, address) for address in split_strings(body)], own)
+
+
+def settle_found(plan: Plan, kind: int, found: list[tuple[int, bytes, bytes]], own) -> list[tuple[bytes, bytes, int]]:
+    """Do what settle() does, with an answer that is taken apart: kind, and for FOUND [(preference, host, address)]."""
     if kind == resolve_wire.NO_HOST or (kind == resolve_wire.NO_RECORD and plan.question == resolve_wire.ADDRESSES):
         raise Unroutable(no_host(plan.name))
     if kind == resolve_wire.NO_RECORD:
         raise Unroutable(NO_EXCHANGER)
     if kind != resolve_wire.FOUND:
         raise Unroutable(SOFT_DNS)
-    if plan.question == resolve_wire.EXCHANGERS:
-        return choose(plan, resolve_wire.split_exchangers(body), own)
-    return choose(plan, [(0, plan.name, address) for address in split_strings(body)], own)
+    return choose(plan, found, own)
 
 
 def choose(plan: Plan, found: list[tuple[int, bytes, bytes]], own: set[bytes]) -> list[tuple[bytes, bytes, int]]:

@@ -16,7 +16,8 @@ import os
 
 from pyqmail.base.backoff import Backoff
 from pyqmail.base.failure import reason
-from pyqmail.mail.routing.exchangers import SMTP_PORT, SOFT_DNS, Unroutable, plan_for, settle, settle_literal
+from pyqmail.mail.routing.exchangers import SOFT_DNS, Unroutable, plan_for, settle, settle_literal
+from pyqmail.mail.routing.smtproutes import SMTP_PORT
 from pyqmail.protocol.wires import resolve_wire
 from pyqmail.system.stream import Pipe
 
