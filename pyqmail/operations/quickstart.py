@@ -16,7 +16,7 @@ from pyqmail.operations import LABEL, private_home
 from pyqmail.system.descriptors import read_file
 from pyqmail.system.home import Home
 from pyqmail.system.processes import fork, reset_signals
-from pyqmail.tcp.listener.bind import BOTH, Opening
+from pyqmail.tcp.listener.bind import BOTH, Binder
 
 PATIENCE_SECONDS = 20
 STOP_SECONDS = 5
@@ -84,9 +84,8 @@ def _lock(home):
 
 def _check_port(address, port):
     """Return the port, a free one for 0.  Raises Failure with the address when it cannot be had."""
-    opening = Opening(socket.SOMAXCONN, BOTH, "", None)
     try:
-        ears = opening.ears(address, port, {})
+        sockets = Binder(socket.SOMAXCONN, BOTH).bind(address, port, {})
     except Failure as failure:
         text = f"unable to listen on {address} port {port}"
         if failure.error is None:
@@ -97,9 +96,9 @@ def _check_port(address, port):
         elif failure.error.errno == errno.EADDRNOTAVAIL:
             _hinted(taken, "SMTP_ADDRESS=A names another one")
         raise taken from None
-    port = next((int(ear.local_port) for ear in ears if ear.family != socket.AF_UNIX), port)
-    for ear in ears:
-        ear.close()
+    port = next((int(each.local_port) for each in sockets if each.family != socket.AF_UNIX), port)
+    for each in sockets:
+        each.close()
     return port
 
 
