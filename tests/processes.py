@@ -27,10 +27,20 @@ def wait_ms(pid):
     return word - (1 << 32) if word >> 31 else word
 
 
+def state(pid):
+    """Return the letter of a process's state."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return file.read().rpartition(b")")[2].split()[0]
+
+
 def is_asleep(pid):
     """Return whether a process waits for anything at all."""
-    with open(f"/proc/{pid}/stat", "rb") as file:
-        return file.read().rpartition(b")")[2].split()[0] == b"S"
+    return state(pid) == b"S"
+
+
+def is_stopped(pid):
+    """Return whether a signal has stopped a process, and none has let it go on."""
+    return state(pid) == b"T"
 
 
 def sleeps_for_ever(*pids):

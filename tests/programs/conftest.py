@@ -246,10 +246,33 @@ class FakeResolver(Fake):
                 self.say(resolve_wire.pack(found[0], number, found[1]))
 
 
+class FakeCleaner(Fake):
+    """Removes at once, but answers a command for which answer(command) gives None only on release()."""
+
+    def __init__(self, names, answer):
+        super().__init__(answer)
+        self._names, self._data = names, b""
+
+    def report(self, _, text):
+        self.say(text)
+
+    def receive(self, data):
+        *commands, self._data = (self._data + data).split(b"\0")
+        for command in commands:
+            kind, number = command.split(b"/")
+            last = self._names.todo if kind == b"todo" else self._names.mess
+            for path in (self._names.intd(int(number)), last(int(number))):
+                try:
+                    os.unlink(path)
+                except FileNotFoundError:
+                    pass
+            self._take(command, b"", b"", command)
+
+
 class Rig:
     """start() a pysend on the home; stop() ends it and returns its exit code."""
 
-    stock, native, resolver = FakeStock, FakeNative, FakeResolver
+    stock, native, resolver, cleaner = FakeStock, FakeNative, FakeResolver, FakeCleaner
 
     def __init__(self, home):
         self.home, self.names = home, QueueNames(home.queue, 23)
@@ -287,22 +310,29 @@ class Rig:
             file.write(content)
 
     def start(self, local=None, remote=None, options=(), resolver=None, more=(), clean=True, log=None):
-        """log is a descriptor that pysend's log goes to instead of a pipe that is read."""
+        """log is a descriptor that pysend's log goes to instead of a pipe that is read.
+
+        clean: True for a real pyclean, False for none, or a FakeCleaner.
+        """
         self.local = local or FakeStock(lambda recipient: b"Kdid 1+0+0\n")
         self.remote = remote or FakeStock(lambda recipient: b"K192.0.2.1 accepted message.\n")
-        clean_in, clean_commands = os.pipe()
-        clean_answers, clean_out = os.pipe()
         log_read, log_write = os.pipe()
-        descriptors = {0: log_write if log is None else log, 5: clean_commands, 6: clean_answers}
-        fakes = [(1, self.local), (3, self.remote)]
+        descriptors = {0: log_write if log is None else log}
+        fakes, cleaner = [(1, self.local), (3, self.remote)], ()
+        if isinstance(clean, FakeCleaner):
+            fakes.append((5, clean))
+        else:
+            clean_in, descriptors[5] = os.pipe()
+            descriptors[6], clean_out = os.pipe()
+            cleaner = clean_in, clean_out
         if resolver is not None:
             fakes.append((7, resolver))
         fakes += [(9 + 2 * index, one) for index, one in enumerate(more)]
         for number, fake in fakes:
             descriptors[number], descriptors[number + 1] = fake.commands, fake.reports
         self.pid = self._run("pysend", options, descriptors, self.prefix)
-        self.clean_pid = self._run("pyclean", (), {0: clean_in, 1: clean_out, 2: 2}) if clean else None
-        for fd in {clean_in, clean_out, log_write, *descriptors.values()}:
+        self.clean_pid = self._run("pyclean", (), {0: cleaner[0], 1: cleaner[1], 2: 2}) if clean is True else None
+        for fd in {*cleaner, log_write, *descriptors.values()}:
             os.close(fd)
         for _, fake in fakes:
             fake.start()

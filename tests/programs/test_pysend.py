@@ -21,7 +21,7 @@ from pyqmail.protocol.wires import native_dialect, resolve_wire
 from pyqmail.protocol.wires.queue_wire import ANSWER, INLINE, Unpacker, answer_body, pack, split_inline
 from tests.mail.queue import on_memory
 from tests.mail.queue.stores import STORES
-from tests.processes import needs_system_calls, wait_ms
+from tests.processes import is_stopped, needs_system_calls, wait_ms
 from tests.waiting import until
 
 NOW = 0
@@ -983,10 +983,12 @@ def remove_by_hand(rig, number):
             pass
 
 
-def arrive_as(rig, number, recipients, content=b"another\n", trigger=True):
-    """A new message whose inode has that number again."""
+def arrive_as(rig, number, recipients, content=b"another\n", trigger=True, todo=None):
+    """A new message whose inode has that number again.  todo: a file whose inode its envelope has."""
     with open(rig.names.mess(number), "wb") as file:
         file.write(content)
+    if todo is not None:
+        os.link(todo, rig.names.intd(number))
     with open(rig.names.intd(number), "wb") as file:
         file.write(b"u1\0p1\0Fother@x\0" + b"".join(b"T" + recipient + b"\0" for recipient in recipients))
     os.link(rig.names.intd(number), rig.names.todo(number))
@@ -1019,6 +1021,66 @@ def test_a_ghost_is_not_delivered_beside_who_has_its_number_now(rig):
     assert rig.stop() == 0
     assert [order[3] for order in rig.remote.orders] == [b"old@far.example"] + 2 * [b"new@far.example"]
     assert [order[3] for order in rig.local.orders] == [b"old@here.example"] + 2 * [b"new@here.example"]
+
+
+@pytest.fixture
+def cleaner(rig):
+    """A FakeCleaner that removes envelopes but does not answer that it has, until release(b"+")."""
+    return rig.cleaner(rig.names, lambda command: None if command.startswith(b"todo/") else b"+")
+
+
+@pytest.mark.parametrize("inode", ["the same", "another"])
+@pytest.mark.parametrize("report", [b"Zno\n", b"Kok\n"])
+def test_a_late_answer_about_a_ghost_is_not_about_who_has_its_number_now(rig, cleaner, report, inode):
+    """Z: it would not be known any more, and delivered once more.  K: its mess would be removed, by number."""
+    number, spare = rig.inject(b"s@x", [b"old@far.example"]), f"{rig.home.path}/spare"
+    os.link(rig.names.todo(number), spare)  # so that it keeps its inode
+    rig.start(remote=rig.stock(lambda recipient: report if recipient.startswith(b"old") else None), clean=cleaner)
+    until(lambda: cleaner.held)
+    remove_by_hand(rig, number)
+    arrive_as(rig, number, [b"new@far.example"], todo=spare if inode == "the same" else None)
+    rig.inject(b"s@x", [b"ann@here.example"])
+    rig.local.ordered(1)  # todo has been looked at
+    if inode == "another":
+        rig.remote.ordered(2)  # it is known already
+    cleaner.answer = lambda command: b"+"
+    cleaner.release(b"+")
+    rig.remote.ordered(2)
+    rig.inject(b"s@x", [b"joe@here.example"])
+    rig.local.ordered(2)  # and once more
+    with open(rig.names.mess(number), "rb") as file:
+        assert file.read() == b"another\n"
+    rig.remote.release()
+    rig.gone(number)
+    assert rig.stop() == 0
+    assert [order[3] for order in rig.remote.orders] == [b"old@far.example", b"new@far.example"]
+    assert rig.log.lines.count(b"new msg %d" % number) == 2
+
+
+def test_what_was_wrong_with_a_ghost_is_not_wrong_with_who_has_its_number_now(rig):
+    number = rig.inject(b"s@x", [], todo=b"u1\0p1\0Fs@x\0Qodd\0")
+    rig.start()
+    rig.log.wait_some(b"unknown record type")
+    remove_by_hand(rig, number)
+    arrive_as(rig, number, [b"new@far.example"])
+    rig.remote.ordered(1)
+    rig.gone(number)
+    assert rig.stop() == 0
+
+
+def test_an_alarm_makes_due_what_has_just_ended(rig, cleaner):
+    """The signal comes in the turn in which a pass ends, before that turn has put it into the heap."""
+    number = rig.inject(b"s@x", [b"a@far.example", b"ann@here.example"])
+    rig.start(rig.stock(lambda recipient: b"Zno\n"), rig.stock(lambda recipient: b"Zno\n"), clean=cleaner)
+    until(lambda: cleaner.held)
+    rig.signal(signal.SIGSTOP)
+    until(lambda: is_stopped(rig.pid))
+    cleaner.release(b"+")
+    rig.signal(signal.SIGALRM)
+    rig.signal(signal.SIGCONT)
+    rig.remote.ordered(2), rig.local.ordered(2)
+    assert rig.stop() == 0
+    assert rig.names.state(number) == "S5"
 
 
 def test_a_pass_under_way_leaves_alone_who_has_its_number_now(rig, queue):

@@ -96,6 +96,12 @@ class Channel:
         """Return when a pass becomes due that could then begin, in Unix seconds."""
         return self.heap.next_due() if self.dispatch.limit and self.has_room else None
 
+    def make_due(self, now: int) -> None:
+        """ALRM: what waits for its next pass is due now, in Unix seconds; so is what has ended and is not settled."""
+        self.heap.make_due(now)
+        for pass_ in self._passes.values():
+            pass_.make_due(now)
+
     def _open_pass(self, number, now):
         if number in self._passes:
             return  # its end decides when the next one is

@@ -249,7 +249,7 @@ class Manager:
         self._todo.make_due(now)
         self._completion.make_due(now)
         for channel in self._channels.values():
-            channel.heap.make_due(now)
+            channel.make_due(now)
         self._settle_soon()
 
     def reread(self) -> None:

@@ -84,6 +84,12 @@ class Pass:
         if self.retry <= now:
             self.retry = self._retry_time(now)
 
+    def make_due(self, now: int) -> None:
+        """ALRM: the next pass is due now, in Unix seconds, if this one has ended."""
+        if self.has_ended:
+            self.record_end(time.monotonic())
+            self.retry = min(self.retry, now)
+
     def _retry_time(self, now):
         return retry_time(self.birth, now, REMOTE_CONSTANT if self.channel == REMOTE else LOCAL_CONSTANT)
 

@@ -70,13 +70,14 @@ class TodoMessage:
 
     __slots__ = (
         *("number", "sender", "birth", "due", "records", "passes", "state", "identity"),
-        *("_todo", "_is_due_final", "_backoff"),
+        *("is_listed", "_todo", "_is_due_final", "_backoff"),
     )
 
     def __init__(self, todo, number: int, sender: bytes, birth: int, records: dict, identity=None) -> None:
         self._todo, self.number, self.sender, self.birth, self.records = todo, number, sender, birth, records
         self.passes, self.state, self._is_due_final = [], YOUNG, False
         self.identity = identity  # of the todo file that was read
+        self.is_listed = False  # todo had an entry of this number while its removal was under way
         self._backoff = None  # once it could not be settled
         self.due = time.monotonic() + WAITING_SECONDS
 
@@ -123,6 +124,7 @@ class Todo:
         self._young = {}  # the young ones among them
         self._poison = {}  # number -> when it is looked at again (monotonic)
         self._troubled, self._troubled_timer = {}, None  # number -> (when, Backoff)
+        self._put_off = {}  # number -> identity of the todo file, for what is in _poison or _troubled
         self._unwatched = Backoff(FIRST_SECONDS, MAX_UNWATCHED_SECONDS)  # tries to open and watch the trigger
         self._reading = Backoff(FIRST_SECONDS, MAX_UNWATCHED_SECONDS)  # tries to read on in todo
         self._entries, self._stopped, self._is_held_up, self._scanned = None, False, False, 0.0
@@ -144,6 +146,7 @@ class Todo:
 
     def _deadline(self):
         self._poison.clear()
+        self._put_off.clear()
         if self._entries is None:
             self._scan()
         else:
@@ -271,6 +274,10 @@ class Todo:
         known = self.messages.get(number)
         if known is not None and inode is not None and inode != known.identity[0]:
             self._is_there(known)  # if it is not, it is forgotten here
+        elif known is not None and known.state != YOUNG:
+            known.is_listed = True
+        elif number in self._put_off:
+            self._forget_another(number)
         if number in self.messages or now < self._poison.get(number, 0) or now < self._troubled.get(number, (0,))[0]:
             return False
         try:
@@ -278,17 +285,33 @@ class Todo:
         except UnusableEnvelope as poison:
             self._log.put(poison.warning)
             self._poison[number] = now + RESCAN_SECONDS
+            self._put_off[number] = self._identity_now(number)
         except Trouble as trouble:
             self._log.put(trouble.warning)
             self._take_later(number)
+            self._put_off[number] = self._identity_now(number)
             return trouble.is_lack
         else:
             self._reading.reset()
             if message is not None:
                 self._poison.pop(number, None)
                 self._accept(message, direct)
+            self._put_off.pop(number, None)
         self._troubled.pop(number, None)
         return False
+
+    def _identity_now(self, number):
+        """Return the identity of what stands in todo under a number; None if it cannot be known."""
+        try:
+            return _identity(os.stat(self._names.todo(number)))
+        except OSError:
+            return None
+
+    def _forget_another(self, number):
+        """What was wrong with an entry says nothing about another one that has its number now."""
+        if self._identity_now(number) not in (self._put_off[number], None):
+            for known in (self._put_off, self._poison, self._troubled):
+                known.pop(number, None)
 
     def _take_later(self, number):
         """Take up a message again after a pause."""
@@ -405,10 +428,8 @@ class Todo:
     def make_due(self, now: int) -> None:
         """ALRM: what a message put off before it had files is due now, in Unix seconds, as soon as it has them."""
         for message in self.messages.values():
-            for one in message.passes:
-                if one.has_ended:
-                    one.record_end(time.monotonic())
-                    one.retry = min(one.retry, now)
+            for pass_ in message.passes:
+                pass_.make_due(now)
 
     # the end of youth
 
@@ -428,6 +449,8 @@ class Todo:
 
     def _ended(self, message, done):
         number, log = message.number, self._log
+        if self._is_anothers(message):
+            return
         if not done:
             log.put(b"warning: qmail-clean unable to clean up todo/%d" % number)
             self._loop.after(TROUBLE_SECONDS, lambda: self.end(message))
@@ -489,6 +512,8 @@ class Todo:
 
         Its number may be another's already: that one is then taken up, and nothing is done to its files.
         """
+        if self.messages.get(message.number) is not message:
+            return False
         path = self._names.todo(message.number)
         try:
             found = _identity(os.stat(path))
@@ -512,14 +537,26 @@ class Todo:
             self._channels[one.channel].abandon(one)
         self._go_on()
 
+    def _is_anothers(self, message):
+        """Return whether a message was removed by somebody else while its todo file was, and its number is another's.
+
+        The answer is about the one that has gone; by its number alone it would be about the other.
+        """
+        if self.messages.get(message.number) is not message:
+            return True
+        is_there = message.is_listed and self._identity_now(message.number) is not None
+        return is_there and not self._is_there(message)
+
     def _remove_todo(self, message):
         self._cleaner.remove_envelope(message.number, lambda done: self._settled(message, done))
 
     def _settled(self, message, done):
         number = message.number
+        if self._is_anothers(message):
+            return
         if not done:
             self._log.put(b"warning: qmail-clean unable to clean up todo/%d" % number)
-            self._loop.after(TROUBLE_SECONDS, lambda: self._remove_todo(message))
+            self._loop.after(TROUBLE_SECONDS, lambda: self._is_there(message) and self._remove_todo(message))
             return
         self.messages.pop(number, None)
         for one in message.passes:
