@@ -14,7 +14,7 @@ import select
 import stat
 from _collections import deque  # collections brings much that a cold start has no use for
 
-from pyqmail.system.loop import WRITE
+from pyqmail.system.coroutines import WRITE
 from pyqmail.system.polling import has_hung_up
 
 KEPT_BYTES = 64 << 10

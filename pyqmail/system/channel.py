@@ -14,7 +14,7 @@ import time
 from _collections import deque
 
 from pyqmail.base.backoff import Backoff
-from pyqmail.system.loop import NOTHING, READ, WRITE, Promise, TimedOut
+from pyqmail.system.coroutines import NOTHING, READ, WRITE, Promise, TimedOut
 from pyqmail.system.polling import is_readable
 from pyqmail.system.stream import Outgoing
 

@@ -46,7 +46,7 @@ import os
 import select
 
 from pyqmail.system import channel as channels
-from pyqmail.system.loop import TimedOut
+from pyqmail.system.coroutines import TimedOut
 from pyqmail.system.peer import TIMEOUT_SECONDS, BlockingPeer, EventPeer
 from pyqmail.system.processes import fork
 from pyqmail.system.run_program import ProgramRun, run_blocking, run_in_loop

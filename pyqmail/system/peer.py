@@ -9,7 +9,7 @@ import select
 
 from pyqmail.base.failure import Temporary
 from pyqmail.system.channel import Gone
-from pyqmail.system.loop import TimedOut
+from pyqmail.system.coroutines import TimedOut
 from pyqmail.system.polling import is_readable
 
 TYPE_CHECKING = False

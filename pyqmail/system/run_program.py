@@ -8,7 +8,7 @@ import os
 import select
 from _collections import deque
 
-from pyqmail.system.loop import WRITE, Promise
+from pyqmail.system.coroutines import WRITE, Promise
 from pyqmail.system.processes import spawn
 
 TYPE_CHECKING = False

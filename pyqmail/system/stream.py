@@ -32,7 +32,7 @@ import os
 
 from pyqmail.base.backoff import Backoff
 from pyqmail.base.failure import is_hang_up
-from pyqmail.system.loop import READ, WRITE
+from pyqmail.system.coroutines import READ, WRITE
 
 IDLE, DUE, WAITING, PAUSED, CLOSED = range(5)
 MAX_TRIES = 12  # of a Pipe: about half a minute

@@ -9,6 +9,7 @@ import pytest
 from pyqmail.supervise import scan_loop
 from pyqmail.supervise.scan_loop import PAUSE_SECONDS, ScanLoop
 from pyqmail.system import loop as loops
+from pyqmail.system import timers
 from pyqmail.system.inotify import Inotify
 from pyqmail.system.loop import Loop
 
@@ -49,7 +50,7 @@ class Stub:
 @pytest.fixture
 def clock(monkeypatch):
     made = Clock()
-    for module in (loops, scan_loop):
+    for module in (loops, timers, scan_loop):
         monkeypatch.setattr(module, "time", types.SimpleNamespace(monotonic=made.monotonic))
     return made
 

@@ -9,6 +9,7 @@ import types
 
 import pytest
 
+from pyqmail.system import coroutines, timers
 from pyqmail.system import loop as loops
 from pyqmail.system.channel import Gone
 from pyqmail.system.driver import BlockingDriver, CannotFork, EventDriver, drive
@@ -345,7 +346,8 @@ def test_a_session_that_is_to_pause_lets_others_go_first():
 
 def test_whoever_has_talked_too_long_gives_way(monkeypatch):
     now = [1000.0]
-    monkeypatch.setattr(loops, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    for module in (loops, coroutines, timers):
+        monkeypatch.setattr(module, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
     loop, said = Loop(), []
     driver = EventDriver(loop)
 

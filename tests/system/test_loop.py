@@ -7,6 +7,7 @@ import types
 
 import pytest
 
+from pyqmail.system import coroutines, timers
 from pyqmail.system import loop as loops
 from pyqmail.system.loop import QUANTUM_SECONDS, READ, Cancelled, Loop, Promise, TimedOut
 
@@ -393,7 +394,8 @@ def busy(monkeypatch):
     def pass_by(seconds):
         now[0] += seconds
 
-    monkeypatch.setattr(loops, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    for module in (loops, coroutines, timers):
+        monkeypatch.setattr(module, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
     return pass_by
 
 
