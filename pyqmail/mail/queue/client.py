@@ -18,10 +18,10 @@ from pyqmail.base.failure import Failure, is_lack, reason
 from pyqmail.protocol.wires import queue_wire
 from pyqmail.protocol.wires.queue_wire import DESCRIPTORS, INLINE, INLINE_LIMIT, MalformedFrame
 from pyqmail.system.channel import Gone, Unavailable
+from pyqmail.system.coroutines import TimedOut
 from pyqmail.system.descriptors import write_all
 from pyqmail.system.driver import CannotFork
 from pyqmail.system.feeding import Feed, feed_bytes, feed_file
-from pyqmail.system.loop import TimedOut
 from pyqmail.system.processes import exit_code, find_ours
 
 IN_MEMORY_BYTES = 1 << 20

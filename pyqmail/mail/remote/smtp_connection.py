@@ -30,7 +30,7 @@ from pyqmail.protocol.smtp.report import (
     refused,
 )
 from pyqmail.system.channel import Gone
-from pyqmail.system.loop import TimedOut
+from pyqmail.system.coroutines import TimedOut
 
 TURN_BLOCKS = 16  # of a large message, before others of the loop have their turn
 

@@ -3,7 +3,7 @@
 from pyqmail.mail.remote.message_file import MessageFile
 from pyqmail.mail.remote.smtp_connection import Died, SmtpConnection
 from pyqmail.protocol.smtp.report import died
-from pyqmail.system.loop import TimedOut
+from pyqmail.system.coroutines import TimedOut
 
 
 async def open_connection(driver, connect, address: bytes, name: bytes, habits, is_only_try=False):

@@ -19,9 +19,9 @@ from pyqmail.protocol.smtp.server import DATA, GO_AHEAD, MAIL, OK, RCPT, TIMEOUT
 from pyqmail.system.bounded_log import log_at_once
 from pyqmail.system.channel import Gone
 from pyqmail.system.controls import Controls
+from pyqmail.system.coroutines import TimedOut
 from pyqmail.system.descriptors import log
 from pyqmail.system.home import Home
-from pyqmail.system.loop import TimedOut
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

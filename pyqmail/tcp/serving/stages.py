@@ -13,8 +13,8 @@ import time
 from pyqmail.base.environment import merged
 from pyqmail.base.failure import Failure
 from pyqmail.system.channel import Gone
+from pyqmail.system.coroutines import TimedOut
 from pyqmail.system.descriptors import log
-from pyqmail.system.loop import TimedOut
 from pyqmail.system.peer import WrappedPeer
 from pyqmail.tcp.filters.blocklist import BOUNCE, GREETING, REFUSE, UNDECIDED, Dialogue, Judgement, log_line
 
