@@ -93,7 +93,7 @@ def _summary(status):
     yield f"{_clean(status['server'])} {status['pid']}: {places}; {status['count']}/{status['limit']}, up {age}"
     workers = [f"worker {worker['pid']}: {worker['sessions']}" for worker in status["workers"]]
     ending = ["accepts no more connections"] if status["is_ending"] else []
-    yield ", ".join([_clean(status["way"]), *workers, *ending])
+    yield ", ".join([_clean(status["serving_mode"]), *workers, *ending])
 
 
 def _row(connection, now):

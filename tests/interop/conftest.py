@@ -323,7 +323,7 @@ def system(home, make_system):
     return one
 
 
-WAYS = ("resident", "forking", "spawning")
+MODES = ("worker_pool", "fork_each", "spawn_each")
 SESSION = """
 echo "hello $$ $TCPREMOTEIP"
 while read word name; do
@@ -340,16 +340,16 @@ exit 3
 
 
 class TcpServer:
-    """A pytcpserver that serves the session of tests/tcp/session_server.py in one of WAYS; log: what it says."""
+    """A pytcpserver that serves the session of tests/tcp/session_server.py in one of MODES; log: what it says."""
 
-    def __init__(self, way, options, host, place, environ, how):
+    def __init__(self, mode, options, host, place, environ, how):
         (place / "no-variables").mkdir(exist_ok=True)
         program = {
-            "resident": ["session"],
-            "forking": ["pyenvdir", "no-variables", "sh", "-c", SESSION],
-            "spawning": ["sh", "-c", SESSION],
-        }[way]
-        starter = f"{ROOT}/tests/tcp/session_server.py" if way == "resident" else f"{ROOT}/bin/pytcpserver"
+            "worker_pool": ["session"],
+            "fork_each": ["pyenvdir", "no-variables", "sh", "-c", SESSION],
+            "spawn_each": ["sh", "-c", SESSION],
+        }[mode]
+        starter = f"{ROOT}/tests/tcp/session_server.py" if mode == "worker_pool" else f"{ROOT}/bin/pytcpserver"
         port_read, port_write = os.pipe()
         log_read, log_write = os.pipe()
         self.process = subprocess.Popen(
@@ -378,7 +378,7 @@ class TcpServer:
         return self._clients[-1]
 
     def burst(self, count):
-        """Connect so many while the server is stopped: it finds them all at once and shares them with starters."""
+        """Connect so many while the server is stopped: it finds them all at once and shares them with helpers."""
         self.process.send_signal(signal.SIGSTOP)
         clients = [self.connect() for _ in range(count)]
         self.process.send_signal(signal.SIGCONT)
@@ -439,11 +439,11 @@ class TcpClient:
 
 @pytest.fixture
 def serve(tmp_path):
-    """serve(way, *options, host="127.0.0.1", env={}, **more for Popen) -> a TcpServer in tmp_path, for the test."""
+    """serve(mode, *options, host="127.0.0.1", env={}, **more for Popen) -> a TcpServer in tmp_path, for the test."""
     running = []
 
-    def start(way, *options, host="127.0.0.1", env=(), **how):
-        running.append(TcpServer(way, options, host, tmp_path, dict(env), how))
+    def start(mode, *options, host="127.0.0.1", env=(), **how):
+        running.append(TcpServer(mode, options, host, tmp_path, dict(env), how))
         return running[-1]
 
     yield start
@@ -451,19 +451,19 @@ def serve(tmp_path):
         server.close()
 
 
-@pytest.fixture(params=WAYS)
-def way(request):
+@pytest.fixture(params=MODES)
+def mode(request):
     return request.param
 
 
 OURS = [sys.executable, f"{ROOT}/bin/pytcpserver"]
 THEIRS = ["tcpserver"]
 # a program of the test's own, ./show, behind tcpserver and behind pytcpserver
-# `resident`: pysmtpd, which runs it as QMAILQUEUE
+# `worker_pool`: pysmtpd, which runs it as QMAILQUEUE
 SHOWN = {
-    "resident": ([sys.executable, f"{ROOT}/bin/pysmtpd"], ["pysmtpd"]),
-    "forking": (["envdir", "no-variables", "./show"], ["pyenvdir", "no-variables", "./show"]),
-    "spawning": (["./show"], ["./show"]),
+    "worker_pool": ([sys.executable, f"{ROOT}/bin/pysmtpd"], ["pysmtpd"]),
+    "fork_each": (["envdir", "no-variables", "./show"], ["pyenvdir", "no-variables", "./show"]),
+    "spawn_each": (["./show"], ["./show"]),
 }
 MESSAGE = b"HELO x\r\nMAIL FROM:<>\r\nRCPT TO:<a@here.example>\r\nDATA\r\n.\r\nQUIT\r\n"
 
@@ -474,8 +474,8 @@ class Beside:
     prefix: words before the command.  A port that is given is not asked for with -1.
     """
 
-    def __init__(self, way, command, words, place, prefix, port, how):
-        self.way, self.text, self._place = way, b"", place
+    def __init__(self, mode, command, words, place, prefix, port, how):
+        self.mode, self.text, self._place = mode, b"", place
         self.is_told = any(re.match(r"-[a-zA-Z]*v", os.fsdecode(word)) for word in words)
         self._ended = 0
         self.process = subprocess.Popen(
@@ -515,7 +515,7 @@ class Beside:
 
     def shown(self, **where):
         """Return what ./show shows for a new connection; of pysmtpd's it is another program of the connection."""
-        if self.way != "resident":
+        if self.mode != "worker_pool":
             return self.ask(**where)
         said = self.ask(MESSAGE, **where)
         if not said.endswith(b"221 here.example\r\n"):
@@ -551,7 +551,7 @@ class Beside:
 
 @pytest.fixture
 def beside(tmp_path, home):
-    """beside(way, options, show="env", program=None, host="127.0.0.1", env={}, prefix=(), **of_popen) -> (theirs, ours)
+    """beside(mode, options, show="env", program=None, host="127.0.0.1", env={}, prefix=(), **how) -> (theirs, ours)
 
     Each is a Beside in tmp_path with `show` as ./show; `only` leaves just 0, theirs, or 1.  program: instead of SHOWN.
     """
@@ -559,7 +559,7 @@ def beside(tmp_path, home):
     (tmp_path / "no-variables").mkdir(exist_ok=True)
 
     def start(
-        way,
+        mode,
         options=(),
         show="env",
         program=None,
@@ -573,26 +573,26 @@ def beside(tmp_path, home):
         only=None,
         **how,
     ):
-        redirection = f"exec >{tmp_path}/shown\ncat >/dev/null\n" if way == "resident" else ""
+        redirection = f"exec >{tmp_path}/shown\ncat >/dev/null\n" if mode == "worker_pool" else ""
         (tmp_path / "show").write_text(f"#!/bin/sh\n{redirection}{show}\n")
         (tmp_path / "show").chmod(0o755)
         environ = {"PATH": PATH, "PYQMAIL_HOME": home.path, **dict(env)}
-        if way == "resident":
+        if mode == "worker_pool":
             environ.setdefault("QMAILQUEUE", f"{tmp_path}/show")
         made = []
         for side in (0, 1):
             if only in (None, side):
-                workers = ["--workers", "1"] if side and way == "resident" else []
+                workers = ["--workers", "1"] if side and mode == "worker_pool" else []
                 words = [
                     *workers,
                     *options,
                     host,
                     str(port) if port_word is None else port_word,
-                    *(program or SHOWN[way][side]),
+                    *(program or SHOWN[mode][side]),
                 ]
                 settings = {"env": environ if env_exactly is None else env_exactly, **how}
                 first = command or (THEIRS, OURS)[side]
-                made.append(Beside(way, first, words, tmp_path, prefix, port, settings))
+                made.append(Beside(mode, first, words, tmp_path, prefix, port, settings))
                 running.append(made[-1])
         return made
 

@@ -1,4 +1,4 @@
-"""How a pytcpserver begins and ends, in all the ways it serves: readiness, draining, limits of the system, its status.
+"""How a pytcpserver begins and ends, in all serving modes: readiness, draining, limits of the system, its status.
 
 Not here: limits of control groups, and a kernel without netlink.
 """
@@ -26,9 +26,9 @@ PID_MAX = int(open("/proc/sys/kernel/pid_max").read())
 # the beginning
 
 
-def test_a_descriptor_says_that_clients_are_served(serve, way):
+def test_a_descriptor_says_that_clients_are_served(serve, mode):
     read_end, write_end = os.pipe()
-    server = serve(way, "-v", "--ready-fd", str(write_end), pass_fds=[write_end])
+    server = serve(mode, "-v", "--ready-fd", str(write_end), pass_fds=[write_end])
     os.close(write_end)
     with os.fdopen(read_end, "rb") as file:
         assert file.read() == b"\n"  # and the end: nobody else has the descriptor
@@ -37,17 +37,17 @@ def test_a_descriptor_says_that_clients_are_served(serve, way):
 
 
 def test_descriptor_1_may_be_it_too(serve):
-    server = serve("spawning", "--ready-fd", "1")
+    server = serve("spawn_each", "--ready-fd", "1")
     assert server.port  # the line before
 
 
 @pytest.mark.parametrize("is_abstract", [False, True])
-def test_a_service_manager_is_told_by_its_socket(serve, way, tmp_path, is_abstract):
-    name = f"@pyqmail-test-{os.getpid()}-{way}" if is_abstract else str(tmp_path / "notify")
+def test_a_service_manager_is_told_by_its_socket(serve, mode, tmp_path, is_abstract):
+    name = f"@pyqmail-test-{os.getpid()}-{mode}" if is_abstract else str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(name.replace("@", "\0"))
         manager.settimeout(30)
-        server = serve(way, "-v", "--drain", "60", env={"NOTIFY_SOCKET": name})
+        server = serve(mode, "-v", "--drain", "60", env={"NOTIFY_SOCKET": name})
         assert manager.recv(100) == b"READY=1"
         client = server.connect()
         assert client.greeting()
@@ -60,7 +60,7 @@ def test_a_service_manager_is_told_by_its_socket(serve, way, tmp_path, is_abstra
 
 @pytest.mark.parametrize("place", ["/nonesuch/socket", "@nobody-listens", "vsock:2:1", "", "@" + "x" * 200])
 def test_a_service_manager_that_cannot_be_reached_does_no_harm(serve, place):
-    server = serve("spawning", "-v", env={"NOTIFY_SOCKET": place})
+    server = serve("spawn_each", "-v", env={"NOTIFY_SOCKET": place})
     client = server.connect()
     assert client.greeting()
     assert client.ask(b"env NOTIFY_SOCKET") == b"unset\n"
@@ -70,8 +70,8 @@ def test_a_service_manager_that_cannot_be_reached_does_no_harm(serve, place):
 # the end
 
 
-def test_sessions_finish_while_nobody_new_is_accepted(serve, way):
-    server = serve(way, "-v", "--drain", "60")
+def test_sessions_finish_while_nobody_new_is_accepted(serve, mode):
+    server = serve(mode, "-v", "--drain", "60")
     clients = [server.connect() for _ in range(3)]
     assert all(client.greeting() for client in clients)
     server.log.find(rb" ok (\d+)", 3)
@@ -86,8 +86,8 @@ def test_sessions_finish_while_nobody_new_is_accepted(serve, way):
     assert server.log.finish().endswith(b"tcpserver: status: 0/40\n")
 
 
-def test_with_nobody_there_the_end_comes_at_once(serve, way):
-    server = serve(way, "-v", "--drain", "60")
+def test_with_nobody_there_the_end_comes_at_once(serve, mode):
+    server = serve(mode, "-v", "--drain", "60")
     client = server.connect()
     assert client.greeting()
     client.leave()
@@ -96,8 +96,8 @@ def test_with_nobody_there_the_end_comes_at_once(serve, way):
     assert server.ended() == 0
 
 
-def test_without_the_option_term_ends_the_server_and_sessions_go_on(serve, way):
-    server = serve(way, "-v")
+def test_without_the_option_term_ends_the_server_and_sessions_go_on(serve, mode):
+    server = serve(mode, "-v")
     client = server.connect()
     assert client.greeting()
     server.term()
@@ -105,8 +105,8 @@ def test_without_the_option_term_ends_the_server_and_sessions_go_on(serve, way):
     assert client.ask(b"still").startswith(b"still")
 
 
-def test_after_the_time_what_is_left_is_ended(serve, way):
-    server = serve(way, "-v", "--drain", "0")
+def test_after_the_time_what_is_left_is_ended(serve, mode):
+    server = serve(mode, "-v", "--drain", "0")
     clients = [server.connect() for _ in range(2)]
     assert all(client.greeting() for client in clients)
     server.term()
@@ -115,8 +115,8 @@ def test_after_the_time_what_is_left_is_ended(serve, way):
     assert len(re.findall(rb"end \d+ status 15\n", server.log.finish())) == 2
 
 
-def test_times_without_end_are_a_day(serve, way):
-    server = serve(way, "-v", "--drain", "9" * 30, "--greet-delay", "9" * 30)
+def test_times_without_end_are_a_day(serve, mode):
+    server = serve(mode, "-v", "--drain", "9" * 30, "--greet-delay", "9" * 30)
     client = server.connect()
     assert client.ask(b"before its time").startswith(b"hello ")
     assert client.line().startswith(b"before ")
@@ -126,8 +126,8 @@ def test_times_without_end_are_a_day(serve, way):
     assert server.ended() == 0
 
 
-def test_a_second_term_ends_the_server_and_sessions_go_on(serve, way):
-    server = serve(way, "-v", "--drain", "60")
+def test_a_second_term_ends_the_server_and_sessions_go_on(serve, mode):
+    server = serve(mode, "-v", "--drain", "60")
     client = server.connect()
     assert client.greeting()
     server.term()
@@ -138,8 +138,8 @@ def test_a_second_term_ends_the_server_and_sessions_go_on(serve, way):
     assert client.ask(b"still").startswith(b"still")
 
 
-def test_programs_of_starters_finish_too(serve):
-    server = serve("spawning", "-v", "--drain", "60", "--workers", "3", "-c100", "-b100")
+def test_programs_of_helpers_finish_too(serve):
+    server = serve("spawn_each", "-v", "--drain", "60", "--workers", "3", "-c100", "-b100")
     clients = server.burst(30)
     server.term()
     assert server.refuses()
@@ -151,8 +151,8 @@ def test_programs_of_starters_finish_too(serve):
     assert sorted(ended) == sorted(re.findall(rb" ok (\d+) ", log)) and len(ended) == 30
 
 
-def test_programs_of_starters_are_ended_after_the_time(serve):
-    server = serve("spawning", "-v", "--drain", "0", "--workers", "3", "-c100", "-b100")
+def test_programs_of_helpers_are_ended_after_the_time(serve):
+    server = serve("spawn_each", "-v", "--drain", "0", "--workers", "3", "-c100", "-b100")
     clients = server.burst(30)
     server.term()
     assert server.ended() == 0
@@ -161,7 +161,7 @@ def test_programs_of_starters_are_ended_after_the_time(serve):
 
 
 def test_a_worker_that_dies_is_not_replaced_any_more(serve):
-    server = serve("resident", "-v", "--drain", "60", "--workers", "2")
+    server = serve("worker_pool", "-v", "--drain", "60", "--workers", "2")
     first, second = server.connect(), server.connect()
     pids = [first.greeting(), second.greeting()]
     assert len(set(pids)) == 2
@@ -176,7 +176,7 @@ def test_a_worker_that_dies_is_not_replaced_any_more(serve):
 
 
 def test_a_worker_that_hangs_is_killed_even_then(serve):
-    server = serve("resident", "-v", "--drain", "600", "--workers", "1", env={"PING_SECONDS": "0.05"})
+    server = serve("worker_pool", "-v", "--drain", "600", "--workers", "1", env={"PING_SECONDS": "0.05"})
     client = server.connect()
     assert client.greeting()
     client.sock.sendall(b"hang\n")
@@ -192,16 +192,16 @@ def limited(soft, hard, which=resource.RLIMIT_NOFILE):
     return lambda: resource.setrlimit(which, (soft, hard))
 
 
-@pytest.mark.parametrize("way", ["forking", "spawning"])
-def test_programs_have_the_limit_of_descriptors_we_were_started_with(serve, way):
-    server = serve(way, "-v", "-c1000", preexec_fn=limited(200, 3000))
+@pytest.mark.parametrize("mode", ["fork_each", "spawn_each"])
+def test_programs_have_the_limit_of_descriptors_we_were_started_with(serve, mode):
+    server = serve(mode, "-v", "-c1000", preexec_fn=limited(200, 3000))
     client = server.connect()
     assert client.greeting()
     assert client.ask(b"limit n") == b"200\n"
 
 
 def test_workers_have_as_many_descriptors_as_they_may(serve):
-    server = serve("resident", "-v", "-c1000", "--workers", "1", preexec_fn=limited(200, 3000))
+    server = serve("worker_pool", "-v", "-c1000", "--workers", "1", preexec_fn=limited(200, 3000))
     pid = server.connect().greeting()
     assert resource.prlimit(pid, resource.RLIMIT_NOFILE) == (3000, 3000)
     server.log.find(rb"^tcpserver: status: 0/")
@@ -209,7 +209,7 @@ def test_workers_have_as_many_descriptors_as_they_may(serve):
 
 def test_the_shortfall_is_said_whenever_the_limit_is_too_high(serve, tmp_path):
     (tmp_path / "limit").write_text("100")
-    server = serve("resident", "-v", "-c", "./limit", "--workers", "2", preexec_fn=limited(100, 164))
+    server = serve("worker_pool", "-v", "-c", "./limit", "--workers", "2", preexec_fn=limited(100, 164))
     assert server.connect().greeting()
     server.log.find(rb"^tcpserver: status: 0/")
     (tmp_path / "limit").write_text("201")
@@ -217,14 +217,14 @@ def test_the_shortfall_is_said_whenever_the_limit_is_too_high(serve, tmp_path):
     server.log.find(rb"tcpserver: warning: descriptors for 200 connections only, of 201\ntcpserver: status: 1/201\n")
 
 
-@pytest.mark.parametrize("way", ["forking", "spawning"])
-def test_more_programs_than_pids_are_too_many(serve, way):
-    server = serve(way, f"-c{PID_MAX}", "--workers", "3")
-    ours = 1 if way == "forking" else 3
+@pytest.mark.parametrize("mode", ["fork_each", "spawn_each"])
+def test_more_programs_than_pids_are_too_many(serve, mode):
+    server = serve(mode, f"-c{PID_MAX}", "--workers", "3")
+    ours = 1 if mode == "fork_each" else 3
     server.log.find(rb"^tcpserver: warning: processes for (\d+) connections only, of %d\n" % PID_MAX)
     found = re.search(rb"processes for (\d+)", server.log.text)
     assert int(found[1]) <= PID_MAX - ours  # less where a control group has a limit
-    assert b"warning" not in serve(way, "-q", f"-c{PID_MAX}").log.text
+    assert b"warning" not in serve(mode, "-q", f"-c{PID_MAX}").log.text
 
 
 NOBODY = 65534
@@ -251,18 +251,18 @@ def stranger(tmp_path):
     return become
 
 
-@pytest.mark.parametrize("way", ["forking", "spawning"])
-def test_the_limit_of_processes_is_raised_for_us_alone(serve, way, stranger):
-    server = serve(way, "-v", "-c40", "--workers", "1", **stranger(5, 60))
+@pytest.mark.parametrize("mode", ["fork_each", "spawn_each"])
+def test_the_limit_of_processes_is_raised_for_us_alone(serve, mode, stranger):
+    server = serve(mode, "-v", "-c40", "--workers", "1", **stranger(5, 60))
     clients = [server.connect() for _ in range(10)]
     assert all(client.greeting() for client in clients)
     assert clients[0].ask(b"limit u" if os.readlink("/bin/sh").endswith("bash") else b"limit p") == b"5\n"
     server.log.find(rb"^tcpserver: status: 0/")
 
 
-@pytest.mark.parametrize("way", ["forking", "spawning"])
-def test_what_cannot_be_raised_enough_is_said(serve, way, stranger):
-    server = serve(way, "-v", "-c40", "--workers", "1", **stranger(5, 30))
+@pytest.mark.parametrize("mode", ["fork_each", "spawn_each"])
+def test_what_cannot_be_raised_enough_is_said(serve, mode, stranger):
+    server = serve(mode, "-v", "-c40", "--workers", "1", **stranger(5, 30))
     server.log.find(rb"^tcpserver: warning: processes for 29 connections only, of 40\n")
 
 
@@ -280,7 +280,7 @@ def status(path):
 
 
 def status_with_numbers(path, server):
-    """Return the status once its connections have the numbers of the log: those that a starter has given come later."""
+    """Return the status once its connections have the numbers of the log: those that a helper has given come later."""
     numbers = sorted(map(int, re.findall(rb" ok (\d+)", server.log.text)))
 
     def read():
@@ -290,25 +290,26 @@ def status_with_numbers(path, server):
     return until(read, lambda: f"{status(path)}, {numbers}")
 
 
-def test_who_is_connected(serve, way, tmp_path):
+def test_who_is_connected(serve, mode, tmp_path):
     place = tmp_path / "status"
     before = time.time() - 1
-    server = serve(way, "-v", "-c7", "--workers", "2", "--status-socket", "status", "--drain", "60")
+    server = serve(mode, "-v", "-c7", "--workers", "2", "--status-socket", "status", "--drain", "60")
     clients = [server.connect(ip) for ip in ("127.0.0.2", "127.0.0.3")]
     pids = [client.greeting() for client in clients]
     server.log.find(rb" ok (\d+)", 2)
     assert clients[0].ask(b"x" * 1000)
     said = status_with_numbers(place, server)
     assert stat.S_IMODE(os.stat(place).st_mode) == 0o600
-    assert (said["server"], said["pid"], said["way"]) == ("tcpserver", server.process.pid, way)
+    assert (said["server"], said["pid"]) == ("tcpserver", server.process.pid)
+    assert said["serving_mode"] == mode.replace("_", " ")
     assert (said["limit"], said["count"], said["is_ending"]) == (7, 2, False)
     assert said["listening"] == [f"127.0.0.1:{server.port}"]
     assert before <= said["since"] <= said["now"] <= time.time()
-    if way == "resident":
+    if mode == "worker_pool":
         assert sorted(said["workers"], key=lambda worker: worker["pid"]) == [
             {"pid": pid, "sessions": 1} for pid in sorted(pids)
         ]
-    elif way == "forking":
+    elif mode == "fork_each":
         assert said["workers"] == []
     first, second = said["connections"]
     assert (first["protocol"], first["ip"]) == ("TCP", "127.0.0.2")
@@ -328,8 +329,8 @@ def test_who_is_connected(serve, way, tmp_path):
     assert not place.exists()
 
 
-def test_programs_of_starters_have_their_own_numbers(serve, tmp_path):
-    server = serve("spawning", "-v", "--workers", "3", "-c100", "-b100", "--status-socket", "status")
+def test_programs_of_helpers_have_their_own_numbers(serve, tmp_path):
+    server = serve("spawn_each", "-v", "--workers", "3", "-c100", "-b100", "--status-socket", "status")
     server.burst(30)
     server.log.find(rb" ok (\d+)", 30)
     said = status_with_numbers(tmp_path / "status", server)
@@ -338,7 +339,7 @@ def test_programs_of_starters_have_their_own_numbers(serve, tmp_path):
 
 def test_ipv4_and_ipv6_clients_of_one_socket(serve, tmp_path):
     try:
-        server = serve("resident", "-v", "--status-socket", "./status", host=":0")
+        server = serve("worker_pool", "-v", "--status-socket", "./status", host=":0")
         clients = [server.connect(ip) for ip in ("127.0.0.1", "::1")]
     except OSError:
         pytest.skip("no IPv6 here")
@@ -353,7 +354,7 @@ def test_ipv4_and_ipv6_clients_of_one_socket(serve, tmp_path):
 
 def test_unix_clients_have_no_state(serve, tmp_path):
     path = str(tmp_path / "serve")
-    server = serve("spawning", "--status-socket", "status", host=f"127.0.0.1,{path}")
+    server = serve("spawn_each", "--status-socket", "status", host=f"127.0.0.1,{path}")
     with socket.socket(socket.AF_UNIX) as sock:
         sock.connect(path)
         assert sock.recv(6) == b"hello "
@@ -364,8 +365,8 @@ def test_unix_clients_have_no_state(serve, tmp_path):
     assert [row[name] for name in ("state", "received", "sent", "idle_ms")] == [None] * 4
 
 
-def test_who_does_not_read_holds_up_nobody(serve, way, tmp_path):
-    server = serve(way, "-v", "-c300", "-b300", "--status-socket", "status")
+def test_who_does_not_read_holds_up_nobody(serve, mode, tmp_path):
+    server = serve(mode, "-v", "-c300", "-b300", "--status-socket", "status")
     lazy = []
     for _ in range(10):
         lazy.append(socket.socket(socket.AF_UNIX))
@@ -382,13 +383,13 @@ def test_a_socket_that_was_left_is_replaced_and_nothing_else(serve, tmp_path):
     path = tmp_path / "status"
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(str(path))
-    server = serve("spawning", "--status-socket", "status")
+    server = serve("spawn_each", "--status-socket", "status")
     assert status(path)["pid"] == server.process.pid
-    other = serve("spawning", "--status-socket", "status")
+    other = serve("spawn_each", "--status-socket", "status")
     assert (other.port, other.ended()) == (0, 111)
     assert other.log.finish() == b"tcpserver: fatal: unable to bind ./status: address already used\n"
     (tmp_path / "file").touch()
-    other = serve("spawning", "--status-socket", "file")
+    other = serve("spawn_each", "--status-socket", "file")
     assert (other.port, other.ended()) == (0, 111)
     assert (tmp_path / "file").exists()
     server.process.kill()
@@ -397,24 +398,24 @@ def test_a_socket_that_was_left_is_replaced_and_nothing_else(serve, tmp_path):
 
 
 def status_of_the_next(serve, path):
-    server = serve("resident", "--status-socket", "status")
+    server = serve("worker_pool", "--status-socket", "status")
     return status(path)["pid"] == server.process.pid
 
 
 def test_pytcptop_shows_it(serve, run, tmp_path):
-    server = serve("resident", "--workers", "1", "--status-socket", "status")
+    server = serve("worker_pool", "--workers", "1", "--status-socket", "status")
     worker = server.connect("127.0.0.2").greeting()
     shown = run("pytcptop", str(tmp_path / "status"))
     lines = shown.out.decode().splitlines()
     assert re.fullmatch(rf"tcpserver {server.process.pid}: 127.0.0.1:{server.port}; 1/40, up \d+s", lines[0])
-    assert lines[1:3] == [f"resident, worker {worker}: 1", ""]
+    assert lines[1:3] == [f"worker pool, worker {worker}: 1", ""]
     assert re.match(r" *NUMBER  PROTO  CLIENT     ", lines[3])
     assert re.fullmatch(rf" *{PID_MAX + 1}  TCP    127.0.0.2 +\d+ +\d+s +\d+s  established +0 +\d+", lines[4])
     assert (shown.code, shown.err, len(lines)) == (0, b"", 5)
 
 
 def test_pytcptop_refreshes_on_a_terminal_until_q(serve, tmp_path):
-    server = serve("resident", "--status-socket", "status")
+    server = serve("worker_pool", "--status-socket", "status")
     ours, theirs = pty.openpty()
     import termios
 

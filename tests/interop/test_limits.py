@@ -1,4 +1,4 @@
-"""Limits, through the real server in all the ways it serves: who is denied, what it is told, what is logged.
+"""Limits, through the real server in all serving modes: who is denied, what it is told, what is logged.
 
 The originals have none of this; the form of the deny line and the variables are those of the limits patch.
 """
@@ -37,8 +37,8 @@ def deny(server, remark):
         (["--per-address", "2"], {"MAXCONNIP": "9", "DIEMSG": "421 too many"}),
     ],
 )
-def test_an_address_has_its_share(serve, way, options, variables):
-    server = serve(way, "-v", *options, env=variables)
+def test_an_address_has_its_share(serve, mode, options, variables):
+    server = serve(mode, "-v", *options, env=variables)
     clients = [server.connect("127.0.0.2") for _ in range(2)]
     assert all(client.greeting() for client in clients)
     third = server.connect("127.0.0.2")
@@ -51,16 +51,16 @@ def test_an_address_has_its_share(serve, way, options, variables):
     assert server.connect("127.0.0.2").greeting()
 
 
-def test_a_network_has_its_share(serve, way):
-    server = serve(way, "-v", "--per-network", "2")
+def test_a_network_has_its_share(serve, mode):
+    server = serve(mode, "-v", "--per-network", "2")
     assert server.connect("127.0.0.2").greeting() and server.connect("127.0.0.3").greeting()
     assert server.connect("127.0.0.4").line() == b""
     deny(server, b" MAXCONNC:2")
     assert server.connect("127.0.1.4").greeting()
 
 
-def test_an_address_comes_only_so_often(serve, way):
-    server = serve(way, "-v", "--rate", "2")
+def test_an_address_comes_only_so_often(serve, mode):
+    server = serve(mode, "-v", "--rate", "2")
     for count in range(2):
         client = server.connect("127.0.0.2")
         assert client.greeting()
@@ -71,16 +71,16 @@ def test_an_address_comes_only_so_often(serve, way):
     assert server.connect("127.0.0.3").greeting()
 
 
-def test_everybody_is_denied_under_load(serve, way):
+def test_everybody_is_denied_under_load(serve, mode):
     if os.getloadavg()[0] < 0.02:
         pytest.skip("there is no load")
-    server = serve(way, "-v", "--max-load", "1", "--excess-reply", "421 busy")
+    server = serve(mode, "-v", "--max-load", "1", "--excess-reply", "421 busy")
     client = server.connect()
     assert (client.line(), client.line()) == (b"421 busy\r\n", b"")
     deny(server, rb" LOAD:\d+")
 
 
-def test_a_rule_says_otherwise(serve, way, tmp_path):
+def test_a_rule_says_otherwise(serve, mode, tmp_path):
     source = b"""127.0.0.2:allow,MAXCONNIP="1",DIEMSG="no more of you"
 127.0.0.3:allow,MAXCONNIP="2"
 127.0.0.4:allow,MAXCONNC="0",DIEMSG_MAXCONNC="not from there"
@@ -88,7 +88,7 @@ def test_a_rule_says_otherwise(serve, way, tmp_path):
 :allow
 """
     rules(tmp_path, source)
-    server = serve(way, "-v", "-xrules.cdb", "--per-address", "0")
+    server = serve(mode, "-v", "-xrules.cdb", "--per-address", "0")
     assert server.connect("127.0.0.5").line() == b""
     deny(server, b" MAXCONNIP:0")
     assert server.connect("127.0.0.2").greeting()
@@ -98,15 +98,15 @@ def test_a_rule_says_otherwise(serve, way, tmp_path):
     assert server.connect("127.0.0.3").line() == b""
     deny(server, b" MAXCONNIP:2")
     assert server.connect("127.0.0.4").line() == b""
-    server = serve(way, "-v", "-xrules.cdb", "--per-address", "9")
+    server = serve(mode, "-v", "-xrules.cdb", "--per-address", "9")
     assert server.connect("127.0.0.4").line() == b"not from there\r\n"
     deny(server, b" MAXCONNC:0")
 
 
-def test_ipv6_networks_are_of_64_bits(serve, way):
+def test_ipv6_networks_are_of_64_bits(serve, mode):
     if not socket.has_ipv6 or not _has_ip6():
         pytest.skip("no IPv6 here")
-    server = serve(way, "-v", "--per-network", "1", host="::1")
+    server = serve(mode, "-v", "--per-network", "1", host="::1")
     assert server.connect("::1").greeting()
     assert server.connect("::1").line() == b""
     server.log.find(rb"tcpserver: deny \d+ 0:::1:\d+ :::1::\d+ MAXCONNC:1\n")
@@ -117,15 +117,15 @@ def _has_ip6():
         return sock.connect_ex(("::1", 1)) != 99
 
 
-def test_starters_know_the_counts(serve):
-    server = serve("spawning", "-v", "--workers", "3", "--per-address", "20", "-c100", "-b100")
+def test_helpers_know_the_counts(serve):
+    server = serve("spawn_each", "-v", "--workers", "3", "--per-address", "20", "-c100", "-b100")
     server.burst(20)
     assert server.connect().line() == b""
     deny(server, b" MAXCONNIP:20")
 
 
-def test_starters_hold_clients_back_too(serve):
-    server = serve("spawning", "-v", "--workers", "3", "--greet-delay", "1", "-c100", "-b100")
+def test_helpers_hold_clients_back_too(serve):
+    server = serve("spawn_each", "-v", "--workers", "3", "--greet-delay", "1", "-c100", "-b100")
     clients = server.burst(20)
     assert [client.ask(b"env EARLYTALKER") for client in clients] == [b"unset\n"] * 20
 
@@ -142,8 +142,8 @@ def test_smtp_clients_in_excess_are_told_so(system, options):
 
 
 @pytest.mark.parametrize("early", [b"unset\n", b"1\n"])
-def test_who_talks_before_its_time_is_marked(serve, way, early):
-    server = serve(way, "-v", "--greet-delay", "1", env={"EARLYTALKER": "stale"})
+def test_who_talks_before_its_time_is_marked(serve, mode, early):
+    server = serve(mode, "-v", "--greet-delay", "1", env={"EARLYTALKER": "stale"})
     client = server.connect()
     if early == b"1\n":
         client.sock.sendall(b"env EARLYTALKER\n")
@@ -154,9 +154,9 @@ def test_who_talks_before_its_time_is_marked(serve, way, early):
         assert client.ask(b"env EARLYTALKER") == early
 
 
-def test_a_rule_holds_a_client_back_and_what_was_inherited_says_nothing(serve, way, tmp_path):
+def test_a_rule_holds_a_client_back_and_what_was_inherited_says_nothing(serve, mode, tmp_path):
     rules(tmp_path, b'127.0.0.2:allow,GREETHOLD="600"\n127.0.0.3:allow,EARLYTALKER="2"\n:allow\n')
-    server = serve(way, "-v", "-xrules.cdb", env={"EARLYTALKER": "1", "GREETHOLD": "600"})
+    server = serve(mode, "-v", "-xrules.cdb", env={"EARLYTALKER": "1", "GREETHOLD": "600"})
     held, free, ruled = (server.connect(ip) for ip in ("127.0.0.2", "127.0.0.1", "127.0.0.3"))
     assert free.greeting() and ruled.greeting()
     assert free.ask(b"env EARLYTALKER") == b"unset\n"
@@ -170,9 +170,9 @@ def test_a_rule_holds_a_client_back_and_what_was_inherited_says_nothing(serve, w
 # files
 
 
-def test_a_limit_stands_in_a_file_and_is_read_again_at_hup(serve, way, tmp_path):
+def test_a_limit_stands_in_a_file_and_is_read_again_at_hup(serve, mode, tmp_path):
     (tmp_path / "limit").write_text("1\n2\n")
-    server = serve(way, "-v", "-c", "./limit")
+    server = serve(mode, "-v", "-c", "./limit")
     server.log.find(rb"^tcpserver: status: 0/1\n")
     assert server.connect().greeting()
     second = server.connect()
@@ -195,9 +195,9 @@ def test_a_limit_stands_in_a_file_and_is_read_again_at_hup(serve, way, tmp_path)
     server.log.find(rb"tcpserver: status: 2/3\n")
 
 
-def test_other_limits_too(serve, way, tmp_path):
+def test_other_limits_too(serve, mode, tmp_path):
     (tmp_path / "share").write_text("1\n")
-    server = serve(way, "-v", "--per-address", "./share", "--per-network=./share")
+    server = serve(mode, "-v", "--per-address", "./share", "--per-network=./share")
     assert server.connect().greeting()
     assert server.connect().line() == b""
     deny(server, b" MAXCONNIP:1")
@@ -216,9 +216,9 @@ def test_other_limits_too(serve, way, tmp_path):
         raise AssertionError("the limit has not changed")
 
 
-def test_starters_hear_of_new_limits(serve, tmp_path):
+def test_helpers_hear_of_new_limits(serve, tmp_path):
     (tmp_path / "share").write_text("50\n")
-    server = serve("spawning", "-v", "--workers", "3", "--per-address", "./share", "-c100", "-b100")
+    server = serve("spawn_each", "-v", "--workers", "3", "--per-address", "./share", "-c100", "-b100")
     clients = server.burst(20)
     (tmp_path / "share").write_text("0\n")
     server.process.send_signal(signal.SIGHUP)
@@ -260,10 +260,10 @@ def test_what_cannot_be_used_is_said_at_the_start(tmp_path, options, content, sa
     assert (done.returncode, done.stdout, done.stderr) == (111, b"", b"tcpserver: fatal: " + said + b"\n")
 
 
-def test_without_files_hup_is_not_ours(serve, way):
-    server = serve(way, "-v", "--per-address", "5")
+def test_without_files_hup_is_not_ours(serve, mode):
+    server = serve(mode, "-v", "--per-address", "5")
     server.process.send_signal(signal.SIGHUP)
     assert server.ended() == -signal.SIGHUP
-    server = serve(way, "-v", preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    server = serve(mode, "-v", preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
     server.process.send_signal(signal.SIGHUP)
     assert server.connect().greeting()

@@ -1,6 +1,6 @@
-"""What goes wrong around pytcpserver, in each of its ways to run a program: one clear line, and good clients go on.
+"""What goes wrong around pytcpserver, in each serving mode: one clear line, and good clients go on.
 
-The ways are those of tests/interop/test_tcpserver_traps.py.  Where the original does not spin, crash or wait for a
+The modes are those of tests/interop/test_tcpserver_traps.py.  Where the original does not spin, crash or wait for a
 minute it stands beside ours.  Failing system calls are strace's doing; without it those tests are left out.
 """
 
@@ -27,7 +27,7 @@ GREETING = b"220 here.example ESMTP\r\n"
 
 pytestmark = pytest.mark.skipif(shutil.which("tcpserver") is None, reason="needs ucspi-tcp")
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root")
-of_programs = pytest.mark.parametrize("way", ["spawning", "forking"])
+of_programs = pytest.mark.parametrize("mode", ["spawn_each", "fork_each"])
 
 
 def is_served(server, **where):
@@ -45,12 +45,12 @@ def rules(place, source, name="rules.cdb"):
     subprocess.run(["tcprules", name, "rules.tmp"], input=source, cwd=place, check=True)
 
 
-def test_rules_cut_short(beside, way, tmp_path):
+def test_rules_cut_short(beside, mode, tmp_path):
     """Each length is an error, said in one line, or the rule; never a way in for whom the rules deny."""
     rules(tmp_path, b":deny\n", "deny.cdb")
     rules(tmp_path, b":allow\n", "rules.cdb")
     deny = (tmp_path / "deny.cdb").read_bytes()
-    (server,) = beside(way, ["-vHRl0", "-xrules.cdb"], GOOD, only=1)
+    (server,) = beside(mode, ["-vHRl0", "-xrules.cdb"], GOOD, only=1)
     lengths = [*range(0, len(deny), 61), 2047, 2048, 2049, len(deny) - 1, len(deny)]
     for length in lengths:
         (tmp_path / "next").write_bytes(deny[:length])
@@ -76,9 +76,9 @@ BAD_RULES = [
 
 
 @pytest.mark.parametrize("make, reason", BAD_RULES, ids=["directory", "fifo", "zeros", "text", "absent"])
-def test_rules_that_are_none(beside, way, tmp_path, make, reason):
+def test_rules_that_are_none(beside, mode, tmp_path, make, reason):
     make(tmp_path / "rules.cdb")
-    (server,) = beside(way, ["-vHRl0", "-xrules.cdb"], GOOD, only=1)
+    (server,) = beside(mode, ["-vHRl0", "-xrules.cdb"], GOOD, only=1)
     assert server.ask() == b""
     assert f"warning: dropping connection, unable to read rules.cdb: {reason}\n" in server.lines()
     os.rename(tmp_path / "rules.cdb", tmp_path / "bad") if reason != "file does not exist" else None
@@ -86,13 +86,13 @@ def test_rules_that_are_none(beside, way, tmp_path, make, reason):
     assert is_served(server)
 
 
-def test_rules_that_are_replaced_all_the_time(beside, way, tmp_path):
+def test_rules_that_are_replaced_all_the_time(beside, mode, tmp_path):
     """Whoever comes meets the old rules or the new ones, whole."""
     sources = [b':allow,RULES="%s"\n' % name + b"10.%d.0.0:deny\n" * 3 % (1, 2, 3) for name in (b"old", b"new" * 50)]
     for name, source in zip(("old.cdb", "new.cdb"), sources):
         rules(tmp_path, source, name)
     shutil.copy(tmp_path / "old.cdb", tmp_path / "rules.cdb")
-    (server,) = beside(way, ["-HRl0", "-xrules.cdb"], "echo $RULES", only=1)
+    (server,) = beside(mode, ["-HRl0", "-xrules.cdb"], "echo $RULES", only=1)
     is_over, swaps = threading.Event(), []
 
     def swap():
@@ -119,7 +119,7 @@ NAME_TROUBLES = ["malformed", "silent", "servfail", "huge", "loop", "long"]
 
 
 @pytest.mark.parametrize("trouble", NAME_TROUBLES)
-def test_names_that_cannot_be_had(beside, way, name_server, trouble):
+def test_names_that_cannot_be_had(beside, mode, name_server, trouble):
     """Nobody else waits for a client whose name is not told.  Only the huge answer has a name."""
     names, bad = name_server, b"71.0.0.127.in-addr.arpa"
     names.zone[b"72.0.0.127.in-addr.arpa", names.PTR] = [names.name(b"Good.Example")]
@@ -135,7 +135,7 @@ def test_names_that_cannot_be_had(beside, way, name_server, trouble):
         names.zone[bad] = "cut"
         names.zone[bad, names.PTR] = huge
     environ = {"PYQMAIL_DNS": names.environ()[b"PYQMAIL_DNS"].decode()}
-    (server,) = beside(way, ["-vRpl0"], "echo ${TCPREMOTEHOST-none}", env=environ, only=1)
+    (server,) = beside(mode, ["-vRpl0"], "echo ${TCPREMOTEHOST-none}", env=environ, only=1)
     with server.connect(source="127.0.0.71") as waiting:
         assert server.shown(source="127.0.0.72") == b"good.example\n"
         if trouble in ("silent", "malformed"):
@@ -216,9 +216,9 @@ IDENT_TROUBLES = {
 
 
 @pytest.mark.parametrize("speak, info", IDENT_TROUBLES.values(), ids=IDENT_TROUBLES)
-def test_ident_servers(beside, way, ident_server, speak, info):
+def test_ident_servers(beside, mode, ident_server, speak, info):
     ident_server.speak = speak
-    for server in beside(way, ["-vHl0", "-t1"], "echo ${TCPREMOTEINFO-none}"):
+    for server in beside(mode, ["-vHl0", "-t1"], "echo ${TCPREMOTEINFO-none}"):
         with server.connect(source=CLIENT):
             assert server.shown() == b"none\n"  # of 127.0.0.1, while the other waits
         assert server.shown(source=CLIENT) == info + b"\n"
@@ -259,14 +259,14 @@ WAITED_IN_VAIN = r"epoll_p?wait(?:\([0-9]+, | resumed>)\[\], [0-9]+, (?:[5-9][0-
 
 
 @pytest.mark.parametrize("error, reason", ACCEPT_ERRORS, ids=[error for error, _ in ACCEPT_ERRORS])
-def test_accept_fails_for_a_while(beside, strace, way, tmp_path, error, reason):
+def test_accept_fails_for_a_while(beside, strace, mode, tmp_path, error, reason):
     """No spin: a try each tenth of a second, one line, and on it goes.
 
     The original tries without a pause, silently.
     """
     failures = 4
     prefix = strace("accept4", f"error={error}:when=1..{failures}")
-    (server,) = beside(way, ["-vHRl0"], GOOD, prefix=prefix, only=1)
+    (server,) = beside(mode, ["-vHRl0"], GOOD, prefix=prefix, only=1)
     assert is_served(server)
     assert is_served(server)
     lines = server.lines(2)
@@ -281,18 +281,18 @@ def test_accept_fails_for_a_while(beside, strace, way, tmp_path, error, reason):
     assert server.stop() == 0
 
 
-def test_accept_fails_for_good(beside, strace, way):
+def test_accept_fails_for_good(beside, strace, mode):
     prefix = strace("accept4", "error=EBADF")
-    (server,) = beside(way, ["-vHRl0"], GOOD, prefix=prefix, only=1)
+    (server,) = beside(mode, ["-vHRl0"], GOOD, prefix=prefix, only=1)
     with server.connect():
         assert server.process.wait(timeout=20) == 111
     text = server.process.stderr.read()
     assert text == b"tcpserver: status: 0/40\ntcpserver: fatal: unable to accept: file descriptor not open\n"
 
 
-def test_accept_fails_and_term_still_works(beside, strace, way):
+def test_accept_fails_and_term_still_works(beside, strace, mode):
     prefix = strace("accept4", "error=ENFILE")
-    (server,) = beside(way, ["-vHRl0"], GOOD, prefix=prefix, only=1)
+    (server,) = beside(mode, ["-vHRl0"], GOOD, prefix=prefix, only=1)
     with server.connect():
         server.wait_for(b"unable to accept")
         assert server.stop() == 0
@@ -318,15 +318,15 @@ PROGRAMS = {
 
 @pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
 @of_programs
-def test_programs_that_fail(beside, tmp_path, way, program):
+def test_programs_that_fail(beside, tmp_path, mode, program):
     (tmp_path / "no-format").write_text("echo hello\n")
     (tmp_path / "no-format").chmod(0o755)
     found = []
     for side in (0, 1):
         words = [*(["envdir", "no-variables"], ["pyenvdir", "no-variables"])[side], *program]
-        (server,) = beside(way, ["-vHRl0"], program=words if way == "forking" else program, only=side)
+        (server,) = beside(mode, ["-vHRl0"], program=words if mode == "fork_each" else program, only=side)
         answers = [server.ask() for _ in range(2)]
-        lines = sorted(server.lines(2).split("\n")) if way == "forking" else server.lines(2)
+        lines = sorted(server.lines(2).split("\n")) if mode == "fork_each" else server.lines(2)
         found.append((answers, lines, server.stop()))
     assert found[0] == found[1]
 
@@ -334,7 +334,7 @@ def test_programs_that_fail(beside, tmp_path, way, program):
 def test_a_program_that_ignores_its_connection(beside):
     """A slot is its process's; others are served."""
     for server in beside(
-        "spawning", ["-vHRl0", "-c2"], 'read x; case $x in stay) exec sleep 60 ;; *) echo "good" ;; esac'
+        "spawn_each", ["-vHRl0", "-c2"], 'read x; case $x in stay) exec sleep 60 ;; *) echo "good" ;; esac'
     ):
         with server.connect() as sock:
             sock.sendall(b"stay\n")
@@ -354,9 +354,9 @@ FLOOD = 'case $TCPREMOTEIP in 127.0.0.1) echo good ;; *) while echo "more and mo
 
 
 @of_programs
-def test_a_program_that_floods_the_log(beside, way):
+def test_a_program_that_floods_the_log(beside, mode):
     """Nobody reads descriptor 2.  As long as the listener has nothing to say there, it serves; as the original."""
-    for server in beside(way, ["-HRl0"], FLOOD):
+    for server in beside(mode, ["-HRl0"], FLOOD):
         with server.connect(source=CLIENT):
             fill_log(server)
             for _ in range(3):
@@ -365,9 +365,9 @@ def test_a_program_that_floods_the_log(beside, way):
 
 
 @of_programs
-def test_a_listener_that_waits_for_its_log(beside, way):
+def test_a_listener_that_waits_for_its_log(beside, mode):
     """With -v it waits until its log is read, as the original; then it goes on where it was, and TERM works."""
-    for server in beside(way, ["-vHRl0"], FLOOD):
+    for server in beside(mode, ["-vHRl0"], FLOOD):
         with server.connect(source=CLIENT) as flooding, server.connect() as good:
             server.wait_for(b"ok ", 2)
             assert good.recv(100) == b"good\n"
@@ -398,7 +398,7 @@ def fill_log(server):
 
 @needs_root
 @of_programs
-def test_no_more_processes(beside, tmp_path, way):
+def test_no_more_processes(beside, tmp_path, mode):
     """Said in the original's words; a slot is free again at once, and the next client is served once there is room."""
 
     def limit():
@@ -406,10 +406,10 @@ def test_no_more_processes(beside, tmp_path, way):
 
     found = []
     for side in (0, 1):
-        uid = 1000000 + 4 * os.getpid() + 2 * side + (way == "forking")  # nobody else's
-        chain = [["argv0", "cat", "cat"], ["pyargv0", "cat", "cat"]][side] if way == "forking" else ["cat"]
+        uid = 1000000 + 4 * os.getpid() + 2 * side + (mode == "fork_each")  # nobody else's
+        chain = [["argv0", "cat", "cat"], ["pyargv0", "cat", "cat"]][side] if mode == "fork_each" else ["cat"]
         options = ["-vHRl0", f"-u{uid}", *(["--workers", "1"] if side else [])]
-        (server,) = beside("spawning", options, program=chain, only=side, preexec_fn=limit)
+        (server,) = beside("spawn_each", options, program=chain, only=side, preexec_fn=limit)
         server.is_told = False  # what has no process has no end
         with server.connect() as first, server.connect() as second:
             server.wait_for(b"ok ", 2)
@@ -426,14 +426,14 @@ def test_no_more_processes(beside, tmp_path, way):
     assert found == [[b"tcpserver: warning: dropping connection, unable to fork: temporary failure"]] * 2
 
 
-def test_few_descriptors(beside, way):
+def test_few_descriptors(beside, mode):
     """So few that they would run out: all clients are served in the end, and nothing is said but a shortfall."""
     prefix = ["sh", "-c", 'ulimit -n 40; exec "$@"', "sh"]
-    (server,) = beside(way, ["-vHRl0", "-c100", "-b100"], GOOD, prefix=prefix, only=1)
+    (server,) = beside(mode, ["-vHRl0", "-c100", "-b100"], GOOD, prefix=prefix, only=1)
     clients = [server.connect() for _ in range(60)]
     for client in clients:
         client.shutdown(socket.SHUT_WR)
-    wanted = GREETING if way == "resident" else b"good\n"
+    wanted = GREETING if mode == "worker_pool" else b"good\n"
     for client in clients:
         with client, client.makefile("rb") as file:
             assert file.readline() == wanted
@@ -458,9 +458,9 @@ def children(server):
         return [int(pid) for pid in file.read().split()]
 
 
-def test_clients_that_connect_and_reset(beside, way):
+def test_clients_that_connect_and_reset(beside, mode):
     storm = 500
-    (server,) = beside(way, ["-vHRl0", "-c100", "-b50"], GOOD, only=1)
+    (server,) = beside(mode, ["-vHRl0", "-c100", "-b50"], GOOD, only=1)
     server.process.stderr, server.is_told = (drained := Drain(server.process.stderr)), False
     assert is_served(server)
     before = descriptors(server)
@@ -476,7 +476,7 @@ def test_clients_that_connect_and_reset(beside, way):
         lambda: repr(drained.text[-500:]),
     )
     assert drained.text.count(b" end ") > storm / 2
-    # eight more at most: starters, which begin with the first burst
+    # eight more at most: helpers, which begin with the first burst
     until(lambda: before <= descriptors(server) <= before + 8, lambda: str(descriptors(server)))
     for mark in (b"warning", b"Traceback"):
         assert mark not in drained.text
@@ -500,12 +500,12 @@ class Drain:
         self._file.close()
 
 
-def test_clients_that_close_their_half_first(beside, way):
-    for server in beside(way, ["-vHRl0", "-c60", "-b60"], f"cat >/dev/null; {GOOD}"):
+def test_clients_that_close_their_half_first(beside, mode):
+    for server in beside(mode, ["-vHRl0", "-c60", "-b60"], f"cat >/dev/null; {GOOD}"):
         clients = [server.connect() for _ in range(30)]
         for client in clients:
             client.shutdown(socket.SHUT_WR)
-        wanted = GREETING if way == "resident" else b"good\n"
+        wanted = GREETING if mode == "worker_pool" else b"good\n"
         for client in clients:
             with client, client.makefile("rb") as file:
                 assert file.read() == wanted
@@ -514,15 +514,15 @@ def test_clients_that_close_their_half_first(beside, way):
         assert server.ask(b"QUIT\r\n").startswith(wanted)
 
 
-def test_clients_that_never_read(beside, way):
+def test_clients_that_never_read(beside, mode):
     """Their programs wait for them, nobody else does."""
     script = "case $TCPREMOTEIP in 127.0.0.1) echo good ;; *) exec yes ;; esac"
-    for server in beside(way, ["-vHRl0"], script):
+    for server in beside(mode, ["-vHRl0"], script):
         deaf = [server.connect(source=CLIENT) for _ in range(5)]
         for sock in deaf:
-            fill(sock, way == "resident")
+            fill(sock, mode == "worker_pool")
         for _ in range(3):
-            assert is_served(server) if way != "resident" else server.ask(b"QUIT\r\n").startswith(GREETING)
+            assert is_served(server) if mode != "worker_pool" else server.ask(b"QUIT\r\n").startswith(GREETING)
         for sock in deaf:
             sock.close()
         server.wait_for(b"tcpserver: end ", 8)
@@ -547,13 +547,13 @@ time.time = lambda: _now() + next(_jumps)
 """
 
 
-def test_a_clock_that_jumps(beside, way, tmp_path):
+def test_a_clock_that_jumps(beside, mode, tmp_path):
     """The time of day is only shown; what is waited for and counted goes by the other clock."""
     (tmp_path / "clock").mkdir()
     (tmp_path / "clock/sitecustomize.py").write_text(JUMPING)
     environ = {"PYTHONPATH": f"{tmp_path}/clock:{ROOT}"}
     options = ["-vHl0", "-t5", "--rate", "5", "--drain", "30"]
-    (server,) = beside(way, options, f"{GOOD}; read x", env=environ, only=1)
+    (server,) = beside(mode, options, f"{GOOD}; read x", env=environ, only=1)
     for _ in range(4):
         assert server.ask(b"QUIT\r\n")
     with server.connect() as sock, sock.makefile("rb") as file:

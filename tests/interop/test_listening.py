@@ -1,6 +1,6 @@
-"""pytcpserver on IPv4, IPv6, UNIX and inherited sockets, in each of its three ways to run a program.
+"""pytcpserver on IPv4, IPv6, UNIX and inherited sockets, in each serving mode.
 
-The ways: sessions in workers (the session of tests/tcp/session_server.py), a fork of ours (pyenvdir), a foreign
+The modes: sessions in workers (the session of tests/tcp/session_server.py), a fork of ours (pyenvdir), a foreign
 program.
 """
 
@@ -22,7 +22,7 @@ from tests.waiting import read_until, until
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 OURS = [sys.executable, f"{ROOT}/bin/pytcpserver"]
 SESSIONS = [sys.executable, f"{ROOT}/tests/tcp/session_server.py"]
-WAYS = ["resident", "forked", "foreign"]
+MODES = ["worker_pool", "fork_each", "spawn_each"]
 VARIABLES = [
     *(protocol + name for protocol in ("TCP", "TCP6") for name in (
         "LOCALIP", "LOCALPORT", "LOCALHOST", "REMOTEIP", "REMOTEPORT", "REMOTEHOST", "REMOTEINFO", "INTERFACE")),
@@ -67,14 +67,14 @@ class Running:
 
 @pytest.fixture
 def start(tmp_path):
-    """start(way, host, port, *options, program=None, environ=None, before=(), **of_popen) -> Running."""
+    """start(mode, host, port, *options, program=None, environ=None, before=(), **of_popen) -> Running."""
     running = []
     (tmp_path / "folder").mkdir()
-    programs = {"resident": ["session"], "forked": ["pyenvdir", "folder", "env"], "foreign": ["env"]}
+    programs = {"worker_pool": ["session"], "fork_each": ["pyenvdir", "folder", "env"], "spawn_each": ["env"]}
 
-    def run(way, host, port, *options, program=None, environ=None, before=(), **more):
-        command = SESSIONS if way == "resident" else OURS
-        words = [*before, *command, "-1", *options, host, port, *(program or programs[way])]
+    def run(mode, host, port, *options, program=None, environ=None, before=(), **more):
+        command = SESSIONS if mode == "worker_pool" else OURS
+        words = [*before, *command, "-1", *options, host, port, *(program or programs[mode])]
         running.append(Running(words, tmp_path, environment(**(environ or {})), **more))
         return running[-1]
 
@@ -100,9 +100,9 @@ def connect(address):
     return sock
 
 
-def variables(way, sock):
+def variables(mode, sock):
     """Return what the program says of VARIABLES, name -> value."""
-    if way != "resident":
+    if mode != "worker_pool":
         lines = (line.partition("=") for line in rest(sock).decode().splitlines())
         return {name: value for name, _, value in lines if name in VARIABLES}
     with sock.makefile("rb") as answers:
@@ -135,13 +135,13 @@ TCP_PLACES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("host, ip, protocol", TCP_PLACES)
-def test_tcp(start, way, host, ip, protocol):
-    server = start(way, host, "0", "-vHRl0", environ=INHERITED)
+def test_tcp(start, mode, host, ip, protocol):
+    server = start(mode, host, "0", "-vHRl0", environ=INHERITED)
     with connect((ip, server.port)) as sock:
         port = sock.getsockname()[1]
-        assert variables(way, sock) == tcp_variables(protocol, ip, server.port, port)
+        assert variables(mode, sock) == tcp_variables(protocol, ip, server.port, port)
     server.wait_for(b"status: 0/40\n", 2)
     assert server.lines() == (
         "tcpserver: status: 0/40\ntcpserver: status: 1/40\n"
@@ -171,13 +171,13 @@ def test_both_families_are_ipv4_alone_where_the_kernel_has_no_ipv6(strace_path, 
         assert process.returncode == (0 if is_served else 111)
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_unix(start, tmp_path, way):
-    server = start(way, "./s", "-", "-vHRl0", environ=INHERITED)
+@pytest.mark.parametrize("mode", MODES)
+def test_unix(start, tmp_path, mode):
+    server = start(mode, "./s", "-", "-vHRl0", environ=INHERITED)
     assert server.port is None
     path = f"{tmp_path}/s"
     with connect(path) as sock:
-        assert variables(way, sock) == {
+        assert variables(mode, sock) == {
             "PROTO": "UNIX",
             "UNIXLOCALPATH": "./s",
             "UNIXLOCALUID": str(os.getuid()),
@@ -212,17 +212,17 @@ RULE_CASES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("source, six, four, unix", RULE_CASES)
-def test_rules(start, tmp_path, way, source, six, four, unix):
+def test_rules(start, tmp_path, mode, source, six, four, unix):
     write_cdb(tmp_path / "rules.cdb", tmp_path / "rules.tmp", compile_lines(source))
-    server = start(way, ":0,./s", "0", "-vHRl0", "-xrules.cdb")
+    server = start(mode, ":0,./s", "0", "-vHRl0", "-xrules.cdb")
     for address, wanted in ((("::1", server.port), six), (("127.0.0.1", server.port), four), (f"{tmp_path}/s", unix)):
         with connect(address) as sock:
             if wanted is None:
                 assert rest(sock) == b""
             else:
-                found = variables(way, sock)
+                found = variables(mode, sock)
                 assert found["RULE"] == wanted
                 assert wanted != "six" or found["TCPREMOTEIP"] == "changed" and found["TCP6REMOTEIP"] == "::1"
     server.wait_for(b"status: 0/40\n", 2)
@@ -230,11 +230,11 @@ def test_rules(start, tmp_path, way, source, six, four, unix):
     assert server.text.count(b"tcpserver: deny ") == [six, four, unix].count(None)
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_proxy_names_the_client(start, tmp_path, way):
+@pytest.mark.parametrize("mode", MODES)
+def test_a_proxy_names_the_client(start, tmp_path, mode):
     source = b'192.0.2.:allow,RULE="client"\n127.:deny\nunix:deny\n2001:db8::/32:allow,RULE="client6"\n:deny\n'
     write_cdb(tmp_path / "rules.cdb", tmp_path / "rules.tmp", compile_lines(source))
-    server = start(way, "127.0.0.1,./s", "0", "-vHRl0", "-xrules.cdb", "--proxy", "127.0.0.0/8,unix")
+    server = start(mode, "127.0.0.1,./s", "0", "-vHRl0", "-xrules.cdb", "--proxy", "127.0.0.0/8,unix")
     line = b"PROXY TCP4 192.0.2.7 198.51.100.1 49152 25\r\n"
     six = b"\r\n\r\n\0\r\nQUIT\n\x21\x21" + struct.pack(
         ">H16s16sHH", 36, *(socket.inet_pton(socket.AF_INET6, ip) for ip in ("2001:db8::7", "2001:db8::1")), 1, 2
@@ -242,13 +242,13 @@ def test_a_proxy_names_the_client(start, tmp_path, way):
     for address in (("127.0.0.1", server.port), f"{tmp_path}/s"):
         with connect(address) as sock:
             sock.sendall(line)
-            assert variables(way, sock) == {
+            assert variables(mode, sock) == {
                 "PROTO": "TCP", "TCPLOCALIP": "198.51.100.1", "TCPLOCALPORT": "25", "TCPLOCALHOST": "0",
                 "TCPREMOTEIP": "192.0.2.7", "TCPREMOTEPORT": "49152", "RULE": "client",
             }  # fmt: skip
         with connect(address) as sock:
             sock.sendall(six)
-            found = variables(way, sock)
+            found = variables(mode, sock)
             assert (found["PROTO"], found["TCP6REMOTEIP"], found["RULE"]) == ("TCP6", "2001:db8::7", "client6")
         with connect(address) as sock:
             sock.sendall(b"PROXY UNKNOWN\r\n")
@@ -264,35 +264,37 @@ def test_a_proxy_names_the_client(start, tmp_path, way):
     assert server.lines().count(drop + "tcpserver: end PID status 28416\n") == 2
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_what_follows_the_header_is_the_programs(start, way):
-    program = {"forked": ["pyenvdir", "folder", "cat"], "foreign": ["cat"]}.get(way)
-    server = start(way, "127.0.0.1", "0", "-HRl0", "--proxy", "127.0.0.1", program=program)
+@pytest.mark.parametrize("mode", MODES)
+def test_what_follows_the_header_is_the_programs(start, mode):
+    program = {"fork_each": ["pyenvdir", "folder", "cat"], "spawn_each": ["cat"]}.get(mode)
+    server = start(mode, "127.0.0.1", "0", "-HRl0", "--proxy", "127.0.0.1", program=program)
     with connect(("127.0.0.1", server.port)) as sock:
         sock.sendall(b"PROXY TCP4 192.0.2.7 198.51.100.1 49152 25\r\nPROXY x\r\n")
         sock.shutdown(socket.SHUT_WR)
-        assert rest(sock).endswith(b" 192.0.2.7\nPROXY x\r\n" if way == "resident" else b"PROXY x\r\n")
+        assert rest(sock).endswith(b" 192.0.2.7\nPROXY x\r\n" if mode == "worker_pool" else b"PROXY x\r\n")
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_who_drains_waits_for_headers_too_and_gives_up_its_place(start, tmp_path, way):
-    server = start(way, "./s,127.0.0.1", "0", "-vHRl0", "--drain", "20", "--proxy", "127.0.0.1,unix")
+@pytest.mark.parametrize("mode", MODES)
+def test_who_drains_waits_for_headers_too_and_gives_up_its_place(start, tmp_path, mode):
+    server = start(mode, "./s,127.0.0.1", "0", "-vHRl0", "--drain", "20", "--proxy", "127.0.0.1,unix")
     place = f"{tmp_path}/s"
     with connect(place) as first, connect(("127.0.0.1", server.port)) as second:
         server.wait_for(b"status: 2/40\n")
         server.process.terminate()
         until(lambda: not os.path.exists(place))
-        start(way, "./s", "-", "-HRl0")
+        start(mode, "./s", "-", "-HRl0")
         for sock in (first, second):
             sock.sendall(b"PROXY TCP4 192.0.2.7 198.51.100.1 49152 25\r\n")
-            assert variables(way, sock)["TCPREMOTEIP"] == "192.0.2.7"
+            assert variables(mode, sock)["TCPREMOTEIP"] == "192.0.2.7"
     assert server.process.wait(timeout=20) == 0
     with connect(place) as sock:
-        assert variables(way, sock)["PROTO"] == "UNIX"  # the next one's socket is still there
+        assert variables(mode, sock)["PROTO"] == "UNIX"  # the next one's socket is still there
 
 
 def test_proxies_that_say_nothing_hold_up_nobody_and_count(start):
-    server = start("foreign", "127.0.0.1,::1", "0", "-vHRl0", "-c31", "--proxy", "127.0.0.1", program=["echo", "here"])
+    server = start(
+        "spawn_each", "127.0.0.1,::1", "0", "-vHRl0", "-c31", "--proxy", "127.0.0.1", program=["echo", "here"]
+    )
     silent = [connect(("127.0.0.1", server.port)) for _ in range(30)]
     server.wait_for(b"status: 30/31\n")
     with connect(("::1", server.port)) as sock:
@@ -305,7 +307,7 @@ def test_proxies_that_say_nothing_hold_up_nobody_and_count(start):
 
 
 def test_limits_count_the_clients_of_a_proxy(start):
-    server = start("foreign", "127.0.0.1", "0", "-vHRl0", "--per-address=1", "--proxy", "127.0.0.1", program=["cat"])
+    server = start("spawn_each", "127.0.0.1", "0", "-vHRl0", "--per-address=1", "--proxy", "127.0.0.1", program=["cat"])
     place = ("127.0.0.1", server.port)
     with connect(place) as first, connect(place) as second, connect(place) as third:
         first.sendall(b"PROXY TCP4 192.0.2.7 198.51.100.1 1 25\r\nhere\n")
@@ -322,7 +324,7 @@ def test_the_originals_client_talks_to_us(start):
     if shutil.which("tcpclient") is None:
         pytest.skip("needs ucspi-tcp")
     for host in ("127.0.0.1", ":0", "::1,0"):
-        server = start("foreign", host, "0", "-HRl0", program=["cat"])
+        server = start("spawn_each", host, "0", "-HRl0", program=["cat"])
         done = subprocess.run(
             ["tcpclient", "-HRl0", "127.0.0.1", str(server.port), "sh", "-c", "echo hello >&7; exec 7>&-; head -1 <&6"],
             capture_output=True,
@@ -334,14 +336,16 @@ def test_the_originals_client_talks_to_us(start):
 def test_rights_are_given_up_after_the_socket_was_made(start, tmp_path):
     if os.getuid():
         pytest.skip("needs root")
-    server = start("foreign", "./s", "-", "-HRl0", "-u65534", "-g65534", "--socket-mode", "600", program=["id", "-u"])
+    server = start(
+        "spawn_each", "./s", "-", "-HRl0", "-u65534", "-g65534", "--socket-mode", "600", program=["id", "-u"]
+    )
     with connect(f"{tmp_path}/s") as sock:
         assert rest(sock) == b"65534\n"
     seen = os.stat(tmp_path / "s")
     assert (seen.st_uid, seen.st_mode & 0o777) == (0, 0o600)
     assert server.stop() == 0
     assert os.path.exists(tmp_path / "s")  # it may not remove it: the next one replaces it
-    start("foreign", "./s", "-")
+    start("spawn_each", "./s", "-")
 
 
 def held(family=socket.AF_INET, address=("127.0.0.1", 0)):
@@ -351,9 +355,9 @@ def held(family=socket.AF_INET, address=("127.0.0.1", 0)):
     return sock
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("number", [0, 3])
-def test_an_inherited_socket(start, way, number):
+def test_an_inherited_socket(start, mode, number):
     """The program has the connection on 0 and 1, and the listening socket nowhere."""
     with held(socket.AF_INET6, ("::1", 0)) as sock:
         place = sock.getsockname()[:2]
@@ -362,21 +366,21 @@ def test_an_inherited_socket(start, way, number):
             move = f"import os, sys; os.dup2({sock.fileno()}, 3); os.execvp(sys.argv[1], sys.argv[1:])"
             before, more = (sys.executable, "-c", move), {"pass_fds": [sock.fileno()]}
         program = {
-            "forked": ["pyenvdir", "folder", "sh", "-c", "ls -l /proc/$$/fd"],
-            "foreign": ["sh", "-c", "ls -l /proc/$$/fd"],
+            "fork_each": ["pyenvdir", "folder", "sh", "-c", "ls -l /proc/$$/fd"],
+            "spawn_each": ["sh", "-c", "ls -l /proc/$$/fd"],
         }
-        server = start(way, f"fd:{number}", "-", "-HRl0", program=program.get(way), before=before, **more)
+        server = start(mode, f"fd:{number}", "-", "-HRl0", program=program.get(mode), before=before, **more)
         assert server.port == place[1]
         with connect(place) as client:
-            if way == "resident":
-                assert variables(way, client)["TCP6LOCALIP"] == "::1"
+            if mode == "worker_pool":
+                assert variables(mode, client)["TCP6LOCALIP"] == "::1"
             else:
                 sockets = re.findall(r" (\d+) -> socket:", rest(client).decode())
                 # 3 that is closed comes from the wrapper's copy, not from us
                 assert set(sockets) - ({str(sock.fileno())} if number else set()) == {"0", "1"}
         assert server.stop() == 0
         with connect(place) as client:
-            start(way, "fd:0", "-", "-HRl0", stdin=sock)
+            start(mode, "fd:0", "-", "-HRl0", stdin=sock)
             assert client.recv(5)  # who came in between was kept waiting
 
 
@@ -390,14 +394,14 @@ def test_sockets_that_were_passed_on(start, tmp_path):
             "os.execvp(sys.argv[1], sys.argv[1:])"
         )
         server = start(
-            "foreign", "fd:", "-", "-HRl0",
+            "spawn_each", "fd:", "-", "-HRl0",
             before=(sys.executable, "-c", wrapper), pass_fds=[first.fileno(), second.fileno()],
             environ={"LISTEN_FDS": "2", "LISTEN_FDNAMES": "a:b"},
         )  # fmt: skip
         assert server.port == first.getsockname()[1]
         for address, protocol in ((first.getsockname(), "TCP"), (f"{tmp_path}/s", "UNIX")):
             with connect(address) as sock:
-                found = variables("foreign", sock)
+                found = variables("spawn_each", sock)
             assert found["PROTO"] == protocol and not [name for name in found if name.startswith("LISTEN")]
     assert server.stop() == 0
     assert os.path.exists(tmp_path / "s")
@@ -465,11 +469,11 @@ def drain(file):
 
 
 @pytest.mark.parametrize("verbosity", ["-q", "-v"])
-@pytest.mark.parametrize("way", WAYS)
-def test_a_restart_loses_no_connection(start, way, verbosity, tmp_path):
+@pytest.mark.parametrize("mode", MODES)
+def test_a_restart_loses_no_connection(start, mode, verbosity, tmp_path):
     """We hold the socket; the server, which is not root's, ends and begins again while clients go on coming."""
     say = "read line; echo hello"
-    program = {"forked": ["pyenvdir", "folder", "sh", "-c", say], "foreign": ["sh", "-c", say]}.get(way)
+    program = {"fork_each": ["pyenvdir", "folder", "sh", "-c", say], "spawn_each": ["sh", "-c", say]}.get(mode)
     os.chmod(tmp_path, 0o755)
     with held() as sock:
         sock.listen(1000)
@@ -477,7 +481,7 @@ def test_a_restart_loses_no_connection(start, way, verbosity, tmp_path):
         try:
             for _ in range(5):
                 goal = storm.answers + 40
-                server = start(way, "fd:0", "-", verbosity, "-HRl0", "-c500", program=program, stdin=sock, **nobody())
+                server = start(mode, "fd:0", "-", verbosity, "-HRl0", "-c500", program=program, stdin=sock, **nobody())
                 readers.append(threading.Thread(target=drain, args=(server.process.stderr,)))
                 readers[-1].start()
                 assert os.stat(f"/proc/{server.process.pid}").st_uid == nobody().get("user", os.getuid())
@@ -485,7 +489,7 @@ def test_a_restart_loses_no_connection(start, way, verbosity, tmp_path):
                 assert storm.failures == []
                 server.process.terminate()
                 assert server.process.wait(timeout=20) == 0
-            start(way, "fd:0", "-", "-HRl0", "-c500", program=program, stdin=sock, **nobody())
+            start(mode, "fd:0", "-", "-HRl0", "-c500", program=program, stdin=sock, **nobody())
         finally:
             storm.end()
             for reader in readers:

@@ -1,8 +1,8 @@
-"""The traps of ucspi-tcp, numbered: pytcpserver beside tcpserver, in each of the ways in which ours runs a program.
+"""The traps of ucspi-tcp, numbered: pytcpserver beside tcpserver, in each serving mode of ours.
 
-The ways: a foreign program that the listener starts (`spawning`), a chain of ours that is forked (`forking`), pysmtpd's
-sessions in a worker (`resident`), which stand beside a pysmtpd for each connection of the original's.  What a session's
-environment and descriptors are is shown by the program that it runs as QMAILQUEUE.
+The modes: a foreign program that the listener starts (`spawn_each`), a chain of ours that is forked (`fork_each`),
+sessions of pysmtpd in a worker (`worker_pool`), beside a pysmtpd for each connection of the original's.  What a
+session's environment and descriptors are is shown by the program that it runs as QMAILQUEUE.
 
 Test names begin with the trap's number; ELSEWHERE says where the others are.
 """
@@ -30,7 +30,7 @@ THEIRS = ["tcpserver"]
 
 pytestmark = pytest.mark.skipif(shutil.which("tcpserver") is None, reason="needs ucspi-tcp")
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root")
-of_programs = pytest.mark.parametrize("way", ["spawning", "forking"])
+of_programs = pytest.mark.parametrize("mode", ["spawn_each", "fork_each"])
 
 # trap: (file of a test, part of its name)
 ELSEWHERE = {
@@ -95,8 +95,8 @@ ENDS = [
 
 @of_programs
 @pytest.mark.parametrize("script, wait_status", ENDS, ids=[script for script, _ in ENDS])
-def test_01_the_status_is_the_raw_wait_status(beside, way, script, wait_status):
-    servers = beside(way, ["-vHRl0"], script)
+def test_01_the_status_is_the_raw_wait_status(beside, mode, script, wait_status):
+    servers = beside(mode, ["-vHRl0"], script)
     for server in servers:
         server.ask()
     lines = same(servers, lambda server: server.lines())
@@ -108,7 +108,7 @@ def test_01_the_status_is_the_raw_wait_status(beside, way, script, wait_status):
 
 def test_01_so_is_a_sessions(beside):
     for said, wait_status in ((b"QUIT\r\n", 0), (b"NOOP\r\n", 256)):
-        servers = beside("resident", ["-vHRl0"])
+        servers = beside("worker_pool", ["-vHRl0"])
         for server in servers:
             assert server.ask(said).startswith(b"220 here.example ESMTP\r\n")
         assert f"end PID status {wait_status}\n" in same(servers, lambda server: server.lines())
@@ -121,26 +121,26 @@ INHERITED = {
 }  # fmt: skip
 
 
-def test_02_rules_have_the_last_word_but_not_in_the_log(beside, way, tmp_path):
+def test_02_rules_have_the_last_word_but_not_in_the_log(beside, mode, tmp_path):
     rules(tmp_path, RULES)
-    servers = beside(way, ["-vHRl0", "-xrules.cdb"], env=INHERITED)
+    servers = beside(mode, ["-vHRl0", "-xrules.cdb"], env=INHERITED)
     shown = same(servers, variables)
     assert {b"TCPREMOTEIP=changed", b"TCPREMOTEHOST=x", b"TCPREMOTEINFO=y", b"PROTO=x=y", b"A=c"} <= set(shown)
     assert " :127.0.0.1::CLIENT\n" in same(servers, lambda server: server.lines())
 
 
 @pytest.mark.parametrize("length", [0, 1, 99, 100, 101, 300])
-def test_03_fields_are_cut_and_cleaned_in_the_log_only(beside, way, length):
+def test_03_fields_are_cut_and_cleaned_in_the_log_only(beside, mode, length):
     name = (b"a\xff%: " * 60)[:length]
-    servers = beside(way, [b"-vHR", b"-l", name])
+    servers = beside(mode, [b"-vHR", b"-l", name])
     assert b"TCPLOCALHOST=" + name in same(servers, variables)
     shown = "a????" * 20 + "..." if length >= 100 else ("a????" * 20)[:length]
     assert f"ok PID {shown}:127.0.0.1:PORT :" in same(servers, lambda server: server.lines())
 
 
-def test_04_the_banner_goes_out_before_the_deny(beside, way, tmp_path):
+def test_04_the_banner_goes_out_before_the_deny(beside, mode, tmp_path):
     rules(tmp_path, b":deny\n")
-    servers = beside(way, ["-vHRl0", "-xrules.cdb", "-Bhello %s\r\n"])
+    servers = beside(mode, ["-vHRl0", "-xrules.cdb", "-Bhello %s\r\n"])
     assert same(servers, lambda server: server.ask()) == b"hello %s\r\n"
     assert "end PID status 25600\n" in same(servers, lambda server: server.lines())
 
@@ -175,18 +175,18 @@ def ident_server():
         listener.close()
 
 
-def test_05_an_ident_error_is_set_and_empty(beside, way, tmp_path, ident_server):
+def test_05_an_ident_error_is_set_and_empty(beside, mode, tmp_path, ident_server):
     ident_server(b"1,2:ERROR:NO-USER\r\n")
     rules(tmp_path, b"@127.0.0.80:deny\n:allow\n")
-    servers = beside(way, ["-vHl0", "-t5", "-X", "-xrules.cdb"], env=INHERITED)
+    servers = beside(mode, ["-vHl0", "-t5", "-X", "-xrules.cdb"], env=INHERITED)
     assert same(servers, lambda server: server.ask(source=IDENT_CLIENT)) == b""
     os.unlink(tmp_path / "rules.cdb")
     assert b"TCPREMOTEINFO=" in same(servers, lambda server: variables(server, source=IDENT_CLIENT))
     assert "deny PID" in same(servers, lambda server: server.lines(2))
 
 
-def test_06_what_is_unset_does_not_leak(beside, way):
-    shown = same(beside(way, ["-HRl0"], env=INHERITED), variables)
+def test_06_what_is_unset_does_not_leak(beside, mode):
+    shown = same(beside(mode, ["-HRl0"], env=INHERITED), variables)
     names = {line.partition(b"=")[0] for line in shown}
     assert not {b"TCPREMOTEHOST", b"TCPREMOTEINFO"} & names
     assert {b"RELAYCLIENT=kept", b"TCP6REMOTEIP=kept", b"SSLREMOTEIP=kept", b"TCPLOCALHOST=0"} <= set(shown)
@@ -205,7 +205,7 @@ ctypes.CDLL(None).execve(os.fsencode(shutil.which(sys.argv[1])), vector(argv), v
 def test_06_an_odd_environment_does_no_harm(beside):
     """Different on purpose: what has no name or no value, and what stands there a second time, is not passed on."""
     odd = {b"=nameless", b"A=1", b"A=2", b"NOTHING", b"PROTO=b", b"PROTO=TCP"}
-    servers = beside("spawning", ["-HRl0"], program=["env"], prefix=[sys.executable, "-c", ODD])
+    servers = beside("spawn_each", ["-HRl0"], program=["env"], prefix=[sys.executable, "-c", ODD])
     theirs, ours = (odd & set(server.ask().split(b"\n")) for server in servers)
     assert theirs == odd
     assert ours == {b"A=1", b"PROTO=TCP"}
@@ -227,7 +227,7 @@ LENIENT = [
 
 @pytest.mark.parametrize("options, first", LENIENT, ids=[" ".join(options) for options, _ in LENIENT])
 def test_08_numbers_are_what_stands_at_the_start(beside, options, first):
-    servers = beside("spawning", ["-vHRl0", *options])
+    servers = beside("spawn_each", ["-vHRl0", *options])
     for server in servers:
         server.wait_for(b"\n")
         if first == "status: 0/0":
@@ -333,7 +333,7 @@ def test_09_one_group_or_the_old_ones(beside, options, environ, uid, gid, groups
         program = [*program]
         theirs, ours = (
             beside(
-                "spawning",
+                "spawn_each",
                 ["-HRl0", *options],
                 program=[f"py{program[0]}", *program[1:]] if side and program[0] == "argv0" else program,
                 env=environ,
@@ -348,7 +348,7 @@ def test_09_one_group_or_the_old_ones(beside, options, environ, uid, gid, groups
 
 @needs_root
 def test_09_so_has_a_worker(beside):
-    (server,) = beside("resident", ["-HRl0", "-u34", "-g12"], only=1, extra_groups=[5, 6])
+    (server,) = beside("worker_pool", ["-HRl0", "-u34", "-g12"], only=1, extra_groups=[5, 6])
     with server.connect() as sock:
         assert sock.recv(100)
         (worker,) = children(server)
@@ -368,11 +368,11 @@ CLOSED = ["<&-", ">&-", "2>&-", "<&- >&-", "<&- 2>&-", ">&- 2>&-", "<&- >&- 2>&-
 
 
 @pytest.mark.parametrize("closed", CLOSED)
-def test_10_descriptors_that_are_closed_at_the_start(beside, way, closed):
+def test_10_descriptors_that_are_closed_at_the_start(beside, mode, closed):
     """Different on purpose: the original closes its own listening socket, or logs into it."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         (server,) = beside(
-            way,
+            mode,
             ["-vHRl0"],
             "ls /proc/self/fd; [ ! /proc/self/fd/0 -ef /proc/self/fd/2 ] && echo apart",
             host=f"fd:{listening.fileno()}",
@@ -385,20 +385,20 @@ def test_10_descriptors_that_are_closed_at_the_start(beside, way, closed):
         server.is_told = "2>&-" not in closed
         for _ in range(2):
             shown = server.shown().split()
-            assert shown[-1] == b"apart" or way == "resident"
+            assert shown[-1] == b"apart" or mode == "worker_pool"
             assert {b"0", b"1", b"2"} <= set(shown)
         if "2>&-" in closed:
             assert server.process.stderr.read() == b""
         assert server.stop() == 0
 
 
-def test_12_term_leaves_connections_alone(beside, way):
-    for server in beside(way, ["-HRl0"], "echo hello; read x; echo $x"):
+def test_12_term_leaves_connections_alone(beside, mode):
+    for server in beside(mode, ["-HRl0"], "echo hello; read x; echo $x"):
         with server.connect() as sock, sock.makefile("rb") as replies:
             assert replies.readline()
             assert server.stop() == 0
             sock.sendall(b"NOOP\r\n")
-            assert replies.readline() == (b"250 ok\r\n" if way == "resident" else b"NOOP\r\n")
+            assert replies.readline() == (b"250 ok\r\n" if mode == "worker_pool" else b"NOOP\r\n")
 
 
 PORT_OF_A_LISTENER = ["-1", "-HRl0", "127.0.0.1", "0", "true"]
@@ -429,8 +429,8 @@ def waits_in_write(pid):
 
 
 @pytest.mark.parametrize("attempt", range(3))
-def test_12_and_just_after_the_port_is_told(beside, way, attempt):
-    for server in beside(way, ["-HRl0"]):
+def test_12_and_just_after_the_port_is_told(beside, mode, attempt):
+    for server in beside(mode, ["-HRl0"]):
         assert server.stop() == 0
 
 
@@ -445,8 +445,8 @@ def arrange_signals():
 
 
 @of_programs
-def test_13_signals_are_as_the_original_passes_them(beside, way):
-    servers = beside(way, ["-HRl0"], "exec grep Sig[BIC] /proc/self/status", preexec_fn=arrange_signals)
+def test_13_signals_are_as_the_original_passes_them(beside, mode):
+    servers = beside(mode, ["-HRl0"], "exec grep Sig[BIC] /proc/self/status", preexec_fn=arrange_signals)
 
     def masks(server):
         found = {name: int(mask, 16) for name, mask in re.findall(rb"(Sig...):\t(\S+)", server.ask())}
@@ -459,23 +459,23 @@ def test_13_signals_are_as_the_original_passes_them(beside, way):
     assert shown[b"SigBlk"] == sum(1 << (number - 1) for number in (12, 14))
 
 
-def test_14_inherited_descriptors_reach_the_program(beside, way):
+def test_14_inherited_descriptors_reach_the_program(beside, mode):
     script = "ls /proc/$$/fd; head -1 <&5; cat <&7"
-    servers = beside(way, ["-HRl0"], script, prefix=["sh", "-c", 'exec "$@" 5</etc/passwd 7</etc/hostname', "sh"])
+    servers = beside(mode, ["-HRl0"], script, prefix=["sh", "-c", 'exec "$@" 5</etc/passwd 7</etc/hostname', "sh"])
     shown = same(servers, lambda server: server.shown())
     with open("/etc/passwd", "rb") as file:
         assert file.readline() in shown
 
 
 @of_programs
-def test_15_the_socket_is_blocking(beside, way):
+def test_15_the_socket_is_blocking(beside, mode):
     script = (
         "cat /proc/self/fdinfo/0 /proc/self/fdinfo/1 | grep flags; [ /proc/self/fd/0 -ef /proc/self/fd/1 ]; echo $?"
     )
-    assert same(beside(way, ["-HRl0"], f"read x <&0; {script}"), lambda server: server.ask(b"x\n")).endswith(b"\n0\n")
+    assert same(beside(mode, ["-HRl0"], f"read x <&0; {script}"), lambda server: server.ask(b"x\n")).endswith(b"\n0\n")
 
 
-def test_16_each_line_is_in_one_write(beside, way):
+def test_16_each_line_is_in_one_write(beside, mode):
     """Descriptor 2 keeps the borders of what is written."""
     lines = rb"(tcpserver: (status: \d+/40|pid \d+ from 127\.0\.0\.1|ok \d+ 0:\S+ \S+|end \d+ status \d+)\n)+"
     count = 20
@@ -483,7 +483,7 @@ def test_16_each_line_is_in_one_write(beside, way):
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with here, there:
             here.settimeout(30)
-            (server,) = beside(way, ["-vHRl0"], "exit 0", only=side, stderr=there, preexec_fn=None)
+            (server,) = beside(mode, ["-vHRl0"], "exit 0", only=side, stderr=there, preexec_fn=None)
             clients = [server.connect() for _ in range(count)]
             for client in clients:
                 client.shutdown(socket.SHUT_WR)
@@ -543,35 +543,35 @@ SEARCHES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("how", ["spawning", "forking", "chain"])
+@pytest.mark.parametrize("how", ["spawn_each", "fork_each", "chain"])
 @pytest.mark.parametrize("path, program", SEARCHES, ids=[f"{path} {program}"[:40] for path, program in SEARCHES])
 def test_17_the_program_is_searched_as_the_original_does(tmp_path, beside, how, path, program):
     furnish_path(tmp_path)
     (tmp_path / "script").write_bytes(b"#!/bin/sh\necho script\n")
     (tmp_path / "script").chmod(0o755)
     environ = {} if path is None else {"PATH": path}
-    banner = ["-B", "x" * 5000] if how == "forking" else []  # too long for the listener itself to write
+    banner = ["-B", "x" * 5000] if how == "fork_each" else []  # too long for the listener itself to write
     chain = [[shutil.which("envdir"), "no-variables"], [f"{ROOT}/bin/pyenvdir", "no-variables"]]
     found = []
     for side, command in enumerate(([shutil.which("tcpserver")], OURS)):
         words = [*(chain[side] if how == "chain" else []), program]
         (server,) = beside(
-            "spawning", ["-vHRl0", *banner], program=words, only=side, env_exactly=environ, command=command
+            "spawn_each", ["-vHRl0", *banner], program=words, only=side, env_exactly=environ, command=command
         )
         found.append((server.ask(), server.lines()))
     assert found[0] == found[1]
 
 
 @of_programs
-def test_17_a_rules_path_is_not_searched(tmp_path, beside, way):
+def test_17_a_rules_path_is_not_searched(tmp_path, beside, mode):
     furnish_path(tmp_path)
     rules(tmp_path, b':allow,PATH="good"\n')
     for program in ("prog", "printenv"):
         wrapped = [["envdir", "no-variables", program], ["pyenvdir", "no-variables", program]]
         found = []
         for side in (0, 1):
-            words = wrapped[side] if way == "forking" else [program]
-            (server,) = beside(way, ["-vHRl0", "-xrules.cdb"], program=words, only=side)
+            words = wrapped[side] if mode == "fork_each" else [program]
+            (server,) = beside(mode, ["-vHRl0", "-xrules.cdb"], program=words, only=side)
             found.append((re.sub(rb"PORT=\d+", b"", server.ask()), server.lines()))
         assert found[0] == found[1]
 
@@ -579,9 +579,9 @@ def test_17_a_rules_path_is_not_searched(tmp_path, beside, way):
 # --- 18, 19: rules
 
 
-def test_18_rules_are_read_for_each_connection(beside, way, tmp_path):
+def test_18_rules_are_read_for_each_connection(beside, mode, tmp_path):
     rules(tmp_path, b':allow,RULE="1"\n')
-    servers = beside(way, ["-vHRl0", "-x", "rules.cdb"])
+    servers = beside(mode, ["-vHRl0", "-x", "rules.cdb"])
     assert b"RULE=1" in same(servers, variables)
     rules(tmp_path, b':allow,RULE="2"\n')  # which renames
     assert b"RULE=2" in same(servers, variables)
@@ -608,10 +608,10 @@ NO_RULES = [
 
 
 @pytest.mark.parametrize("path, make, is_forgiven", NO_RULES, ids=[row[0][:20] for row in NO_RULES])
-def test_19_only_a_file_that_is_not_there_is_forgiven(beside, way, tmp_path, path, make, is_forgiven):
+def test_19_only_a_file_that_is_not_there_is_forgiven(beside, mode, tmp_path, path, make, is_forgiven):
     make(tmp_path)
     for option in ("-X", "-v"):
-        servers = beside(way, ["-vHRl0", option, "-x", path])
+        servers = beside(mode, ["-vHRl0", option, "-x", path])
         shown = same(servers, variables)
         assert bool(shown) == (is_forgiven and option == "-X")
         lines = same(servers, lambda server: server.lines())
@@ -621,7 +621,7 @@ def test_19_only_a_file_that_is_not_there_is_forgiven(beside, way, tmp_path, pat
 # --- 25, 26, 32, 33: names and addresses
 
 
-def test_25_look_ups_are_done_one_after_the_other(well_known_name_server, beside, way):
+def test_25_look_ups_are_done_one_after_the_other(well_known_name_server, beside, mode):
     names = well_known_name_server
     names.zone[b"1.0.0.127.in-addr.arpa", names.PTR] = [names.name(b"Here.Example")]
     names.zone[b"80.0.0.127.in-addr.arpa", names.PTR] = [names.name(b"Client.Example")]
@@ -633,25 +633,25 @@ def test_25_look_ups_are_done_one_after_the_other(well_known_name_server, beside
         shown = variables(server, source=IDENT_CLIENT)
         return shown, [name for name, _ in names.asked]
 
-    shown, asked = same(beside(way, ["-vRp"], env=environ), found)
+    shown, asked = same(beside(mode, ["-vRp"], env=environ), found)
     assert asked == [b"1.0.0.127.in-addr.arpa", b"80.0.0.127.in-addr.arpa", b"client.example"]
     assert {b"TCPLOCALHOST=here.example", b"TCPREMOTEHOST=client.example"} <= set(shown)
-    _, asked = same(beside(way, ["-vHRl0"], env=environ), found)
+    _, asked = same(beside(mode, ["-vHRl0"], env=environ), found)
     assert asked == []
 
 
 def test_26_host_0_is_ipv4(beside):
-    for server in beside("spawning", ["-HRl0"], host="0"):
+    for server in beside("spawn_each", ["-HRl0"], host="0"):
         assert b"TCPLOCALIP=127.0.0.1\n" in server.ask()
         with socket.socket(socket.AF_INET6) as sock:
             assert sock.connect_ex(("::1", server.port)) != 0
 
 
 @pytest.mark.parametrize("option", ["-o", "-O"])
-def test_32_ip_options_are_no_reason_to_drop_a_connection(beside, way, option):
-    assert b"PROTO=TCP" in same(beside(way, ["-HRl0", option]), variables)
+def test_32_ip_options_are_no_reason_to_drop_a_connection(beside, mode, option):
+    assert b"PROTO=TCP" in same(beside(mode, ["-HRl0", option]), variables)
     try:
-        (server,) = beside(way, ["-HRl0", option], host="::1", only=1)
+        (server,) = beside(mode, ["-HRl0", option], host="::1", only=1)
     except AssertionError as error:
         if b"address" in error.args[0]:
             pytest.skip("needs IPv6")
@@ -683,7 +683,7 @@ def test_33_port_words_are_modulo_65536(beside, word, port):
     for side in (0, 1):
         free = free_port()
         words = str(65536 + free) if word == "+65536" else word.replace("%d", str(free))
-        (server,) = beside("spawning", ["-HRl0"], port_word=words, only=side)
+        (server,) = beside("spawn_each", ["-HRl0"], port_word=words, only=side)
         assert port == 0 or server.port == free
         assert b"TCPLOCALPORT=%d\n" % server.port in server.ask()
         server.stop()
@@ -695,7 +695,7 @@ def test_33_services_have_names(beside, words, port):
     with open(__file__, "rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         for side in (0, 1):
-            (server,) = beside("spawning", ["-HRl0", "--"], host="127.0.0.81", port_word=words[0], only=side)
+            (server,) = beside("spawn_each", ["-HRl0", "--"], host="127.0.0.81", port_word=words[0], only=side)
             assert server.port == port
             assert b"TCPLOCALPORT=%d\n" % port in server.ask(host="127.0.0.81")
             assert server.stop() == 0
@@ -705,23 +705,23 @@ def test_33_services_have_names(beside, words, port):
 
 
 @pytest.mark.parametrize("blocked", [(), (signal.SIGTERM,)], ids=["free", "blocked"])
-def test_34_at_the_limit_term_works(beside, way, blocked):
+def test_34_at_the_limit_term_works(beside, mode, blocked):
     """The original waits there with every signal free, even those that were blocked at its start."""
 
     def block():
         signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
 
-    for server in beside(way, ["-vHRl0", "-c1"], "echo hello; read x; echo $x", preexec_fn=block):
+    for server in beside(mode, ["-vHRl0", "-c1"], "echo hello; read x; echo $x", preexec_fn=block):
         with server.connect() as sock, sock.makefile("rb") as replies:
             assert replies.readline()
             with server.connect():
                 assert server.stop() == 0
             sock.sendall(b"NOOP\r\n")
-            assert replies.readline() == (b"250 ok\r\n" if way == "resident" else b"NOOP\r\n")
+            assert replies.readline() == (b"250 ok\r\n" if mode == "worker_pool" else b"NOOP\r\n")
 
 
-def test_35_the_status_comes_before_the_pid(beside, way):
-    servers = beside(way, ["-vHRl0"])
+def test_35_the_status_comes_before_the_pid(beside, mode):
+    servers = beside(mode, ["-vHRl0"])
     for server in servers:
         server.shown()
     lines = same(servers, lambda server: server.lines()).split("\n")
@@ -735,10 +735,10 @@ EVERY_BYTE = bytes(range(1, 256)).replace(b"\n", b"")
 @pytest.mark.parametrize(
     "said", [EVERY_BYTE[:120], EVERY_BYTE[120:], b"ab\0cd", b"", b"x" * 255, b"x" * 300, b"a:b::c"]
 )
-def test_36_ident_answers_can_be_anything(beside, way, ident_server, said):
+def test_36_ident_answers_can_be_anything(beside, mode, ident_server, said):
     ident_server(b"1 , 2 : USERID : UNIX :" + said + b"\r\n")
     show = 'printf "%s" "$TCPREMOTEINFO" | od -An -v -tx1; echo ${TCPREMOTEINFO-unset}'
-    servers = beside(way, ["-vHl0", "-t9"], show)
+    servers = beside(mode, ["-vHl0", "-t9"], show)
     shown = same(servers, lambda server: server.shown(source=IDENT_CLIENT))
     wanted = said.translate(None, b" \t\r").partition(b"\0")[0][:257]
     assert wanted.hex().encode() in shown.replace(b" ", b"").replace(b"\n", b"")
@@ -772,15 +772,15 @@ def test_37_q_silences_all_but_option_errors(arguments, code):
     assert found[0][0] == code
 
 
-def test_37_q_silences_what_happens_to_connections(beside, way, tmp_path):
+def test_37_q_silences_what_happens_to_connections(beside, mode, tmp_path):
     os.symlink("rules.cdb", tmp_path / "rules.cdb")
-    servers = beside(way, ["-qHRl0", "-xrules.cdb"], 'echo "it is mine" >&2')
+    servers = beside(mode, ["-qHRl0", "-xrules.cdb"], 'echo "it is mine" >&2')
     for server in servers:
         assert server.ask() == b""
         os.unlink(tmp_path / "rules.cdb")
         rules(tmp_path, b":allow\n")
         server.shown()
-        assert way == "resident" or server.wait_for(b"it is mine\n") is None
+        assert mode == "worker_pool" or server.wait_for(b"it is mine\n") is None
         assert server.stop() == 0
         os.unlink(tmp_path / "rules.cdb")
         os.symlink("rules.cdb", tmp_path / "rules.cdb")
@@ -788,12 +788,12 @@ def test_37_q_silences_what_happens_to_connections(beside, way, tmp_path):
 
 
 @of_programs
-def test_37_not_even_a_program_that_is_missing_is_told(beside, way):
+def test_37_not_even_a_program_that_is_missing_is_told(beside, mode):
     program = [["nonesuch"], ["nonesuch"]]
-    if way == "forking":
+    if mode == "fork_each":
         program = [["argv0", "nonesuch"], ["pyargv0", "nonesuch"]]
     for side in (0, 1):
-        (server,) = beside(way, ["-qHRl0"], program=program[side], only=side)
+        (server,) = beside(mode, ["-qHRl0"], program=program[side], only=side)
         assert server.ask() == b""
         assert server.stop() == 0
-        assert server.process.stderr.read().count(b"\n") == (way == "forking")
+        assert server.process.stderr.read().count(b"\n") == (mode == "fork_each")

@@ -24,7 +24,7 @@ STATUS = {
     "pid": 77,
     "since": 900.0,
     "now": 4600.5,
-    "way": "resident",
+    "serving_mode": "worker pool",
     "listening": ["192.0.2.9:25"],
     "limit": 40,
     "count": 1,
@@ -39,7 +39,7 @@ def test_a_table():
     unix = {**ROW, **NOTHING, "number": 5, "protocol": "UNIX", "ip": "unix", "port": 0}
     assert pytcptop.table({**STATUS, "connections": [ROW, unix]}) == [
         "tcpserver 77: 192.0.2.9:25; 1/40, up 1h01m",
-        "resident, worker 78: 1",
+        "worker pool, worker 78: 1",
         "",
         "NUMBER  PROTO  CLIENT     PORT    AGE   IDLE  STATE        RECEIVED  SENT",
         " 32769  TCP    192.0.2.1  4711  1h00m  1m01s  established      1.5k     0",
@@ -48,10 +48,17 @@ def test_a_table():
 
 
 def test_nobody_is_connected_and_nobody_will_be():
-    status = {**STATUS, "listening": [], "workers": [], "connections": [], "way": "spawning", "is_ending": True}
+    status = {
+        **STATUS,
+        "listening": [],
+        "workers": [],
+        "connections": [],
+        "serving_mode": "spawn each",
+        "is_ending": True,
+    }
     assert pytcptop.table(status)[:3] == [
         "tcpserver 77: nowhere; 1/40, up 1h01m",
-        "spawning, accepts no more connections",
+        "spawn each, accepts no more connections",
         "",
     ]
 
@@ -79,7 +86,7 @@ def test_nothing_steers_the_terminal():
     status = {
         **STATUS,
         "server": odd,
-        "way": odd,
+        "serving_mode": odd,
         "listening": [odd],
         "connections": [{**ROW, "ip": odd, "state": odd, "protocol": odd}],
     }
@@ -121,7 +128,7 @@ def test_the_table_is_plain_text_where_there_is_no_terminal(run, tmp_path):
     "data, why",
     [
         (b"", "not JSON"),
-        (b"{}", "not a status of version 1"),
+        (b"{}", "not a status of version 2"),
         (status_wire.pack(STATUS)[:-20], "not JSON"),
         (status_wire.pack({**STATUS, "now": "x"}), "a field is missing or of the wrong kind: now"),
     ],

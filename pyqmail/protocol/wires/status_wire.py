@@ -1,11 +1,11 @@
 """What a server's status socket says: one JSON document, ended by the end of the stream; nothing is asked.
 
-    version       1; whoever finds another number does not know the rest
+    version       2; a reader that finds a number it does not know cannot rely on the rest
     server        the name at the head of its log lines
     pid           its process
     since         when it began, Unix time; every time is in seconds, with a fraction
     now           when this was said
-    way           how connections are served: resident, forking or spawning
+    serving_mode  how connections are served: worker pool, fork each or spawn each
     listening     where it listens: address:port, [address]:port or a path
     limit, count  most connections at once, and how many there are
     is_ending     true once it accepts no more connections
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     Fields = dict[str, Any]  # as JSON gives them; _FIELDS says what stands where
     Kinds = Mapping[str, type | tuple[type, ...]]
 
-VERSION = 1
+VERSION = 2
 _TOO_MUCH = 1 << 64
 LIMIT_BYTES = 64 << 20
 _NUMBER, _WHOLE, _TEXT = (int, float), int, str
@@ -44,7 +44,7 @@ _FIELDS: "Kinds" = {
     "pid": _WHOLE,
     "since": _NUMBER,
     "now": _NUMBER,
-    "way": _TEXT,
+    "serving_mode": _TEXT,
     "listening": list,
     "limit": _WHOLE,
     "count": _WHOLE,
@@ -67,6 +67,9 @@ _CONNECTION: "Kinds" = {
 }
 
 
+_WAYS = {"resident": "worker pool", "forking": "fork each", "spawning": "spawn each"}
+
+
 class MalformedStatus(ValueError):
     """What came is no status, or one of a version we do not know."""
 
@@ -77,13 +80,15 @@ def pack(fields: "Fields") -> bytes:
 
 
 def unpack(data: bytes) -> "Fields":
-    """Return the fields of a whole document; unknown ones are kept.  Raises MalformedStatus."""
+    """Return the fields of a whole document, of version 2 or 1; unknown ones are kept.  Raises MalformedStatus."""
     try:
         fields = json.loads(data)
     except (ValueError, RecursionError):
         raise MalformedStatus("not JSON") from None
-    if not isinstance(fields, dict) or fields.get("version") != VERSION:
+    if not isinstance(fields, dict) or fields.get("version") not in (1, VERSION):
         raise MalformedStatus(f"not a status of version {VERSION}")
+    if fields["version"] == 1:
+        _update(fields)
     _check(fields, _FIELDS)
     for kind, rows in ((_WORKER, fields["workers"]), (_CONNECTION, fields["connections"])):
         for row in rows:
@@ -96,6 +101,12 @@ def unpack(data: bytes) -> "Fields":
 def text(name: bytes) -> str:
     """Return a name as it stands in a document."""
     return name.decode("utf-8", "surrogateescape")
+
+
+def _update(fields: "Fields") -> None:
+    """Make fields of version 1 those of version 2: they have `way` for `serving_mode`."""
+    way = fields.pop("way", None)
+    fields["serving_mode"] = _WAYS.get(way, way) if isinstance(way, str) else way
 
 
 def _check(fields: object, kinds: "Kinds") -> None:

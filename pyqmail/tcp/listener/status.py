@@ -124,7 +124,7 @@ def describe(server, places) -> dict:
         "pid": os.getppid(),
         "since": round(server.since, 3),
         "now": round(time.time(), 3),
-        "way": server.mode.name,
+        "serving_mode": server.mode.name,
         "listening": [text(_place(*place)) for place in places],
         "limit": server.limit,
         "count": server.count,

@@ -26,7 +26,7 @@ class ForkEach:
     registry: what the connections are reported to.
     """
 
-    name = "forking"
+    name = "fork each"
     has_room = True
 
     def __init__(self, registry: "ConnectionRegistry", program: "ServedProgram") -> None:

@@ -39,7 +39,7 @@ class SpawnEach:
     A connection that a rule denies never has a process; the registry gives it its number.
     """
 
-    name = "spawning"
+    name = "spawn each"
     has_room = True
 
     def __init__(

@@ -63,7 +63,7 @@ class WorkerSlot:
 class WorkerPool:
     """The serving mode (tcp/serving/modes.py) of count workers; role is what each of them does."""
 
-    name = "resident"
+    name = "worker pool"
 
     def __init__(self, server: "PoolRegistry", count: int, role: "WorkerRole") -> None:
         self._server, self._role, self._pings = server, role, 0

@@ -1,7 +1,7 @@
 """Not a test: ends of wires that only a forked part of a program has, for tests/interop/wires.
 
 worker        a worker of pytcpserver that serves pysmtpd; descriptor 0 is the stream to the listener
-starter WORDS a worker of pytcpserver that starts a program for each connection; descriptor 0 likewise
+helper WORDS  a worker of pytcpserver that starts a program for each connection; descriptor 0 likewise
 local DEFAULT a worker of pylspawn that delivers; descriptor 3 is the socket to pylspawn
 lookup NAME   a worker of pylspawn that looks users up with the program NAME; descriptor 3 likewise
 keeper        the process that starts resolvers for pysend; descriptor 0 is the stream to it
@@ -43,7 +43,7 @@ def become_resolver(read_end, write_end):
 
 ENDS = {
     "worker": serve_connections,
-    "starter": start_programs,
+    "helper": start_programs,
     "local": lambda: worker_main.serve_deliveries(find_home(os.environb), os.fsencode(sys.argv[2]), os.environb),
     "lookup": lambda: worker_main.serve_lookups(sys.argv[2], os.environb),
     "keeper": lambda: keep(socket.socket(fileno=0), become_resolver, "pystart"),

@@ -32,7 +32,7 @@ STATUS = [
     "pid",
     "since",
     "now",
-    "way",
+    "serving_mode",
     "listening",
     "limit",
     "count",
@@ -58,9 +58,9 @@ def test_status(part, home, tmp_path):
     (row,) = status["connections"]
     assert list(row) == ROW
     assert (row["protocol"], row["ip"], row["port"]) == ("TCP", ip, client_port)
-    assert status["version"] == 1 and status["server"] == "tcpserver" and status["pid"] == server.process.pid
+    assert status["version"] == 2 and status["server"] == "tcpserver" and status["pid"] == server.process.pid
     assert (status["limit"], status["count"], status["is_ending"]) == (7, 1, False)
-    assert status["listening"] == [f"127.0.0.1:{port}"] and status["way"] == "resident"
+    assert status["listening"] == [f"127.0.0.1:{port}"] and status["serving_mode"] == "worker pool"
     assert [worker["sessions"] for worker in status["workers"]] == [1]
     assert status["since"] <= row["since"] <= status["now"] <= time.time()
     server.process.terminate()

@@ -93,7 +93,7 @@ def test_hand_over_of_nonsense_ends_the_worker(worker, data):
 
 def test_hand_over_to_a_worker_that_starts_programs(wire_end):
     ours, theirs = socket.socketpair()
-    process = wire_end(theirs, 0, "starter", "sh", "-c", "echo $$; read line; exit 7")
+    process = wire_end(theirs, 0, "helper", "sh", "-c", "echo $$; read line; exit 7")
     stream = Stream(ours.fileno())
     client, server = pair()
     send_with(ours, connection(70_001), server.fileno())

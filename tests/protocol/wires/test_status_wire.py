@@ -35,7 +35,7 @@ FIELDS = {
     "pid": 77,
     "since": 1699999999.5,
     "now": 1700000002.125,
-    "way": "resident",
+    "serving_mode": "worker pool",
     "listening": ["192.0.2.9:25", "[2001:db8::1]:25", wire.text(b"/run/sm\xe9p")],
     "limit": 40,
     "count": 2,
@@ -55,7 +55,7 @@ def test_a_document_is_that_of_the_transcript():
 
 
 def test_the_transcript_is_understood():
-    assert wire.unpack(transcript()) == {"version": 1, **FIELDS}
+    assert wire.unpack(transcript()) == {"version": 2, **FIELDS}
 
 
 def test_what_a_later_server_adds_is_kept():
@@ -71,9 +71,26 @@ def test_what_is_cut_or_garbage_is_malformed(data):
         wire.unpack(data)
 
 
-@pytest.mark.parametrize("fields", [[], None, 1, {}, {"version": 2}, {"version": "1"}])
+WAYS = [("resident", "worker pool"), ("forking", "fork each"), ("spawning", "spawn each"), ("another", "another")]
+
+
+@pytest.mark.parametrize("way, serving_mode", WAYS)
+def test_version_1_is_understood(way, serving_mode):
+    before = {"version": 1, **FIELDS, "way": way}
+    del before["serving_mode"]
+    assert wire.unpack(json.dumps(before).encode()) == {**FIELDS, "version": 1, "serving_mode": serving_mode}
+
+
+@pytest.mark.parametrize("way", [None, 1, [], {}])
+def test_a_field_of_the_wrong_kind_is_malformed_in_version_1_too(way):
+    before = {"version": 1, **FIELDS, "way": way}
+    with pytest.raises(wire.MalformedStatus, match="serving_mode"):
+        wire.unpack(json.dumps(before).encode())
+
+
+@pytest.mark.parametrize("fields", [[], None, 1, {}, {"version": 3}, {"version": "1"}, {"version": []}])
 def test_another_version_is_not_understood(fields):
-    with pytest.raises(wire.MalformedStatus, match="not a status of version 1"):
+    with pytest.raises(wire.MalformedStatus, match="not a status of version 2"):
         wire.unpack(json.dumps(fields).encode())
 
 

@@ -1,4 +1,4 @@
-"""Proxies that say for whom they speak: real sockets and a real loop; only the Server is a list of what it is reports."""
+"""Proxies and their headers: real sockets and a real loop; only the server is a list of what it gets back."""
 
 import contextlib
 import gc
