@@ -1,7 +1,7 @@
-"""Who is at the other end: names by way of a resolver, and the word of the client's ident server.
+"""The name of a client, looked up through a resolver, and the answer of its ident server.
 
-A look-up that fails is as good as one that finds nothing: the variable stays unset.  One that could not be made for
-want of something here is another thing, Unable: nobody said that there is no such name.
+A look-up that fails is like one that finds nothing: the variable stays unset.  One that could not be made because
+something is missing here is different, and raises Unable: no server has said that there is no such name.
 """
 
 import errno
@@ -14,7 +14,7 @@ from pyqmail.protocol.wires.frames import MalformedFrame, split_strings, strings
 from pyqmail.system.channel import EventChannel, Gone, Unavailable
 from pyqmail.system.loop import TimedOut
 
-_PATIENCE_SECONDS = 240  # a resolver that is alive has answered long before
+_PATIENCE_SECONDS = 240  # a resolver that works has answered long before
 
 
 class Unable(Exception):
@@ -40,7 +40,7 @@ class ChannelNames:
         return await self._ask(resolve_wire.ADDRESSES6 if is_ip6 else resolve_wire.ADDRESSES4, host)
 
     async def text_of(self, name: bytes) -> bytes | None:
-        """Return the TXT records of a name, empty if there are none, None if that could not be found out."""
+        """Return the TXT records of a name, empty if there are none, None if that is unknown."""
         found = await self._answer(resolve_wire.TEXT, name)
         return None if found is None else b"".join(found)
 
@@ -50,15 +50,17 @@ class ChannelNames:
 
     async def _answer(self, kind, name):
         if len(name) > 253 or any(len(label) > 63 for label in name.split(b".")):
-            return None  # the others call it a protocol error
+            return None  # other resolvers call it a protocol error
         try:
             return await self._ask(kind, name, (resolve_wire.NO_HOST, resolve_wire.NO_RECORD))
         except (Unable, LookupError):
             return None
 
     async def _ask(self, kind, word, absences=None):
-        """Return the strings of what is found.  absences None: nothing is found in any other case; else in these, and
-        LookupError is raised in others.  Raises Unable.
+        """Return the strings that are found, none if there are none.
+
+        absences: the answers that mean that there are none; None: any answer but FOUND.  Raises LookupError for other
+        answers, and Unable.
         """
         if self._channel is None:
             raise Unable("no resolver")
@@ -76,7 +78,7 @@ class ChannelNames:
 
 
 class BlockingNames:
-    """Asks system/resolver.py, given as resolver, in this process.  complain(text) gets what is odd about an answer."""
+    """Asks system/resolver.py, given as resolver, in this process.  complain(text) reports an odd answer."""
 
     def __init__(self, resolver, complain=lambda text: None):
         self._resolver, self._complain = resolver, complain
@@ -102,7 +104,7 @@ class BlockingNames:
 
 
 async def find_name(names, ip: bytes, is_paranoid: bool) -> bytes | None:
-    """Return the name of an address, None if it has none; paranoid: or if none of the name's addresses is it.
+    """Return the name of an address, None if it has none; paranoid: or if it is no address of that name.
 
     Raises Unable.
     """
@@ -113,10 +115,10 @@ async def find_name(names, ip: bytes, is_paranoid: bool) -> bytes | None:
 
 
 async def ask_ident(driver, ends, seconds: float, port: int = ident.PORT) -> bytes | None:
-    """Return what the client's ident server says about a connection; None if it says nothing in time.
+    """Return the answer of the client's ident server about a connection; None if there is none in time.
 
-    ends is (client's address, client's port, our address, our port), all bytes.  seconds bound the connect,
-    and once more all together.  Raises Unable.
+    ends is (client's address, client's port, our address, our port), all bytes.  seconds limit the connect, and the
+    whole look-up.  Raises Unable.
     """
     remote_ip, remote_port, local_ip, local_port = ends
     until = time.monotonic() + seconds
@@ -131,7 +133,7 @@ async def ask_ident(driver, ends, seconds: float, port: int = ident.PORT) -> byt
         peer.put(ident.question(remote_port, local_port))
         while not answer.ended:
             peer.timeout_seconds = until - time.monotonic()
-            if peer.timeout_seconds <= 0 or answer.is_too_long:  # what always has more to say is never waited for
+            if peer.timeout_seconds <= 0 or answer.is_too_long:  # a server that sends without end is not waited for
                 return None
             await peer.flush()
             data = await peer.read()

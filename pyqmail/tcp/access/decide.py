@@ -1,7 +1,7 @@
-"""What happens to a connection before its program: options, banner, names, ident, rules.
+"""Decide whether a connection is served: options, banner, names, ident, rules, limits.
 
-One coroutine for all ways to run a program: over the blocking driver in a child, over the event driver in a
-worker, and in the listener itself when nothing in it can wait.
+One coroutine for all serving modes: over the blocking driver in a child, over the event driver in a worker, and in the
+listener itself if nothing in it can wait.
 """
 
 import socket
@@ -33,19 +33,19 @@ class ConnectionPolicy:
 
     @property
     def looks_up(self) -> bool:
-        """Whether a connection has to wait for anybody else's answer."""
+        """Whether a connection has to wait for the answer of another server."""
         return self.local_host is None or self.looks_up_name or self.asks_ident
 
 
 class Drop(Exception):
-    """The connection cannot be served: the text after `dropping connection, `.  Its exit code is 111."""
+    """The connection cannot be served; str() is the text after `dropping connection, `.  The exit code is 111."""
 
 
 class AccessDecision:
-    """The outcome: whether the client is denied, and the variables to set (None: to unset), in their order.
+    """Whether the client is denied, and the variables to set (value None: to unset), in order.
 
     fields are those of the `ok` or `deny` line, remark what follows them.  is_usual: additions are those of every TCP
-    client, in NAMES' order, no more.  greet_seconds: how long the program is to be held back.
+    client, in the order of NAMES, and no more.  greet_seconds: how long the program is delayed.
     """
 
     __slots__ = ("is_denied", "additions", "fields", "remark", "is_usual", "greet_seconds")
@@ -56,7 +56,11 @@ class AccessDecision:
 
 
 async def decide(policy, sock, peer, client, driver, names) -> AccessDecision:
-    """Do all that comes before the program.  peer writes to sock.  Raises Drop."""
+    """Do all that comes before the program, and return the decision.
+
+    peer writes to sock.  driver: blocking or event; names: BlockingNames or ChannelNames, None if nothing is looked up.
+    Raises Drop.
+    """
     if client.protocol == UNIX:
         if policy.banner:
             await _say(peer, policy.banner)
@@ -85,7 +89,7 @@ async def decide(policy, sock, peer, client, driver, names) -> AccessDecision:
 
 
 async def _found(rules, look_up):
-    """Return what a look-up finds; None if it could not be made and there are no rules, which nobody may pass so.
+    """Return what a look-up finds; None if it could not be made and there are no rules, which might deny that client.
 
     Raises Drop.
     """
@@ -98,7 +102,7 @@ async def _found(rules, look_up):
 
 
 async def _judge(policy, peer, client, host, info, additions, fields):
-    """Return the AccessDecision that rules and limits make of what was found out."""
+    """Return the decision of rules and limits about a client of which all else is known."""
     rule, variables, is_usual = None, (), client.protocol == TCP
     if policy.rules is not None:
         try:
@@ -128,9 +132,9 @@ def _greet_seconds(policy, variables):
 
 
 async def hold_greeting(decision, peer) -> None:
-    """Let the client wait for its program as long as its decision says; EARLYTALKER marks one that talks before.
+    """Delay the program as long as the decision says; EARLYTALKER is set for a client that sends something before.
 
-    A client that has gone is as early as one that talks.
+    A client that has gone counts as one that sends.
     """
     if decision.greet_seconds:
         is_early = await peer.has_input_within(decision.greet_seconds)

@@ -1,4 +1,4 @@
-"""The environment of a connection's program: ours, and what is known about the connection."""
+"""The environment of a connection's program: that of the server, and variables about the connection."""
 
 import os
 from collections.abc import Mapping
@@ -41,7 +41,7 @@ def tcp_variables(client, local_ip: bytes, local_host, host, info) -> list:
 
 
 def unix_variables(client) -> list:
-    """Return [(name, value or None)] for a client of a UNIX socket, as ucspi-unix sets them; none is of TCP."""
+    """Return [(name, value or None)] for a client of a UNIX socket, as ucspi-unix sets them; those of TCP are unset."""
     pid, uid, gid = client.credentials.split()
     return [
         (b"PROTO", client.protocol),
@@ -57,10 +57,10 @@ def unix_variables(client) -> list:
 
 
 class SessionEnvironment(Mapping):
-    """The same for a session in a worker: its few variables over the process's, which all sessions share.
+    """The environment of a session in a worker: its few variables over those that all sessions of the process share.
 
-    base is what all share.  number is the session's in the log lines.  Read only; dict(environment) is a copy to
-    change.
+    base is what they share.  number is that of the session in the log lines.  Read only; dict(environment) is a copy
+    that can be changed.
     """
 
     __slots__ = ("_base", "_own", "number")

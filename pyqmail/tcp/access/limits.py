@@ -1,8 +1,8 @@
-"""Who is one too many: limits by address, by network, by rate and by load, and what a client in excess is told.
+"""Connection limits by address, network, rate and load, and the reply sent when one is exceeded.
 
-Each limit is an option and a variable that a rule may set, which then counts instead: MAXCONNIP, MAXCONNC, MAXLOAD and
-DIEMSG, and one DIEMSG for each limit, as the limits patch of ucspi-tcp has them, and MAXCONNRATE.  0 allows nobody; as
-in the patch it does not limit the load.
+Each limit is an option, and a variable that a rule may set, which then counts instead: MAXCONNIP, MAXCONNC, MAXLOAD and
+DIEMSG, and a DIEMSG for each limit, as in the limits patch of ucspi-tcp, and MAXCONNRATE.  A limit of 0 admits no
+client; as in the patch, it does not limit the load.
 """
 
 import os
@@ -10,16 +10,16 @@ import os
 from pyqmail.base.numbers import leading_number
 
 _LOAD = b"MAXLOAD"
-# in the order in which they are looked at: the first that is exceeded is told
+# in the order in which they are tested: the first that is exceeded is reported
 NAMES = (_LOAD, b"MAXCONNIP", b"MAXCONNC", b"MAXCONNRATE")
 _OF_CLIENTS = NAMES[1:]
 REPLY = b"DIEMSG"
 VARIABLES = (*NAMES, REPLY, *(REPLY + b"_" + name for name in NAMES))
-_MAX_REPLY_BYTES = 510  # as SMTP's: with the banner it fits in an empty send buffer, so nobody has to wait
+_MAX_REPLY_BYTES = 510  # as in SMTP: with the banner it fits into an empty send buffer, so that writing cannot wait
 
 
 class Excess:
-    """A client is one too many: remark is appended to its `deny` line, reply is what it gets, with CR LF or empty."""
+    """A limit is exceeded: remark is appended to the `deny` line; the client gets reply, with CR LF, or empty."""
 
     __slots__ = ("remark", "reply")
 
@@ -28,21 +28,21 @@ class Excess:
 
 
 class Limits:
-    """settings: variable name -> text, for what the command line or the environment limits.  load() is the load.
+    """settings: variable name -> text, of the limits from the command line or the environment.  load() is the load.
 
-    exempt: the name of a variable, or None; whose rule sets it is held by no limit but that of the load and its rule's
-    own.
+    exempt: the name of a variable, or None.  A client whose rule sets it is exempt from all limits but that of the load
+    and those of its rule.
     """
 
     def __init__(self, settings: dict[bytes, bytes], load=lambda: os.getloadavg()[0], exempt: bytes | None = None):
         self._settings, self._load, self._exempt = settings, load, exempt
 
     def change(self, settings: dict[bytes, bytes]) -> None:
-        """Let these count from now on."""
+        """Use these settings from now on."""
         self._settings = {**self._settings, **settings}
 
     def excess(self, client, variables) -> Excess | None:
-        """Return how the client is one too many, None if it is not.  variables: (name, value) pairs of its rule."""
+        """Return which limit the client exceeds, None if none.  variables: (name, value) pairs of its rule."""
         settings = self._settings
         if variables:
             own = dict(variables)

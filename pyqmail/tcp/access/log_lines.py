@@ -1,4 +1,4 @@
-"""Lines on descriptor 2, about connections and the server: many in one write, never one in two."""
+"""Log lines about connections and the server, on descriptor 2: many in one write, never one in two."""
 
 import os
 import select
@@ -8,7 +8,7 @@ from pyqmail.system.descriptors import write_all
 
 QUIET, ERRORS, EVERYTHING = 0, 1, 2
 _PIPE_BYTES = 4096  # a write of no more is not mixed with other processes' lines
-LABEL = "tcpserver"  # the server's name at the head of its lines, whichever of its processes writes them
+LABEL = "tcpserver"  # at the head of the lines of all processes of the server
 _HEAD = LABEL.encode() + b": "
 _CLEAN = bytes(c if 32 < c < 127 and c not in b"%:" else 63 for c in range(256))
 _CLEAN_ADDRESS = _CLEAN[:58] + b":" + _CLEAN[59:]
@@ -20,7 +20,7 @@ def opening_line(number: int, ip: bytes) -> bytes:
 
 
 def verdict_line(number: int, decision) -> bytes:
-    """Return the `ok` or `deny` line of an AccessDecision: what was found out, whatever a rule made of it.
+    """Return the `ok` or `deny` line of an AccessDecision, with what was looked up even if a rule changed it.
 
     Addresses keep their colons, as in ucspi-tcp6; an IPv4 address has none.
     """
@@ -50,14 +50,14 @@ def end_line(number: int, wait_status: int) -> bytes:
 
 
 def _field(text, clean):
-    """Clean and cut a field of the line; exactly 100 bytes are marked as cut too, as the original does."""
+    """Clean and cut a field of the line; exactly 100 bytes are marked as cut, too, as in the original."""
     if not text:
         return b""
     return (text[:_FIELD_BYTES] + b"..." if len(text) >= _FIELD_BYTES else text).translate(clean)
 
 
 def unless_quiet(call, work) -> int:
-    """Return work(call); a Failure after -q is its exit code and no word.  Raises Failure."""
+    """Return work(call); after -q a Failure is its exit code, without a line.  Raises Failure."""
     try:
         return work(call)
     except Failure as failure:
@@ -67,7 +67,7 @@ def unless_quiet(call, work) -> int:
 
 
 def say_now(lines: bytes) -> None:
-    """Write complete lines at once, of one connection in a process of its own or a worker.  A log may be gone."""
+    """Write complete lines at once, of a connection in a child or in a worker.  A log that is gone is ignored."""
     try:
         os.write(2, lines)
     except OSError:
@@ -82,9 +82,9 @@ def log_is_full() -> bool:
 
 
 class LogLines:
-    """What is to be said, according to verbosity.
+    """Collects lines according to verbosity, and writes them at flush().
 
-    is_writing: flush() is at it, and may have to wait.  is_to_end: it shall not wait any more.
+    is_writing: flush() is running, and may wait.  is_to_end: it must not wait any more.
     """
 
     def __init__(self, verbosity: int):
@@ -93,38 +93,38 @@ class LogLines:
         self._lines: list[bytes] = []
 
     def say(self, line: bytes) -> None:
-        """Say a complete line at the next flush(), if everything is to be said."""
+        """Write a complete line at the next flush(), if everything is reported."""
         if self.verbosity >= EVERYTHING:
             self._lines.append(line)
 
     def warn(self, text: str) -> None:
-        """Say why a connection is dropped, unless nothing is to be said."""
+        """Report why a connection is dropped, unless nothing is reported."""
         if self.verbosity >= ERRORS:
             self._lines.append(drop_line(text))
 
     def complain(self, text: str) -> None:
-        """Say what is wrong with the server itself, unless nothing is to be said."""
+        """Report what is wrong with the server itself, unless nothing is reported."""
         if self.verbosity >= ERRORS:
             self._lines.append(complaint_line(text))
 
     def warn_of_fork(self, error: OSError) -> None:
-        """Say that a connection is dropped for want of a process."""
+        """Report that a connection is dropped because no process can be had."""
         self.warn(f"unable to fork: {reason(error)}")
 
     def flush(self) -> None:
-        """Write what was said.  A log that is gone is no reason to stop."""
+        """Write the lines.  A log that is gone is ignored."""
         while self._lines:
             data = self._some_lines()
             self.is_writing = True
             try:
-                if not (self.is_to_end and log_is_full()):  # nobody reads it: that shall not keep us
+                if not (self.is_to_end and log_is_full()):  # nothing reads it, and the server ends
                     write_all(2, data)
             except OSError:
                 pass
             self.is_writing = False
 
     def forget(self) -> None:
-        """In a forked child: what was said is the parent's to write."""
+        """In a forked child: drop the lines, which the parent writes."""
         self._lines = []
 
     def _some_lines(self):

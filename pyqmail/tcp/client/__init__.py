@@ -1,1 +1,1 @@
-"""Connections that we make: names and addresses, connecting, one question and its answer."""
+"""Outgoing connections: names and addresses, connecting, one request and its answer."""

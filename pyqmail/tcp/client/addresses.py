@@ -1,4 +1,4 @@
-"""What the words `host` and `port` of a command line mean."""
+"""The meaning of the words `host` and `port` of a command line."""
 
 import socket
 
@@ -7,7 +7,7 @@ from pyqmail.base.numbers import is_number, leading_number
 
 
 def port_number(word: str) -> int:
-    """Return the port a word means: digits modulo 65536 (none at all are 0), else a service's name.
+    """Return the port of a word: digits modulo 65536 (the empty word is 0), otherwise the name of a service.
 
     Raises Temporary, whose text has no reason.
     """
@@ -20,14 +20,14 @@ def port_number(word: str) -> int:
 
 
 def is_another_number(word: str, port: int) -> bool:
-    """Return whether a word is a number, and port, which port_number() makes of it, another one."""
+    """Return whether a word is a number, and differs from port, its port_number()."""
     return is_number(word) and (word.lstrip("0") or "0") != str(port)
 
 
 def literal(word: str) -> list[str] | None:
-    """Return the addresses that a word of digits, dots and brackets means, None for any other word.
+    """Return the addresses of a word of digits, dots and brackets, None for any other word.
 
-    Each number is taken modulo 256; numbers beyond a multiple of four are dropped: `127.1` means no address.
+    Each number is taken modulo 256; numbers beyond a multiple of four are dropped: `127.1` has no address.
     Source: dns_ip4() of ucspi-tcp
     """
     word = word.replace("[", "").replace("]", "")

@@ -3,9 +3,9 @@
     addresses = find_addresses("example.org")
     sock = connect(addresses, port_number("smtp"))      # port_number is tcp/client/addresses.py's
     if sock is None:
-        return 111                                      # why not was said, line by line
+        return 111                                      # the reasons are in the log, line by line
 
-All lines and failures are the original's, under its name where they are printed here.
+All lines and failures are those of the original, under its name where they are printed here.
 """
 
 import errno
@@ -59,10 +59,10 @@ def connect(
     """Return a socket connected to the first of addresses that answers, blocking and close-on-exec; None if none does.
 
     waits are seconds: of the first pass over the addresses, and of a second over those that did not answer in
-    time; a single address gets both at once.  Each failure is told by say, in one line, as it happens; an address that
-    will be tried again is not told of.  local, local_port: our end, empty and 0 for any.  scope: the number of the
+    time; a single address gets both at once.  say(line) reports each failure as it happens, but not that of an address
+    that will be tried again.  local, local_port: our address and port, empty and 0 for any.  scope: the number of the
     interface of IPv6 addresses that need one.
-    Raises Temporary if a socket cannot be had or our end not be taken.
+    Raises Temporary if no socket can be had, or our address cannot be bound.
     """
     first, second = waits if len(addresses) > 1 else (sum(waits), 0)
     for seconds, again in ((first, second), (second, 0)):
@@ -101,7 +101,7 @@ def _end(ip, port, scope):
 
 
 def _socket(ip, local, local_port, scope):
-    """Return a socket for a connection to ip, not waiting, bound to our end.  Raises Temporary."""
+    """Return a non-blocking socket for a connection to ip, bound to our address.  Raises Temporary."""
     family = socket.AF_INET6 if ":" in ip else socket.AF_INET
     try:
         sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
@@ -119,7 +119,7 @@ def _socket(ip, local, local_port, scope):
 
 
 def _connect(sock, address, seconds):
-    """Return 0 once the connection stands, else the number of the error."""
+    """Return 0 once the connection is established, otherwise the number of the error."""
     number = sock.connect_ex(address)
     if number != errno.EINPROGRESS:
         return number

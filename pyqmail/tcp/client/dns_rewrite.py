@@ -1,14 +1,14 @@
-"""Host names of a command line, completed and rewritten before DNS is asked.
+"""Complete and rewrite host names of a command line before DNS is asked.
 
-A rule is a sign, what it looks for, a colon, and what it puts there.  Upper and lower case are the same.
+A rule is a sign, what it matches, a colon, and the replacement.  Upper and lower case are the same.
 
-    *X:Y    a name that ends in X: Y in the place of X
-    ?X:Y    likewise, if what stands before X has neither dot nor bracket
+    *X:Y    a name that ends in X: Y replaces X
+    ?X:Y    likewise, if there is neither dot nor bracket before X
     =X:Y    the name X: Y
-    -X:Y    a name that ends in X: Y in the place of all of it
+    -X:Y    a name that ends in X: Y replaces all of it
 
-All rules are applied in turn; lines of another form do nothing.  A `+` in the result stands before each of several
-ends to try.  Source: ucspi-tcp
+All rules are applied in turn; lines of another form do nothing.  A `+` in the result is before each of several ends to
+try.  Source: ucspi-tcp
 """
 
 import os
@@ -17,11 +17,11 @@ from pyqmail.base.environment import DEFAULTS
 from pyqmail.system.descriptors import read_file
 
 _SIGNS = (b"*", b"?", b"=", b"-")
-_NO_DOT_AT_THE_END = b"*.:"  # so that a dot there means: as it is
+_NO_DOT_AT_THE_END = b"*.:"  # so that a dot there means: do not complete the name
 
 
 def alternatives(name: bytes, rules: list[bytes]) -> list[bytes]:
-    """Return the names to ask for, in order, until one has addresses: mostly one, with `a+.x+.y` a.x and a.y."""
+    """Return the names to look up, in order, until one has addresses: usually one; for `a+.x+.y` a.x and a.y."""
     for rule in rules:
         name = _applied(rule, name)
     start, *ends = name.split(b"+")
@@ -29,10 +29,11 @@ def alternatives(name: bytes, rules: list[bytes]) -> list[bytes]:
 
 
 def find_rules(environ, resolv_conf: str = "/etc/resolv.conf", machine: str | None = None) -> list[bytes]:
-    """Return the rules of this machine, from the first of these that is there.  Raises OSError.
+    """Return the rules of this machine, from the first of these that exists.  Raises OSError.
 
     The file DNSREWRITEFILE (base/environment.py has its default), one rule per line; LOCALDOMAIN; the first search or
-    domain line of resolv.conf; the domain in the name of the machine, if None its own.  All but the file end in `*.:`.
+    domain line of resolv.conf; the domain in the name of the machine (None: ask the system).  All but the file end in
+    `*.:`.
     """
     text = _content(environ.get(b"DNSREWRITEFILE", DEFAULTS["DNSREWRITEFILE"].encode()))
     if text is not None:

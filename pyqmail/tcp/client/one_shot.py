@@ -1,8 +1,8 @@
-"""Ask a server a question and show its answer: what tcpcat, who@, date@, finger@ and http@ have in common.
+"""Send a server one request and show its answer: what tcpcat, who@, date@, finger@ and http@ have in common.
 
     return show(map(visible, answer("example.org", "79", b"user\n")))
 
-The connection is tcpclient's: no names are looked up but the host's, and failures are told in its words.
+The connection is made as by tcpclient: only the name of the host is looked up, and failures are reported in its words.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,7 @@ from pyqmail.system.descriptors import log, open_standard_descriptors, write_all
 from pyqmail.tcp.client.addresses import port_number
 from pyqmail.tcp.client.connect import LABEL, connect, find_addresses
 
-NOBODY_READS = 141  # what a shell says of a program that SIGPIPE has ended
+NOBODY_READS = 141  # what a shell reports of a program that SIGPIPE has ended
 
 # of the declarations
 HOST = Argument("host", "the server; empty or 0: this machine", optional=True, default="0")
@@ -33,8 +33,8 @@ class Incomplete(Failure):
 
 
 def call(host: str, port: str):
-    """Return a socket connected to what two words of a command line mean; None if it cannot be had, why was told."""
-    open_standard_descriptors()  # else the connection could take the place of our output
+    """Return a socket connected to host and port; None if there is none, and the reason was reported."""
+    open_standard_descriptors()  # otherwise the connection could take the place of our output
     try:
         number = port_number(port)
         return connect(find_addresses(host), number)
@@ -44,9 +44,9 @@ def call(host: str, port: str):
 
 
 def answer(host: str, port: str, request: bytes = b"") -> Iterator[bytes]:
-    """Call a server, send it request and yield its answer in pieces; on the wire a line ends in CR LF, here in LF.
+    """Connect to a server, send the request and yield the answer in pieces; lines end in CR LF on the wire, in LF here.
 
-    No connection, which was told, is an empty answer; a connection that is lost is the end of one.
+    Without a connection, which was reported, the answer is empty; a connection that is lost ends it.
     """
     sock = call(host, port)
     if sock is None:
@@ -56,7 +56,7 @@ def answer(host: str, port: str, request: bytes = b"") -> Iterator[bytes]:
         try:
             sock.sendall(add_returns(request))
         except OSError:
-            pass  # it may have answered before it went
+            pass  # it may have answered before it closed
         try:
             for piece in received(sock):
                 yield returns.receive(piece)

@@ -1,8 +1,8 @@
-"""Whether a client is on a DNS list, and the dialogue in which it hears so.  Source: rblsmtpd of ucspi-tcp"""
+"""Whether a client is on a DNS list, and the SMTP dialogue that refuses it.  Source: rblsmtpd of ucspi-tcp"""
 
 from pyqmail.base.literals import literal_address
 
-# what is to become of the client
+# the decision about the client
 UNDECIDED, ACCEPT, REFUSE, BOUNCE = "undecided", "accept", "refuse", "bounce"
 
 LABEL = "rblsmtpd"
@@ -16,10 +16,10 @@ def log_line(environ, pid: int, text: bytes) -> bytes:
 
 
 class Judgement:
-    """What is to become of a client.  Lists are asked until one of them has decided.
+    """The decision about a client.  Lists are asked until one of them decides.
 
-    resolver    system/resolver.py, or what has its text_of, addresses_of, reversed_labels and Soft
-    ip          the client's address, empty if unknown
+    resolver    system/resolver.py, or an object with its text_of, addresses_of, reversed_labels and Soft
+    ip          the address of the client, empty if unknown
     given       the value of RBLSMTPD, None if it is not set: empty accepts, `-` and a text bounces, a text refuses
     """
 
@@ -43,7 +43,7 @@ class Judgement:
         self.hear_list(text, bounces, fails_closed)
 
     def hear_list(self, text: bytes | None, bounces: bool, fails_closed: bool) -> None:
-        """Decide by the text that a list has, empty if it has none, None if that could not be found out."""
+        """Decide by the text that a list has, empty if it has none, None if that is unknown."""
         if text is None:
             self._must_not_bounce = True
             text, bounces = b"temporary RBL lookup error" if fails_closed else b"", False
@@ -63,18 +63,18 @@ class Judgement:
         self.hear_exemptions(found, fails_closed)
 
     def hear_exemptions(self, found: list[bytes] | None, fails_closed: bool) -> None:
-        """Decide by the addresses that an anti-list has, None if that could not be found out."""
+        """Decide by the addresses that an anti-list has, None if those are unknown."""
         if found is None:
             self._must_not_bounce = True
         if found or found is None and not fails_closed:
             self.decision = ACCEPT
 
     def name_in(self, base: bytes) -> bytes:
-        """Return the client's name in a list."""
+        """Return the name of the client in a list."""
         return self._labels + base
 
     def message(self) -> bytes:
-        """Return the reply that refuses the client: one line, printable, without its end."""
+        """Return the reply that refuses the client: one printable line, without its end."""
         code = b"553 " if self.decision is BOUNCE and not self._must_not_bounce else b"451 "
         return code + self.clean_text()
 
@@ -83,9 +83,9 @@ class Judgement:
         return bytes(c if 32 <= c <= 126 else 63 for c in self.text[:_MAX_TEXT_BYTES])
 
     def _labels_of(self, ip):
-        """Return the address as it stands in a list's names, a dot at the end; empty if it is unknown.
+        """Return the labels of the address in the names of lists, with a dot at the end; empty if it is unknown.
 
-        What is no IPv6 address is turned round at its dots, whatever it is.
+        Anything but an IPv6 address is reversed at its dots, even if it is no address.
         """
         plain = literal_address(ip.partition(b"%")[0]) if b":" in ip else None
         if plain is not None and plain.startswith(b"::ffff:") and b"." in plain:
@@ -97,14 +97,14 @@ class Judgement:
 
 
 class Dialogue:
-    """An SMTP session of nothing but refusals.
+    """An SMTP session that refuses everything.
 
     receive() takes the client's bytes in any pieces and returns the replies, each to be written by itself.
-    Every verb that a server must know is answered with 250, everything else, an empty line too, with the message.
-    After QUIT `ended` is True and nothing is answered.
+    The reply to a verb that every server must know is 250; that to anything else, an empty line included, is the
+    message.  After QUIT `ended` is True and there are no more replies.
     """
 
-    _MAX_VERB = 64  # of a longer line no more than this is kept: it has no verb that we know
+    _MAX_VERB = 64  # a longer line is cut here: it has no verb that we know
 
     def __init__(self, message: bytes) -> None:
         self.ended = False

@@ -1,6 +1,6 @@
-"""What the filters do with descriptors: copy 0 to 1, or stand between the connection and a program.
+"""How the filters move bytes: from descriptor 0 to 1, or between the connection and a program.
 
-What is done to the bytes is a function of each piece; it is called with b"" at the end where that is said.
+A function changes each piece; it is called with b"" at the end where that is stated.
 """
 
 import _signal as signal  # the module without its enums: a filter is started once for each connection
@@ -15,9 +15,9 @@ _PIECE_BYTES = 65536
 
 
 def filter_input(change, end=lambda: b"") -> int:
-    """Copy descriptor 0 to 1 through change(piece), then what end() gives; returns the exit code.
+    """Copy descriptor 0 to 1 through change(piece), then write what end() returns.  Returns the exit code.
 
-    What was read is written before anything more is read.  111 if that failed, without a word.
+    Each piece is written before the next is read.  111 if that fails, without a line.
     """
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
@@ -66,7 +66,7 @@ def _copy(to_program, from_program, inward, outward):
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    # a program that waits until we have taken its output must not find us waiting until it has taken its input
+    # a program that waits for us to read its output must not find us waiting for it to read its input
     os.set_blocking(to_program, False)
     waiting_for = select.poll()
     waiting_for.register(0, select.POLLIN)
@@ -111,5 +111,5 @@ def _write_some(fd, data):
         return os.write(fd, data)
     except BlockingIOError:
         return 0
-    except BrokenPipeError:  # a program that does not listen may still have something to say
+    except BrokenPipeError:  # a program that reads no more may still write
         return len(data)

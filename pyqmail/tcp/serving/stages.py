@@ -1,10 +1,10 @@
 """Programs that stand before a session program on a command line, inside the worker that has the session.
 
-`pytcpserver ... pyenvdir ./env pyrblsmtpd -r zone pyfixcrio pysmtpd`: each of the three would become the next one in
-the connection's own process.  What it does before that is a stage: it may change the session's environment, stand
-between the client and the program, take its time, or end the session; other sessions go on meanwhile.  A program that
-has stages offers stage(argv), which returns (stage, the words of the program behind it), or (None, []) where a process
-for each connection it has to be: for what may wait without end, or changes the process.
+`pytcpserver ... pyenvdir ./env pyrblsmtpd -r zone pyfixcrio pysmtpd`: in a process of the connection each of the three
+would become the next one.  Its work before that is a stage: it may change the environment of the session, stand between
+the client and the program, wait, or end the session; other sessions go on meanwhile.  A program that has a stage offers
+stage(argv), which returns (stage, the words of the program behind it), or (None, []) if each connection needs a
+process: for work that may wait without end, or that changes the process.
 """
 
 import os
@@ -20,7 +20,7 @@ from pyqmail.tcp.filters.blocklist import BOUNCE, GREETING, REFUSE, UNDECIDED, D
 
 
 class SessionChain:
-    """A session program behind stages, with the face of its module (system/driver.py).
+    """A session program behind stages; it is used like the module of one (system/driver.py).
 
     argv: its words.
     """
@@ -43,7 +43,7 @@ class SessionChain:
 
 
 class Session:
-    """What a stage may change: peer and environ.  number: the one of the log lines."""
+    """What a stage may change: peer and environ.  number: that of the log lines."""
 
     __slots__ = ("peer", "environ", "driver", "number")
 
@@ -53,7 +53,7 @@ class Session:
 
 
 class EnvironmentStage:
-    """envdir: read(environ) returns the environment behind it, or raises Failure; called for each connection."""
+    """envdir: read(environ) returns the environment after it, or raises Failure; called for each connection."""
 
     asks = False
 
@@ -70,7 +70,7 @@ class EnvironmentStage:
 
 
 class CarriageReturnStage:
-    """fixcrio: make() -> what puts carriage returns before the newlines of one direction."""
+    """fixcrio: make() returns a function that adds missing carriage returns to the pieces of one direction."""
 
     asks = False
 
@@ -83,7 +83,7 @@ class CarriageReturnStage:
 
 
 class FilteredPeer(WrappedPeer):
-    """A peer whose bytes are changed on their way: inward(data), outward(data)."""
+    """A peer whose bytes pass through inward(data) and outward(data)."""
 
     __slots__ = ("_inward", "_outward")
 
@@ -102,10 +102,12 @@ ASK_LIST, ASK_EXEMPTIONS, WAIT = range(3)
 
 
 class BlocklistStage:
-    """rblsmtpd: steps in their order, (ASK_LIST, base, bounces, fails_closed), (ASK_EXEMPTIONS, base, fails_closed) or
-    (WAIT, seconds of an environment).
+    """rblsmtpd.
 
-    seconds bound the dialogue with who is refused; 0: no dialogue.  only_informs: nobody is refused.
+    steps          in order: (ASK_LIST, base, bounces, fails_closed), (ASK_EXEMPTIONS, base, fails_closed), or
+                   (WAIT, a function from an environment to seconds)
+    seconds        maximum time of the dialogue that refuses a client; 0: no dialogue
+    only_informs   no client is refused
     """
 
     def __init__(self, steps, seconds: int, only_informs: bool, resolver) -> None:
@@ -117,7 +119,7 @@ class BlocklistStage:
         judgement = Judgement(self._resolver, environ.get(b"TCPREMOTEIP", b""), environ.get(b"RBLSMTPD"))
         for step, *arguments in self._steps:
             if judgement.decision is UNDECIDED:
-                await self._take(step, arguments, judgement, session)
+                await self._do_step(step, arguments, judgement, session)
         if self._only_informs and judgement.is_by_list:
             notice = b"[RBL info] " + judgement.clean_text()
             _say(session, notice)
@@ -128,7 +130,7 @@ class BlocklistStage:
             return 0
         return None
 
-    async def _take(self, step, arguments, judgement, session):
+    async def _do_step(self, step, arguments, judgement, session):
         names = session.driver.names
         if step == WAIT:
             seconds = arguments[0](session.environ)
@@ -144,7 +146,7 @@ class BlocklistStage:
             judgement.hear_exemptions(found, fails_closed)
 
     async def _refuse(self, peer, message):
-        """Tell the client, as pyrblsmtpd does in a process of its own.  Whatever ends it, it is no error."""
+        """Refuse the client, as pyrblsmtpd does in a process of its own.  However that ends, it is no error."""
         until, dialogue = time.monotonic() + self._seconds, Dialogue(message)
 
         async def say(reply):
