@@ -65,14 +65,14 @@ class SpawnHelper(LogLines):
     def register(self, number: int, client: "Connection") -> None:
         self._numbers[number] = client.number
         if number != client.number:
-            self._stream.put(wire.started(client.number, number))
+            self._stream.send_frame(wire.started(client.number, number))
 
     def end_connection(self, number: int, wait_status: int) -> None:
-        self._stream.put(wire.ended(self._numbers.pop(number), number, wait_status))
+        self._stream.send_frame(wire.ended(self._numbers.pop(number), number, wait_status))
 
     def could_not_start(self, client: "Connection", error: OSError) -> None:
         self.warn_of_fork(error)
-        self._stream.put(wire.ended(client.number, 0, 0))
+        self._stream.send_frame(wire.ended(client.number, 0, 0))
 
     def close_in_child(self) -> None:
         self.forget()

@@ -126,7 +126,7 @@ class Worker:
             peer.close()
             sock.close()
             self._sessions -= 1
-            self._stream.put(wire.end(client.number, code if isinstance(code, int) and 0 <= code < 256 else 111))
+            self._stream.send_frame(wire.end(client.number, code if isinstance(code, int) and 0 <= code < 256 else 111))
             self._leave_if_last()
 
     async def _decide(self, sock, peer, client):

@@ -1,63 +1,90 @@
-"""Sessions in a few workers that stay: the listener's side of the hand-over (protocol/wires/handover_wire.py).
+"""A few workers that stay, each with many sessions: the listener's side of the hand-over.
 
-A seat outlives its worker.  What is queued in it has not been sent, so the worker knows nothing of it: when that ends,
-its successor gets it.  What was sent is the worker's, and its sessions end with it.  A connection counts as on its way
-until the worker says that it took it; a worker has no more than IN_FLIGHT of those, so that a stuck one keeps few.
+The other side is worker.py, or spawn_helper.py; the wire between them is protocol/wires/handover_wire.py.  The pool has
+a fixed number of slots (worker_slot.py).  A slot outlives its worker, since it holds what no worker has yet:
 
-A worker that has answered none of PINGS_UNANSWERED pings is stuck, and killed.  One that ended within _SOON_SECONDS is
-replaced after a pause: it would end again.  Each worker has a resolver of its own, which ends with it.  One that ends
-before is replaced after 1, 2, 4 ... seconds, ten at most; meanwhile a client is dropped if rules may ask for its name.
+             fork                       the worker is reaped
+    EMPTY ---------> RUNNING -----------------------------------------+
+      ^                                                               |
+      +---------------------------------------------------------------+
+        its successor: at once if the worker lived _SOON_SECONDS; otherwise, or if no socket or no process can be had,
+        after a growing pause
 
-An error of the stream that is no hang-up (no memory, too many descriptors on their way) is no end: it is tried again
-after a pause, and the queue waits (system/stream.py).
+What is kept true
+
+1. From serve_connection() to its end the number of a connection is in `sessions` of exactly one slot, and in
+   `server.clients`.  So the limit, the status and the log agree, whatever dies.
+2. What is in the `queue` of a slot has not been sent: the worker knows nothing of it.  What was sent is not in the
+   queue.  The kernel takes a message whole or not at all, so nothing is in between.
+
+Who owns the descriptor of a connection
+
+    in the queue            the listener alone
+    sendmsg() succeeded     the message in the kernel; the listener closes its copy at once
+    recvmsg() in worker     the worker: a session, or the program that a helper starts
+    the worker dies         nobody: the kernel closes it, even if the message was never read; the client sees the end
+
+When a session counts as ended
+
+Its worker says so (END, or ENDED from a helper), or the worker is reaped.  All that the worker wrote before its death
+is read first; a session without an END then ends with the wait status of the worker.  A hang-up of the stream ends no
+session: it only means that a wait status will come.  END means that the worker has closed the connection.
+
+What a crash costs
+
+The sessions that were sent to that worker, and no others: 1/count of them.  Queued connections stay, and the successor
+gets them; their clients notice a delay.  While the listener ends, no successor is started, and queued connections are
+dropped.  A helper's death ends its connections here, though their programs go on.
+
+The order of the hand-over
+
+The status line of a connection is written before its frame is sent, so before any line of the worker.  The queue is
+sent in order, and descriptors come in the order of their frames, at most BATCH in one message.  A resolver goes to the
+front: connections may have to ask it.  Limits and pings go to the end, and never overtake a connection.
+
+Back-pressure
+
+    has_room is False    each worker has max_sessions, or IN_FLIGHT connections without a TAKEN.  The listener stops
+                         accepting, and clients wait in the backlog.  IN_FLIGHT also limits what a stuck worker keeps
+    the stream is full   the queue waits until the stream can be written (system/stream.py)
+    any other error      for example no memory, or too many descriptors in flight: tried again after a pause
+
+A connection goes to the worker that has the fewest, among those that answer.
+
+A worker that is stuck
+
+Each worker is pinged every PING_SECONDS, and answers when its loop turns.  One that leaves PINGS_UNANSWERED pings
+unanswered is killed, which is a crash as above.  While the log is full no worker is pinged: one that waits for the log
+is not stuck.  A worker that sends anything but messages is killed, too.
+
+Resolvers
+
+With a role that looks up names, each worker has a resolver of its own, a child of the listener.  It ends when the
+worker closes the stream between them.  One that ends before is replaced after 1, 2, 4 ... seconds, ten at most;
+meanwhile clients are dropped if rules may ask for their names, and other clients have none.
 """
 
-import array
-import collections
 import os
 import signal
 import socket
 import time
 
-from pyqmail.base.backoff import Backoff
-from pyqmail.base.failure import is_hang_up, reason
+from pyqmail.base.failure import reason
 from pyqmail.protocol.wires import handover_wire as wire
-from pyqmail.system.loop import NOTHING, READ, WRITE
+from pyqmail.system.loop import READ, WRITE
 from pyqmail.system.processes import fork
-from pyqmail.system.stream import Outgoing
 from pyqmail.tcp.access.log_lines import complaint_line, log_is_full, say_now
+from pyqmail.tcp.serving.worker_slot import WorkerSlot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pyqmail.tcp.access.connection import Connection
     from pyqmail.tcp.serving.modes import PoolRegistry, WorkerRole
 
 PING_SECONDS = 5.0
-PINGS_UNANSWERED = 6  # a worker silent for so many is stuck
-_SOON_SECONDS = 1.0  # one that ended sooner is not replaced at once
+PINGS_UNANSWERED = 6
+_SOON_SECONDS = 1.0  # a worker that ended sooner is not replaced at once: its successor might end as well
 _LONG_SECONDS = 60.0  # a resolver that lasted so long is replaced as soon as the first time
-_MAX_SECONDS = 1.0  # the longest pause before a worker is sent or asked something again: a client may wait for it
-_PIECE = 65536
-_LAST_SECONDS = 1.0  # with a worker that does not take what is still here
-
-
-class WorkerSlot:
-    """One worker as the listener knows it: its process, the stream to it, its sessions, and what waits to be sent.
-
-    queue holds (frame, connection) or (frame, None).  on_way counts connections it has not taken yet, the
-    queued ones included.
-    """
-
-    __slots__ = ("pid", "sock", "out", "sessions", "queue", "on_way", "unpacker", "unanswered", "since")
-    __slots__ += ("resolver", "resolver_since", "resolver_pause", "pause", "reading", "is_reading")
-
-    def __init__(self):
-        self.pid = self.sock = self.out = self.resolver = None
-        self.sessions, self.queue = set(), collections.deque()
-        self.resolver_since, self.resolver_pause = 0.0, Backoff(_SOON_SECONDS)
-        self.pause = Backoff(_SOON_SECONDS)  # until the next worker
-        self.reading, self.is_reading = Backoff(max_seconds=_MAX_SECONDS), True
-        self.on_way = self.unanswered = 0
-        self.unpacker, self.since = wire.Unpacker(), time.monotonic()
 
 
 class WorkerPool:
@@ -67,296 +94,198 @@ class WorkerPool:
 
     def __init__(self, server: "PoolRegistry", count: int, role: "WorkerRole") -> None:
         self._server, self._role, self._pings = server, role, 0
-        self._seats = [WorkerSlot() for _ in range(count)]
+        self._slots = [WorkerSlot(server.loop) for _ in range(count)]
         self._resolvers: dict[int, WorkerSlot] = {}
 
     def start(self) -> None:
-        for seat in self._seats:
-            self._begin(seat)
+        for slot in self._slots:
+            self._start_worker(slot)
         self._server.loop.after(PING_SECONDS, self._beat)
 
     @property
     def has_room(self) -> bool:
-        return any(map(self._can_take, self._seats))
+        most = self._role.max_sessions
+        return any(slot.can_take(most) for slot in self._slots)
 
-    def workers(self) -> list[tuple[int, int]]:
-        """Return (pid, sessions) of each worker there is."""
-        return [(seat.pid, len(seat.sessions)) for seat in self._seats if seat.pid is not None]
-
-    def announce(self, frame: bytes) -> None:
-        """Send a frame to every worker; one that is still to be started knows already what it says."""
-        for seat in self._seats:
-            if seat.pid is not None:
-                self._queue(seat, frame)
-
-    def serve_connection(self, sock, client) -> None:
+    def serve_connection(self, sock: socket.socket, client: "Connection") -> None:
+        """Queue the connection for the worker that has the fewest; hand_over_batch() sends it."""
         number = self._server.number_for(client)
         self._server.register(number, client)
-        seats = filter(self._can_take, self._seats)
+        most = self._role.max_sessions
+        slots = [slot for slot in self._slots if slot.can_take(most)]
         # one that does not answer is stuck or about to be killed: others first
-        seat = min(seats, key=lambda seat: (seat.unanswered > 1, len(seat.sessions)))
-        seat.sessions.add(number)
-        seat.on_way += 1
-        seat.queue.append((wire.connection(number, client.texts()), sock))
+        slot = min(slots, key=lambda slot: (slot.unanswered > 1, len(slot.sessions)))
+        slot.queue_connection(number, client, sock)
 
     def hand_over_batch(self) -> None:
         self._server.flush()  # the status line comes before the worker's
-        for seat in self._seats:
-            if seat.queue and seat.out is not None:
-                seat.out.write()
+        for slot in self._slots:
+            if slot.queue:
+                slot.send()
 
     def child_ended(self, pid: int, wait_status: int) -> None:
-        seat = next((seat for seat in self._seats if seat.pid == pid), None)
-        if seat is not None:
-            self._lost(seat, wait_status)
+        slot = next((slot for slot in self._slots if slot.pid == pid), None)
+        if slot is not None:
+            self._worker_ended(slot, wait_status)
         elif pid in self._resolvers:
-            seat = self._resolvers.pop(pid)
-            if seat.resolver == pid:
-                seat.resolver = None
-                if time.monotonic() - seat.resolver_since > _LONG_SECONDS:
-                    seat.resolver_pause.reset()
-                self._server.loop.after(seat.resolver_pause.next_seconds(), lambda: self._begin_resolver(seat))
+            self._resolver_ended(self._resolvers.pop(pid), pid)
 
     def close_in_child(self) -> None:
-        for seat in self._seats:
-            if seat.sock is not None:
-                seat.sock.close()
-            for _, sock in seat.queue:
-                if sock is not None:
-                    sock.close()
+        for slot in self._slots:
+            if slot.sock is not None:
+                slot.sock.close()
+            slot.close_queue()
 
     def hand_over_last(self) -> None:
         """Hand over what is still here, within reason; the workers finish once the stream ends."""
-        for seat in self._seats:
-            if seat.sock is not None and seat.queue:
-                seat.sock.settimeout(_LAST_SECONDS)
-                seat.out.ready()
+        for slot in self._slots:
+            slot.send_last()
+
+    def workers(self) -> list[tuple[int, int]]:
+        return [(slot.pid, len(slot.sessions)) for slot in self._slots if slot.pid is not None]
+
+    def announce(self, frame: bytes) -> None:
+        """Send a frame to every worker; one that is still to be started will know what it says."""
+        for slot in self._slots:
+            if slot.pid is not None:
+                slot.send_frame(frame)
 
     def signal_all(self, number: int) -> None:
         for pid, _ in self.workers():
             os.kill(pid, number)
 
-    def _can_take(self, seat):
-        return seat.pid is not None and seat.on_way < wire.IN_FLIGHT and len(seat.sessions) < self._role.max_sessions
-
-    def _begin(self, seat):
-        """Start a worker for a seat that has none; what is queued there goes to it."""
-        if self._server.is_ending and not seat.queue:
+    def _start_worker(self, slot):
+        """Start a worker for a slot that has none; what is queued there goes to it."""
+        if self._server.is_ending and not slot.queue:
             return
+        started = self._fork(self._role.serve, self._role.words, slot.pause, lambda: self._start_worker(slot))
+        if started is not None:
+            slot.open_stream(*started, self._ready)
+            self._start_resolver(slot)
+            slot.send()
+            self._server.adjust_accepting()
+
+    def _start_resolver(self, slot):
+        """Start a resolver for a worker that has none."""
+        resolve = self._role.resolve
+        if resolve is None or slot.pid is None or slot.resolver is not None:
+            return
+        started = self._fork(resolve, ["pyresolve"], slot.resolver_pause, lambda: self._start_resolver(slot))
+        if started is not None:
+            slot.resolver, sock = started
+            slot.resolver_since = time.monotonic()
+            self._resolvers[slot.resolver] = slot
+            slot.send_resolver(sock)
+
+    def _fork(self, run, words, pause, again):
+        """Fork a child that returns run(its end of a stream).  Returns (its pid, our end).
+
+        If that fails, reports why, has again() called after a pause, and returns None.
+        """
+
+        def try_later(text, error):
+            say_now(complaint_line(f"{text}: {reason(error)}"))
+            self._server.loop.after(pause.next_seconds(), again)
+
         try:
             ours, theirs = socket.socketpair()
         except OSError as error:
-            self._begin_later(seat, "unable to create socket", error)
-            return
-        ours.setblocking(False)
+            return try_later("unable to create socket", error)
 
         def work():
             self._server.close_in_child()
             ours.close()
-            return self._role.serve(theirs)
+            return run(theirs)
 
         self._server.flush()
         try:
-            seat.pid = fork(work, self._role.words)
+            return fork(work, words), ours
         except OSError as error:
             ours.close()
-            theirs.close()
-            self._begin_later(seat, "unable to fork", error)
-            return
-        theirs.close()
-        self._use_stream(seat, ours)
-        self._begin_resolver(seat)
-        seat.out.write()
-        self._server.adjust_accepting()
-
-    def _use_stream(self, seat, sock):
-        """Begin to talk over sock with the worker that has just been started."""
-        seat.sock, seat.since = sock, time.monotonic()
-        seat.unpacker, seat.unanswered, seat.is_reading = wire.Unpacker(), 0, True
-        seat.out = Outgoing(
-            self._server.loop,
-            lambda: _send_some(seat),
-            lambda _: self._watch(seat),
-            lambda: None,  # it has ended: child_ended() comes
-            max_seconds=_MAX_SECONDS,
-        )
-        self._watch(seat)
-
-    def _begin_later(self, seat, text, error, begin=None):
-        say_now(complaint_line(f"{text}: {reason(error)}"))
-        work, pause = begin or self._begin, seat.resolver_pause if begin else seat.pause
-        self._server.loop.after(pause.next_seconds(), lambda: work(seat))
-
-    def _begin_resolver(self, seat):
-        resolve = self._role.resolve
-        if resolve is None or seat.pid is None or seat.resolver is not None:
-            return
-        try:
-            for_worker, for_resolver = socket.socketpair()
-        except OSError as error:
-            self._begin_later(seat, "unable to create socket", error, self._begin_resolver)
-            return
-
-        def work():
-            self._server.close_in_child()
-            for_worker.close()
-            return resolve(for_resolver)
-
-        try:
-            seat.resolver, seat.resolver_since = fork(work, ["pyresolve"]), time.monotonic()
-            self._resolvers[seat.resolver] = seat
-        except OSError as error:
-            for_worker.close()
-            self._begin_later(seat, "unable to fork", error, self._begin_resolver)
-            return
+            return try_later("unable to fork", error)
         finally:
-            for_resolver.close()
-        seat.queue.appendleft((wire.pack(wire.RESOLVER, 0), for_worker))
-        seat.out.write()
+            theirs.close()
 
-    def _lost(self, seat, status):
-        """End all sessions the worker had; keep those it was never sent for its successor."""
-        server, seat.pid = self._server, None  # the number may be another's from now on
-        seat.out.close()
-        server.loop.forget(seat.sock.fileno())
-        self._receive(seat)  # what it said before it ended counts
-        seat.sock.close()
-        kept = [(frame, sock) for frame, sock in seat.queue if sock is not None and frame[5] == wire.CONNECTION]
-        for frame, sock in seat.queue:
-            if sock is not None and frame[5] != wire.CONNECTION:
-                sock.close()
-        waiting = {int.from_bytes(frame[6:10], "big") for frame, _ in kept}
-        for number in sorted(seat.sessions - waiting):
-            server.end_connection(number, status)
-        seat.sessions, seat.queue, seat.on_way = waiting, collections.deque(kept), len(kept)
-        seat.sock = seat.out = seat.resolver = None  # its resolver ends with the stream between them
+    def _worker_ended(self, slot, wait_status):
+        """End the sessions that the worker had, and start its successor."""
+        server, slot.pid = self._server, None  # the number may be another's from now on
+        slot.out.close()
+        slot.stop_reading()
+        self._receive(slot)  # what it said before it ended counts
+        for number in slot.close_stream():
+            server.end_connection(number, wait_status)
         if server.is_ending:
-            self._give_up(seat)
-        elif time.monotonic() - seat.since < _SOON_SECONDS:
-            server.loop.after(seat.pause.next_seconds(), lambda: self._begin(seat))
+            for number in slot.drop_unsent():
+                server.uncount(number)
+        elif time.monotonic() - slot.since < _SOON_SECONDS:
+            server.loop.after(slot.pause.next_seconds(), lambda: self._start_worker(slot))
         else:
-            seat.pause.reset()
-            self._begin(seat)
+            slot.pause.reset()
+            self._start_worker(slot)
 
-    def _give_up(self, seat):
-        """There will be no other worker for what waits here."""
-        for _, sock in seat.queue:
-            sock.close()
-        for number in seat.sessions:
-            self._server.uncount(number)
-        seat.sessions, seat.queue, seat.on_way = set(), collections.deque(), 0
+    def _resolver_ended(self, slot, pid):
+        if slot.resolver == pid:
+            slot.resolver = None
+            if time.monotonic() - slot.resolver_since > _LONG_SECONDS:
+                slot.resolver_pause.reset()
+            self._server.loop.after(slot.resolver_pause.next_seconds(), lambda: self._start_resolver(slot))
 
-    def _ready(self, seat, events):
-        if events & READ and not self._receive(seat):
-            self._server.loop.forget(seat.sock.fileno())  # it is ending: child_ended() does the rest
+    def _ready(self, slot, events):
+        if events & READ and not self._receive(slot):
+            slot.stop_reading()  # it is ending: child_ended() does the rest
             events = READ
-        if events & WRITE and seat.out is not None:
-            seat.out.ready()
+        if events & WRITE and slot.out is not None:
+            slot.out.ready()
         self._server.flush()
         self._server.adjust_accepting()
 
-    def _receive(self, seat):
-        """Take all that has come from a worker.  Returns False when no more can come, or what came makes no sense."""
+    def _receive(self, slot):
+        """Act on all that has come from a worker.  Returns False if no more can come, or what came makes no sense."""
         try:
-            while True:
-                data = seat.sock.recv(_PIECE)
-                seat.reading.reset()
-                for kind, number, body in seat.unpacker.receive(data):
-                    self._heard(seat, kind, number, body)
-                if len(data) < _PIECE:
-                    return bool(data)
-        except BlockingIOError:
-            return True
-        except OSError as error:
-            if is_hang_up(error) or seat.pid is None:
-                return False
-            self._read_later(seat)
-            return True
+            return slot.receive(self._heard)
         except wire.MalformedFrame:
-            _kill(seat)
+            _kill(slot)
             return False
 
-    def _heard(self, seat, kind, number, body):
-        if kind == wire.END:
-            exit_code = wire.split_end(body)
-            if number not in seat.sessions:
-                raise wire.MalformedFrame("not a session of this worker")
-            seat.sessions.discard(number)
-            self._server.end_connection(number, exit_code << 8)
+    def _heard(self, slot, kind, number, body):
+        if kind == wire.TAKEN:
+            slot.on_way = max(0, slot.on_way - number)
+        elif kind == wire.PONG:
+            slot.unanswered = 0
+        elif number not in slot.sessions:
+            raise wire.MalformedFrame("not a session of this worker")
+        elif kind == wire.END:
+            self._session_ended(slot, number, wire.split_end(body) << 8)
         elif kind == wire.ENDED:
             pid, wait_status = wire.split_ended(body)
-            if number not in seat.sessions:
-                raise wire.MalformedFrame("not a session of this worker")
-            seat.sessions.discard(number)
-            if pid:
-                self._server.end_connection(number, wait_status, pid)
-            else:
-                self._server.uncount(number)
+            self._session_ended(slot, number, wait_status, pid)
         elif kind == wire.STARTED:
-            if number not in seat.sessions:
-                raise wire.MalformedFrame("not a session of this worker")
             self._server.clients[number].number = wire.split_started(body)
-        elif kind == wire.TAKEN:
-            seat.on_way = max(0, seat.on_way - number)
-        elif kind == wire.PONG:
-            seat.unanswered = 0
         else:
-            raise wire.MalformedFrame("not a word of a worker's")
+            raise wire.MalformedFrame("not a message of a worker")
 
-    def _watch(self, seat):
-        events = (READ if seat.is_reading else NOTHING) | (WRITE if seat.out.is_waiting else NOTHING)
-        if events:
-            self._server.loop.watch_surely(seat.sock.fileno(), events, lambda events: self._ready(seat, events))
+    def _session_ended(self, slot, number, wait_status, pid=None):
+        """Count a session out; pid: the process that served it, 0 if none could be had, None if there is none."""
+        slot.sessions.discard(number)
+        if pid == 0:
+            self._server.uncount(number)
         else:
-            self._server.loop.forget(seat.sock.fileno())
-
-    def _read_later(self, seat):
-        """Read nothing from a worker for a moment: what the kernel lacks is not asked for again and again."""
-        out, seat.is_reading = seat.out, False
-        self._watch(seat)
-
-        def read_again():
-            if seat.out is out:  # not another worker's by now
-                seat.is_reading = True
-                self._watch(seat)
-
-        self._server.loop.after(seat.reading.next_seconds(), read_again)
+            self._server.end_connection(number, wait_status, pid)
 
     def _beat(self):
         self._server.loop.after(PING_SECONDS, self._beat)
         self._pings += 1
-        for seat in self._seats:
-            if seat.pid is None or log_is_full():
-                continue  # who waits for the log is not stuck
-            if seat.unanswered >= PINGS_UNANSWERED:
-                _kill(seat)
+        for slot in self._slots:
+            if slot.pid is None or log_is_full():
                 continue
-            seat.unanswered += 1
-            self._queue(seat, wire.pack(wire.PING, self._pings & 0xFFFFFFFF))
-
-    def _queue(self, seat, frame):
-        seat.queue.append((frame, None))
-        seat.out.write()
-
-
-def _send_some(seat):
-    """Send the front of a seat's queue in one message; returns whether more is queued.  Raises OSError."""
-    queue = seat.queue
-    if not queue:
-        return False
-    batch = [queue[index] for index in range(min(wire.BATCH, len(queue)))]
-    data = b"".join(frame for frame, _ in batch)
-    descriptors = array.array("i", [sock.fileno() for _, sock in batch if sock is not None])
-    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)] if descriptors else []
-    seat.sock.sendmsg([data], rights)  # one message of a few thousand bytes: it goes whole or not at all
-    for _, sock in batch:
-        queue.popleft()
-        if sock is not None:
-            sock.close()
-    return bool(queue)
+            if slot.unanswered >= PINGS_UNANSWERED:
+                _kill(slot)
+                continue
+            slot.unanswered += 1
+            slot.send_frame(wire.pack(wire.PING, self._pings & 0xFFFFFFFF))
 
 
-def _kill(seat):
-    """Make an end of a worker that is stuck or babbles; child_ended() does the rest."""
-    if seat.pid is not None:
-        os.kill(seat.pid, signal.SIGKILL)
+def _kill(slot):
+    """Kill a worker that is stuck or sends nonsense; child_ended() does the rest."""
+    if slot.pid is not None:
+        os.kill(slot.pid, signal.SIGKILL)

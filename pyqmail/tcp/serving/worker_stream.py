@@ -12,30 +12,49 @@ from pyqmail.system.stream import OutgoingBuffer
 from pyqmail.tcp.access.connection import UNIX, Connection
 from pyqmail.tcp.access.log_lines import drop_line, say_now
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from pyqmail.system.loop import Loop
+    from pyqmail.tcp.access.limits import Limits
+
 _PIECE = 65536
-_MAX_SECONDS = 1.0  # the maximum pause after what the kernel lacked for now
+_MAX_SECONDS = 1.0  # the maximum pause before the stream is tried again
 _ROOM = socket.CMSG_SPACE(4 * wire.BATCH)
 
 
 class WorkerStream:
-    """Takes what the listener sends and answers its heartbeat; put() sends frames, those of one turn together.
+    """Receives what the listener sends, and answers its pings.
 
-    take(sock, client) is called for each connection, use_resolver(sock) for a resolver,
-    over() once no more will come.  limits (tcp/access/limits.py, or None) are changed as the listener says.  A
-    MalformedFrame is for the loop, that is, for the process, to end with.
+    serve(sock, client) is called for each connection, use_resolver(sock) for a resolver, ended() once no more will
+    come.  limits (tcp/access/limits.py), or None, are changed when the listener says so.  A MalformedFrame is raised
+    into the loop: it ends the process.  A descriptor that arrives is ours until serve() or use_resolver() has it.
     """
 
-    def __init__(self, loop, sock, take, use_resolver, over, limits=None):
-        self._loop, self._sock = loop, sock
-        self._take, self._use_resolver, self._over, self._limits = take, use_resolver, over, limits
-        self._unpacker, self._descriptors = wire.Unpacker(), []
-        # if the listener has gone, the end of file says so too
+    def __init__(
+        self,
+        loop: "Loop",
+        sock: socket.socket,
+        serve: "Callable[[socket.socket, Connection], None]",
+        use_resolver: "Callable[[socket.socket], None]",
+        ended: "Callable[[], None]",
+        limits: "Limits | None" = None,
+    ) -> None:
+        self._loop, self._limits = loop, limits
+        self._sock: Any = sock  # None once the listener has gone
+        self._serve, self._use_resolver, self._ended = serve, use_resolver, ended
+        self._unpacker = wire.Unpacker()
+        self._descriptors: list[int] = []  # received, and not yet matched with a frame
+        # if the listener has gone, the end of file says so, too
         self._out = OutgoingBuffer(loop, sock.send, self._watch, lambda: None, max_seconds=_MAX_SECONDS)
         self._reading, self._is_reading = Backoff(max_seconds=_MAX_SECONDS), True
         sock.setblocking(False)
         self._watch()
 
-    def put(self, frame: bytes) -> None:
+    def send_frame(self, frame: bytes) -> None:
+        """Send a frame; those of one turn of the loop go out together."""
         self._out.put(frame)
 
     def _ready(self, events):
@@ -45,7 +64,7 @@ class WorkerStream:
             self._receive()
 
     def _receive(self):
-        """Take one message: the kernel ends a read after the descriptors of one."""
+        """Receive one message: the kernel ends a read after the descriptors of one."""
         try:
             data, ancillary, _, _ = self._sock.recvmsg(_PIECE, _ROOM, socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
@@ -62,44 +81,45 @@ class WorkerStream:
                 found.frombytes(content[: len(content) - len(content) % found.itemsize])
                 self._descriptors += found
         if data:
-            self._received(data)
+            self._handle(data)
         else:
-            self._end()
+            self._close()
 
-    def _received(self, data):
+    def _handle(self, data):
+        """Act on the frames that data completes, and confirm the connections among them."""
         taken = 0
         for kind, number, body in self._unpacker.receive(data):
             if kind == wire.CONNECTION:
                 taken += 1
-                self._connection(number, Connection.from_texts(wire.split_connection(body)))
+                self._take_connection(number, Connection.from_texts(wire.split_connection(body)))
             elif kind == wire.PING:
-                self.put(wire.pack(wire.PONG, number))
+                self.send_frame(wire.pack(wire.PONG, number))
             elif kind == wire.LIMITS and self._limits is not None:
                 self._limits.change(wire.split_limits(body))
             elif kind != wire.RESOLVER:
-                raise wire.MalformedFrame("not a word of a listener's")
+                raise wire.MalformedFrame("not a message of a listener")
             elif self._descriptors:
-                self._use_resolver(_connection(self._descriptors.pop(0), UNIX))
+                self._use_resolver(_socket_of(self._descriptors.pop(0), UNIX))
         if taken:
-            self.put(wire.pack(wire.TAKEN, taken))
+            self.send_frame(wire.pack(wire.TAKEN, taken))
         if self._unpacker.is_empty:
             self._close_strays()
 
-    def _end(self):
-        """No more will come, and nobody reads what we say."""
+    def _close(self):
+        """The listener has gone: no more will come, and nothing reads what we send."""
         self._out.close()
         self._loop.forget(self._sock.fileno())
         self._sock.close()
         self._sock = None
-        self._over()
+        self._ended()
 
-    def _connection(self, number, client):
+    def _take_connection(self, number, client):
         client.number = number
         if self._descriptors:
-            self._take(_connection(self._descriptors.pop(0), client.protocol), client)
+            self._serve(_socket_of(self._descriptors.pop(0), client.protocol), client)
             return
         say_now(drop_line("no descriptor came with it"))
-        self.put(wire.end(number, 111))
+        self.send_frame(wire.end(number, 111))
 
     def _close_strays(self):
         for fd in self._descriptors:
@@ -125,8 +145,8 @@ class WorkerStream:
             self._watch()
 
 
-def _connection(fd, protocol):
-    # family and type given: nothing to ask the kernel for.  A TCP client's socket may be of either family, or a UNIX
-    # one behind a proxy; Python makes as much room for its addresses as the family says
+def _socket_of(fd, protocol):
+    # with family and type there is nothing to ask the kernel for.  A TCP client's socket may be of either family, or a
+    # UNIX one behind a proxy; Python makes as much room for its addresses as the family needs
     family = socket.AF_UNIX if protocol == UNIX else socket.AF_INET6
     return socket.socket(family, socket.SOCK_STREAM, 0, fileno=fd)

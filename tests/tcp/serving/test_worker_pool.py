@@ -225,11 +225,13 @@ def test_a_stuck_worker_is_killed_and_replaced(start):
 
 def test_new_clients_go_to_workers_that_answer():
     numbers = itertools.count(1)
-    listener = types.SimpleNamespace(number_for=lambda client: next(numbers), register=lambda number, client: None)
+    listener = types.SimpleNamespace(
+        loop=None, number_for=lambda client: next(numbers), register=lambda number, client: None
+    )
     pool = WorkerPool(listener, 2, types.SimpleNamespace(max_sessions=100))
-    for pid, seat in enumerate(pool._seats):
-        seat.pid = pid
-    silent, answering = pool._seats
+    for pid, slot in enumerate(pool._slots):
+        slot.pid = pid
+    silent, answering = pool._slots
     for unanswered, wanted in ((0, 2), (1, 2), (2, 0), (5, 0)):
         silent.sessions, answering.sessions = set(), {-1, -2}
         silent.unanswered = unanswered
