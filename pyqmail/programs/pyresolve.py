@@ -20,6 +20,7 @@ from pyqmail.base.failure import Temporary, reason
 from pyqmail.protocol.wires import resolve_wire
 from pyqmail.protocol.wires.resolve_wire import FOUND, NO_HOST, NO_RECORD, SOFT, UNABLE, split_strings, strings
 from pyqmail.system import resolver
+from pyqmail.system.async_resolver import REMEMBERED_BYTES, AsyncResolver
 from pyqmail.system.async_server import preload as preload_loop
 from pyqmail.system.async_server import serve
 from pyqmail.system.command_line import Program
@@ -56,9 +57,7 @@ def resolve(call) -> int:
     forbid_new_privileges()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     most = max(1, min(MAX_QUESTIONS, (raise_descriptor_limit()[0] - FILES_BESIDE) // FILES_FOR_QUESTION))
-    known = resolver.AsyncResolver(
-        dict(call.environ), on_the_wire=most, remembered_bytes=remembered_bytes(), complain=complain
-    )
+    known = AsyncResolver(dict(call.environ), on_the_wire=most, remembered_bytes=remembered_bytes(), complain=complain)
     resolver.preload()
     makes_sense = serve(0, 1, resolve_wire, lambda kind, body: answer(known, kind, body), most)
     if not makes_sense:
@@ -69,7 +68,7 @@ def resolve(call) -> int:
 def remembered_bytes() -> int:
     """Return how many bytes of answers we may keep: a part of what the limits leave us."""
     found = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_DATA, resource.RLIMIT_AS)]
-    return min([resolver.REMEMBERED_BYTES, *(limit // 4 for limit in found if limit != resource.RLIM_INFINITY)])
+    return min([REMEMBERED_BYTES, *(limit // 4 for limit in found if limit != resource.RLIM_INFINITY)])
 
 
 def complain(line: str) -> None:

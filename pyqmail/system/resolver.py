@@ -1,17 +1,18 @@
 """DNS questions.  Only this module imports dnspython, which writes them, and only for the first question.
 
-Servers: PYQMAIL_DNS (`address:port`, several separated by blanks), else DNSCACHEIP (dotted addresses, joined by
-dots if several), else the nameserver lines of /etc/resolv.conf, else 127.0.0.1.  Neither /etc/hosts nor search
-lists are consulted.  UDP first, TCP when an answer was cut.  Three rounds over all servers, waiting 3, 11 and 45
+The servers are those of system/name_servers.py.  Neither /etc/hosts nor search lists are consulted.  UDP first, TCP when an answer was cut.  Three rounds over all servers, waiting 3, 11 and 45
 seconds; a server that fails or refuses is not asked again.  What comes by UDP and is no answer to the question is
 ignored: anybody can send that.  Source: the resolver of ucspi-tcp
 
-Blocking: exchangers_of, addresses_of, name_of, text_of.  AsyncResolver is the same for asyncio, many at once,
-remembering answers for their time to live (60 seconds to a day) as long as they are among those asked for last.
+Blocking: exchangers_of, addresses_of, name_of, text_of.  system/async_resolver.py asks many questions at once.
 
-Strangers choose how much there is to read and to ask.  Answers are read by protocol/dns_answer.py: a large one in
-slices, one of them after the other, and between two slices comes everybody else.  Of a domain's exchangers the best 64
-count, and so many as AT_ONCE are looked up at a time.
+    question:   exchangers, addresses, name, text       what a program wants to know
+    records:    one name, one kind                      here a cache may answer
+    _ask:       rounds over the servers                 which failure is reported at the end
+    _exchange:  UDP, then TCP if the answer was cut     how the bytes go is up to the subclass
+
+Strangers choose how much there is to read: answers are read by protocol/dns_answer.py.  Of a domain's exchangers the
+best MAX_EXCHANGERS count.
 
 Soft is raised when asking again later may help, Lack if something was missing here; NoHost when there is no such name;
 NoRecord when the name exists without what was asked for.
@@ -22,20 +23,17 @@ import os
 
 from pyqmail.base.failure import is_lack, reason
 from pyqmail.base.literals import literal_address
-from pyqmail.base.numbers import is_number, whole_number
 from pyqmail.base.printable import printable
+from pyqmail.system.name_servers import find_servers
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
 WAITS = (3, 11, 45)
 MAX_EXCHANGERS = 64
 MAX_ADDRESSES = 256  # of an exchanger, and of all of a domain's: strangers choose how many there are
-SHORTEST, LONGEST = 60, 86400
-REMEMBERED_BYTES = 64 << 20
-ON_THE_WIRE = 256  # at once, each with a descriptor or two
-LARGE_AT_ONCE = 64  # answers by TCP, each held until it is read
-AT_ONCE = 16  # of the exchangers of one domain: all silent, 64 of them keep a question waiting for four minutes
-_VALUE_BYTES, _ENTRY_BYTES = 64, 512  # what an object and an entry take beside their text
-_SMALL_BYTES = 4096  # what is larger is read in slices
-COMPLAINT_SECONDS = 60.0  # between two lines that say that no server answers
+MIN_SECONDS = 60  # an answer without a time to live holds for so long
 
 
 class Soft(Exception):
@@ -82,13 +80,6 @@ class Records:
 
     def __init__(self, values, exists, seconds):
         self.values, self.exists, self.seconds = values, exists, seconds
-
-    def size_bytes(self) -> int:
-        """Return how much memory the values take, about."""
-        return sum(
-            _VALUE_BYTES + len(value) if isinstance(value, bytes) else 2 * _VALUE_BYTES + len(value[1])
-            for value in self.values
-        )
 
 
 def exchangers_of(domain: bytes, environ=None, waits=WAITS) -> list[tuple[int, bytes, bytes]]:
@@ -138,10 +129,26 @@ def preload() -> None:
 
 
 class Resolver:
-    """The questions, written once; _exchange() and _all() are what blocking and asyncio do differently."""
+    """The questions, written once; how the bytes go is up to a subclass."""
 
     def __init__(self, environ=None, waits=WAITS):
         self._environ, self._waits = os.environb if environ is None else environ, waits
+
+    # _by_udp(question, server, seconds, use)   the answer of the first datagram for which use() returns (True, answer)
+    # _by_tcp(question, server, seconds, use)   what use() returns of the message
+    # Both raise TimeoutError and OSError, _by_tcp also EOFError.
+    _by_udp: "Callable[..., Awaitable]"
+    _by_tcp: "Callable[..., Awaitable]"
+
+    async def _read(self, question, data, kind):
+        """Return the Answer that data is.  Raises MalformedAnswer, TooManyRecords."""
+        from pyqmail.protocol import dns_answer
+
+        return dns_answer.read(question, data, kind)
+
+    async def _all(self, coroutines):
+        """Return what the coroutines return, in their order."""
+        return [await coroutine for coroutine in coroutines]
 
     async def exchangers(self, domain: bytes) -> list[tuple[int, bytes, bytes]]:
         """Return [(preference, host, address)] in the order to try, equal preferences shuffled.
@@ -160,8 +167,8 @@ class Resolver:
                 raise NoHost from None
         hosts = mail.values
         answers = await self._all([self._addresses_or_why(host) for _, host in hosts])
-        found = []
-        for (preference, host), addresses in zip(hosts, answers):
+        found: list[tuple[int, bytes, bytes]] = []
+        for (preference, host), addresses in zip(hosts, answers, strict=True):
             if isinstance(addresses, list):
                 found += [(preference, host, address) for address in addresses[: MAX_ADDRESSES - len(found)]]
         if found:
@@ -215,7 +222,7 @@ class Resolver:
         from pyqmail.protocol import dns_answer
 
         question = _question(name, kind)
-        servers = find_servers(self._environ)
+        servers = _servers(self._environ)
         asked, failure, is_ours, has_answered = list(servers), errno.EAGAIN, False, False
         for seconds in self._waits:
             for server in list(asked):
@@ -272,7 +279,7 @@ class BlockingResolver(Resolver):
         import time
 
         until = time.monotonic() + seconds
-        with _socket(server, is_tcp=False) as sock:
+        with open_socket(server, is_tcp=False) as sock:
             sock.connect(server)  # so that a refused port is told at once
             sock.send(question)
             poll = select.poll()
@@ -304,7 +311,7 @@ class BlockingResolver(Resolver):
                 data += piece
             return bytes(data)
 
-        with _socket(server, is_tcp=True) as sock:
+        with open_socket(server, is_tcp=True) as sock:
             sock.settimeout(left())
             sock.connect(server)
             sock.settimeout(left())
@@ -312,215 +319,23 @@ class BlockingResolver(Resolver):
             data = received(sock, int.from_bytes(received(sock, 2), "big"))
         return await use(data)
 
-    async def _read(self, question, data, kind):
-        from pyqmail.protocol import dns_answer
 
-        return dns_answer.read(question, data, kind)
+def read_in_slices(question, data, kind):
+    """Return a generator that reads a large answer a slice at a time, and returns the Answer at its end."""
+    from pyqmail.protocol import dns_answer
 
-    async def _all(self, coroutines):
-        return [await coroutine for coroutine in coroutines]
-
-
-class AsyncResolver(Resolver):
-    """For asyncio: equal questions are asked once, answers are remembered; a soft failure is not.
-
-    One that says too much is remembered as well, for SHORTEST seconds, and complain gets a line about it.  It gets one
-    when no server answers, too, at most one a minute.
-    """
-
-    def __init__(
-        self,
-        environ=None,
-        waits=WAITS,
-        on_the_wire=ON_THE_WIRE,
-        remembered_bytes=REMEMBERED_BYTES,
-        complain=lambda line: None,
-    ):
-        import asyncio
-
-        super().__init__(environ, waits)
-        self._complain, self._complained = complain, float("-inf")
-        self._known, self._open, self._wire = Memory(remembered_bytes), {}, asyncio.Semaphore(on_the_wire)
-        self._large, self._reading = asyncio.Semaphore(LARGE_AT_ONCE), asyncio.Lock()
-
-    async def records(self, name, kind):
-        import asyncio
-        import time
-
-        key = name.lower(), kind
-        known = self._known.get(key, time.monotonic())
-        if isinstance(known, Soft):
-            raise known
-        if known is not None:
-            return known
-        task = self._open.get(key)
-        if task is None:
-            task = self._open[key] = asyncio.ensure_future(self._ask(*key))
-            task.add_done_callback(lambda done: self._learn(key, done))
-        return await asyncio.shield(task)
-
-    def _learn(self, key, done):
-        import time
-
-        del self._open[key]
-        if done.cancelled():
-            return
-        failure, now = done.exception(), time.monotonic()
-        if failure is None:
-            answer = done.result()
-            self._known.add(key, answer, now + min(max(answer.seconds, SHORTEST), LONGEST), answer.size_bytes())
-        elif isinstance(failure, TooManyRecords):
-            self._complain(failure.complaint)
-            self._known.add(key, Soft(str(failure)), now + SHORTEST, 0)
-        elif isinstance(failure, Silent) and now >= self._complained + COMPLAINT_SECONDS:
-            self._complained = now
-            self._complain(failure.complaint)
-
-    def forget(self) -> None:
-        """Give back the memory that answers take."""
-        self._known = Memory(self._known.limit_bytes)
-
-    async def _ask(self, name, kind):
-        async with self._wire:
-            return await super()._ask(name, kind)
-
-    async def _by_udp(self, question, server, seconds, use):
-        import asyncio
-
-        loop = asyncio.get_running_loop()
-        with _socket(server, is_tcp=False) as sock:
-            sock.setblocking(False)
-            sock.connect(server)
-            sock.send(question)
-            until = loop.time() + seconds
-            async with asyncio.timeout(seconds):
-                while loop.time() < until:  # what is there is received without waiting, so the timeout never comes
-                    is_answer, answer = await use(await loop.sock_recv(sock, 65535))
-                    if is_answer:
-                        return answer
-            raise TimeoutError
-
-    async def _by_tcp(self, question, server, seconds, use):
-        import asyncio
-
-        loop = asyncio.get_running_loop()
-
-        async def received(sock, count):
-            data = bytearray()
-            while len(data) < count:
-                piece = await loop.sock_recv(sock, count - len(data))
-                if not piece:
-                    raise EOFError
-                data += piece
-            return bytes(data)
-
-        with _socket(server, is_tcp=True) as sock:
-            sock.setblocking(False)
-            async with asyncio.timeout(seconds):
-                await loop.sock_connect(sock, server)
-                await loop.sock_sendall(sock, len(question).to_bytes(2, "big") + question)
-                size_bytes = int.from_bytes(await received(sock, 2), "big")
-            async with self._large:
-                async with asyncio.timeout(seconds):
-                    data = await received(sock, size_bytes)
-                sock.close()
-                return await use(data)
-
-    async def _read(self, question, data, kind):
-        """One large answer is read at a time, and between its slices comes everything else that is ready."""
-        import asyncio
-
-        from pyqmail.protocol import dns_answer
-
-        if len(data) <= _SMALL_BYTES:
-            return dns_answer.read(question, data, kind)
-        async with self._reading:
-            slices = dns_answer.read_in_slices(question, data, kind)
-            while True:
-                try:
-                    next(slices)
-                except StopIteration as end:
-                    return end.value
-                await asyncio.sleep(0)
-
-    async def _all(self, coroutines):
-        import asyncio
-
-        places = asyncio.Semaphore(AT_ONCE)
-
-        async def in_turn(coroutine):
-            async with places:
-                return await coroutine
-
-        return await asyncio.gather(*map(in_turn, coroutines))
+    return dns_answer.read_in_slices(question, data, kind)
 
 
-class Memory:
-    """Answers, at most so many bytes of them: who was asked for longest ago goes first."""
-
-    def __init__(self, limit_bytes: int):
-        self.limit_bytes, self.bytes, self._entries = limit_bytes, 0, {}  # the one asked for last stands last
-
-    def __len__(self):
-        return len(self._entries)
-
-    def get(self, key, now: float):
-        """Return what was added under key, None if there is nothing that still holds."""
-        entry = self._entries.pop(key, None)
-        if entry is None:
-            return None
-        if entry[1] <= now:
-            self.bytes -= entry[2]
-            return None
-        self._entries[key] = entry
-        return entry[0]
-
-    def add(self, key, answer, until: float, size_bytes: int) -> None:
-        """Keep an answer of so many bytes, until then at the latest."""
-        old = self._entries.pop(key, None)
-        if old is not None:
-            self.bytes -= old[2]
-        size_bytes += _ENTRY_BYTES + len(key[0])
-        self._entries[key] = answer, until, size_bytes
-        self.bytes += size_bytes
-        while self.bytes > self.limit_bytes:
-            self.bytes -= self._entries.pop(next(iter(self._entries)))[2]
-
-
-def find_servers(environ, path: str = "/etc/resolv.conf") -> list[tuple[str, int]]:
-    """Return (address, port) of the servers to ask, in order, at most 16."""
-    chosen = environ.get(b"PYQMAIL_DNS")
-    if chosen:
-        return [_server(word) for word in chosen.split()][:16]
-    quads = environ.get(b"DNSCACHEIP", b"").split(b".")
-    found = [b".".join(quads[i : i + 4]) for i in range(0, len(quads) - 3, 4)]
-    if not found:
-        try:
-            with open(path, "rb") as file:
-                words = (line.split() for line in file)
-                found = [word[1] for word in words if len(word) > 1 and word[0] == b"nameserver"]
-        except OSError:
-            pass
-    addresses = [literal.decode() for literal in map(literal_address, found) if literal is not None]
-    return [(address, 53) for address in addresses][:16] or [("127.0.0.1", 53)]
+def _servers(environ):
+    try:
+        return find_servers(environ)
+    except OSError as error:
+        raise Soft(reason(error)) from None
 
 
 def _shown(name):
     return printable(name).replace(" ", "?")
-
-
-def _server(word):
-    host, colon, port = word.rpartition(b":")
-    if not colon or not is_number(port) or literal_address(word) is not None:
-        host, port = word, b"53"
-    literal = literal_address(host)
-    try:
-        number = whole_number(port, 65535)
-    except ValueError:
-        literal = None
-    if literal is None:
-        raise Soft(reason(errno.EDESTADDRREQ))
-    return literal.decode(), number
 
 
 def _now(coroutine):
@@ -529,7 +344,8 @@ def _now(coroutine):
     return drive(coroutine)
 
 
-def _socket(server, is_tcp):
+def open_socket(server, is_tcp):
+    """Return a socket, not connected yet, for a server (address, port)."""
     import socket
 
     family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
@@ -555,7 +371,7 @@ def _records(answer, kind):
     values = answer.values
     if kind == "MX":
         values = tuple(_in_order(values)[:MAX_EXCHANGERS])
-    seconds = SHORTEST if answer.seconds is None else answer.seconds
+    seconds = MIN_SECONDS if answer.seconds is None else answer.seconds
     return Records(values, answer.code != dns_answer.NO_NAME or bool(values), seconds)
 
 

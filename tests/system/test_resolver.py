@@ -10,7 +10,9 @@ import tracemalloc
 import pytest
 
 from pyqmail.system import resolver
-from pyqmail.system.resolver import AsyncResolver, NoHost, NoRecord, Soft, find_servers
+from pyqmail.system.async_resolver import AT_ONCE, AnswerCache, AsyncResolver
+from pyqmail.system.name_servers import find_servers
+from pyqmail.system.resolver import NoHost, NoRecord, Soft
 
 QUICK = (0.2,)
 MX, A, AAAA, PTR, TXT, CNAME = 15, 1, 28, 12, 16, 5
@@ -379,11 +381,11 @@ def test_the_exchangers_of_one_domain_do_not_take_every_place(name_server):
     async def ask():
         return await Counting(name_server.environ(), (5,)).exchangers(b"d.test")
 
-    assert len(asyncio.run(ask())) == 20 and max(most) == resolver.AT_ONCE
+    assert len(asyncio.run(ask())) == 20 and max(most) == AT_ONCE
 
 
 def test_memory_has_a_bound_and_forgets_what_was_asked_for_longest_ago():
-    memory = resolver.Memory(10_000)
+    memory = AnswerCache(10_000)
     for number in range(10):
         memory.add((b"%d" % number, "A"), number, 100.0, 400)
     assert [memory.get((b"%d" % number, "A"), 1.0) for number in range(10)] == list(range(10))

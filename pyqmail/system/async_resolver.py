@@ -1,0 +1,208 @@
+"""DNS questions over asyncio, many at once, with a cache.  Only for the resolver process.
+
+Equal questions are asked once.  An answer is kept for its time to live (MIN_SECONDS to MAX_SECONDS) as long as it is
+among those asked for last.  A temporary failure is not kept, but for an answer with too many records.
+
+Strangers choose how much there is to read and to ask.  A large answer is read in slices, one such answer after the
+other, and between two slices comes everything else.  So many exchangers of one domain as AT_ONCE are looked up at a
+time.
+"""
+
+import time
+
+from pyqmail.system.resolver import (
+    MIN_SECONDS,
+    WAITS,
+    Resolver,
+    Silent,
+    Soft,
+    TooManyRecords,
+    open_socket,
+    read_in_slices,
+)
+
+MAX_SECONDS = 86400
+REMEMBERED_BYTES = 64 << 20
+ON_THE_WIRE = 256  # at once, each with a descriptor or two
+LARGE_AT_ONCE = 64  # answers by TCP, each held until it is read
+AT_ONCE = 16  # of the exchangers of one domain: all silent, 64 of them keep a question waiting for four minutes
+COMPLAINT_SECONDS = 60.0  # between two lines that say that no server answers
+_VALUE_BYTES, _ENTRY_BYTES = 64, 512  # what an object and an entry of the cache take beside their text
+_SMALL_BYTES = 4096  # what is larger is read in slices
+
+
+class AsyncResolver(Resolver):
+    """For asyncio: equal questions are asked once, answers are remembered; a soft failure is not.
+
+    One that says too much is remembered as well, for MIN_SECONDS seconds, and complain gets a line about it.  It gets one
+    when no server answers, too, at most one a minute.
+    """
+
+    def __init__(
+        self,
+        environ=None,
+        waits=WAITS,
+        on_the_wire=ON_THE_WIRE,
+        remembered_bytes=REMEMBERED_BYTES,
+        complain=lambda line: None,
+    ):
+        import asyncio
+
+        super().__init__(environ, waits)
+        self._complain, self._complained = complain, float("-inf")
+        self._known, self._open, self._wire = AnswerCache(remembered_bytes), {}, asyncio.Semaphore(on_the_wire)
+        self._large, self._reading = asyncio.Semaphore(LARGE_AT_ONCE), asyncio.Lock()
+
+    async def records(self, name, kind):
+        import asyncio
+
+        key = name.lower(), kind
+        known = self._known.get(key, time.monotonic())
+        if isinstance(known, Soft):
+            raise known
+        if known is not None:
+            return known
+        task = self._open.get(key)
+        if task is None:
+            task = self._open[key] = asyncio.ensure_future(self._ask(*key))
+            task.add_done_callback(lambda done: self._learn(key, done))
+        return await asyncio.shield(task)
+
+    def _learn(self, key, done):
+        del self._open[key]
+        if done.cancelled():
+            return
+        failure, now = done.exception(), time.monotonic()
+        if failure is None:
+            answer = done.result()
+            self._known.add(
+                key, answer, now + min(max(answer.seconds, MIN_SECONDS), MAX_SECONDS), _size_bytes(answer.values)
+            )
+        elif isinstance(failure, TooManyRecords):
+            self._complain(failure.complaint)
+            self._known.add(key, Soft(str(failure)), now + MIN_SECONDS, 0)
+        elif isinstance(failure, Silent) and now >= self._complained + COMPLAINT_SECONDS:
+            self._complained = now
+            self._complain(failure.complaint)
+
+    def forget(self) -> None:
+        """Give back the memory that answers take."""
+        self._known = AnswerCache(self._known.limit_bytes)
+
+    async def _ask(self, name, kind):
+        async with self._wire:
+            return await super()._ask(name, kind)
+
+    async def _by_udp(self, question, server, seconds, use):
+        import asyncio
+
+        with open_socket(server, is_tcp=False) as sock:
+            sock.setblocking(False)
+            sock.connect(server)
+            sock.send(question)
+            async with asyncio.timeout(seconds):
+                return await _first_answer(sock, seconds, use)
+
+    async def _by_tcp(self, question, server, seconds, use):
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        with open_socket(server, is_tcp=True) as sock:
+            sock.setblocking(False)
+            async with asyncio.timeout(seconds):
+                await loop.sock_connect(sock, server)
+                await loop.sock_sendall(sock, len(question).to_bytes(2, "big") + question)
+                size_bytes = int.from_bytes(await _received(loop, sock, 2), "big")
+            async with self._large:
+                async with asyncio.timeout(seconds):
+                    data = await _received(loop, sock, size_bytes)
+                sock.close()
+                return await use(data)
+
+    async def _read(self, question, data, kind):
+        """One large answer is read at a time, and between its slices comes everything else that is ready."""
+        import asyncio
+
+        if len(data) <= _SMALL_BYTES:
+            return await super()._read(question, data, kind)
+        async with self._reading:
+            slices = read_in_slices(question, data, kind)
+            while True:
+                try:
+                    next(slices)
+                except StopIteration as end:
+                    return end.value
+                await asyncio.sleep(0)
+
+    async def _all(self, coroutines):
+        import asyncio
+
+        places = asyncio.Semaphore(AT_ONCE)
+
+        async def in_turn(coroutine):
+            async with places:
+                return await coroutine
+
+        return await asyncio.gather(*map(in_turn, coroutines))
+
+
+async def _first_answer(sock, seconds, use):
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    until = loop.time() + seconds
+    while loop.time() < until:  # what is there is received without waiting, so asyncio's timeout never comes
+        is_answer, answer = await use(await loop.sock_recv(sock, 65535))
+        if is_answer:
+            return answer
+    raise TimeoutError
+
+
+async def _received(loop, sock, count):
+    data = bytearray()
+    while len(data) < count:
+        piece = await loop.sock_recv(sock, count - len(data))
+        if not piece:
+            raise EOFError
+        data += piece
+    return bytes(data)
+
+
+def _size_bytes(values):
+    """Return how much memory the values of Records take, about."""
+    return sum(
+        _VALUE_BYTES + len(value) if isinstance(value, bytes) else 2 * _VALUE_BYTES + len(value[1]) for value in values
+    )
+
+
+class AnswerCache:
+    """Answers, at most so many bytes of them: the one that was asked for longest ago goes first."""
+
+    def __init__(self, limit_bytes: int):
+        self.limit_bytes, self.bytes = limit_bytes, 0
+        self._entries: dict[tuple, tuple] = {}  # key -> (answer, until, bytes); the one asked for last stands last
+
+    def __len__(self):
+        return len(self._entries)
+
+    def get(self, key, now: float):
+        """Return what was added under key, None if there is nothing that still holds."""
+        entry = self._entries.pop(key, None)
+        if entry is None:
+            return None
+        if entry[1] <= now:
+            self.bytes -= entry[2]
+            return None
+        self._entries[key] = entry
+        return entry[0]
+
+    def add(self, key, answer, until: float, size_bytes: int) -> None:
+        """Keep an answer of so many bytes, until then at the latest."""
+        old = self._entries.pop(key, None)
+        if old is not None:
+            self.bytes -= old[2]
+        size_bytes += _ENTRY_BYTES + len(key[0])
+        self._entries[key] = answer, until, size_bytes
+        self.bytes += size_bytes
+        while self.bytes > self.limit_bytes:
+            self.bytes -= self._entries.pop(next(iter(self._entries)))[2]
