@@ -12,6 +12,7 @@ import pytest
 
 from pyqmail.protocol.wires import native_dialect, resolve_wire, stock_dialect
 from pyqmail.protocol.wires.frames import strings
+from tests.programs.test_pyqueued import STREAM, Client, memory, queued
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SECONDS = 30
@@ -257,3 +258,40 @@ def test_an_agent_is_heard_and_waited_for_whatever_fails_beside_it(talk, local, 
     with open(f"/proc/{one.process.pid}/task/{one.process.pid}/children", "rb") as file:
         assert file.read() == b""
     assert one.injected() and one.end() == (0, b"")
+
+
+# --- pyqueued, its clients, and the processes it has for strangers
+
+QUEUE_FAULTS = [
+    "sendmsg:error=ENOMEM:when=1..3",  # descriptors on their way to a stranger's process
+    "sendto:error=ENOBUFS:when=1..3",  # verdicts and answers
+    "recvmsg:error=ENOMEM:when=1..3",  # requests
+]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+@pytest.mark.parametrize("follows", [[], ["-f"]], ids=["pyqueued", "its processes too"])
+@pytest.mark.parametrize("uid", [None, 65534])
+@pytest.mark.parametrize("fault", QUEUE_FAULTS)
+def test_a_client_is_answered_whatever_fails_beside_it(
+    pyqueued, home, strace_path, tmp_path, monkeypatch, fault, uid, follows
+):
+    monkeypatch.chdir(home.run)  # who we become could not walk there
+    rules = ["-e", f"trace={fault.partition(':')[0]}", "-e", f"inject={fault}"]
+    command = [strace_path, *follows, "-o", tmp_path / "trace", *rules, "-p", str(pyqueued.pid)]
+    tracer = subprocess.Popen(command, stderr=subprocess.PIPE)
+    try:
+        assert b"attached" in tracer.stderr.readline()
+        client = Client(home, uid)
+        for number in range(3):
+            client.inline(number, b"inline")
+            client.descriptors(number + 10, memory(b"copied"), memory(STREAM))
+            assert client.answer(number)[0] == client.answer(number + 10)[0] == 0
+        client.sock.close()
+    finally:
+        tracer.terminate()
+        tracer.wait(SECONDS)
+        tracer.stderr.close()
+    assert sorted(queued(home).values()) == [b"copied"] * 3 + [b"inline"] * 3
+    is_met = uid or fault.startswith(("sendto", "recvmsg"))  # nobody passes descriptors to a client of qmail's
+    assert ("(INJECTED)" in (tmp_path / "trace").read_text()) == bool(is_met)

@@ -43,7 +43,7 @@ STEPS = {
 def state_of(present) -> str | None:
     """Return the state in which exactly the files `present` (names of FILES) exist, None if there is no such state."""
     for state, pattern in STATES.items():
-        if all(mark == "?" or (mark == "+") == (name in present) for name, mark in zip(FILES, pattern)):
+        if all(mark == "?" or (mark == "+") == (name in present) for name, mark in zip(FILES, pattern, strict=True)):
             return state
     return None
 

@@ -3,11 +3,14 @@
 import collections
 import os
 
+from pyqmail.base.backoff import Backoff
+from pyqmail.base.failure import is_hang_up
 from pyqmail.protocol.wires import queue_wire
 from pyqmail.protocol.wires.queue_wire import ANSWER, DESCRIPTORS, INLINE, INLINE_LIMIT, MalformedFrame
 from pyqmail.system.channel import receive_with
 from pyqmail.system.loop import READ, WRITE
 from pyqmail.system.polling import is_readable
+from pyqmail.system.stream import OutgoingBuffer
 
 FRAME_SECONDS = 30
 MAX_UNCLAIMED = 2  # descriptors that came and that no request has claimed yet
@@ -15,6 +18,7 @@ _PIECE = 262144
 _FRAME_LIMIT = INLINE_LIMIT + 64
 _MAX_RECEIVED = 8  # descriptors at once: more than may be, so that too many are noticed
 _MAX_UNSENT = 1 << 20  # bytes of answers that a client does not fetch
+_FIRST_SECONDS, _MAX_SECONDS = 0.02, 5.0  # pauses while the kernel lacks what reading needs
 
 
 class Connection:
@@ -26,16 +30,21 @@ class Connection:
 
     A frame has to be complete FRAME_SECONDS after its first byte came.  A client that is patient is one of qmail's own:
     for its frames the time counts only while there is nothing to read.
+
+    What the kernel lacks to read or to write is waited for, with growing pauses.
     """
 
-    _SLOTS = "_server _loop _sock uid _unpacker _descriptors _unsent _flushing _watched _listening"
-    __slots__ = (*_SLOTS.split(), "_timer", "_is_patient", "_piece_bytes")
+    __slots__ = (
+        *("uid", "_server", "_loop", "_sock", "_unpacker", "_descriptors", "_outgoing", "_watched", "_listening"),
+        *("_timer", "_is_patient", "_piece_bytes", "_reading", "_is_pausing"),
+    )
 
     def __init__(self, server, loop, sock, uid, is_patient=True, piece_bytes=_PIECE):
         sock.setblocking(False)
         self._server, self._loop, self._sock, self.uid = server, loop, sock, uid
         self._unpacker, self._descriptors = queue_wire.Unpacker(_FRAME_LIMIT), collections.deque()
-        self._unsent, self._flushing = b"", False
+        self._outgoing = OutgoingBuffer(loop, sock.send, self._watch_write, self.close, max_bytes=_MAX_UNSENT)
+        self._reading, self._is_pausing = Backoff(_FIRST_SECONDS, _MAX_SECONDS), False
         self._watched, self._listening = 0, True
         self._timer, self._is_patient, self._piece_bytes = None, is_patient, piece_bytes
         self._watch()
@@ -57,16 +66,14 @@ class Connection:
 
     def answer(self, number, exit_code, qp):
         """Tell what became of a request, together with whatever else is answered in this turn."""
-        self._unsent += queue_wire.pack(ANSWER, number, queue_wire.answer_body(exit_code, qp))
-        if not self._flushing:
-            self._flushing = True
-            self._loop.soon(self.flush)
+        self._outgoing.put(queue_wire.pack(ANSWER, number, queue_wire.answer_body(exit_code, qp)))
 
     def close(self):
         sock, self._sock = self._sock, None
         if sock is None:
             return
         self._time_frame(False)
+        self._outgoing.close()
         self._loop.forget(sock.fileno())
         sock.close()
         while self._descriptors:
@@ -75,7 +82,7 @@ class Connection:
 
     def _ready(self, events):
         if events & WRITE:
-            self.flush()
+            self._outgoing.ready()
         if events & READ and self._sock is not None and self._listening:
             self._receive()
 
@@ -84,9 +91,13 @@ class Connection:
             data, descriptors = receive_with(self._sock, self._piece_bytes, _MAX_RECEIVED)
         except BlockingIOError:
             return
-        except OSError:
-            self.close()
+        except OSError as error:
+            if is_hang_up(error):
+                self.close()
+            else:
+                self._pause()
             return
+        self._reading.reset()
         self._descriptors += descriptors
         if not data:
             self.close()
@@ -105,6 +116,16 @@ class Connection:
         if self.wanted_bytes and self._sock is not None:
             self._time_frame(self._listening)
             self._server.receiving(self)
+
+    def _pause(self):
+        """Read again after a while: it is not the client's fault that this failed."""
+        self._is_pausing = True
+        self._watch()
+        self._loop.after(self._reading.next_seconds(), self._end_pause)
+
+    def _end_pause(self):
+        self._is_pausing = False
+        self._watch()
 
     def _take(self, kind, number, body):
         if kind == INLINE:
@@ -135,23 +156,15 @@ class Connection:
             self._drop(f"a frame was not complete after {FRAME_SECONDS} seconds")
 
     def flush(self):
-        self._flushing = False
-        if self._sock is None:
-            return
-        try:
-            self._unsent = self._unsent[self._sock.send(self._unsent) :]
-        except BlockingIOError:
-            pass
-        except OSError:
-            self.close()
-            return
-        if len(self._unsent) > _MAX_UNSENT:
-            self.close()
-        else:
-            self._watch()
+        """Send the answers now."""
+        self._outgoing.write()
+
+    def _watch_write(self, wanted):
+        self._watch()
 
     def _watch(self):
-        events = (READ if self._listening else 0) | (WRITE if self._unsent else 0)
+        is_reading = self._listening and not self._is_pausing
+        events = (READ if is_reading else 0) | (WRITE if self._outgoing.is_waiting else 0)
         if self._sock is None or events == self._watched:
             return
         self._watched = events

@@ -1,11 +1,33 @@
-"""What pyqueued does all day: batches, and the processes that copy what came by descriptor.
+"""pyqueued's server: requests become batches, and answers follow when a batch is on disk.
 
-Requests that are complete when the loop wakes form a batch: written, committed, made visible and answered
-together.  A request by descriptors is read by a forked child, since a pipe need not end; it commits
-the two files itself, and the message joins the next batch.
+The way of a request:
 
-The loop serves the connections of qmail's users only, who pass descriptors of their own.  Strangers have a process for
-each connection (mail/queue_server/stranger_connections.py), which writes the files; here they are opened, and made visible in a batch.
+    client of qmail's ---- inline ------> _prepare --------------------------+
+                      |                                                      v
+                      +--- descriptors -> wait for a turn -> stage -> copy -> pending -> batch -> store.add -> answers
+    stranger's process -- asks ---------> wait for a turn -> stage -> copy ---^
+
+Batches.  Requests that are complete when the loop wakes form a batch.  The store writes all of them, commits them
+together and makes them visible; only then are they answered.  No timer waits for more requests: while one batch waits
+for the disk, the next requests arrive in the sockets, and they are the next batch.  So a single client has the latency
+of one message, and under load the waiting for the disk is shared.  A batch has at most BATCH_MESSAGES and a little
+over BATCH_BYTES; between two batches the loop looks at the sockets.
+
+Who waits for whom.  During store.add() the whole process waits for the disk: that is the purpose.  Nothing else here
+may wait.  A descriptor that a client passes need not end, so a forked child reads it (message_copy.py) and puts what it
+has staged on disk by itself; the message then joins the next batch, which only makes it visible.  A stranger's
+connection could hold up whoever reads or closes it, so it has a process of its own (stranger_connections.py).  That
+process writes what is staged here, and is told the verdict.  Only connections of qmail's users are read by this loop:
+they pass descriptors of their own.
+
+What is kept true:
+
+- A request is answered exactly once, with 0 only after the store's verdict.  A connection that ends takes its waiting
+  copies with it; what is in `pending` is queued all the same: at worst its sender tries again, and it arrives twice.
+- Each thing has a bound for each uid and for all: copies that run and that wait, connections, strangers (Capacity).
+  A number of descriptors follows from them, so clients cannot use up what the next batch needs.
+- stop() accepts nothing more, and the loop ends when nothing is pending, no copy runs and no stranger is being served;
+  after STOP_SECONDS the copies are killed, and their clients told 71.
 """
 
 import collections

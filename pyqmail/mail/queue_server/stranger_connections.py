@@ -1,14 +1,17 @@
-"""Strangers' connections as pyqueued sees them: a process for each (mail/queue_server/stranger_process.py), and what all may use.
+"""Connections of strangers as pyqueued sees them: a process for each (stranger_process.py), and what all may use.
 
-What is held here is one end of a channel, never the connection: between accepting it and closing it again stands one
-fork(), and the process goes on only once ours is closed.  So it is never closed here last, which could wait for a
-descriptor that lies unread in it.  The same holds for a connection that is one too many: a process is forked
-that only exits, for all of them that came in one turn.
+pyqueued holds one end of a channel to the process, never the connection itself.  Between accepting a connection and
+closing it again there is one fork(), and the process goes on only once pyqueued's copy is closed.  So pyqueued is never
+the last to close a connection, which could wait for a descriptor that lies unread in it.  The same holds for refused
+connections: one process, which only exits, is forked for all of them that came in one turn of the loop.
 
-Bounds: connections of all strangers together; of those whoever has the most gives one up to who has fewer.  A process
-costs a thousand times what a connection costs who makes it: a few are made in a turn of the loop, for one uid after the
-other, and whoever connects faster waits, then is refused.  Writing requests have turns, so have large frames.  A
-process that cannot be killed, since it waits in the kernel, is not waited for, and counts against its uid.
+Bounds: there is a maximum of connections for all strangers together; at that maximum the uid with most connections
+gives one up to a uid that has fewer.  A process costs a thousand times what a connection costs the client.  So only a
+few processes are made in a turn of the loop, for one uid after the other; a client that connects faster waits, then is
+refused.  Writing requests have turns, so have large frames.  A process that cannot be killed, since it waits in the
+kernel, is not waited for, and counts against its uid.
+
+A fault of the kernel (no memory for a packet) is not the stranger's: the packet is sent, or read, after a pause.
 """
 
 import collections
@@ -17,7 +20,7 @@ import signal
 import socket
 
 from pyqmail.base.backoff import Backoff
-from pyqmail.base.failure import reason
+from pyqmail.base.failure import is_hang_up, reason
 from pyqmail.mail.queue_server import stranger_process
 from pyqmail.mail.queue_server.message_copy import keep_only
 from pyqmail.mail.queue_server.stranger_process import COPY, DONE, DROPPED, GRANT, INLINE, NO_ROOM, ROOM, VERDICT, pack
@@ -26,6 +29,7 @@ from pyqmail.system.channel import send_with
 from pyqmail.system.loop import READ
 from pyqmail.system.polling import has_hung_up
 from pyqmail.system.processes import fork
+from pyqmail.system.stream import Outgoing
 
 STRANGERS = 200  # connections
 TURNS_OF_UID = 20  # copies, and as many requests inline
@@ -41,25 +45,45 @@ _FIRST_SECONDS, _MAX_SECONDS = 0.1, 5.0  # pauses until a process is tried again
 class Link:
     """The channel to the process of one connection, and what it has under way: number -> request, number -> Turn.
 
-    failed() is called if it does not take what it asked for.
+    lost() is called if the process has gone, or does not take what it asked for.  What the kernel lacks for a packet is
+    waited for: packets go out in their order, after growing pauses.
     """
 
-    __slots__ = ("uid", "pid", "channel", "requests", "turns", "room", "_failed")
+    __slots__ = ("uid", "pid", "channel", "requests", "turns", "room", "reading", "_unsent", "_outgoing")
 
-    def __init__(self, uid, pid, channel, failed):
-        self.uid, self.pid, self.channel, self._failed = uid, pid, channel, failed
+    def __init__(self, loop, uid, pid, channel, lost):
+        self.uid, self.pid, self.channel = uid, pid, channel
         self.requests, self.turns, self.room = {}, {}, None
+        self.reading = Backoff(_FIRST_SECONDS, _MAX_SECONDS)
+        self._unsent = collections.deque()  # packet, the staged message whose descriptors go with it, or None
+        self._outgoing = Outgoing(loop, self._send_one, None, lambda: lost(self), max_seconds=_MAX_SECONDS)
 
     def answer(self, number, exit_code, qp):
-        self.say(pack(VERDICT, number, exit_code, (qp,)))
+        self.send(pack(VERDICT, number, exit_code, (qp,)))
 
-    def say(self, packet, descriptors=()):
-        if self.channel is None:
-            return
+    def send(self, packet, staged=None):
+        """Send a packet, and the descriptors of a staged message, which are closed here once they are sent."""
+        if self.channel is not None:
+            self._unsent.append((packet, staged))
+            self._outgoing.write()
+
+    def _send_one(self):
+        if not self._unsent:
+            return False
+        packet, staged = self._unsent[0]
         try:
-            send_with(self.channel, packet, descriptors)
-        except OSError:
-            self._failed(self)
+            send_with(self.channel, packet, staged.descriptors() if staged else ())
+        except BlockingIOError:
+            raise BrokenPipeError from None  # it asks, and does not read the answers
+        self._unsent.popleft()
+        if staged:
+            staged.close()
+        return bool(self._unsent)
+
+    def close(self):
+        self._outgoing.close()
+        channel, self.channel = self.channel, None
+        channel.close()
 
     def kill(self):
         try:
@@ -220,11 +244,11 @@ class StrangerConnections:
         except OSError:
             pass  # it has done so, and may have ended
         ours.setblocking(False)
-        link = self._processes[pid] = Link(uid, pid, ours, self._end_soon)
+        link = self._processes[pid] = Link(self._loop, uid, pid, ours, self._end_soon)
         self._links.add(link)
         self._alive[uid] += 1
-        self._loop.watch_surely(ours.fileno(), READ, lambda _: self._ready(link))
-        link.say(b"\0")
+        self._watch(link)
+        link.send(b"\0")
 
     def _close_elsewhere(self, sockets):
         """Close sockets, the last time in a process of their own.  Raises OSError: then they stay open."""
@@ -268,9 +292,8 @@ class StrangerConnections:
             self._forget(link)
 
     def _forget(self, link):
-        channel, link.channel = link.channel, None
-        self._loop.forget(channel.fileno())
-        channel.close()
+        self._loop.forget(link.channel.fileno())
+        link.close()
         self._links.discard(link)
         _count_out(self._of_uid, link.uid)
         turns, link.turns = link.turns, {}
@@ -283,7 +306,11 @@ class StrangerConnections:
 
     # packets
 
-    def _ready(self, link):
+    def _watch(self, link):
+        if link.channel is not None:
+            self._loop.watch_surely(link.channel.fileno(), READ, lambda _: self._receive_some(link))
+
+    def _receive_some(self, link):
         for _ in range(_MAX_PACKETS):
             if link.channel is None:
                 return
@@ -291,20 +318,25 @@ class StrangerConnections:
                 packet = stranger_process.receive(link.channel)
             except BlockingIOError:
                 return
-            except OSError:
+            except OSError as error:
+                if not is_hang_up(error):  # the kernel lacks something: it says nothing about the process
+                    self._loop.forget(link.channel.fileno())
+                    self._loop.after(link.reading.next_seconds(), lambda: self._watch(link))
+                    return
                 packet = None
             if packet is None:
                 self._end(link)
                 return
-            self._told(link, *packet)
+            link.reading.reset()
+            self._handle_packet(link, *packet)
 
-    def _told(self, link, kind, number, code, _, text, descriptors):
+    def _handle_packet(self, link, kind, number, code, _, text, descriptors):
         if kind in (INLINE, COPY):
             self._ask(link, kind, number)
         elif kind == DONE:
             self._done(link, number, code, text)
         elif kind == ROOM:
-            link.room = Turn(self._rooms, link.uid, lambda: link.say(pack(ROOM, 0)))
+            link.room = Turn(self._rooms, link.uid, lambda: link.send(pack(ROOM, 0)))
             link.room.ask()
         elif kind == NO_ROOM:
             room, link.room = link.room, None
@@ -328,8 +360,7 @@ class StrangerConnections:
         link.requests[number], new = opened, opened.new
         origin, bounds, staged = new.origin, new.bounds, new.staged
         values = origin.qp, origin.seconds, staged.number, bounds.message_bytes, bounds.free_bytes
-        link.say(pack(GRANT, number, 0, values), staged.descriptors())
-        staged.close()
+        link.send(pack(GRANT, number, 0, values), staged)
 
     def _done(self, link, number, code, why):
         request = link.requests.pop(number)

@@ -30,6 +30,7 @@ from pyqmail.mail.queue_server.message_copy import Copier, keep_only
 from pyqmail.protocol.wires import queue_wire
 from pyqmail.system.channel import receive_with, send_with
 from pyqmail.system.loop import READ, Loop
+from pyqmail.system.retrying import retried
 
 INLINE, COPY, DONE, ROOM, NO_ROOM, DROPPED, GRANT, VERDICT = range(1, 9)
 LARGE_FRAME_BYTES = 65536  # what is larger needs room
@@ -134,7 +135,7 @@ class _Service:
     # what pyqueued tells
 
     def _told(self, _):
-        packet = receive(self._channel)
+        packet = retried(receive, self._channel)
         if packet is None:
             self._connection.flush()
             end()
@@ -193,6 +194,6 @@ class _Service:
 
     def _say(self, packet):
         try:
-            send_with(self._channel, packet)
+            retried(send_with, self._channel, packet)
         except OSError:
             end()  # pyqueued has gone
