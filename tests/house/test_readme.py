@@ -59,7 +59,7 @@ def targets():
     return set(re.findall(r"^([a-z][a-z-]*):", makefile(), re.MULTILINE))
 
 
-@pytest.mark.parametrize("paper", ["README.md"])
+@pytest.mark.parametrize("paper", ["README.md", "CONTRIBUTING.md"])
 def test_the_targets_it_names_are_there(paper):
     named = set(re.findall(r"(?:`|^    )make ([a-z-]+)", text(paper), re.MULTILINE))
     assert len(named) > 4
