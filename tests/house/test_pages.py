@@ -12,7 +12,14 @@ MAN = f"{ROOT}/man"
 PAGES = sorted(os.listdir(MAN))
 GENERAL = [name for name in PAGES if name.endswith((".5", ".7"))]
 # of these every line is written by hand, 80 columns wide
-FORMATS = ["pydot-qmail.5", "pyqmail-queue.5", "pyqmail-rules.5", "pyqmail-users.5", "pyqmail-wires.5"]
+FORMATS = [
+    "pydot-qmail.5",
+    "pyqmail-internals.7",
+    "pyqmail-queue.5",
+    "pyqmail-rules.5",
+    "pyqmail-users.5",
+    "pyqmail-wires.5",
+]
 # a page has no date, so that rendering it twice gives the same, and our names are in lower case
 HARMLESS = ("missing date", "lower case character in document title", "skipping paragraph macro: PP after SH")
 REFERENCE = re.compile(r"\b([a-z][\w@.-]*)\((\d)\)")
