@@ -1,4 +1,4 @@
-"""base and protocol are pure: bytes and words in, values out; what asks the system or the time is system's.
+"""base, protocol and mail/destinations are pure: bytes and words in, values out; the system and the time are others'.
 
 Of the standard library they import what computes.  Of modules that also reach the system they use the functions that
 do not, by name.
@@ -11,7 +11,7 @@ import sys
 import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-PURE = {"errno", "struct", "textwrap", "json", "collections.abc", "typing"}
+PURE = {"errno", "struct", "textwrap", "json", "collections", "collections.abc", "typing", "heapq", "itertools", "math"}
 # of modules that reach the system: what does not
 PURE_NAMES = {
     "os": {"fsencode", "fsdecode"},  # str and bytes of one name, as the interpreter has them
@@ -21,8 +21,8 @@ PURE_NAMES = {
 IMPURE_CALLS = {"open", "input", "print", "breakpoint", "exec", "eval", "__import__"}
 
 
-def pure_modules():
-    for layer in ("base", "protocol"):
+def pure_modules(*layers):
+    for layer in layers or ("base", "protocol", "mail/destinations"):
         for folder, _, files in os.walk(os.path.join(ROOT, "pyqmail", layer)):
             yield from (os.path.relpath(os.path.join(folder, name), ROOT) for name in files if name.endswith(".py"))
 
@@ -55,9 +55,17 @@ def _is_foreign(module):
 
 
 @pytest.mark.parametrize("path", sorted(pure_modules()))
-def test_base_and_protocol_do_not_reach_the_system(path):
+def test_what_is_pure_does_not_reach_the_system(path):
     with open(os.path.join(ROOT, path), encoding="utf-8") as file:
         assert list(impurities(file.read())) == []
+
+
+@pytest.mark.parametrize("path", sorted(pure_modules("mail/destinations")))
+def test_an_engine_of_mail_knows_no_room_that_does(path):
+    with open(os.path.join(ROOT, path), encoding="utf-8") as file:
+        nodes = [node for node in ast.walk(ast.parse(file.read())) if isinstance(node, ast.ImportFrom)]
+    ours = {node.module for node in nodes if not _is_foreign(node.module)}
+    assert [name for name in ours if not name.startswith(("pyqmail.base.", "pyqmail.mail.destinations"))] == []
 
 
 SOURCES = [

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def by_message(message: "Message", recipients: "list[Recipient]") -> "Iterable[tuple[Hashable, list[Recipient]]]":
     """Messages take turns: the local channel."""
-    return ((message, recipients),) if recipients else ()
+    return [(message, recipients)] if recipients else []
 
 
 def by_domain(message: "Message", recipients: "list[Recipient]") -> "Iterable[tuple[bytes, list[Recipient]]]":

@@ -18,11 +18,16 @@ class Questions:
     """The questions that are open, oldest first, and which of those that wait may be asked now."""
 
     def __init__(self) -> None:
-        self._young, self._old = collections.OrderedDict(), set()  # domain -> when asked
-        self._relays = {}  # relay -> how many lanes wait for its answer
-        self._routed, self._proven, self._others = (collections.deque() for _ in range(3))  # lanes that wait
+        self._young: collections.OrderedDict[bytes, float] = collections.OrderedDict()  # domain -> when asked
+        self._old: set[bytes] = set()
+        self._relays: dict[bytes, int] = {}  # relay -> how many lanes wait for its answer
+        # lanes that wait
+        self._routed: collections.deque[Lane] = collections.deque()
+        self._proven: collections.deque[Lane] = collections.deque()
+        self._others: collections.deque[Lane] = collections.deque()
 
-    def wait(self, lane: Lane, is_proven: bool) -> None:
+    def add_lane(self, lane: Lane, is_proven: bool) -> None:
+        """A lane must know where to: its question may be asked when next_lane() returns it."""
         (self._proven if is_proven else self._others if lane.is_strange else self._routed).append(lane)
 
     def next_lane(self, now: float) -> Lane | None:
@@ -43,7 +48,8 @@ class Questions:
             return None
         return lane
 
-    def answered(self, lane: Lane) -> None:
+    def note_answer(self, lane: Lane) -> None:
+        """The question of a lane is answered, well or badly."""
         if lane.is_strange:
             self._young.pop(lane.domain, None)
             self._old.discard(lane.domain)

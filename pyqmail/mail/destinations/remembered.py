@@ -9,7 +9,7 @@ class Remembered:
     """Keys with a time each, the oldest first, of which the oldest go when there are more than MAX_REMEMBERED."""
 
     def __init__(self) -> None:
-        self._times = collections.OrderedDict()
+        self._times: collections.OrderedDict[bytes, float] = collections.OrderedDict()
 
     def note(self, key: bytes, now: float) -> None:
         self._times[key] = now

@@ -6,6 +6,10 @@ The retry time depends on the age alone; there is no counter of attempts.  Sourc
 import heapq
 import math
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 LOCAL_CONSTANT, REMOTE_CONSTANT = 10, 20
 TROUBLE_SECONDS = 123  # after a system error on one message
 _BLOCK_BITS, _BLOCK_MASK = 8, 255
@@ -28,7 +32,7 @@ class Numbers:
     __slots__ = ("_blocks",)
 
     def __init__(self) -> None:
-        self._blocks = {}
+        self._blocks: dict[int, int] = {}
 
     def __contains__(self, number: int) -> bool:
         return bool(self._blocks.get(number >> _BLOCK_BITS, 0) >> (number & _BLOCK_MASK) & 1)
@@ -55,7 +59,8 @@ class DueHeap:
     __slots__ = ("_entries", "_numbers")
 
     def __init__(self) -> None:
-        self._entries, self._numbers = [], Numbers()
+        self._entries: list[int] = []
+        self._numbers = Numbers()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -93,6 +98,6 @@ class DueHeap:
         ]
         heapq.heapify(self._entries)
 
-    def items(self):
+    def items(self) -> "Iterator[tuple[int, int]]":
         """Yield (due, number) in no particular order."""
         return ((entry >> _NUMBER_BITS, entry & _NUMBER_MASK) for entry in self._entries)

@@ -5,6 +5,10 @@ import math
 
 from pyqmail.base.printable import logsafe
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
 SLOW_SECONDS = 5.0
 AGAIN_SECONDS = 60.0  # between two lines about one name
 MAX_LINES = 100  # at once; the others follow a second later
@@ -15,31 +19,35 @@ class SlowWaits:
 
     def __init__(self, form: bytes) -> None:
         self._form = form
-        self._waits = collections.OrderedDict()  # key -> (since when, name), longest first
-        self._counts = {}  # name -> how many of those
-        self._said, self._next_look = {}, 0.0  # name -> when; only those of the last AGAIN_SECONDS
+        # key -> (since when, name), longest first
+        self._waits: collections.OrderedDict[Hashable, tuple[float, bytes]] = collections.OrderedDict()
+        self._counts: dict[bytes, int] = {}  # name -> how many of those
+        self._said: dict[bytes, float] = {}  # name -> when; only those of the last AGAIN_SECONDS
+        self._next_look = 0.0
 
-    def begin(self, key, name: bytes, now: float) -> None:
+    def start_wait(self, key: "Hashable", name: bytes, now: float) -> None:
         """Something is waited for; if it was already, its time begins again."""
-        self.end(key)
+        self.end_wait(key)
         self._waits[key] = now, name
         self._counts[name] = self._counts.get(name, 0) + 1
         self._next_look = min(self._next_look, now + SLOW_SECONDS)
 
-    def end(self, key) -> None:
-        _, name = self._waits.pop(key, (0.0, None))
-        if name is not None:
+    def end_wait(self, key: "Hashable") -> None:
+        """It is waited for no longer; nothing happens if it was not."""
+        wait = self._waits.pop(key, None)
+        if wait is not None:
+            name = wait[1]
             self._counts[name] -= 1
             if not self._counts[name]:
                 del self._counts[name]
 
     def next_time(self) -> float | None:
-        """Return when lines() may have something to say."""
+        """Return when slow_lines() may have something to say."""
         if not self._waits:
             return None
         return max(self._next_look, next(iter(self._waits.values()))[0] + SLOW_SECONDS)
 
-    def lines(self, now: float) -> list[bytes]:
+    def slow_lines(self, now: float) -> list[bytes]:
         """Return a line for each name that is waited for too long and was not in a line for a minute."""
         if now < self._next_look or not self._waits:
             return []
@@ -51,9 +59,9 @@ class SlowWaits:
         self._next_look = now + 1 if len(wanted) > MAX_LINES else max(now + 1, min(self._next_look, again))
         return [self._form % (logsafe(name), self._counts[name], int(now - slow[name])) for name in wanted[:MAX_LINES]]
 
-    def _find_slow(self, now):
+    def _find_slow(self, now: float) -> tuple[dict[bytes, float], float]:
         """Return {name: since when} of what is slow, and when the next one will be."""
-        slow = {}
+        slow: dict[bytes, float] = {}
         for since, name in self._waits.values():
             if now - since < SLOW_SECONDS:
                 return slow, since + SLOW_SECONDS

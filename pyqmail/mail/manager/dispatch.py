@@ -22,7 +22,7 @@ What is kept true:
 import heapq
 import time
 
-from pyqmail.mail.destinations.engine import CLOSE, DELIVER, OPEN, REPORT
+from pyqmail.mail.destinations.orders import CLOSE, DELIVER, OPEN, REPORT
 from pyqmail.protocol.bounce_notice import TOO_OLD, paragraph
 from pyqmail.protocol.verp import expand_verp
 

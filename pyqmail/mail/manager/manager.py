@@ -7,7 +7,8 @@ commands to the spawners.
 
 import time
 
-from pyqmail.mail.destinations.engine import Immediate, Sessions
+from pyqmail.mail.destinations.engine import Sessions
+from pyqmail.mail.destinations.immediate import Immediate
 from pyqmail.mail.destinations.parcels import by_message
 from pyqmail.mail.manager.channel import Channel
 from pyqmail.mail.manager.cleanup import Sweep

@@ -7,8 +7,9 @@ import pytest
 
 from pyqmail.mail.destinations import engine as scheduler
 from pyqmail.mail.destinations import questions, remembered
-from pyqmail.mail.destinations.engine import DELIVER, OPEN, REPORT, RESOLVE, Sessions
+from pyqmail.mail.destinations.engine import Sessions
 from pyqmail.mail.destinations.lanes import Recipient
+from pyqmail.mail.destinations.orders import DELIVER, OPEN, REPORT, RESOLVE
 from pyqmail.mail.destinations.outcome import CONNECT, Outcome
 from pyqmail.mail.destinations.remembered import Remembered
 
@@ -367,7 +368,7 @@ def test_many_recipients_in_one_parcel_are_never_copied_for_each_other(is_alone)
     """10,000 recipients must not make 10,000 copies of what is left."""
     world = World(20)
     world.arrive(b"good.example", 10000, is_alone)
-    lane = world.engine._lanes[b"good.example"]
+    lane = world.engine._lanes.by_domain[b"good.example"]
     [rest] = lane.parcels
     world.run(2)
     assert lane.parcels[0] is rest and 0 < len(rest) < 10000

@@ -6,8 +6,10 @@ import pytest
 
 from pyqmail.mail.destinations import engine as scheduler
 from pyqmail.mail.destinations import lanes, questions
-from pyqmail.mail.destinations.engine import CLOSE, DELIVER, OPEN, REPORT, RESOLVE, Immediate, Sessions
+from pyqmail.mail.destinations.engine import Sessions
+from pyqmail.mail.destinations.immediate import Immediate
 from pyqmail.mail.destinations.lanes import Recipient
+from pyqmail.mail.destinations.orders import CLOSE, DELIVER, OPEN, REPORT, RESOLVE
 from pyqmail.mail.destinations.outcome import CONNECT, DIALOGUE, LOOKUP, Outcome
 from pyqmail.mail.destinations.parcels import by_domain, by_message
 
@@ -71,7 +73,7 @@ def test_from_arrival_to_the_end_of_a_session():
     assert play.orders() == [] and play.engine.used == 0
     play.now += scheduler.KNOWN_SECONDS
     play.orders()
-    assert play.engine.next_time() is None and not play.engine._lanes
+    assert play.engine.next_time() is None and not play.engine._lanes.by_domain
 
 
 def test_mail_goes_another_way_as_soon_as_smtproutes_says_so():
@@ -183,7 +185,7 @@ def test_unroutable():
     play.orders()
     play.unroutable(b"x", b"Dno host\n")
     [(kind, reported, outcome)] = play.orders()
-    assert (kind, reported) == (REPORT, some) and not play.engine._lanes
+    assert (kind, reported) == (REPORT, some) and not play.engine._lanes.by_domain
     assert (outcome.report, outcome.stage, outcome.host) == (b"Dno host\n", LOOKUP, b"x")
 
 
@@ -419,7 +421,7 @@ def test_questions_are_limited():
 @pytest.mark.parametrize("group, domains", [(by_message, [b"x", b"x"]), (by_domain, [b"Big.example", b"x"])])
 def test_immediate_takes_turns(group, domains):
     engine = Immediate(3, group)
-    for domain, some in zip(domains, (parcel(5, start=100), parcel(1, start=200))):
+    for domain, some in zip(domains, (parcel(5, start=100), parcel(1, start=200)), strict=True):
         for recipient in some:
             recipient.address = b"u@" + domain
         engine.arrived(some[0].owner, some, 0)
@@ -442,15 +444,16 @@ def test_immediate_total_zero_holds():
 
 def check_lanes(engine):
     """Each lane stands where it says, and counts what it has."""
-    rings = engine._proven, engine._untried, engine._tried, engine._more
+    turns = engine._turns
+    rings = turns.proven, turns.untried, turns.tried, turns.more
     assert all(lane.ring is ring for ring in rings for lane in ring)
-    for lane in engine._lanes.values():
+    for lane in engine._lanes.by_domain.values():
         assert lane.ring is None or lane in lane.ring
         parcels = [*lane.parcels, *lane.returned]
         alone = sum(len(one) for one in parcels if one[0].owner.is_alone)
         together = sum(-(-len(one) // lanes.PARCEL_RECIPIENTS) for one in parcels if not one[0].owner.is_alone)
         assert lane.transactions == alone + together
-    assert engine._trials == sum(engine._trials_of.values()) and all(engine._trials_of.values())
+    assert turns.trials == sum(turns.trials_of.values()) and all(turns.trials_of.values())
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -479,7 +482,7 @@ def test_random_runs_lose_nothing_and_keep_the_total(seed):
             else:
                 ended.update(order[1])
         assert 0 <= engine.used <= total
-        assert 0 <= engine._trials <= max(1, total // 2) and 0 <= engine.connecting <= engine.used
+        assert 0 <= engine._turns.trials <= max(1, total // 2) and 0 <= engine.connecting <= engine.used
         assert sum(map(len, flying.values())) <= total
         check_lanes(engine)
 
@@ -526,7 +529,7 @@ def test_random_runs_lose_nothing_and_keep_the_total(seed):
             event()
             obey()
     for _ in range(100000):
-        if len(ended) == len(wanted) and not engine._sessions and not engine._lanes:
+        if len(ended) == len(wanted) and not engine._sessions and not engine._lanes.by_domain:
             break
         event()
         obey()
@@ -534,5 +537,5 @@ def test_random_runs_lose_nothing_and_keep_the_total(seed):
             play.now += 100
             obey()
     assert ended == wanted
-    assert engine._trials == engine.connecting == engine._closing == 0
-    assert engine.used == 0 and not engine._sessions and not engine._lanes and engine.next_time() is None
+    assert engine._turns.trials == engine.connecting == engine._closing == 0
+    assert engine.used == 0 and not engine._sessions and not engine._lanes.by_domain and engine.next_time() is None
