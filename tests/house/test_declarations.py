@@ -97,6 +97,29 @@ def test_what_a_call_is_asked_for_is_declared(name):
     assert asked - known - set_here == set()
 
 
+def loads_of(tree, name):
+    """Return the X of each name.X that is read, and is not put there by the module itself."""
+    found = {ast.Load: set(), ast.Store: set(), ast.Del: set()}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == name:
+            found[type(node.ctx)].add(node.attr)
+    return found[ast.Load] - found[ast.Store]
+
+
+def test_what_other_modules_ask_a_call_for_is_declared_by_a_program():
+    """Modules that a program hands its call to, for example tcp/listener/configure.py."""
+    known = {"argv", "argv0", "environ", "oddities"}
+    for program in (registry.load(name).PROGRAM for name in NAMES):
+        known |= fields_of(program) | set(program.fields)
+    asked = {
+        f"{path} {field}"
+        for path, tree in TREES.items()
+        if not path.startswith(("pyqmail/programs/", "pyqmail/base/"))
+        for field in loads_of(tree, "call") - known
+    }
+    assert asked == set()
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_default_of_a_field_is_declared_by_one_option(name):
     program = registry.load(name).PROGRAM
