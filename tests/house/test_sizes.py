@@ -1,4 +1,4 @@
-"""Functions are short: what is long has parts that have names."""
+"""Functions are short, and rooms have few modules: what is long has parts that have names."""
 
 import ast
 import os
@@ -6,6 +6,7 @@ import os
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 MAX_LINES, USUAL_LINES = 40, 20  # of any function; of 95 in 100
 MAX_PROGRAM_LINES = 400
+MAX_MODULES = 12  # of a room
 
 
 def python_files(folder):
@@ -41,3 +42,11 @@ def test_no_program_is_long():
     for path in python_files("pyqmail/programs"):
         with open(path, encoding="utf-8") as file:
             assert len(file.readlines()) <= MAX_PROGRAM_LINES, path
+
+
+def test_no_room_is_full():
+    """programs, operations, supervise, system and base are no rooms."""
+    for subject in ("mail", "tcp", "protocol"):
+        for place, _, names in os.walk(os.path.join(ROOT, "pyqmail", subject)):
+            modules = [name for name in names if name.endswith(".py") and name != "__init__.py"]
+            assert len(modules) <= MAX_MODULES, place
