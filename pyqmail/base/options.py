@@ -224,7 +224,7 @@ class Declaration:
         usage_code: int = 100,
         quiet_usage: bool = False,
         tells_oddities: bool = True,
-        notes: "Sequence[tuple[str, str | Sequence[tuple[str, str]]]]" = (),
+        notes: "Iterable[tuple[str, str | Sequence[tuple[str, str]]]]" = (),
         see: "Sequence[str]" = (),
     ) -> None:
         self.name, self.summary, self.label = name, summary, original or name

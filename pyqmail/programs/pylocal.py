@@ -99,4 +99,4 @@ def deliver(call) -> int:
         os.chdir(home)
         return QueueClient(BlockingDriver(), Home(home))
 
-    return Delivery(Job(*fields, call.describe), 0, environ, Standard(), queueing, Names()).run()
+    return Delivery(Job(*fields, describe=call.describe), 0, environ, Standard(), queueing, Names()).run()

@@ -110,7 +110,7 @@ def _bounded(seconds):
     return min(seconds, 1 << 30)  # beyond that the kernel's own clocks overflow
 
 
-_OPTIONS = [
+_OPTIONS: "list[Flag | Value | Act]" = [
     Flag("b", "bounces", "a client that a later -r finds is refused with 553: its mail bounces"),
     Flag("B", "bounces", "with 451: it may try again", False, is_default=True),
     Flag(
@@ -168,7 +168,7 @@ def stage(argv: list[str]):
     """Return (what we do in a worker of pytcpserver, the words behind us); see tcp/serving/stages.py."""
     from pyqmail.tcp.serving.stages import ASK_EXEMPTIONS, ASK_LIST, WAIT, BlocklistStage
 
-    steps = []
+    steps: list[tuple] = []
     noted = _acts(
         lambda call, base: steps.append((ASK_LIST, os.fsencode(base), call.bounces, call.fails_closed)),
         lambda call, base: steps.append((ASK_EXEMPTIONS, os.fsencode(base), call.fails_closed)),

@@ -25,7 +25,6 @@ from pyqmail.mail.routing.hosts_now import find_hosts
 from pyqmail.protocol.smtp import report as smtp_report
 from pyqmail.system.command_line import Program
 from pyqmail.system.controls import Controls
-from pyqmail.system.coroutines import TimedOut
 from pyqmail.system.driver import BlockingDriver, drive
 from pyqmail.system.home import find_home
 from pyqmail.system.retrying import write_surely

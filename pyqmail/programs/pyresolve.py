@@ -18,7 +18,8 @@ import signal
 
 from pyqmail.base.failure import Temporary, reason
 from pyqmail.protocol.wires import resolve_wire
-from pyqmail.protocol.wires.resolve_wire import FOUND, NO_HOST, NO_RECORD, SOFT, UNABLE, split_strings, strings
+from pyqmail.protocol.wires.frames import MalformedFrame, split_strings, strings
+from pyqmail.protocol.wires.resolve_wire import FOUND, NO_HOST, NO_RECORD, SOFT, UNABLE
 from pyqmail.system import resolver
 from pyqmail.system.async_resolver import REMEMBERED_BYTES, AsyncResolver
 from pyqmail.system.async_server import preload as preload_loop
@@ -79,7 +80,7 @@ async def answer(known, kind: int, body: bytes) -> tuple[int, bytes]:
     """Return kind and body of the answer to a question of resolve_wire.  Raises MalformedFrame."""
     texts = split_strings(body)
     if len(texts) != 1:
-        raise resolve_wire.MalformedFrame("a question is about one name")
+        raise MalformedFrame("a question is about one name")
     name = texts[0]
     try:
         return FOUND, await found_body(known, kind, name)
@@ -109,4 +110,4 @@ async def found_body(known, kind: int, name: bytes) -> bytes:
         return b"" if found is None else strings(found)
     if kind == resolve_wire.TEXT:
         return strings(await known.text(name))
-    raise resolve_wire.MalformedFrame("not a question")
+    raise MalformedFrame("not a question")

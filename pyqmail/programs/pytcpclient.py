@@ -67,6 +67,7 @@ def run(call) -> int:
 
 def addresses_for(call) -> list[str]:
     """Return the addresses to try, of the kind that -4, -6 and our own address allow.  Raises Temporary."""
+    kinds: tuple[str, ...]
     if call.family == 4:
         kinds = ("A",)
     elif call.local:

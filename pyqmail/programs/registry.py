@@ -9,8 +9,8 @@ module with
 and with what PROGRAM.offers names:
 
     preload     preload(words): import all that the program may want later on; for a parent that will fork it
-    session     session(argv, driver, environ) -> await handler(peer, environ): the program as one of many connections of
-                a worker (tcp/serving/worker.py)
+    session     session(argv, driver, environ) -> await handler(peer, environ): the program as one of many connections
+                of a worker (tcp/serving/worker.py)
     stage       stage(argv) -> (stage, words behind it): what it does before such a program (tcp/serving/stages.py)
 
 A parent asks the declaration, not the module: a house test compares the two.

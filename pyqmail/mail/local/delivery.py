@@ -55,7 +55,7 @@ class Job:
 
     __slots__ = ("user", "home", "local", "dash", "ext", "domain", "sender", "default", "describe")
 
-    def __init__(self, user, home, local, dash, ext, domain, sender, default, describe=False):
+    def __init__(self, user, home, local, dash, ext, domain, sender, default, *, describe=False):
         self.user, self.home, self.local, self.dash, self.ext = user, home, local, dash, ext
         self.domain, self.sender, self.default, self.describe = domain, sender, default, describe
 

@@ -13,6 +13,10 @@ A command may end in session.restart(), with other rows and a wrapped peer: so a
 from pyqmail.mail.smtpd.policy import TOO_BIG
 from pyqmail.protocol.smtp.extensions import EIGHT_BIT_MIME, PIPELINING, SIZE, ExtensionTable, exceeds
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _STANDARD = ExtensionTable(PIPELINING, EIGHT_BIT_MIME, SIZE)
 
 
@@ -31,8 +35,8 @@ def accept_body(value: bytes, engine) -> None:
 
 
 MAIL_CHECKS = {b"SIZE": check_size, b"BODY": accept_body}
-RECIPIENT_CHECKS = {}
-COMMANDS = {}
+RECIPIENT_CHECKS: "dict[bytes, Callable[..., bytes | None]]" = {}
+COMMANDS: "dict[bytes, Callable[..., object]]" = {}
 
 
 def check_parameters(given, known, checks, engine) -> bytes | None:

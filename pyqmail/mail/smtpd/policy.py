@@ -73,9 +73,7 @@ class Policy:
         address, rest = parse_path(argument)
         if self.local_ip_host is not None and address.endswith(b"]") and self._is_own(address_literal(address)):
             address = address.rpartition(b"@")[0] + b"@" + self.local_ip_host
-        if len(address) > LIMIT_BYTES:
-            address = None
-        return address, split_parameters(rest) if b"=" in rest else {}
+        return address if len(address) <= LIMIT_BYTES else None, split_parameters(rest) if b"=" in rest else {}
 
     def is_bad_sender(self, sender: bytes) -> bool:
         """Return whether badmailfrom lists the sender, or @ with its domain part.  The empty sender never is."""

@@ -18,7 +18,8 @@ class Shares:
     """memory is what all have; of_address: client -> what its transactions have of it."""
 
     def __init__(self, memory: Memory) -> None:
-        self.memory, self.of_address = memory, {}
+        self.memory = memory
+        self.of_address: dict[bytes, int] = {}
 
 
 class Share:

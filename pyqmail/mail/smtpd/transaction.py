@@ -14,6 +14,10 @@ from pyqmail.mail.smtpd.policy import LOOPING, NO_SPACE, NOT_QUEUED, TOO_BIG
 from pyqmail.mail.smtpd.recipient_shares import Share
 from pyqmail.system.bounded_log import log_at_once
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 LABEL = "qmail-smtpd"  # at the head of its lines
 NO_ROOM = 53  # exit code of qmail-queue: insufficient system storage, RFC 5321 section 4.2.3
 
@@ -34,7 +38,8 @@ class Transaction:
         self._queueing, self._environ = queueing, environ
         self._share, self._memory, self._space = share, memory, space
         self.is_bad_sender, self._sender = False, b""
-        self._recipients, self._count, self._spool = bytearray(), 0, None
+        self._recipients, self._count = bytearray(), 0
+        self._spool: MessageBuffer | Any = None  # from DATA to its end
 
     def begin(self, sender: bytes, is_bad_sender: bool) -> None:
         """Start with an envelope sender; what there was is given up."""
@@ -78,7 +83,7 @@ class Transaction:
             return TOO_BIG
         if self._spool.failed and self._spool.is_refused:
             return NO_SPACE
-        envelope = b"F%b\0%b\0" % (self._sender, self._recipients)
+        envelope = b"".join((b"F", self._sender, b"\0", self._recipients, b"\0"))
         try:
             outcome = await self._queueing.queue(self._spool, envelope, self._environ)
         except OSError:

@@ -19,7 +19,7 @@ NOBODY_READS = 141  # what a shell reports of a program that SIGPIPE has ended
 # of the declarations
 HOST = Argument("host", "the server; empty or 0: this machine", optional=True, default="0")
 ENVIRONMENT = ["DNSREWRITEFILE", "LOCALDOMAIN", "PYQMAIL_DNS", "DNSCACHEIP"]
-EXITS = {
+EXITS: dict[int | str, str] = {
     0: "the answer, if any, was shown",
     1: "the output could not be written",
     NOBODY_READS: "the reader of the output has gone",

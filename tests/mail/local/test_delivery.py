@@ -45,7 +45,7 @@ def test_an_unknown_kind_of_instruction_is_a_deferral_and_no_file(tmp_path, monk
     (tmp_path / "home").mkdir()
     home, said = os.fsencode(tmp_path / "home"), []
     with open(tmp_path / "message", "w+b") as message:
-        job = delivery.Job(b"joe", home, b"joe", b"", b"", b"h", b"s@x", b"./thing", describe)
+        job = delivery.Job(b"joe", home, b"joe", b"", b"", b"h", b"s@x", b"./thing", describe=describe)
         before = os.getcwd()
         try:
             code = delivery.Delivery(job, message.fileno(), {}, Said(said), None, None).run()
