@@ -1,7 +1,7 @@
 """What is added is red until it stands everywhere: a control file, a long option, a kind of frame, a .qmail line.
 
-CONTRIBUTING.md lists the places.  The others are held elsewhere: an option's use and a control's program by
-test_declarations.py, the pages by test_layers.py and test_controls.py, a program's files by test_layers.py.
+CONTRIBUTING.md lists the places.  The others are held elsewhere: an option's use by test_declarations.py, a control
+file's by test_controls.py, the pages by test_layers.py and test_controls.py, a program's files by test_layers.py.
 """
 
 import ast

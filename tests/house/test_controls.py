@@ -83,6 +83,13 @@ def test_what_is_declared_is_read():
     assert set(CONTROLS) - names_read() == set()
 
 
+def test_a_declaration_is_no_reading():
+    tree = ast.parse("CONTROLS = ('a', 'b')\nProgram(controls=['c'])\ncontrols.get('d')")
+    declared = names_declared_in(tree)
+    texts = [node for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+    assert [node.value for node in texts if id(node) not in declared] == ["d"]
+
+
 def test_each_stands_in_a_program():
     assert set(CONTROLS) - {name for program in PROGRAMS for name in program.controls} == set()
 

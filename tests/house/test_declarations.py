@@ -245,28 +245,6 @@ def test_nobody_asks_a_module_what_it_has():
     assert found == ["pyqmail/programs/registry.py:" + found[0].rpartition(":")[2]]  # a module half imported
 
 
-def names_in_code(tree):
-    """Return the texts of a module that stand elsewhere than in a declaration, controls=... or CONTROLS = ..."""
-    declared = set()
-    for node in ast.walk(tree):
-        is_declaration = isinstance(node, ast.keyword) and node.arg in ("controls", "controls_count")
-        if isinstance(node, ast.Assign):
-            is_declaration = any(ast.unparse(target) == "CONTROLS" for target in node.targets)
-        if is_declaration:
-            declared.update(ast.walk(node.value))
-    texts = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and node not in declared)
-    return {node.value for node in texts if isinstance(node.value, str)}
-
-
-def test_every_control_is_declared_by_a_program_and_read():
-    """Programs that make a home write files of these names; that is no use of them."""
-    writers = ("private_home.py", "quickstart.py", "real_home.py", "base/controls.py")
-    read = set().union(*(names_in_code(tree) for path, tree in TREES.items() if not path.endswith(writers)))
-    declared = {control for name in NAMES for control in registry.load(name).PROGRAM.controls}
-    assert set(CONTROLS) - declared == set(), "no program declares it"
-    assert declared - read - {"me"} == set(), "declared, and read by nobody"  # me is read as the default of others
-
-
 def test_every_variable_is_declared_by_a_program():
     declared = {variable for name in NAMES for variable in registry.load(name).PROGRAM.environment}
     assert declared <= set(VARIABLES)
@@ -289,8 +267,6 @@ def test_the_tests_would_see_it():
         ("limit", 40), ("limit", 41), ("limit", 42), ("limit", 43),
     }  # fmt: skip
     assert used_fields([ast.parse("f(call.a); call.b = 1; getattr(call, 'c')")]) == {"a", "c"}
-    tree = ast.parse("CONTROLS = ('a', 'b')\nProgram(controls=['c'])\ncontrols.get('b')")
-    assert names_in_code(tree) == {"b"}
 
 
 def test_a_label_is_typed_once():
