@@ -273,6 +273,72 @@ def strace_path():
     return path
 
 
+def injections(trace):
+    """Return how many calls failed, or were interrupted by a signal that is the process's own."""
+    return trace.count("(INJECTED)") + trace.count("\n--- SIGUSR1 {")
+
+
+class Faults:
+    """System calls that strace lets fail in programs, each as `CALL[,CALL...]:error=NAME[:when=...]`.
+
+    signal=NAME instead of error= interrupts them.  paths: only calls for these files fail.  also: further calls for the trace, which has no others.
+    """
+
+    def __init__(self, strace_path, place):
+        self._strace, self._place, self._traces, self._tracers = strace_path, place, [], []
+
+    def prefix(self, *faults, follow=False, **rules):
+        """Return the words before a command that let calls of it fail; follow: and of what it starts."""
+        return [self._strace, "-D", "-qq", *(["-f"] if follow else []), *self._rules(faults, **rules)]
+
+    def attach(self, pid, *faults, follow=False, **rules):
+        """Let calls of a running process fail from now on; follow: and of what it starts."""
+        command = [self._strace, *(["-f"] if follow else []), *self._rules(faults, **rules), "-p", str(pid)]
+        tracer = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        self._tracers.append(tracer)
+        assert b"attached" in tracer.stderr.readline()
+
+    def detach(self):
+        """Let nothing fail any more in the processes of attach()."""
+        for tracer in self._tracers:
+            tracer.terminate()
+            tracer.wait(60)
+            tracer.stderr.close()
+        self._tracers = []
+
+    @property
+    def trace(self):
+        """What the last prefix() or attach() has seen."""
+        return self._traces[-1].read_text()
+
+    @property
+    def count(self):
+        """How many calls the last prefix() or attach() has let fail."""
+        return injections(self.trace)
+
+    def close(self):
+        """Fail if one of them has met nothing: then its test tries what the program does not do, or does no more."""
+        self.detach()
+        idle = [path.name for path in self._traces if not path.exists() or not injections(path.read_text())]
+        assert idle == [], "no call that should have failed was made"
+
+    def _rules(self, faults, paths=(), also=()):
+        trace = self._place / f"trace{len(self._traces)}"
+        self._traces.append(trace)
+        calls = [call for fault in faults for call in fault.partition(":")[0].split(",")]
+        injections = [word for fault in faults for word in ("-e", f"inject={fault}")]
+        files = [word for path in paths for word in ("-P", str(path))]
+        return ["-o", str(trace), *files, "-e", f"trace={','.join([*calls, *also])}", *injections]
+
+
+@pytest.fixture
+def faults(strace_path, tmp_path):
+    """Faults; at the end of the test each must have been met."""
+    made = Faults(strace_path, tmp_path)
+    yield made
+    made.close()
+
+
 ACCOUNTS = 'mount --bind "$0" /etc/passwd && exec "$@"'
 
 

@@ -227,18 +227,7 @@ def test_ident_servers(beside, mode, ident_server, speak, info):
 # --- accept fails
 
 
-@pytest.fixture
-def strace(tmp_path, strace_path):
-    """strace(call, how) -> the words before a command that let a system call of it fail.
-
-    The file trace has these calls and those that wait for events.
-    """
-
-    def injecting(call, how):
-        rules = ("-e", f"trace={call},/^epoll_p?wait", "-e", f"inject={call}:{how}")
-        return [strace_path, "-D", "-f", "-qq", "-o", tmp_path / "trace", *rules]
-
-    return injecting
+WAITS = ["/^epoll_p?wait"]  # the calls that wait for events
 
 
 ACCEPT_ERRORS = [
@@ -259,19 +248,19 @@ WAITED_IN_VAIN = r"epoll_p?wait(?:\([0-9]+, | resumed>)\[\], [0-9]+, (?:[5-9][0-
 
 
 @pytest.mark.parametrize("error, reason", ACCEPT_ERRORS, ids=[error for error, _ in ACCEPT_ERRORS])
-def test_accept_fails_for_a_while(beside, strace, mode, tmp_path, error, reason):
+def test_accept_fails_for_a_while(beside, faults, mode, error, reason):
     """No spin: a try each tenth of a second, one line, and on it goes.
 
     The original tries without a pause, silently.
     """
     failures = 4
-    prefix = strace("accept4", f"error={error}:when=1..{failures}")
+    prefix = faults.prefix(f"accept4:error={error}:when=1..{failures}", follow=True, also=WAITS)
     (server,) = beside(mode, ["-vHRl0"], GOOD, prefix=prefix, only=1)
     assert is_served(server)
     assert is_served(server)
     lines = server.lines(2)
-    trace = (tmp_path / "trace").read_text()
-    assert trace.count(f" {error} ") == failures
+    trace = faults.trace
+    assert faults.count == trace.count(f" {error} ") == failures
     assert lines.count("tcpserver: warning: ") == (reason is not None)
     if reason is not None:
         assert f"tcpserver: warning: unable to accept: {reason}\n" in lines
@@ -281,8 +270,8 @@ def test_accept_fails_for_a_while(beside, strace, mode, tmp_path, error, reason)
     assert server.stop() == 0
 
 
-def test_accept_fails_for_good(beside, strace, mode):
-    prefix = strace("accept4", "error=EBADF")
+def test_accept_fails_for_good(beside, faults, mode):
+    prefix = faults.prefix("accept4:error=EBADF", follow=True, also=WAITS)
     (server,) = beside(mode, ["-vHRl0"], GOOD, prefix=prefix, only=1)
     with server.connect():
         assert server.process.wait(timeout=20) == 111
@@ -290,8 +279,8 @@ def test_accept_fails_for_good(beside, strace, mode):
     assert text == b"tcpserver: status: 0/40\ntcpserver: fatal: unable to accept: file descriptor not open\n"
 
 
-def test_accept_fails_and_term_still_works(beside, strace, mode):
-    prefix = strace("accept4", "error=ENFILE")
+def test_accept_fails_and_term_still_works(beside, faults, mode):
+    prefix = faults.prefix("accept4:error=ENFILE", follow=True, also=WAITS)
     (server,) = beside(mode, ["-vHRl0"], GOOD, prefix=prefix, only=1)
     with server.connect():
         server.wait_for(b"unable to accept")

@@ -152,11 +152,10 @@ def test_tcp(start, mode, host, ip, protocol):
 
 
 @pytest.mark.parametrize("error", ["EAFNOSUPPORT", "EPFNOSUPPORT"])
-def test_both_families_are_ipv4_alone_where_the_kernel_has_no_ipv6(strace_path, tmp_path, error):
-    rules = ["-e", "trace=socket", "-e", f"inject=socket:error={error}:when=1"]
+def test_both_families_are_ipv4_alone_where_the_kernel_has_no_ipv6(faults, error):
     for host, is_served in ((":0", True), ("::", False)):
         process = subprocess.Popen(
-            [strace_path, "-D", "-qq", "-o", tmp_path / "trace", *rules, *OURS, "-1RHl0", host, "0", "echo", "hello"],
+            [*faults.prefix(f"socket:error={error}:when=1"), *OURS, "-1RHl0", host, "0", "echo", "hello"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={**os.environ},

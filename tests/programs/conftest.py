@@ -3,7 +3,6 @@
 import os
 import select
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -280,24 +279,8 @@ class Rig:
             b"PATH": os.environb[b"PATH"],
             b"PYQMAIL_HOME": home.path.encode(),
         }
-        self._pids, self._tracers, self.prefix = [], [], []  # prefix: words before pysend's
+        self._pids, self.prefix = [], []  # prefix: words before pysend's
         self.is_on_memory = False  # pysend's store is the one in memory (tests/mail/queue/on_memory.py)
-
-    def fail(self, strace_path, trace, fault):
-        """Let a system call of the pysend to come fail: strace's words about it."""
-        rules = ("-e", f"trace={fault.split(':')[0]}", "-e", f"inject={fault}")
-        self.prefix = [strace_path, "-D", "-qq", "-o", str(trace), *rules]
-
-    def watch_failing(self, strace_path, trace, fault, paths=()):
-        """Let a system call of the running pysend fail from now on; with paths, only for those."""
-        rules = ["-e", f"trace={fault.split(':')[0]}", "-e", f"inject={fault}"]
-        for path in paths:
-            rules += ["-P", path]
-        process = subprocess.Popen(
-            [strace_path, "-o", trace, *rules, "-p", str(self.pid)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
-        )
-        assert b"attached" in process.stderr.readline()
-        self._tracers.append(process)
 
     def inject(self, *arguments, **more):
         return inject(self.names, *arguments, **more)
@@ -388,9 +371,6 @@ class Rig:
                 os.waitpid(pid, 0)
             except (ProcessLookupError, ChildProcessError):
                 pass
-        for tracer in self._tracers:  # they end with what they traced
-            tracer.wait(SECONDS)
-            tracer.stderr.close()
 
     def gone(self, number):
         """Wait until a message has left the queue."""

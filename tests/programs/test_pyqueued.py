@@ -486,20 +486,13 @@ def test_a_number_is_on_disk_before_it_is_used(home, strace_path, tmp_path):
     assert places == sorted(places) and places[-1] < re.search(rb"sendto\(", trace).start()
 
 
-def test_a_number_that_cannot_be_put_on_disk_is_not_used(home, strace_path, request):
+def test_a_number_that_cannot_be_put_on_disk_is_not_used(home, faults, request):
     process = request.getfixturevalue("start_pyqueued")()
-    tracer = subprocess.Popen(
-        [strace_path, "-qq", "-o", "/dev/null", "-e", "trace=fdatasync", "-e", "inject=fdatasync:error=EIO",
-         "-p", str(process.pid)],
-        stderr=subprocess.PIPE,
-    )  # fmt: skip
-    until(lambda: b"TracerPid:\t0\n" not in content(f"/proc/{process.pid}/status"))
+    faults.attach(process.pid, "fdatasync:error=EIO")
     client = Client(home)
     client.inline(1, b"x")
     assert client.answer(1) == (53, 0)
-    tracer.terminate()
-    tracer.wait(20)
-    tracer.stderr.close()
+    faults.detach()
     client.inline(2, b"x")
     code, qp = client.answer(2)
     assert code == 0 and int(content(f"{home.queue}/lock/pyqueued")) > qp
@@ -508,34 +501,17 @@ def test_a_number_that_cannot_be_put_on_disk_is_not_used(home, strace_path, requ
 @on_both_stores
 @pytest.mark.parametrize("uid", [0, 65534])
 @pytest.mark.parametrize("fault", ["epoll_ctl:error=ENOSPC:when=1..3", "epoll_ctl:error=ENOMEM:when=1..9+2"])
-def test_what_cannot_be_watched_now_is_watched_a_moment_later(pyqueued, home, strace_path, fault, uid, monkeypatch):
+def test_what_cannot_be_watched_now_is_watched_a_moment_later(pyqueued, home, faults, fault, uid, monkeypatch):
     if os.geteuid():
         pytest.skip("only root can be somebody else")
     monkeypatch.chdir(home.run)
-    tracer = subprocess.Popen(
-        [
-            strace_path,
-            "-qq",
-            "-o",
-            "/dev/null",
-            "-e",
-            "trace=epoll_ctl",
-            "-e",
-            f"inject={fault}",
-            "-p",
-            str(pyqueued.pid),
-        ],
-        stderr=subprocess.PIPE,
-    )
-    until(lambda: b"TracerPid:\t0\n" not in content(f"/proc/{pyqueued.pid}/status"))
+    faults.attach(pyqueued.pid, fault)
     for number in range(4):
         client = Client(home, uid)
         client.inline(number, b"x" * 100_000)
         assert client.answer(number)[0] == 0
         client.sock.close()
-    tracer.terminate()
-    tracer.wait(20)
-    tracer.stderr.close()
+    faults.detach()
     assert pyqueued.poll() is None and len(queued(home)) == 4
 
 

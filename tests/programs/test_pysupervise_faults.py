@@ -133,7 +133,7 @@ import sys
 from pyqmail.programs import pysupervise
 from pyqmail.supervise import supervisor
 from pyqmail.supervise import restart_backoff
-supervisor.DEAF_SECONDS = pace.SHORTEST_SECONDS = 0
+supervisor.DEAF_SECONDS = restart_backoff.SHORTEST_SECONDS = 0
 sys.exit(pysupervise.main(["supervise", sys.argv[1]]))
 """
 
@@ -196,12 +196,12 @@ def test_a_run_that_closes_and_forks(stage):
     assert process.wait(10) == 0
 
 
-def test_a_status_that_cannot_be_written(stage, tmp_path, strace_path):
+def test_a_status_that_cannot_be_written(stage, faults):
     """As on a full disk: one line each time, and the service is supervised all the same."""
     folder = stage.service("a", is_down=True)
-    words = failing(stage, strace_path, tmp_path / "trace", "write:error=ENOSPC", "pysupervise")
-    paths = [word for name in ("status", "details") for word in ("-P", folder / f"supervise/{name}.new")]
-    process = stage.start(words[0], *paths, *words[1:], "a")
+    paths = [folder / f"supervise/{name}.new" for name in ("status", "details")]
+    words = faults.prefix("write:error=ENOSPC", paths=paths)
+    process = stage.start(*words, *stage.command("pysupervise"), "a")
     until(lambda: stage.is_supervised(folder))
     line = "supervise: warning: unable to write a/supervise/status.new: out of disk space"
     until(lambda: said(stage))
@@ -254,12 +254,6 @@ def test_a_clock_set_back_an_hour(stage):
     assert process.wait(10) == 0
 
 
-def failing(stage, strace_path, trace, fault, name):
-    """Return the words that start a program in which one system call, not of its children, fails."""
-    rules = ("-e", f"trace={fault.split(':')[0]}", "-e", f"inject={fault}")
-    return [strace_path, "-D", "-qq", "-o", trace, *rules, *stage.command(name)]
-
-
 REFUSALS = [
     # the system call that fails     program         what it says
     ("epoll_create1:error=EMFILE",    "pysupervise a", "unable to create pipe for a: process cannot open more files"),
@@ -273,10 +267,10 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize("fault, program, problem", REFUSALS)
-def test_it_cannot_begin(stage, tmp_path, strace_path, fault, program, problem):
+def test_it_cannot_begin(stage, faults, fault, program, problem):
     stage.service("a")
     name, *arguments = program.split()
-    done = stage.run(*failing(stage, strace_path, tmp_path / "trace", fault, name), *arguments)
+    done = stage.run(*faults.prefix(fault), *stage.command(name), *arguments)
     assert done == (111, b"", f"{name[2:]}: fatal: {problem}\n".encode())
     assert stage.everyone() == []
 
@@ -295,14 +289,14 @@ def test_nothing_is_watched_anew_after_a_start(stage, tmp_path, strace_path):
 
 
 @pytest.mark.parametrize("fault", ["pipe2:error=EMFILE:when=2", "epoll_ctl:error=ENOSPC:when=3"])
-def test_a_service_that_cannot_be_heard_to_be_ready(stage, tmp_path, strace_path, fault):
+def test_a_service_that_cannot_be_heard_to_be_ready(stage, faults, fault):
     """It is started without the descriptor."""
     folder = stage.service("a", "#!/bin/sh\n[ ! -e /proc/self/fd/7 ] || touch given\nexec sleep 600\n")
     (folder / "notification-fd").write_text("7\n")
-    process = stage.start(*failing(stage, strace_path, tmp_path / "trace", fault, "pysupervise"), "a")
+    process = stage.start(*faults.prefix(fault), *stage.command("pysupervise"), "a")
     pid = stage.up(folder)
     until(lambda: os.readlink(f"/proc/{pid}/exe").endswith("sleep"))
-    assert b"INJECTED" in (tmp_path / "trace").read_bytes() and not (folder / "given").exists()
+    assert faults.count and not (folder / "given").exists()
     send(folder, b"dx")
     assert process.wait(10) == 0 and said(stage) == []
 
@@ -335,7 +329,7 @@ LOOKS = [
 
 
 @pytest.mark.parametrize("look", LOOKS)
-def test_no_second_copy_for_want_of_a_descriptor(stage, tmp_path, strace_path, look):
+def test_no_second_copy_for_want_of_a_descriptor(stage, faults, look):
     """A survivor that cannot be looked for may be there: the next try will tell."""
     folder, (fault, _, path) = stage.service("a"), look.partition(":path=")
     process = stage.start("pysupervise", "a")
@@ -343,8 +337,7 @@ def test_no_second_copy_for_want_of_a_descriptor(stage, tmp_path, strace_path, l
     until(lambda: os.readlink(f"/proc/{pid}/exe").endswith("sleep"))
     process.kill()
     process.wait()
-    words = failing(stage, strace_path, tmp_path / "trace", fault, "pysupervise")
-    done = stage.run(words[0], *(("-P", path) if path else ()), *words[1:], "a")
+    done = stage.run(*faults.prefix(fault, paths=[path] if path else ()), *stage.command("pysupervise"), "a")
     assert done.code == 111 and re.fullmatch(rb"supervise: fatal: unable to (read|look for) [^:]*: [a-z ]+\n", done.err)
     assert stage.everyone() == [pid]
     process = stage.start("pysupervise", "a")

@@ -401,23 +401,7 @@ def test_a_lost_resolver_is_replaced_and_names_are_unset_meanwhile(start, name_s
     until(is_named)
 
 
-@pytest.fixture
-def failing(strace_path, tmp_path):
-    """failing(pid, call, how): from now on a system call of the process fails, as strace's inject= has it."""
-    tracers = []
-
-    def attach(pid, call, how):
-        words = [strace_path, "-o", tmp_path / "trace", "-p", str(pid)]
-        words += ["-e", f"trace={call},/^epoll_p?wait", "-e", f"inject={call}:{how}"]
-        tracers.append(subprocess.Popen(words, stderr=subprocess.PIPE))
-        assert b"attached" in tracers[-1].stderr.readline()
-
-    yield attach
-    for tracer in tracers:
-        tracer.terminate()
-        tracer.wait(timeout=20)
-        tracer.stderr.close()
-    assert not tracers or "(INJECTED)" in (tmp_path / "trace").read_text()
+WAITS = ["/^epoll_p?wait"]  # the calls that wait for events
 
 
 FAULTS_OF_ONE = [
@@ -434,12 +418,12 @@ FAULTS_OF_ONE = [
 
 
 @pytest.mark.parametrize("call, error, status, line", FAULTS_OF_ONE)
-def test_a_call_that_fails_ends_the_session_it_was_for(start, failing, call, error, status, line):
+def test_a_call_that_fails_ends_the_session_it_was_for(start, faults, call, error, status, line):
     server = start("-vHRl0", "--workers", "1")
     other = server.connect()
     worker = int(other.line().split()[1])
     # what a worker writes first is its line of the log
-    failing(worker, call, f"error={error}:when={2 if call == 'write' else 1}")
+    faults.attach(worker, f"{call}:error={error}:when={2 if call == 'write' else 1}")
     unlucky = server.connect()
     if call == "read":
         assert unlucky.line()
@@ -456,41 +440,41 @@ def test_a_call_that_fails_ends_the_session_it_was_for(start, failing, call, err
 
 
 @pytest.mark.parametrize("error", ["ENOMEM", "ENOBUFS", "EMFILE", "ENFILE"])
-def test_a_worker_that_cannot_take_a_connection_now_takes_it_later(start, failing, error):
+def test_a_worker_that_cannot_take_a_connection_now_takes_it_later(start, faults, error):
     server = start("-vHRl0", "--workers", "1", env={"PING_SECONDS": "60"})
     worker = int(server.connect().line().split()[1])
-    failing(worker, "recvmsg", f"error={error}:when=1..2")
+    faults.attach(worker, f"recvmsg:error={error}:when=1..2")
     late = server.connect()
     assert int(late.line().split()[1]) == worker and late.ask(b"close") == b""
     assert b" status 0\n" in server.wait_for(b"end ")
 
 
 @pytest.mark.parametrize("error", ["ENOMEM", "ENOBUFS", "EMFILE", "ENFILE", "ETOOMANYREFS", "EIO"])
-def test_a_connection_that_cannot_be_handed_over_now_is_later(start, failing, error):
+def test_a_connection_that_cannot_be_handed_over_now_is_later(start, faults, error):
     """Not at the next heartbeat, which is a minute away here."""
     server = start("-vHRl0", "--workers", "1", env={"PING_SECONDS": "60"})
     assert server.connect().line()
-    failing(server.process.pid, "sendmsg", f"error={error}:when=1..3")
+    faults.attach(server.process.pid, f"sendmsg:error={error}:when=1..3")
     assert server.connect().line().startswith(b"hello")
 
 
 @pytest.mark.parametrize("error", ["ENOMEM", "ENOBUFS"])
-def test_a_listener_that_cannot_hear_a_worker_now_hears_it_later(start, failing, error):
+def test_a_listener_that_cannot_hear_a_worker_now_hears_it_later(start, faults, error):
     server = start("-vHRl0", "--workers", "1", env={"PING_SECONDS": "60"})
     client = server.connect()
     assert client.line()
-    failing(server.process.pid, "recvfrom", f"error={error}:when=1..2")
+    faults.attach(server.process.pid, f"recvfrom:error={error}:when=1..2")
     assert client.ask(b"close") == b""
     assert b" status 0\n" in server.wait_for(b"end ")
     assert server.connect().line()
 
 
 @pytest.mark.parametrize("error", ["ENOMEM", "ENOBUFS"])
-def test_what_a_worker_cannot_say_now_it_says_later(start, failing, error):
+def test_what_a_worker_cannot_say_now_it_says_later(start, faults, error):
     """The first thing it sends is for the listener: that it has taken the connection."""
     server = start("-vHRl0", "--workers", "1", env={"PING_SECONDS": "60"})
     worker = int(server.connect().line().split()[1])
-    failing(worker, "sendto", f"error={error}:when=1")
+    faults.attach(worker, f"sendto:error={error}:when=1")
     client = server.connect()
     assert client.line() and client.ask(b"close") == b""
     assert b"end %d status 0\n" % (PID_MAX + 2) in server.wait_for(b"end ")
@@ -507,24 +491,24 @@ PASSING = [
 
 
 @pytest.mark.parametrize("who, call", PASSING)
-def test_the_pauses_between_tries_grow(start, failing, tmp_path, who, call):
+def test_the_pauses_between_tries_grow(start, faults, who, call):
     server = start("-vHRl0", "-c1", "--workers", "1", env={"PING_SECONDS": "60"})
     client = server.connect()
     worker = int(client.line().split()[1])
-    failing(server.process.pid if who == "listener" else worker, call, "error=ENOMEM:when=1..6")
+    faults.attach(server.process.pid if who == "listener" else worker, f"{call}:error=ENOMEM:when=1..6", also=WAITS)
     assert client.ask(b"close") == b""
     assert server.connect().line()
-    between = (tmp_path / "trace").read_text().split("(INJECTED)")[1:]
+    between = faults.trace.split("(INJECTED)")[1:]
     pauses = [max(map(int, re.findall(WAITED_IN_VAIN, text))) for text in between]
     assert len(pauses) == 6 and pauses == sorted(pauses) and pauses[-1] > 4 * pauses[0]
 
 
 @pytest.mark.parametrize("error", ["ENOMEM", "ENOSPC"])
-def test_a_listener_that_cannot_watch_now_does_so_later(start, failing, error):
+def test_a_listener_that_cannot_watch_now_does_so_later(start, faults, error):
     server = start("-vHRl0", "-c1", "--workers", "1")
     client = server.connect()
     assert client.line()
-    failing(server.process.pid, "epoll_ctl", f"error={error}:when=1..2")
+    faults.attach(server.process.pid, f"epoll_ctl:error={error}:when=1..2")
     assert client.ask(b"close") == b""  # there is room again: the sockets are watched again
     assert server.connect().line().startswith(b"hello")
 
