@@ -104,7 +104,8 @@ def _longest(folder, recipients, routes, good):
             _seconds(system, sink, "to@remote.example")  # now it has greeted
             system.send(recipients)
             until(lambda: system.says("info msg") == 1 + -(-len(recipients) // RECIPIENTS))
-            return max(_seconds(system, sink, recipient, pause) for recipient, pause in zip(good, (0, 1, 2, 3, 3)))
+            tries = zip(good, (0, 1, 2, 3, 3), strict=False)
+            return max(_seconds(system, sink, recipient, pause) for recipient, pause in tries)
         finally:
             system.stop()
             sink.close()

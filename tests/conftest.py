@@ -281,7 +281,8 @@ def injections(trace):
 class Faults:
     """System calls that strace lets fail in programs, each as `CALL[,CALL...]:error=NAME[:when=...]`.
 
-    signal=NAME instead of error= interrupts them.  paths: only calls for these files fail.  also: further calls for the trace, which has no others.
+    signal=USR1 instead of error= interrupts them.
+    paths: only calls for these files fail.  also: further calls for the trace, which has no others.
     """
 
     def __init__(self, strace_path, place):

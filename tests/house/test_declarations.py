@@ -69,9 +69,8 @@ def used_fields(trees):
             if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
                 if ast.unparse(node.value).rpartition(".")[2] in ("call", "_call", "child"):
                     used.add(node.attr)
-            elif isinstance(node, ast.Call) and ast.unparse(node.func) == "getattr":
-                if ast.unparse(node.args[0]) == "call":
-                    used |= texts
+            elif isinstance(node, ast.Call) and ast.unparse(node).startswith("getattr(call, "):
+                used |= texts
         if any(isinstance(n, ast.Attribute) and ast.unparse(n).startswith("PROGRAM.parse(") for n in ast.walk(tree)):
             used |= {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
     return used
@@ -177,13 +176,13 @@ def given_numbers(tree):
             for target in node.targets:
                 names = target.elts if isinstance(target, ast.Tuple) else [target]
                 values = node.value.elts if isinstance(node.value, ast.Tuple) else [node.value]
-                for one, value in zip(names, values):
+                for one, value in zip(names, values, strict=False):
                     name = getattr(one, "attr", getattr(one, "id", ""))
                     yield from ((name, number, node.lineno) for number in numbers_of(value))
         elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             arguments = node.args.posonlyargs + node.args.args
-            pairs = [*zip(reversed(arguments), reversed(node.args.defaults))]
-            pairs += [(one, value) for one, value in zip(node.args.kwonlyargs, node.args.kw_defaults) if value]
+            pairs = [*zip(reversed(arguments), reversed(node.args.defaults), strict=False)]
+            pairs += [pair for pair in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True) if pair[1]]
             for one, value in pairs:
                 yield from ((one.arg, number, node.lineno) for number in numbers_of(value))
         elif isinstance(node, ast.BoolOp) and isinstance(node.op, ast.Or):

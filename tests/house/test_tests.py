@@ -47,8 +47,10 @@ class Body:
     def sees(self, other):
         """Return whether the other may be what it calls: in its module, a conftest above it, or a helper module."""
         name = os.path.basename(other.path)
-        return other.path == self.path or not name.startswith("test_") and (
-            name != "conftest.py" or self.path.startswith(other.path.removesuffix("conftest.py"))
+        return (
+            other.path == self.path
+            or not name.startswith("test_")
+            and (name != "conftest.py" or self.path.startswith(other.path.removesuffix("conftest.py")))
         )
 
 

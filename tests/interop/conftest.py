@@ -238,10 +238,13 @@ class System:
         """Return the pids of all processes of this home, or of those whose name begins so."""
         mark, found = f"PYQMAIL_HOME={self.home.path}\0".encode(), []
         for pid in filter(str.isdigit, os.listdir("/proc")):
-            with contextlib.suppress(OSError):
-                with open(f"/proc/{pid}/environ", "rb") as environ, open(f"/proc/{pid}/comm", encoding="ascii") as comm:
-                    if mark in environ.read() and (name is None or comm.read().startswith(name[:15])):
-                        found.append(int(pid))
+            with (
+                contextlib.suppress(OSError),
+                open(f"/proc/{pid}/environ", "rb") as environ,
+                open(f"/proc/{pid}/comm", encoding="ascii") as comm,
+            ):
+                if mark in environ.read() and (name is None or comm.read().startswith(name[:15])):
+                    found.append(int(pid))
         return sorted(found)
 
     def close(self):

@@ -198,7 +198,7 @@ def test_services_under_either_supervisor(services, smtp_peer, scanner, loggers,
     until(lambda: services.accepts() and services.log_of("pyqueued").count(b"listening") == 2)
     until(lambda: services.log_of("pysend").count(b"status: local 0/10 remote 0/20\n") >= 2)
     send_both(services, smtp_peer, b"again")
-    for name, tool in zip(ALL, ("svc", "pysvc", "svc")):
+    for name, tool in zip(ALL, ("svc", "pysvc", "svc"), strict=False):
         assert services.run(tool, "-d", f"{services.services}/{name}").returncode == 0
         down = rb": down [0-9]+ seconds, normally up\n"
         until(

@@ -154,7 +154,7 @@ def test_what_the_kernel_does_not_tell_of_is_seen_at_a_hangup(stage, container, 
 @needs_namespace
 def test_the_death_of_a_daemon_that_nobody_waits_for(stage, container):
     """It was started by a service that has ended, and has its pipe open: it is ended before the log is."""
-    stays = "trap \"echo gone; exit\" TERM; echo here; while :; do sleep 0.1; done"
+    stays = 'trap "echo gone; exit" TERM; echo here; while :; do sleep 0.1; done'
     run = f"#!/bin/sh\nsetsid sh -c '{stays}' &\nexec sleep 600\n"
     folder = stage.service("a", run, log=TO_FILE)
     first = container()

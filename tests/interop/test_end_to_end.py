@@ -114,7 +114,7 @@ def test_fifty_megabytes(running, smtp_peer):
 def test_a_thousand_recipients_on_two_channels(running, smtp_peer):
     local = [b"demo-%d@here.example" % number for number in range(500)]
     remote = [b"user%d@remote.example" % number for number in range(500)]
-    both = [one for pair in zip(local, remote) for one in pair]
+    both = [one for pair in zip(local, remote, strict=True) for one in pair]
     running.mail(b"ann@client.example", both, b"Subject: to all\r\n\r\nhello\r\n")
     log = running.log.find(rb"end msg [0-9]+\n") and running.log.text
     assert sorted(re.findall(rb"starting delivery [0-9]+: msg [0-9]+ to local (.*)\n", log)) == sorted(local)

@@ -77,7 +77,7 @@ def test_sessions_finish_while_nobody_new_is_accepted(serve, mode):
     server.log.find(rb" ok (\d+)", 3)
     server.term()
     assert server.refuses()
-    for left, client in zip((2, 1, 0), clients):
+    for left, client in zip((2, 1, 0), clients, strict=True):
         assert client.ask(b"still").startswith(b"still")
         assert server.process.poll() is None
         assert client.ask(b"exit %d" % left) == b""

@@ -89,7 +89,7 @@ def test_rules_that_are_none(beside, mode, tmp_path, make, reason):
 def test_rules_that_are_replaced_all_the_time(beside, mode, tmp_path):
     """Whoever comes meets the old rules or the new ones, whole."""
     sources = [b':allow,RULES="%s"\n' % name + b"10.%d.0.0:deny\n" * 3 % (1, 2, 3) for name in (b"old", b"new" * 50)]
-    for name, source in zip(("old.cdb", "new.cdb"), sources):
+    for name, source in zip(("old.cdb", "new.cdb"), sources, strict=True):
         rules(tmp_path, source, name)
     shutil.copy(tmp_path / "old.cdb", tmp_path / "rules.cdb")
     (server,) = beside(mode, ["-HRl0", "-xrules.cdb"], "echo $RULES", only=1)

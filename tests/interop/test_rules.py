@@ -43,7 +43,7 @@ def our_compiler(folder, source):
 def their_check(path, client):
     environ = {
         name: value
-        for name, value in zip(("TCPREMOTEIP", "TCPREMOTEHOST", "TCPREMOTEINFO"), client)
+        for name, value in zip(("TCPREMOTEIP", "TCPREMOTEHOST", "TCPREMOTEINFO"), client, strict=True)
         if value is not None
     }
     done = subprocess.run(["tcprulescheck", path], capture_output=True, env=environ, timeout=30)

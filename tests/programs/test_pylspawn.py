@@ -440,7 +440,7 @@ sys.exit(pylspawn.main(["pylspawn", *sys.argv[1:]]))
 def public(place, tmp_path):
     os.unlink(f"{place.path}/private")
     for folder in (tmp_path, *list(tmp_path.parents)[:3]):
-        if not os.stat(folder).st_mode & 0o005 == 0o005:
+        if os.stat(folder).st_mode & 0o005 != 0o005:
             os.chmod(folder, 0o755)
     for folder, _, _ in os.walk(place.user):
         os.chown(folder, NOBODY, NOBODY)
@@ -580,7 +580,7 @@ def test_who_is_not_in_the_password_database(start, public, accounts, tmp_path, 
 @as_root
 def test_a_private_home_of_somebody_else(start, place, tmp_path):
     for folder in (tmp_path, *list(tmp_path.parents)[:3]):
-        if not os.stat(folder).st_mode & 0o005 == 0o005:
+        if os.stat(folder).st_mode & 0o005 != 0o005:
             os.chmod(folder, 0o755)
     os.chown(f"{place.path}/private", NOBODY, NOBODY)
     os.chown(f"{place.queue}/mess/0/1", NOBODY, NOBODY)

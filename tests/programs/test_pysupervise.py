@@ -1,6 +1,7 @@
 """pysupervise as a program: its files, its service, its faults.  What it shares with the original: tests/interop."""
 
 import fcntl
+import itertools
 import os
 import re
 import shutil
@@ -138,7 +139,7 @@ def test_a_service_that_ends_at_once_starts_once_a_second_and_obeys(stage):
     folder = stage.service("a", "#!/bin/sh\ndate +%s.%N >> times\n")
     supervisor = stage.start("pysupervise", "a")
     times = until(lambda: len(t := lines(folder / "times")) >= 3 and t)
-    assert all(0.9 < float(later) - float(earlier) < 2 for earlier, later in zip(times, times[1:]))
+    assert all(0.9 < float(later) - float(earlier) < 2 for earlier, later in itertools.pairwise(times))
     send(folder, b"dx")
     assert supervisor.wait(10) == 0
 

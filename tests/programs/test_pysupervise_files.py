@@ -1,5 +1,6 @@
 """pysupervise and what a service directory asks for beyond run and down: scripts, signals, time limits, readiness."""
 
+import itertools
 import os
 import pathlib
 import re
@@ -216,7 +217,7 @@ def test_backoff_grows_and_is_shown(stage):
     (folder / "backoff").write_text("2\n")
     process = stage.start("pysupervise", "a")
     times = list(map(float, until(lambda: len(notes(folder)) >= 4 and notes(folder))))
-    gaps = [later - earlier for earlier, later in zip(times, times[1:])]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert gaps[0] > 0.5 and sum(gaps) > 4.5  # 1 + 2 + 2; run notes the time a moment after its start
     until(lambda: state(folder) == "waiting")
     shown = stage.run("pysvstat", "--long", "a").out

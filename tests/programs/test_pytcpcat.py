@@ -33,19 +33,19 @@ def test_without_a_port_it_is_17(run):
 
 
 def test_each_piece_is_shown_at_once_and_a_lost_connection_told():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        with start("127.0.0.1", listener.getsockname()[1]) as program:
-            sock, _ = listener.accept()
-            for piece in (b"one", b"two\r\n"):
-                sock.sendall(piece)
-                assert os.read(program.stdout.fileno(), 100) == piece
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            sock.close()
-            assert program.communicate(timeout=60) == (
-                b"",
-                b"tcpcat: fatal: unable to read from network: connection reset\n",
-            )
-            assert program.returncode == 1
+    listener = socket.create_server(("127.0.0.1", 0))
+    with listener, start("127.0.0.1", listener.getsockname()[1]) as program:
+        sock, _ = listener.accept()
+        for piece in (b"one", b"two\r\n"):
+            sock.sendall(piece)
+            assert os.read(program.stdout.fileno(), 100) == piece
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.close()
+        assert program.communicate(timeout=60) == (
+            b"",
+            b"tcpcat: fatal: unable to read from network: connection reset\n",
+        )
+        assert program.returncode == 1
 
 
 def test_50_megabytes_pass_through_little_memory(one_call):

@@ -336,7 +336,7 @@ def test_a_session_that_is_to_pause_lets_others_go_first():
         theirs.send(b"x")
     tasks = [
         loop.start(session(name, driver.peer(ours.fileno(), ours.fileno())))
-        for name, (ours, _) in zip(("slow", "quick"), pairs)
+        for name, (ours, _) in zip(("slow", "quick"), pairs, strict=True)
     ]
     while not all(task.promise.done for task in tasks):
         loop.turn(10)

@@ -51,10 +51,11 @@ def test_a_combination_of_files_is_one_state_at_most():
         matching = [
             state
             for state, pattern in STATES.items()
-            if all(mark == "?" or (mark == "+") == there for mark, there in zip(pattern, present))
+            if all(mark == "?" or (mark == "+") == there for mark, there in zip(pattern, present, strict=True))
         ]
         assert len(matching) <= 1
-        assert state_of({name for name, there in zip(FILES, present) if there}) == (matching[0] if matching else None)
+        there = set(itertools.compress(FILES, present))
+        assert state_of(there) == (matching[0] if matching else None)
 
 
 @pytest.mark.parametrize("state, done", STEPS)
@@ -65,8 +66,8 @@ def test_a_step_changes_one_file_and_leads_to_the_next_state(state, done):
     if (state, done) == ("S4", "unlink todo"):
         before = "+-++---"  # info was made before, intd is removed just before
     after = before[:at] + ("-" if act == "unlink" else "+") + before[at + 1 :]
-    assert state_of({n for n, mark in zip(FILES, before) if mark == "+"}) == state
-    assert state_of({n for n, mark in zip(FILES, after) if mark == "+"}) == STEPS[state, done]
+    assert state_of({n for n, mark in zip(FILES, before, strict=True) if mark == "+"}) == state
+    assert state_of({n for n, mark in zip(FILES, after, strict=True) if mark == "+"}) == STEPS[state, done]
 
 
 def test_the_split_is_counted_on_disk(home):

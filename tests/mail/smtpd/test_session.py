@@ -317,11 +317,11 @@ def test_messages_go_to_their_files_before_recipients_are_refused(monkeypatch):
     monkeypatch.setattr(recipient_shares, "FLOOR_BYTES", 0)
     common = Shares(Memory(1000))
     spools = [MessageBuffer(memory=common.memory) for _ in range(3)]
-    for size, spool in zip((300, 500, 200), spools):
+    for size, spool in zip((300, 500, 200), spools, strict=True):
         spool.write(b"x" * size)
     share = Share(common, b"a")
     assert share.take(400) and any(not spool.in_memory for spool in spools)
-    for size, spool in zip((300, 500, 200), spools):
+    for size, spool in zip((300, 500, 200), spools, strict=True):
         spool.write(b"y")
         assert read(spool) == b"x" * size + b"y" and not spool.failed
         spool.close()

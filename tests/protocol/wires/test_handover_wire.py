@@ -35,7 +35,7 @@ def transcript():
 
 
 def test_frames_are_those_of_the_transcript():
-    assert SAID == transcript()
+    assert transcript() == SAID
 
 
 @pytest.mark.parametrize("size", [1, 7, 4096])

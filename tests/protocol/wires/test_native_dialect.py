@@ -36,7 +36,7 @@ def golden():
 
 
 def test_every_frame_has_its_bytes():
-    assert FRAMES == golden()
+    assert golden() == FRAMES
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 4096])
@@ -49,7 +49,7 @@ def test_the_bytes_mean_the_frames_in_any_pieces(size):
 
 def bodies():
     [*frames] = wire.Unpacker().receive(b"".join(golden().values()))
-    return {name: body for name, (_, _, body) in zip(FRAMES, frames)}
+    return {name: body for name, (_, _, body) in zip(FRAMES, frames, strict=True)}
 
 
 def test_bodies_come_back():
