@@ -7,6 +7,7 @@ import os
 
 from pyqmail.base.backoff import Backoff
 from pyqmail.system.polling import has_hung_up
+from pyqmail.system.stream import OutgoingBuffer
 
 MAX_READ_TRIES = 12  # about a minute
 _PIECE = 262144
@@ -32,15 +33,18 @@ class _Server:
     def __init__(self, questions_fd, answers_fd, codec, answer, most):
         self._in, self._out, self._codec, self._answer, self._most = questions_fd, answers_fd, codec, answer, most
         self._unpacker = codec.Unpacker()
-        self._questions, self._tasks, self._pieces = [], set(), []
-        self._is_listening = self._is_writing = self._has_ended = False
-        self._reading, self._writing = Backoff(), Backoff(max_seconds=5.0)
+        self._questions: list[tuple] = []
+        self._tasks: set = set()
+        self._is_listening = self._has_ended = False
+        self._reading = Backoff()
 
     async def run(self):
         import asyncio
 
         self._loop = asyncio.get_running_loop()
         self._over = self._loop.create_future()
+        # if nobody reads answers any more, that is the end
+        self._answers = OutgoingBuffer(_Turns(self._loop), self._write, self._watch_answers, lambda: self._finish(True))
         self._loop.set_exception_handler(self._callback_failed)
         os.set_blocking(self._in, False)
         os.set_blocking(self._out, False)
@@ -109,15 +113,12 @@ class _Server:
             self._tasks.add(task)
             task.add_done_callback(self._worked)
         self._listen(not self._questions and not self._has_ended)
-        if self._has_ended and not self._questions and not self._tasks and not self._pieces:
+        if self._has_ended and not self._questions and not self._tasks and not self._answers.unsent_bytes:
             self._finish(True)
 
     async def _work(self, kind, number, body):
         kind, body = await self._answer(kind, body)
-        self._pieces.append(self._codec.pack(kind, number, body))
-        if not self._is_writing:
-            self._is_writing = True
-            self._loop.call_soon(self._write)
+        self._answers.put(self._codec.pack(kind, number, body))
 
     def _worked(self, task):
         self._tasks.discard(task)
@@ -131,38 +132,25 @@ class _Server:
         else:
             self._pump()
 
-    def _write(self):
-        data, self._pieces = b"".join(self._pieces), []
-        try:
-            while data:
-                data = data[os.write(self._out, data) :]
-                self._writing.reset()
-        except BlockingIOError:
-            self._pieces = [data]
-            self._wait_for_reader()
-            return
-        except BrokenPipeError:  # nobody reads answers any more
-            self._finish(True)
-            return
-        except OSError:
-            self._pieces = [data]
-            self._write_later()
-            return
-        self._loop.remove_writer(self._out)
-        self._is_writing = False
-        self._pump()
+    def _write(self, data):
+        written = os.write(self._out, data)
+        if written == len(data):
+            self._loop.call_soon(self._pump)  # it may have been the last answer
+        return written
 
-    def _wait_for_reader(self):
-        try:
-            self._loop.add_writer(self._out, self._write)
-        except OSError:
-            self._write_later()
-
-    def _write_later(self):
-        """What was not taken for any other reason than a full pipe is written again after a pause, never dropped."""
-        self._loop.remove_writer(self._out)
-        self._loop.call_later(self._writing.next_seconds(), self._write)
+    def _watch_answers(self, is_wanted):
+        if is_wanted:
+            self._loop.add_writer(self._out, self._answers.ready)
+        else:
+            self._loop.remove_writer(self._out)
 
     def _finish(self, outcome):
         if not self._over.done():
             self._over.set_result(outcome)
+
+
+class _Turns:
+    """What an OutgoingBuffer needs of a loop, of asyncio's."""
+
+    def __init__(self, loop):
+        self.soon, self.after = loop.call_soon, loop.call_later

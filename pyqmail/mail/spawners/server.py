@@ -13,8 +13,9 @@ from pyqmail.base.failure import reason
 from pyqmail.base.numbers import is_number
 from pyqmail.protocol.wires import native_dialect, stock_dialect
 from pyqmail.system.descriptors import log
-from pyqmail.system.loop import READ, WRITE
+from pyqmail.system.loop import READ
 from pyqmail.system.retrying import write_surely
+from pyqmail.system.stream import DescriptorBuffer
 
 PATH_LIMIT = 100  # its NUL included
 ORDERS_BYTES = 262144
@@ -261,67 +262,32 @@ class Reports:
     """
 
     def __init__(self, loop, fd) -> None:
-        self._loop, self._fd, self._backoff = loop, fd, Backoff(max_seconds=5.0)
-        self._pieces, self._waiting, self._gone = [], False, False
-        os.set_blocking(fd, False)
+        self._loop, self._fd = loop, fd
+        self._out = DescriptorBuffer(loop, fd, lambda: None, _write_again)
 
     def put(self, data: bytes) -> None:
-        if self._gone:
-            return
-        self._pieces.append(data)
-        if not self._waiting:
-            self._waiting = True
-            self._loop.soon(self._flush)
+        self._out.put(data)
 
     def finish(self) -> None:
         """Write what is left, however long the reader takes.
 
         If that fails we end all the same: the queue manager repeats each delivery that it got no report of.
         """
+        data = self._out.take()
         os.set_blocking(self._fd, True)
         self._loop.forget(self._fd)
-        data, self._pieces = b"".join(self._pieces), []
         try:
             write_surely(self._fd, data)
         except BrokenPipeError:
-            self._gone = True
+            pass
         except OSError as error:
-            self._gone = True
             log(f"qmail-spawn: fatal: unable to write reports: {reason(error)}")
 
-    def _flush(self):
-        self._waiting = False
-        data, self._pieces = b"".join(self._pieces), []
-        try:
-            while data:
-                data = data[os.write(self._fd, data) :]
-                self._backoff.reset()
-        except BlockingIOError:
-            self._keep(data)
-            self._wait_for_reader()
-            return
-        except BrokenPipeError:
-            self._gone = True
-        except OSError as error:
-            self._keep(data)
-            self._try_later(error)
-            return
-        self._loop.forget(self._fd)
 
-    def _keep(self, data):
-        self._pieces, self._waiting = [data], True
-
-    def _wait_for_reader(self):
-        try:
-            self._loop.watch(self._fd, WRITE, lambda _: self._flush())
-        except OSError as error:
-            self._try_later(error)
-
-    def _try_later(self, error):
-        self._loop.forget(self._fd)
-        if not self._backoff.tries:
-            warn_again("write reports", error)
-        self._loop.after(self._backoff.next_seconds(), self._flush)
+def _write_again(error: OSError, tries: int) -> bool:
+    if tries == 1:
+        warn_again("write reports", error)
+    return True
 
 
 def warn_again(what: str, error: OSError) -> None:
