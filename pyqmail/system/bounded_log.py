@@ -61,7 +61,7 @@ class BoundedLog:
         self._loop, self._name, self._fd = loop, name, fd
         self._kept, self._size, self._dropped = deque(), 0, 0
         self._is_waiting = False
-        self._reasons = {}  # reason -> [how many were held back, the last of them]
+        self._reasons: dict = {}  # reason -> [how many were held back, the last of them]
 
     def put(self, line: str, reason=None) -> None:
         """Log a line; at most one in a second of those with the same reason, which any hashable is."""

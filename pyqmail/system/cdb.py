@@ -50,7 +50,9 @@ class Reader:
 
     def __init__(self, path: str | bytes) -> None:
         self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        self._ahead, self._tables, self._looks = (0, b""), {}, {}
+        self._ahead = 0, b""
+        self._tables: dict = {}
+        self._looks: dict = {}
         try:
             self.seen = os.fstat(self._fd)
             self._start = os.read(self._fd, _HEAD_BYTES if self.seen.st_size > _WHOLE_BYTES else _WHOLE_BYTES)

@@ -66,7 +66,7 @@ def send_with(sock: socket.socket, data: bytes, descriptors=()) -> int:
 def receive_with(sock: socket.socket, size: int, most_descriptors: int) -> tuple[bytes, list[int]]:
     """Receive at most size bytes and the descriptors that came with them, close-on-exec.  Raises OSError."""
     data, ancillary, _, _ = sock.recvmsg(size, socket.CMSG_SPACE(4 * most_descriptors), socket.MSG_CMSG_CLOEXEC)
-    descriptors = []
+    descriptors: list[int] = []
     for level, kind, content in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             descriptors += struct.unpack(f"{len(content) // 4}i", content[: len(content) // 4 * 4])

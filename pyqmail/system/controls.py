@@ -25,7 +25,9 @@ class Controls:
 
     def __init__(self, directory: str, names=CONTROLS, complain=lambda text: None) -> None:
         self._directory, self._names, self.complain = directory, frozenset(names), complain
-        self._known, self._read, self._said = {}, None, {}
+        self._known: dict = {}
+        self._said: dict = {}
+        self._read = None
 
     def get(self, name: str):
         self._check(name)

@@ -31,7 +31,7 @@ class Changeable:
     """Finds what others than root can change.  It remembers what it has seen: for one look at many files."""
 
     def __init__(self) -> None:
-        self._seen = {}  # name -> why it can be changed, where it leads as a link; each or None
+        self._seen: dict = {}  # name -> why it can be changed, where it leads as a link; each or None
         # where root itself has no number in our user namespace, nobody can be told from it
         self._trusted = {0, _OVERFLOW_UID} if os.stat("/").st_uid == _OVERFLOW_UID else {0}
 

@@ -34,10 +34,11 @@ class FsyncBatch:
     """Syncs files.  Where the system has no AIO to give, one after the other."""
 
     def __init__(self) -> None:
+        self._queue: _Queue | None = None
         try:
             self._queue = _Queue()
         except OSError:
-            self._queue = None
+            pass
 
     def sync(self, files: "Sequence[int]", directories: "Sequence[int]") -> set[int]:
         """fsync each file, then each directory; return those that are not safely on disk."""
@@ -45,7 +46,7 @@ class FsyncBatch:
 
     def flush(self, fds: "Sequence[int]") -> set[int]:
         """fsync each; return those that are not safely on disk."""
-        lost = set()
+        lost: set[int] = set()
         for at in range(0, len(fds), _MOST):
             some = fds[at : at + _MOST]
             done = self._together(some)

@@ -35,6 +35,8 @@ def initial_strings() -> tuple[int, bytes, bytes]:
         begin = ctypes.c_void_p.in_dll(library, "program_invocation_name").value
         end = library.getauxval(ctypes.c_ulong(_AT_EXECFN))
         size = sum(len(os.fsencode(word)) + 1 for word in sys.orig_argv)
+        if begin is None:
+            raise ValueError("no name")
         strings = ctypes.string_at(begin, end - begin)
     except (ImportError, AttributeError, ValueError):
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)) from None

@@ -32,7 +32,7 @@ class Inotify:
     def __init__(self) -> None:
         self._library = CLibrary()
         self._fd = self._library.call("inotify_init1", _NONBLOCK_CLOEXEC)
-        self._numbers = set()
+        self._numbers: set[int] = set()
 
     def fileno(self) -> int:
         return self._fd
@@ -57,10 +57,10 @@ class Inotify:
     def take(self) -> set[int]:
         """Return the numbers of the directories that changed since the last time; never waits.
 
-        A directory that was removed is in it for the last time, and must be watched anew should it come back.  When
+        A directory that was removed is in it for the last time, and must be watched again should it come back.  When
         the kernel lost count, all are in it.
         """
-        changed = set()
+        changed: set[int] = set()
         while True:
             try:
                 block = os.read(self._fd, _BLOCK_BYTES)

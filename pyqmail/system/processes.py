@@ -32,7 +32,10 @@ def execute(argv: list, environ, path: bytes | None = None, name=None) -> OSErro
     ENOENT goes on with the next element; EACCES, EPERM and EISDIR are remembered; anything else ends the
     search.  No shell is tried for a file without #!.  Source: ucspi-tcp's pathexec
     """
-    return _try_each(argv[0] if name is None else name, path, lambda file: os.execve(file, _named(argv, file), environ))
+    words = argv[0] if name is None else name
+    failure = _try_each(words, path, lambda file: os.execve(file, _named(argv, file), environ))
+    assert failure is not None  # what works does not return
+    return failure
 
 
 def spawn(argv: list, environ, path: bytes | None = None, descriptors: dict[int, int] | None = None, close=()) -> int:
@@ -166,7 +169,9 @@ def find_ours(name: bytes, path: bytes | None) -> str | None:
     return os.fsdecode(ours) if directory in own_directories() and ours.startswith(b"py") else None
 
 
-_FOUND_AHEAD = {}  # (name, path) -> our program: how a process and its forks find it without the rights to look
+# (name, path) -> our program: how a process and its forks find it without the rights to look.  Those who ask later are
+# the programs of a chain, which know nothing of the one that looked: only the process itself can keep it for them
+_FOUND_AHEAD: dict[tuple[bytes, bytes | None], str] = {}
 
 
 def find_ahead(words, path: bytes | None, load) -> list:

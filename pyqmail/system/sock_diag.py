@@ -41,7 +41,7 @@ def connections(family: int, local_port: int) -> dict[tuple[bytes, int], Measure
     family AF_INET or AF_INET6; an IPv4 client of an IPv6 socket has its dotted address.  The time this takes grows with
     the connections of the whole system.  Raises OSError.
     """
-    found = {}
+    found: dict[tuple[bytes, int], Measure] = {}
     with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, _SOCK_DIAG) as sock:
         sock.settimeout(_PATIENCE_SECONDS)
         states = sum(1 << state for state in _STATES)

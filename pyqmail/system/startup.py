@@ -56,7 +56,7 @@ def forget_coerced_locale() -> None:
 
 def entries(block: bytes) -> dict[bytes, bytes]:
     """Return name -> value of an environment as the kernel keeps it; of a name that is there twice the first counts."""
-    found = {}
+    found: dict[bytes, bytes] = {}
     for entry in block.split(b"\0"):
         name, equals, value = entry.partition(b"=")
         if name and equals:

@@ -22,7 +22,8 @@ def adopt_orphans() -> bool:
 
 def children() -> list[int]:
     """Return the pids of this process's children, ended but not yet reaped ones included; none without a /proc."""
-    own, found = os.getpid(), []
+    own = os.getpid()
+    found: list[int] = []
     try:
         names = os.listdir("/proc")
     except OSError:

@@ -56,7 +56,9 @@ class Title:
             libc.overwrite(place[0], text)
 
 
-_HELD = []  # the Title of a process that has given up the right to make one
+# The Title of a process that has given up the right to make one.  A chain goes on through programs that know nothing of
+# one another (pysetuidgid, then any other): only the process itself can keep it for them
+_HELD: list[Title] = []
 
 
 def hold_title() -> None:

@@ -20,15 +20,18 @@ class Meter:
     """Measures again and again: cpu_percent is of the time since the last look, at first since the process began."""
 
     def __init__(self) -> None:
-        import psutil  # only for who measures
+        import psutil  # only for a program that measures
 
         self._psutil = psutil
-        self._before = {}  # (pid, when it began) -> (processor seconds, monotonic time)
+        self._before: dict[
+            tuple, tuple[float, float]
+        ] = {}  # (pid, when it began) -> (processor seconds, monotonic time)
 
     def look(self, pids) -> dict[int, Usage]:
         """Return pid -> Usage; without those that are gone."""
         processes, children = self._table()
-        found, seen = {}, {}
+        found: dict[int, Usage] = {}
+        seen: dict[tuple, tuple[float, float]] = {}
         for pid in pids:
             if pid in processes:
                 found[pid] = self._measure([processes[one] for one in _tree(pid, children)], seen)
