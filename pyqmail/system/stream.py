@@ -36,7 +36,7 @@ from pyqmail.system.coroutines import READ, WRITE
 
 IDLE, DUE, WAITING, PAUSED, CLOSED = range(5)
 MAX_TRIES = 12  # of a Pipe: about half a minute
-MAX_PAUSE_SECONDS = 5.0
+_MAX_PAUSE_SECONDS = 5.0
 _PIECE = 262144
 
 
@@ -55,12 +55,15 @@ class Outgoing:
     failed(error, tries)   returns whether to try again after an error; tries counts those since the last success.
     """
 
-    __slots__ = ("_loop", "_write_some", "_watch_write", "_lost", "_failed", "_max_seconds", "_backoff", "state")
+    __slots__ = ("_loop", "_write_some", "_watch_write", "_lost", "_failed", "_pauses", "_backoff", "state")
 
-    def __init__(self, loop, write_some, watch_write, lost, failed=try_again, max_seconds=MAX_PAUSE_SECONDS) -> None:
+    def __init__(
+        self, loop, write_some, watch_write, lost, failed=try_again, max_seconds=5.0, first_seconds=0.05
+    ) -> None:
         self._loop, self._write_some, self._watch_write = loop, write_some, watch_write
-        self._lost, self._failed, self._max_seconds = lost, failed, max_seconds
-        self._backoff, self.state = None, IDLE
+        self._lost, self._failed, self._pauses = lost, failed, (first_seconds, max_seconds)
+        self._backoff: Backoff | None = None  # only while something fails
+        self.state = IDLE
 
     @property
     def is_waiting(self) -> bool:
@@ -116,7 +119,7 @@ class Outgoing:
 
     def _not_written(self, error):
         if self._backoff is None:
-            self._backoff = Backoff(max_seconds=self._max_seconds)
+            self._backoff = Backoff(*self._pauses)
         pause = self._backoff.next_seconds()
         if is_hang_up(error) or not self._failed(error, self._backoff.tries):
             self._give_up()
@@ -238,7 +241,7 @@ class Pipe:
         self._loop, self._out_fd, self._in_fd = loop, write_fd, read_fd
         self._received, self._lost, self.gone = received, lost, False
         self._out = DescriptorBuffer(loop, write_fd, self._lose, lambda _, tries: tries <= MAX_TRIES, before_write)
-        self._reading = Backoff(max_seconds=MAX_PAUSE_SECONDS)
+        self._reading = Backoff(max_seconds=_MAX_PAUSE_SECONDS)
         os.set_blocking(read_fd, False)
 
     def listen(self) -> None:

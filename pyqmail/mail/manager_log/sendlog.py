@@ -16,8 +16,10 @@ import time
 from pyqmail.base.backoff import Backoff
 from pyqmail.base.failure import reason
 from pyqmail.system.loop import WRITE
+from pyqmail.system.stream import IDLE, Outgoing
 
 KEPT_BYTES = 8 << 20
+_FIRST_SECONDS, _MAX_SECONDS = 0.1, 10.0  # pauses before what failed is tried again
 _PIECE = 4096  # what a pipe that is ready takes at once
 
 
@@ -28,8 +30,16 @@ class SendLog:
         self._loop, self._fd = loop, fd
         self._lines, self._rest = collections.deque(), b""  # rest is what is left of a piece that has begun
         self._kept, self._dropped = 0, 0
-        self._scheduled = self._waiting = self._gone = False
-        self._backoff, self._trouble = Backoff(0.1), None
+        self._gone, self._trouble = False, None
+        self._out = Outgoing(
+            loop,
+            self._write_some,
+            self._watch,
+            self._lose,
+            self._note,
+            first_seconds=_FIRST_SECONDS,
+            max_seconds=_MAX_SECONDS,
+        )
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
 
@@ -41,46 +51,44 @@ class SendLog:
             return
         self._lines.append(line)
         self._kept += len(line) + 1
-        if not self._scheduled and not self._waiting:
-            self._scheduled = True
-            self._loop.soon(self.flush)
+        if self._out.state == IDLE:
+            self._out.schedule()
 
     def flush(self) -> None:
         """Write what the reader takes now."""
-        self._scheduled = False
-        if self._has_more and not self._waiting:
-            self._write()
+        if self._has_more:
+            self._out.write()
 
     def finish(self, seconds: float) -> None:
         """Before the end: write all, however slow the reader or whatever fails, but not longer than that."""
-        if self._waiting:
+        if self._out.is_waiting:
             self._loop.forget(self._fd)
-        self._waiting, until = True, time.monotonic() + seconds
+        self._out.close()
+        until, backoff = time.monotonic() + seconds, Backoff(_FIRST_SECONDS, _MAX_SECONDS)
         while self._has_more and (left := until - time.monotonic()) > 0:
             try:
                 if self._poll.poll(left * 1000):
                     self._write_piece()
+                    backoff.reset()
             except BlockingIOError:
                 pass
             except OSError:
-                time.sleep(min(left, self._backoff.next_seconds()))
+                time.sleep(min(left, backoff.next_seconds()))
 
     @property
     def _has_more(self):
         return bool(self._lines or self._rest) and not self._gone
 
-    def _write(self):
-        try:
-            while self._has_more:
-                if not self._poll.poll(0):
-                    raise BlockingIOError
-                self._write_piece()
-        except BlockingIOError:
-            self._wait_for_reader()
-        except OSError as error:
-            self._try_later(error)
-        else:
-            self._say_what_was_wrong()
+    def _write_some(self):
+        """Write a piece if the reader takes one; returns whether there is more.  Raises OSError."""
+        if self._has_more:
+            if not self._poll.poll(0):
+                raise BlockingIOError
+            self._write_piece()
+            if self._has_more:
+                return True
+        self._say_what_was_wrong()
+        return False
 
     def _write_piece(self):
         """Write whole lines of at most _PIECE bytes together; a longer one in pieces.  Raises OSError."""
@@ -88,13 +96,11 @@ class SendLog:
             self._rest = self._next_piece()
         try:
             count = os.write(self._fd, self._rest[:_PIECE])
-        except BrokenPipeError:  # nobody reads any more: that is no reason to stop
-            self._gone, self._rest = True, b""
-            self._lines.clear()
+        except BrokenPipeError:
+            self._lose()
             return
         self._rest = self._rest[count:]
         self._kept -= count
-        self._backoff.reset()
 
     def _next_piece(self):
         lines, data = self._lines, b""
@@ -102,25 +108,20 @@ class SendLog:
             data += lines.popleft() + b"\n"
         return data
 
-    def _wait_for_reader(self):
-        try:
-            self._loop.watch(self._fd, WRITE, self._writable)
-            self._waiting = True
-        except OSError as error:
-            self._try_later(error)
+    def _watch(self, is_wanted):
+        if is_wanted:
+            self._loop.watch(self._fd, WRITE, lambda _: self._out.ready())
+        else:
+            self._loop.forget(self._fd)
 
-    def _writable(self, _):
-        self._loop.forget(self._fd)
-        self._waiting = False
-        self._write()
+    def _lose(self):
+        """Nobody reads any more: that is no reason to stop."""
+        self._gone, self._rest = True, b""
+        self._lines.clear()
 
-    def _try_later(self, error):
-        self._waiting, self._trouble = True, error
-        self._loop.after(self._backoff.next_seconds(), self._again)
-
-    def _again(self):
-        self._waiting = False
-        self._write()
+    def _note(self, error, _):
+        self._trouble = error
+        return True
 
     def _say_what_was_wrong(self):
         """All is written: add what the reader has to know about the time when it was not."""

@@ -123,7 +123,7 @@ def test_the_tries_become_rarer(full):
     log = SendLog(loop, full)
     log.put(b"x")
     loop.turn(0)
-    pauses = [log._backoff.next_seconds() for _ in range(9)]
+    pauses = [log._out._backoff.next_seconds() for _ in range(9)]
     assert pauses[0] == 0.2 and pauses[-1] == 10 and pauses == sorted(pauses)
 
 
