@@ -10,6 +10,7 @@ time.
 
 import time
 
+from pyqmail.base.bounded_table import BoundedTable
 from pyqmail.system.resolver import (
     MIN_SECONDS,
     WAITS,
@@ -179,30 +180,30 @@ class AnswerCache:
     """Answers, at most so many bytes of them: the one that was asked for longest ago goes first."""
 
     def __init__(self, limit_bytes: int):
-        self.limit_bytes, self.bytes = limit_bytes, 0
-        self._entries: dict[tuple, tuple] = {}  # key -> (answer, until, bytes); the one asked for last stands last
+        self._answers = BoundedTable(limit_bytes)  # key -> (answer, until)
 
     def __len__(self):
-        return len(self._entries)
+        return len(self._answers)
+
+    @property
+    def limit_bytes(self) -> int:
+        return self._answers.limit
+
+    @property
+    def bytes(self) -> int:
+        return self._answers.weight
 
     def get(self, key, now: float):
         """Return what was added under key, None if there is nothing that still holds."""
-        entry = self._entries.pop(key, None)
-        if entry is None:
+        answer, until = self._answers.get(key, (None, 0.0))
+        if answer is None:
             return None
-        if entry[1] <= now:
-            self.bytes -= entry[2]
+        if until <= now:
+            self._answers.drop(key)
             return None
-        self._entries[key] = entry
-        return entry[0]
+        self._answers.refresh(key)
+        return answer
 
     def add(self, key, answer, until: float, size_bytes: int) -> None:
         """Keep an answer of so many bytes, until then at the latest."""
-        old = self._entries.pop(key, None)
-        if old is not None:
-            self.bytes -= old[2]
-        size_bytes += _ENTRY_BYTES + len(key[0])
-        self._entries[key] = answer, until, size_bytes
-        self.bytes += size_bytes
-        while self.bytes > self.limit_bytes:
-            self.bytes -= self._entries.pop(next(iter(self._entries)))[2]
+        self._answers.put(key, (answer, until), size_bytes + _ENTRY_BYTES + len(key[0]))

@@ -11,7 +11,19 @@ import sys
 import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-PURE = {"errno", "struct", "textwrap", "json", "collections", "collections.abc", "typing", "heapq", "itertools", "math"}
+PURE = {
+    "_collections",
+    "errno",
+    "struct",
+    "textwrap",
+    "json",
+    "collections",
+    "collections.abc",
+    "typing",
+    "heapq",
+    "itertools",
+    "math",
+}
 # of modules that reach the system: what does not
 PURE_NAMES = {
     "os": {"fsencode", "fsdecode"},  # str and bytes of one name, as the interpreter has them

@@ -6,6 +6,8 @@ for a day.  Only in memory: a process that is started again finds it out again.
 
 import time
 
+from pyqmail.base.bounded_table import BoundedTable
+
 REMEMBERED_SECONDS = 86400
 MAX_SERVERS = 10_000
 
@@ -35,7 +37,7 @@ class KnownServers:
     """The Habits of servers, found by any key; those of the last MAX_SERVERS that something was learned of."""
 
     def __init__(self, clock=time.monotonic) -> None:
-        self._clock, self._known = clock, {}  # key -> (until when, Habits), oldest first
+        self._clock, self._known = clock, BoundedTable(MAX_SERVERS)  # key -> (until when, Habits)
 
     def habits(self, key) -> Habits:
         """Return what is known of a server: the usual habits if nothing is."""
@@ -45,9 +47,7 @@ class KnownServers:
         return Habits(lambda habits: self._keep(key, habits))
 
     def _keep(self, key, habits):
-        until, known = self._known.pop(key, (0.0, None))
+        until, known = self._known.get(key, (0.0, None))
         if known is not habits:
             until = self._clock() + REMEMBERED_SECONDS
-        if len(self._known) >= MAX_SERVERS:
-            del self._known[next(iter(self._known))]
-        self._known[key] = until, habits
+        self._known.put(key, (until, habits))
