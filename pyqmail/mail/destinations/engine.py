@@ -66,7 +66,7 @@ from pyqmail.mail.destinations.outcome import DIALOGUE, LOOKUP, Outcome
 from pyqmail.mail.destinations.parcels import by_domain
 from pyqmail.mail.destinations.questions import Questions
 from pyqmail.mail.destinations.slow_waits import SlowWaits
-from pyqmail.mail.destinations.turns import Turns
+from pyqmail.mail.destinations.turns import LaneTurns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Sessions:
         self.plan_of: Callable[[bytes], tuple[bool, bytes, bytes]] = _plan_of_itself
         self._lanes = KnownLanes(self._hand_over)
         self._sessions: dict[int, Session] = {}
-        self._turns = Turns(total, self._reject)
+        self._turns = LaneTurns(total, self._reject)
         self._questions = Questions()
         self._idle: dict[Session, float] = {}  # since when, longest first
         self._number, self._closing = 0, 0

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 PROVEN_SECONDS = 86400.0  # after a greeting
 
 
-class Turns:
+class LaneTurns:
     """The lanes that want a session and know where to, in rings: the first of a ring is the next.
 
     rejected(lane, now) is called for a lane that left its ring since it wants no session, or knows no host any more.
