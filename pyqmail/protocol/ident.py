@@ -1,4 +1,4 @@
-"""The client's side of the identification protocol.  RFC 1413
+"""The client's side of the identification protocol.  RFC 1413 sections 4 to 6
 
 What an answer means is tcpserver's: blanks and CR count nowhere, everything up to and with the third colon is
 skipped, the rest of the line is the answer.  An error reply has only two colons: its answer is empty.

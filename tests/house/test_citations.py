@@ -133,3 +133,10 @@ PROTOCOL = [path for path in NAMES if path.startswith("pyqmail/protocol/") and p
 def test_an_engine_names_its_source(path):
     said = "\n".join(text for _, text in texts_of(read(path)))
     assert SOURCE.search(said), "an RFC, an original program, or a wire of ours?"
+
+
+@pytest.mark.parametrize("path", PROTOCOL)
+def test_an_rfc_is_cited_with_its_section(path):
+    """At least once in each module: the reader finds the place."""
+    said = "\n".join(text for _, text in texts_of(read(path)))
+    assert set(re.findall(r"RFC \d+", said)) - set(re.findall(r"(RFC \d+) section", said)) == set()

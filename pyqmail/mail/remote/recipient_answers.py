@@ -9,7 +9,7 @@ from pyqmail.protocol.smtp.reply import LEAVING
 from pyqmail.protocol.smtp.report import DATA, RECIPIENT_BREAK, RECIPIENTS, SENDER, recipient_record
 
 _TOO_MANY = (452, 552)  # RFC 5321 section 4.5.3.1.10: if another recipient was accepted, the limit is the transaction's
-_TOO_MANY_STATUS = (b"4.5.3", b"5.5.3")  # RFC 3463: too many recipients, whatever the code
+_TOO_MANY_STATUS = (b"4.5.3", b"5.5.3")  # RFC 3463 section 3.6: too many recipients, whatever the code
 _FEWER = 4  # a server that dies over several recipients gets so many times fewer together at the next try
 _OUT_OF_ORDER = 503  # the server has another idea of what was said before
 
@@ -145,7 +145,7 @@ def is_too_many(code: int, text: bytes) -> bool:
 def _may_be_of_connection(code, text):
     """Return whether a 5xx to RCPT may be about what the connection has carried before; 550 is about the recipient."""
     if text[4:8] in (b"5.1.", b"5.2."):
-        return False  # RFC 3463: the address; the mailbox, one that is full for instance
+        return False  # RFC 3463 sections 3.2 and 3.3: the address; the mailbox, one that is full for instance
     return code == _OUT_OF_ORDER or is_too_many(code, text)
 
 

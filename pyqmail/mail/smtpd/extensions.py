@@ -31,7 +31,7 @@ def check_size(value: bytes, engine) -> bytes | None:
 
 
 def accept_body(value: bytes, engine) -> None:
-    """Content of eight bits is passed on as it came, so that BODY makes no difference.  RFC 6152"""
+    """Content of eight bits is passed on as it came, so that BODY makes no difference.  RFC 6152 section 2"""
 
 
 MAIL_CHECKS = {b"SIZE": check_size, b"BODY": accept_body}

@@ -1,7 +1,8 @@
 """Paths as SMTP clients write them after MAIL FROM: and RCPT TO:, read as the original reads them.
 
 The result is the unquoted internal form: `"a b"@c` becomes `a b@c`.  Nothing is refused here: what is no path
-gives some address, often the empty one, and policy decides.  Source: addrparse() of qmail-smtpd
+gives some address, often the empty one, and policy decides.  Source: addrparse() of qmail-smtpd;
+the grammar is in RFC 5321 section 4.1.2
 """
 
 LIMIT_BYTES = 899  # qmail-smtpd counts 900 with the terminator

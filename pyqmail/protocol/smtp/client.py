@@ -1,4 +1,4 @@
-"""The client's side of SMTP.  RFC 5321; pipelining as in RFC 2920
+"""The client's side of SMTP.  RFC 5321 sections 3 and 4; pipelining as in RFC 2920 section 3.1
 
     engine = Client(name)                              state TALKING
     engine.receive(bytes); engine.take_output()        until state is READY or OVER

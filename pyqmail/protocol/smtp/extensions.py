@@ -4,9 +4,9 @@ Each row is one service extension: the keyword in the reply to EHLO, what stands
 brings and the parameters that it adds to MAIL and RCPT.  The rows of this module bring no commands:
 
     keyword      behind it             MAIL      source
-    PIPELINING                                   RFC 2920
-    8BITMIME                           BODY      RFC 6152
-    SIZE         the session's limit   SIZE      RFC 1870
+    PIPELINING                                   RFC 2920 section 3
+    8BITMIME                           BODY      RFC 6152 section 2
+    SIZE         the session's limit   SIZE      RFC 1870 section 3
 
 A session chooses its rows.  A row that is not offered is not there at all: its commands are unimplemented, and its
 parameters are words like any others.  A row with a command says in which states the command may come, and which

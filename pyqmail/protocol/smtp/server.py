@@ -1,9 +1,9 @@
-"""The server's side of an SMTP conversation, as qmail-smtpd speaks it.  RFC 5321
+"""The server's side of an SMTP conversation, as qmail-smtpd speaks it.  RFC 5321 sections 3 and 4
 
 The engine knows the order of commands and every reply that needs no policy.  MAIL, RCPT, DATA, the message itself
 and the commands of extensions (extensions.py) are events; the caller answers each of them before it asks for the
 next.  Replies gather in the engine until the caller takes them, so that a pipelining client gets many in one piece.
-RFC 2920
+RFC 2920 section 3.2
 """
 
 from pyqmail.protocol.smtp.content import Content, StrayNewline

@@ -19,7 +19,7 @@ def stamp_lines(block: bytes, stamp: bytes, at_start: bool) -> bytes:
 
 
 def iso_time(seconds: int, nanoseconds: int) -> bytes:
-    """Return a moment as `YYYY-MM-DDThh:mm:ss.uuuuuuZ`, UTC.  RFC 3339"""
+    """Return a moment as `YYYY-MM-DDThh:mm:ss.uuuuuuZ`, UTC.  RFC 3339 section 5.6"""
     return b"%04d-%02d-%02dT%02d:%02d:%02d.%06dZ" % (*time.gmtime(seconds)[:6], nanoseconds // 1000)
 
 
