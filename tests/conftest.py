@@ -4,6 +4,7 @@ import codecs
 import collections
 import fcntl
 import os
+import pathlib
 import re
 import select
 import shutil
@@ -12,6 +13,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
 import threading
 import types
@@ -259,6 +261,14 @@ class Stage:
             return f"{os.readlink(f'/proc/{pid}/cwd')}/".startswith(f"{self.place}/")
         except OSError:
             return False
+
+
+@pytest.fixture
+def open_path():
+    """A folder that everybody can enter.  A run of pytest that begins, whosever it is, closes what ours are in."""
+    with tempfile.TemporaryDirectory(prefix="pyq", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        os.chmod(folder, 0o755)
+        yield pathlib.Path(folder).resolve()
 
 
 @pytest.fixture

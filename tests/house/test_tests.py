@@ -177,6 +177,7 @@ def test_the_last_lines_of_a_run_say_what_was_left_out(tmp_path, workers, only, 
     (tmp_path / "conftest.py").write_text("from tests.conftest import pytest_terminal_summary\n")
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", workers, *only, str(tmp_path)]
+    command.append(f"--basetemp={tmp_path}/base")  # its own: what ours are in stays as it is
     done = subprocess.run(
         command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": ROOT}, capture_output=True, text=True, timeout=60
     )

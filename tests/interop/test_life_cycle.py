@@ -231,12 +231,16 @@ NOBODY = 65534
 
 
 @pytest.fixture
-def stranger(tmp_path):
+def tmp_path(open_path):
+    """Others are at home here, too."""
+    return open_path
+
+
+@pytest.fixture
+def stranger():
     """What Popen needs to run as a uid that has no other processes; the limit of its processes is (soft, hard)."""
     if os.getuid():
         pytest.skip("needs root")
-    for place in (tmp_path, *tmp_path.parents[:3]):
-        os.chmod(place, stat.S_IMODE(os.stat(place).st_mode) | 0o755)
     uid = 2_000_000_000 + time.monotonic_ns() // 1000 % 100_000_000
 
     def become(soft, hard):

@@ -17,7 +17,7 @@ from pyqmail.protocol.wires import native_dialect, stock_dialect
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 USAGE = b"qmail-local: usage: qmail-local [ -nN ] user homedir local dash ext domain sender aliasempty\n"
-SECONDS = 30
+SECONDS = 60
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root to change the uid")
 
@@ -88,6 +88,12 @@ class Manager:
     def _read(self, size):
         assert select.select([self.process.stdout], [], [], SECONDS)[0], "pylspawn says nothing"
         return os.read(self.process.stdout.fileno(), size)
+
+
+@pytest.fixture
+def tmp_path(open_path):
+    """Others are at home here, too."""
+    return open_path
 
 
 @pytest.fixture
@@ -437,11 +443,8 @@ sys.exit(pylspawn.main(["pylspawn", *sys.argv[1:]]))
 
 
 @pytest.fixture
-def public(place, tmp_path):
+def public(place):
     os.unlink(f"{place.path}/private")
-    for folder in (tmp_path, *list(tmp_path.parents)[:3]):
-        if os.stat(folder).st_mode & 0o005 != 0o005:
-            os.chmod(folder, 0o755)
     for folder, _, _ in os.walk(place.user):
         os.chown(folder, NOBODY, NOBODY)
     return place
@@ -578,10 +581,7 @@ def test_who_is_not_in_the_password_database(start, public, accounts, tmp_path, 
 
 
 @as_root
-def test_a_private_home_of_somebody_else(start, place, tmp_path):
-    for folder in (tmp_path, *list(tmp_path.parents)[:3]):
-        if os.stat(folder).st_mode & 0o005 != 0o005:
-            os.chmod(folder, 0o755)
+def test_a_private_home_of_somebody_else(start, place):
     os.chown(f"{place.path}/private", NOBODY, NOBODY)
     os.chown(f"{place.queue}/mess/0/1", NOBODY, NOBODY)
     assert start("|id -u; id -G").deliver() == b"K%d\n%d\ndid 0+0+1\n" % (NOBODY, NOBODY)

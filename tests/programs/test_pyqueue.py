@@ -38,6 +38,12 @@ def queued(home):
 
 
 @pytest.fixture
+def tmp_path(open_path):
+    """Others are at home here, too."""
+    return open_path
+
+
+@pytest.fixture
 def pyqueue(home):
     """pyqueue(message, stream) -> Popen of a pyqueue that reads two pipes, message and stream already in them."""
     started = []
@@ -216,10 +222,6 @@ def test_a_message_without_end_is_not_copied_first(home, limit, endless):
     if limit is not None:
         with open(f"{home.control}/localbytes", "w", encoding="ascii") as file:
             file.write(limit)
-    place = os.path.dirname(home.path)
-    while place != "/tmp" and len(place) > 4:
-        os.chmod(place, 0o755)
-        place = os.path.dirname(place)
     before, after = (endless, "") if endless.endswith("|") else ("", endless)
     command = f"{before} {sys.executable} {ROOT}/bin/pyqueue {after} 1</dev/null"
     done = subprocess.run(

@@ -32,20 +32,14 @@ def nobody():
 
 
 @pytest.fixture
-def open_stage(stage):
-    """The stage, with a way to it for everybody."""
-    place = stage.place
-    while place != place.parent:
-        if not place.stat().st_mode & 0o001 and str(place) != "/tmp":
-            place.chmod(place.stat().st_mode | 0o011)
-        place = place.parent
-    return stage
+def tmp_path(open_path):
+    """Others are at home here, too."""
+    return open_path
 
 
 @as_root
 @pytest.mark.parametrize("name", ["", "lock", "control", "ok"])
-def test_files_of_another_user(open_stage, name):
-    stage = open_stage
+def test_files_of_another_user(stage, name):
     folder = stage.service("a")
     os.chown(folder, nobody(), -1)
     place = folder / "supervise"
@@ -63,9 +57,8 @@ def test_files_of_another_user(open_stage, name):
 
 @as_root
 @pytest.mark.parametrize("link", [None, "there"])
-def test_a_folder_that_cannot_be_made(open_stage, link):
+def test_a_folder_that_cannot_be_made(stage, link):
     """Its lock is not there then, but that is not what is wrong."""
-    stage = open_stage
     folder = stage.service("a")
     if link:
         (folder / "supervise").symlink_to(link)
@@ -91,8 +84,7 @@ def test_a_disk_without_room_for_another_file(stage, inodes, what):
 
 @as_root
 @pytest.mark.parametrize("name", ["status", "details"])
-def test_files_of_another_user_that_are_replaced(open_stage, name):
-    stage = open_stage
+def test_files_of_another_user_that_are_replaced(stage, name):
     folder = stage.service("a", is_down=True)
     os.chown(folder, nobody(), -1)
     (folder / "supervise").mkdir(mode=0o700)
@@ -106,9 +98,8 @@ def test_files_of_another_user_that_are_replaced(open_stage, name):
 
 
 @as_root
-def test_no_process_to_be_had(open_stage):
+def test_no_process_to_be_had(stage):
     """One line, 60 seconds of rest; TERM still ends it."""
-    stage = open_stage
     folder = stage.service("a")
     uid = 64999  # nobody else's, so that one process is all there is
     os.chown(folder, uid, -1)

@@ -23,6 +23,12 @@ TO_FILE = "#!/bin/sh\nexec cat >> lines\n"
 UNHURRIED = ("--stop-seconds", "60")  # a clean end comes long before that; a wait for anything's end does not
 
 
+@pytest.fixture
+def tmp_path(open_path):
+    """Others are at home here, too."""
+    return open_path
+
+
 def start(stage, *options, **how):
     return stage.start("pysvscan", *options, **how)
 
@@ -311,8 +317,6 @@ def test_a_supervisor_alone_tells_it_too(stage, how):
 @as_root
 def test_whoever_is_not_root_is_told_nothing(stage):
     folder = stage.service("a")
-    for place in (stage.place.parent, *stage.place.parent.parents[:-2]):
-        place.chmod(place.stat().st_mode | 0o055)
     os.chown(stage.place, SOMEBODY, SOMEBODY)
     os.chown(folder, SOMEBODY, SOMEBODY)
     start(stage, user=SOMEBODY)
