@@ -1,1 +1,1 @@
-"""The three subjects, two: connections.  Rules, look-ups, the listener and its workers."""
+"""The three subjects, two: connections.  Rules, look-ups, the listener and its serving modes."""

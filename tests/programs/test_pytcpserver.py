@@ -1,4 +1,4 @@
-"""pytcpserver with pysmtpd behind it: resident, in a process for each connection, and through a chain.
+"""pytcpserver with pysmtpd behind it: in workers, in a process for each connection, and through a chain.
 
 Lines, environment and command line are compared with the original's in tests/interop/test_tcpserver.py, the
 hand-over is tried out in tests/tcp/serving/test_worker_pool.py.

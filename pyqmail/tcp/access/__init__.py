@@ -1,1 +1,1 @@
-"""Whether a connection is served, and what its program is told about it."""
+"""Decide whether a connection is served, and describe it to its program."""

@@ -64,15 +64,19 @@ class Binder:
                 environ.pop(name, None)
         inherited = [ListeningSocket(sock) for sock in inherit(numbers)]
         sockets = self._bind_addresses(addresses, port, len(words) > 1)
+        self._bind_paths(paths, len(words) > 1, sockets)
+        return sockets + inherited
+
+    def _bind_paths(self, paths, are_several, sockets):
+        """Add a UNIX socket for each path to sockets; a failure closes all of them.  Raises Temporary."""
         try:
             for path in paths:
-                with _FailureNames(path, len(words) > 1):
+                with _FailureNames(path, are_several):
                     sockets.append(ListeningSocket(listen_at(path, self.backlog, self.mode), is_made=True))
         except Temporary:
             for each in sockets:
                 each.close_and_unlink()
             raise
-        return sockets + inherited
 
     def _bind_addresses(self, addresses, port, are_several):
         """Return the sockets, all on one port; port 0: one that is free on all addresses, found by trying.

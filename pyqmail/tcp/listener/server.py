@@ -97,14 +97,27 @@ class Server(LogLines):
         self._first_number = self._number = first_number
 
     def run(self, mode: "Any") -> None:
-        """Serve until SIGTERM.  Raises Temporary when no socket is of use."""
+        """Serve with mode, a ServingMode, until SIGTERM.  Raises Temporary if no socket is of use any more."""
         self.mode = mode
+        self._start()
+        self.loop.run()
+        for hook in self._hooks:
+            hook.close()
+        if self._failure is not None:
+            raise Temporary("unable to accept", self._failure)
+        if not self.is_ending:
+            self._close_sockets()
+            mode.hand_over_last()
+        self.flush()
+
+    def _start(self):
+        """Start all parts; readers of the log wait for the first status line, readers of a descriptor for ready()."""
         self.loop.on_signal(signal.SIGCHLD, self._reap)
         self.loop.on_signal(signal.SIGTERM, self._end)
         noted = signal.getsignal(signal.SIGTERM)
         signal.signal(signal.SIGTERM, lambda number, frame: self._terminate(noted, number, frame))
         self._check_limit()
-        mode.start()
+        self.mode.start()
         if self._proxies is not None:
             self.refuse_descriptors()  # we read from such clients ourselves
         for hook in self._hooks:
@@ -117,15 +130,6 @@ class Server(LogLines):
         self.adjust_accepting()
         for hook in self._hooks:
             hook.ready()
-        self.loop.run()
-        for hook in self._hooks:
-            hook.close()
-        if self._failure is not None:
-            raise Temporary("unable to accept", self._failure)
-        if not self.is_ending:
-            self._close_sockets()
-            mode.hand_over_last()
-        self.flush()
 
     def refuse_descriptors(self) -> None:
         """Let no client of a UNIX socket pass descriptors to us."""

@@ -101,24 +101,9 @@ class StatusSocket(ServerHook):
 
 
 def describe(server, places) -> dict:
-    """Return the fields of the server's status.  places: (family, address, port) of where it listens."""
+    """Return the fields of the status of the server.  places: (family, address, port) of its sockets."""
     measures = _measures(places)
-    connections = []
-    for client in sorted(server.clients.values(), key=lambda client: client.since):
-        measure = measures.get((client.ip, int(client.port or 0), client.local_port))
-        connections.append(
-            {
-                "number": client.number,
-                "protocol": text(client.protocol),
-                "ip": text(client.ip),
-                "port": int(client.port or 0),
-                "since": round(client.since, 3),
-                "state": measure and measure.state,
-                "received": measure and measure.received,
-                "sent": measure and measure.sent,
-                "idle_ms": measure and measure.idle_ms,
-            }
-        )
+    clients = sorted(server.clients.values(), key=lambda client: client.since)
     return {
         "server": "tcpserver",
         "pid": os.getppid(),
@@ -130,7 +115,24 @@ def describe(server, places) -> dict:
         "count": server.count,
         "is_ending": server.is_ending,
         "workers": [{"pid": pid, "sessions": sessions} for pid, sessions in server.mode.workers()],
-        "connections": connections,
+        "connections": [
+            _row(client, measures.get((client.ip, int(client.port or 0), client.local_port))) for client in clients
+        ],
+    }
+
+
+def _row(client, measure):
+    """Return the fields of a connection; measure None: the kernel reports nothing about it."""
+    return {
+        "number": client.number,
+        "protocol": text(client.protocol),
+        "ip": text(client.ip),
+        "port": int(client.port or 0),
+        "since": round(client.since, 3),
+        "state": measure and measure.state,
+        "received": measure and measure.received,
+        "sent": measure and measure.sent,
+        "idle_ms": measure and measure.idle_ms,
     }
 
 

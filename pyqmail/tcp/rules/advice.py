@@ -1,4 +1,4 @@
-"""Advice about rules in source form: which line holds for a client, and which lines can never hold."""
+"""Advice about rules in source form: the line that holds for a client, and lines that can never hold."""
 
 from pyqmail.base.numbers import UINT32, ULONG, is_number, leading_number, says_just
 from pyqmail.tcp.rules.coverage import span_of, unreached
@@ -7,7 +7,7 @@ from pyqmail.tcp.rules.lookup import Instruction, addresses
 from pyqmail.tcp.rules.source import BadLine, rule_of
 
 _SHOWN_BYTES = 200
-# what programs read as numbers; the first digits of anything else count
+# variables that programs read as numbers: of any other value the first digits count
 NUMBERS = frozenset(
     (b"DATABYTES", b"GREETDELAY", b"GREETHOLD", b"MAXCONNC", b"MAXCONNIP", b"MAXCONNRATE", b"MAXLOAD"),
 )
@@ -15,9 +15,9 @@ _CLEAN = bytes(c if 32 <= c < 127 else 63 for c in range(256))
 
 
 def explain(source: bytes, ip: bytes, host: bytes | None, info: bytes | None) -> bytes:
-    """Return, line by line: the keys that no rule has, the rule that holds with its number, why, and what it does.
+    """Return lines: the keys that no rule has, then the number of the line that holds, why it does, and its effect.
 
-    ip, host and info as for find_rule(), IPv6 in its short form.  Raises BadLine: such a source would not be compiled.
+    ip, host and info as for find_rule(), IPv6 in its short form.  Raises BadLine: such a source is not compiled.
     """
     rules: dict[bytes, tuple[int, bytes, bytes]] = {}
     for number, line in enumerate(source.split(b"\n"), 1):
@@ -48,7 +48,7 @@ def _named(key):
 
 
 def _kind(key, host, info):
-    """Return what a key that was found is for its client."""
+    """Return in words what a key that was found is to the client."""
     if info is not None and key.startswith(info + b"@"):
         return b"what is known of the user, and the %b" % (b"name" if key[len(info) + 1 :][:1] == b"=" else b"address")
     if host is not None and key.startswith(b"="):
@@ -61,17 +61,17 @@ def _kind(key, host, info):
 
 
 def lint(source: bytes) -> list[tuple[int, str, bytes]]:
-    """Return (line number, what is wrong, the line for print) for each line that can never hold, or that is no rule."""
+    """Return (line number, problem, printable line) for each line that can never hold, or that is not a rule."""
     return [(number, problem, _shown(line)) for number, problem, line, _ in _problems(source)]
 
 
 def warnings(source: bytes) -> list[tuple[int, str, bytes]]:
-    """Return what of that a compilation reports: a denial that does not hold, or a value that is no number."""
+    """Return those of them that a compilation reports: a denial that does not hold, or a value that is no number."""
     return [(number, problem, _shown(line)) for number, problem, line, is_grave in _problems(source) if is_grave]
 
 
 def _problems(source):
-    """Yield (line number, what is wrong, line, whether that lets somebody in) in the order of the lines."""
+    """Yield (line number, problem, line, whether a client may be admitted by mistake) in the order of the lines."""
     owners, denies, lines = {}, {}, source.split(b"\n")
     for number, line in enumerate(lines, 1):
         rule = _rule(line)
@@ -98,7 +98,7 @@ def _rule(line):
 
 
 def _odd_variables(line):
-    """Yield (what is odd about a variable of a rule, whether that lets somebody in)."""
+    """Yield (oddity of a variable of a rule, whether a client may be admitted by mistake)."""
     rule = _rule(line)
     for name, value in Instruction(b"", rule[1]).variables if rule is not None else ():
         if not name:
@@ -122,7 +122,7 @@ def _shown(line):
 
 
 def _problem(line, number, owners, denies, covered):
-    """Return what is wrong with a line, None if nothing is, and whether its clients are denied all the same.
+    """Return (problem of a line, None if it has none; whether its clients are denied even so).
 
     owners: key -> number of its line; denies: key -> whether that denies; covered: see unreached().
     """
@@ -154,7 +154,7 @@ def _problem(line, number, owners, denies, covered):
 
 
 def _line_with_all(key, owners):
-    """Return the number of a line that alone has all addresses of a key and is looked at before it, or None."""
+    """Return the number of a line that alone has all addresses of a key and is searched before it, or None."""
     span = span_of(key)
     for other, number in owners.items():
         its = span_of(other)
@@ -165,7 +165,7 @@ def _line_with_all(key, owners):
 
 
 def _why_never(address, key):
-    """Return why no client is ever looked up under this key, the first of those of an address; None if one can be."""
+    """Return why no client is ever looked up by key, the first key of an address; None if one may be."""
     if any(blank in address for blank in (b" ", b"\t", b"\0")):
         return "a blank or NUL in the address"
     info, at, place = address.rpartition(b"@")

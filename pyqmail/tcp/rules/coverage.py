@@ -13,7 +13,7 @@ _PREFIXES = 3  # of an IPv4 address, that end in a dot
 
 
 class Span:
-    """family 4 or 6; rank: a lower one is looked at first; the addresses from low to high."""
+    """family 4 or 6; rank: the lower one is searched first; the addresses from low to high."""
 
     __slots__ = ("family", "rank", "low", "high")
 
@@ -25,7 +25,7 @@ class Span:
 
 
 def span_of(key: bytes) -> Span | None:
-    """Return the addresses of a key, None if it is not one of addresses alone, or of none that there can be."""
+    """Return the addresses of a key, None if it is not for addresses alone, or for none that can exist."""
     if key[:1] in (IP4_NETWORK, IP6_NETWORK):
         ip, slash, digits = readable(key).partition(b"/")
         if not slash:
@@ -70,7 +70,7 @@ class Coverage:
 
 
 def unreached(rules: dict) -> dict:
-    """Return {key: whether all that is looked at before it denies} of the keys whose addresses others have.
+    """Return {key: whether all that is searched before it denies} of the keys whose addresses other keys cover.
 
     rules: key -> whether it denies.
     """

@@ -1,4 +1,4 @@
-"""Under which key a network or an IPv6 address stands in compiled rules, and back.
+"""Convert networks and IPv6 addresses to the keys of compiled rules, and back.
 
 The form is that of ucspi-tcp6, so that either reads what the other compiled:
 
@@ -6,20 +6,19 @@ The form is that of ucspi-tcp6, so that either reads what the other compiled:
     10.0.0.0/8       `_` and a character for each bit of the prefix: 0, or a one's character for its place
     2001:db8::/32    `^` and likewise, where a one is the next of a sequence that only ones advance
 
-Which characters these are does not matter to anybody: equal bits give equal keys, and a shorter prefix is the
-start of a longer one.
+The choice of characters does not matter: equal bits give equal keys, and a shorter prefix is the start of a longer one.
 """
 
 IP4_NETWORK, IP6_NETWORK = b"_", b"^"
-MAPPED = bytes(10) + b"\xff\xff"  # how an IPv6 address starts that is one of IPv4
+MAPPED = bytes(10) + b"\xff\xff"  # the start of an IPv6 address that stands for one of IPv4
 _IP4_ONES = b"abcdefghijklmnopqrstuvwxyz123456"
 _IP6_FIRST_ONE = 96
-# with which two bytes such keys start; there is no prefix of no bits
+# the two bytes with which such keys start; there is no prefix of 0 bits
 STARTS = {IP4_NETWORK: (b"_0", b"_a"), IP6_NETWORK: (b"^0", b"^`")}
 
 
 def ip4_number(text: bytes) -> int | None:
-    """Return the number of a dotted IPv4 address, four groups up to 255; None if it is none."""
+    """Return the number of a dotted IPv4 address, four groups up to 255; None if the text is no such address."""
     groups = text.split(b".")
     if len(groups) != 4 or not all(group.isdigit() and len(group) < 4 and int(group) < 256 for group in groups):
         return None
@@ -27,7 +26,7 @@ def ip4_number(text: bytes) -> int | None:
 
 
 def ip6_packed(text: bytes) -> bytes | None:
-    """Return the 16 bytes of an IPv6 address in any of its forms, without a scope; None if it is none."""
+    """Return the 16 bytes of an IPv6 address in any of its forms, without a scope; None for any other text."""
     from socket import AF_INET6, inet_pton
 
     try:
@@ -61,7 +60,7 @@ def ip6_network_key(packed: bytes, prefix_bits: int = 128) -> bytes:
 
 
 def network_key(ip: bytes) -> bytes:
-    """Return the key of the smallest network an address is in: itself.  Empty if ip is no address."""
+    """Return the key of the smallest network that an address is in: itself.  Empty if ip is no address."""
     if b":" in ip:
         packed = ip6_packed(ip)
         return b"" if packed is None else ip6_network_key(packed)
@@ -70,7 +69,7 @@ def network_key(ip: bytes) -> bytes:
 
 
 def readable(key: bytes) -> bytes:
-    """Return a key as people write it: that of a network as address/bits, any other as it is."""
+    """Return a key as it is written in a rule: that of a network as address/bits, any other unchanged."""
     mark, bits = key[:1], len(key) - 1
     width = {IP4_NETWORK: 32, IP6_NETWORK: 128}.get(mark, 0)
     if not 1 <= bits <= width:

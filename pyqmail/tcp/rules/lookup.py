@@ -1,4 +1,4 @@
-"""Rules: what a compiled instruction says, and which rule holds for a client.
+"""Look up the compiled rule that holds for a client.
 
 A rule is one record of a cdb: the key is its address, the data its instruction.  source.py compiles them.  Files
 of ucspi-tcp 0.88, of its IPv6 patch and of ucspi-tcp6 are all understood: where their keys coincide they mean
@@ -12,7 +12,7 @@ from pyqmail.tcp.rules.keys import IP4_NETWORK, IP6_NETWORK, STARTS, ip6_key, ip
 
 
 class Instruction:
-    """What a rule says: `key`, its address; is_denied; variables, pairs of (name, value) in their order."""
+    """The content of a rule: `key`, its address; is_denied; variables, (name, value) in order."""
 
     __slots__ = ("key", "is_denied", "variables")
 
@@ -24,7 +24,7 @@ class Instruction:
         self.variables = [(name, value) for name, equals, value in settings if equals]
 
     def told(self) -> bytes:
-        """Return what it does, as lines of tcprulescheck.  One that denies shows no variables: they are never set."""
+        """Return the lines of tcprulescheck about it.  A denial shows no variables: they are never set."""
         if self.is_denied:
             return b"deny connection\n"
         settings = (b"set environment variable %b=%b\n" % setting for setting in self.variables)
@@ -32,10 +32,10 @@ class Instruction:
 
 
 def find_rule(get, ip: bytes, host: bytes | None, info: bytes | None, key_lengths=None) -> Instruction | None:
-    """Return the instruction of the first address that has one, None if there is none: then all are allowed.
+    """Return the instruction of the first address that has one, None if none has: then the client is allowed.
 
-    get(key) returns data or None.  ip is dotted, or IPv6 text, or `unix`; an IPv4-mapped one is to come dotted.  host
-    and info are None when unknown; info may be known and empty.  key_lengths as in addresses().
+    get(key) returns data or None.  ip is dotted, or IPv6 text, or `unix`; an IPv4-mapped address must be dotted.  host
+    and info are None if unknown; info may be known and empty.  key_lengths as in addresses().
     """
     for key in addresses(ip, host, info, key_lengths):
         data = get(key)
@@ -45,10 +45,10 @@ def find_rule(get, ip: bytes, host: bytes | None, info: bytes | None, key_length
 
 
 def addresses(ip: bytes, host: bytes | None, info: bytes | None, key_lengths=None):
-    """Yield the addresses under which a client's rule may stand, in the order they count.
+    """Yield the addresses that a client's rule may have, in the order of the search.
 
-    key_lengths(starts), if given, returns the lengths of the keys there are with one of these starts, or None when that
-    is not known: networks of sizes that no rule has are left out, and most files have none at all.
+    key_lengths(starts), if given, returns the lengths of the keys that have one of these starts, or None if that is
+    unknown: networks of sizes that no rule has are left out, and most files have none at all.
     """
     packed = ip6_packed(ip) if b":" in ip else None
     forms = (ip,) if packed is None else (ip6_key(packed), ip6_text(packed))
@@ -79,7 +79,7 @@ def addresses(ip: bytes, host: bytes | None, info: bytes | None, key_lengths=Non
 
 
 def _networks(ip, key_lengths):
-    """Yield the keys of the networks an address is in, the smallest first."""
+    """Yield the keys of the networks that an address is in, the smallest first."""
     there = key_lengths(STARTS[IP6_NETWORK if b":" in ip else IP4_NETWORK]) if key_lengths else None
     if there is None or there:
         key = network_key(ip)
@@ -87,9 +87,9 @@ def _networks(ip, key_lengths):
 
 
 class Rules:
-    """A rules file kept open: opened again once another file stands there, or it was changed in place.
+    """A file of rules that is kept open, and opened again once it was replaced or changed in place.
 
-    absent_allows: a file that does not exist means no rule.  Raises OSError from find().
+    absent_allows: a missing file means no rule.  find() raises OSError.
     """
 
     def __init__(self, path: str | bytes, absent_allows: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""Rules in source form: lines, and the records they become.
+"""Compile rules: lines of the source to records.
 
 A line is an address, a colon and an instruction.  The address ends at the first colon that `deny` or `allow` follows,
 and has no colon itself unless it is one of IPv6: so every line that is a rule for tcprules of ucspi-tcp 0.88, which
@@ -12,7 +12,7 @@ INSTRUCTIONS = (b"deny", b"allow")
 
 
 class BadLine(ValueError):
-    """A line of the source that is no rule: str() says why, `line` is the line without blanks at its end."""
+    """A line of the source is not a rule: str() is the reason, `line` the line without blanks at its end."""
 
     def __init__(self, line: bytes, problem: str) -> None:
         super().__init__(problem)
@@ -20,7 +20,7 @@ class BadLine(ValueError):
 
 
 def compile_lines(source: bytes):
-    """Yield (key, data) for each record of the source, in its order.  Raises BadLine.  Source: tcprules of ucspi-tcp"""
+    """Yield (key, data) for each record of the source, in order.  Raises BadLine.  Source: tcprules of ucspi-tcp"""
     for line in source.split(b"\n"):
         rule = rule_of(line)
         if rule is not None:
@@ -32,7 +32,7 @@ def compile_lines(source: bytes):
 def rule_of(line: bytes):
     """Return (address, data, keys) of a line, keys any iterable; None for a comment.  Raises BadLine.
 
-    A line without a colon is as good as a comment, as for the original.
+    A line without a colon counts as a comment, as in the original.
     """
     line = line.rstrip(b" \t")
     if line.startswith(b"#") or b":" not in line:
@@ -45,7 +45,7 @@ def rule_of(line: bytes):
 
 
 def split(line: bytes) -> tuple[bytes, bytes]:
-    """Return the address and the instruction of a line that has a colon, the instruction perhaps a wrong one."""
+    """Return the address and the instruction of a line that has a colon; the instruction may be wrong."""
     address, _, instruction = line.partition(b":")
     if not instruction.startswith(INSTRUCTIONS):
         cuts = [cut for cut in (line.find(b":" + word) for word in INSTRUCTIONS) if cut >= 0]
@@ -57,7 +57,7 @@ def split(line: bytes) -> tuple[bytes, bytes]:
 def encode(instruction: bytes) -> bytes:
     """Return the data of an instruction: `D` NUL if it denies, `+NAME=VALUE` NUL for each variable.
 
-    The quote is any byte at all.  Raises ValueError.
+    Any byte can be the quote.  Raises ValueError.
     """
     if instruction.startswith(b"deny"):
         data, rest = [b"D\0"], instruction[4:]
@@ -79,9 +79,9 @@ def encode(instruction: bytes) -> bytes:
 def keys_of(address: bytes):
     """Return the keys of an address, any iterable of them.  Raises ValueError.
 
-    One with a colon is of IPv6: an address, with or without `info@` before it; a network, `2001:db8::/32`; or its first
-    groups, two at least, with a colon after each, `2001:db8:`, which is the same network.  Among others, `10.0.0.0/8`
-    is a network.
+    With a colon it is of IPv6: an address, with or without `info@` before it; a network, `2001:db8::/32`; or its first
+    groups, at least two, with a colon after each, `2001:db8:`, which is the same network.  Without one, `10.0.0.0/8` is
+    a network.
     """
     if b":" in address:
         return (_ip6_key(address),)
@@ -110,14 +110,14 @@ def _number(text):
 
 
 def _network(address):
-    """Return the key of an IPv4 network; what is none stays as it is, and never matches, as in 0.88."""
+    """Return the key of an IPv4 network; any other address is unchanged, and never matches, as in 0.88."""
     ip, _, digits = address.partition(b"/")
     number, bits = ip4_number(ip), _prefix_bits(digits, 32)
     return address if number is None or bits is None else ip4_network_key(number, bits)
 
 
 def _prefix_bits(digits, most):
-    """Return how many bits a prefix has; None if that is no number, 0 or beyond the most."""
+    """Return how many bits a prefix has; None if digits are no number, or not from 1 to most."""
     bits = int(digits) if digits.isdigit() and len(digits) < 4 else 0
     return bits if 1 <= bits <= most else None
 
@@ -135,5 +135,5 @@ def _ip6_key(address):
 
 
 def _is_first_groups(place):
-    """Return whether these are groups as `2001:db8:`.  A single one is none: `10::deny` has a colon too many."""
+    """Return whether place is groups, as `2001:db8:`.  A single group is not: `10::deny` has a colon too many."""
     return place.endswith(b":") and place.count(b":") > 1 and not place.startswith(b":") and b"::" not in place

@@ -105,7 +105,10 @@ class WorkerPool:
     @property
     def has_room(self) -> bool:
         most = self._role.max_sessions
-        return any(slot.can_take(most) for slot in self._slots)
+        for slot in self._slots:  # asked for each connection: faster than any()  # noqa: SIM110
+            if slot.can_take(most):
+                return True
+        return False
 
     def serve_connection(self, sock: socket.socket, client: "Connection") -> None:
         """Queue the connection for the worker that has the fewest; hand_over_batch() sends it."""
