@@ -88,6 +88,12 @@ WIRES = {
 }  # fmt: skip
 
 
+def test_every_wire_of_frames_is_here():
+    folder = os.path.join(ROOT, "pyqmail/protocol/wires")
+    modules = [name.removesuffix(".py") for name in os.listdir(folder) if name.endswith(".py")]
+    assert {name for name in modules if "wires import frames" in read(f"pyqmail/protocol/wires/{name}.py")} == set(WIRES)
+
+
 def users(wire):
     """Return the text of all modules that name the wire's module, but for the wires themselves."""
     texts = []
