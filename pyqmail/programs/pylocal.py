@@ -14,8 +14,8 @@ bin/qmail-queue below the qmail home, if the original's is there.  Otherwise the
 import os
 
 from pyqmail.base.options import Argument, Flag, Rest
-from pyqmail.mail.local.delivery import LABEL, USAGE, Delivery, Job, Standard
-from pyqmail.mail.local.maildir import Names
+from pyqmail.mail.local.delivery import LABEL, USAGE, Delivery, DeliveryRequest, Standard
+from pyqmail.mail.local.maildir import MaildirNames
 from pyqmail.mail.queue.bounds import CONTROLS
 from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import keep_from_children
@@ -91,7 +91,7 @@ def deliver(call) -> int:
     fields = [os.fsencode(getattr(call, field)) for field in FIELDS]
     home = os.path.abspath(find_home(environ).path)  # now: the delivery changes directory
 
-    def queueing():
+    def queue_client():
         from pyqmail.mail.queue.client import QueueClient
         from pyqmail.system.driver import BlockingDriver
         from pyqmail.system.home import Home
@@ -99,4 +99,5 @@ def deliver(call) -> int:
         os.chdir(home)
         return QueueClient(BlockingDriver(), Home(home))
 
-    return Delivery(Job(*fields, describe=call.describe), 0, environ, Standard(), queueing, Names()).run()
+    request = DeliveryRequest(*fields, describe=call.describe)
+    return Delivery(request, 0, environ, Standard(), queue_client, MaildirNames()).run()

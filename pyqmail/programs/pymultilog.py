@@ -119,23 +119,23 @@ def keep(call) -> int:
     if not any(word.startswith("!") for word in call.actions):
         forbid_new_privileges()  # a processor may be set-id, to tell somebody by mail
     os.umask(0o022)
-    patience, intake = Retry(PROGRAM.label), Input()
+    retry, input_ = Retry(PROGRAM.label), Input()
     try:
-        copy = Copy(intake.may_write, patience) if call.copies else None
-        logger = Logger(call.actions, patience, call.clock or CLOCKS["tai"], copy=copy)
+        copy = Copy(input_.may_write, retry) if call.copies else None
+        logger = Logger(call.actions, retry, call.clock or CLOCKS["tai"], copy=copy)
         if call.clock and not logger.is_stamping:
             raise PROGRAM.wrong(PROGRAM.line("--time is for scripts that begin with t"))
         logger.open()
-        while (block := intake.read(logger.block_bytes)) != b"":
+        while (block := input_.read(logger.block_bytes)) != b"":
             if block is None:
-                intake.wants_rotation = False
+                input_.wants_rotation = False
                 logger.rotate()
             else:
-                logger.take(block)
-                if others := intake.done():
-                    logger.take(others)
+                logger.add_block(block)
+                if others := input_.mark_done():
+                    logger.add_block(others)
                 logger.settle()
         logger.finish()
     finally:
-        intake.close()
+        input_.close()
     return 0

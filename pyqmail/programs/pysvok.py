@@ -7,7 +7,7 @@ import os
 
 from pyqmail.base.failure import Temporary
 from pyqmail.base.options import Argument, Rest
-from pyqmail.supervise.control import NOT_RUNNING, knock, state_folder
+from pyqmail.supervise.control import NOT_RUNNING, check_supervised, supervise_path
 from pyqmail.system.command_line import Program
 
 PROGRAM = Program(
@@ -32,11 +32,11 @@ def work(call):
     except OSError as error:
         raise Temporary(f"unable to chdir to {call.dir}", error) from None
     try:
-        knock()
+        check_supervised()
     except OSError as error:
         if error.errno in NOT_RUNNING:
             return 100
-        folder = state_folder()
+        folder = supervise_path()
         shown = folder if folder.startswith("/") else f"{call.dir}/{folder}"
         raise Temporary(f"unable to open {shown}/ok", error) from None
     return 0

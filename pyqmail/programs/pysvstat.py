@@ -19,10 +19,10 @@ import time
 
 from pyqmail.base.failure import reason
 from pyqmail.base.options import Flag, Rest
-from pyqmail.supervise.control import StartingDirectory, knock, state_folder
+from pyqmail.supervise.control import StartingDirectory, check_supervised, supervise_path
 from pyqmail.supervise.details import Details, details_of
 from pyqmail.supervise.status import STATUS_BYTES, Status, describe
-from pyqmail.supervise.status_json import describe_details, facts
+from pyqmail.supervise.status_json import describe_details, status_json
 from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import write_all
 
@@ -67,7 +67,7 @@ def work(call):
 def _line(directory, form):
     try:
         status, details, has_down_file = look(directory, form != "short")
-        known = {"directory": directory, **facts(status, details, has_down_file, int(time.time()))}
+        known = {"directory": directory, **status_json(status, details, has_down_file, int(time.time()))}
         text = describe(status, has_down_file)
         if form == "long":
             text += describe_details(details, status, os.path.exists("notification-fd"))
@@ -88,7 +88,7 @@ def look(directory, is_thorough):
     """
     _try("unable to chdir", os.chdir, directory)
     has_down_file = _has_down_file()
-    folder = state_folder()
+    folder = supervise_path()
     _check_supervisor(folder)
     fd = _try(f"unable to open {folder}/status", os.open, f"{folder}/status", os.O_RDONLY | os.O_NONBLOCK)
     try:
@@ -113,7 +113,7 @@ def _has_down_file():
 def _check_supervisor(folder):
     """Raise Unknown if nobody supervises the working directory."""
     try:
-        knock()
+        check_supervised()
     except OSError as error:
         if error.errno == errno.ENXIO:
             raise Unknown("supervise not running") from None

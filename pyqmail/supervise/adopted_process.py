@@ -1,4 +1,8 @@
-"""A process that its supervisor left behind: finding it again beyond doubt, and holding it."""
+"""A process that its supervisor left behind: finding it again beyond doubt, and holding it.
+
+A pid proves nothing: the kernel gives it out again.  A pid with the time when its process began, in ticks of this boot,
+names one process for ever, and a pidfd, opened before that time is compared, cannot come to mean another one.
+"""
 
 import _signal as signal
 import os
@@ -11,7 +15,7 @@ _NONE = (OSError, OverflowError, ValueError, IndexError)  # no such process, or 
 
 
 class AdoptedProcess:
-    """A process that is no child of ours, by a descriptor that no later process of its number can take over."""
+    """A process that is no child of ours, held by a descriptor that no later process of its pid can take over."""
 
     __slots__ = ("_fd",)
 
@@ -34,7 +38,7 @@ class AdoptedProcess:
 
 
 def place_of(directory: str) -> tuple[int, int] | None:
-    """Return what tells a service's directory from a copy of it: device and inode.  None: it is not there."""
+    """Return device and inode, which tell a service's directory from a copy of it; None: it is missing."""
     try:
         found = os.stat(directory)
     except OSError:
@@ -43,9 +47,9 @@ def place_of(directory: str) -> tuple[int, int] | None:
 
 
 def left_process(status, details, directory: str = ".") -> tuple[int, tuple | None]:
-    """Return the pid of what ran when these files were written, run or a script, and when it began: None is unknown.
+    """Return the pid of what ran when these files were written, run or a script, and when it began, None if unknown.
 
-    pid 0: nothing; nor did anything run in a directory that the files were only copied to, from another service.
+    pid 0: nothing; also if the files were copied here from another service's directory.
     """
     if details is None:
         return status.pid, None
@@ -56,13 +60,13 @@ def left_process(status, details, directory: str = ".") -> tuple[int, tuple | No
     return status.pid, details.begun
 
 
-def find_survivor(left) -> AdoptedProcess | None:
+def adopt_process(left) -> AdoptedProcess | None:
     """Return the process that an earlier supervisor left running, or None.
 
-    left: its status and details, or None.  That a process has the number of the files is not enough: it must have
-    begun when the details say, in this very boot, in this very directory, and its supervisor must be dead: a copy of a
-    service's directory, made in whatever way, has a service of its own.  Raises Temporary if it cannot be looked for
-    now: to believe that there is none would mean to start a second copy.
+    left: its status and details, or None.  That a process has the pid in the files is not enough: it must have
+    begun when the details say, in this boot, in this directory, and its supervisor must be dead.  So a copy of a
+    service's directory, however it was made, has a service of its own.  Raises Temporary if it cannot be looked for
+    now: to assume that there is none would start a second copy.
     """
     pid, identity = (0, None) if left is None else left_process(*left)
     if pid == 0 or identity is None:
@@ -90,9 +94,9 @@ def is_alive(pid, ticks, boot):
 
 
 def hold(pid: int, identity=None) -> int | None:
-    """Return a descriptor of the process of that pid, to be read once it has ended; None: there is none.
+    """Return a descriptor of the process of that pid, readable once it has ended; None: there is none.
 
-    identity: when it began, see identity.begun(); another process of that number is none.  None: any will do.
+    identity: when it began, see process_start.begun(); a process that began at another time does not count.  None: any.
     """
     if pid == 0:
         return None
@@ -105,7 +109,7 @@ def hold(pid: int, identity=None) -> int | None:
 def _hold(pid, identity):
     fd, is_it = os.pidfd_open(pid), False
     try:
-        # the descriptor is older than this look, which is of the same process then
+        # begun() is asked after the descriptor is open, so both mean the same process
         is_it = identity is None or begun(pid) == identity
     finally:
         if not is_it:

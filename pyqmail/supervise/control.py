@@ -18,7 +18,7 @@ from pyqmail.base.failure import Temporary
 NOT_RUNNING = (errno.ENOENT, errno.ENXIO)
 
 
-def state_folder(directory: str = ".", environ=None) -> str:
+def supervise_path(directory: str = ".", environ=None) -> str:
     """Return where the supervisor of a directory has its files; relative if it lies below the working directory.
 
     environ: bytes to bytes; None is our own.
@@ -35,7 +35,7 @@ def open_lock() -> int:
 
     Nobody but us can open it, and no link is followed: EPERM if somebody else has put a file there.
     """
-    path = lock_place()
+    path = scanner_lock_path()
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_NOFOLLOW, 0o600)
     found = os.fstat(fd)
@@ -47,13 +47,13 @@ def open_lock() -> int:
     return fd
 
 
-def lock_place() -> str:
+def scanner_lock_path() -> str:
     """Return where that file is: `.svscan-lock`, which no supervisor takes for a service, in the directory.
 
     Where SUPERVISEDIR is absolute, beside the folders of its services: nothing may be written elsewhere.  It stays
     there, as those folders do; in a place of the system's, such files of directories long gone would be left for ever.
     """
-    folder = state_folder()
+    folder = supervise_path()
     if folder.startswith("/"):
         return f"{os.path.dirname(folder)}/.{os.path.basename(folder)}:svscan-lock"
     return ".svscan-lock"
@@ -64,7 +64,7 @@ def open_control() -> int:
 
     Raises OSError: ENXIO if no supervisor reads it.
     """
-    fd = _open_fifo(f"{state_folder()}/control")
+    fd = _open_fifo(f"{supervise_path()}/control")
     os.set_blocking(fd, True)
     return fd
 
@@ -74,7 +74,7 @@ def command(directory: str, commands: bytes) -> bool:
 
     Never waits.
     """
-    return _write(f"{state_folder(directory)}/control", commands)
+    return _write(f"{supervise_path(directory)}/control", commands)
 
 
 def command_process(pid: int, commands: bytes) -> bool:
@@ -120,7 +120,7 @@ def _write(path, commands, flags=os.O_NOFOLLOW):
         os.close(fd)
 
 
-def knock(directory: str = ".") -> None:
+def check_supervised(directory: str = ".") -> None:
     """Return if a supervisor of that directory is alive.  Raises OSError: see NOT_RUNNING."""
     os.close(open_ok(directory))
 
@@ -130,13 +130,13 @@ def open_ok(directory: str) -> int:
 
     Raises OSError: see NOT_RUNNING.
     """
-    return _open_fifo(f"{state_folder(directory)}/ok")
+    return _open_fifo(f"{supervise_path(directory)}/ok")
 
 
 def is_supervised(directory: str) -> bool:
     """Return whether a supervisor of that directory is alive."""
     try:
-        knock(directory)
+        check_supervised(directory)
     except OSError:
         return False
     return True

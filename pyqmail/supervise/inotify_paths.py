@@ -10,27 +10,27 @@ _MAX_LINKS = 40  # as the kernel
 class Watching:
     """The directories that a scanner has watched, named anew in each pass.
 
-    notices None: the kernel has none to give.  is_blind: something can change that we are not told of.
+    inotify None: the kernel gives no notices.  is_blind: something can change without a notice.
     """
 
-    def __init__(self, notices=None) -> None:
-        self._notices = notices
+    def __init__(self, inotify=None) -> None:
+        self._inotify = inotify
         self._watched: set[int] = set()
         self._named: set[int] = set()
         self._foreign: set[int] = set()
-        self.is_blind = notices is None
+        self.is_blind = inotify is None
 
-    def begin(self) -> None:
+    def begin_pass(self) -> None:
         """Begin a pass: nothing is named yet."""
         self._named = set()
-        self.is_blind = self._notices is None
+        self.is_blind = self._inotify is None
 
-    def directory(self, path: bytes) -> None:
+    def watch_directory(self, path: bytes) -> None:
         """Name a directory: names that come, go or change in it make a notice from now on."""
-        if self._notices is None:
+        if self._inotify is None:
             return
         try:
-            number = self._notices.watch(path)
+            number = self._inotify.watch(path)
             if number not in self._watched and number not in self._named and is_changed_elsewhere(path):
                 self._foreign.add(number)
         except OSError:
@@ -40,7 +40,7 @@ class Watching:
         if number in self._foreign:
             self.is_blind = True
 
-    def links(self, path: bytes) -> None:
+    def watch_links(self, path: bytes) -> None:
         """Name the directories in which the links that path is made of lead on.  No link: none."""
         for _ in range(_MAX_LINKS):
             try:
@@ -48,12 +48,12 @@ class Watching:
             except OSError:
                 return
             path = os.path.join(os.path.dirname(path), target.rstrip(b"/") or b"/")
-            self.directory(os.path.dirname(path) or b".")
+            self.watch_directory(os.path.dirname(path) or b".")
 
-    def finish(self) -> None:
+    def end_pass(self) -> None:
         """End a pass: what it did not name is not watched any more."""
         for number in self._watched - self._named:
-            self._notices.forget(number)
+            self._inotify.forget(number)
             self._foreign.discard(number)
         self._watched = self._named
 
@@ -67,15 +67,15 @@ class InotifyPaths:
     def __init__(self, path: bytes | None = None) -> None:
         self._path = path
 
-    def go(self, watching: Watching) -> None:
+    def enter(self, watching: Watching) -> None:
         """Enter the directory that the path leads to by now, and have it watched; if there is none, stay."""
         if self._path is not None:
             if os.path.islink(self._path):
-                watching.directory(os.path.dirname(self._path))
-                watching.links(self._path)
+                watching.watch_directory(os.path.dirname(self._path))
+                watching.watch_links(self._path)
             try:
                 if not os.path.samestat(os.stat(self._path), os.stat(b".")):
                     os.chdir(self._path)
             except OSError:
-                watching.directory(os.path.dirname(self._path))  # where it will come back
-        watching.directory(b".")
+                watching.watch_directory(os.path.dirname(self._path))  # where it will come back
+        watching.watch_directory(b".")

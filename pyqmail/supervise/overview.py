@@ -10,7 +10,7 @@ import time
 from pyqmail.base.printable import printable
 from pyqmail.base.tables import amount, columns, duration, shortened
 from pyqmail.base.tai import EPOCH
-from pyqmail.supervise.control import NOT_RUNNING, knock, state_folder
+from pyqmail.supervise.control import NOT_RUNNING, check_supervised, supervise_path
 from pyqmail.supervise.details import KILLED, Details, details_of
 from pyqmail.supervise.service import DOWN, FRESH, PAUSED, UP
 from pyqmail.supervise.status import STATUS_BYTES, WANT_DOWN, WANT_UP, Status
@@ -78,9 +78,9 @@ def _is_service(directory):
 def look(name: bytes, directory: bytes) -> Entry:
     """Return how the service in a directory is, its usage left unknown."""
     place = os.fsdecode(directory)
-    folder = state_folder(place)
+    folder = supervise_path(place)
     try:
-        knock(place)
+        check_supervised(place)
         status = Status(read_file(f"{folder}/status", STATUS_BYTES))
     except OSError as error:
         return Entry(name, UNSUPERVISED if error.errno in NOT_RUNNING else UNKNOWN)

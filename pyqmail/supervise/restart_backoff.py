@@ -1,6 +1,6 @@
-"""The pace of restarts: at most once a second, or ever slower while a service keeps ending shortly after its start."""
+"""When a service starts again: at most once a second, and ever slower while it keeps ending soon after its start."""
 
-SHORTEST_SECONDS = 1
+MIN_SECONDS = 1
 
 
 class RestartBackoff:
@@ -14,10 +14,10 @@ class RestartBackoff:
     def __init__(self) -> None:
         self.seconds = 0
 
-    def ended(self, ran_seconds: float, longest_seconds: int) -> float:
+    def pause_seconds(self, ran_seconds: float, max_seconds: int) -> float:
         """Return how long to wait from now, after a run that took so long.  longest 0: always at most once a second."""
-        if ran_seconds >= longest_seconds:
-            self.seconds = SHORTEST_SECONDS
+        if ran_seconds >= max_seconds:
+            self.seconds = MIN_SECONDS
         else:
-            self.seconds = max(SHORTEST_SECONDS, min(self.seconds * 2, longest_seconds))
+            self.seconds = max(MIN_SECONDS, min(self.seconds * 2, max_seconds))
         return max(0.0, self.seconds - ran_seconds)

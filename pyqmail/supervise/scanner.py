@@ -1,8 +1,19 @@
 """Scanning a directory of services, and keeping a supervisor on each, and on its log.
 
-A service is known by device and inode of its directory, not by its name.  If it has a `log` when it is first
-seen, its descriptor 1 and the log's descriptor 0 are one pipe, of which we hold both ends, so that neither
-side's restart loses a line.
+    a pass:   reap --> look at every name --> start what does not run --> free what has gone --> when to scan again
+
+What is kept true:
+
+- A service is known by device and inode of its directory, not by its name.  So a rename restarts nothing, two names
+  for one directory are one service, and a new directory under an old name is a new service beside the old one.
+- If it has a `log` when it is first seen, its descriptor 1 and the log's descriptor 0 are one pipe.  The scanner
+  holds both ends for as long as it knows the service, so neither side's restart loses a line, and a log reads an end
+  of file only if the scanner lets go of the writing end.
+- A slot outlives its name: while a supervisor is there, the service goes on, and its pipe stays.  A slot is freed
+  once its name has gone and neither supervisor runs.
+- A child is looked at before it is reaped: until then nobody else gets its pid, and what is left of its process group
+  can be signalled.
+- Trouble never ends the scanner.  It is a warning, one of its kind in five seconds, and another pass.
 
 When to make the next pass is known after each.  How a supervisor is started, what to do when descriptors run out, and
 how changes are noticed is given from outside: see start_supervisor.py and inotify_paths.py.
@@ -22,7 +33,7 @@ from pyqmail.supervise.inotify_paths import InotifyPaths, Watching
 from pyqmail.system.descriptors import log
 
 LABEL = "svscan"  # at the head of a scanner's lines
-SECONDS = 5.0  # until we look again, where something is wrong or nothing tells us that it changed
+SECONDS = 5.0  # until the next pass, where something is wrong or changes are not reported
 RESTART_SECONDS = 1.0
 SETTLE_SECONDS = 0.25  # a new directory is left alone while it is being filled: its log may come last
 MAX_LOGGED_NAME = 255
@@ -39,30 +50,30 @@ def warn(text: str) -> None:
 class Slot:
     """One service: its name in the last pass, and the pids of its supervisor and its log's; 0 is none.
 
-    pipe: (read, write) if it is logged, else None; write is None after end_input().  due: for each of the two, when it
-    may be started (time.monotonic).
+    pipe: (read, write) if it is logged, otherwise None; write is None after end_input().  due: for each of the two,
+    when it may be started (time.monotonic).
     """
 
-    __slots__ = ("identity", "name", "pids", "due", "pipe", "is_present", "told")
+    __slots__ = ("identity", "name", "pids", "due", "pipe", "is_present", "warned_risks")
 
     def __init__(self, identity, name, pipe):
         self.identity, self.name, self.pipe = identity, name, pipe
         self.pids, self.due = [0, 0], [0.0, 0.0]
         self.is_present = True
-        self.told = set()  # the risks that were told of
+        self.warned_risks = set()
 
-    def folder(self, part: int) -> bytes:
+    def directory(self, part: int) -> bytes:
         """Return the directory of the service or of its log."""
         return self.name if part == SERVICE else self.name + b"/log"
 
     def end_input(self):
-        """Let go of the writing end: its log sees the end of file once the service is gone."""
+        """Close the writing end: its log reads the end of file once the service has gone."""
         if self.pipe is not None and self.pipe[1] is not None:
             os.close(self.pipe[1])
             self.pipe = (self.pipe[0], None)
 
     def close_pipe(self):
-        """Let go of the pipe, and of what is in it."""
+        """Close the pipe; what is in it is lost."""
         pipe, self.pipe = self.pipe, None
         for fd in pipe or ():
             if fd is not None:
@@ -78,9 +89,9 @@ class Slot:
 class Scanner:
     """Looks at the working directory.  slots: what is known now, identity -> Slot, in the order found.
 
-    ends_orphans: a service whose supervisor was killed is told to end, with all of their process group.
-    clock: seconds that only grow.  find_risks(), for a pass, returns a function of a directory
-    that returns the ends of warnings about it, each told once.
+    ends_orphans: a service whose supervisor was killed gets SIGTERM, with all of their process group.  clock: seconds
+    that only grow.  find_risks(), called for each pass, returns a function of a directory that returns the ends of
+    warnings about it; each is reported once.
     """
 
     def __init__(
@@ -89,13 +100,14 @@ class Scanner:
         descriptors,
         ends_orphans=False,
         watching=None,
-        ground=None,
+        inotify_paths=None,
         clock=time.monotonic,
         find_risks=lambda: lambda _: (),
     ) -> None:
         self._find_risks, self._risks = find_risks, None
-        self._supervise, self._descriptors, self.ends_orphans = supervise, descriptors, ends_orphans
-        self._watching, self._ground, self._clock = watching or Watching(), ground or InotifyPaths(), clock
+        self._start_supervisor, self._descriptor_limit, self.ends_orphans = supervise, descriptors, ends_orphans
+        self._watching, self._inotify_paths = watching or Watching(), inotify_paths or InotifyPaths()
+        self._clock = clock
         self.slots: dict[tuple[int, int], Slot] = {}
         self._by_pid: dict[
             int, tuple[Slot, int, float]
@@ -104,7 +116,7 @@ class Scanner:
         self._without_pipe: list[tuple[bytes, OSError]] = []
         self._next: float | None = None
         self._pass = 0
-        self._telling: dict[str, tuple[int, float]] = {}  # kind of trouble -> the pass that told of it last, and when
+        self._warned: dict[str, tuple[int, float]] = {}  # kind of trouble -> the pass that reported it last, and when
         self._new: dict[tuple[int, int], float] = {}  # identity of a directory that is left alone for now -> since when
 
     def scan(self) -> float | None:
@@ -118,11 +130,11 @@ class Scanner:
             self._has_scanned = True
             for slot in self.slots.values():
                 if slot.is_present:
-                    self._start(slot)
-            self._free()
-        self._risks = None  # what it remembers is of this pass
+                    self._start_missing(slot)
+            self._free_slots()
+        self._risks = None  # it remembers what it saw in this pass
         if self._watching.is_blind:
-            self._again_in(SECONDS)
+            self._scan_again_in(SECONDS)
         return self._next
 
     def look(self) -> bool:
@@ -131,22 +143,27 @@ class Scanner:
             slot.is_present = False
         self._pass += 1
         self._risks = self._find_risks()
-        self._watching.begin()
-        self._ground.go(self._watching)
-        try:
-            with os.scandir(b".") as entries:
-                found = list(entries)
-        except OSError as error:
-            self._warn("unable to read directory", b"", error)
+        self._watching.begin_pass()
+        self._inotify_paths.enter(self._watching)
+        found = self._read_directory()
+        if found is None:
             return False
         without_pipe, self._without_pipe = self._without_pipe, []
         new, self._new = self._new, {}
         for entry in found:
             if not entry.name.startswith(b"."):
-                self._see(entry, new)
-        self._watching.finish()
-        self._tell_of_pipes(without_pipe)
+                self._look_at(entry, new)
+        self._watching.end_pass()
+        self._warn_of_pipes(without_pipe)
         return True
+
+    def _read_directory(self):
+        try:
+            with os.scandir(b".") as entries:
+                return list(entries)
+        except OSError as error:
+            self._warn("unable to read directory", b"", error)
+            return None
 
     def reap(self) -> bool:
         """Reap all children that have ended; return whether a supervisor was among them: its slot is free then."""
@@ -164,22 +181,22 @@ class Scanner:
                 has_ended = True
                 slot, part, since = supervisor
                 slot.pids[part] = 0
-                slot.due[part] = self._due(since, ended)
+                slot.due[part] = self._restart_time(since, ended)
                 if self.ends_orphans and ended.si_code != os.CLD_EXITED:
-                    self._end_group(slot.folder(part), ended.si_pid)
+                    self._end_group(slot.directory(part), ended.si_pid)
             os.waitpid(ended.si_pid, 0)
 
     def close(self) -> None:
-        """Let go of every service and its pipe; the next look finds them anew."""
+        """Close every pipe and forget every service; the next look finds them again."""
         for slot in self.slots.values():
             slot.close_pipe()
         self.slots.clear()
 
-    def _due(self, since, ended):
+    def _restart_time(self, since, ended):
         """Return when a supervisor may be started again.
 
-        Killed: at once, if a second has passed since the start.  Told to leave: after a second, in which whoever told
-        it can take the name away.  Not able to begin: as the original, five seconds after the start.
+        Killed: at once, if a second has passed since the start.  Commanded to leave: after a second, in which the name
+        can be removed.  Unable to begin: like the original, five seconds after the start.
         """
         now = self._clock()
         if ended.si_code != os.CLD_EXITED:
@@ -194,11 +211,11 @@ class Scanner:
             except (ProcessLookupError, PermissionError):
                 return
 
-    def _see(self, entry, new):
+    def _look_at(self, entry, new):
         name = entry.name
         try:
             if entry.is_symlink():
-                self._watching.links(name)
+                self._watching.watch_links(name)
             found = os.stat(name)
         except OSError as error:
             return self._warn("unable to stat", name, error)
@@ -207,14 +224,16 @@ class Scanner:
         identity = (found.st_dev, found.st_ino)
         slot = self.slots.get(identity)
         if slot is None:
-            since = new.get(identity, self._clock())
-            if left := self._settling_seconds(since, found):
-                self._new[identity] = since
-                return self._again_in(left)
-            return self._admit(identity, name)
-        if not slot.is_present:  # a second name for the same directory is of no interest
+            return self._look_at_new(identity, name, found, new.get(identity, self._clock()))
+        if not slot.is_present:  # a second name for the same directory is ignored
             slot.is_present, slot.name = True, name
         return None
+
+    def _look_at_new(self, identity, name, found, since):
+        if left := self._settling_seconds(since, found):
+            self._new[identity] = since
+            return self._scan_again_in(left)
+        return self._add_service(identity, name)
 
     def _settling_seconds(self, since, found):
         """Return for how long to leave a new directory alone, first seen at since: its names may change for ever."""
@@ -223,7 +242,7 @@ class Scanner:
             return 0
         return max(0, min(SETTLE_SECONDS - age, since + SECONDS - self._clock()))
 
-    def _admit(self, identity, name):
+    def _add_service(self, identity, name):
         try:
             pipe = self._make_pipe() if _has_log(name) else None
         except _NoLog as problem:
@@ -239,21 +258,21 @@ class Scanner:
         while True:
             try:
                 pipe = os.pipe()
-                if self._descriptors is None or self._descriptors.has_room_above(max(pipe)):
+                if self._descriptor_limit is None or self._descriptor_limit.has_room_above(max(pipe)):
                     return pipe
                 for fd in pipe:
                     os.close(fd)
                 error = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             except OSError as problem:
                 error = problem
-            if error.errno != errno.EMFILE or not self._descriptors.allow_more():
+            if error.errno != errno.EMFILE or not self._descriptor_limit.allow_more():
                 raise error
 
-    def _tell_of_pipes(self, before):
-        """Say in one line, once, that descriptors have run out: it may be for hundreds of services."""
+    def _warn_of_pipes(self, before):
+        """Report in one line, once, that descriptors have run out: it may concern hundreds of services."""
         if not self._without_pipe:
             return
-        self._again_in(SECONDS)
+        self._scan_again_in(SECONDS)
         name, error = self._without_pipe[0]
         number = len(self._without_pipe) - 1
         if number + 1 != len(before):
@@ -266,13 +285,13 @@ class Scanner:
         if slot.due[LOG] <= now:
             self._start_part(slot, LOG, now)
 
-    def _start(self, slot):
+    def _start_missing(self, slot):
         now = self._clock()
         for part in (SERVICE,) if slot.pipe is None else (SERVICE, LOG):
             if slot.pids[part]:
                 continue
             if slot.due[part] > now:
-                self._again_in(slot.due[part] - now)
+                self._scan_again_in(slot.due[part] - now)
                 continue
             self._start_part(slot, part, now)
 
@@ -280,50 +299,50 @@ class Scanner:
         descriptor = _DESCRIPTOR[part]
         theirs = None if slot.pipe is None else (slot.pipe[descriptor], descriptor)
         try:
-            pid = self._supervise(slot.name, part == LOG, theirs)
+            pid = self._start_supervisor(slot.name, part == LOG, theirs)
         except OSError as error:
             slot.due[part] = now + SECONDS
-            self._warn("unable to fork for", slot.folder(part), error)
+            self._warn("unable to fork for", slot.directory(part), error)
             return
-        for risk in (self._risks or self._find_risks())(slot.folder(part)):
-            if risk not in slot.told:
-                slot.told.add(risk)
-                warn(f"{os.fsdecode(slot.folder(part))} {risk}")
+        for risk in (self._risks or self._find_risks())(slot.directory(part)):
+            if risk not in slot.warned_risks:
+                slot.warned_risks.add(risk)
+                warn(f"{os.fsdecode(slot.directory(part))} {risk}")
         slot.pids[part] = pid
         self._by_pid[pid] = slot, part, now
 
-    def _free(self):
+    def _free_slots(self):
         for slot in [slot for slot in self.slots.values() if not slot.is_present and slot.pids == [0, 0]]:
             self.give_up_log(slot)
             del self.slots[slot.identity]
 
     def give_up_log(self, slot) -> None:
-        """Let go of the pipe of a log that is no more; say what it has not read."""
+        """Close the pipe of a log that has gone; report what it has not read."""
         if unread := slot.unread_bytes():
             warn(f"log of {os.fsdecode(slot.name)} has left {unread} bytes unread")
         slot.close_pipe()
 
     def _warn(self, text, name, error):
-        """Say what could not be done, for the service of that name if there is one; we go on, and look again."""
-        if self._may_tell(text):
+        """Report what could not be done, for the service of that name if it has one, and scan again later."""
+        if self._may_warn(text):
             named = f"{text} {os.fsdecode(name)}" if name else text
             warn(f"{named}: {reason(error)}")
-            self._again_in(SECONDS)
+            self._scan_again_in(SECONDS)
 
-    def _may_tell(self, kind):
-        """Return whether this pass may report such a trouble: one in five seconds may, as many as the original makes.
+    def _may_warn(self, kind):
+        """Return whether this pass may report such trouble: one pass in five seconds, as many as the original makes.
 
-        If not, there will be a pass as soon as it may.
+        If not, there will be another pass as soon as it may.
         """
         now = self._clock()
-        told, since = self._telling.get(kind, (self._pass, now))
-        if told != self._pass and now - since < SECONDS:
-            self._again_in(since + SECONDS - now)
+        last, since = self._warned.get(kind, (self._pass, now))
+        if last != self._pass and now - since < SECONDS:
+            self._scan_again_in(since + SECONDS - now)
             return False
-        self._telling[kind] = self._pass, since if told == self._pass else now
+        self._warned[kind] = self._pass, since if last == self._pass else now
         return True
 
-    def _again_in(self, seconds):
+    def _scan_again_in(self, seconds):
         when = self._clock() + seconds
         self._next = when if self._next is None else min(self._next, when)
 

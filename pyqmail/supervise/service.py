@@ -1,8 +1,8 @@
 """The states of one supervised service: events in, orders out; no process, no file, no clock.
 
-Beside the state stand the wish (up, down, or once), whether somebody asked for another start meanwhile, and whether
-the supervisor leaves when the service is down.  A script that is not there has ended well at once, and a pause that
-is over at once, so a service with nothing but run goes through the states of the original.
+Beside the state there are the wish (up, down, or once), whether another start was requested meanwhile, and whether
+the supervisor leaves when the service is down.  A script that is missing has ended well at once, and a pause that
+is over ends at once, so a service with nothing but run goes through the states of the original.
 
 Orders are carried out left to right.  A run that cannot be executed is a process that has ended.
 """
@@ -11,23 +11,23 @@ from pyqmail.supervise.status import ONCE, WANT_DOWN, WANT_UP
 
 DOWN = "down"  # no process
 STARTING = "starting"  # the script start runs
-ABANDONING = "abandoning"  # so it does, but how it ends is of no interest any more
+ABANDONING = "abandoning"  # start still runs, but how it ends does not matter any more
 FRESH = "fresh"  # run was started less than a second ago: the supervisor is deaf
 UP = "up"  # run runs
 PAUSED = "paused"  # run is stopped by SIGSTOP
 FINISHING = "finishing"  # run has ended, the script finish runs
 WAITING = "waiting"  # for the next start
 STOPPING = "stopping"  # down for now, the script stop runs
-FAILED = "failed"  # down, as one of the programs said that trying again is of no use
+FAILED = "failed"  # down, as a program reported a permanent failure
 LEFT = "left"  # the supervisor is gone
 STATES = (DOWN, STARTING, ABANDONING, FRESH, UP, PAUSED, FINISHING, WAITING, STOPPING, FAILED, LEFT)
 
 RESTED = "rested"  # the deaf second is over
 ENDED = "ended"  # run has ended
-DONE = "done"  # a script has ended, or there is none
-BROKEN = "broken"  # a script has ended and says: failed for good
+DONE = "done"  # a script has ended, or is missing
+BROKEN = "broken"  # a script has ended and reported a permanent failure
 DUE = "due"  # the pause before the next start is over
-OVERDUE = "overdue"  # what should have ended has not in its time
+OVERDUE = "overdue"  # what should have ended has not done so in its time
 SIGNALS = {
     b"h": "SIGHUP",
     b"a": "SIGALRM",
@@ -43,7 +43,7 @@ COMMANDS = (b"d", b"u", b"o", b"x", b"p", b"c", *SIGNALS)
 EVENTS = (RESTED, ENDED, DONE, BROKEN, DUE, OVERDUE, *COMMANDS)
 
 STATUS, LEAVE = "status", "leave"  # write the status; leave
-SET_UP, START, FINISH, TEAR_DOWN = "./start", "./run", "./finish", "./stop"  # start that; START writes the status too
+SET_UP, START, FINISH, TEAR_DOWN = "./start", "./run", "./finish", "./stop"  # start it; START writes the status too
 PAUSE = "pause"  # until the next start is due
 DOWN_SIGNAL, TERM, CONT, STOP, KILL = "down-signal", "SIGTERM", "SIGCONT", "SIGSTOP", "SIGKILL"
 
@@ -53,7 +53,7 @@ _IN_RUN = (UP, PAUSED)
 
 
 class Choice:
-    """Where an event leads if the supervisor is to leave, else if another start is wished, else: (state, orders)."""
+    """Where an event leads, each (state, orders): if the supervisor is to leave; if a start is wished; otherwise."""
 
     __slots__ = ("leaving", "again", "otherwise")
 
@@ -132,12 +132,12 @@ WISH = {b"d": WANT_DOWN, b"u": WANT_UP, b"o": ONCE}
 class Service:
     """One service: its state, the wish, and whether the supervisor leaves once it is down."""
 
-    __slots__ = ("state", "wish", "is_leaving", "_is_asked")
+    __slots__ = ("state", "wish", "is_leaving", "_is_start_requested")
 
     def __init__(self, wish: bytes) -> None:
-        self.state, self.wish, self.is_leaving, self._is_asked = DOWN, wish, False, False
+        self.state, self.wish, self.is_leaving, self._is_start_requested = DOWN, wish, False, False
 
-    def begin(self) -> tuple[str, ...]:
+    def first_orders(self) -> tuple[str, ...]:
         """Return the first orders: start, unless wanted down."""
         if self.wish == WANT_DOWN:
             return ()
@@ -149,7 +149,7 @@ class Service:
         self.state = state
 
     def receive(self, event) -> tuple[str, ...]:
-        """Return the orders that follow from an event.  A byte that is no command gives none.
+        """Return the orders that follow from an event; none for a byte that is not a command.
 
         Raises KeyError for what cannot happen.
         """
@@ -158,14 +158,16 @@ class Service:
         next_ = NEXT[self.state, event]
         if event in WISH:
             self.wish = WISH[event]
-            self._is_asked = event != b"d" and self.state not in _IN_RUN  # then it only is not restarted
+            self._is_start_requested = event != b"d" and self.state not in _IN_RUN  # in run, o only ends restarts
         self.is_leaving = self.is_leaving or event == b"x"
-        if isinstance(next_, Choice):
-            wants_again = self.wish == WANT_UP or self._is_asked
-            next_ = next_.leaving if self.is_leaving else next_.again if wants_again else next_.otherwise
-        self.state, orders = next_
+        self.state, orders = self._choose(next_) if isinstance(next_, Choice) else next_
         if START in orders:
-            self._is_asked = False
+            self._is_start_requested = False
         elif self.state == FAILED:
-            self.wish, self._is_asked = WANT_DOWN, False
+            self.wish, self._is_start_requested = WANT_DOWN, False
         return orders
+
+    def _choose(self, choice):
+        if self.is_leaving:
+            return choice.leaving
+        return choice.again if self.wish == WANT_UP or self._is_start_requested else choice.otherwise

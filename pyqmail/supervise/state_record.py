@@ -20,7 +20,7 @@ class StateRecord:
         if details is None:
             self._details.label = now_label()
 
-    def belongs_to(self, place: tuple[int, int] | None) -> None:
+    def set_owner(self, place: tuple[int, int] | None) -> None:
         """From now on it is the record of this process, for the service in that place."""
         self._details.place, self._details.supervisor = place, _with_identity(os.getpid())
 

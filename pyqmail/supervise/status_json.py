@@ -8,7 +8,7 @@ from pyqmail.supervise.status import WANT_DOWN, WANT_UP, Status
 _OBVIOUS = (None, "up", "paused", "down")  # states that the words of svstat say already
 
 
-def facts(status: Status, details: Details, has_down_file: bool, now_unix_seconds: int) -> dict:
+def status_json(status: Status, details: Details, has_down_file: bool, now_unix_seconds: int) -> dict:
     """Return what a status and its details say, as JSON has it; what is not known is not there."""
     code, number = details.ended or (None, None)
     known = {

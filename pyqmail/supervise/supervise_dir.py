@@ -13,7 +13,7 @@ import os
 import stat
 
 from pyqmail.base.failure import Temporary, is_lack, reason
-from pyqmail.supervise.control import state_folder
+from pyqmail.supervise.control import supervise_path
 from pyqmail.supervise.details import MAX_DETAILS_BYTES, Details, read_details
 from pyqmail.supervise.status import STATUS_BYTES, Status
 from pyqmail.system.descriptors import log, read_all
@@ -29,7 +29,7 @@ class SuperviseDir:
     """
 
     def __init__(self, directory: str, environ: dict) -> None:
-        self._path = state_folder(environ=environ)
+        self._path = supervise_path(environ=environ)
         self._shown = self._path if self._path.startswith("/") else f"{directory}/{self._path}"
         self._details = b""
         self._unmade: OSError | None = None  # why there is no such folder

@@ -1,7 +1,40 @@
 """The supervisor of one service: its processes, its files, and the loop between them.
 
-Carries out the orders of service.py.  At rest it waits for two things, a byte in the control FIFO and the end of
-a child, and touches nothing.  Every wake-up is one round: reap first, then take one command.
+    SIGCHLD, a byte in control, a timer --> event --> service.py --> orders --> spawn, signal, timer, files
+
+service.py decides.  It is a table, (state, event) -> (state, orders), that is tested without a process; diagram.py
+prints it, and it is the section States of pysupervise(8).  This module makes events out of what the kernel reports
+and carries out the orders.  What it keeps true:
+
+One start in a round.  Each wake-up is one round: reap what has ended, then take one command.  A round ends as soon as
+run was started: for DEAF_SECONDS the supervisor is deaf, and what arrives stays with the kernel, ends as zombies,
+commands in the FIFO.  So a service that ends at once is started once a second, whatever is commanded meanwhile, and a
+command never meets a process that is not known yet.  A command that was due in that round is taken after the deaf
+second; otherwise a service that always ends at once would never let one be heard.
+
+The files are never ahead of the truth, nor long behind it.  The status is replaced when pid, wish or pause has
+changed: after a start and before what follows an end.  details are replaced just before, and carry the label of the
+status they belong to: details of another label count as missing.  Both are new files that are renamed, so that a
+reader sees the old or the new, and a renamed file is what wakes those who wait for the service.
+
+What is known after a supervisor was killed.  The service lives on, as with the original, and the files name its pid,
+when it began, in which boot and in which directory.  The next supervisor adopts it if all of that still holds, and
+signals it through a pidfd, which no later process of that pid can take over.  It learns that it has ended, not how.
+If details were lost (killed between fork and write), nothing is adopted, and a second copy starts, as with the
+original.  A script is adopted likewise; as nobody will know how a start ended, it has to run again: hence
+_LEFT_SCRIPTS.
+
+The FIFOs.  control is open for writing too, or it would be at its end after the first writer.  ok has no other use
+than to be open: opening it for writing fails once we are gone.  It is made after control and status, so that whoever
+sees it can read the one and command the other.  The lock is a file of its own, held as long as the process lives; no
+file has to be removed at the end, and none that a dead supervisor left can mislead.
+
+Readiness.  The service writes a line end to a pipe that only it has.  The pipe is kept until run has ended, as a
+service that writes again would otherwise die of SIGPIPE.
+
+The end.  x only notes that the supervisor leaves once the service is down, so a service that runs goes on until it
+ends or d is commanded.  Then: run has ended, finish, stop, status `down`, and the loop stops.  Descriptors close with
+the process, control and ok at once: a command that finds no reader was not lost but refused.
 """
 
 import _signal as signal  # without its enums: their pages would be copied in each forked supervisor
@@ -11,7 +44,7 @@ import time
 from pyqmail.base.failure import Temporary
 from pyqmail.base.printable import printable
 from pyqmail.supervise import service as states
-from pyqmail.supervise.adopted_process import find_survivor, place_of
+from pyqmail.supervise.adopted_process import adopt_process, place_of
 from pyqmail.supervise.alarm import Alarm
 from pyqmail.supervise.details import KILLED
 from pyqmail.supervise.exec_service import NoProcess, Unfit, spawn, spawn_notify
@@ -30,70 +63,69 @@ NOT_STARTED = 111  # the exit code of a run that cannot be executed
 FAILED_RUN, FAILED_FINISH = 100, 125
 # the state in which a supervisor was killed -> the script that ran, and the state to begin with if it still does
 _LEFT_SCRIPTS = {
-    states.STARTING: ("start", states.ABANDONING),  # nobody can tell us how it ends: it must run again
+    states.STARTING: ("start", states.ABANDONING),  # how it ends will not be known: it must run again
     states.ABANDONING: ("start", states.ABANDONING),
     states.FINISHING: ("finish", states.FINISHING),
     states.STOPPING: ("stop", states.STOPPING),
 }
 _SCRIPTS = {states.SET_UP: "start", states.FINISH: "finish", states.TEAR_DOWN: "stop"}
-_SHOWN_CHARACTERS = 40  # of a word that makes no sense
+_SHOWN_CHARACTERS = 40  # of a word that a warning quotes
 _ENCORE = ("start", "stop", "notify")
 
 
 class Supervisor:
     """Supervises the service in directory, which is named in messages as it was given.
 
-    environ: what its programs get, bytes to bytes, a plain dict.
+    environ: of its programs, bytes to bytes, a plain dict.
     """
 
     def __init__(self, directory: str, environ: dict) -> None:
         self._directory, self._environ = directory, environ
         self._pid = self._script_pid = 0
         self._script = None  # its name while it runs
-        self._survivor = None  # what stands for a run or a script that is no child of ours
-        self._record, self._pace = StateRecord(), RestartBackoff()
+        self._adopted = None  # the AdoptedProcess of a run or a script that is no child of ours
+        self._state_record, self._backoff = StateRecord(), RestartBackoff()
         self._start_time = self._due_time = time.monotonic()
-        self._is_broken = False  # the run that ended last has failed for good
-        self._is_deaf = self._is_within_round = False
+        self._is_broken = False  # the last run has failed for good
+        self._is_deaf = self._is_command_due = False
         try:
             self._loop = Loop()
             self._loop.on_signal(signal.SIGCHLD, self._round)
         except OSError as error:
             raise Temporary(f"unable to create pipe for {directory}", error) from None
-        self._alarm = Alarm(self._loop, self._receive)
+        self._alarm = Alarm(self._loop, self._handle)
         self._readiness = Readiness(self._loop, self._has_become_ready, self._complain)
 
     def run(self) -> None:
-        """Supervise until told to leave.  Raises Temporary if the directory is not fit for it."""
-        self._enter()
+        """Supervise until commanded to leave.  Raises Temporary if the directory cannot be used."""
+        self._change_directory()
         self._service = Service(WANT_DOWN if self._is_down_by_default() else WANT_UP)
-        self._folder = SuperviseDir(self._directory, self._environ)
-        self._folder.make()
-        self._folder.lock()
-        self._look_for_survivor()
-        self._record.belongs_to(place_of("."))
+        self._supervise_dir = SuperviseDir(self._directory, self._environ)
+        self._supervise_dir.make()
+        self._supervise_dir.lock()
+        self._adopt_what_still_runs()
+        self._state_record.set_owner(place_of("."))
         self._write_status()
-        # ok comes after the status and the control: whoever sees it may read the one and command the other.  Nothing
-        # stands between the two, or who has sent a command and then sees no ok would believe that we have left
-        self._control = self._folder.open_control()
-        self._folder.open_ok()
-        self._listen()
-        if self._survivor is None:
-            self._follow(self._service.begin())
-        self._write_status()  # whoever waits for us looks again at each
+        # ok directly after control: a client that has sent a command and finds no ok would believe that we have left
+        self._control = self._supervise_dir.open_control()
+        self._supervise_dir.open_ok()
+        self._watch_descriptors()
+        if self._adopted is None:
+            self._carry_out(self._service.first_orders())
+        self._write_status()  # wakes those who wait for us, now that they can command us
         self._loop.run()
 
-    def _listen(self):
+    def _watch_descriptors(self):
         try:
             self._loop.watch(self._control, READ, self._round)
-            if self._survivor is not None:
-                self._survivor.watch(self._loop, self._survivor_has_ended)
+            if self._adopted is not None:
+                self._adopted.watch(self._loop, self._adopted_has_ended)
         except OSError as error:
             raise Temporary(f"unable to watch {self._directory}", error) from None
 
     # the directory
 
-    def _enter(self):
+    def _change_directory(self):
         try:
             os.chdir(self._directory)
         except OSError as error:
@@ -115,10 +147,10 @@ class Supervisor:
 
     def _round(self, _=None):
         if self._is_deaf:
-            return  # the end of the deaf second comes back here
+            return  # _end_deafness() comes back here
         self._reap()
         if self._is_deaf:
-            self._is_within_round = True  # deaf in the middle of it: the command is still due
+            self._is_command_due = True
         elif self._service.state != states.LEFT:
             self._take_command()
 
@@ -127,13 +159,13 @@ class Supervisor:
             command = os.read(self._control, 1)
         except BlockingIOError:
             return
-        self._receive(command)
+        self._handle(command)
 
     def _reap(self):
-        """Reap every child that has ended; those we had before we began, and notify, are of no interest."""
+        """Reap every child that has ended; those of the process before it became us, and notify, are of no interest."""
         if self._pid == 0 and self._service.state in (states.UP, states.PAUSED):
-            self._has_ended(NOT_STARTED, 0)  # it could not be executed
-        while not self._is_deaf:  # then the new process may have ended already: not to be heard yet
+            self._run_has_ended(NOT_STARTED, 0)  # it could not be executed
+        while not self._is_deaf:  # once deaf, the new process may have ended already, which must not be seen yet
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
@@ -143,16 +175,16 @@ class Supervisor:
             killed = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
             code = KILLED if killed else os.WEXITSTATUS(status)
             if pid == self._pid:
-                self._has_ended(code, killed)
+                self._run_has_ended(code, killed)
             elif pid == self._script_pid:
                 self._script_has_ended(code, killed)
 
-    def _receive(self, event):
-        self._follow(self._service.receive(event))
+    def _handle(self, event):
+        self._carry_out(self._service.receive(event))
         if self._service.state != states.LEFT:
-            self._folder.write_details(self._pack_details())
+            self._supervise_dir.write_details(self._pack_details())
 
-    def _follow(self, orders):
+    def _carry_out(self, orders):
         for order in orders:
             if order == states.STATUS:
                 self._write_status()
@@ -165,15 +197,15 @@ class Supervisor:
             elif order == states.LEAVE:
                 self._loop.stop()
             elif order == states.DOWN_SIGNAL:
-                self._signal(down_signal(self._complain))
-                self._limit("timeout-kill", 0)
+                self._send_signal(down_signal(self._complain))
+                self._set_time_limit("timeout-kill", 0)
             else:
-                self._signal(getattr(signal, order))
+                self._send_signal(getattr(signal, order))
 
     # time
 
-    def _limit(self, name, default):
-        """Let what runs be overdue after the milliseconds in a file; 0: never."""
+    def _set_time_limit(self, name, default):
+        """Let what runs be overdue after the milliseconds in a file of that name; 0: never."""
         milliseconds = number(name, default, self._complain)
         if milliseconds and not self._alarm.is_set:
             self._alarm.set(milliseconds / 1000, states.OVERDUE)
@@ -183,16 +215,16 @@ class Supervisor:
         if seconds > 0:
             self._alarm.set(seconds, states.DUE)
         else:
-            self._follow(self._service.receive(states.DUE))
+            self._carry_out(self._service.receive(states.DUE))
 
-    def _rest(self, seconds, work):
-        """Be deaf for so long, then go on with work."""
+    def _go_deaf(self, seconds, work):
+        """Be deaf for that time, then call work."""
         self._is_deaf = True
-        # not forgotten: to watch it again might be refused
+        # kept in the loop: a new registration could be refused
         self._loop.watch_surely(self._control, NOTHING, self._round)
         self._loop.after(seconds, work)
 
-    def _hear(self):
+    def _end_deafness(self):
         self._is_deaf = False
         self._loop.watch_surely(self._control, READ, self._round)
         self._loop.soon(self._round)
@@ -200,13 +232,13 @@ class Supervisor:
     # run
 
     def _start(self):
-        """Start ./run and be deaf for a second.  One that cannot be executed is one that ends at once."""
+        """Start ./run and be deaf for a second.  A run that cannot be executed counts as one that ends at once."""
         self._alarm.cancel()
         notification = self._readiness.open()
         try:
             self._pid = spawn(["./run"], self._environ, self._directory, notification)
         except NoProcess:
-            self._rest(NO_PROCESS_SECONDS, self._start)
+            self._go_deaf(NO_PROCESS_SECONDS, self._start)
             return
         except Unfit:
             self._pid = 0
@@ -214,56 +246,56 @@ class Supervisor:
             if notification:
                 os.close(notification[0])
         self._start_time = time.monotonic()
-        self._record.run_was_started(self._pid)
+        self._state_record.run_was_started(self._pid)
         self._write_status()
         if self._pid:
             spawn_notify(self._environ, "run", "start", self._pid, 0)
-        self._rest(DEAF_SECONDS, self._rested)
+        self._go_deaf(DEAF_SECONDS, self._end_deaf_second)
 
-    def _rested(self):
-        self._hear()
-        self._receive(states.RESTED)
-        if self._is_within_round:
-            self._is_within_round = False
-            self._take_command()  # else a service that ends at once would never let us hear one
+    def _end_deaf_second(self):
+        self._end_deafness()
+        self._handle(states.RESTED)
+        if self._is_command_due:
+            self._is_command_due = False
+            self._take_command()  # otherwise a service that always ends at once would never let us take one
 
-    def _has_ended(self, code, killed):
+    def _run_has_ended(self, code, killed):
         pid, self._pid = self._pid, 0
         self._alarm.cancel()
         self._readiness.close()
-        longest = number("backoff", 0, self._complain)
+        max_seconds = number("backoff", 0, self._complain)
         now = time.monotonic()
-        self._due_time = now + self._pace.ended(now - self._start_time, longest)
-        self._record.run_has_ended(code, killed)
+        self._due_time = now + self._backoff.pause_seconds(now - self._start_time, max_seconds)
+        self._state_record.run_has_ended(code, killed)
         self._is_broken = _means_failed(code)
         if pid:
             self._notify_end("run", pid, code, killed)
-        self._receive(states.ENDED)
+        self._handle(states.ENDED)
 
     def _has_become_ready(self):
-        self._record.run_is_ready()
-        self._folder.write_details(self._pack_details())
+        self._state_record.run_is_ready()
+        self._supervise_dir.write_details(self._pack_details())
 
-    def _signal(self, number_):
+    def _send_signal(self, number_):
         pid = self._pid or self._script_pid
         if pid == 0:
-            return  # it could not be executed; to kill, 0 means our own process group
+            return  # it could not be executed; for kill(2), 0 means our own process group
         try:
-            if self._survivor is not None:
-                self._survivor.signal(number_)
+            if self._adopted is not None:
+                self._adopted.signal(number_)
             else:
                 os.kill(pid, number_)
         except (ProcessLookupError, PermissionError):
-            pass  # gone, or of a user out of our reach: as the original, no word about it
+            pass  # gone, or of another user: like the original, without a word
 
-    def _look_for_survivor(self):
-        """Take over the run of a supervisor that was killed, or its script, if it is beyond doubt that one."""
-        left = self._folder.read()
-        self._survivor = find_survivor(left)
-        if self._survivor is None:
+    def _adopt_what_still_runs(self):
+        """Adopt the run or the script of a supervisor that was killed, if it is certain that it still runs."""
+        left = self._supervise_dir.read()
+        self._adopted = adopt_process(left)
+        if self._adopted is None:
             return
         status, details = left
-        self._record = StateRecord(details)
+        self._state_record = StateRecord(details)
         if status.pid:
             name, self._pid = "run", status.pid
             self._service.take_over(states.PAUSED if status.paused else states.UP)
@@ -277,68 +309,68 @@ class Supervisor:
         self._script, state = _LEFT_SCRIPTS.get(details.state, _LEFT_SCRIPTS[states.STOPPING])
         self._service.take_over(state)
         if state == states.FINISHING:
-            self._is_broken = _means_failed(self._record.ended[0])
-            self._limit("timeout-finish", FINISH_MILLISECONDS)
+            self._is_broken = _means_failed(self._state_record.ended[0])
+            self._set_time_limit("timeout-finish", FINISH_MILLISECONDS)
         return self._script
 
-    def _survivor_has_ended(self):
-        self._survivor = None
-        ended = self._has_ended if self._pid else self._script_has_ended
-        ended(KILLED, 0)  # nobody can tell us how
+    def _adopted_has_ended(self):
+        self._adopted = None
+        ended = self._run_has_ended if self._pid else self._script_has_ended
+        ended(KILLED, 0)  # only a parent learns how a process ends
 
     # the scripts around it
 
     def _start_script(self, name):
-        """Start a script, or say that it is done if there is none."""
+        """Start a script; a script that is missing is done at once."""
         self._alarm.cancel()
         if name == "start":
-            self._pace = RestartBackoff()
+            self._backoff = RestartBackoff()
         if not is_program(name):
-            self._script_is_done(name, 0)
+            self._conclude_script(name, 0)
             return
         try:
-            arguments = map(str, self._record.ended) if name == "finish" else ()
+            arguments = map(str, self._state_record.ended) if name == "finish" else ()
             self._script_pid = spawn([f"./{name}", *arguments], self._environ, self._directory)
         except NoProcess:
-            self._rest(NO_PROCESS_SECONDS, lambda: self._start_script_again(name))
+            self._go_deaf(NO_PROCESS_SECONDS, lambda: self._start_script_again(name))
         except Unfit:
-            self._script_is_done(name, NOT_STARTED)
+            self._conclude_script(name, NOT_STARTED)
         else:
             self._script = name
-            self._record.script_was_started(self._script_pid)
-            self._folder.write_details(self._pack_details())
+            self._state_record.script_was_started(self._script_pid)
+            self._supervise_dir.write_details(self._pack_details())
             spawn_notify(self._environ, name, "start", self._script_pid, 0)
             if name == "finish":
-                self._limit("timeout-finish", FINISH_MILLISECONDS)
+                self._set_time_limit("timeout-finish", FINISH_MILLISECONDS)
 
     def _start_script_again(self, name):
-        self._hear()
+        self._end_deafness()
         self._start_script(name)
 
     def _script_has_ended(self, code, killed):
         name, pid = self._script, self._script_pid
         self._script, self._script_pid = None, 0
-        self._record.script_has_ended()
+        self._state_record.script_has_ended()
         self._alarm.cancel()
         self._notify_end(name, pid, code, killed)
-        self._script_is_done(name, code)
+        self._conclude_script(name, code)
 
-    def _script_is_done(self, name, code):
+    def _conclude_script(self, name, code):
         is_broken = (name == "start" and code != 0) or (name == "finish" and (code == FAILED_FINISH or self._is_broken))
-        self._receive(states.BROKEN if is_broken else states.DONE)
+        self._handle(states.BROKEN if is_broken else states.DONE)
 
     # the files
 
     def _pack_details(self):
-        return self._record.details(self._pid, self._service, self._pace.seconds)
+        return self._state_record.details(self._pid, self._service, self._backoff.seconds)
 
     def _write_status(self):
-        self._folder.write(self._record.status(self._pid, self._service), self._pack_details())
+        self._supervise_dir.write(self._state_record.status(self._pid, self._service), self._pack_details())
 
     def _notify_end(self, script, pid, code, killed):
         spawn_notify(self._environ, script, "killed" if killed else "exit", pid, killed or code)
 
 
 def _means_failed(code):
-    """Return whether a run that ended so has failed for good.  Source: daemontools-encore"""
+    """Return whether a run with that exit code has failed for good.  Source: daemontools-encore"""
     return code == FAILED_RUN and any(map(is_program, _ENCORE))

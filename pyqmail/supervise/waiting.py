@@ -11,7 +11,7 @@ import time
 
 from pyqmail.base.failure import Temporary
 from pyqmail.supervise.adopted_process import hold, left_process
-from pyqmail.supervise.control import NOT_RUNNING, open_ok, state_folder
+from pyqmail.supervise.control import NOT_RUNNING, open_ok, supervise_path
 from pyqmail.supervise.details import details_of
 from pyqmail.supervise.service import DOWN, FAILED, LEFT
 from pyqmail.supervise.status import ONCE, STATUS_BYTES, WANT_DOWN, Status
@@ -27,15 +27,15 @@ class Waiter:
     """Waits for services.  directories as given; wanted: UP, READY or REALLY_DOWN.  Raises Temporary."""
 
     def __init__(self, directories, wanted: str) -> None:
-        self._notices: Inotify | None
+        self._inotify: Inotify | None
         try:
-            self._notices = Inotify()
+            self._inotify = Inotify()
         except OSError:
-            self._notices = None
-        self._is_blind = self._notices is None
+            self._inotify = None
+        self._is_blind = self._inotify is None
         self._poll = select.poll()
-        if self._notices is not None:
-            self._poll.register(self._notices.fileno(), select.POLLIN)
+        if self._inotify is not None:
+            self._poll.register(self._inotify.fileno(), select.POLLIN)
         self._wanted = wanted
         self._watched = [_Watched(directory, self._poll) for directory in directories]
 
@@ -44,18 +44,18 @@ class Waiter:
         limit = None if seconds is None else time.monotonic() + seconds
         enough = any if is_any else all
         while True:
-            self._is_blind = self._notices is None
-            if enough([self._holds(watched) for watched in self._watched]):
+            self._is_blind = self._inotify is None
+            if enough([self._is_as_wanted(watched) for watched in self._watched]):
                 return True
             left = _MAX_SECONDS if limit is None else limit - time.monotonic()
             if left <= 0:
                 return False
             self._poll.poll(min(left, _LOOK_SECONDS if self._is_blind else _MAX_SECONDS) * 1000)
-            if self._notices is not None:
-                self._notices.take()
+            if self._inotify is not None:
+                self._inotify.take()
 
-    def _holds(self, watched):
-        if self._notices is not None and not watched.ask_for_notices(self._notices):
+    def _is_as_wanted(self, watched):
+        if self._inotify is not None and not watched.watch_files(self._inotify):
             self._is_blind = True
         return watched.is_as(self._wanted)
 
@@ -71,26 +71,26 @@ class _Watched:
         except OSError as error:
             raise Temporary(f"unable to chdir to {directory}", error) from None
 
-    def ask_for_notices(self, notices):
+    def watch_files(self, inotify):
         """Watch where the supervisor has its files or, until there is such a folder, the one above it.
 
         And where the service has its name: another one may get that.
         """
         try:
-            notices.watch(os.path.dirname(os.path.abspath(self._directory)))
+            inotify.watch(os.path.dirname(os.path.abspath(self._directory)))
         except OSError:
             return False
-        folder = os.path.realpath(state_folder(self._directory))
+        folder = os.path.realpath(supervise_path(self._directory))
         for _ in range(2):  # it may come while we watch above
             try:
-                notices.watch(folder)
+                inotify.watch(folder)
                 return True
             except FileNotFoundError:
                 pass
             except OSError:
                 return False
             try:
-                notices.watch(os.path.dirname(folder))
+                inotify.watch(os.path.dirname(folder))
             except OSError:
                 return False
         return True
@@ -98,14 +98,14 @@ class _Watched:
     def is_as(self, wanted):
         is_supervised = self._hold_ok()  # before the status: whoever replaces that later wakes us
         try:
-            status = Status(read_file(f"{state_folder(self._directory)}/status", STATUS_BYTES))
+            status = Status(read_file(f"{supervise_path(self._directory)}/status", STATUS_BYTES))
         except (FileNotFoundError, ValueError):
             return wanted == REALLY_DOWN and not is_supervised
         except OSError as error:
-            raise Temporary(f"unable to read {state_folder(self._directory)}/status", error) from None
-        details = details_of(status, state_folder(self._directory))
+            raise Temporary(f"unable to read {supervise_path(self._directory)}/status", error) from None
+        details = details_of(status, supervise_path(self._directory))
         if not is_supervised:
-            return wanted == REALLY_DOWN and not self._survives(*left_process(status, details, self._directory))
+            return wanted == REALLY_DOWN and not self._is_left_running(*left_process(status, details, self._directory))
         if wanted == REALLY_DOWN:
             if details is None or details.state is None:
                 return status.pid == 0 and status.wish in (WANT_DOWN, ONCE)
@@ -119,7 +119,7 @@ class _Watched:
 
     def _hold_ok(self):
         """Return whether a supervisor is there; hold the FIFO, so that its end wakes us."""
-        path = f"{state_folder(self._directory)}/ok"
+        path = f"{supervise_path(self._directory)}/ok"
         if self._ok is not None and (_is_broken(self._ok) or _is_another(self._ok, path)):
             self._poll.unregister(self._ok)
             os.close(self._ok)
@@ -130,11 +130,11 @@ class _Watched:
             except OSError as error:
                 if error.errno in NOT_RUNNING:
                     return False
-                raise Temporary(f"unable to open {state_folder(self._directory)}/ok", error) from None
+                raise Temporary(f"unable to open {supervise_path(self._directory)}/ok", error) from None
             self._poll.register(self._ok, 0)
         return True
 
-    def _survives(self, pid, begun):
+    def _is_left_running(self, pid, begun):
         """Return whether that process is there, left by a supervisor that was killed; its end wakes us.
 
         begun: when it began; None if its supervisor did not say, then any process of that pid counts.

@@ -682,7 +682,7 @@ def test_nobody_else_can_lock_the_scanner_out(stage, tmp_path, place):
         fcntl.flock(directory, fcntl.LOCK_EX)
         scanner = start(stage, "--stop-on-term", env={**stage.environ(), "SUPERVISEDIR": place})
         until(lambda: stage.run("pysvstat", folder, env={**stage.environ(), "SUPERVISEDIR": place}).out.count(b"up"))
-        assert os.stat(lock_place(stage, place)).st_mode & 0o7777 == 0o600
+        assert os.stat(scanner_lock_path(stage, place)).st_mode & 0o7777 == 0o600
         done = stage.run("pysvscan", "--stop-on-term", env={**stage.environ(), "SUPERVISEDIR": place})
         assert done == (111, b"", b"svscan: fatal: another svscan is in this directory\n")
         scanner.terminate()
@@ -690,7 +690,7 @@ def test_nobody_else_can_lock_the_scanner_out(stage, tmp_path, place):
 
 
 def test_a_link_in_the_place_of_the_lock_is_not_followed(stage, tmp_path):
-    os.symlink(tmp_path / "made", lock_place(stage))
+    os.symlink(tmp_path / "made", scanner_lock_path(stage))
     scanner = start(stage, "--stop-on-term")
     stage.up(stage.service("a"))
     scanner.terminate()
@@ -701,7 +701,7 @@ def test_another_name_of_a_file_in_the_place_of_the_lock_is_left_alone(stage, tm
     other = tmp_path / "other"
     other.touch(0o644)
     other.chmod(0o644)
-    os.link(other, lock_place(stage))
+    os.link(other, scanner_lock_path(stage))
     scanner = start(stage, "--stop-on-term")
     stage.up(stage.service("a"))
     scanner.terminate()
@@ -719,9 +719,9 @@ def test_what_a_scanner_leaves_is_in_its_directory(stage):
     assert set(os.listdir(stage.place)) - {"err"} == {".svscan-lock", "a"}
 
 
-def lock_place(stage, place=""):
+def scanner_lock_path(stage, place=""):
     """Return the path where a scanner of the stage has its lock."""
-    code = "from pyqmail.supervise.control import lock_place; print(lock_place())"
+    code = "from pyqmail.supervise.control import scanner_lock_path; print(scanner_lock_path())"
     done = stage.run("env", f"SUPERVISEDIR={place}", sys.executable, "-c", code)
     return os.path.join(stage.place, done.out.decode().strip())
 

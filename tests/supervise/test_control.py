@@ -7,11 +7,11 @@ import pytest
 from pyqmail.supervise.control import (
     NOT_RUNNING,
     StartingDirectory,
+    check_supervised,
     command,
     command_process,
     is_supervised,
-    knock,
-    state_folder,
+    supervise_path,
 )
 
 
@@ -26,7 +26,7 @@ def service(tmp_path):
 def test_without_a_reader_nobody_is_there(service):
     assert not is_supervised(str(service)) and not command(str(service), b"d")
     with pytest.raises(OSError) as caught:
-        knock(str(service))
+        check_supervised(str(service))
     assert caught.value.errno in NOT_RUNNING
 
 
@@ -80,7 +80,7 @@ def test_where_the_files_are(tmp_path, monkeypatch, place, directory, folder):
     else:
         monkeypatch.setenv("SUPERVISEDIR", place)
     flat = str(tmp_path.resolve())[1:].replace("/", ":")
-    assert state_folder(directory) == folder.replace("{tmp}", flat)
+    assert supervise_path(directory) == folder.replace("{tmp}", flat)
 
 
 def test_a_supervisor_is_reached_by_its_process(service):

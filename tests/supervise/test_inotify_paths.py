@@ -27,10 +27,10 @@ def notices():
 
 
 def look(watching, path=None):
-    watching.begin()
-    InotifyPaths(path).go(watching)
-    watching.links(b"a")
-    watching.finish()
+    watching.begin_pass()
+    InotifyPaths(path).enter(watching)
+    watching.watch_links(b"a")
+    watching.end_pass()
 
 
 CHANGES = [

@@ -1,4 +1,4 @@
-"""The pace of restarts."""
+"""The backoff of restarts."""
 
 import pytest
 
@@ -17,14 +17,14 @@ ENDS = [
 
 @pytest.mark.parametrize("longest, runs", ENDS)
 def test_the_waits(longest, runs):
-    pace = RestartBackoff()
-    assert [pace.ended(ran, longest) for ran, _ in runs] == [wait for _, wait in runs]
+    backoff = RestartBackoff()
+    assert [backoff.pause_seconds(ran, longest) for ran, _ in runs] == [wait for _, wait in runs]
 
 
 def test_what_is_shown():
-    pace = RestartBackoff()
+    backoff = RestartBackoff()
     shown = []
     for _ in range(5):
-        pace.ended(1.02, 6)
-        shown.append(pace.seconds)
+        backoff.pause_seconds(1.02, 6)
+        shown.append(backoff.seconds)
     assert shown == [1, 2, 4, 6, 6]

@@ -124,11 +124,11 @@ def test_the_earlier_of_two_times_counts(clock, loop, notices, tmp_path):
     loop.turn(0)
     clock.pass_by(PAUSE_SECONDS)
     assert len(scanner.passes) == 2
-    scanning.hurry()
+    scanning.scan_soon()
     clock.pass_by(PAUSE_SECONDS)
     assert len(scanner.passes) == 3
     scanning.end()
-    scanning.hurry()
+    scanning.scan_soon()
     (tmp_path / "newer").touch()
     loop.turn(0)
     assert is_at_rest(loop) and len(scanner.passes) == 3

@@ -219,7 +219,7 @@ def test_a_failing_fork_is_a_warning_and_is_tried_again(tmp_path, monkeypatch, c
         "svscan: warning: unable to fork for a/log: temporary failure\n"
     )
     started = []
-    scanner._supervise = lambda name, is_log, theirs: started.append(is_log) or 1
+    scanner._start_supervisor = lambda name, is_log, theirs: started.append(is_log) or 1
     assert scanner.scan() == clock.now + 5 and started == []
     clock.now += 5
     scanner.scan()
@@ -383,7 +383,7 @@ def test_another_directory_in_the_place_of_ours(record, tmp_path, told):
     make(ours / "old")
     link.symlink_to("one")
     os.chdir(link)
-    scanner = Scanner(record, None, watching=told, ground=InotifyPaths(os.fsencode(link)))
+    scanner = Scanner(record, None, watching=told, inotify_paths=InotifyPaths(os.fsencode(link)))
     assert scanner.scan() is None and [name for name, *_ in record.take()] == [b"both", b"old"]
     (make(tmp_path / "two") / "both").symlink_to(tmp_path / "both")
     make(tmp_path / "two/new")
@@ -414,7 +414,7 @@ def test_a_directory_that_was_not_named_stays_ours(record, tmp_path):
 def test_a_directory_that_was_removed(record, tmp_path, clock, capfd):
     make(tmp_path / "one/a")
     os.chdir(tmp_path / "one")
-    scanner = Scanner(record, None, ground=InotifyPaths(os.fsencode(tmp_path / "one")), clock=clock)
+    scanner = Scanner(record, None, inotify_paths=InotifyPaths(os.fsencode(tmp_path / "one")), clock=clock)
     scanner.scan()
     (tmp_path / "one/a").rmdir()
     (tmp_path / "one").rmdir()

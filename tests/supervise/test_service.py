@@ -115,7 +115,7 @@ def carried_out(service, orders):
 @pytest.mark.parametrize("wish, events, orders, state, last_wish", PLAIN)
 def test_a_plain_story(wish, events, orders, state, last_wish):
     service = Service(wish)
-    got = carried_out(service, service.begin())
+    got = carried_out(service, service.first_orders())
     for event in events:
         got = carried_out(service, service.receive(event))
     assert (got, service.state, service.wish) == (orders.split(), state, last_wish)
@@ -166,7 +166,7 @@ STORIES = [
 @pytest.mark.parametrize("events, orders, state, wish", STORIES)
 def test_a_story_with_scripts(events, orders, state, wish):
     service = Service(WANT_UP)
-    got = service.begin()
+    got = service.first_orders()
     for event in events:
         got = service.receive(event)
     assert (got, service.state, service.wish) == (tuple(orders.split()), state, wish)

@@ -1,7 +1,19 @@
-"""One local delivery, as qmail-local makes it: the user's .qmail file found and done line by line.
+"""One local delivery, as qmail-local makes it: find the user's .qmail file and carry it out line by line.
 
-File and program lines run in their order; forward lines are collected and go out last, as one message.  The
-first failure ends everything.  Source: main() of qmail-local; qmail-command(8)
+What its exit code promises the caller:
+
+    0      every line is done: each file delivery is on disk, each program has ended with 0 (or with 99, which skips the
+           lines after it), and the message to the forward addresses is in the queue
+    100    some line has failed for good: the recipient will not get the message by another try, it bounces
+    111    some line has failed for now: the whole delivery is tried again later
+
+Nothing records which lines were done.  So a delivery that is tried again does its first lines again, and one that
+bounces may have delivered to some of them: a copy too many, never one too few.  To keep that rare, the order is:
+first the checks that need nothing but the file system (home, loop, .qmail file), then file and program lines as they
+stand, and last the forwards, as one message: once they are in the queue nothing is left that could fail.  The first
+failure ends everything.  Doubt is 111: a program that a signal has killed, an instruction of an unknown kind.
+
+Source: main() of qmail-local; dot-qmail(5), qmail-command(8)
 """
 
 import errno
@@ -14,13 +26,13 @@ from pyqmail.base.addresses import quote
 from pyqmail.base.dates import mbox_date
 from pyqmail.base.failure import is_temporary, reason
 from pyqmail.mail.local import dotqmail, maildir, mbox
+from pyqmail.mail.local.local_message import LocalMessage
 from pyqmail.protocol.envelope import format_envelope
 from pyqmail.system.descriptors import read_all
 from pyqmail.system.processes import exit_code, spawn
 from pyqmail.system.retrying import write_surely
 
-BLOCK_BYTES = 65536
-MAX_INSTRUCTIONS_BYTES = 16 << 20  # of a .qmail file: one with holes costs its owner nothing, and us our memory
+MAX_INSTRUCTIONS_BYTES = 16 << 20  # of a .qmail file: a sparse one costs its owner nothing, and us our memory
 SHELL = b"/bin/sh"
 WRITABLE_BY_OTHERS, STICKY, OWNER_EXECUTES = 0o002, 0o1000, 0o100
 
@@ -33,7 +45,7 @@ FAILURES = (100, 64, 65, 70, 76, 77, 78, 112)
 
 
 class Ended(Exception):
-    """The delivery is over: exit code, and the text to report, empty if a program has said it all."""
+    """The delivery is over: its exit code, and the text to report, empty if a program has reported everything."""
 
     def __init__(self, code: int, text: bytes = b"") -> None:
         super().__init__(code, text)
@@ -47,10 +59,10 @@ def deferred(text: bytes, error: OSError | None = None, number: bytes = b"#4.3.0
     return Ended(111, text)
 
 
-class Job:
+class DeliveryRequest:
     """What is to be delivered to whom: the arguments of qmail-local.
 
-    default is what a user without a .qmail file gets; describe says what would be done instead of doing it.
+    default: the instructions of a user without a .qmail file.  describe: print what would be done, do nothing.
     """
 
     __slots__ = ("user", "home", "local", "dash", "ext", "domain", "sender", "default", "describe")
@@ -64,61 +76,24 @@ class Job:
         return self.local + b"@" + self.domain
 
 
-class LocalMessage:
-    """The message file.  Reads at places of its own, so that the offset stays for programs; rewind() before each."""
-
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-        self._head = None
-
-    def rewind(self) -> None:
-        try:
-            os.lseek(self.fd, 0, os.SEEK_SET)
-        except OSError:
-            raise deferred(b"Unable to rewind message. (#4.3.0)") from None
-
-    def blocks(self):
-        """Yield the content, at least one block, which is empty for an empty message.  Raises OSError."""
-        if self._head is None:
-            self._head = os.pread(self.fd, BLOCK_BYTES, 0)
-        block, at = self._head, 0
-        while True:
-            yield block
-            if len(block) < BLOCK_BYTES:
-                return
-            at += len(block)
-            block = os.pread(self.fd, BLOCK_BYTES, at)
-
-    def has_header_line(self, line: bytes) -> bool:
-        """Return whether a line, its newline included, stands whole above the first empty line.  Raises OSError."""
-        held, keep = b"\n", len(line) + 1
-        for block in self.blocks():
-            text = held + block
-            end = text.find(b"\n\n")
-            at = text.find(b"\n" + line)
-            if at >= 0 and (end < 0 or at < end):
-                return True
-            if end >= 0:
-                return False
-            held = text[-keep:]
-        return False
-
-
 class Delivery:
     """One delivery, from the home directory's check to the counters.
 
-    environ is what the programs inherit; output takes texts and gives descriptors 1 and 2 of programs (see
-    Standard); queueing() changes to the qmail home and returns a QueueClient (mail/queue/client.py), or raises OSError.
+    environ         what the programs inherit
+    output          takes texts and gives descriptors 1 and 2 of programs, see Standard
+    queue_client    queue_client() changes to the qmail home and returns a QueueClient (mail/queue/client.py), or
+                    raises OSError
+    names           makes the names of files in a Maildir
     run() changes the working directory, nothing else.
     """
 
-    def __init__(self, job: Job, message_fd: int, environ, output, queueing, names: maildir.Names) -> None:
-        self._job, self._message, self._output = job, LocalMessage(message_fd), output
-        self._environ, self._queueing, self._names = environ, queueing, names
+    def __init__(self, request: DeliveryRequest, message_fd, environ, output, queue_client, names) -> None:
+        self._request, self._message, self._output = request, LocalMessage(message_fd), output
+        self._environ, self._queue_client, self._names = environ, queue_client, names
         self._files = self._forwards = self._programs = 0
         self._recipients: list[bytes] = []
         self._default: bytes | None = None
-        self._new_sender = job.sender
+        self._new_sender = request.sender
 
     def run(self) -> int:
         """Return the exit code of qmail-local."""
@@ -131,21 +106,23 @@ class Delivery:
         return 0
 
     def _deliver(self):
-        job = self._job
-        if not job.home.startswith(b"/"):  # users/assign may say anything; relative to what, nobody knows
+        request = self._request
+        if not request.home.startswith(
+            b"/"
+        ):  # users/assign may hold anything; there is nothing it could be relative to
             raise Ended(100, f"{LABEL}: usage: {USAGE}".encode())
         try:
-            os.chdir(job.home)
+            os.chdir(request.home)
         except OSError as error:
-            raise deferred(b"Unable to switch to " + job.home, error) from None
+            raise deferred(b"Unable to switch to " + request.home, error) from None
         self._check_home()
-        self._delivered_to = b"Delivered-To: " + job.recipient.replace(b"\n", b"_") + b"\n"
-        self._return_path = b"Return-Path: <" + quote(job.sender).replace(b"\n", b"_") + b">\n"
-        if not job.describe:
+        self._delivered_to = b"Delivered-To: " + request.recipient.replace(b"\n", b"_") + b"\n"
+        self._return_path = b"Return-Path: <" + quote(request.sender).replace(b"\n", b"_") + b">\n"
+        if not request.describe:
             self._refuse_loop()
         text, forward_only = self._find_instructions()
         self._new_sender = self._find_new_sender()
-        self._follow(text, forward_only)
+        self._follow_instructions(text, forward_only)
         qp = self._forward() if self._recipients else 0
         counts = b"did %d+%d+%d\n" % (self._files, self._forwards, self._programs)
         self._output.say(counts + (b"qp %d\n" % qp if qp else b""))
@@ -158,12 +135,18 @@ class Delivery:
         if mode & WRITABLE_BY_OTHERS:
             raise deferred(b"Uh-oh: home directory is writable. (#4.7.0)")
         if mode & STICKY:
-            if not self._job.describe:
+            if not self._request.describe:
                 raise deferred(b"Home directory is sticky: user is editing his .qmail file. (#4.2.1)")
             self._output.complain(b"Warning: home directory is sticky.\n")
 
+    def _rewind(self):
+        try:
+            self._message.rewind()
+        except OSError:
+            raise deferred(b"Unable to rewind message. (#4.3.0)") from None
+
     def _refuse_loop(self):
-        self._message.rewind()
+        self._rewind()
         try:
             is_looping = self._message.has_header_line(self._delivered_to)
         except OSError as error:
@@ -173,29 +156,35 @@ class Delivery:
 
     def _find_instructions(self):
         """Return (text, whether only forwarding is allowed) of the first .qmail file there is, else the default."""
-        job = self._job
-        for name, default_at in dotqmail.candidates(job.dash, job.ext):
+        request = self._request
+        for name, default_at in dotqmail.candidates(request.dash, request.ext):
             fd = self._open(name)
             if fd is None:
                 continue
             try:
-                mode = os.fstat(fd).st_mode
-                if not stat.S_ISREG(mode):
-                    continue
-                if mode & WRITABLE_BY_OTHERS:
-                    raise deferred(b"Uh-oh: .qmail file is writable. (#4.7.0)")
-                text = read_all(fd, MAX_INSTRUCTIONS_BYTES + 1)
-                if len(text) > MAX_INSTRUCTIONS_BYTES:
-                    raise deferred(b"Uh-oh: .qmail file is too large. (#4.7.0)")
+                found = self._read_instructions(fd)
             except OSError as error:
                 raise deferred(b"Unable to open " + name, error) from None
             finally:
                 os.close(fd)
-            self._default = None if default_at is None else job.ext[default_at:]
-            return (text, bool(mode & OWNER_EXECUTES)) if text else (job.default, False)
-        if job.dash:
+            if found is not None:
+                self._default = None if default_at is None else request.ext[default_at:]
+                return found if found[0] else (request.default, False)
+        if request.dash:
             raise Ended(100, b"Sorry, no mailbox here by that name. (#5.1.1)")
-        return job.default, False
+        return request.default, False
+
+    def _read_instructions(self, fd):
+        """Return (text, whether only forwarding is allowed) of an open .qmail file; None: it is no file."""
+        mode = os.fstat(fd).st_mode
+        if not stat.S_ISREG(mode):
+            return None
+        if mode & WRITABLE_BY_OTHERS:
+            raise deferred(b"Uh-oh: .qmail file is writable. (#4.7.0)")
+        text = read_all(fd, MAX_INSTRUCTIONS_BYTES + 1)
+        if len(text) > MAX_INSTRUCTIONS_BYTES:
+            raise deferred(b"Uh-oh: .qmail file is too large. (#4.7.0)")
+        return text, bool(mode & OWNER_EXECUTES)
 
     def _open(self, name):
         try:
@@ -207,15 +196,15 @@ class Delivery:
 
     def _find_new_sender(self):
         """Return the sender of what is forwarded: the owner of the list if the address has one."""
-        job = self._job
-        if job.sender in (b"", b"#@[]"):
-            return job.sender
-        owner, separately = dotqmail.owner_files(job.dash, job.ext)
+        request = self._request
+        if request.sender in (b"", b"#@[]"):
+            return request.sender
+        owner, separately = dotqmail.owner_files(request.dash, request.ext)
         if not self._exists(owner):
-            return job.sender
+            return request.sender
         if self._exists(separately):
-            return b"%s-owner-@%s-@[]" % (job.local, job.domain)
-        return b"%s-owner@%s" % (job.local, job.domain)
+            return b"%s-owner-@%s-@[]" % (request.local, request.domain)
+        return b"%s-owner@%s" % (request.local, request.domain)
 
     def _exists(self, name):
         try:
@@ -226,39 +215,40 @@ class Delivery:
             return False
         return True
 
-    def _follow(self, text, forward_only):
+    def _follow_instructions(self, text, forward_only):
         for kind, value in dotqmail.instructions(text):
             if kind == dotqmail.BLANK:
                 raise deferred(b"Uh-oh: first line of .qmail file is blank. (#4.2.1)")
             if kind == dotqmail.LIST:
                 forward_only = True
             elif kind == dotqmail.FORWARD:
-                self._collect(value)
+                self._add_forward(value)
             elif kind == dotqmail.PROGRAM:
                 self._programs += 1
-                if self._may_do(b"prog", b"program", value, forward_only) and self._run(value) == SUCCESS_NO_MORE:
+                is_to_run = self._is_to_do(b"prog", b"program", value, forward_only)
+                if is_to_run and self._run_program(value) == SUCCESS_NO_MORE:
                     return
             elif kind in (dotqmail.MAILDIR, dotqmail.FILE):
                 self._files += 1
-                if self._may_do(b"file", kind.encode(), value, forward_only):
+                if self._is_to_do(b"file", kind.encode(), value, forward_only):
                     self._store(kind, value)
-            else:  # never a file that happens to have its name, and a success
+            else:  # to guess a kind could store the message in a file of that name, and report success
                 raise deferred(b"Internal error: unknown kind of instruction. (#4.3.5)")
 
-    def _collect(self, address):
+    def _add_forward(self, address):
         self._forwards += 1
-        if self._job.describe:
+        if self._request.describe:
             self._output.say(b"forward " + address + b"\n")
         else:
             self._recipients.append(address)
 
-    def _may_do(self, sort, word, value, forward_only):
+    def _is_to_do(self, sort, word, value, forward_only):
         """Return whether a line is to be done, not only described.  Raises Ended if only forwarding is allowed."""
         if forward_only:
             raise deferred(b"Uh-oh: .qmail has " + sort + b" delivery but has x bit set. (#4.7.0)")
-        if self._job.describe:
+        if self._request.describe:
             self._output.say(word + b" " + value + b"\n")
-        return not self._job.describe
+        return not self._request.describe
 
     def _store(self, kind, path):
         if kind == dotqmail.MAILDIR:
@@ -284,9 +274,9 @@ class Delivery:
         except mbox.NotAppended as trouble:
             raise deferred(trouble.text) from None
 
-    def _run(self, command):
-        """Run a program line; returns 0 or 99.  Raises Ended for anything else."""
-        self._message.rewind()
+    def _run_program(self, command):
+        """Run a program line; return 0 or 99.  Raises Ended for anything else."""
+        self._rewind()
         out, err = self._output.descriptors()
         try:
             pid = spawn([SHELL, b"-c", command], self._variables(), None, {0: self._message.fd, 1: out, 2: err})
@@ -301,25 +291,10 @@ class Delivery:
         return code
 
     def _forward(self):
-        """Queue the message for all the addresses collected; returns the qp."""
-        from pyqmail.mail.queue.client import MessageBuffer, outcome_text
-        from pyqmail.system.driver import drive
+        """Queue the message for all the addresses collected; return the qp."""
+        from pyqmail.mail.queue.client import outcome_text  # here: most deliveries forward nothing
 
-        spool = MessageBuffer()
-        try:
-            spool.write(self._delivered_to)
-            for block in self._message.blocks():
-                spool.write(block)
-        except OSError:
-            spool.close()
-            raise deferred(b"Unable to forward message: qq read error (#4.3.0).") from None
-        try:
-            envelope = format_envelope(self._new_sender, self._recipients)
-            outcome = drive(self._queueing().queue_even_so(spool, envelope, self._variables()))
-        except OSError:
-            raise deferred(b"Unable to forward message: qq trouble in home directory (#4.3.0).") from None
-        finally:
-            spool.close()
+        outcome = self._queue_message()
         text = outcome_text(outcome)
         if text:
             why = b": " + outcome.why if outcome.why else b""
@@ -327,37 +302,63 @@ class Delivery:
             raise Ended(code, b"Unable to forward message: " + text[1:] + why + b".")
         return outcome.qp
 
+    def _queue_message(self):
+        from pyqmail.mail.queue.client import MessageBuffer
+        from pyqmail.system.driver import drive
+
+        buffer = MessageBuffer()
+        try:
+            self._copy_message(buffer)
+            envelope = format_envelope(self._new_sender, self._recipients)
+            return drive(self._queue_client().queue_even_so(buffer, envelope, self._variables()))
+        except OSError:
+            raise deferred(b"Unable to forward message: qq trouble in home directory (#4.3.0).") from None
+        finally:
+            buffer.close()
+
+    def _copy_message(self, buffer):
+        try:
+            buffer.write(self._delivered_to)
+            for block in self._message.blocks():
+                buffer.write(block)
+        except OSError:
+            raise deferred(b"Unable to forward message: qq read error (#4.3.0).") from None
+
     def _variables(self):
         """Return the environment of programs.  Nothing that was inherited is taken away, DEFAULT included."""
-        job = self._job
-        variables = dict(self._environ)
-        variables.update(
-            {
-                b"SENDER": job.sender,
-                b"NEWSENDER": self._new_sender,
-                b"RECIPIENT": job.recipient,
-                b"USER": job.user,
-                b"HOME": job.home,
-                b"HOST": job.domain,
-                b"LOCAL": job.local,
-                b"EXT": job.ext,
-                b"DTLINE": self._delivered_to,
-                b"RPLINE": self._return_path,
-                b"UFLINE": self._from_line(),
-            }
-        )
-        host, ext = job.domain, job.ext
-        for number in (b"2", b"3", b"4"):
-            host = host.rpartition(b".")[0] if b"." in host else host
-            ext = ext.partition(b"-")[2]
-            variables[b"HOST" + number], variables[b"EXT" + number] = host, ext
+        request = self._request
+        variables = {
+            **dict(self._environ),
+            b"SENDER": request.sender,
+            b"NEWSENDER": self._new_sender,
+            b"RECIPIENT": request.recipient,
+            b"USER": request.user,
+            b"HOME": request.home,
+            b"HOST": request.domain,
+            b"LOCAL": request.local,
+            b"EXT": request.ext,
+            b"DTLINE": self._delivered_to,
+            b"RPLINE": self._return_path,
+            b"UFLINE": self._from_line(),
+            **_parts(request.domain, request.ext),
+        }
         if self._default is not None:
             variables[b"DEFAULT"] = self._default
         return variables
 
     def _from_line(self):
-        sender = self._job.sender.translate(_BLANKS) or b"MAILER-DAEMON"
+        sender = self._request.sender.translate(_BLANKS) or b"MAILER-DAEMON"
         return b"From %s %s\n" % (sender, mbox_date(int(time.time())))
+
+
+def _parts(host, ext):
+    """Return HOST2 to HOST4, the domain without its last labels, and EXT2 to EXT4, the extension without its first."""
+    variables = {}
+    for number in (b"2", b"3", b"4"):
+        host = host.rpartition(b".")[0] if b"." in host else host
+        ext = ext.partition(b"-")[2]
+        variables[b"HOST" + number], variables[b"EXT" + number] = host, ext
+    return variables
 
 
 _BLANKS = bytes(45 if c in b" \t\n" else c for c in range(256))
@@ -380,7 +381,7 @@ def _write(fd, text):
     try:
         write_surely(fd, text)
     except OSError:
-        pass  # what was delivered is delivered, whoever hears of it
+        pass  # the delivery is made, even if nobody reads about it
 
 
 class time_limit:

@@ -29,7 +29,7 @@ def owner_files(dash: bytes, ext: bytes) -> tuple[bytes, bytes]:
 
 
 def instructions(text: bytes):
-    """Yield (kind, value) for each line that says something: a path, a command, an address.
+    """Yield (kind, value) for each line that is an instruction; value is a path, a command or an address.
 
     LIST and BLANK have no value; BLANK is a first line without anything in it.  Comments and later blank lines
     are not yielded.  A NUL ends its line.

@@ -1,5 +1,15 @@
 """Delivery into a Maildir: whole and on disk under tmp/, then visible under new/, its name on disk too.
 
+    tmp/NAME written    a crash leaves a file that no reader looks at, and that readers remove after 36 hours
+    fsync               the content is on disk
+    linked into new/    the reader sees a whole message, or none
+    tmp/NAME unlinked
+    fsync of new/       the name is on disk.  Only then is the delivery a success
+
+Success makes the queue manager forget the message, so nothing that a power failure could still undo may count as one.
+The last step is ours alone: without it a file system may lose the name, though not the content, of a message that the
+sender believes delivered.
+
 Names are SECONDS.M<microseconds>P<pid>Q<count>.HOST, unique even for many deliveries of one process in one
 second; readers interpret nothing of a name but what follows a colon.  Source: maildir_child() of qmail-local
 """
@@ -29,7 +39,7 @@ class NotDelivered(Exception):
         self.text = text
 
 
-class Names:
+class MaildirNames:
     """Makes file names; one for each process."""
 
     def __init__(self) -> None:
@@ -42,11 +52,11 @@ class Names:
         return b"%d.M%dP%dQ%d.%s" % (seconds, microseconds, os.getpid(), next(self._count), self._host)
 
 
-def deliver(directory: bytes, heading: bytes, message, names: Names) -> None:
+def deliver(directory: bytes, heading: bytes, message, names: MaildirNames) -> None:
     """Put a message into the Maildir directory, which ends with a slash, as it stands behind heading.
 
-    message yields its content in blocks, which may raise OSError.  Raises NotDelivered; whatever else is raised
-    meanwhile, a time limit say, leaves nothing in tmp/.
+    message yields its content in blocks, which may raise OSError.  Raises NotDelivered.  Another exception, for example
+    that of a time limit, leaves nothing in tmp/ either.
     """
     try:
         fd, name = _create(directory, names)
@@ -54,10 +64,7 @@ def deliver(directory: bytes, heading: bytes, message, names: Names) -> None:
         raise NotDelivered(_why(directory)) from None
     temporary = directory + b"tmp/" + name
     try:
-        try:
-            _fill(fd, heading, message)
-        finally:
-            os.close(fd)
+        _fill(fd, heading, message)
         os.link(temporary, directory + b"new/" + name)
     except OSError:
         raise NotDelivered(TROUBLE) from None
@@ -83,12 +90,16 @@ def _create(directory, names):
 
 
 def _fill(fd, heading, message):
-    for block in _read(message):
-        write_all(fd, heading + block)
-        heading = b""
-    if heading:
-        write_all(fd, heading)
-    os.fsync(fd)
+    """Write the message, sync it and close the file."""
+    try:
+        for block in _read(message):
+            write_all(fd, heading + block)
+            heading = b""
+        if heading:
+            write_all(fd, heading)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _read(message):

@@ -1,5 +1,13 @@
 """Delivery into an mbox file: locked with flock, appended in the mboxrd form, on disk before success.
 
+    lock         flock, for 30 seconds at most; a file that was replaced while we waited is opened again
+    append       heading, content with `>` before each `From `, a blank line
+    fsync        of the file; of its directory too if the file was empty, as its name may be new
+    on failure   the file gets the length back that it had under the lock, so that readers find no half message
+
+Success makes the queue manager forget the message: so nothing that a power failure could still undo may count as one.
+A crash in the middle leaves the start of a message at the end of the file, and the delivery is made again behind it.
+
 Source: mailfile() of qmail-local
 """
 
@@ -108,7 +116,7 @@ def _open_locked(path, limit):
     """Return (descriptor, whether it is locked) of the file that has this name once the lock is ours."""
     while True:
         try:
-            # non-blocking: a FIFO without reader fails at once
+            # non-blocking: a FIFO without a reader fails at once instead of stopping the delivery
             flags = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_CREAT | os.O_CLOEXEC
             fd = os.open(path, flags, 0o600)
         except OSError as error:
@@ -120,7 +128,7 @@ def _open_locked(path, limit):
         except BaseException:
             os.close(fd)
             raise
-        os.close(fd)  # a reader has put another file in its place while we waited
+        os.close(fd)  # a reader has replaced the file while we waited
 
 
 def _lock(fd, limit):
@@ -182,4 +190,4 @@ def _truncate(fd, size):
     try:
         os.ftruncate(fd, size)
     except OSError:
-        pass
+        pass  # the delivery is deferred anyway

@@ -1,8 +1,17 @@
 """The local spawner: for each order find the user, have a worker of that user deliver, report how it ended.
 
+    order --> users/cdb --+-- found ---------------------------------> a worker of that uid delivers --> report
+                          +-- not there --> a worker of qmailp looks
+                                            into the password database --^
+
 Workers are forked when there is work for a user and end when there has been none for a few seconds; quick
 deliveries share them, slow ones do not wait for each other (worker_pool.py).  With `execute_each` each
 delivery is a process that becomes pylocal, as with the original.
+
+What is kept true: every order gets exactly one report, and K only if a delivery has said so itself.  A delivery has two
+ends, its exit code and the end of its output, and is reported once both are there: a program that it left behind may
+still write.  The password database is read in a process of its own, since a look-up may take as long as a
+directory server does, and as a user who can read nothing else.
 """
 
 import os
@@ -27,7 +36,7 @@ OUT_OF_MEMORY = b"Zqmail-spawn out of memory. (#4.3.0)\n"
 NOT_RUN = 120
 DEFERRALS = (111, 71, 74, 75)
 
-# exit code of qmail-local or of what stands before it -> report, whatever was written.  Source: report() of qmail-lspawn
+# exit code of qmail-local or of what runs before it -> report, whatever was written.  Source: report() of qmail-lspawn
 REPORTS = {
     users.BUG: b"ZInternal qmail-lspawn bug.\n",
     users.ROOT: b"ZNot allowed to perform deliveries as root.\n",
@@ -38,11 +47,11 @@ REPORTS = {
     119: b"ZOut of memory in qmail-lspawn.\n",
     NOT_RUN: b"ZUnable to run qmail-local.\n",
     users.NO_GETPW: b"ZUnable to run qmail-getpw.\n",
-    # also what a shell or env ends with that could not run it: no reason to bounce, as the original does at 126
+    # also the exit code of a shell or env that could not run it: no reason to bounce, as the original does at 126
     126: b"ZUnable to run qmail-local.\n",
     127: b"ZUnable to run qmail-local.\n",
 }
-NO_INTERPRETER = 1  # what an interpreter ends with that does not find its own modules, or ours: never pylocal's
+NO_INTERPRETER = 1  # the exit code of an interpreter that does not find its own modules, or ours; pylocal never has it
 
 
 def report_for(code: int | None, output: bytes) -> bytes:
@@ -55,20 +64,20 @@ def report_for(code: int | None, output: bytes) -> bytes:
 
 
 class LocalDeliveries:
-    """Makes the deliveries of a spawner.  deliver(order) must be followed by one report(number, text).
+    """Makes the deliveries of a spawner.  report(number, text) is called once for each deliver(order).
 
-    most is how many there can be at once; open_files the limit that programs get.
+    max_workers: how many deliveries there can be at once.  open_files: the limit that programs get.
     """
 
-    def __init__(self, loop, home, default, environ, execute_each, most, open_files) -> None:
+    def __init__(self, loop, home, default, environ, execute_each, max_workers, open_files) -> None:
         self.loop, self.home, self.default, self.environ = loop, home, default, environ
-        self.most, self.open_files = most, open_files
-        self.report: Callable[[int, bytes], object]  # set by whoever has the spawner
+        self.max_workers, self.open_files = max_workers, open_files
+        self.report: Callable[[int, bytes], object]  # set by the owner of the spawner
         self._execute_each = execute_each
         self._owner = home.owner()
         self._owner_gid = None if self._owner is None else home.gid("nofiles")
-        self._assigned = Assigned(f"{home.users}/cdb")
-        self._crews: dict[tuple[int, int] | None, WorkerPool] = {}
+        self._assigned = UsersCdb(f"{home.users}/cdb")
+        self._pools: dict[tuple[int, int] | None, WorkerPool] = {}
 
     def deliver(self, order) -> None:
         local, _, domain = order.recipient.rpartition(b"@")
@@ -86,7 +95,7 @@ class LocalDeliveries:
             self._refuse(order, REPORTS[users.SYSTEM])
         else:
             if account is None:
-                self._crew(None, self._look_up).submit(Lookup(self, order, local, domain))
+                self._pool(None, self._look_up).submit(LookupTask(self, order, local, domain))
             else:
                 self.start(order, account, local, domain)
 
@@ -94,7 +103,7 @@ class LocalDeliveries:
         """Go on with an order whose user is known."""
         uid, gid = (account.uid, account.gid) if self._owner is None else (self._owner, self._owner_gid)
         if self._execute_each:
-            Executed(self, order, account, uid, gid, local, domain).start()
+            ExecutedDelivery(self, order, account, uid, gid, local, domain).start()
             return
         fields = account.user, account.home, local, account.dash, account.ext, domain, order.sender
         try:
@@ -102,39 +111,39 @@ class LocalDeliveries:
         except MalformedFrame:
             self._refuse(order, OUT_OF_MEMORY)
             return
-        self._crew((uid, gid), lambda: self._work_for(uid, gid)).submit(Handed(self, order, packet))
+        self._pool((uid, gid), lambda: self._work_for(uid, gid)).submit(WorkerDelivery(self, order, packet))
 
     def finish(self, order, report) -> None:
         self.report(order.number, report)
 
     def close(self) -> None:
         """End all workers; none has anything to do."""
-        for crew in self._crews.values():
-            crew.close()
+        for pool in self._pools.values():
+            pool.close()
 
     def is_root_allowed(self) -> bool:
         return self._owner == 0
 
-    def forget_crew(self, key) -> None:
-        self._crews.pop(key, None)
+    def forget_pool(self, key) -> None:
+        self._pools.pop(key, None)
 
     def _refuse(self, order, report):
         os.close(order.message)
         self.report(order.number, report)
 
-    def _crew(self, key, work):
-        crew = self._crews.get(key)
-        if crew is None:
-            crew = self._crews[key] = WorkerPool(self, key, work)
-        return crew
+    def _pool(self, key, work):
+        pool = self._pools.get(key)
+        if pool is None:
+            pool = self._pools[key] = WorkerPool(self, key, work)
+        return pool
 
     def _work_for(self, uid, gid):
-        """What a worker of one user does, in its process."""
+        """In a worker's process: become the user, then deliver until the socket ends."""
         code = worker_main.give_up_to(uid, gid, self.is_root_allowed())
         return code or worker_main.serve_deliveries(self.home, self.default, self.environ)
 
     def _look_up(self):
-        """What a worker that reads the password database does, in its process."""
+        """In a worker's process: become qmailp, then look users up until the socket ends."""
         if os.getuid() == 0:
             try:
                 uid, gid = self.home.uid("qmailp"), self.home.gid("nofiles")
@@ -146,8 +155,8 @@ class LocalDeliveries:
         return worker_main.serve_lookups("pygetpw" if self._execute_each else None, self.environ)
 
 
-class Assigned:
-    """users/cdb, opened again whenever another file stands there."""
+class UsersCdb:
+    """users/cdb, opened again whenever the file has been replaced."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -176,16 +185,16 @@ class Assigned:
         self._reader = self._stamp = None
 
 
-class Lookup:
+class LookupTask:
     """The task of finding an order's user in the password database."""
 
     def __init__(self, deliveries, order, local, domain) -> None:
         self._deliveries, self._order, self._local, self._domain = deliveries, order, local, domain
 
-    def begin(self, worker) -> None:
+    def start(self, worker) -> None:
         worker.send(local_wire.pack(local_wire.LOOKUP, self._local))
 
-    def receive(self, worker, kind, body) -> bool:
+    def handle_answer(self, worker, kind, body) -> bool:
         if kind != local_wire.ACCOUNT:
             raise MalformedFrame("not an account")
         code, fields = local_wire.split_code(body)
@@ -199,7 +208,7 @@ class Lookup:
             self._deliveries.start(self._order, account, self._local, self._domain)
         return True
 
-    def lost(self, code) -> None:
+    def worker_lost(self, code) -> None:
         self.refuse(report_for(users.SYSTEM if code in (None, 0, 111) else code, b""))
 
     def refuse(self, report) -> None:
@@ -207,8 +216,8 @@ class Lookup:
         self._deliveries.finish(self._order, report)
 
 
-class Delivering:
-    """What a delivery in any process has: output read to its end, an exit code, one report when both are there."""
+class DeliveryTask:
+    """A delivery in any process: its output, read to the end, and its exit code; one report when both are there."""
 
     def __init__(self, deliveries, order) -> None:
         self._deliveries, self._order = deliveries, order
@@ -258,7 +267,7 @@ class Delivering:
                 self._ended(self._code)
 
     def _read_later(self):
-        """What it wrote is still there: a program must not be cut off for an error of ours."""
+        """Try again later: the output stays in the pipe, and a program must not be cut off for an error of ours."""
         self._deliveries.loop.forget(self._pipe)
         self._deliveries.loop.after(self._reading.next_seconds(), self._listen)
 
@@ -276,18 +285,18 @@ class Delivering:
         self._pipe = None
 
 
-class Handed(Delivering):
+class WorkerDelivery(DeliveryTask):
     """The task of a delivery in a warm worker."""
 
     def __init__(self, deliveries, order, packet) -> None:
         super().__init__(deliveries, order)
         self._packet = packet
 
-    def begin(self, worker) -> None:
+    def start(self, worker) -> None:
         worker.send(self._packet, (self._order.message,))
         self._close_message()
 
-    def receive(self, worker, kind, body) -> bool:
+    def handle_answer(self, worker, kind, body) -> bool:
         if kind == local_wire.NEED and self._pipe is None:
             self._give_pipe(worker)
             return False
@@ -298,8 +307,8 @@ class Handed(Delivering):
         self._ended(code)
         return True
 
-    def lost(self, code) -> None:
-        self._ended(code or None)  # a worker that ends before it says so has not delivered
+    def worker_lost(self, code) -> None:
+        self._ended(code or None)  # a worker that ends without an answer has not delivered, even if it exits 0
 
     def _give_pipe(self, worker):
         try:
@@ -309,12 +318,12 @@ class Handed(Delivering):
         self._send_pipe(worker, theirs, Backoff(0.02, 5.0))
 
     def _send_pipe(self, worker, theirs, backoff):
-        """Give the worker its pipe, again and again until that works or the worker ends: until then it waits."""
+        """Give the worker its pipe; try again until that works or the worker ends: until then the worker waits."""
         try:
             if worker.is_there:
                 worker.send(local_wire.pack(local_wire.OUTPUT), theirs)
         except (BrokenPipeError, ConnectionResetError):
-            pass  # its end is noticed by itself
+            pass  # the worker has ended, and the loop will report that
         except OSError:
             self._deliveries.loop.after(backoff.next_seconds(), lambda: self._send_pipe(worker, theirs, backoff))
             return
@@ -322,7 +331,7 @@ class Handed(Delivering):
             os.close(fd)
 
 
-class Executed(Delivering):
+class ExecutedDelivery(DeliveryTask):
     """A delivery in a process of its own that becomes pylocal, found in PATH."""
 
     def __init__(self, deliveries, order, account, uid, gid, local, domain) -> None:
@@ -338,7 +347,7 @@ class Executed(Delivering):
             return
         try:
             fork_watched(
-                self._deliveries.loop, lambda: self._become(theirs), lambda status: self._ended(_run_code(status))
+                self._deliveries.loop, lambda: self._run_child(theirs), lambda status: self._ended(_run_code(status))
             )
         except OSError:
             self._close_pipe()
@@ -348,7 +357,7 @@ class Executed(Delivering):
         finally:
             os.close(theirs)
 
-    def _become(self, output):
+    def _run_child(self, output):
         deliveries, account = self._deliveries, self._account
         deliveries.loop.abandon()
         worker_main.limit_open_files(deliveries.open_files)

@@ -1,8 +1,8 @@
 """Who a local part belongs to: users/cdb first, then the password database.
 
-users/assign is the source that pynewu compiles into users/cdb.  Keys of the cdb are `!` and the local part in
-lower case, ended by NUL for an exact entry, not ended for a prefix; the empty key holds the last bytes of
-all prefixes.  Data is user, uid, gid, home, dash, ext with NULs between.  Source: nughde_get() of qmail-lspawn
+users/assign is the source that pynewu compiles into users/cdb.  A key of the cdb is `!` and the local part in lower
+case, with a NUL at its end for an exact entry, without for a prefix; the empty key holds the last bytes of all
+prefixes.  Data is user, uid, gid, home, dash, ext with NULs between.  Source: nughde_get() of qmail-lspawn
 """
 
 import errno
@@ -20,7 +20,7 @@ BUG, ROOT, NFS, NO_ALIAS, CDB, SYSTEM, NO_GETPW = 112, 113, 115, 116, 117, 118, 
 
 
 class Unknown(Exception):
-    """Nobody could be found for a reason that `code`, an exit code of qmail-getpw or qmail-lspawn, tells."""
+    """No user could be found.  code: the exit code of qmail-getpw or qmail-lspawn that says why."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
@@ -32,7 +32,7 @@ class BadFormat(Exception):
 
 
 class Account:
-    """To whom a delivery goes: user, uid, gid, home, and how the rest of the address was split: dash, ext."""
+    """The user that a delivery goes to: user, uid, gid, home, and the rest of the address, split into dash and ext."""
 
     __slots__ = ("user", "uid", "gid", "home", "dash", "ext")
 
@@ -93,7 +93,10 @@ def find_in_passwd(local: bytes, getpwnam, stat=os.stat) -> Account:
 
 
 def find_in_private_home(home, local: bytes) -> Account:
-    """Return the account of all who are not in users/cdb of a private home: its owner, in alias/.  Raises OSError."""
+    """Return the account of everybody who is not in users/cdb of a private home: its owner, in alias/.
+
+    Raises OSError.
+    """
     seen = os.stat(f"{home.path}/private")
     return Account(b"alias", seen.st_uid, seen.st_gid, os.fsencode(os.path.abspath(home.alias)), b"-", local)
 
@@ -109,18 +112,24 @@ def compile_assign(text: bytes) -> list[tuple[bytes, bytes]]:
         end = text.find(b"\n", at)
         if end < 0:
             raise BadFormat("the last line is not a dot")
-        line, at = text[at : end + 1], end + 1
-        name, colon, rest = line.partition(b":")
-        fields = rest.split(b":", 6)
-        if not name or not colon or len(fields) < 7 or b"\0" in line:
-            raise BadFormat(f"line {len(records) + 1} is not of the form =local:user:uid:gid:home:dash:ext:")
+        name, fields = _split_line(text[at : end + 1], len(records) + 1)
+        at = end + 1
         key = b"!" + name[1:].lower()
         if not name.startswith(b"+"):
             key += b"\0"
         elif len(name) > 1 and name[-1:] not in breaks:
             breaks += name[-1:]
-        records.append((key, b"\0".join(fields[:6])))
+        records.append((key, b"\0".join(fields)))
     return [*records, (b"", breaks)]
+
+
+def _split_line(line, number):
+    """Return (sign and local part, six fields) of a line of users/assign.  Raises BadFormat."""
+    name, colon, rest = line.partition(b":")
+    fields = rest.split(b":", 6)
+    if not name or not colon or len(fields) < 7 or b"\0" in line:
+        raise BadFormat(f"line {number} is not of the form =local:user:uid:gid:home:dash:ext:")
+    return name, fields[:6]
 
 
 def _entry(getpwnam, name):

@@ -1,8 +1,10 @@
 """Warm workers of pylspawn: forked, given up to one user, then one delivery after another over a socket.
 
-Before anything of the user is touched the worker has the user's group, groups and uid, no descriptor but its socket,
-the umask and the limits of a program that was started for this.  A delivery leaves nothing behind: the
-working directory is set back, variables go to programs only.  The wire is protocol/wires/local_wire.py.
+A worker must not differ from the fresh process that the original starts for each delivery.  So before anything of the
+user is touched it has the user's group, groups and uid, no descriptor but its socket, and the umask and limits of a
+program that was started for this delivery.  A delivery leaves nothing behind: the working directory is set back, and
+variables go to programs only.  What a worker may need is imported before the fork, since the user may not be able to
+read our installation.  The wire is protocol/wires/local_wire.py.
 """
 
 import os
@@ -13,8 +15,8 @@ import socket
 
 from pyqmail.base.failure import traceback_text
 from pyqmail.mail.local import users
-from pyqmail.mail.local.delivery import Delivery, Job
-from pyqmail.mail.local.maildir import Names
+from pyqmail.mail.local.delivery import Delivery, DeliveryRequest
+from pyqmail.mail.local.maildir import MaildirNames
 from pyqmail.mail.queue import alone  # noqa: F401 before the fork: a user may not be able to read our installation
 from pyqmail.mail.queue.client import QueueClient
 from pyqmail.mail.spawners.server import Collected
@@ -26,10 +28,10 @@ from pyqmail.system.processes import exit_code, spawn
 from pyqmail.system.retrying import retried, write_surely
 
 SOCKET = 3
-CANNOT_RUN = (1, 126, 127)  # of an interpreter without its modules, of a shell, of env; none is qmail-getpw's
+CANNOT_RUN = (1, 126, 127)  # of an interpreter without its modules, a shell, env; qmail-getpw has none of them
 
 
-def settle(socket_fd: int, home, open_files: int) -> None:
+def prepare_child(socket_fd: int, home, open_files: int) -> None:
     """Make a forked child fit for work: its descriptors, directory, umask, signals and limits.  Raises OSError."""
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     arrange({0: null, 1: null, 2: null, SOCKET: socket_fd})
@@ -41,7 +43,7 @@ def settle(socket_fd: int, home, open_files: int) -> None:
 
 
 def limit_open_files(soft: int) -> int:
-    """Set the soft limit of open files, as far as the hard one allows; returns what it was."""
+    """Set the soft limit of open files, as far as the hard one allows; return what it was."""
     before, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY:
         soft = min(soft, hard)
@@ -58,7 +60,7 @@ def leave(path: str) -> None:
 
 
 def give_up_to(uid: int, gid: int, root_allowed: bool) -> int:
-    """Become uid with gid as the only group; returns 0, else the exit code that says why not."""
+    """Become uid with gid as the only group; return 0, otherwise the exit code that says why not."""
     try:
         if not (os.getuid() == os.geteuid() == uid and os.getuid()):
             if os.getuid() == 0:
@@ -74,18 +76,18 @@ def give_up_to(uid: int, gid: int, root_allowed: bool) -> int:
 
 def serve_deliveries(home, default: bytes, environ) -> int:
     """Make deliveries until the socket ends.  environ is what programs inherit; default as for qmail-local."""
-    names, queueing = Names(), QueueClient(BlockingDriver(), home)
+    names, queue_client = MaildirNames(), QueueClient(BlockingDriver(), home)
 
     def queue_at_home():
         os.chdir(home.path)
-        return queueing
+        return queue_client
 
     def deliver(sock, body, descriptors):
         user, home_directory, local, dash, ext, domain, sender = local_wire.split_deliver(body)
-        job = Job(user, home_directory, local, dash, ext, domain, sender, default)
+        request = DeliveryRequest(user, home_directory, local, dash, ext, domain, sender, default)
         output = Output(sock)
         try:
-            code = Delivery(job, descriptors[0], environ, output, queue_at_home, names).run()
+            code = Delivery(request, descriptors[0], environ, output, queue_at_home, names).run()
         except Exception as error:
             output.complain(os.fsencode(traceback_text(error)))
             code = 111
@@ -96,7 +98,7 @@ def serve_deliveries(home, default: bytes, environ) -> int:
 
 
 def serve_lookups(program: str | None, environ) -> int:
-    """Look users up in the password database until the socket ends; with a program, by running that."""
+    """Look users up until the socket ends: by running program, None: in the password database."""
 
     def look_up(sock, body, descriptors):
         try:
@@ -131,7 +133,7 @@ def run_getpw(program: str, local: bytes, environ) -> bytes:
 
 
 class Output:
-    """What a delivery writes: kept here until a program runs, in the spawner's pipe from then on, all in its order."""
+    """The output of a delivery: kept here until a program runs, in the spawner's pipe from then on, in its order."""
 
     def __init__(self, sock) -> None:
         self._sock, self._own = sock, Collected()
@@ -144,7 +146,7 @@ class Output:
         try:
             write_surely(self._pipe, text)
         except OSError:
-            pass  # what was delivered is delivered, whoever hears of it
+            pass  # the delivery is made, even if nobody reads about it
 
     complain = say
 
@@ -153,7 +155,7 @@ class Output:
             retried(self._sock.send, local_wire.pack(local_wire.NEED))
             packet, descriptors = retried(receive_with, self._sock, local_wire.PACKET_LIMIT, 1)
             if not packet or local_wire.unpack(packet)[0] != local_wire.OUTPUT:
-                os._exit(111)  # the spawner has gone: nobody will hear what comes of this
+                os._exit(111)  # the spawner has gone, and with it everybody who could get a report
             own = self._own.text
             self._own = Collected()
             self._pipe = descriptors[0] if descriptors else os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC)
@@ -162,7 +164,7 @@ class Output:
         return self._pipe, self._pipe
 
     def close(self) -> bytes:
-        """Return what is not in the pipe."""
+        """Close the pipe; return what was not written to it."""
         if self._pipe is not None:
             os.close(self._pipe)
         return self._own.text
@@ -180,7 +182,7 @@ def _serve(expected, work):
         answer = work(sock, body, descriptors)
         for fd in descriptors:
             os.close(fd)
-        retried(sock.send, answer)  # not to be lost: what it says is done would be done again
+        retried(sock.send, answer)  # must not be lost: a delivery that it reports would be made again
 
 
 def _find(local):

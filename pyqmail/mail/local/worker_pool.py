@@ -1,10 +1,27 @@
 """The workers of one user: how many there are, what waits for them, and the process of each.
 
-A few are started as soon as all are busy, more only after a task has waited a moment.  What has been idle for a
-few seconds is dismissed.  What a worker does in its process is in worker_main.py.
+    task waits --+-- a worker is idle -------------------------> it gets the task
+                 +-- fewer than AT_ONCE workers ---------------> a new one, now
+                 +-- none idle for BUSY_SECONDS ---------------> as many new ones as there are, if so many are needed
+                 +-- a worker cannot be had or reached --------> all tasks wait, each time longer
 
-That no worker can be had (no memory, no descriptor, no process), or one cannot be told its task, is no fault of the
-task: all wait, each time longer, and only after MAX_TRIES in a row everything that waits is deferred.
+    worker idle for IDLE_SECONDS --> its socket is closed, it reads the end and exits
+
+What is kept true:
+
+- A worker belongs to one uid and gid for its whole life.  It gave up root before its first task, so it cannot serve
+  another user, and what a user's delivery does to it (exhaust its memory, stop it, kill it) touches nobody else's mail.
+- A worker has one task at a time.  If it ends without an answer, that task has not been delivered, whatever the exit
+  code says, and is reported so.
+- The pool outlives its workers: the queue and the pause between tries are its own.  The spawner forgets a pool when it
+  has no worker, no task and no timer.
+- That no worker can be had (no memory, no descriptor, no process), or one cannot be given its task, is not the fault of
+  the task.  The task goes back to the head of the queue, and only after MAX_TRIES failures in a row everything that
+  waits is deferred.
+- Nothing here waits: sockets do not block, children are watched by the loop, and the number of deliveries at once is
+  bounded by the spawner's concurrency.
+
+What a worker does in its process is in worker_main.py.
 """
 
 import collections
@@ -23,15 +40,16 @@ from pyqmail.system.loop import READ
 from pyqmail.system.processes import exit_code, fork
 
 IDLE_SECONDS = 3.0
-PATIENCE_SECONDS = 0.02  # how long a task waits for a busy worker before more are started
+BUSY_SECONDS = 0.02  # a task waits so long for a busy worker before more are started
 MAX_TRIES = 10  # about fifteen seconds
-AT_ONCE = 2 * (os.cpu_count() or 1)  # workers of one user that are started without waiting: their fsyncs overlap
+AT_ONCE = 2 * (os.cpu_count() or 1)  # workers of one user that start without delay: their fsyncs overlap
 
 
 class WorkerPool:
     """The workers of one user and what waits for them.
 
-    A task has begin(worker), receive(worker, kind, body) -> whether the worker is done with it, and lost(code).
+    A task has start(worker), handle_answer(worker, kind, body) -> whether the worker is done with it, worker_lost(code)
+    and refuse(report).
     """
 
     def __init__(self, deliveries, key, work) -> None:
@@ -53,20 +71,20 @@ class WorkerPool:
         for worker in self._workers:
             os.waitpid(worker.pid, 0)
 
-    def idle(self, worker) -> None:
-        """A worker has nothing to do any more."""
+    def worker_is_idle(self, worker) -> None:
+        """A worker has finished its task."""
         if self._waiting and self._pause is None:
-            self._give(worker)
+            self._start_next_task(worker)
         else:
-            self._keep(worker)
+            self._keep_idle(worker)
 
-    def _keep(self, worker):
+    def _keep_idle(self, worker):
         worker.idle_since = time.monotonic()
         self._idle.append(worker)
         if self._sweeper is None:
             self._sweeper = self._loop.after(IDLE_SECONDS, self._sweep)
 
-    def gone(self, worker) -> None:
+    def worker_has_ended(self, worker) -> None:
         """A worker has ended."""
         self._workers.discard(worker)
         if worker in self._idle:
@@ -74,27 +92,29 @@ class WorkerPool:
         if self._waiting:
             self._assign()
         elif not self._workers and self._sweeper is None:
-            self._deliveries.forget_crew(self._key)
+            self._deliveries.forget_pool(self._key)
 
     def _assign(self):
         while self._waiting and self._idle and self._pause is None:
-            self._give(self._idle.pop())
+            self._start_next_task(self._idle.pop())
         if self._pause is not None:
             return
-        while self._waiting and self._pause is None and len(self._workers) < min(AT_ONCE, self._deliveries.most):
-            if not self._enlarge():
+        at_once = min(AT_ONCE, self._deliveries.max_workers)
+        while self._waiting and self._pause is None and len(self._workers) < at_once:
+            if not self._add_worker():
                 return
-        if self._waiting and self._timer is None and self._pause is None and len(self._workers) < self._deliveries.most:
-            self._timer = self._loop.after(PATIENCE_SECONDS, self._reinforce)
+        may_grow = len(self._workers) < self._deliveries.max_workers
+        if self._waiting and self._timer is None and self._pause is None and may_grow:
+            self._timer = self._loop.after(BUSY_SECONDS, self._add_workers)
 
-    def _give(self, worker):
+    def _start_next_task(self, worker):
         task = self._waiting.popleft()
         try:
-            worker.take(task)
+            worker.start_task(task)
         except OSError as error:
             self._waiting.appendleft(task)
             if worker.is_there:
-                self._keep(worker)
+                self._keep_idle(worker)
             self._try_later("reach a worker", error, NO_PIPE)
         else:
             self._backoff.reset()
@@ -114,16 +134,17 @@ class WorkerPool:
         self._pause = None
         self._assign()
 
-    def _reinforce(self):
-        """Orders have waited: start as many workers again as there are, if so many are needed."""
+    def _add_workers(self):
+        """Tasks have waited: double the workers, if so many are needed."""
         self._timer = None
-        for _ in range(min(len(self._waiting), len(self._workers) or 1, self._deliveries.most - len(self._workers))):
-            if not self._waiting or self._pause is not None or not self._enlarge():
+        number = len(self._workers)
+        for _ in range(min(len(self._waiting), number or 1, self._deliveries.max_workers - number)):
+            if not self._waiting or self._pause is not None or not self._add_worker():
                 return
         self._assign()
 
-    def _enlarge(self):
-        """Start a worker and give it the first task; False if that cannot be had now."""
+    def _add_worker(self):
+        """Start a worker and give it the first task; return False if none can be had now."""
         try:
             worker = Worker(self._deliveries, self, self._work)
         except OSError as error:
@@ -131,11 +152,11 @@ class WorkerPool:
                 self._try_later("start a worker", error, NO_FORK)
             return False
         self._workers.add(worker)
-        self._give(worker)
+        self._start_next_task(worker)
         return True
 
     def _sweep(self):
-        """Dismiss workers that have been idle for long; the longest idle stand first."""
+        """Dismiss workers that have been idle for long; the longest idle are first in the list."""
         self._sweeper = None
         now = time.monotonic()
         while self._idle and self._idle[0].idle_since + IDLE_SECONDS <= now:
@@ -143,19 +164,22 @@ class WorkerPool:
         if self._idle:
             self._sweeper = self._loop.at(self._idle[0].idle_since + IDLE_SECONDS, self._sweep)
         elif not self._workers:
-            self._deliveries.forget_crew(self._key)
+            self._deliveries.forget_pool(self._key)
 
 
 class Worker:
-    """One worker process and our end of its socket.  Raises OSError if it cannot be had."""
+    """One worker process and our end of its socket.  Raises OSError if it cannot be started."""
 
-    def __init__(self, deliveries, crew, work) -> None:
-        self._loop, self._crew, self._task, self.idle_since = deliveries.loop, crew, None, 0.0
+    def __init__(self, deliveries, pool, work) -> None:
+        self._loop, self._pool, self._task, self.idle_since = deliveries.loop, pool, None, 0.0
         self._has_ended, self._sock, self._listening = False, None, Backoff()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        refuse_descriptors(ours)  # it will be a user's process: what it passed, closing it could hold up all deliveries
+        # it will be a user's process, and to close a descriptor that it passes could stop all deliveries
+        refuse_descriptors(ours)
         try:
-            self.pid = fork_watched(self._loop, lambda: self._become(deliveries, theirs.fileno(), work), self._exited)
+            self.pid = fork_watched(
+                self._loop, lambda: self._run_child(deliveries, theirs.fileno(), work), self._exited
+            )
         except OSError:
             ours.close()
             raise
@@ -173,11 +197,11 @@ class Worker:
     def is_there(self) -> bool:
         return self._sock is not None
 
-    def take(self, task) -> None:
-        """Begin a task.  Raises OSError if the worker could not be told; if it is no longer there, it is given up."""
+    def start_task(self, task) -> None:
+        """Start a task.  Raises OSError if the worker cannot be reached; one that has gone is killed and given up."""
         self._task = task
         try:
-            task.begin(self)
+            task.start(self)
         except OSError as error:
             self._task = None
             if isinstance(error, (BrokenPipeError, ConnectionResetError)):
@@ -195,7 +219,7 @@ class Worker:
             self._loop.watch(self._sock.fileno(), READ, lambda _: self._receive())
 
     def _listen_later(self, error):
-        """What it said could not be read for a passing reason: it is still there, and so is what it said."""
+        """Its answer could not be read for a passing reason: try again later, the answer stays in the socket."""
         if not self._listening.tries:
             warn_again("hear a worker", error)
         self._loop.forget(self._sock.fileno())
@@ -208,7 +232,7 @@ class Worker:
             self._listen_later(error)
 
     def dismiss(self) -> None:
-        """Let it end: it reads the end of its socket."""
+        """Close its socket: the worker reads the end and exits."""
         if self._sock is not None:
             self._loop.forget(self._sock.fileno())
             self._sock.close()
@@ -219,9 +243,9 @@ class Worker:
         if not self._has_ended:
             os.kill(self.pid, signal.SIGKILL)
 
-    def _become(self, deliveries, socket_fd, work):
+    def _run_child(self, deliveries, socket_fd, work):
         deliveries.loop.abandon()
-        worker_main.settle(socket_fd, deliveries.home, deliveries.open_files)
+        worker_main.prepare_child(socket_fd, deliveries.home, deliveries.open_files)
         return work()
 
     def _receive(self):
@@ -235,9 +259,9 @@ class Worker:
                 kind, body = local_wire.unpack(packet)
                 if self._task is None:
                     raise MalformedFrame("nothing was asked")
-                if self._task.receive(self, kind, body):
+                if self._task.handle_answer(self, kind, body):
                     self._task = None
-                    self._crew.idle(self)
+                    self._pool.worker_is_idle(self)
             except BlockingIOError:
                 return
             except (BrokenPipeError, ConnectionResetError, MalformedFrame):
@@ -253,8 +277,8 @@ class Worker:
         self.dismiss()
         task, self._task = self._task, None
         if task is not None:
-            task.lost(exit_code(status))
-        self._crew.gone(self)
+            task.worker_lost(exit_code(status))
+        self._pool.worker_has_ended(self)
 
 
 def fork_watched(loop, work, ended) -> int:

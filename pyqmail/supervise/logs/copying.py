@@ -2,18 +2,18 @@
 
 import os
 
-PIECE_BYTES = 4096  # what a pipe that is ready takes without making us wait where no signal is heard
+PIECE_BYTES = 4096  # PIPE_BUF: a pipe that is ready takes it whole, so that we do not wait where no signal is noticed
 
 
 class Copy:
     """Descriptor 1, as long as it takes anything.
 
-    may_write: waits until a descriptor takes something, False to give up.  The logs have the lines: what goes wrong
-    here is one warning, and no more is copied.
+    may_write: waits until a descriptor can be written to, False to give up.  The logs have the lines, so a failure here
+    is one warning, and no more is copied.
     """
 
-    def __init__(self, may_write, patience) -> None:
-        self._may_write, self._tell = may_write, patience.tell
+    def __init__(self, may_write, retry) -> None:
+        self._may_write, self._report = may_write, retry.report
         self._is_open = True
 
     def write(self, text: bytes) -> None:
@@ -30,5 +30,5 @@ class Copy:
                 self._stop(error)
 
     def _stop(self, why):
-        self._tell("warning: unable to write to standard output, copying no more", why)
+        self._report("warning: unable to write to standard output, copying no more", why)
         self._is_open = False

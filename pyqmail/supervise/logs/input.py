@@ -1,7 +1,11 @@
 """Reading a logger's input, with the two signals that may come meanwhile.
 
-What was read from a pipe stays in it until it is in the files: whoever is killed in between, or while the disk is full,
-leaves it to the next logger.  Lines may then be there twice; none is lost.
+What was read from a pipe stays in it until it is in the files.  So a logger that is killed in between, or while the
+disk is full, leaves it to the next logger: lines may be there twice, and none is lost.
+
+    look (tee(2)) --> write to the logs --> mark_done(): take as many bytes out of the pipe as were written
+
+Only a pipe can be looked into.  A file or a socket is read, and what was read is gone with the process.
 """
 
 import _signal as signal  # the module without its enums: they cost half a megabyte for each log
@@ -13,12 +17,12 @@ from pyqmail.base.failure import Temporary
 from pyqmail.supervise.logs.logger import SMALL_BYTES
 from pyqmail.system.pipe_peek import MAX_BYTES, PipePeek
 
-FAREWELL_SECONDS = 5
-KEPT_BYTES = MAX_BYTES - SMALL_BYTES - 1  # whoever keeps no more sees a piece, and more, behind it
+COPY_SECONDS = 5  # after TERM, for the reader of the copy
+KEPT_BYTES = MAX_BYTES - SMALL_BYTES - 1  # if no more is kept, a look still sees a piece, and more, behind it
 
 
-class Taken:
-    """What is read is gone: a file, a socket, or a pipe where nothing else is possible."""
+class ConsumingReader:
+    """What is read is gone: a file, a socket, or a pipe without tee(2)."""
 
     def __init__(self, fd) -> None:
         self._fd = fd
@@ -26,22 +30,22 @@ class Taken:
     def read(self, limit_bytes, to_line_end=False):
         return os.read(self._fd, 1 if to_line_end else limit_bytes)
 
-    def done(self):
+    def mark_done(self):
         return b""
 
     def close(self):
         pass
 
 
-class Kept:
-    """A pipe that keeps what was read until done().  Raises OSError if fd is none.
+class KeepingReader:
+    """A pipe that keeps what was read until mark_done().  Raises OSError if fd is no pipe.
 
-    The start of a line is kept as well while more waits behind it: it is not whole in the files before its end.
+    The start of a line is kept as well while more waits behind it: until its end it is not whole in the files.
     """
 
     def __init__(self, fd) -> None:
         self._peek = PipePeek(fd)
-        self._kept = b""  # the start of the pipe that was read long ago
+        self._kept = b""  # the start of the pipe, read by an earlier read()
         self._block = b""  # what was read after it, and is not done
         self._is_all = True  # nothing was behind it
 
@@ -51,7 +55,7 @@ class Kept:
             seen = self._peek.look(len(self._kept) + limit_bytes + 1)
             if not seen or (len(seen) > len(self._kept) and seen.startswith(self._kept)):
                 break
-            self._kept = b""  # somebody else has read from this pipe
+            self._kept = b""  # another process has read from this pipe
         count = min(len(seen) - len(self._kept), limit_bytes)
         if to_line_end and (line_end := seen.find(b"\n", len(self._kept)) + 1):
             count = min(count, line_end - len(self._kept))
@@ -63,10 +67,10 @@ class Kept:
         self._block = seen[len(self._kept) : end]
         return self._block
 
-    def done(self):
+    def mark_done(self):
         """What was read is in the files: take it out of the pipe.
 
-        Returns what came out instead, if somebody else had taken it: that is not in the files.
+        Returns what came out instead if another process had taken it: those bytes are not in the files.
         """
         block, self._block = self._block, b""
         if not block:
@@ -86,19 +90,20 @@ class Kept:
 class Input:
     """Descriptor 0, TERM and ALRM.
 
-    A signal that arrives just before we wait must end the wait too: it writes to a pipe that we wait for as well.
-    Raises Temporary if there are no descriptors left.
+    A signal that arrives just before we wait must end the wait too, so it writes to a pipe that we wait for as well.
+    Raises Temporary if no descriptors are left.
     """
 
     def __init__(self, fd: int = 0) -> None:
-        self.wants_rotation = False  # ALRM came; whoever rotates sets it back
+        self.wants_rotation = False  # ALRM came; the caller rotates and sets it back
         self._fd = fd
-        self._source: Kept | Taken
+        self._source: KeepingReader | ConsumingReader
         try:
-            self._source = Kept(fd)
+            self._source = KeepingReader(fd)
         except OSError:
-            self._source = Taken(fd)
-        self._ending, self._farewell = False, 0.0  # whether TERM came; when we stop waiting for the copy's reader then
+            self._source = ConsumingReader(fd)
+        self._ending = False  # TERM came
+        self._copy_deadline = 0.0  # after TERM: until then we wait for the copy's reader
         self._at_line_start = True
         try:
             self._wake, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -114,7 +119,7 @@ class Input:
 
     def _end(self, *_):
         self._ending = True
-        self._farewell = time.monotonic() + FAREWELL_SECONDS
+        self._copy_deadline = time.monotonic() + COPY_SECONDS
 
     def _alarm(self, *_):
         self.wants_rotation = True
@@ -122,8 +127,8 @@ class Input:
     def read(self, limit_bytes: int) -> bytes | None:
         """Return the next bytes, at most so many; b"" at the end; None if ALRM came first.
 
-        After TERM what was read up to then is the end if it ended with a line; else the end is where that line ends.
-        The rest stays unread for the next logger.  An error of reading is an end too, as in the original.
+        After TERM the input ends at the next end of a line; the rest stays unread for the next logger.  A read error is
+        an end too, as in the original.
         """
         while True:
             if self._ending and self._at_line_start:
@@ -134,33 +139,39 @@ class Input:
             if self._wake in ready:
                 os.read(self._wake, 1024)
                 continue
-            try:
-                block = self._source.read(limit_bytes, self._ending)
-            except BlockingIOError:
-                continue
-            except OSError:
-                return b""
-            if block:
-                self._at_line_start = block.endswith(b"\n")
-            return block
+            block = self._read_ready(limit_bytes)
+            if block is not None:
+                return block
 
-    def done(self) -> bytes:
-        """What was read is in the files: it need not stay in the pipe.
+    def _read_ready(self, limit_bytes):
+        """Return the next bytes, b"" at the end, None if there are none after all."""
+        try:
+            block = self._source.read(limit_bytes, self._ending)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
+        if block:
+            self._at_line_start = block.endswith(b"\n")
+        return block
 
-        Returns bytes that are to be taken, too: b"" unless somebody else reads from the same pipe.
+    def mark_done(self) -> bytes:
+        """What was read is in the files and need not stay in the pipe.
+
+        Returns bytes that are to be written too: b"" unless another process reads from the same pipe.
         """
-        block = self._source.done()
+        block = self._source.mark_done()
         if block:
             self._at_line_start = block.endswith(b"\n")
         return block
 
     def may_write(self, fd: int) -> bool:
-        """Wait until fd takes something, or fails; False if it still does not FAREWELL_SECONDS after TERM."""
+        """Wait until fd takes something, or fails; False if it still does not COPY_SECONDS after TERM."""
         poll = select.poll()
         poll.register(fd, select.POLLOUT)
         poll.register(self._wake, select.POLLIN)
         while True:
-            left = max(0, self._farewell - time.monotonic()) * 1000 if self._ending else None
+            left = max(0, self._copy_deadline - time.monotonic()) * 1000 if self._ending else None
             ready = [descriptor for descriptor, _ in poll.poll(left)]
             if fd in ready:
                 return True

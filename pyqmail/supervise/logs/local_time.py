@@ -5,7 +5,7 @@ import time
 from pyqmail.base.tai import EPOCH
 
 _DIGITS = b"0123456789abcdef"
-_LONGEST = 1000  # no label is held, or read, beyond this
+_MAX_LABEL = 1000  # bytes; no longer label is held or read
 _COUNTS = 1 << 64
 _NANOSECONDS = 1 << 32
 
@@ -13,9 +13,9 @@ _NANOSECONDS = 1 << 32
 class LocalTime:
     """Replace the label at the start of each line by `YYYY-MM-DD hh:mm:ss.nnnnnnnnn`.
 
-    A label is @ and as many lower-case hexadecimal digits as follow; the last eight are nanoseconds.  One that means no
-    time that can be written is left as it is, with its line.  receive() takes the text in any pieces; a label
-    at the end of a piece is held until its end is seen, and lost if the text ends there.
+    A label is @ and as many lower-case hexadecimal digits as follow; the last eight are nanoseconds.  If its time
+    cannot be written, the line stays as it is.  receive() takes the text in any pieces; a label at the end of a piece
+    is held until its end is seen, and lost if the text ends there.
     """
 
     def __init__(self) -> None:
@@ -36,14 +36,14 @@ class LocalTime:
 
     def _convert(self, line, is_last):
         rest = line[1:].lstrip(_DIGITS)
-        if is_last and not rest and len(line) <= _LONGEST:
+        if is_last and not rest and len(line) <= _MAX_LABEL:
             self._held, self._at_start = line, True
             return b""
         digits = line[1 : len(line) - len(rest)]
         if digits[:-8] != self._count:
             self._time = _local(digits[:-8])
             self._count = digits[:-8]
-        if not self._time or len(line) - len(rest) > _LONGEST:
+        if not self._time or len(line) - len(rest) > _MAX_LABEL:
             return line
         return b"%s.%09d%s" % (self._time, int(digits[-8:], 16) % _NANOSECONDS, rest)
 

@@ -4,15 +4,31 @@
     current   being written, 0644; 0744 once it is complete and safely on disk
     previous  current of a moment ago, on its way to be finished; 0744 once it is safely on disk; short-lived
     processed what a processor made of previous;  0744 once complete
-    state     the processor's memory; newstate: what it is to become
+    state     the processor's memory; newstate: the next one
     @LABEL.s  finished and complete.   @LABEL.u  was in progress at a crash, maybe incomplete, not processed
 
-The owner's execute bit is the mark of completeness; the layout is multilog's, and either program goes on where the
-other stopped.  While it is opened trouble is Temporary; from then on nothing is given up: what fails is said in a
-warning and tried again after a pause.  Every step that works on names changes to the directory first.
+A rotation, and what the next logger makes of a crash after each step.  A name is always moved or linked, never
+overwritten, so no step loses a line that was written:
+
+    current renamed to previous        previous becomes @LABEL.u
+    a new current, 0644                previous, then current become @LABEL.u: names keep the order of the lines
+    previous synced, then 0744         the same: a crash may have come before the processor, so it counts as unprocessed
+    processor reads previous, writes processed and newstate
+                                       processed and newstate are removed, previous becomes @LABEL.u
+    processed synced, then 0744        processed becomes @LABEL.s, previous is removed
+    newstate synced; previous removed; newstate renamed to state
+                                       the same; the processor's memory starts empty after every crash
+    linked as @LABEL.s, then unlinked  two links: only the unlink is made up for
+    the oldest files removed           done at the next rotation
+
+The owner's execute bit is the mark of completeness, and is set only after an fsync.  The layout is multilog's, and
+either program goes on where the other stopped.
 
 A full current becomes previous at once, but is settled, that is synced, processed and named, only after the rest of
-what was read stands in its successor: that takes long, and a kill meanwhile finds nothing in memory.
+what was read is written to its successor: settling takes long, and a kill meanwhile finds nothing in memory.
+
+While a directory is opened, trouble is Temporary.  From then on nothing is given up: what fails is reported in a
+warning and tried again after a pause.  Every step that works on names changes to the directory first.
 """
 
 import errno
@@ -37,18 +53,18 @@ class LogDirectory:
     """One open log directory.
 
     name: the path as the user wrote it.  size_bytes: of a full file.  files: how many to keep, current included.
-    processor: a shell command, None if there is none; the empty command makes empty files.
-    patience: tells of a failure and waits, see Patience.  clock returns Unix seconds and nanoseconds, for names.
+    processor: a shell command, None if there is none; the empty command makes empty files.  retry: a Retry.
+    clock returns Unix seconds and nanoseconds, for names.
     """
 
-    def __init__(self, name: str, size_bytes: int, files: int, processor: str | None, patience, clock=now) -> None:
+    def __init__(self, name: str, size_bytes: int, files: int, processor: str | None, retry, clock=now) -> None:
         self.name, self.size_bytes, self.processor = name, size_bytes, processor
-        self._finished = RotatedFiles(name, files, patience, clock)
+        self._rotated_files = RotatedFiles(name, files, retry, clock)
         self.follows = False  # takes the rest of a long line whose start it took
-        self._insist, self._patience = patience.insist, patience
+        self._until_done, self._retry = retry.until_done, retry
         self._start = self._directory = self._lock = self._current = -1
         self._is_shared = False
-        self._previous = -1  # what is not settled yet
+        self._previous = -1  # the file that is not settled yet
         self._bytes = 0
         self._buffer = b""
 
@@ -88,7 +104,7 @@ class LogDirectory:
         fd = os.open(file, _APPEND | (os.O_NOFOLLOW if self._is_shared else 0), mode)
         try:
             if self._is_shared and os.fstat(fd).st_nlink > 1:
-                raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))  # another name of who knows what
+                raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))  # its other name may be anywhere
             if locks:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -102,15 +118,15 @@ class LogDirectory:
         processed = self._stat("processed")
         if processed is not None and processed.st_mode & COMPLETE:
             _remove("previous")
-            self._finished.add("processed", "s")
+            self._rotated_files.add_file("processed", "s")
         else:
             _remove("processed")
-            self._finished.add("previous", "u")
-        self._finished.add("current", "u")
+            self._rotated_files.add_file("previous", "u")
+        self._rotated_files.add_file("current", "u")
 
     @property
     def room_bytes(self) -> int:
-        """Fewer bytes than this can be appended as they are: no file can become full by them."""
+        """Fewer bytes than this can be appended as they are: they fill no file."""
         return self.size_bytes - SLACK_BYTES - self._bytes
 
     def append(self, data: bytes) -> None:
@@ -118,7 +134,7 @@ class LogDirectory:
         while data:
             data = data[self._write(data) :]
 
-    def put(self, head: bytes) -> None:
+    def buffer_head(self, head: bytes) -> None:
         """Buffer the start of a line: in one go, as where files end depends on the pieces they are written in."""
         if len(head) > BUFFER_BYTES - len(self._buffer):
             self.flush()
@@ -127,7 +143,7 @@ class LogDirectory:
                 return
         self._buffer += head
 
-    def add(self, rest: bytes) -> None:
+    def buffer_rest(self, rest: bytes) -> None:
         """Buffer what comes after the start of a line, with its LF: as if byte by byte."""
         while rest:
             free = BUFFER_BYTES - len(self._buffer)
@@ -151,23 +167,23 @@ class LogDirectory:
         """Sync, process and name the file that is full, if there is one."""
         if self._previous < 0:
             return
-        insist = self._insist
-        insist(f"unable to switch to {self.name}", os.fchdir, self._directory)
-        insist(f"unable to write {self.name}/current to disk", os.fsync, self._previous)
-        insist(f"unable to set mode of {self.name}/previous", os.fchmod, self._previous, 0o744)
+        until_done = self._until_done
+        until_done(f"unable to switch to {self.name}", os.fchdir, self._directory)
+        until_done(f"unable to write {self.name}/current to disk", os.fsync, self._previous)
+        until_done(f"unable to set mode of {self.name}/previous", os.fchmod, self._previous, 0o744)
         os.close(self._previous)
         self._previous = -1
-        if self.processor is not None and self._finished.stat("previous"):
+        if self.processor is not None and self._rotated_files.stat("previous"):
             self._process()
         else:
-            self._finished.add("previous", "s")
+            self._rotated_files.add_file("previous", "s")
 
     def close(self) -> None:
         """Sync current and mark it complete."""
         self.flush()
         self.settle()
-        self._insist(f"unable to write {self.name}/current to disk", os.fsync, self._current)
-        self._insist(f"unable to set mode of {self.name}/current", os.fchmod, self._current, 0o744)
+        self._until_done(f"unable to write {self.name}/current to disk", os.fsync, self._current)
+        self._until_done(f"unable to set mode of {self.name}/current", os.fchmod, self._current, 0o744)
         for descriptor in (self._current, self._lock, self._directory):
             os.close(descriptor)
 
@@ -185,71 +201,71 @@ class LogDirectory:
 
     def _write(self, data) -> int:
         while True:
-            count = self._insist(f"unable to write to {self.name}/current", _write_some, self._current, data)
+            count = self._until_done(f"unable to write to {self.name}/current", _write_some, self._current, data)
             if not self._has_links or os.fstat(self._current).st_nlink:
                 break
-            self._renew()  # somebody has removed it: nobody would find what was written
+            self._renew()  # current was removed: nobody would find what was written
         self._bytes += count
         return count
 
     def _rotate(self):
         self.settle()
-        insist = self._insist
-        insist(f"unable to switch to {self.name}", os.fchdir, self._directory)
+        until_done = self._until_done
+        until_done(f"unable to switch to {self.name}", os.fchdir, self._directory)
         text = f"unable to rename current to previous in directory {self.name}"
         try:
-            insist(text, os.rename, "current", "previous", pass_on=FileNotFoundError)
+            until_done(text, os.rename, "current", "previous", pass_on=FileNotFoundError)
         except FileNotFoundError:
             self._renew()
             return
         self._previous = self._current
-        self._current = insist(f"unable to create {self.name}/current", self._open, "current", 0o600)
+        self._current = until_done(f"unable to create {self.name}/current", self._open, "current", 0o600)
         self._bytes = 0
-        insist(f"unable to set mode of {self.name}/current", os.fchmod, self._current, 0o644)
+        until_done(f"unable to set mode of {self.name}/current", os.fchmod, self._current, 0o644)
 
     def _renew(self):
-        """Current is not in the directory any more, or that is gone too: make what is missing."""
-        self._patience.tell(f"warning: {self.name}/current is gone, starting a new one")
+        """Current is not in the directory any more, or the directory is gone too: make what is missing."""
+        self._retry.report(f"warning: {self.name}/current is gone, starting a new one")
         os.close(self._current)
-        insist, text = self._insist, f"unable to create {self.name}/current"
-        insist(f"unable to switch to {self.name}", os.fchdir, self._directory)
+        until_done, text = self._until_done, f"unable to create {self.name}/current"
+        until_done(f"unable to switch to {self.name}", os.fchdir, self._directory)
         try:
-            self._current = insist(text, self._open, "current", 0o600, pass_on=FileNotFoundError)
+            self._current = until_done(text, self._open, "current", 0o600, pass_on=FileNotFoundError)
         except FileNotFoundError:
             self._reopen_directory()
-            self._current = insist(text, self._open, "current", 0o600)
-        insist(f"unable to set mode of {self.name}/current", os.fchmod, self._current, 0o644)
+            self._current = until_done(text, self._open, "current", 0o600)
+        until_done(f"unable to set mode of {self.name}/current", os.fchmod, self._current, 0o644)
         self._bytes = os.fstat(self._current).st_size
 
     def _reopen_directory(self):
-        insist = self._insist
+        until_done = self._until_done
         os.close(self._directory)
         os.close(self._lock)
-        insist("unable to switch to starting directory", os.fchdir, self._start)
-        self._directory = insist(f"unable to open directory {self.name}", _make_and_open, self.name)
-        insist(f"unable to switch to {self.name}", os.fchdir, self._directory)
+        until_done("unable to switch to starting directory", os.fchdir, self._start)
+        self._directory = until_done(f"unable to open directory {self.name}", _make_and_open, self.name)
+        until_done(f"unable to switch to {self.name}", os.fchdir, self._directory)
         self._is_shared = is_shared(self._directory)
-        self._lock = insist(f"unable to lock directory {self.name}", self._open, "lock", 0o600, True)
+        self._lock = until_done(f"unable to lock directory {self.name}", self._open, "lock", 0o600, True)
 
     def _process(self):
-        insist = self._insist
-        while not run_processor(self.processor, self.name, self._patience, self._is_shared):
-            self._patience.wait(f"processor failed in {self.name}")
-            if not self._finished.stat("previous"):
-                return  # somebody has removed it
+        until_done = self._until_done
+        while not run_processor(self.processor, self.name, self._retry, self._is_shared):
+            self._retry.pause(f"processor failed in {self.name}")
+            if not self._rotated_files.stat("previous"):
+                return  # it was removed
         text = f"unable to create {self.name}/processed"
-        processed = insist(text, self._open, "processed", 0o644)
-        insist(f"unable to write {self.name}/processed to disk", os.fsync, processed)
-        insist(f"unable to set mode of {self.name}/processed", os.fchmod, processed, 0o744)
+        processed = until_done(text, self._open, "processed", 0o644)
+        until_done(f"unable to write {self.name}/processed to disk", os.fsync, processed)
+        until_done(f"unable to set mode of {self.name}/processed", os.fchmod, processed, 0o744)
         os.close(processed)
         text = f"unable to create {self.name}/newstate"
-        newstate = insist(text, self._open, "newstate", 0o644)
-        insist(f"unable to write {self.name}/newstate to disk", os.fsync, newstate)
+        newstate = until_done(text, self._open, "newstate", 0o644)
+        until_done(f"unable to write {self.name}/newstate to disk", os.fsync, newstate)
         os.close(newstate)
-        insist(f"unable to remove {self.name}/previous", unlink_if_there, "previous")
+        until_done(f"unable to remove {self.name}/previous", unlink_if_there, "previous")
         text = f"unable to rename newstate to state in directory {self.name}"
-        insist(text, os.rename, "newstate", "state")
-        self._finished.add("processed", "s")
+        until_done(text, os.rename, "newstate", "state")
+        self._rotated_files.add_file("processed", "s")
 
 
 def _or_fatal(text, function, *arguments):
@@ -263,7 +279,7 @@ def _make_and_open(directory):
     try:
         os.mkdir(directory, 0o700)
     except OSError:
-        pass  # it is there, or opening it says why not
+        pass  # it exists, or open() reports why not
     return os.open(directory, os.O_RDONLY | os.O_NONBLOCK | os.O_DIRECTORY)
 
 
@@ -272,7 +288,7 @@ def _remove(*files):
         try:
             os.unlink(file)
         except OSError:
-            pass  # it was not there; else making it anew says why not
+            pass  # it was missing; otherwise making it again reports why not
 
 
 def _write_some(descriptor, data):

@@ -1,11 +1,16 @@
 """multilog's script, carried out on blocks of input: select lines, write them to logs.
 
-A line is everything up to LF.  Its first 1000 bytes, label included, are what patterns see, what `e` shows and what
-a status file holds; logs get all of it.  A line is decided upon once its LF or its 1000th byte is there; what
-comes after goes to the logs that took its start.
+    block --> stamped --> lines --+--> script: + and - select, e, = and logs take what is selected
+                                  |
+    the start of a line <---------+--- waits for its LF or its 1000th byte
 
-Where log files end depends on the pieces they are written in, and the original's pieces on its small buffers.  So
-far from a full file a whole block goes out at once, and near to one it is cut into the original's pieces.
+A line is everything up to LF.  Its first 1000 bytes, label included, are what patterns see, what `e` shows and what a
+status file holds; logs get all of it.  A line is decided upon once its LF or its 1000th byte is there; what comes
+after goes to the logs that took its start.
+
+Where log files end depends on the pieces they are written in, and the original's pieces on its small buffers.  So far
+from a full file a whole block is written at once, and near to one it is cut into the original's pieces: both ways
+make the same files.
 """
 
 import os
@@ -32,19 +37,19 @@ class Echo:
 
     descriptor = 2
 
-    def take(self, heads) -> None:
+    def write_heads(self, heads) -> None:
         shown = [head if len(head) <= SHOWN_BYTES else head[:SHOWN_BYTES] + b"..." for head in heads]
         try:
             write_all(self.descriptor, b"".join(line + b"\n" for line in shown))
         except OSError:
-            pass  # nobody reads it; the logs matter more
+            pass  # nothing reads it; the logs matter more
 
 
 class StatusFile:
-    """The action =FILE: the last line, filled up with LF to 1001 bytes.  An older, longer file keeps its tail."""
+    """The action =FILE: the last line, filled up with LF to 1001 bytes.  A longer, older file keeps its tail."""
 
-    def __init__(self, name: str, patience) -> None:
-        self.name, self._insist = name, patience.insist
+    def __init__(self, name: str, retry) -> None:
+        self.name, self._until_done = name, retry.until_done
 
     def open(self) -> None:
         """Raises Temporary."""
@@ -53,24 +58,24 @@ class StatusFile:
         except OSError as error:
             raise Temporary(f"unable to create {self.name}", error) from None
 
-    def take(self, heads) -> None:
+    def write_heads(self, heads) -> None:
         if not heads:
             return
-        self._insist(f"unable to move to beginning of {self.name}", os.lseek, self.descriptor, 0, os.SEEK_SET)
+        self._until_done(f"unable to move to beginning of {self.name}", os.lseek, self.descriptor, 0, os.SEEK_SET)
         rest = heads[-1].ljust(HEAD_BYTES + 1, b"\n")
         while rest:
-            rest = rest[self._insist(f"unable to write {self.name}", os.write, self.descriptor, rest) :]
+            rest = rest[self._until_done(f"unable to write {self.name}", os.write, self.descriptor, rest) :]
 
 
 class Logger:
     """A script and its open outputs.
 
-    words: the actions, as they stand on the command line.  clock returns this moment as `t` writes it, name_clock for
+    words: the actions of the command line.  clock returns this moment as `t` writes it, name_clock for
     the names of files.  copy: is given everything that logs could get, stamped, after they got it.
-    take() is given the input, with settle() after each; finish() ends it; rotate() starts new files.
+    add_block() is given the input, with settle() after each; finish() ends it; rotate() starts new files.
     """
 
-    def __init__(self, words: list[str], patience, clock=now_text_label, name_clock=now, copy=None) -> None:
+    def __init__(self, words: list[str], retry, clock=now_text_label, name_clock=now, copy=None) -> None:
         self._clock, self._name_clock = clock, name_clock
         self._copy = copy
         self._passed: list[bytes] = []  # what copy is still to be given
@@ -78,11 +83,11 @@ class Logger:
         self._steps: list[LineChoice | Echo | StatusFile | LogDirectory] = []
         self._logs: list[LogDirectory] = []
         self._pending = b""  # the start of a line, not yet decided upon
-        self._following = False  # in a line whose start was decided upon
+        self._is_in_long_line = False  # in a line whose start was decided upon
         self._is_by_line = False  # each line must have gone through the script before the next
-        self._compile(words, patience)
+        self._compile(words, retry)
 
-    def _compile(self, words, patience):
+    def _compile(self, words, retry):
         size_bytes, files, processor = USUAL_BYTES, USUAL_FILES, None
         for word in words:
             kind, rest = word[:1], word[1:]
@@ -91,15 +96,15 @@ class Logger:
             elif kind == "e":
                 self._steps.append(Echo())
             elif kind == "=":
-                self._steps.append(StatusFile(rest, patience))
+                self._steps.append(StatusFile(rest, retry))
             elif kind == "s":
-                size_bytes = min(max(_number(word, patience), MIN_BYTES), MAX_BYTES)
+                size_bytes = min(max(_number(word, retry), MIN_BYTES), MAX_BYTES)
             elif kind == "n":
-                files = max(_number(word, patience), MIN_FILES)
+                files = max(_number(word, retry), MIN_FILES)
             elif kind == "!":
                 processor = rest
             elif kind and kind in "./":
-                self._logs.append(LogDirectory(word, size_bytes, files, processor, patience, self._name_clock))
+                self._logs.append(LogDirectory(word, size_bytes, files, processor, retry, self._name_clock))
                 self._steps.append(self._logs[-1])
 
     def open(self) -> None:
@@ -118,19 +123,19 @@ class Logger:
 
     @property
     def block_bytes(self) -> int:
-        """How much to read at once: what makes no log full twice, unless its lines are very short.
+        """How much to read at once: no log becomes full twice by it, unless its lines are very short.
 
-        All of it is then in files before the long part of a rotation begins.
+        So all of it is in files before the long part of a rotation begins.
         """
         smallest = min((log.size_bytes for log in self._logs), default=MAX_BYTES)
         return min(smallest // 2 // SMALL_BYTES * SMALL_BYTES, LARGE_BYTES)
 
-    def take(self, block: bytes) -> None:
+    def add_block(self, block: bytes) -> None:
         """Take the next bytes of input; all that can be decided upon is with the kernel when it returns."""
-        self._take(block, self._clock() + b" " if self.is_stamping else b"")
+        self._process(block, self._clock() + b" " if self.is_stamping else b"")
 
     def settle(self) -> None:
-        """What was taken is in the files: now what may take long."""
+        """What was added is in the files: now do what may take long."""
         for log in self._logs:
             log.settle()
         if self._copy:
@@ -139,8 +144,8 @@ class Logger:
 
     def finish(self) -> None:
         """The input has ended: complete its last line, close the logs."""
-        if self._pending or self._following:
-            self._take_small(b"\n", b"")
+        if self._pending or self._is_in_long_line:
+            self._process_by_line(b"\n", b"")
             self.settle()
         for log in self._logs:
             log.close()
@@ -152,20 +157,20 @@ class Logger:
             log.rotate_now()
             log.settle()
 
-    def _take(self, block, stamp):
+    def _process(self, block, stamp):
         longest = len(self._pending) + len(block) + len(stamp) * (block.count(b"\n") + 1)
         if not self._is_by_line and all(longest < log.room_bytes for log in self._logs):
-            self._take_large(block, stamp)
+            self._process_at_once(block, stamp)
         elif len(block) <= SMALL_BYTES:
-            self._take_small(block, stamp)
+            self._process_by_line(block, stamp)
         else:
             half = (len(block) // 2 + SMALL_BYTES - 1) // SMALL_BYTES * SMALL_BYTES
-            self._take(block[:half], stamp)
-            self._take(block[half:], stamp)
+            self._process(block[:half], stamp)
+            self._process(block[half:], stamp)
 
-    def _take_large(self, block, stamp):
-        """No log can become full by block: how it is cut into pieces cannot be seen."""
-        if self._following:
+    def _process_at_once(self, block, stamp):
+        """Block fills no log: how it is cut into pieces makes no difference."""
+        if self._is_in_long_line:
             rest, block = self._split_following(block)
             for log in self._logs:
                 if log.follows:
@@ -194,24 +199,24 @@ class Logger:
             if isinstance(step, LineChoice):
                 chosen = step.choose(heads, chosen)
             else:
-                step.take(heads if chosen is None else list(compress(heads, chosen)))
+                step.write_heads(heads if chosen is None else list(compress(heads, chosen)))
 
-    def _take_small(self, block, stamp):
-        """Some log may become full: hand it the original's pieces, line by line.  Or two actions write to one place."""
-        if self._following:
+    def _process_by_line(self, block, stamp):
+        """A log may become full: give it the original's pieces, line by line.  Or two actions write to one file."""
+        if self._is_in_long_line:
             rest, block = self._split_following(block)
             for log in self._logs:
                 if log.follows:
-                    log.add(rest)
+                    log.buffer_rest(rest)
         if block:
             text = self._collect(block, stamp)
             for line in text[:-1].split(b"\n") if text else ():
-                self._decide(line[:HEAD_BYTES], LogDirectory.put)
+                self._decide(line[:HEAD_BYTES], LogDirectory.buffer_head)
                 for log in self._logs:
                     if log.follows:
-                        log.add(line[HEAD_BYTES:] + b"\n")
+                        log.buffer_rest(line[HEAD_BYTES:] + b"\n")
             if len(self._pending) >= HEAD_BYTES:
-                self._decide_long(LogDirectory.put, LogDirectory.add)
+                self._decide_long(LogDirectory.buffer_head, LogDirectory.buffer_rest)
         for log in self._logs:
             log.flush()
 
@@ -230,7 +235,7 @@ class Logger:
         """Split off what still belongs to the line that logs follow."""
         cut = block.find(b"\n") + 1
         if cut:
-            self._following = False
+            self._is_in_long_line = False
         else:
             cut = len(block)
         if self._copy:
@@ -241,7 +246,7 @@ class Logger:
         """Decide upon a line by its start; the logs that take it follow its rest."""
         head, rest, self._pending = self._pending[:HEAD_BYTES], self._pending[HEAD_BYTES:], b""
         self._decide(head, put)
-        self._following = True
+        self._is_in_long_line = True
         for log in self._logs:
             if log.follows:
                 add(log, rest)
@@ -258,14 +263,14 @@ class Logger:
                 if selected:
                     put(step, head)
             elif selected:
-                step.take([head])
+                step.write_heads([head])
 
 
-def _number(word, patience):
-    """Return the number of an action as the original reads it; say so if it reads another than there is."""
+def _number(word, retry):
+    """Return the number of an action as the original reads it; warn if that is not the number in the word."""
     number = leading_number(word[1:])
     if not says_just(word[1:], number):
-        patience.tell(f"warning: {printable(os.fsencode(word[:64]))} is read as {word[0]}{number}")
+        retry.report(f"warning: {printable(os.fsencode(word[:64]))} is read as {word[0]}{number}")
     return number
 
 

@@ -11,34 +11,34 @@ DAY_SECONDS = 86400
 class RotatedFiles:
     """The files @LABEL.s and @LABEL.u in the working directory, a log's.
 
-    log: its name in warnings.  most: how many files to keep, current included.  clock returns Unix seconds and
-    nanoseconds.  Nothing is given up, see Patience.
+    log: its name in warnings.  max_files: how many to keep, current included.  clock returns Unix seconds and
+    nanoseconds.  Nothing is given up, see Retry.
     """
 
-    def __init__(self, log: str, most: int, patience, clock) -> None:
-        self._log, self._most, self._clock = log, most, clock
-        self._insist, self._wait = patience.insist, patience.wait
+    def __init__(self, log: str, max_files: int, retry, clock) -> None:
+        self._log, self._max_files, self._clock = log, max_files, clock
+        self._until_done, self._pause = retry.until_done, retry.pause
 
     def stat(self, file: str) -> os.stat_result | None:
-        """Return what there is to know of a file, None if it is not there."""
+        """Return the status of a file, None if it is missing."""
         try:
-            return self._insist(f"unable to stat {self._log}/{file}", os.stat, file, pass_on=FileNotFoundError)
+            return self._until_done(f"unable to stat {self._log}/{file}", os.stat, file, pass_on=FileNotFoundError)
         except FileNotFoundError:
             return None
 
-    def add(self, file: str, code: str) -> None:
-        """Give file, if it is there, its final name, then remove the oldest of the others.
+    def add_file(self, file: str, code: str) -> None:
+        """Give file, if it exists, its final name, then remove the oldest of the others.
 
-        Linked, then unlinked: nothing is ever overwritten, and a second link means that the first step is done.
+        Linked, then unlinked: rename(2) could overwrite a file.  A second link means that the first step is done.
         """
         found = self.stat(file)
         if found is None:
             return
         newest = self._link(file, code) if found.st_nlink == 1 else self._linked(found)
-        self._insist(f"unable to remove {self._log}/{file}", os.unlink, file)
-        while len(names := self._names()) >= self._most:
+        self._until_done(f"unable to remove {self._log}/{file}", os.unlink, file)
+        while len(names := self._names()) >= self._max_files:
             oldest = min(names, key=lambda name: _age(name, newest))
-            self._insist(f"unable to remove {self._log}/{os.fsdecode(oldest)}", unlink_if_there, oldest)
+            self._until_done(f"unable to remove {self._log}/{os.fsdecode(oldest)}", unlink_if_there, oldest)
 
     def _linked(self, found):
         """Return the final name that a file has already."""
@@ -46,7 +46,7 @@ class RotatedFiles:
             there = self.stat(name)
             if there is not None and os.path.samestat(there, found):
                 return name
-        return b""  # somebody else has linked it
+        return b""  # it was linked elsewhere, not by us
 
     def _link(self, file, code):
         while True:
@@ -55,12 +55,12 @@ class RotatedFiles:
                 os.link(file, name)
                 return name.encode()
             except OSError as error:
-                self._wait(f"unable to link to {self._log}/{name}", error)
+                self._pause(f"unable to link to {self._log}/{name}", error)
 
     def _next_label(self):
-        """Return a label later than all that are there: otherwise the newest goes first once the clock is set back.
+        """Return a label later than all others: if the clock was set back, the newest would be removed first.
 
-        One that is more than a day ahead is not followed: then it was the clock of its time that was wrong.
+        A label more than a day ahead is ignored: then the clock was wrong when it was made.
         """
         moment = self._clock()
         there = [found for found in map(read_text_label, self._names()) if found]
@@ -72,15 +72,15 @@ class RotatedFiles:
         return text_label(*moment)
 
     def _names(self):
-        names = self._insist(f"unable to read {self._log}", os.listdir, b".")
+        names = self._until_done(f"unable to read {self._log}", os.listdir, b".")
         return [name for name in names if name.startswith(b"@") and len(name) >= TEXT_BYTES]
 
 
 def _age(name, newest):
     """Return what sorts names from the oldest on: by label, as strings.
 
-    No label can be later than that of the newest, which was finished just now: it is of a clock that was wrong, and
-    goes before the right ones; the newest itself goes last.
+    No label can be later than that of the newest, which was finished just now.  One that is was made by a wrong clock,
+    and is removed before the right ones; the newest itself is removed last.
     """
     if name == newest:
         return 2, b""

@@ -13,7 +13,7 @@ def matcher(pattern: bytes):
         return pattern.__eq__
     if not beyond:
         return lambda line: line.startswith(stem)
-    import re  # only here: the usual patterns need none
+    import re  # here: the usual patterns do not need it
 
     # [^c]* before c cannot match in two ways, so that the expression does not backtrack either.
     pieces = []

@@ -10,7 +10,7 @@ LF = b"\n"
 def stamp_lines(block: bytes, stamp: bytes, at_start: bool) -> bytes:
     """Return block with stamp before the first byte of each of its lines.
 
-    at_start: block begins a line.  A line that the next block begins gets its stamp there, by its own arrival.
+    at_start: block begins a line.  A line that the next block begins is stamped there, with its own time of arrival.
     """
     stamped = block.replace(LF, LF + stamp)
     if block.endswith(LF):
@@ -27,7 +27,7 @@ CLOCKS = {"tai": now_text_label, "iso": lambda: iso_time(*now())}  # format -> w
 
 
 def clock_of(time_format: str):
-    """Return the function that gives this moment in a format.  Raises ValueError for one that we do not know."""
+    """Return the function that gives this moment in a format.  Raises ValueError for an unknown format."""
     if time_format not in CLOCKS:
         raise ValueError(f"not a format of time: {time_format}")
     return CLOCKS[time_format]

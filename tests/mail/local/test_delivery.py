@@ -6,8 +6,9 @@ import signal
 
 import pytest
 
-from pyqmail.mail.local import delivery
-from pyqmail.mail.local.delivery import LocalMessage, time_limit
+from pyqmail.mail.local import delivery, local_message
+from pyqmail.mail.local.delivery import time_limit
+from pyqmail.mail.local.local_message import LocalMessage
 
 HEADERS = [
     # message, whether it has the line b"D: x\n" in its header
@@ -27,7 +28,7 @@ HEADERS = [
 @pytest.mark.parametrize("block_bytes", [1, 2, 3, 5, 65536])
 @pytest.mark.parametrize("text, has", HEADERS)
 def test_header_lines_in_any_blocks(tmp_path, monkeypatch, text, has, block_bytes):
-    monkeypatch.setattr(delivery, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(local_message, "BLOCK_BYTES", block_bytes)
     (tmp_path / "m").write_bytes(text)
     fd = os.open(tmp_path / "m", os.O_RDONLY)
     message = LocalMessage(fd)
@@ -45,10 +46,10 @@ def test_an_unknown_kind_of_instruction_is_a_deferral_and_no_file(tmp_path, monk
     (tmp_path / "home").mkdir()
     home, said = os.fsencode(tmp_path / "home"), []
     with open(tmp_path / "message", "w+b") as message:
-        job = delivery.Job(b"joe", home, b"joe", b"", b"", b"h", b"s@x", b"./thing", describe=describe)
+        request = delivery.DeliveryRequest(b"joe", home, b"joe", b"", b"", b"h", b"s@x", b"./thing", describe=describe)
         before = os.getcwd()
         try:
-            code = delivery.Delivery(job, message.fileno(), {}, Said(said), None, None).run()
+            code = delivery.Delivery(request, message.fileno(), {}, Said(said), None, None).run()
         finally:
             os.chdir(before)
     assert (code, said) == (111, [b"Internal error: unknown kind of instruction. (#4.3.5)\n"])

@@ -16,7 +16,7 @@ def box(tmp_path):
 def deliver(box, blocks):
     before = os.umask(0o077)
     try:
-        maildir.deliver(os.fsencode(box) + b"/", b"RP\nDT\n", iter(blocks), maildir.Names())
+        maildir.deliver(os.fsencode(box) + b"/", b"RP\nDT\n", iter(blocks), maildir.MaildirNames())
     finally:
         os.umask(before)
 
@@ -34,7 +34,7 @@ def test_a_message_stands_in_new_as_it_is(box, blocks):
 
 
 def test_names_are_unique_and_end_in_the_host(box):
-    names = maildir.Names()
+    names = maildir.MaildirNames()
     made = [names.next() for _ in range(1000)]
     assert len(set(made)) == 1000
     host = re.escape(os.fsencode(os.uname().nodename)[:64])

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from pyqmail.mail.local import worker_main
-from pyqmail.mail.local.spawner import CRASHED, REPORTS, Handed
+from pyqmail.mail.local.spawner import CRASHED, REPORTS, WorkerDelivery
 from pyqmail.mail.local.users import ROOT
 from pyqmail.mail.local.worker_pool import WorkerPool
 from pyqmail.mail.spawners.server import Order
@@ -15,9 +15,9 @@ from tests.waiting import turn_until
 
 
 class Deliveries:
-    """What a crew and its tasks ask of the spawner.  reports is what was reported."""
+    """What a pool and its tasks ask of the spawner.  reports is what was reported."""
 
-    most, open_files = 1, 64
+    max_workers, open_files = 1, 64
 
     def __init__(self, home):
         self.loop, self.home, self.reports = Loop(), home, []
@@ -25,7 +25,7 @@ class Deliveries:
     def finish(self, order, report):
         self.reports.append((order.number, report))
 
-    def forget_crew(self, key):
+    def forget_pool(self, key):
         pass
 
 
@@ -48,8 +48,8 @@ def test_a_worker_that_ends_without_a_word_has_not_delivered(home, code, report)
     deliveries, order = Deliveries(home), Order(7, b"0/1", b"s@x", b"joe@here.example")
     order.message = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
     packet = local_wire.deliver(b"joe", b"/", b"joe", b"", b"", b"here.example", b"s@x")
-    crew = WorkerPool(deliveries, None, lambda: end_without_a_word(code))
-    crew.submit(Handed(deliveries, order, packet))
+    pool = WorkerPool(deliveries, None, lambda: end_without_a_word(code))
+    pool.submit(WorkerDelivery(deliveries, order, packet))
     turn_until(deliveries.loop, lambda: deliveries.reports)
     assert deliveries.reports == [(7, report)] and order.message is None
-    crew.close()
+    pool.close()

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from pyqmail.supervise.logs.input import Kept, Taken
+from pyqmail.supervise.logs.input import ConsumingReader, KeepingReader
 
 
 @pytest.fixture
@@ -46,12 +46,12 @@ LEFT = [
 @pytest.mark.parametrize("given, pieces, left", LEFT)
 def test_what_is_done_is_gone_but_for_the_start_of_a_line(pipe, given, pieces, left):
     reading, writing = pipe
-    kept = Kept(reading)
+    kept = KeepingReader(reading)
     os.write(writing, given)
     for piece in pieces:
         assert kept.read(len(piece)) == piece
-        kept.done()
-        kept.done()  # nothing was read since
+        kept.mark_done()
+        kept.mark_done()  # nothing was read since
     kept.close()
     assert left_in(reading) == left
 
@@ -59,7 +59,7 @@ def test_what_is_done_is_gone_but_for_the_start_of_a_line(pipe, given, pieces, l
 @pytest.mark.parametrize("given, pieces, left", LEFT)
 def test_what_is_not_done_is_all_there(pipe, given, pieces, left):
     reading, writing = pipe
-    kept = Kept(reading)
+    kept = KeepingReader(reading)
     os.write(writing, given)
     kept.read(len(pieces[0]))
     kept.close()
@@ -73,7 +73,7 @@ def test_what_is_not_done_is_all_there(pipe, given, pieces, left):
 def test_everything_is_read_once_in_order(pipe, line, limit):
     reading, writing = pipe
     os.set_blocking(writing, False)
-    kept, sent, got, total = Kept(reading), 0, [], line * (200_000 // len(line) + 1)
+    kept, sent, got, total = KeepingReader(reading), 0, [], line * (200_000 // len(line) + 1)
     total = total[: max(10 * limit, 140_000)]
     while True:
         try:
@@ -85,7 +85,7 @@ def test_everything_is_read_once_in_order(pipe, line, limit):
             got.append(kept.read(limit))
         except BlockingIOError:
             break
-        kept.done()
+        kept.mark_done()
     assert b"".join(got) == total
     assert all(len(piece) <= 1024 or len(piece) % 1024 == 0 for piece in got)
     kept.close()
@@ -100,11 +100,11 @@ def test_everything_is_read_once_in_order(pipe, line, limit):
 ])  # fmt: skip
 def test_to_the_end_of_a_line(pipe, given, blocks):
     reading, writing = pipe
-    kept = Kept(reading)
+    kept = KeepingReader(reading)
     os.write(writing, given)
     for block in blocks:
         assert kept.read(65536, True) == block
-        kept.done()
+        kept.mark_done()
     with pytest.raises(BlockingIOError):
         kept.read(65536, True)
     kept.close()
@@ -114,14 +114,14 @@ def test_pages_that_hold_little():
     """Each packet has a page of its own in a pipe that has more of them than ours would."""
     reading, writing = os.pipe2(os.O_DIRECT)
     fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 1 << 20)
-    kept = Kept(reading)
+    kept = KeepingReader(reading)
     given = b"".join(b"%d and more and more and more\n" % number for number in range(1000))
     for at in range(0, len(given), 137):
         os.write(writing, given[at : at + 137])
     os.close(writing)
     pieces = []
     while piece := kept.read(65536):
-        kept.done()
+        kept.mark_done()
         pieces.append(piece)
     assert b"".join(pieces) == given
     assert len(pieces) == 2  # the last piece of 1024 or less is one for itself
@@ -131,10 +131,10 @@ def test_pages_that_hold_little():
 
 def test_somebody_else_reads_the_same_pipe(pipe):
     reading, writing = pipe
-    kept = Kept(reading)
+    kept = KeepingReader(reading)
     os.write(writing, b"one\ntwo\n")
     assert kept.read(5) == b"one\nt"
-    kept.done()
+    kept.mark_done()
     assert left_in(reading) == b"two\n"
     with pytest.raises(BlockingIOError):
         kept.read(5)
@@ -158,13 +158,13 @@ OTHERS = [
 def test_somebody_else_reads_before_it_is_done(pipe, given, block, count, after, unseen):
     """Nothing is taken out that nobody has seen; what was looked at first may be in two places."""
     reading, writing = pipe
-    kept = Kept(reading)
+    kept = KeepingReader(reading)
     os.write(writing, given)
     assert kept.read(len(block)) == block
     assert os.read(reading, count) == given[:count]
     os.write(writing, after)
     os.set_blocking(reading, True)
-    assert [kept.done(), kept.done()] == [unseen, b""]
+    assert [kept.mark_done(), kept.mark_done()] == [unseen, b""]
     kept.close()
     os.set_blocking(reading, False)
     assert left_in(reading) == (given + after)[count + block.rfind(b"\n") + 1 :]
@@ -172,13 +172,13 @@ def test_somebody_else_reads_before_it_is_done(pipe, given, block, count, after,
 
 def test_the_end(pipe):
     reading, writing = os.pipe()
-    kept = Kept(reading)
+    kept = KeepingReader(reading)
     os.write(writing, b"one\ntwo")
     os.close(writing)
     assert kept.read(100) == b"one\ntwo"
-    kept.done()
+    kept.mark_done()
     assert kept.read(100) == b""
-    kept.done()
+    kept.mark_done()
     kept.close()
     os.close(reading)
 
@@ -187,7 +187,7 @@ def test_a_file_is_no_pipe(tmp_path):
     (tmp_path / "file").write_bytes(b"one\n")
     fd = os.open(tmp_path / "file", os.O_RDONLY)
     with pytest.raises(OSError):
-        Kept(fd)
-    taken = Taken(fd)
-    assert (taken.read(3), taken.done(), taken.read(3), taken.read(3)) == (b"one", b"", b"\n", b"")
+        KeepingReader(fd)
+    taken = ConsumingReader(fd)
+    assert (taken.read(3), taken.mark_done(), taken.read(3), taken.read(3)) == (b"one", b"", b"\n", b"")
     os.close(fd)

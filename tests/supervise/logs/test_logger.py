@@ -43,7 +43,7 @@ def opened(*words, sleep=None, **how):
 
 def feed(logger, data, size=1 << 30):
     for at in range(0, len(data), size):
-        logger.take(data[at : at + size])
+        logger.add_block(data[at : at + size])
         logger.settle()
 
 
