@@ -1,11 +1,11 @@
-"""The other side of the FIFOs: commanding a supervisor and asking whether there is one.
+"""The other end of the FIFOs: commanding a supervisor and asking whether there is one.
 
-They lie in supervise/ below the service's directory.  SUPERVISEDIR names another place: as daemontools-encore has it, a
+They are in supervise/ below the service's directory.  SUPERVISEDIR names another place: as in daemontools-encore, a
 relative one takes the place of `supervise`; below an absolute one, each service has a folder named after its directory,
-`/` turned to `:`.  Supervisors and those who talk to them must be told the same.
+`/` turned to `:`.  Supervisors and their clients must be given the same one.
 
-A FIFO without a reader refuses to be opened for writing without waiting (ENXIO): that is how a dead supervisor is
-known.  The folder may belong to somebody else than who looks there: what is no FIFO is not written to, and no link to
+A FIFO without a reader cannot be opened for writing without waiting (ENXIO): that is how a dead supervisor is
+recognized.  The folder may belong to another user than the client: what is no FIFO is not written to, and no link to
 another place is followed.
 """
 
@@ -19,7 +19,7 @@ NOT_RUNNING = (errno.ENOENT, errno.ENXIO)
 
 
 def supervise_path(directory: str = ".", environ=None) -> str:
-    """Return where the supervisor of a directory has its files; relative if it lies below the working directory.
+    """Return where the supervisor of a directory has its files; relative if it is below the working directory.
 
     environ: bytes to bytes; None is our own.
     """
@@ -33,7 +33,7 @@ def supervise_path(directory: str = ".", environ=None) -> str:
 def open_lock() -> int:
     """Return a descriptor of the file that the scanner of the working directory locks.  Raises OSError.
 
-    Nobody but us can open it, and no link is followed: EPERM if somebody else has put a file there.
+    No other user can open it, and no link is followed: EPERM if the file there is another user's.
     """
     path = scanner_lock_path()
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
@@ -48,10 +48,10 @@ def open_lock() -> int:
 
 
 def scanner_lock_path() -> str:
-    """Return where that file is: `.svscan-lock`, which no supervisor takes for a service, in the directory.
+    """Return where that file is: `.svscan-lock` in the directory; a name with a dot is never a service.
 
-    Where SUPERVISEDIR is absolute, beside the folders of its services: nothing may be written elsewhere.  It stays
-    there, as those folders do; in a place of the system's, such files of directories long gone would be left for ever.
+    If SUPERVISEDIR is absolute, it is beside the folders of its services, since nothing may be written elsewhere.  It
+    stays, as those folders do: below /run or /tmp such files would outlive their directories.
     """
     folder = supervise_path()
     if folder.startswith("/"):
@@ -70,7 +70,7 @@ def open_control() -> int:
 
 
 def command(directory: str, commands: bytes) -> bool:
-    """Send commands to the supervisor of a directory; return whether one was there to take them all.
+    """Send commands to the supervisor of a directory; return whether one was there and accepted all of them.
 
     Never waits.
     """
@@ -78,9 +78,9 @@ def command(directory: str, commands: bytes) -> bool:
 
 
 def command_process(pid: int, commands: bytes) -> bool:
-    """Send commands to the supervisor that is this process, whatever has become of the names of its files.
+    """Send commands to the supervisor with that pid, even if its files have lost their names.
 
-    Returns whether it was there to take them all.  Never waits.
+    Returns whether it was there and accepted all of them.  Never waits.
     """
     folder = f"/proc/{pid}/fd"
     try:
@@ -99,7 +99,7 @@ def _is_control(link):
 
 
 def _open_fifo(path, flags=os.O_NOFOLLOW):
-    """Return a descriptor to write to a FIFO.  Raises OSError, ENXIO if it is none as if nobody read there."""
+    """Return a descriptor to write to a FIFO.  Raises OSError: ENXIO if nothing reads there, or it is no FIFO."""
     fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | flags)
     if stat.S_ISFIFO(os.fstat(fd).st_mode):
         return fd

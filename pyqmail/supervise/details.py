@@ -1,19 +1,19 @@
-"""What the 18 bytes of a status cannot say, in supervise/details: one fact a line, its name and its words.
+"""What the 18 bytes of a status cannot hold, in supervise/details: one fact a line, its name and its words.
 
     label     @... of the status it belongs to; if that has another label, all this is out of date
     state     one of the states of service.py
     starts    how often this supervisor started run
-    wait      seconds from the last start to the next, if it ends before its time
-    ended     exit code and signal of the last run: 256 and the signal if it was killed, else 0 as the signal
-    ready     @... when the service said that it is ready, if it did
-    begun     when the process began, in ticks since boot, and the boot's id: with the pid of the status, one process
+    wait      seconds from the last start to the next, if the service ends before that
+    ended     exit code and signal of the last run: 256 and the signal if it was killed, otherwise 0 as the signal
+    ready     @... when the service reported that it is ready
+    begun     when the process began, in ticks since boot, and the boot's id: with the pid of the status, unique
               in all the world
     script    pid of the start, finish or stop that runs, and the words of begun for it
-    place     device and inode of the service's directory: in a copy of it this is another
-    supervisor  pid of who wrote this, and the words of begun for it
+    place     device and inode of the service's directory: a copy of it has others
+    supervisor  pid of the supervisor that wrote this, and the words of begun for it
 
-Replaced by rename, always before the status.  Who reads it knows no order, skips what it does not know, and takes what
-makes no sense for missing: an older or newer supervisor may have written it, or another one's may be in charge.
+Replaced by rename, always before the status.  Readers must not rely on the order of lines, skip lines that they do not
+know, and treat one that makes no sense as missing: an older or newer supervisor, or another one's, may have written it.
 """
 
 from pyqmail.base.tai import read_text_label, text_label, unix_moment
@@ -28,7 +28,7 @@ _MAX_PLACE = 1 << 64
 
 
 class Details:
-    """The facts; None is unknown, or not so.
+    """The facts; None: unknown, or it does not apply.
 
     label: binary, 12 bytes.  ready: Unix seconds.  ended: (exit code, signal).  begun: (ticks, boot id), the id in
     bytes.  script, supervisor: (pid, ticks, boot id).  place: (device, inode).
@@ -61,7 +61,7 @@ class Details:
 
 
 def read_details(data: bytes) -> Details:
-    """Return the facts in a file's content, whatever that is."""
+    """Return the facts in a file's content, which may be anything."""
     details = Details()
     for line in data.split(b"\n"):
         start, _, words = line.partition(b" ")
@@ -70,7 +70,7 @@ def read_details(data: bytes) -> Details:
             try:
                 setattr(details, name, _FORMS[name][1](words))
             except ValueError:
-                pass  # as if it was not there
+                pass  # as if the line were missing
     return details
 
 

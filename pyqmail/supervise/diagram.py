@@ -6,7 +6,7 @@ _CASES = ("leaving", "again", "")  # of a Choice, in its order
 
 
 def diagram() -> str:
-    """Return a paragraph for each state: what happens, what follows, what is done; equal outcomes on one line."""
+    """Return a paragraph for each state: the events, the next state, the orders; equal outcomes on one line."""
     return "\n\n".join(filter(None, map(_paragraph, STATES)))
 
 

@@ -1,4 +1,4 @@
-"""Where a change must be seen: the directory of services, and every directory in which a link to one leads on."""
+"""Which directories a scanner watches: that of the services, and every one that a link to a service leads through."""
 
 import os
 
@@ -8,7 +8,7 @@ _MAX_LINKS = 40  # as the kernel
 
 
 class Watching:
-    """The directories that a scanner has watched, named anew in each pass.
+    """The directories that a scanner watches, named again in each pass.
 
     inotify None: the kernel gives no notices.  is_blind: something can change without a notice.
     """
@@ -26,7 +26,7 @@ class Watching:
         self.is_blind = self._inotify is None
 
     def watch_directory(self, path: bytes) -> None:
-        """Name a directory: names that come, go or change in it make a notice from now on."""
+        """Watch a directory: from now on, names that come, go or change in it make a notice."""
         if self._inotify is None:
             return
         try:
@@ -34,14 +34,14 @@ class Watching:
             if number not in self._watched and number not in self._named and is_changed_elsewhere(path):
                 self._foreign.add(number)
         except OSError:
-            self.is_blind = True  # not readable for us, gone, or more than the kernel takes
+            self.is_blind = True  # not readable for us, gone, or beyond the kernel's limit
             return
         self._named.add(number)
         if number in self._foreign:
             self.is_blind = True
 
     def watch_links(self, path: bytes) -> None:
-        """Name the directories in which the links that path is made of lead on.  No link: none."""
+        """Watch the directories that the links of path lead through; none if it is no link."""
         for _ in range(_MAX_LINKS):
             try:
                 target = os.readlink(path)
@@ -51,7 +51,7 @@ class Watching:
             self.watch_directory(os.path.dirname(path) or b".")
 
     def end_pass(self) -> None:
-        """End a pass: what it did not name is not watched any more."""
+        """End a pass: a directory that it did not name is not watched any more."""
         for number in self._watched - self._named:
             self._inotify.forget(number)
             self._foreign.discard(number)
@@ -59,16 +59,16 @@ class Watching:
 
 
 class InotifyPaths:
-    """The directory of services: our working directory, and the absolute path by which it was given.
+    """The directory of services: our working directory, and the absolute path that leads to it.
 
-    path None: it was not given; then it stays the same one, whatever it is called.
+    path None: none was given; then it stays the same directory, even if it is renamed.
     """
 
     def __init__(self, path: bytes | None = None) -> None:
         self._path = path
 
     def enter(self, watching: Watching) -> None:
-        """Enter the directory that the path leads to by now, and have it watched; if there is none, stay."""
+        """Enter the directory that the path leads to now, and watch it; if there is none, stay where we are."""
         if self._path is not None:
             if os.path.islink(self._path):
                 watching.watch_directory(os.path.dirname(self._path))
@@ -77,5 +77,5 @@ class InotifyPaths:
                 if not os.path.samestat(os.stat(self._path), os.stat(b".")):
                     os.chdir(self._path)
             except OSError:
-                watching.watch_directory(os.path.dirname(self._path))  # where it will come back
+                watching.watch_directory(os.path.dirname(self._path))  # where it will appear again
         watching.watch_directory(b".")

@@ -1,6 +1,6 @@
-"""All services of a directory with their logs, and how each of them is, as their supervisors' files tell.
+"""All services of a directory with their logs, and the state of each, from the files of their supervisors.
 
-The 18 bytes of supervise/status say the same for every supervisor of this family; supervise/details is our own's.
+The 18 bytes of supervise/status mean the same for every supervisor of this family; supervise/details is ours alone.
 """
 
 import os
@@ -18,7 +18,7 @@ from pyqmail.system.descriptors import read_file
 
 UNSUPERVISED = "unsupervised"
 UNKNOWN = "-"
-_PLAIN = (None, UP, DOWN, FRESH, PAUSED)  # states that the status tells as well
+_PLAIN = (None, UP, DOWN, FRESH, PAUSED)  # states that the status shows as well
 HEADS = ("SERVICE", "STATE", "FOR", "PID", "RESTARTS", "ENDED", "PAUSE", "MEMORY", "CPU%", "FDS")
 _TO_THE_LEFT = ("SERVICE", "STATE", "ENDED")
 
@@ -27,11 +27,11 @@ class Entry:
     """One service or log.
 
     name            bytes, as it is shown: `pysmtpd`, `pysmtpd/log`
-    state           in a word or several, UNKNOWN if it may not be read
+    state           in one word or several, UNKNOWN if it may not be read
     since           Unix seconds of the last change of the pid, None unknown
     pid             0 is down
     restarts        by this supervisor, None unknown
-    ended           how run ended the last time, in a word, None unknown or never
+    ended           how run ended last, in a word, None unknown or never
     pause_seconds   between starts, while they are slowed down, else None
     usage           what the process and its descendants use, None unknown: has memory_bytes, cpu_percent and
                     descriptors, each None if unknown
@@ -49,7 +49,7 @@ class Entry:
 def find(directories: list[bytes]) -> list[tuple[bytes, bytes]]:
     """Return (name to show, directory) of every service and log, sorted within each directory.
 
-    A directory with a file run is a service itself; of any other all directories that svscan would take are.
+    A directory with a file run is a service itself; in any other, all directories that svscan would supervise are.
     Raises OSError if one of directories cannot be read.
     """
     found = []
@@ -70,13 +70,13 @@ def find(directories: list[bytes]) -> list[tuple[bytes, bytes]]:
 
 
 def _is_service(directory):
-    """Return whether there is a program run, or what should be one: a directory of that name may be a service."""
+    """Return whether there is something named run, except a directory, which may be a service of that name."""
     run = os.path.join(directory, b"run")
     return os.path.lexists(run) and not os.path.isdir(run)
 
 
 def look(name: bytes, directory: bytes) -> Entry:
-    """Return how the service in a directory is, its usage left unknown."""
+    """Return the entry of the service in a directory, its usage left unknown."""
     place = os.fsdecode(directory)
     folder = supervise_path(place)
     try:
@@ -116,7 +116,7 @@ def _state(status, details):
 
 
 def _how(code, number):
-    """Return how a run ended, in a word; None if nobody saw it."""
+    """Return how a run ended, in a word; None if that is unknown."""
     if not number:
         return None if code == KILLED else f"exit {code}"
     try:

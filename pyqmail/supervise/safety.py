@@ -1,7 +1,8 @@
 """Who else could change what root is about to run.
 
-Whoever can replace a program that root starts in a service's directory is root, with the next start of the service: to
-give a directory with a run in it to the account that the service becomes is enough.  It is said, not refused.
+An account that can replace a program that root starts in a service's directory becomes root with the next start of the
+service: a directory with a run in it, owned by the account that the service changes to, is enough.  This is reported,
+not refused.
 """
 
 import os
@@ -15,9 +16,10 @@ _ENVIRONMENT = b"env"
 
 
 def risks(directory: bytes, changeable: Changeable | None = None) -> list[str]:
-    """Return why others than root can change what is run as root in the directory of a service.
+    """Return why other accounts can change what is run as root in the directory of a service.
 
-    Each is the end of a line, told once: `is run as root, but /service/a/run belongs to uid 7`.  Empty if nobody can.
+    Each is the end of a line, without repetition: `is run as root, but /service/a/run belongs to uid 7`.  Empty if none
+    can.
     """
     changeable = changeable or Changeable()
     try:
@@ -29,7 +31,7 @@ def risks(directory: bytes, changeable: Changeable | None = None) -> list[str]:
 
 
 def _names(place):
-    """Return what is run there, or read for what is run."""
+    """Return the names of what is run there, or read for it."""
     try:
         there = os.listdir(place)
         variables = os.listdir(os.path.join(place, _ENVIRONMENT)) if _ENVIRONMENT in there else []

@@ -1,7 +1,7 @@
-"""What a service directory asks for beyond run and down, each by a file of its own; names and forms are the field's.
+"""What a service directory sets beyond run and down, each in a file of its own; names and forms are the field's.
 
-A file that is not there, or cannot be read, is the default.  What it holds is one word; one that makes no sense is
-the default too, and `complain` is called with the file's name and its word.
+A file that is missing or cannot be read means the default.  A file holds one word; for a word that makes no sense the
+default is used too, and `complain` is called with the file's name and the word.
 """
 
 import _signal as signal
@@ -11,11 +11,11 @@ import stat
 from pyqmail.system.descriptors import read_file
 
 FINISH_MILLISECONDS = 5000
-_MAX_BYTES = 1000  # that are read: a link to a device has no end
+_MAX_BYTES = 1000  # of a file that are read: a link to a device has no end
 
 
 def is_program(name: str) -> bool:
-    """Return whether a file of that name is there to be executed: regular, with an execute bit."""
+    """Return whether a file of that name can be executed: regular, with an execute bit."""
     try:
         mode = os.stat(name).st_mode
     except OSError:
@@ -35,7 +35,7 @@ def number(name: str, default: int, complain) -> int:
 
 
 def down_signal(complain) -> int:
-    """Return the signal that ends the service: in the file down-signal as QUIT, SIGQUIT or 3; default SIGTERM."""
+    """Return the signal that ends the service: QUIT, SIGQUIT or 3 in the file down-signal; default SIGTERM."""
     word = _word("down-signal")
     if word is None:
         return signal.SIGTERM
@@ -43,7 +43,7 @@ def down_signal(complain) -> int:
     if word.isascii() and word.isdigit():
         found = int(word) if len(word) < 4 else None
     else:
-        found = getattr(signal, f"SIG{name}", None) if name.isalnum() else None  # SIG_DFL is none
+        found = getattr(signal, f"SIG{name}", None) if name.isalnum() else None  # not SIG_DFL
     if found is not None and found in signal.valid_signals():
         return found
     complain("down-signal", word)

@@ -1,7 +1,7 @@
 """Starting a supervisor for a service or its log: ours in a forked copy of this process, or a program by exec.
 
 The forked copy has what exec would have left it: descriptors 0, 1 and 2, those we were started with, and none of our
-own (another service's pipe held open there would hide its end from its log).
+own.  If another service's pipe stayed open there, that service's log would never read the end.
 """
 
 import _signal as signal
@@ -13,13 +13,13 @@ from pyqmail.supervise.scanner import warn
 from pyqmail.system import processes
 from pyqmail.system.descriptors import open_descriptors
 
-# what a scanner may have handlers for
+# signals that a scanner may have handlers for
 _HANDLED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPWR)
-_SPARE_DESCRIPTORS = 8  # with all others in pipes we could not even read the directory
+_SPARE_DESCRIPTORS = 8  # if pipes took all of them, we could not even read the directory
 
 
 class DescriptorLimit:
-    """How many descriptors we may open, raised when many services need them; what we start keeps the old limit."""
+    """How many descriptors we may open, raised when many services need them; our children get the old limit."""
 
     def __init__(self) -> None:
         self._before: tuple[int, int] | None = None
@@ -38,7 +38,7 @@ class DescriptorLimit:
         return fd + _SPARE_DESCRIPTORS < resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
     def restore(self) -> None:
-        """In a forked child: back to what we were started with."""
+        """In a forked child: set the limit that we were started with."""
         if self._before is not None:
             resource.setrlimit(resource.RLIMIT_NOFILE, self._before)
 
@@ -49,7 +49,7 @@ class SupervisorStarter:
     supervise   our own supervisor: called with a directory and the environment, or None to exec program
     program     what to look for in PATH
     loop        the loop that a forked copy gives up
-    kept        descriptors above 2 that what we start inherits, see inherited_descriptors()
+    kept        descriptors above 2 that our children inherit, see inherited_descriptors()
     is_apart    give each supervisor and its service a process group of their own
     """
 
@@ -63,7 +63,7 @@ class SupervisorStarter:
 
         theirs: our end of the log's pipe and the descriptor it becomes, or None.
         """
-        # a signal to the child, while our handlers are still there, waits until they are not
+        # a signal to the child must not meet our handlers, which it still has
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
         shown = os.fsdecode(name)
         try:
@@ -71,7 +71,7 @@ class SupervisorStarter:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if self._is_apart:
-            _set_group(pid)  # here too: whoever comes first, before we might signal the group
+            _set_group(pid)  # here too, so that the group exists before we signal it
         return pid
 
     def _child(self, name, shown, is_log, theirs, mask):
@@ -79,22 +79,25 @@ class SupervisorStarter:
             _set_group(0)
         self._loop.abandon_signals()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        if theirs is not None:
-            try:
+        try:
+            if theirs is not None:
                 os.dup2(*theirs)
-            except OSError as error:
-                return _failed(f"unable to set up descriptors for {shown}", error)
-        if is_log:
-            try:
+        except OSError as error:
+            return _failed(f"unable to set up descriptors for {shown}", error)
+        try:
+            if is_log:
                 os.chdir(name)
-            except OSError as error:
-                return _failed(f"unable to switch to {shown}", error)
+        except OSError as error:
+            return _failed(f"unable to switch to {shown}", error)
         directory = "log" if is_log else shown
-        if self._supervise is not None:
-            close_others(self._kept)
-            self._limit.restore()
-            processes.show_command(["pysupervise", directory])
-            return self._supervise(directory, self._environ)
+        if self._supervise is None:
+            return self._execute(directory, shown, is_log)
+        close_others(self._kept)
+        self._limit.restore()
+        processes.show_command(["pysupervise", directory])
+        return self._supervise(directory, self._environ)
+
+    def _execute(self, directory, shown, is_log):
         self._limit.restore()
         processes.stop_ignoring()
         argv = [os.fsencode(self._program), os.fsencode(directory)]
@@ -110,7 +113,7 @@ def inherited_descriptors() -> list[int]:
             if fd > 2 and os.get_inheritable(fd):
                 kept.append(fd)
         except OSError:
-            pass  # the one that read the list, or none at all
+            pass  # the descriptor that read the list, or a closed one
     return kept
 
 
@@ -132,4 +135,4 @@ def _set_group(pid):
     try:
         os.setpgid(pid, pid)
     except OSError:
-        pass  # the other side was first
+        pass  # the other process was first

@@ -1,4 +1,4 @@
-"""What a supervisor knows of its service, as its files have it: status and details, always of one moment."""
+"""What a supervisor knows of its service, in the form of its files: status and details, always of one moment."""
 
 import os
 
@@ -10,7 +10,7 @@ from pyqmail.system.process_start import begun
 
 
 class StateRecord:
-    """The facts since the supervisor began, or since an earlier one did whose details are gone on with."""
+    """The facts since the supervisor began; or since an earlier one did, whose details are continued."""
 
     __slots__ = ("_details",)
 
@@ -21,12 +21,12 @@ class StateRecord:
             self._details.label = now_label()
 
     def set_owner(self, place: tuple[int, int] | None) -> None:
-        """From now on it is the record of this process, for the service in that place."""
+        """From now on it is the record of this process, for the service in that place: see place_of()."""
         self._details.place, self._details.supervisor = place, _with_identity(os.getpid())
 
     @property
     def ended(self) -> tuple[int, int]:
-        """How run ended last: exit code and signal; both 0 if it did not."""
+        """How run ended last: exit code and signal; both 0 if it has not ended yet."""
         return self._details.ended or (0, 0)
 
     def run_was_started(self, pid: int) -> None:
@@ -55,14 +55,14 @@ class StateRecord:
     def details(self, pid: int, service, wait_seconds: int) -> bytes:
         """wait_seconds: from one start to the next, as it is now."""
         self._details.state = _shown(service.state, pid)
-        if self._details.supervisor is None:  # it could not be had at first
+        if self._details.supervisor is None:  # /proc could not be read before
             self._details.supervisor = _with_identity(os.getpid())
         self._details.wait = wait_seconds if wait_seconds > 1 else None
         return self._details.pack()
 
 
 def _shown(state, pid):
-    """Return what to call a state: run that could not be executed is not up, but waiting for the next start."""
+    """Return the name of a state to show: a run that could not be executed is not up, but waits for the next start."""
     if state in (states.UP, states.PAUSED, states.FRESH) and pid == 0:
         return states.WAITING
     return states.UP if state == states.FRESH else state

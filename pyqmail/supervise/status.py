@@ -41,7 +41,7 @@ class Status:
     def age_seconds(self, now_unix_seconds: int) -> int:
         """Return for how long the PID has been what it is; never negative.
 
-        The original's is a double, which shows in the absurd ages of a garbage file only.
+        The original's is a double; the difference shows only in the absurd ages of a garbage file.
         """
         return int(float(max(0, EPOCH + now_unix_seconds - self.count)))
 

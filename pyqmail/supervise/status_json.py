@@ -1,15 +1,15 @@
-"""What is known of a service, its status and its details together: as JSON has it, and in words."""
+"""What is known of a service, from its status and its details: for JSON, and in words."""
 
 import time
 
 from pyqmail.supervise.details import KILLED, Details
 from pyqmail.supervise.status import WANT_DOWN, WANT_UP, Status
 
-_OBVIOUS = (None, "up", "paused", "down")  # states that the words of svstat say already
+_OBVIOUS = (None, "up", "paused", "down")  # states that svstat's words show already
 
 
 def status_json(status: Status, details: Details, has_down_file: bool, now_unix_seconds: int) -> dict:
-    """Return what a status and its details say, as JSON has it; what is not known is not there."""
+    """Return what a status and its details mean, for JSON; what is unknown is left out."""
     code, number = details.ended or (None, None)
     known = {
         "up": status.pid != 0,
@@ -43,8 +43,8 @@ def describe_details(
         (number, f"last killed by signal {number}"),
         (details.ended and not number, f"last exit code {code}" if code != KILLED else "last end unknown"),
     ]
-    told = ", ".join(text for holds, text in notes if holds)
-    return f"; {told}" if told else ""
+    words = ", ".join(text for holds, text in notes if holds)
+    return f"; {words}" if words else ""
 
 
 def _started(number):

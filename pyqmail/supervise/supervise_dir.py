@@ -1,11 +1,11 @@
-"""The files of a supervisor: supervise/ in the service's directory, or what SUPERVISEDIR says.
+"""The files of a supervisor: supervise/ in the service's directory, or where SUPERVISEDIR says.
 
-They are those of the original, and details.  The service's directory must be the working directory at first.  From the
-lock on the folder is held by a descriptor: whatever becomes of the names that led to it, the status of what runs is
-written where it was, and commands are heard there.
+They are those of the original, and details.  At first the service's directory must be the working directory.  From the
+lock on, the folder is held by a descriptor: even if the names that lead to it change, the status of what runs is
+written to that folder, and commands are read there.
 
-The folder may belong to whoever is to command the service.  So no link in it is followed, nothing that is there is
-written to, and a status that somebody else wrote is none of ours.
+The folder may belong to the account that is to command the service.  So no link in it is followed, no file that was
+there is written to, and a status that another user wrote does not count.
 """
 
 import fcntl
@@ -25,14 +25,14 @@ LABEL = "supervise"  # at the head of a supervisor's lines
 class SuperviseDir:
     """directory names the service in messages as it was given.  Every method but write() raises Temporary.
 
-    environ: bytes to bytes; a plain dict, as a walk through os.environ is pages of memory for each supervisor.
+    environ: bytes to bytes; a plain dict, since reading os.environ would cost each supervisor pages of memory.
     """
 
     def __init__(self, directory: str, environ: dict) -> None:
         self._path = supervise_path(environ=environ)
         self._shown = self._path if self._path.startswith("/") else f"{directory}/{self._path}"
         self._details = b""
-        self._unmade: OSError | None = None  # why there is no such folder
+        self._unmade: OSError | None = None  # why the folder could not be made
         self._fd = -1  # the folder, from lock() on
 
     def make(self) -> None:
@@ -40,7 +40,7 @@ class SuperviseDir:
         try:
             self._make()
         except OSError as error:
-            self._unmade = error  # the lock will tell, unless there was one
+            self._unmade = error  # reported by lock(), unless the folder exists
 
     def _make(self):
         try:
@@ -70,11 +70,11 @@ class SuperviseDir:
         return control
 
     def open_ok(self) -> None:
-        """From now on, whoever knocks knows that we are here."""
+        """From now on, check_supervised() finds us."""
         self._open_fifo("ok")
 
     def read(self) -> tuple[Status, Details] | None:
-        """Return what the last supervisor left; None if it was none of ours, or the files are not of one moment."""
+        """Return what the last supervisor left; None if it was not one of ours, or the files are not of one moment."""
         try:
             status = Status(self._read("status", STATUS_BYTES))
             details = read_details(self._read("details", MAX_DETAILS_BYTES))
@@ -87,16 +87,18 @@ class SuperviseDir:
         return (status, details) if details.label == status.label else None
 
     def _read(self, name, limit_bytes):
-        fd = os.open(f"{self._path}/{name}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)  # it was just locked
+        fd = os.open(
+            f"{self._path}/{name}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW
+        )  # it exists: it was just locked
         try:
             if os.fstat(fd).st_uid not in (0, os.geteuid()):
-                raise ValueError("somebody else's")
+                raise ValueError("written by another user")
             return read_all(fd, limit_bytes)
         finally:
             os.close(fd)
 
     def write(self, status: bytes, details: bytes) -> None:
-        """Replace the details, then the status: whoever reads one sees the old or the new.  Warns of what failed."""
+        """Replace the details, then the status: a reader sees the old file or the new one.  Warns of what failed."""
         of_details = self._replace("details", details)
         warning = self._replace("status", status) or of_details or self._is_elsewhere()
         if warning:
@@ -112,20 +114,22 @@ class SuperviseDir:
             self._details = details
 
     def _is_elsewhere(self):
-        """Return what to say if the folder has lost its name: nobody finds what stands there."""
+        """Return the warning if the folder has lost its name: nobody finds what is written there."""
         try:
             os.stat(self._path)
         except FileNotFoundError as error:
-            if os.stat(".").st_nlink:  # else our directory is gone, and who finds the folder comes by a link to it
+            if os.stat(
+                "."
+            ).st_nlink:  # otherwise our directory is gone too, and a client reaches the folder through a link
                 return f"unable to open {self._shown}/status.new: {reason(error)}"
         except OSError:
             pass
         return None
 
     def _open_fifo(self, name):
-        """Return a descriptor reading a FIFO, made if need be.
+        """Return a descriptor reading a FIFO, made if it is missing.
 
-        Anything else of that name goes: nobody could command us through it, and the lock says it is ours.
+        Anything else of that name is removed: it would be of no use, and the lock proves that it is ours.
         """
         try:
             if not stat.S_ISFIFO(os.stat(name, dir_fd=self._fd, follow_symlinks=False).st_mode):
@@ -171,10 +175,10 @@ def _write_whole(fd, data):
 
 
 def warn(text: str) -> None:
-    """Say what is wrong; the supervisor goes on."""
+    """Report what is wrong; the supervisor goes on."""
     log(f"{LABEL}: warning: {text}")
 
 
 def _better(error, unmade):
-    """Return the error that says more: what is not there could not be made, on a read-only file system say."""
+    """Return the error that explains more: if a file is missing, why it could not be made, for example EROFS."""
     return unmade if isinstance(error, FileNotFoundError) and unmade is not None else error

@@ -45,16 +45,14 @@ from pyqmail.base.failure import Temporary
 from pyqmail.base.printable import printable
 from pyqmail.supervise import service as states
 from pyqmail.supervise.adopted_process import adopt_process, place_of
-from pyqmail.supervise.alarm import Alarm
 from pyqmail.supervise.details import KILLED
-from pyqmail.supervise.exec_service import NoProcess, Unfit, spawn, spawn_notify
-from pyqmail.supervise.readiness import Readiness
-from pyqmail.supervise.restart_backoff import RestartBackoff
+from pyqmail.supervise.exec_service import NoProcess, Readiness, Unfit, spawn, spawn_notify
 from pyqmail.supervise.service import Service
 from pyqmail.supervise.settings import FINISH_MILLISECONDS, down_signal, is_program, number
 from pyqmail.supervise.state_record import StateRecord
 from pyqmail.supervise.status import WANT_DOWN, WANT_UP
 from pyqmail.supervise.supervise_dir import SuperviseDir, warn
+from pyqmail.supervise.timing import Alarm, RestartBackoff
 from pyqmail.system.loop import NOTHING, READ, Loop
 
 DEAF_SECONDS = 1.02  # after each start, so that a service that ends at once is started once a second

@@ -26,37 +26,28 @@ def read_directory(path: str) -> list[tuple[bytes, bytes | None]]:
     """Return the changes that a directory holds: for each file, in the directory's order, its name and its value.
 
     The value is the file's first line without blanks at its end, NUL standing for LF in it; an empty file means
-    None.  Names that start with a dot do not count, nor do those that lead nowhere.  The working directory is
-    where it was afterwards.  Raises Temporary.
+    None.  Names that start with a dot do not count, nor do links that lead nowhere.  Afterwards the working directory
+    is the same.  Raises Temporary.
     """
-    try:
-        here = os.open(".", os.O_RDONLY | os.O_NONBLOCK)
-    except OSError as error:
-        raise Temporary("unable to switch to current directory", error) from None
+    here = _open_here()
     try:
         os.chdir(path)
     except OSError as error:
         raise Temporary(f"unable to switch to directory {path}", error) from None
-    try:
-        names = os.listdir(b".")
-    except OSError as error:
-        raise Temporary(f"unable to read directory {path}", error) from None
-    changes = []
-    for name in names:
-        if name.startswith(b"."):
-            continue
-        try:
-            changes.append((name, _value(read_file(name))))
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise Temporary(f"unable to read {path}/{os.fsdecode(name)}", error) from None
+    changes = _read_files(b".", path, read_file)
     try:
         os.fchdir(here)
     except OSError as error:
         raise Temporary("unable to switch to starting directory", error) from None
     os.close(here)
     return changes
+
+
+def _open_here():
+    try:
+        return os.open(".", os.O_RDONLY | os.O_NONBLOCK)
+    except OSError as error:
+        raise Temporary("unable to switch to current directory", error) from None
 
 
 def read_directory_from(here: int, path: str) -> list[tuple[bytes, bytes | None]]:
@@ -66,24 +57,28 @@ def read_directory_from(here: int, path: str) -> list[tuple[bytes, bytes | None]
     except OSError as error:
         raise Temporary(f"unable to switch to directory {path}", error) from None
     try:
-        changes = []
-        for name in _names(folder, path):
-            try:
-                changes.append((os.fsencode(name), _value(_read_at(folder, name))))
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                raise Temporary(f"unable to read {path}/{name}", error) from None
-        return changes
+        return _read_files(folder, path, lambda name: _read_at(folder, name))
     finally:
         os.close(folder)
 
 
-def _names(folder, path):
+def _read_files(folder, path, read):
+    """Return the changes in a folder.  read(name) returns a file's content, or raises OSError."""
     try:
-        return [name for name in os.listdir(folder) if not name.startswith(".")]
+        names = os.listdir(folder)
     except OSError as error:
         raise Temporary(f"unable to read directory {path}", error) from None
+    changes = []
+    for name in map(os.fsencode, names):
+        if name.startswith(b"."):
+            continue
+        try:
+            changes.append((name, _value(read(name))))
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise Temporary(f"unable to read {path}/{os.fsdecode(name)}", error) from None
+    return changes
 
 
 def _read_at(folder, name):

@@ -1,8 +1,10 @@
 """Waiting until services are up, ready or down, without polling.
 
-What wakes us: a status or details that is replaced, the supervisor's end of the FIFO ok that goes away, the end of a
-process that has lost its supervisor, another directory of the service's name.  Only where the kernel gives no notices
+What wakes us: a status or details that is replaced, the reader of the FIFO ok that goes away, the end of a
+process that has lost its supervisor, another directory with the service's name.  Only where the kernel gives no notices
 do we look once a second.
+
+Each is watched before it is looked at, so a change between the look and the wait is not missed.
 """
 
 import os
@@ -20,7 +22,7 @@ from pyqmail.system.inotify import Inotify
 
 UP, READY, REALLY_DOWN = "up", "ready", "down"
 _LOOK_SECONDS = 1.0
-_MAX_SECONDS = 86400.0  # of one wait: poll(2) takes no month
+_MAX_SECONDS = 86400.0  # of one wait: poll(2) accepts at most 24 days
 
 
 class Waiter:
@@ -40,7 +42,7 @@ class Waiter:
         self._watched = [_Watched(directory, self._poll) for directory in directories]
 
     def wait(self, seconds: float | None, is_any: bool) -> bool:
-        """Return True once all services (any: one) are as wanted at the same moment, False after so many seconds."""
+        """Return True once all services (is_any: one) are as wanted at the same moment, False after so many seconds."""
         limit = None if seconds is None else time.monotonic() + seconds
         enough = any if is_any else all
         while True:
@@ -72,16 +74,16 @@ class _Watched:
             raise Temporary(f"unable to chdir to {directory}", error) from None
 
     def watch_files(self, inotify):
-        """Watch where the supervisor has its files or, until there is such a folder, the one above it.
+        """Watch the supervisor's folder, or the one above it until it is made; return whether notices will come.
 
-        And where the service has its name: another one may get that.
+        Also watch where the service has its name, which another directory may get.
         """
         try:
             inotify.watch(os.path.dirname(os.path.abspath(self._directory)))
         except OSError:
             return False
         folder = os.path.realpath(supervise_path(self._directory))
-        for _ in range(2):  # it may come while we watch above
+        for _ in range(2):  # it may be made before the one above is watched
             try:
                 inotify.watch(folder)
                 return True
@@ -96,7 +98,7 @@ class _Watched:
         return True
 
     def is_as(self, wanted):
-        is_supervised = self._hold_ok()  # before the status: whoever replaces that later wakes us
+        is_supervised = self._hold_ok()  # before the status: a later replacement of that wakes us
         try:
             status = Status(read_file(f"{supervise_path(self._directory)}/status", STATUS_BYTES))
         except (FileNotFoundError, ValueError):
@@ -135,9 +137,9 @@ class _Watched:
         return True
 
     def _is_left_running(self, pid, begun):
-        """Return whether that process is there, left by a supervisor that was killed; its end wakes us.
+        """Return whether that process, left by a supervisor that was killed, still runs; its end wakes us.
 
-        begun: when it began; None if its supervisor did not say, then any process of that pid counts.
+        begun: when it began; None if that is unknown, then any process of that pid counts.
         """
         if self._process is None:
             self._process = hold(pid, begun)
@@ -152,7 +154,7 @@ class _Watched:
 
 
 def _is_another(fd, path):
-    """Return whether by now another file is there than the open one; what was only removed may still be in use."""
+    """Return whether the path now leads to another file than the open one; one that was removed may still be in use."""
     try:
         return not os.path.samestat(os.fstat(fd), os.stat(path))
     except OSError:

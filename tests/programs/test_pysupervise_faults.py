@@ -123,8 +123,8 @@ FAST = """
 import sys
 from pyqmail.programs import pysupervise
 from pyqmail.supervise import supervisor
-from pyqmail.supervise import restart_backoff
-supervisor.DEAF_SECONDS = restart_backoff.SHORTEST_SECONDS = 0
+from pyqmail.supervise import timing
+supervisor.DEAF_SECONDS = timing.MIN_SECONDS = 0
 sys.exit(pysupervise.main(["supervise", sys.argv[1]]))
 """
 

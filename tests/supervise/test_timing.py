@@ -1,11 +1,11 @@
-"""The backoff of restarts."""
+"""When a service starts again.  The timer is tested with the program, tests/programs/test_pysupervise_files.py."""
 
 import pytest
 
-from pyqmail.supervise.restart_backoff import RestartBackoff
+from pyqmail.supervise.timing import RestartBackoff
 
 ENDS = [
-    # longest seconds, (seconds it ran, seconds to wait) of each run
+    # maximum, (seconds it ran, seconds to wait) of each run
     (0, [(1.02, 0), (1.02, 0), (9, 0)]),
     (1, [(1.02, 0), (1.02, 0)]),
     (8, [(1, 0), (1, 1), (1, 3), (1, 7), (1, 7)]),
@@ -15,10 +15,10 @@ ENDS = [
 ]
 
 
-@pytest.mark.parametrize("longest, runs", ENDS)
-def test_the_waits(longest, runs):
+@pytest.mark.parametrize("max_seconds, runs", ENDS)
+def test_the_waits(max_seconds, runs):
     backoff = RestartBackoff()
-    assert [backoff.pause_seconds(ran, longest) for ran, _ in runs] == [wait for _, wait in runs]
+    assert [backoff.pause_seconds(ran, max_seconds) for ran, _ in runs] == [wait for _, wait in runs]
 
 
 def test_what_is_shown():
