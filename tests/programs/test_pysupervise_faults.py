@@ -222,10 +222,10 @@ from pyqmail.programs import pysupervise
 real, shift = time.time_ns, 0
 time.time_ns = lambda: real() - shift
 class Jumping(pysupervise.Supervisor):
-    def _rested(self):
+    def _end_deaf_second(self):
         global shift
         shift = 3600 * 10**9  # after the first second somebody sets the clock
-        super()._rested()
+        super()._end_deaf_second()
 pysupervise.Supervisor = Jumping
 sys.exit(pysupervise.main(["supervise", sys.argv[1]]))
 """

@@ -81,8 +81,7 @@ class Delivery:
 
     environ         what the programs inherit
     output          takes texts and gives descriptors 1 and 2 of programs, see Standard
-    queue_client    queue_client() changes to the qmail home and returns a QueueClient (mail/queue/client.py), or
-                    raises OSError
+    queue_client    queue_client() changes to the qmail home and returns a QueueClient, or raises OSError
     names           makes the names of files in a Maildir
     run() changes the working directory, nothing else.
     """
