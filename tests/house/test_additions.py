@@ -90,8 +90,9 @@ WIRES = {
 
 def test_every_wire_of_frames_is_here():
     folder = os.path.join(ROOT, "pyqmail/protocol/wires")
-    modules = [name.removesuffix(".py") for name in os.listdir(folder) if name.endswith(".py")]
-    assert {name for name in modules if "wires import frames" in read(f"pyqmail/protocol/wires/{name}.py")} == set(WIRES)
+    paths = [name for name in os.listdir(folder) if name.endswith(".py")]
+    framed = {path for path in paths if "wires import frames" in read(f"pyqmail/protocol/wires/{path}")}
+    assert framed == {f"{wire}.py" for wire in WIRES}
 
 
 def users(wire):
