@@ -9,7 +9,8 @@ own pace, which counts how long it ran (supervise/restart_backoff.py).
 class Backoff:
     """Pauses of first_seconds, twice that, ... and at most max_seconds.
 
-    tries: how many failures there were since the last reset().
+    tries: how many failures there were since the last reset().  0 before next_seconds() means that this failure is
+    news, and worth a line in the log; those after it are not.
     """
 
     __slots__ = ("_first", "_max", "tries")

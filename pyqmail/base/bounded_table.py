@@ -18,7 +18,7 @@ class BoundedTable:
 
     def __init__(self, limit: int) -> None:
         self.limit, self.weight = limit, 0
-        self._entries: "OrderedDict[Hashable, tuple[Any, int]]" = OrderedDict()
+        self._entries: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._entries)

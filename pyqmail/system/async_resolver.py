@@ -27,7 +27,7 @@ REMEMBERED_BYTES = 64 << 20
 ON_THE_WIRE = 256  # at once, each with a descriptor or two
 LARGE_AT_ONCE = 64  # answers by TCP, each held until it is read
 AT_ONCE = 16  # of the exchangers of one domain: all silent, 64 of them keep a question waiting for four minutes
-COMPLAINT_SECONDS = 60.0  # between two lines that say that no server answers
+COMPLAINT_SECONDS = 60.0  # between two lines that report that no server answers
 _VALUE_BYTES, _ENTRY_BYTES = 64, 512  # what an object and an entry of the cache take beside their text
 _SMALL_BYTES = 4096  # what is larger is read in slices
 
@@ -35,8 +35,8 @@ _SMALL_BYTES = 4096  # what is larger is read in slices
 class AsyncResolver(Resolver):
     """For asyncio: equal questions are asked once, answers are remembered; a soft failure is not.
 
-    One that says too much is remembered as well, for MIN_SECONDS seconds, and complain gets a line about it.  It gets one
-    when no server answers, too, at most one a minute.
+    An answer with too many records is remembered as well, for MIN_SECONDS seconds, and complain gets a line about it.
+    It also gets one when no server answers, at most one a minute.
     """
 
     def __init__(

@@ -19,7 +19,7 @@ def preload() -> None:
 
 
 def serve(questions_fd: int, answers_fd: int, codec, answer, most: int) -> bool:
-    """Answer until the questions end and the last answer is written, or nobody reads answers any more.
+    """Answer until the questions end and the last answer is written, or the reader of the answers has gone.
 
     await answer(kind, body) gives kind and body of the answer; no more than `most` run at once, further questions
     stay unread.  Returns False if the questions, or an answer's ValueError, showed that the wire is not ours.
@@ -43,7 +43,7 @@ class _Server:
 
         self._loop = asyncio.get_running_loop()
         self._over = self._loop.create_future()
-        # if nobody reads answers any more, that is the end
+        # once their reader has gone, that is the end
         self._answers = OutgoingBuffer(_Turns(self._loop), self._write, self._watch_answers, lambda: self._finish(True))
         self._loop.set_exception_handler(self._callback_failed)
         os.set_blocking(self._in, False)
@@ -76,7 +76,7 @@ class _Server:
 
     def _read_later(self):
         """An error of the descriptor is no end: listen again after a pause, unless it lasts."""
-        self._loop.remove_reader(self._in)  # still counted as listening: nobody else begins again meanwhile
+        self._loop.remove_reader(self._in)  # still counted as listening: nothing else begins again meanwhile
         self._loop.call_later(self._reading.next_seconds(), self._listen_again)
 
     def _listen_again(self):

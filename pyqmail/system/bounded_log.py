@@ -1,4 +1,4 @@
-"""The log of a service that must not wait for whoever reads it: whole lines on a descriptor, from one loop.
+"""The log of a service that must not wait for its reader: whole lines on a descriptor, from one loop.
 
 What the reader does not take at once is kept, up to KEPT_BYTES, until it does; beyond that lines are
 dropped, and their number is logged once there is room.  The flags of the descriptor are left alone, since others may
@@ -6,7 +6,7 @@ share it: each write asks the kernel not to wait (RWF_NOWAIT).  A file and an ol
 piece is written that a pipe which is ready takes as a whole.  A file on a full disk answers with an error at once.
 
 A line may have a reason: of those with one reason at most one line a second is written, however many there are.  A
-second later a line tells how many more there were, with the last of them.
+second later a line reports how many more there were, with the last of them.
 """
 
 import os
@@ -33,7 +33,7 @@ def write_at_once(fd: int, data: bytes) -> int:
     except BrokenPipeError:
         raise
     except OSError:
-        pass  # no such write here; if it is another error, the next write tells it
+        pass  # no such write here; any other error comes again from the next write
     poll = select.poll()
     poll.register(fd, select.POLLOUT)
     if not poll.poll(0):
@@ -42,7 +42,7 @@ def write_at_once(fd: int, data: bytes) -> int:
 
 
 def log_at_once(line: bytes, fd: int = 2) -> None:
-    """Write one whole line if the reader takes it now; else it is lost.  For where no loop could offer it again."""
+    """Write one whole line if the reader takes it now; otherwise it is lost.  For a place without a loop."""
     try:
         write_at_once(fd, line[: _PIECE - 1] + b"\n")
     except OSError:
@@ -107,7 +107,7 @@ class BoundedLog:
             self._is_waiting = True
             self._loop.watch_surely(self._fd, WRITE, self._go_on)
         except OSError:
-            # nobody reads any more, or the disk is full: what is kept goes, and the next line is tried again
+            # the reader has gone, or the disk is full: what is kept is dropped, and the next line is tried again
             self._dropped += 0 if has_hung_up(self._fd) else sum(data.count(b"\n") for data in self._kept)
             self._kept.clear()
             self._size = 0

@@ -21,7 +21,7 @@ from pyqmail.system.stream import Outgoing
 _PIECE = 262144
 # what the kernel lacks for now
 _PASSING = (errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS, errno.EMFILE, errno.ENFILE)
-_MAX_SECONDS = 5.0  # the longest pause before that is tried again
+_MAX_SECONDS = 5.0  # the maximum pause before that is tried again
 _BACKLOG_SECONDS = 3.0
 _PASSRIGHTS = getattr(socket, "SO_PASSRIGHTS", 83)  # include/uapi/asm-generic/socket.h
 
@@ -31,7 +31,7 @@ class Gone(Exception):
 
 
 class Unavailable(Exception):
-    """No connection can be had: nobody listens there, or something is lacking here; `error` is the OSError."""
+    """No connection can be made: there is no listener, or something is lacking here; `error` is the OSError."""
 
     def __init__(self, error):
         super().__init__(str(error))
@@ -41,7 +41,7 @@ class Unavailable(Exception):
 def connect(path: str, waits: bool = True) -> socket.socket:
     """Return a stream connection to the UNIX socket at path, blocking if waits.  Raises Unavailable.
 
-    Without waits a listener that does not accept is as good as none: its backlog may stay full.
+    Without waits a listener that does not accept counts as none: its backlog may stay full.
     """
     sock = None
     try:
@@ -76,7 +76,7 @@ def receive_with(sock: socket.socket, size: int, most_descriptors: int) -> tuple
 def refuse_descriptors(sock) -> None:
     """Let the kernel refuse descriptors that the other end of a UNIX socket sends, or the clients of one that listens.
 
-    An older kernel than Linux 6.16 cannot; takes_descriptors() tells.
+    A kernel older than Linux 6.16 cannot: see takes_descriptors().
     """
     try:
         if sock.getsockopt(socket.SOL_SOCKET, _PASSRIGHTS) == 1:

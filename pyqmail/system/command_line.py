@@ -63,7 +63,7 @@ def _die_of_interrupt():
 
 
 def _complain(line):
-    """Write a line to descriptor 2.  Where that is closed or full, the exit code alone tells."""
+    """Write a line to descriptor 2.  Where that is closed or full, there is only the exit code."""
     try:
         os.write(2, os.fsencode(line + "\n"))
     except OSError:

@@ -20,7 +20,7 @@ class Controls:
     names are those that the program declares: what is not among them, so that neither its manual nor a reload knows
     of it, cannot be read (LookupError: our own bug).
 
-    complain(text) is told of a file that should be a number and is none, or more than that, once for each change of it.
+    complain(text) is called for a file that should hold a number and does not, or holds more: once for each change.
     """
 
     def __init__(self, directory: str, names=CONTROLS, complain=lambda text: None) -> None:

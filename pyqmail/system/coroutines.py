@@ -20,10 +20,10 @@ What a coroutine may assume:
 - It gets exactly one answer to a wait.  The first that happens sets `_due`; whatever comes later, until its turn, is
   ignored.  So TimedOut means that nothing else had happened before the time was up.
 - cancel() closes it where it waits, so that only its `finally` and `except GeneratorExit` run; they must not wait.
-- What it raises goes to who awaits its promise; if there is nobody, to Loop.on_error().
+- What it raises goes to those who await its promise; if there are none, to Loop.on_error().
 
 A descriptor stays registered with epoll between two waits, through its Watch: a session that reads again and again
-costs no epoll_ctl(2) for each.  Readiness while nobody waits ends that: the Watch makes the loop forget the
+costs no epoll_ctl(2) for each.  Readiness while no task waits ends that: the Watch makes the loop forget the
 descriptor, and the next wait registers it again.  One coroutine at a time may wait for a descriptor.
 """
 
@@ -183,7 +183,7 @@ class Watch:
     def __call__(self, events):
         task = self.task
         if task is None:
-            self._loop.forget(self._fd)  # ready while nobody waits: register again at the next wait
+            self._loop.forget(self._fd)  # ready while no task waits: the next wait registers again
         else:
             task.resume()
 

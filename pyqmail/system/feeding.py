@@ -1,7 +1,7 @@
 """What a program is given to read on a descriptor, by a pipe, and whether it has read it.
 
 A pipe and not the file itself: the program cannot write into it, and what it reads by whatever name (a duplicate,
-/dev/stdin, /proc/self/fd/0) is gone from the pipe.  We keep a reading end too: it tells what is left, and a program
+/dev/stdin, /proc/self/fd/0) is gone from the pipe.  We keep a reading end too: it shows what is left, and a program
 that does not read gives no error before its end.
 """
 
@@ -15,7 +15,7 @@ _PIECE = 65536
 class Feed:
     """read(offset, size) gives the bytes, size of them in all; empty ones before that, or OSError, mean trouble.
 
-    After end(), was_read tells whether the program had taken all when it ended.
+    After end(), was_read is whether the program had taken all when it ended.
     """
 
     __slots__ = ("_read", "_size", "_at", "_left", "reader", "writer", "was_read")

@@ -5,7 +5,7 @@ import os
 import stat
 
 _MAX_LINKS = 40  # as the kernel
-_OVERFLOW_UID = 65534  # shown for whoever has no number in our user namespace
+_OVERFLOW_UID = 65534  # shown for a user without a number in our user namespace
 
 
 def is_shared(directory: int | str) -> bool:
@@ -32,13 +32,13 @@ class Changeable:
 
     def __init__(self) -> None:
         self._seen: dict = {}  # name -> why it can be changed, where it leads as a link; each or None
-        # where root itself has no number in our user namespace, nobody can be told from it
+        # where root itself has no number in our user namespace, no user can be told from it
         self._trusted = {0, _OVERFLOW_UID} if os.stat("/").st_uid == _OVERFLOW_UID else {0}
 
     def reason(self, path: bytes) -> str | None:
         """Return why somebody else than root can change what an absolute path leads to: `/a/b belongs to uid 7`.
 
-        None: nobody can, or nothing is there.  Each directory on the way counts, and each that a link leads through.
+        None: no one can, or nothing is there.  Each directory on the way counts, and each that a link leads through.
         """
         here, todo, links = b"/", path.split(b"/")[::-1], 0
         why = self._look(here)[0]

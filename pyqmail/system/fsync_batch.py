@@ -80,7 +80,7 @@ def flush_in_turn(fds: "Sequence[int]") -> set[int]:
             try:
                 os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
             except OSError:
-                pass  # what is wrong with it fsync tells
+                pass  # fsync reports what is wrong with it
     return {fd for fd in fds if not is_synced(fd)}
 
 
@@ -115,7 +115,7 @@ class _Queue:
     def sync(self, fds):
         """Return whether each is on disk, of as many of the files, the first ones, as the kernel took.
 
-        An error is told once: who asks again for such a file may hear that all is well.
+        The kernel reports an error once: a second fsync of such a file may succeed.
         """
         for number, fd in enumerate(fds):
             offset = _CONTROL_BLOCK.size * number
@@ -139,7 +139,7 @@ class _Queue:
             except InterruptedError:
                 continue
             except OSError:
-                self.is_broken = True  # what is still under way may be told later: of no use any more
+                self.is_broken = True  # what is still under way may be reported later: of no use any more
                 break
             for at in range(got):
                 number, _, result, _ = _EVENT.unpack_from(self._events, _EVENT.size * at)

@@ -23,7 +23,7 @@ GONE = (
 )
 # it will always fail.  Every other error may pass: what the system lacks it may have again in a moment
 FINAL = (errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EOPNOTSUPP)
-_QUIET_SECONDS = 60.0  # without a trouble, until it is worth a line again
+_QUIET_SECONDS = 60.0  # without an error, before it is worth a line again
 _FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 _MAX_PATH_BYTES = 107
 _LOCK_SECONDS = 1.0
@@ -49,9 +49,9 @@ def listen(ip: str, port: int, backlog: int, is_dual: bool = False, scope: int =
 
 
 def listen_at(path: str, backlog: int, mode: int | None = None) -> socket.socket:
-    """Return a non-blocking socket that listens at path, whose file has this mode, None: as the umask says.
+    """Return a non-blocking socket that listens at path, whose file has this mode, None: by the umask.
 
-    A socket file on which nobody listens is replaced.  Raises Temporary.
+    A socket file without a listener is replaced.  Raises Temporary.
     """
     sock = _new_socket(socket.AF_UNIX)
     folder = _lock(os.path.dirname(path))  # two that find the same left-over file would remove one another's
@@ -114,12 +114,12 @@ def _begin(sock, backlog, *steps):
 def _lock(folder):
     """Lock a folder; returns its descriptor, or None if we may not read it.
 
-    We do not insist: whoever may read it can hold its lock as long as they like.
+    We do not insist: any process that may read it can hold its lock for ever.
     """
     try:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
-        return None  # bind will say what is wrong, if anything is
+        return None  # bind reports what is wrong, if anything is
     until = time.monotonic() + _LOCK_SECONDS
     while time.monotonic() < until:
         try:
@@ -149,7 +149,7 @@ def _bind_at(sock, path, mode):
 
 
 def _is_left_over(path):
-    """Return whether path is a socket that nobody listens on."""
+    """Return whether path is a socket without a listener."""
     if not stat.S_ISSOCK(os.lstat(path).st_mode):
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC) as probe:
@@ -157,13 +157,13 @@ def _is_left_over(path):
 
 
 class Troubles:
-    """Why accept(2) fails: what lasts, or comes and goes, is said once."""
+    """Why accept(2) fails: what lasts, or comes and goes, is reported once, until it was not seen for a minute."""
 
     def __init__(self, clock=time.monotonic):
         self._clock, self._seen = clock, {}  # errno: when it was seen last
 
     def is_new(self, error: OSError) -> bool:
-        """Return whether the error is to be said: it was not seen lately."""
+        """Return whether to report the error: it was not seen lately."""
         now = self._clock()
         before, self._seen[error.errno] = self._seen.get(error.errno), now
         return before is None or now - before > _QUIET_SECONDS

@@ -1,7 +1,7 @@
 """Which name servers to ask.
 
-PYQMAIL_DNS (`address:port`, several separated by blanks), else DNSCACHEIP (dotted addresses, joined by dots if several),
-else the nameserver lines of /etc/resolv.conf, else 127.0.0.1.
+PYQMAIL_DNS (`address:port`, several separated by blanks); without it DNSCACHEIP (dotted addresses, joined by dots if
+several); without it the nameserver lines of /etc/resolv.conf; otherwise 127.0.0.1.
 """
 
 import errno

@@ -1,4 +1,4 @@
-"""One question about one descriptor, poll(2): apart from descriptors.py, which programs read that have nothing to poll."""
+"""poll(2) of one descriptor.  Apart from descriptors.py, which programs import that have nothing to poll."""
 
 import select
 
@@ -13,5 +13,5 @@ def is_readable(fd, seconds: float = 0) -> bool:
 def has_hung_up(fd) -> bool:
     """Return whether the other end of a pipe or socket is closed; what lies unread in it is not touched."""
     poll = select.poll()
-    poll.register(fd, 0)  # errors and hang-ups are told unasked
+    poll.register(fd, 0)  # errors and hang-ups are always reported
     return bool(poll.poll(0))

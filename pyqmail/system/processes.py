@@ -222,7 +222,7 @@ def _named(argv, file):
 def go_on(words: list[str], environ, load) -> int:
     """Become the program words[0], the last act of a chain loader; environ and load as for become().
 
-    It is searched in the PATH this process was started with, whatever environ says.  Raises Temporary if it could
+    It is searched in the PATH this process was started with, even if environ has another.  Raises Temporary if it could
     not be run.
     """
     try:

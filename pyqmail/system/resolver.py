@@ -1,8 +1,9 @@
 """DNS questions.  Only this module imports dnspython, which writes them, and only for the first question.
 
-The servers are those of system/name_servers.py.  Neither /etc/hosts nor search lists are consulted.  UDP first, TCP when an answer was cut.  Three rounds over all servers, waiting 3, 11 and 45
-seconds; a server that fails or refuses is not asked again.  What comes by UDP and is no answer to the question is
-ignored: anybody can send that.  Source: the resolver of ucspi-tcp
+The servers are those of system/name_servers.py.  Neither /etc/hosts nor search lists are consulted.  UDP first, TCP
+when an answer was cut.  Three rounds over all servers, waiting 3, 11 and 45 seconds; a server that fails or refuses is
+not asked again.  What comes by UDP and is no answer to the question is ignored: anybody can send that.  Source: the
+resolver of ucspi-tcp
 
 Blocking: exchangers_of, addresses_of, name_of, text_of.  system/async_resolver.py asks many questions at once.
 
@@ -45,7 +46,7 @@ class Lack(Soft):
 
 
 class Silent(Soft):
-    """None of our name servers has answered; complaint is a line that says which, and about what."""
+    """None of our name servers has answered; complaint is a line with their addresses and the name asked about."""
 
     def __init__(self, why: str, name: bytes, servers) -> None:
         super().__init__(why)
@@ -54,7 +55,7 @@ class Silent(Soft):
 
 
 class TooManyRecords(Soft):
-    """There were more records in an answer than dns_answer.MAX_RECORDS; complaint is a line that says about what."""
+    """There were more records in an answer than dns_answer.MAX_RECORDS; complaint is a line with the name."""
 
     def __init__(self, name: bytes):
         super().__init__("too many records")
@@ -280,7 +281,7 @@ class BlockingResolver(Resolver):
 
         until = time.monotonic() + seconds
         with open_socket(server, is_tcp=False) as sock:
-            sock.connect(server)  # so that a refused port is told at once
+            sock.connect(server)  # so that a refused port is reported at once
             sock.send(question)
             poll = select.poll()
             poll.register(sock, select.POLLIN)

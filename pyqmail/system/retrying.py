@@ -1,8 +1,8 @@
 """System calls made again while they fail for a reason that may pass, by programs that may wait.
 
-EPIPE and ECONNRESET say that the other end has gone, which no patience mends; anything else (no memory, no buffers, an
-error of a disk) is waited out with growing pauses, about ten seconds in all, and then raised: whoever
-started us starts us again.  What runs on a loop counts its pauses there (base/backoff.py).
+EPIPE and ECONNRESET say that the other end has gone, which no further try mends.  Anything else (no memory, no
+buffers, an error of a disk) is tried again after growing pauses, about ten seconds in all, and then raised: the parent
+starts us again.  What runs on a loop counts its pauses there (base/backoff.py).
 """
 
 import os

@@ -11,7 +11,7 @@ from pyqmail.system.descriptors import write_all
 _REFRESH_SECONDS = 1.0
 _HOME, _CLEAR_LINE, _CLEAR_REST = "\x1b[H", "\x1b[K", "\x1b[J"
 _HIDE_CURSOR, _SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
-_USUAL = 80, 24  # columns and lines of a terminal that does not say
+_USUAL = 80, 24  # columns and lines of a terminal that does not report them
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 

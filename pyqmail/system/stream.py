@@ -203,7 +203,7 @@ class OutgoingBuffer(Outgoing):
 
 
 class DescriptorBuffer(OutgoingBuffer):
-    """Of a descriptor, made non-blocking, that nobody else watches: it is watched while its reader is slow.
+    """Of a descriptor, made non-blocking, that nothing else watches: it is watched while its reader is slow.
 
     before_write, if given, is called before each write: what was logged about it then stands first.
     """

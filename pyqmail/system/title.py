@@ -18,7 +18,7 @@ _PR_SET_NAME = 15
 
 
 class Title:
-    """The means to show what this process is: files that lead to this process, whoever holds them."""
+    """The means to show what this process is: files that lead to this process, in any process that holds them."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()

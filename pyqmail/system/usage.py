@@ -48,7 +48,7 @@ class Meter:
                 except self._psutil.NoSuchProcess:
                     pass
         except (OSError, IndexError):
-            return {}, {}  # no /proc, or one that tells too little
+            return {}, {}  # no /proc, or one that shows too little
         return processes, children
 
     def _measure(self, tree, seen):
@@ -61,7 +61,7 @@ class Meter:
         )
 
     def _sum(self, tree, measure):
-        """Return the sum over a tree; None if we may not know one of them, or the kernel cannot tell."""
+        """Return the sum over a tree; None if we may not know one of them, or the kernel does not know."""
         total = 0
         for process in tree:
             try:
@@ -78,7 +78,7 @@ class Meter:
         except self._psutil.Error:
             return None
         except OSError:
-            began = None  # a /proc that tells too little: known from the second look on
+            began = None  # a /proc that shows too little: known from the second look on
         key, now = (root.pid, began), time.monotonic()
         seen[key] = seconds, now
         if key in self._before:

@@ -15,7 +15,9 @@ MAX_BYTES = 4 << 30
 _FREE_PARTS = 4
 _UNIT = 65536  # what is counted at a time
 _SLOTS, _SIZE = 1024, 8
-_shared = None  # the descriptor of the slots; set before the first fork
+# The descriptor of the slots, set before the first fork.  It is the process's, like its working directory: the parent
+# makes it for children whose programs it does not know
+_shared = None
 
 
 def share() -> None:
