@@ -223,9 +223,9 @@ class Dispatch:
         elif kind == REPORT:
             self._report(*order)
         elif kind == OPEN:
-            self._spawner.open(*order)
+            self._spawner.open_session(*order)
         elif kind == CLOSE:
-            self._spawner.end(*order)
+            self._spawner.close_session(*order)
         else:
             self._lookup.resolve(*order, self)
 

@@ -164,7 +164,7 @@ class Manager:
     def start(self) -> None:
         for name, spawner in self._connections.spawners.items():
             dispatch = self._channels[name].dispatch
-            spawner.start(dispatch, lambda dispatch=dispatch: self._lose_spawner(dispatch))
+            spawner.listen(dispatch, lambda dispatch=dispatch: self._lose_spawner(dispatch))
         self._connections.cleaner.listen(self._settle_soon, self._lose_cleaner)
         if self._connections.lookup is not None:
             self._connections.lookup.listen(self._lose_lookup)

@@ -61,7 +61,8 @@ class SmtpSession:
         self.is_closing = self.is_busy = False
         self.wake = self.task = None
 
-    def rouse(self) -> None:
+    def wake_up(self) -> None:
+        """Let its coroutine see what has changed."""
         if self.wake is not None:
             self.wake.keep()
 
@@ -82,7 +83,8 @@ class Places:
     def __init__(self, count: int) -> None:
         self._free, self._waiting = count, collections.deque()
 
-    async def take(self) -> None:
+    async def acquire(self) -> None:
+        """Return once there is a place."""
         if self._free:
             self._free -= 1
             return
@@ -90,7 +92,7 @@ class Places:
         self._waiting.append(place)
         await place
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         if self._waiting:
             self._waiting.popleft().keep()
         else:
@@ -123,7 +125,7 @@ class SmtpSessions:
     def _received(self, data):
         try:
             for kind, number, body in self._unpacker.receive(data):
-                self._take(kind, number, body)
+                self._obey(kind, number, body)
         except native_dialect.MalformedFrame:
             self._orders.stop()
             data, self.malformed = b"", True
@@ -136,7 +138,7 @@ class SmtpSessions:
         for session in list(self._sessions.values()):
             session.is_closing = True
             if session.is_busy or session.orders or session.wake is not None:
-                session.rouse()
+                session.wake_up()
             else:
                 session.task.cancel()  # still connecting, or only waiting for the server to close
                 self._close(session, b"", b"")
@@ -147,7 +149,7 @@ class SmtpSessions:
             self._reports.finish()
             self._loop.stop()
 
-    def _take(self, kind, number, body):
+    def _obey(self, kind, number, body):
         session = self._sessions.get(number)
         if kind == native_dialect.OPEN and session is None:
             _, source, candidates = native_dialect.split_open(body)
@@ -157,11 +159,11 @@ class SmtpSessions:
             order = native_dialect.split_deliver(body)
             if session is not None:
                 session.orders.append(order)
-                session.rouse()
+                session.wake_up()
         elif kind == native_dialect.CLOSE:
             if session is not None:
                 session.is_closing = True
-                session.rouse()
+                session.wake_up()
         else:
             raise native_dialect.MalformedFrame("not for a remote spawner")
 
@@ -289,7 +291,7 @@ class SmtpSessions:
         session.is_busy = False
 
     async def _run_agent(self, session, path, sender, delivery, recipient):
-        await self._places.take()
+        await self._places.acquire()
         fd = None
         try:
             check_path(path)
@@ -301,7 +303,7 @@ class SmtpSessions:
         finally:
             if fd is not None:
                 os.close(fd)
-            self._places.give_back()
+            self._places.release()
         self._reports.put(native_dialect.result(session.number, delivery, report))
 
     def _with_host(self, session, recipients):

@@ -3,6 +3,20 @@
 The queue manager writes orders on one descriptor and reads reports on another; the dialect (one byte, two
 bytes, native) is an object with hello(limit), receive(data) and report(number, text).  A report is one of K, Z, D
 and a text.  Source: spawn.c of qmail
+
+What both ends promise, so that no mail is lost and none goes out twice but after a crash:
+
+- The spawner says first how many deliveries it takes at once, and the queue manager orders no more.
+- Each order has one report, in the order of completion.  Its number is not used again before that: where numbers are
+  slots, one that is too large or in use is refused, by a report under that number.
+- A deferral (Z) is always safe: the queue manager tries again.  K and D are reported only once they are final, and the
+  queue manager marks a recipient as done only after it has read such a report.
+- The spawner trusts no order: a path is digits and slashes below queue/mess, the file regular and of the queue's user,
+  an address has an @.
+- The end of the orders means: finish what runs, report it, exit.  A queue manager that is started again repeats each
+  delivery that none has read a report of.
+- Neither end waits for the other.  Reports are kept until the pipe takes them, and orders are read meanwhile.  An error
+  of a descriptor is not its end: it is read or written again after growing pauses, and the log has one line of it.
 """
 
 import os
@@ -12,6 +26,7 @@ from pyqmail.base.backoff import Backoff
 from pyqmail.base.failure import reason
 from pyqmail.base.numbers import is_number
 from pyqmail.protocol.wires import native_dialect, stock_dialect
+from pyqmail.protocol.wires.frames import MalformedFrame
 from pyqmail.system.descriptors import log
 from pyqmail.system.loop import READ
 from pyqmail.system.retrying import write_surely
@@ -57,7 +72,7 @@ class Order:
 
 
 def check_path(path: bytes) -> None:
-    """Raise Refused unless path is digits and slashes, no slash first, 1 to 99 bytes."""
+    """Raise OrderRefused unless path is digits and slashes, no slash first, 1 to 99 bytes."""
     if not is_number(path.replace(b"/", b"")) and path or path.startswith(b"/"):
         raise OrderRefused(NONNUMERICS)
     if len(path) >= PATH_LIMIT:
@@ -67,7 +82,7 @@ def check_path(path: bytes) -> None:
 
 
 def check_recipient(recipient: bytes) -> None:
-    """Raise Refused unless there is an @ in recipient."""
+    """Raise OrderRefused unless there is an @ in recipient."""
     if b"@" not in recipient:
         raise OrderRefused(NO_HOST)
 
@@ -80,7 +95,7 @@ class Messages:
         self._owner = owner
 
     def open(self, path: bytes) -> int:
-        """Return a descriptor of the message, for reading, close-on-exec.  Raises Refused."""
+        """Return a descriptor of the message, for reading, close-on-exec.  Raises OrderRefused."""
         try:
             # not held up by a FIFO that somebody put there
             fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._directory)
@@ -106,7 +121,7 @@ class Stock:
         return stock_dialect.hello(limit, self._width)
 
     def receive(self, data: bytes) -> list[tuple[int, bytes, bytes, bytes]]:
-        """Return the complete orders as (number, path, sender, recipient).  Raises Malformed."""
+        """Return the complete orders as (number, path, sender, recipient).  Raises MalformedFrame."""
         return self._commands.receive(data)
 
     def report(self, number: int, text: bytes) -> bytes:
@@ -126,11 +141,11 @@ class Native:
         return native_dialect.pack(native_dialect.HELLO, limit)
 
     def receive(self, data: bytes) -> list[tuple[int, bytes, bytes, bytes]]:
-        """Return the complete orders as (number, path, sender, recipient).  Raises Malformed."""
+        """Return the complete orders as (number, path, sender, recipient).  Raises MalformedFrame."""
         orders = []
         for kind, _, body in self._unpacker.receive(data):
             if kind != native_dialect.DELIVER:
-                raise native_dialect.MalformedFrame("not for a local spawner")
+                raise MalformedFrame("not for a local spawner")
             path, sender, recipients = native_dialect.split_deliver(body)
             orders += [(delivery, path, sender, recipient) for delivery, recipient in recipients]
         return orders
@@ -151,7 +166,8 @@ class Spawner:
         self._deliver = deliver
         self._orders = Orders(loop, orders_fd, self._received)
         self._reports = Reports(loop, reports_fd)
-        self._running, self._ended, self.malformed = set(), False, False
+        self._running: set[int] = set()
+        self._ended = self.malformed = False
 
     def start(self) -> None:
         """Say how many deliveries may run, and begin to listen."""
@@ -172,12 +188,12 @@ class Spawner:
             self._orders.stop()
             data, orders = b"", []
         for order in orders:
-            self._take(Order(*order))
+            self._accept_order(Order(*order))
         if not data:
             self._ended = True
             self._stop_if_done()
 
-    def _take(self, order):
+    def _accept_order(self, order):
         try:
             if (order.number if self._dialect.has_slots else len(self._running)) >= self._limit:
                 raise OrderRefused(TOO_BIG)

@@ -6,43 +6,62 @@ from pyqmail.mail.destinations.outcome import Outcome
 from pyqmail.protocol.wires import stock_dialect
 from pyqmail.system.stream import Pipe
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pyqmail.mail.spawners.faces import DeliveryReports
+    from pyqmail.system.loop import Loop
+
 
 class StockSpawner:
-    """deliver() orders one delivery; what comes back is given to the channel: reported(slot, outcome).
+    """`limit` is known after greet(), and no slot may reach it.
 
-    lost() is called once the spawner has gone.  `limit` is known after greet(), and no slot may reach it.  stage is that
-    of all its outcomes; empty if each report says it.
+    stage is that of all its outcomes; empty if each report says it.
     """
 
-    def __init__(self, loop, write_fd: int, read_fd: int, width: int, before_write=None, stage: str = "") -> None:
-        self._fds, self._width, self._before, self._stage = (loop, write_fd, read_fd), width, before_write, stage
-        self._reports, self._pipe, self.limit = stock_dialect.StockReports(width), None, None
+    def __init__(
+        self,
+        loop: "Loop",
+        write_fd: int,
+        read_fd: int,
+        width: int,
+        before_write: "Callable[[], None] | None" = None,
+        stage: str = "",
+    ) -> None:
+        self._loop, self._fds, self._width = loop, (write_fd, read_fd), width
+        self._before, self._stage = before_write, stage
+        self._reports, self.limit = stock_dialect.StockReports(width), 0
+        self._pipe: Pipe | None = None
 
     def greet(self) -> bool:
         """Wait for the spawner's first bytes; returns whether they came."""
         try:
             first = b""
-            while len(first) < self._width and (piece := os.read(self._fds[2], self._width - len(first))):
+            while len(first) < self._width and (piece := os.read(self._fds[1], self._width - len(first))):
                 first += piece
         except OSError:
             return False
         self.limit = stock_dialect.limit_of(first)
         return len(first) == self._width
 
-    def start(self, channel, lost) -> None:
-        def received(data):
-            for slot, report in self._reports.receive(data):
-                channel.reported(slot, Outcome(report, self._stage))
+    def listen(self, reports: "DeliveryReports", lost: "Callable[[], None]") -> None:
+        """Give what comes back to reports; lost() is called once the spawner has gone."""
 
-        loop, write_fd, read_fd = self._fds
-        self._pipe = Pipe(loop, write_fd, read_fd, received, lost, self._before)
+        def received(data: bytes) -> None:
+            for slot, report in self._reports.receive(data):
+                reports.reported(slot, Outcome(report, self._stage))
+
+        self._pipe = Pipe(self._loop, *self._fds, received, lost, self._before)
         self._pipe.listen()
 
-    def deliver(self, session, path: bytes, sender: bytes, pairs) -> None:
-        """pairs is one (slot, recipient)."""
+    def deliver(self, session: None, path: bytes, sender: bytes, pairs: "Sequence[tuple[int, bytes]]") -> None:
+        """pairs is one (slot, recipient).  listen() has been called."""
+        assert self._pipe is not None
         for slot, recipient in pairs:
             self._pipe.put(stock_dialect.command(slot, path, sender, recipient, self._width))
 
     def close(self) -> None:
         """Let the spawner end after what it is doing."""
-        self._pipe.close()
+        if self._pipe is not None:
+            self._pipe.close()
