@@ -18,7 +18,8 @@ class Remembered:
         self._times.drop(key)
 
     def time(self, key: bytes) -> float | None:
-        return self._times.get(key)
+        when: float | None = self._times.get(key)
+        return when
 
     def __len__(self) -> int:
         return len(self._times)
