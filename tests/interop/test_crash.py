@@ -21,8 +21,7 @@ import time
 import pytest
 
 from pyqmail.mail.manager import channel as channels
-from pyqmail.mail.manager import completion, passes
-from pyqmail.mail.manager import todo as preprocessing
+from pyqmail.mail.manager import completion, materialize, passes
 from pyqmail.mail.queue.file_store import FileStore
 from pyqmail.mail.queue.files import QueueNames, state_of
 from pyqmail.mail.queue.origin import Origin
@@ -222,7 +221,7 @@ FAILED = [b"no1@here.example", b"no2@far.example", b"no3@here.example"]
 
 
 def fill(world):
-    """Put in: mail that settles, defers and fails; mail that ends young; a bounce that fails; mail that is S5."""
+    """Put in: mail that lasts, defers and fails; mail that ends unsettled; a bounce that fails; mail that is S5."""
     held = world.inject(b"s@x", [b"held@here.example", b"no1@here.example", b"late@far.example", b"no2@far.example"])
     world.inject(b"s@x", [b"quick@here.example", b"quick@far.example"])
     world.inject(b"", [b"no3@here.example"])
@@ -367,7 +366,7 @@ class Stage:
             os.environb.pop(b"QMAILQUEUE", None)
             signal.set_wakeup_fd(-1)
             fsync_batch._CALLS = {}  # one fsync after the other, so that each is seen
-            preprocessing.YOUNG_SECONDS = preprocessing.WAITING_SECONDS = 0.03
+            materialize.UNSETTLED_SECONDS = materialize.WAITING_SECONDS = 0.03
             passes.LOCAL_CONSTANT = passes.REMOTE_CONSTANT = 0  # what is deferred is due at once
             (shim or Shim(self.world.home.queue)).install()
             code = main(words)

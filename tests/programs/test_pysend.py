@@ -677,7 +677,7 @@ def test_a_crash_at_the_commit_leaves_todo_in_charge(rig):
 
 
 @pytest.mark.long
-def test_more_new_mail_than_stays_young(rig):
+def test_more_new_mail_than_stays_unsettled(rig):
     numbers = [rig.inject(b"s@x", [b"a@far.example"], trigger=False) for _ in range(5000)]
     rig.start(remote=rig.stock(lambda recipient: None))
     until(lambda: sum(line.startswith(b"info msg") for line in list(rig.log.lines)) == 5000)
@@ -932,12 +932,12 @@ def test_nothing_is_removed_if_mess_itself_may_be_missing(rig, home, queue, spoi
 
 def test_old_leftovers_are_swept(rig):
     names, swept = rig.names, []
-    for kind in ("S2", "S3", "young"):
+    for kind in ("S2", "S3", "unsettled"):
         number = rig.inject(b"s@x", [], trigger=False)
         os.unlink(names.todo(number))
         if kind == "S2":
             os.unlink(names.intd(number))
-        if kind != "young":
+        if kind != "unsettled":
             long_ago = time.time() - 129700
             os.utime(names.mess(number), (long_ago, time.time()))
             swept.append(number)
@@ -950,7 +950,7 @@ def test_old_leftovers_are_swept(rig):
 
 
 @on_both_stores
-@pytest.mark.parametrize("moment", ["young", "settled"])
+@pytest.mark.parametrize("moment", ["unsettled", "settled"])
 def test_killed_in_the_middle(rig, moment):
     """What was not reported is delivered again; nothing is lost."""
     number = rig.inject(b"s@x", [b"a@far.example", b"b@far.example", b"ann@here.example"])
@@ -1151,10 +1151,10 @@ def test_a_scan_sees_that_another_message_stands_in_todo(rig):
     assert rig.stop() == 0
 
 
-@pytest.mark.parametrize("when", ["young", "waiting", "under way"])
+@pytest.mark.parametrize("when", ["unsettled", "waiting", "under way"])
 def test_a_message_removed_by_hand_is_forgotten(rig, when):
     """No line about it every two minutes for ever, and nothing of it on disk again."""
-    if when == "young":
+    if when == "unsettled":
         number = rig.inject(b"s@x", [b"old@far.example"])
         rig.start(remote=rig.stock(lambda recipient: None))
         rig.remote.ordered(1)

@@ -55,8 +55,8 @@ class Completion:
         self._notices, self._client, self._driver, self._environ = notices, client, driver, environ
         self._settle_soon = settle_soon
         self._later = DueHeap()
-        self._now = []
-        self.injecting = {}  # messages whose bounce is being queued -> a mark of this very one
+        self._now: list[int] = []
+        self.injecting: dict[int, object] = {}  # messages whose bounce is being queued -> a mark of this very one
         self._stopped = self._abandoned = False
 
     def stop(self, at_once: bool = False) -> None:

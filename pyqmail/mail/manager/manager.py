@@ -15,9 +15,11 @@ from pyqmail.mail.manager.cleanup import Sweep
 from pyqmail.mail.manager.completion import Completion
 from pyqmail.mail.manager.dispatch import Dispatch, Load
 from pyqmail.mail.manager.marks import Marks
+from pyqmail.mail.manager.materialize import UnsettledMessages
 from pyqmail.mail.manager.passes import DirtyPasses, Files
 from pyqmail.mail.manager.queue_scan import QueueScan
 from pyqmail.mail.manager.todo import Todo
+from pyqmail.mail.manager.todo_entry import TodoReader
 from pyqmail.mail.manager_log.delivery_log import DeliveryLog
 from pyqmail.mail.manager_log.status import StatusLines
 from pyqmail.mail.queue.client import QueueClient
@@ -124,11 +126,14 @@ class Manager:
         self._channels = self._make_channels(names, files)
         self._scan = QueueScan(loop, log, names, files, self._channels, self._completion, settle_soon)
         store = FileStore(names, sync=FsyncBatch().sync)
-        self._todo = Todo(
-            *(loop, log, names, files, settings.rewriting, settings.lifetime, self._channels, self._completion),
-            *(self._scan, cleaner, store, settle_soon),
+        self._unsettled = UnsettledMessages(
+            loop, log, names, settings.lifetime, self._channels, self._completion, cleaner, store, settle_soon
         )
-        self._sweep = Sweep(loop, log, names, cleaner, self._todo.messages.__contains__)
+        self._todo = Todo(
+            *(loop, log, names, TodoReader(names, files, log, settings.rewriting), self._unsettled, self._channels),
+            *(self._completion, self._scan, cleaner, settle_soon),
+        )
+        self._sweep = Sweep(loop, log, names, cleaner, self._unsettled.messages.__contains__)
 
     def _make_channels(self, names, files):
         engines = {name: self._make_engine(name) for name in (LOCAL, REMOTE)}
@@ -192,6 +197,7 @@ class Manager:
         if self._state == ENDED:
             return
         is_more = self._settle_turn()
+        self._todo.go_on()
         self._write_status_line()
         if self._is_exiting:
             self._try_to_end()
@@ -207,7 +213,7 @@ class Manager:
         channels, now, is_more = self._channels.values(), int(time.time()), False
         for _ in range(_ROUNDS):
             for channel in channels:
-                self._todo.note_progress(channel.settle())
+                self._unsettled.note_progress(channel.settle())
             self._completion.check_messages(now)
             for channel in channels:
                 if not self._is_exiting:
@@ -247,7 +253,7 @@ class Manager:
         """ALRM: everything is due now."""
         self._is_all_due, now = True, int(time.time())
         self._scan.make_due()
-        self._todo.make_due(now)
+        self._unsettled.make_due(now)
         self._completion.make_due(now)
         for channel in self._channels.values():
             channel.make_due(now)
@@ -298,7 +304,7 @@ class Manager:
             return
         if self._state == DRAINING:
             self._state, self._exit_deadline = FLUSHING, time.monotonic() + EXIT_SECONDS
-            self._todo.settle_all()
+            self._unsettled.materialize_all()
             self._loop.at(self._exit_deadline, self._settle_soon)
         if time.monotonic() >= self._exit_deadline or not self._connections.cleaner.unanswered:
             self._end()
@@ -306,7 +312,7 @@ class Manager:
     def _end(self):
         self._state = ENDED
         for channel in self._channels.values():
-            self._todo.note_progress(channel.settle())
+            self._unsettled.note_progress(channel.settle())
             if self._is_all_due:
                 channel.write_due_times()
         self._log.put(b"status: exiting")

@@ -90,12 +90,15 @@ if TYPE_CHECKING:
         def remove_message(self, number: int, then: Callable[[bool], None]) -> None: ...
 
     class EnvelopeRemover(Protocol):
-        """The cleaner, as todo uses it (cleanup.py)."""
+        """The cleaner, as it is used for messages in todo (cleanup.py)."""
+
+        def remove_envelope(self, number: int, then: Callable[[bool], None]) -> None: ...
+
+    class TodoCleaner(Protocol):
+        """The cleaner, as todo sees whether it can follow (cleanup.py)."""
 
         @property
         def unanswered(self) -> int: ...
-
-        def remove_envelope(self, number: int, then: Callable[[bool], None]) -> None: ...
 
     # the engine (mail/destinations/engine.py)
 
@@ -155,7 +158,7 @@ if TYPE_CHECKING:
         def remove_leftovers(self, number: int) -> None: ...
 
     class TodoEnds(Protocol):
-        """The end of messages, as todo uses it."""
+        """The end of messages, as it is used for new ones."""
 
         def check_soon(self, number: int) -> None: ...
 
@@ -169,7 +172,7 @@ if TYPE_CHECKING:
         heap: DueHeap
 
     class TodoChannel(Protocol):
-        """A channel as todo uses it (channel.py)."""
+        """A channel as it is used for new messages (channel.py)."""
 
         heap: DueHeap
 

@@ -31,6 +31,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pyqmail.mail.manager.materialize import UnsettledMessage
     from pyqmail.system.loop import Loop
 
 
@@ -68,7 +69,8 @@ class Pass:
         self.retry = self._retry_time(now)
         self.is_dying = now > birth + lifetime
         self.running = self.undone = self.position = 0
-        self.at_end, self.unsettled, self.is_odd, self.is_concluded = False, None, False, False
+        self.at_end, self.is_odd, self.is_concluded = False, False, False
+        self.unsettled: UnsettledMessage | None = None
         self.marks: list[int] = []
         self.paragraphs: list[bytes] = []
 

@@ -44,7 +44,8 @@ class QueueScan:
         self._loop, self._log, self._names, self._files = loop, log, names, files
         self._channels, self._ends, self._settle_soon = channels, ends, settle_soon
         self._entries, self._part = iter(()), 0
-        self._new, self._is_all_due, self.ended, self._waiting = set(), False, False, False
+        self._is_all_due, self.ended, self._waiting = False, False, False
+        self._new: set[int] = set()  # messages that came since the start
         self._whole, self._without_mess = 0, []  # how many have mess; (number, [(channel, due)]) of those that have not
 
     def start(self) -> None:

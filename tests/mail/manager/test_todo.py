@@ -1,12 +1,13 @@
-"""Leftovers under a new message's number, and how long a message is young; the rest: tests/programs/test_pysend.py."""
+"""Leftovers under a new message's number; the rest is in tests/programs/test_pysend.py."""
 
 import os
-import time
 
 import pytest
 
-from pyqmail.mail.manager.passes import Files, Pass
-from pyqmail.mail.manager.todo import YOUNG_SECONDS, Todo, TodoMessage
+from pyqmail.mail.manager.materialize import UnsettledMessages
+from pyqmail.mail.manager.passes import Files
+from pyqmail.mail.manager.todo import Todo
+from pyqmail.mail.manager.todo_entry import TodoReader
 from pyqmail.mail.queue.files import QueueNames
 from pyqmail.mail.routing.rewrite import Rewriter
 from pyqmail.system.loop import Loop
@@ -28,10 +29,11 @@ class Ends:
 
 def made_todo(home, channel):
     """Todo, with one channel and a log that is a list of lines."""
-    names = QueueNames(home.queue, 23)
-    rewriting = Rewriter(b"here.example", [], [b"here.example"], {})
-    parts = Loop(), Log(), names, Files(names), rewriting, 604800, {"local": channel}, Ends(), StartScan(), Cleaner()
-    return Todo(*parts, None, lambda: None)
+    names, loop, log, ends = QueueNames(home.queue, 23), Loop(), Log(), Ends()
+    channels, cleaner = {"local": channel}, Cleaner()
+    unsettled = UnsettledMessages(loop, log, names, 604800, channels, ends, cleaner, None, lambda: None)
+    reader = TodoReader(names, Files(names), log, Rewriter(b"here.example", [], [b"here.example"], {}))
+    return Todo(loop, log, names, reader, unsettled, channels, ends, StartScan(), cleaner, lambda: None)
 
 
 class Channel:
@@ -90,68 +92,3 @@ def test_a_leftover_is_removed_for_good_before_its_number_is_used(home, leftover
     place = os.path.realpath(home.queue)
     assert sorted(synced) == sorted((f"{place}/{os.path.dirname(name)}", []) for name in leftovers)
     assert channel.taken == [(50, len(leftovers))]
-
-
-class Watch:
-    """What a message tells todo: when it is to be looked at, and that it has ended."""
-
-    def __init__(self):
-        self.dues, self.ended = [], []
-
-    def watch_age(self, due):
-        self.dues.append(due)
-
-    def end(self, message):
-        self.ended.append(message.number)
-
-
-def young(record):
-    """A young message of one local pass: (message, pass, its recipients, what it tells)."""
-    watch = Watch()
-    message = TodoMessage(watch, 50, b"s@x", 0, {"local": bytearray(record)})
-    one = Pass(50, "local", b"s@x", 0, 0, 604800)
-    message.passes.append(one)
-    recipients = one.parse_slice(record)
-    one.at_end = True
-    return message, one, recipients, watch
-
-
-def end(one, recipient, report):
-    """A delivery ends: what channel.py does to the pass."""
-    if report == b"D":
-        one.paragraphs.append(b"<joe>:\n")
-    if report != b"Z":
-        one.marks.append(recipient.offset)
-        one.undone -= 1
-    one.running -= 1
-
-
-@pytest.mark.parametrize("report", [b"K", b"D"])
-def test_a_message_is_young_for_a_second_after_its_first_result_but_longer_before_it(report):
-    message, one, recipients, watch = young(b"Tjoe@x\0Tann@x\0")
-    message.touched(one)  # it was admitted: no result
-    assert watch.dues == [] and message.due > time.monotonic() + YOUNG_SECONDS + 1
-    end(one, recipients[0], report)
-    message.touched(one)
-    first = message.due
-    assert watch.dues == [first] and first <= time.monotonic() + YOUNG_SECONDS
-    end(one, recipients[1], report)
-    message.touched(one)
-    assert message.due == first and watch.dues == [first]
-    assert watch.ended == ([50] if report == b"K" else [])  # a bounce text is put on disk when there are files
-
-
-def test_a_deferral_of_all_is_a_result():
-    message, one, recipients, watch = young(b"Tjoe@x\0")
-    end(one, recipients[0], b"Z")
-    message.touched(one)
-    assert watch.dues == [message.due] and message.due <= time.monotonic() + YOUNG_SECONDS and not watch.ended
-
-
-def test_what_could_not_be_settled_is_not_tried_again_before_its_time():
-    message, one, recipients, watch = young(b"Tjoe@x\0Tann@x\0")
-    for _ in range(8):
-        message.try_later()  # each time after a longer pause
-    end(one, recipients[0], b"K")
-    message.touched(one)
-    assert watch.dues == [] and message.due > time.monotonic() + 90
