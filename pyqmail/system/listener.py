@@ -156,6 +156,26 @@ def _is_left_over(path):
         return probe.connect_ex(path) == errno.ECONNREFUSED
 
 
+def socket_file(path: str | bytes) -> tuple[int, int] | None:
+    """Return what identifies the file at path, None if there is none."""
+    try:
+        seen = os.lstat(path)
+    except OSError:
+        return None
+    return seen.st_dev, seen.st_ino
+
+
+def unlink_socket(sock: socket.socket, path: str | bytes, made: tuple[int, int] | None) -> None:
+    """Remove the file of a socket that is still open if it is the one that was made, see socket_file(), and we may."""
+    if made is None or sock.fileno() < 0:  # while open, no other file can have its number
+        return
+    try:
+        if socket_file(path) == made:
+            os.unlink(path)
+    except OSError:
+        pass  # left over: the next listener replaces it
+
+
 class Troubles:
     """Why accept(2) fails: what lasts, or comes and goes, is reported once, until it was not seen for a minute."""
 

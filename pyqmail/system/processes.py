@@ -98,6 +98,28 @@ def fork(work, words: list | None = None) -> int:
         os._exit(code or 0)
 
 
+def fork_owner(sock, work, words: list | None = None) -> int:
+    """Fork a child that owns sock, and close our copy: the child starts work() only then, so it closes sock last.
+
+    words as in fork().  Returns the child's pid.  Raises OSError; sock is still ours then.
+    """
+    gate, key = os.pipe()
+
+    def own():
+        os.close(key)
+        os.read(gate, 1)
+        os.close(gate)
+        return work()
+
+    try:
+        pid = fork(own, words)
+        sock.close()
+        return pid
+    finally:
+        os.close(gate)
+        os.close(key)
+
+
 def reap():
     """Yield (pid, wait status) of each child that has ended and was not waited for."""
     while True:

@@ -11,10 +11,10 @@ the same order; only the waiting for the disk is shared:
     6  pull the trigger, once; only then are verdicts of 0 returned
 
 The link in todo is what makes a message: the queue manager looks for new mail there and nowhere else.  So everything
-it will read is on disk (3) before that name exists (4), and nobody is told of success before the name is on disk (5).
+it will read is on disk (3) before that name exists (4).  Nobody is told of success before the name is on disk (5).
 The name intd/ID need not be on disk: it is another name of todo/ID.
 
-What a crash of the process leaves, by the last operation that was done; a loss of power may undo what is not synced yet:
+What a crash of the process leaves, by the last operation done; a loss of power may undo what is not synced yet:
 
     pid/NAME                             pyclean removes it after 36 hours, when nobody can still be writing it
     mess/N/ID, perhaps pid/NAME as well  not queued; the queue manager's sweep removes it after 36 hours

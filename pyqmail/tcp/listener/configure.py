@@ -108,6 +108,6 @@ def status_socket(call) -> list:
     """Return the hook of the status socket, if one is wanted; before rights are dropped."""
     if call.status_socket is None:
         return []
-    from pyqmail.tcp.listener.status import StatusSocket
+    from pyqmail.tcp.listener.status import StatusHook
 
-    return [StatusSocket(call.status_socket)]
+    return [StatusHook(call.status_socket)]

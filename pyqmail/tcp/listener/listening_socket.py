@@ -5,6 +5,7 @@ import socket
 
 from pyqmail.system.channel import refuse_descriptors
 from pyqmail.system.credentials import peer_credentials
+from pyqmail.system.listener import socket_file, unlink_socket
 from pyqmail.tcp.access.connection import TCP, TCP6, UNIX, UNIX_CLIENT, Connection, plain
 
 _WILDCARDS = ("0.0.0.0", "::")
@@ -27,7 +28,7 @@ class ListeningSocket:
         else:
             self.local_ip = b"" if name[0] in _WILDCARDS else plain(name[0]).encode()
             self.local_port = b"%d" % name[1]
-        self._made = _file(name) if is_made else None
+        self._made = socket_file(name) if is_made else None
         self.refuses_descriptors = False
 
     def refuse_descriptors(self) -> None:
@@ -51,12 +52,7 @@ class ListeningSocket:
 
     def close_and_unlink(self) -> None:
         """Close, and remove the socket file if it is still the one that was made for us, and we may."""
-        if self._made is not None and self.fileno() >= 0:  # while open, no other file can have its number
-            try:
-                if _file(self.local_ip) == self._made:
-                    os.unlink(self.local_ip)
-            except OSError:
-                pass  # left over: the next listener replaces it
+        unlink_socket(self.sock, self.local_ip, self._made)
         self.close()
 
     def _describe(self, sock, name):
@@ -75,12 +71,3 @@ def _interface(index):
         return socket.if_indextoname(index).encode() if index else b""
     except OSError:
         return b""
-
-
-def _file(path):
-    """Return what identifies a file, None if there is none."""
-    try:
-        seen = os.lstat(path)
-    except OSError:
-        return None
-    return seen.st_dev, seen.st_ino

@@ -1,103 +1,40 @@
-"""The status socket: each client that connects gets the status of the server (protocol/wires/status_wire.py).
-
-A child of the server answers: it has the table as of its fork, and can wait for the kernel and for a client that does
-not read.  There are _MAX_CHILDREN of them at most; more clients wait to be accepted.
-"""
+"""pytcpserver's status socket (system/status_socket.py) and what it reports (protocol/wires/status_wire.py)."""
 
 import os
-import signal
 import socket
 import time
 
-from pyqmail.base.failure import Temporary, reason
 from pyqmail.protocol.wires import status_wire
 from pyqmail.protocol.wires.status_wire import text
 from pyqmail.system import sock_diag
-from pyqmail.system.listener import Troubles, listen_at
-from pyqmail.system.loop import READ
+from pyqmail.system.status_socket import StatusSocket
 from pyqmail.tcp.listener.hooks import ServerHook
-from pyqmail.tcp.listener.listening_socket import ListeningSocket
-from pyqmail.tcp.listener.unix_relay import fork_owner
-
-_MAX_CHILDREN = 4
-_BACKLOG = 16
-_PATIENCE_SECONDS = 5
-_PAUSE_SECONDS = 0.1
 
 
-class StatusSocket(ServerHook):
-    """Listens at path; a stale socket there is replaced.  Raises Temporary.
+class StatusHook(ServerHook):
+    """Reports on the server at path.  Raises Temporary."""
 
-    Only its owner can connect: the user that we are when it is made.  The server removes the file at its end if its
-    rights suffice.
-    """
-
-    def __init__(self, path: str):
-        path = path if "/" in path else f"./{path}"
-        self._children: set[int] = set()
-        self._is_watched, self._troubles = False, Troubles()
-        try:
-            self._socket = ListeningSocket(listen_at(path, _BACKLOG, 0o600), is_made=True)
-            self._socket.refuse_descriptors()
-        except Temporary as failure:
-            raise Temporary(f"{failure.text} {path}", failure.error) from None
+    def __init__(self, path: str) -> None:
+        self._socket = StatusSocket(path)
 
     def started(self, server) -> None:
-        self._server = server
-        self._watch()
+        self._socket.start(server.loop, lambda: report(server), server.complain, server.flush)
 
     def child_ended(self, pid: int) -> None:
-        if pid in self._children:
-            self._children.discard(pid)
-            self._watch()
+        self._socket.child_ended(pid)
 
     def close_in_child(self) -> None:
-        self._socket.close()
+        self._socket.close_in_child()
 
     def close(self) -> None:
-        self._socket.close_and_unlink()
+        self._socket.close()
 
-    def _watch(self):
-        wanted = len(self._children) < _MAX_CHILDREN
-        if wanted != self._is_watched:
-            self._is_watched = wanted
-            if wanted:
-                self._server.loop.watch_surely(self._socket.fileno(), READ, self._accept)
-            else:
-                self._server.loop.forget(self._socket.fileno())
 
-    def _accept(self, _):
-        try:
-            client, _ = self._socket.accept()
-        except BlockingIOError:
-            return
-        except OSError as error:
-            # the client stays ready: without a pause we would spin
-            self._server.loop.forget(self._socket.fileno())
-            self._is_watched = False
-            self._server.loop.after(_PAUSE_SECONDS, self._watch)
-            if self._troubles.is_new(error):
-                self._server.complain(f"unable to accept on status socket: {reason(error)}")
-                self._server.flush()
-            return
-        self._server.flush()
-        try:
-            self._children.add(fork_owner(client, lambda: self._answer(client)))
-        except OSError:
-            client.close()  # it sees the end
-        self._watch()
-
-    def _answer(self, client):
-        signal.alarm(2 * _PATIENCE_SECONDS)  # the end, whatever keeps us waiting
-        server = self._server
-        places = [(listening.family, listening.local_ip, listening.local_port) for listening in server.sockets]
-        server.close_in_child()
-        client.settimeout(_PATIENCE_SECONDS)
-        try:
-            client.sendall(status_wire.pack(describe(server, places)))
-        except OSError:
-            return 1
-        return 0
+def report(server) -> bytes:
+    """Return what a client is sent, in a child of the server."""
+    places = [(listening.family, listening.local_ip, listening.local_port) for listening in server.sockets]
+    server.close_in_child()
+    return status_wire.pack(describe(server, places))
 
 
 def describe(server, places) -> dict:

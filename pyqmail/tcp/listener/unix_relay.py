@@ -8,36 +8,13 @@ and us, which copies bytes.
 """
 
 import fcntl
-import os
 import select
 import socket
 
-from pyqmail.system.processes import fork
+from pyqmail.system.processes import fork_owner
 
 _FIONREAD = 0x541B  # include/uapi/asm-generic/ioctls.h
 _PIECE = 65536
-
-
-def fork_owner(sock, work, words: list | None = None) -> int:
-    """Fork a child that owns sock, and close our copy: the child starts work() only then, so it closes sock last.
-
-    words as in fork().  Returns the child's pid.  Raises OSError; sock is still ours then.
-    """
-    gate, key = os.pipe()
-
-    def own():
-        os.close(key)
-        os.read(gate, 1)
-        os.close(gate)
-        return work()
-
-    try:
-        pid = fork(own, words)
-        sock.close()
-        return pid
-    finally:
-        os.close(gate)
-        os.close(key)
 
 
 def close_unread(server, sock) -> None:

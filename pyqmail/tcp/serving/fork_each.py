@@ -8,10 +8,9 @@ from pyqmail.base.environment import merged
 from pyqmail.base.failure import reason
 from pyqmail.system.driver import BlockingDriver, drive
 from pyqmail.system.peer import BlockingPeer
-from pyqmail.system.processes import become, execute, fork
+from pyqmail.system.processes import become, execute, fork, fork_owner
 from pyqmail.tcp.access.decide import Drop, decide, hold_greeting
 from pyqmail.tcp.access.log_lines import ERRORS, EVERYTHING, drop_line, opening_line, say_now, verdict_line
-from pyqmail.tcp.listener.unix_relay import fork_owner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

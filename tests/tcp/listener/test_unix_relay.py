@@ -16,7 +16,8 @@ import pytest
 
 from pyqmail.system.cdb import write_cdb
 from pyqmail.system.channel import refuse_descriptors, takes_descriptors
-from pyqmail.tcp.listener.unix_relay import close_unread, copy_both_ways, fork_owner
+from pyqmail.system.processes import fork_owner
+from pyqmail.tcp.listener.unix_relay import close_unread, copy_both_ways
 from pyqmail.tcp.rules.source import compile_lines
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))

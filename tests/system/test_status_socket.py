@@ -1,0 +1,92 @@
+"""A status socket by itself: what a client reads, and a client that does not read.  The rest: tests/interop."""
+
+import os
+import signal
+import socket
+import stat
+
+import pytest
+
+from pyqmail.base.failure import Temporary
+from pyqmail.system.loop import READ, Loop
+from pyqmail.system.processes import reap
+from pyqmail.system.status_socket import StatusSocket
+from tests.waiting import turn_until
+
+
+@pytest.fixture
+def place(tmp_path):
+    return f"{tmp_path}/status"
+
+
+@pytest.fixture
+def served(place):
+    """served(report) -> (loop, what was flushed or warned of); children are waited for."""
+    loop, made, said = Loop(), StatusSocket(place), []
+
+    def reap_all():
+        for pid, _ in reap():
+            made.child_ended(pid)
+
+    def start(report):
+        loop.on_signal(signal.SIGCHLD, reap_all)
+        made.start(loop, report, said.append, lambda: said.append("flush"))
+        return loop, said
+
+    yield start
+    made.close()
+    loop.abandon()
+
+
+def connect(place):
+    client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    client.connect(place)
+    client.setblocking(False)
+    return client
+
+
+def read(loop, client):
+    """Return all that a client is sent."""
+    got = []
+    loop.watch(client.fileno(), READ, lambda _: got.append(client.recv(1 << 20)))
+    turn_until(loop, lambda: got and not got[-1])
+    loop.forget(client.fileno())
+    client.close()
+    return b"".join(got)
+
+
+def test_each_client_is_sent_the_report_once_by_a_child(served, place):
+    loop, said = served(lambda: b"%d" % os.getpid())
+    pids = {int(read(loop, connect(place))) for _ in range(6)}  # more than at the same time
+    assert len(pids) == 6 and os.getpid() not in pids
+    assert said == ["flush"] * 6
+
+
+def test_clients_that_do_not_read_hold_up_nobody(served, place):
+    loop, _ = served(lambda: bytes(400_000))
+    silent = [connect(place) for _ in range(3)]
+    assert len(read(loop, connect(place))) == 400_000
+    for client in silent:
+        client.close()
+
+
+def test_only_the_owner_can_connect_and_the_file_goes_with_the_server(place):
+    made = StatusSocket(place)
+    assert stat.S_IMODE(os.stat(place).st_mode) == 0o600
+    made.close()
+    assert not os.path.exists(place)
+
+
+def test_a_file_that_is_no_longer_ours_stays(place):
+    made = StatusSocket(place)
+    os.rename(place, f"{place}.old")
+    with open(place, "w"):
+        pass
+    made.close()
+    assert os.path.exists(place)
+
+
+def test_where_it_cannot_be_is_said(tmp_path):
+    with pytest.raises(Temporary) as failure:
+        StatusSocket(f"{tmp_path}/missing/status")
+    assert failure.value.text == f"unable to bind {tmp_path}/missing/status"
