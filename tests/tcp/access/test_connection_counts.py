@@ -20,7 +20,7 @@ def clock():
 
 
 @pytest.fixture
-def tally(clock):
+def counts(clock):
     return ConnectionCounts(60, clock)
 
 
@@ -31,10 +31,10 @@ def client(ip, uid=None):
 
 
 @pytest.fixture
-def enter(tally):
+def enter(counts):
     def enter(ip, uid=None):
         one = client(ip, uid)
-        tally.count_in(one)
+        counts.count_in(one)
         return one
 
     return enter
@@ -63,11 +63,11 @@ def test_unix_clients_are_counted_by_uid(enter):
     assert [enter(b"", uid).counts for uid in (1, 2, 1)] == [(1, 1, 1), (1, 1, 1), (2, 2, 2)]
 
 
-def test_who_leaves_is_counted_out_but_not_of_the_period(enter, tally):
+def test_who_leaves_is_counted_out_but_not_of_the_period(enter, counts):
     first, second = enter(b"192.0.2.1"), enter(b"192.0.2.2")
-    tally.count_out(first)
+    counts.count_out(first)
     assert enter(b"192.0.2.1").counts == (1, 2, 2)
-    tally.count_out(second)
+    counts.count_out(second)
     assert enter(b"192.0.2.9").counts == (1, 2, 1)
 
 
@@ -81,20 +81,20 @@ def test_a_period_begins_with_a_first_connection_and_another_after_its_end(enter
     assert enter(b"192.0.2.1").counts[2] == 2
 
 
-def test_nothing_is_kept_of_clients_that_left_and_periods_that_ended(enter, tally, clock):
+def test_nothing_is_kept_of_clients_that_left_and_periods_that_ended(enter, counts, clock):
     for number in range(1000):
-        tally.count_out(enter(b"192.0.2.%d" % (number % 250)))
+        counts.count_out(enter(b"192.0.2.%d" % (number % 250)))
         clock.now += 1
     clock.now += 60
-    tally.count_out(enter(b"192.0.2.255"))
-    kept = [len(value) for value in vars(tally).values() if hasattr(value, "__len__")]
+    counts.count_out(enter(b"192.0.2.255"))
+    kept = [len(value) for value in vars(counts).values() if hasattr(value, "__len__")]
     assert sorted(kept) == [0, 0, 1, 1]
 
 
-def test_many_periods_that_end_together_cost_no_more_than_they_did(enter, tally, clock):
+def test_many_periods_that_end_together_cost_no_more_than_they_did(enter, counts, clock):
     count = 100_000
     for number in range(count):
-        tally.count_out(enter(b"10.%d.%d.%d" % (number >> 16, number >> 8 & 255, number & 255)))
+        counts.count_out(enter(b"10.%d.%d.%d" % (number >> 16, number >> 8 & 255, number & 255)))
     clock.now += 60
     # thousands of times as many if each looked at all that had ended before
     entered, lines = lines_run(lambda: enter(b"192.0.2.1"), 50 * count)
