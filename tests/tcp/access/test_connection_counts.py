@@ -54,9 +54,9 @@ PLACES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("clients, counts", PLACES)
-def test_clients_are_counted_by_address_and_network(enter, clients, counts):
-    assert [enter(ip) for ip in clients][-1].counts == counts
+@pytest.mark.parametrize("clients, expected", PLACES)
+def test_clients_are_counted_by_address_and_network(enter, clients, expected):
+    assert [enter(ip) for ip in clients][-1].counts == expected
 
 
 def test_unix_clients_are_counted_by_uid(enter):
