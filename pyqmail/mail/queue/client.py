@@ -90,7 +90,7 @@ def outcome_text(outcome: QueueOutcome) -> bytes:
     return text
 
 
-class Memory:
+class MessageMemory:
     """What all mail that one process is being sent may hold in memory together: many slow clients are many messages."""
 
     __slots__ = ("_free", "spools")
@@ -130,10 +130,10 @@ class MessageBuffer:
 
     __slots__ = ("size", "failed", "is_refused", "_text", "_fd", "_limit", "_memory", "_held", "_space", "_written")
 
-    def __init__(self, in_memory_bytes: int = IN_MEMORY_BYTES, memory: Memory | None = None, space=None) -> None:
+    def __init__(self, in_memory_bytes: int = IN_MEMORY_BYTES, memory: MessageMemory | None = None, space=None) -> None:
         self.size, self.failed, self.is_refused = 0, False, False
         self._text, self._fd, self._limit = bytearray(), -1, in_memory_bytes
-        self._memory, self._held = memory or Memory(in_memory_bytes), 0
+        self._memory, self._held = memory or MessageMemory(in_memory_bytes), 0
         self._space, self._written = space, 0
 
     def write(self, data: bytes) -> None:

@@ -7,7 +7,7 @@ transactions of one client address together may have a part of it only.
 
 import _socket as socket  # without its enums: each cold start would pay for them
 
-from pyqmail.mail.queue.client import MEMORY_BYTES, Memory
+from pyqmail.mail.queue.client import MEMORY_BYTES, MessageMemory
 
 FLOOR_BYTES = 64 << 10
 ADDRESS_BYTES = MEMORY_BYTES // 8
@@ -17,7 +17,7 @@ MAX_BYTES = 16 << 20  # of one transaction: the original takes what memory holds
 class Shares:
     """memory is what all have; of_address: client -> what its transactions have of it."""
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: MessageMemory) -> None:
         self.memory = memory
         self.of_address: dict[bytes, int] = {}
 

@@ -8,7 +8,7 @@ import os
 import time
 
 from pyqmail.base.failure import Failure, reason
-from pyqmail.mail.queue.client import Memory, QueueClient
+from pyqmail.mail.queue.client import MessageMemory, QueueClient
 from pyqmail.mail.queue.space import BufferSpace
 from pyqmail.mail.smtpd.extensions import COMMANDS, MAIL_CHECKS, RECIPIENT_CHECKS, check_parameters, offered
 from pyqmail.mail.smtpd.policy import BAD_SENDER, CONTROLS, NOT_OURS, SYNTAX, TOO_MANY, NoAddresses, read_policy
@@ -42,7 +42,7 @@ class SmtpService:
 
     def __init__(self, driver, home: Home, queueing=None) -> None:
         self._driver, self._home, self._queueing = driver, home, queueing
-        self._shares, self._space = Shares(Memory()), BufferSpace()
+        self._shares, self._space = Shares(MessageMemory()), BufferSpace()
         self._controls = self._known = None
         try:
             self._enter()

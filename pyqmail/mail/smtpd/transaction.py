@@ -8,7 +8,7 @@ import time
 
 from pyqmail.base.addresses import received_text
 from pyqmail.base.dates import header_date
-from pyqmail.mail.queue.client import Memory, MessageBuffer, outcome_text
+from pyqmail.mail.queue.client import MessageBuffer, MessageMemory, outcome_text
 from pyqmail.mail.queue.space import BufferSpace
 from pyqmail.mail.smtpd.policy import LOOPING, NO_SPACE, NOT_QUEUED, TOO_BIG
 from pyqmail.mail.smtpd.recipient_shares import Share
@@ -34,7 +34,7 @@ class Transaction:
         *("_sender", "_recipients", "_count", "_spool"),
     )
 
-    def __init__(self, queueing, environ, share: Share, memory: Memory, space: BufferSpace) -> None:
+    def __init__(self, queueing, environ, share: Share, memory: MessageMemory, space: BufferSpace) -> None:
         self._queueing, self._environ = queueing, environ
         self._share, self._memory, self._space = share, memory, space
         self.is_bad_sender, self._sender = False, b""

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from pyqmail.mail.queue.client import CRASHED, Memory, MessageBuffer, QueueClient, QueueOutcome, outcome_text
+from pyqmail.mail.queue.client import CRASHED, MessageBuffer, MessageMemory, QueueClient, QueueOutcome, outcome_text
 from pyqmail.mail.queue.files import find_queue
 from pyqmail.protocol.envelope import format_envelope
 from pyqmail.protocol.wires.queue_wire import INLINE_LIMIT
@@ -66,7 +66,7 @@ def spool(data, **more):
 
 
 def test_spools_that_share_memory_leave_it_when_it_is_full():
-    memory = Memory(1000)
+    memory = MessageMemory(1000)
     first, second = spool(b"a" * 600, memory=memory), spool(b"b" * 401, memory=memory)
     assert (first.in_memory, second.in_memory) == (True, False)
     first.write(b"a" * 401)

@@ -12,7 +12,7 @@ import threading
 
 import pytest
 
-from pyqmail.mail.queue.client import MEMORY_BYTES, Memory, MessageBuffer, QueueOutcome
+from pyqmail.mail.queue.client import MEMORY_BYTES, MessageBuffer, MessageMemory, QueueOutcome
 from pyqmail.mail.smtpd import policy, recipient_shares, session
 from pyqmail.mail.smtpd.recipient_shares import Share, Shares, client_of
 from pyqmail.mail.smtpd.session import SmtpService
@@ -250,7 +250,7 @@ def test_what_all_clients_are_sending_has_a_bound(home, queue, monkeypatch):
     monkeypatch.chdir(home.path)
     monkeypatch.setattr(recipient_shares, "FLOOR_BYTES", 100)
     handler = SmtpService(None, home, queue)
-    handler._shares = Shares(Memory(400))
+    handler._shares = Shares(MessageMemory(400))
     for ending in endings * 3:
         peer = Script([b"MAIL\r\n" + b"RCPT TO:<" + b"x" * 98 + b">\r\n", b"RCPT TO:<x>\r\n" * 200 + ending])
         drive(handler(peer, {}))
@@ -263,7 +263,7 @@ def test_what_a_client_gave_up_is_free_while_it_stays(end, home, queue, monkeypa
     monkeypatch.chdir(home.path)
     monkeypatch.setattr(recipient_shares, "FLOOR_BYTES", 0)
     handler, seen = SmtpService(None, home, queue), []
-    handler._shares = Shares(Memory(400))
+    handler._shares = Shares(MessageMemory(400))
     see = lambda heard: seen.append(handler._shares.memory._free)  # noqa: E731
     drive(handler(Script([b"MAIL\r\nRCPT TO:<x>\r\n", end, QUIT], see), {}))
     assert seen == [400, 397, 400]
@@ -302,7 +302,7 @@ def test_who_counts_as_one_client(one, other, are_same):
 def test_a_client_has_a_share_of_what_all_have(monkeypatch):
     monkeypatch.setattr(recipient_shares, "FLOOR_BYTES", 100)
     monkeypatch.setattr(recipient_shares, "ADDRESS_BYTES", 200)
-    common = Shares(Memory(1000))
+    common = Shares(MessageMemory(1000))
     first, second, other = (Share(common, client) for client in (b"a", b"a", b"b"))
     assert first.take(250) and second.take(150)
     assert not second.take(1) and not first.take(1) and other.take(250)
@@ -315,7 +315,7 @@ def test_a_client_has_a_share_of_what_all_have(monkeypatch):
 
 def test_messages_go_to_their_files_before_recipients_are_refused(monkeypatch):
     monkeypatch.setattr(recipient_shares, "FLOOR_BYTES", 0)
-    common = Shares(Memory(1000))
+    common = Shares(MessageMemory(1000))
     spools = [MessageBuffer(memory=common.memory) for _ in range(3)]
     for size, spool in zip((300, 500, 200), spools, strict=True):
         spool.write(b"x" * size)
@@ -331,7 +331,7 @@ def test_messages_go_to_their_files_before_recipients_are_refused(monkeypatch):
 def test_recipients_are_refused_rather_than_messages_lost(monkeypatch, tmp_path):
     monkeypatch.setattr(recipient_shares, "FLOOR_BYTES", 0)
     monkeypatch.setenv("TMPDIR", str(tmp_path / "nowhere"))
-    common = Shares(Memory(1000))
+    common = Shares(MessageMemory(1000))
     spool = MessageBuffer(memory=common.memory)
     spool.write(b"x" * 1000)
     assert not Share(common, b"a").take(1)
