@@ -10,8 +10,10 @@ import sys
 
 import pytest
 
+from pyqmail.mail.local.users import compile_assign
 from pyqmail.protocol.wires import native_dialect, resolve_wire, stock_dialect
 from pyqmail.protocol.wires.frames import strings
+from pyqmail.system.cdb import write_cdb
 from tests.programs.test_pyqueued import STREAM, Client, memory, queued
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -169,16 +171,15 @@ def test_who_reads_no_more_is_no_reason_to_go_on(talk, name):
 
 
 @pytest.fixture
-def local(home, tmp_path, run):
+def local(home, tmp_path):
     """A message 0/1, and user joe with a Maildir, in a private home; the Maildir."""
     for folder in ("tmp", "new", "cur"):
         (tmp_path / "user/Maildir" / folder).mkdir(parents=True)
     os.chmod(tmp_path / "user", 0o755)
     with open(f"{home.queue}/mess/0/1", "wb") as file:
         file.write(b"Subject: x\n\nhello\n")
-    with open(f"{home.users}/assign", "w") as file:
-        file.write(f"=joe:joe:1:1:{tmp_path}/user:::\n.\n")
-    assert run("pynewu", env={"PYQMAIL_HOME": home.path}).code == 0
+    records = compile_assign(f"=joe:joe:1:1:{tmp_path}/user:::\n.\n".encode())
+    write_cdb(f"{home.users}/cdb", f"{home.users}/cdb.tmp", records)
     return tmp_path / "user/Maildir/new"
 
 

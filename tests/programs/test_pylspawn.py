@@ -13,7 +13,9 @@ import sys
 import pytest
 
 from pyqmail.mail.local.spawner import report_for
+from pyqmail.mail.local.users import compile_assign
 from pyqmail.protocol.wires import native_dialect, stock_dialect
+from pyqmail.system.cdb import write_cdb
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 USAGE = b"qmail-local: usage: qmail-local [ -nN ] user homedir local dash ext domain sender aliasempty\n"
@@ -116,10 +118,8 @@ def write_message(home, text):
 
 
 def assign(home, text):
-    with open(f"{home.users}/assign", "w") as file:
-        file.write(text)
-    env = {"PYQMAIL_HOME": home.path}
-    subprocess.run([sys.executable, f"{ROOT}/bin/pynewu"], env=env, check=True, timeout=SECONDS)
+    """Make users/cdb, as pynewu does."""
+    write_cdb(f"{home.users}/cdb", f"{home.users}/cdb.tmp", compile_assign(text.encode()))
 
 
 @pytest.fixture
