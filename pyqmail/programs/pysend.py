@@ -183,7 +183,7 @@ def prepare(call, loop):
     for fd in range(1, MORE + 2 * call.sessions - 2 if call.native else RESOLVE[0]):
         os.set_inheritable(fd, False)  # a program that queues a bounce must not hold a spawner's pipe open
     log = SendLog(loop, LOG)
-    controls.complain = lambda text: log.put(b"warning: %b" % text.encode())
+    controls.complain = lambda text: log.add_line(b"warning: %b" % text.encode())
     for text in complaints:
         controls.complain(text)
     manager = Manager(loop, home, names, settings, dict(call.environ), log, connect(call, loop, controls, log))
@@ -239,7 +239,7 @@ def lookup(call, loop, controls, log):
     else:
         os.set_inheritable(call.keeper, False)
         starter = Keeper(loop, call.keeper)
-    return DomainLookup(loop, *RESOLVE, controls, own_addresses, time.monotonic, log.put, starter, not call.agent)
+    return DomainLookup(loop, *RESOLVE, controls, own_addresses, time.monotonic, log.add_line, starter, not call.agent)
 
 
 def raise_it(failure):

@@ -1,15 +1,15 @@
-"""One channel's passes: those that are due begin, those under way are settled at the end of each turn, until they end.
+"""One channel's passes: those that are due begin, their progress is written at the end of each turn, until they end.
 
-    heap: message numbers by due time            _passes: number -> the pass under way
+    heap: message numbers by due time           _passes: number -> the pass under way
 
-       | due, and there is room                      recipients to Dispatch, slice by slice
-       v                                                  |
-    open_passes() ------------------------------------>  pass  --dirty-->  settle()  --- not ended: marks, next slice
-       ^                                                                      |
-       |         something undone: due at its retry time, kept on disk        | ended
-       +----------------------------------------------------------------------+
-                                                                              | nothing undone
-                                                             Completion.remove_channel_file()
+       | due, and there is room                     recipients to Dispatch, slice by slice
+       v                                                 |
+    open_passes() ---------------------------------->  pass  --dirty-->  write_progress()  -- not ended: the next slice
+       ^                                                                     |
+       |        something undone: due at its retry time, kept on disk        | ended
+       +---------------------------------------------------------------------+
+                                                                             | nothing undone
+                                                            Completion.remove_channel_file()
 
 What is kept true, so that no mail is lost and as little as possible goes out twice:
 
@@ -22,7 +22,7 @@ What is kept true, so that no mail is lost and as little as possible goes out tw
   nothing is delivered for it, and no file written.  Its number may be another message's.
 - The due time stands in the heap, and on disk as the mtime of the channel file: a restart goes on from there.
 
-Passes of messages without files are settled by their message: settle() returns them (materialize.py).
+What passes of messages without files have done is theirs to keep: write_progress() returns them (materialize.py).
 """
 
 import time
@@ -97,7 +97,7 @@ class Channel:
         return self.heap.next_due() if self.dispatch.limit and self.has_room else None
 
     def make_due(self, now: int) -> None:
-        """ALRM: what waits for its next pass is due now, in Unix seconds; so is what has ended and is not settled."""
+        """ALRM: what waits for its next pass is due now, in Unix seconds; so is what has ended in this turn."""
         self.heap.make_due(now)
         for pass_ in self._passes.values():
             pass_.make_due(now)
@@ -109,11 +109,11 @@ class Channel:
             pass_, recipients = self._files.open_pass(self.name, number, now, self._lifetime)
         except Removed as removed:
             self._opens.pop(number, None)
-            self._log.put(removed.warning)
+            self._log.add_line(removed.warning)
             self._ends.check_soon(number)  # of a message that was removed whole, nothing remains to be done
             return
         except Broken as broken:
-            self._log.put(broken.warning)
+            self._log.add_line(broken.warning)
             self.heap.push(now + self._pause_after(number, broken.error), number)
             return
         self._opens.pop(number, None)
@@ -153,10 +153,10 @@ class Channel:
 
     @property
     def is_dirty(self) -> bool:
-        """True while something waits to be settled."""
+        """True while there is progress to be written."""
         return bool(self._dirty)
 
-    def settle(self) -> "list[Pass]":
+    def write_progress(self) -> "list[Pass]":
         """Write what this turn brought: bounce texts, then marks, then what the end of a pass means.
 
         Returns the passes among them that have no files.
@@ -174,10 +174,10 @@ class Channel:
             if pass_.unsettled is not None:
                 unsettled.append(pass_)
             else:
-                self._settle_pass(pass_, clock)
+                self._write_pass(pass_, clock)
         return unsettled
 
-    def _settle_pass(self, pass_, clock):
+    def _write_pass(self, pass_, clock):
         if not pass_.has_ended:
             self._marks.write(pass_)
             if not pass_.at_end and pass_.running <= self._read_ahead and self._unread.get(pass_, 0) <= clock:
@@ -196,7 +196,7 @@ class Channel:
             recipients = self._files.read_next_slice(pass_)
         except OSError as error:
             path = self._files.shown(self._files.path(self.name, pass_.number))
-            self._log.put(b"warning: trouble reading %b; will try again later" % path)
+            self._log.add_line(b"warning: trouble reading %b; will try again later" % path)
             self._read_later(pass_, error)
             return
         self._reads.forget(pass_)
@@ -215,7 +215,7 @@ class Channel:
     def _warn_if_odd(self, pass_):
         if pass_.is_odd:
             path = self._files.shown(self._files.path(self.name, pass_.number))
-            self._log.put(b"warning: unknown record type in %b!" % path)
+            self._log.add_line(b"warning: unknown record type in %b!" % path)
 
     # the end of passes
 
@@ -246,4 +246,4 @@ class Channel:
             self._files.set_due(self.name, number, due)
         except OSError:
             path = self._files.shown(self._files.path(self.name, number))
-            self._log.put(b"warning: unable to utime %b; message will be retried too soon" % path)
+            self._log.add_line(b"warning: unable to utime %b; message will be retried too soon" % path)

@@ -12,7 +12,7 @@ from pyqmail.system.stream import Pipe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from pyqmail.system.loop import Loop
 
@@ -102,7 +102,8 @@ class Sweep:
 
     def __init__(self, loop, log, names, cleaner, is_known) -> None:
         self._loop, self._log, self._names, self._cleaner, self._is_known = loop, log, names, cleaner, is_known
-        self._entries, self._part = None, 0
+        self._entries: Iterator[str] = iter(())
+        self._part = 0
         self._in_flight, self._stopped = 0, False
 
     def start(self) -> None:
@@ -134,7 +135,7 @@ class Sweep:
         try:
             self._entries = iter(os.listdir(path))
         except OSError:
-            self._log.put(b"warning: unable to opendir mess/%d" % (self._part - 1))
+            self._log.add_line(b"warning: unable to opendir mess/%d" % (self._part - 1))
 
     def _look_at(self, name):
         if not is_message_name(name):
@@ -162,6 +163,6 @@ class Sweep:
         was_full = self._in_flight >= _IN_FLIGHT
         self._in_flight -= 1
         if not done:
-            self._log.put(b"warning: qmail-clean unable to clean up foop/%d" % number)
+            self._log.add_line(b"warning: qmail-clean unable to clean up foop/%d" % number)
         if was_full:
             self._loop.after(0, self._slice)

@@ -49,11 +49,11 @@ class Completion:
         client: "QueueClient",
         driver: "Driver",
         environ: dict[bytes, bytes],
-        settle_soon: "Callable[[], None]",
+        finish_turn_soon: "Callable[[], None]",
     ) -> None:
         self._loop, self._log, self._names, self._files, self._cleaner = loop, log, names, files, cleaner
         self._notices, self._client, self._driver, self._environ = notices, client, driver, environ
-        self._settle_soon = settle_soon
+        self._finish_turn_soon = finish_turn_soon
         self._later = DueHeap()
         self._now: list[int] = []
         self.injecting: dict[int, object] = {}  # messages whose bounce is being queued -> a mark of this very one
@@ -81,7 +81,7 @@ class Completion:
         except FileNotFoundError:
             pass
         except OSError:
-            log.put(b"warning: unable to unlink %b; will try again later" % files.shown(path))
+            log.add_line(b"warning: unable to unlink %b; will try again later" % files.shown(path))
             return False
         self._now.append(number)
         return True
@@ -89,7 +89,7 @@ class Completion:
     def check_soon(self, number: int) -> None:
         """See in this turn whether a message is finished."""
         self._now.append(number)
-        self._settle_soon()
+        self._finish_turn_soon()
 
     def check_later(self, number: int, due: int) -> None:
         self._later.push(due, number)
@@ -145,7 +145,7 @@ class Completion:
             self._try_later(number)
             return not quiet
         except OSError:
-            self._log.put(b"warning: unable to stat %b; will try again later" % self._files.shown(path))
+            self._log.add_line(b"warning: unable to stat %b; will try again later" % self._files.shown(path))
             self._try_later(number)
             return not quiet
         return True
@@ -154,7 +154,7 @@ class Completion:
         self._later.push(int(time.time()) + TROUBLE_SECONDS, number)
 
     def _injected(self, number, mark, error):
-        self._settle_soon()
+        self._finish_turn_soon()
         if self.injecting.get(number) is not mark:
             return
         del self.injecting[number]
@@ -170,13 +170,13 @@ class Completion:
             sender, _ = files.read_info(number)
         except (OSError, Broken):
             path = files.shown(names.info(number))
-            log.put(b"warning: trouble opening %b; will try again later" % path)
+            log.add_line(b"warning: trouble opening %b; will try again later" % path)
             self._try_later(number)
             return
         addresses = self._notices.envelope(sender)
         path = names.bounce(number)
         if addresses is None:
-            log.put(b"triple bounce: discarding bounce/%d" % number)
+            log.add_line(b"triple bounce: discarding bounce/%d" % number)
         else:
             outcome = await self._queue(number, sender, addresses)
             if self.injecting.get(number) is not mark:
@@ -184,13 +184,13 @@ class Completion:
             if outcome.exit_code:
                 self._not_queued(number, outcome)
                 return
-            log.put(b"bounce msg %d qp %d" % (number, outcome.qp))
+            log.add_line(b"bounce msg %d qp %d" % (number, outcome.qp))
         try:
             os.unlink(path)
         except FileNotFoundError:
             pass
         except OSError:
-            log.put(b"warning: unable to unlink %b" % files.shown(path))
+            log.add_line(b"warning: unable to unlink %b" % files.shown(path))
             self._try_later(number)
             return
         self._finish(number)
@@ -198,11 +198,11 @@ class Completion:
     def _not_queued(self, number, outcome):
         log = self._log
         if outcome.why:
-            log.put(b"warning: unable to start qmail-queue, will try later")
-            log.put(b"warning: bounce/%d: %b" % (number, outcome.why))
+            log.add_line(b"warning: unable to start qmail-queue, will try later")
+            log.add_line(b"warning: bounce/%d: %b" % (number, outcome.why))
         else:
-            log.put(b"warning: trouble injecting bounce message, will try later")
-            log.put(b"warning: bounce/%d: %b" % (number, logsafe(outcome_text(outcome)[1:])))
+            log.add_line(b"warning: trouble injecting bounce message, will try later")
+            log.add_line(b"warning: bounce/%d: %b" % (number, logsafe(outcome_text(outcome)[1:])))
         self._try_later(number)
 
     async def _queue(self, number, sender, addresses) -> QueueOutcome:
@@ -249,7 +249,7 @@ class Completion:
 
     def _finish(self, number):
         """All is done and said: the message leaves the queue."""
-        self._log.put(b"end msg %d" % number)
+        self._log.add_line(b"end msg %d" % number)
         path = self._names.info(number)
         try:
             os.unlink(path)
@@ -257,7 +257,7 @@ class Completion:
             return  # somebody else has removed it, and mess may be another's by now
         except OSError:
             shown = self._files.shown(path)
-            self._log.put(b"warning: unable to unlink %b; will try again later" % shown)
+            self._log.add_line(b"warning: unable to unlink %b; will try again later" % shown)
             self._try_later(number)
             return
         self._remove(number)
@@ -271,18 +271,18 @@ class Completion:
             except FileNotFoundError:
                 pass
             except OSError:
-                self._log.put(b"warning: unable to unlink %b" % files.shown(path))
+                self._log.add_line(b"warning: unable to unlink %b" % files.shown(path))
                 return
         self.remove_finished(number)
 
     def remove_finished(self, number: int) -> None:
         """A message without info is done."""
-        self._log.put(b"end msg %d" % number)
+        self._log.add_line(b"end msg %d" % number)
         self._remove(number)
 
     def _remove(self, number):
         def removed(done):
             if not done:
-                self._log.put(b"warning: qmail-clean unable to clean up foop/%d" % number)
+                self._log.add_line(b"warning: qmail-clean unable to clean up foop/%d" % number)
 
         self._cleaner.remove_message(number, removed)

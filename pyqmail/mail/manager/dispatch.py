@@ -99,12 +99,12 @@ class Dispatch:
         names: "QueueNames",
         rewriting: "Rewriter",
         dirty: "DirtyPasses",
-        settle_soon: "Callable[[], None]",
+        finish_turn_soon: "Callable[[], None]",
         clock: "Callable[[], float]" = time.monotonic,
     ) -> None:
         self._name, self._engine, self._load, self._spawner = name, engine, load, spawner
         self._lookup, self._deliveries, self._names, self._rewriting = lookup, deliveries, names, rewriting
-        self._dirty, self._settle_soon, self._clock = dirty, settle_soon, clock
+        self._dirty, self._finish_turn_soon, self._clock = dirty, finish_turn_soon, clock
         self._slots = Slots()
         self._log_name = name.encode()
         self._max_waiting = max(MAX_RECIPIENTS, 4 * engine.total)
@@ -145,7 +145,7 @@ class Dispatch:
         self._load.running -= 1
         self._engine.result(recipient, outcome, self._clock())
         self._end_delivery(recipient, outcome)
-        self._settle_soon()
+        self._finish_turn_soon()
 
     def unsent(self, slot: int) -> None:
         """A delivery came back untouched, since its session ended before it."""
@@ -155,7 +155,7 @@ class Dispatch:
             return
         self._load.running -= 1
         self._engine.unsent(recipient, self._clock())
-        self._settle_soon()
+        self._finish_turn_soon()
 
     def trying(self, session: int, host: bytes) -> None:
         """A session connects to this host now."""
@@ -167,17 +167,17 @@ class Dispatch:
         self._engine.ready(session, address, self._clock())
         if self._engine.connecting < connecting:  # otherwise it was to close before it greeted
             self._load.greeted.add(session)
-        self._settle_soon()
+        self._finish_turn_soon()
 
     def failed(self, session: int, outcome: "Outcome") -> None:
         """A session could not be opened."""
         self._engine.failed(session, outcome, self._clock())
-        self._settle_soon()
+        self._finish_turn_soon()
 
     def closed(self, session: int) -> None:
         """A session is gone."""
         self._engine.closed(session, self._clock())
-        self._settle_soon()
+        self._finish_turn_soon()
 
     def lose_spawner(self) -> None:
         """The spawner, or one process of it, has gone: its deliveries are not waited for, and will be made again."""
@@ -193,12 +193,12 @@ class Dispatch:
     def resolved(self, domain: bytes, candidates: "Sequence[tuple[bytes, bytes, int]]") -> None:
         """Mail for the domain goes to these, in this order."""
         self._engine.resolved(domain, candidates, self._clock())
-        self._settle_soon()
+        self._finish_turn_soon()
 
     def unroutable(self, domain: bytes, report: bytes) -> None:
         """There is nowhere to deliver to, for now or for good: report says which."""
         self._engine.unroutable(domain, report, self._clock())
-        self._settle_soon()
+        self._finish_turn_soon()
 
     # the end of a turn
 

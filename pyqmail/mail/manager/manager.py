@@ -1,7 +1,7 @@
 """The queue manager: its parts, built together on one loop; the end of each turn; signals, losses and the end.
 
-Each turn of the loop brings reports, answers and new mail; what they mean is settled once, at the end of the turn:
-bounce texts and marks, finished messages, passes that are due, deliveries to start.  Then the log goes out, then the
+Each turn of the loop brings reports, answers and new mail; they are acted on once, at the end of the turn: bounce texts
+and marks, finished messages, passes that are due, deliveries to start.  Then the log goes out, then the
 commands to the spawners.
 """
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 MAX_SECONDS = 86400
 EXIT_SECONDS = 10  # for the cleaner's last answers, and for the reader of the log
-_ROUNDS = 8  # of settling at the end of one turn; what is left then is settled in the next
+_ROUNDS = 8  # at the end of one turn; what is left then is for the next
 
 # a manager's states, in this order; each may be followed by DRAINING
 STARTING = "starting"  # the cleaner has not yet answered: nothing is read
@@ -115,25 +115,29 @@ class Manager:
         connections: Connections,
     ) -> None:
         self._loop, self._settings, self._log, self._connections = loop, settings, log, connections
-        self._state, self._is_settling_due, self._is_all_due = STARTING, False, False
+        self._state, self._is_turn_end_due, self._is_all_due = STARTING, False, False
         self._timer = self._status_timer = None
         self._exit_deadline = 0.0
-        files, driver, cleaner, settle_soon = Files(names), EventDriver(loop), connections.cleaner, self._settle_soon
-        client = QueueClient(driver, home)
-        self._completion = Completion(
-            loop, log, names, files, cleaner, settings.notices, client, driver, environ, settle_soon
-        )
+        files, finish_turn_soon = Files(names), self._finish_turn_soon
+        self._completion = self._make_completion(home, names, files, environ)
         self._channels = self._make_channels(names, files)
-        self._scan = QueueScan(loop, log, names, files, self._channels, self._completion, settle_soon)
-        store = FileStore(names, sync=FsyncBatch().sync)
+        self._scan = QueueScan(loop, log, names, files, self._channels, self._completion, finish_turn_soon)
         self._unsettled = UnsettledMessages(
-            loop, log, names, settings.lifetime, self._channels, self._completion, cleaner, store, settle_soon
+            *(loop, log, names, settings.lifetime, self._channels, self._completion, connections.cleaner),
+            *(FileStore(names, sync=FsyncBatch().sync), finish_turn_soon),
         )
         self._todo = Todo(
             *(loop, log, names, TodoReader(names, files, log, settings.rewriting), self._unsettled, self._channels),
-            *(self._completion, self._scan, cleaner, settle_soon),
+            *(self._completion, self._scan, connections.cleaner, finish_turn_soon),
         )
-        self._sweep = Sweep(loop, log, names, cleaner, self._unsettled.messages.__contains__)
+        self._sweep = Sweep(loop, log, names, connections.cleaner, self._unsettled.messages.__contains__)
+
+    def _make_completion(self, home, names, files, environ):
+        driver = EventDriver(self._loop)
+        return Completion(
+            *(self._loop, self._log, names, files, self._connections.cleaner, self._settings.notices),
+            *(QueueClient(driver, home), driver, environ, self._finish_turn_soon),
+        )
 
     def _make_channels(self, names, files):
         engines = {name: self._make_engine(name) for name in (LOCAL, REMOTE)}
@@ -142,10 +146,10 @@ class Manager:
         deliveries = DeliveryLog(self._log, self._status)
         channels = {}
         for name, engine in engines.items():
-            dirty = DirtyPasses(self._loop, self._settle_soon)
+            dirty = DirtyPasses(self._loop, self._finish_turn_soon)
             dispatch = Dispatch(
                 *(name, engine, loads[name], self._connections.spawners[name], self._connections.lookup),
-                *(deliveries, names, self._settings.rewriting, dirty, self._settle_soon),
+                *(deliveries, names, self._settings.rewriting, dirty, self._finish_turn_soon),
             )
             marks = Marks(files, self._log, self._loop, dirty)
             lifetime = self._settings.lifetime
@@ -156,7 +160,7 @@ class Manager:
         wanted, possible = self._settings.limits[name], self._connections.spawners[name].limit
         if possible < wanted:
             values = name.encode(), wanted, possible
-            self._log.put(b"warning: concurrency%b: of %d its spawner takes only %d at once" % values)
+            self._log.add_line(b"warning: concurrency%b: of %d its spawner takes only %d at once" % values)
         limit, lookup = min(wanted, possible), self._connections.lookup
         if name == LOCAL:
             return Immediate(limit, by_message)
@@ -170,7 +174,7 @@ class Manager:
         for name, spawner in self._connections.spawners.items():
             dispatch = self._channels[name].dispatch
             spawner.listen(dispatch, lambda dispatch=dispatch: self._lose_spawner(dispatch))
-        self._connections.cleaner.listen(self._settle_soon, self._lose_cleaner)
+        self._connections.cleaner.listen(self._finish_turn_soon, self._lose_cleaner)
         if self._connections.lookup is not None:
             self._connections.lookup.listen(self._lose_lookup)
         self._status.write_line()
@@ -182,21 +186,21 @@ class Manager:
             self._state = RUNNING
             for part in (self._todo, self._scan, self._sweep):
                 part.start()
-            self._settle_soon()
+            self._finish_turn_soon()
 
     # the end of a turn
 
-    def _settle_soon(self) -> None:
-        """Settle at the end of this turn."""
-        if not self._is_settling_due:
-            self._is_settling_due = True
+    def _finish_turn_soon(self) -> None:
+        """Have this turn finished at its end, whatever happened in it."""
+        if not self._is_turn_end_due:
+            self._is_turn_end_due = True
             self._loop.soon(self._end_turn)
 
     def _end_turn(self):
-        self._is_settling_due = False
+        self._is_turn_end_due = False
         if self._state == ENDED:
             return
-        is_more = self._settle_turn()
+        is_more = self._act_on_turn()
         self._todo.go_on()
         self._write_status_line()
         if self._is_exiting:
@@ -208,12 +212,12 @@ class Manager:
     def _is_exiting(self):
         return self._state in (DRAINING, FLUSHING)
 
-    def _settle_turn(self):
-        """Settle until nothing is left, or for so many rounds; returns whether something may be left."""
+    def _act_on_turn(self):
+        """Act on what the turn brought, for some rounds at most; returns whether something may be left."""
         channels, now, is_more = self._channels.values(), int(time.time()), False
         for _ in range(_ROUNDS):
             for channel in channels:
-                self._unsettled.note_progress(channel.settle())
+                self._unsettled.note_progress(channel.write_progress())
             self._completion.check_messages(now)
             for channel in channels:
                 if not self._is_exiting:
@@ -243,7 +247,7 @@ class Manager:
             return
         when = now + min(MAX_SECONDS, max(0, min(waits)))
         if self._timer is None:
-            self._timer = self._loop.at(when, self._settle_soon)
+            self._timer = self._loop.at(when, self._finish_turn_soon)
         else:
             self._timer.move(when)
 
@@ -257,13 +261,13 @@ class Manager:
         self._completion.make_due(now)
         for channel in self._channels.values():
             channel.make_due(now)
-        self._settle_soon()
+        self._finish_turn_soon()
 
     def reread(self) -> None:
         """HUP: locals and virtualdomains again."""
         alert = self._settings.reread()
         if alert is not None:
-            self._log.put(alert)
+            self._log.add_line(alert)
 
     def exit_soon(self) -> None:
         """TERM: start nothing more; end once all that runs has been reported."""
@@ -274,7 +278,7 @@ class Manager:
                 part.stop()
             for channel in self._channels.values():
                 channel.dispatch.stop()
-        self._settle_soon()
+        self._finish_turn_soon()
 
     # losses
 
@@ -290,7 +294,7 @@ class Manager:
         self._exit_with(b"alert: oh no! lost pyresolve connection! dying...")
 
     def _exit_with(self, alert):
-        self._log.put(alert)
+        self._log.add_line(alert)
         self.exit_soon()
 
     # the end
@@ -300,22 +304,22 @@ class Manager:
             return
         if self._completion.is_busy:
             if not self._completion.injecting:
-                self._settle_soon()
+                self._finish_turn_soon()
             return
         if self._state == DRAINING:
             self._state, self._exit_deadline = FLUSHING, time.monotonic() + EXIT_SECONDS
             self._unsettled.materialize_all()
-            self._loop.at(self._exit_deadline, self._settle_soon)
+            self._loop.at(self._exit_deadline, self._finish_turn_soon)
         if time.monotonic() >= self._exit_deadline or not self._connections.cleaner.unanswered:
             self._end()
 
     def _end(self):
         self._state = ENDED
         for channel in self._channels.values():
-            self._unsettled.note_progress(channel.settle())
+            self._unsettled.note_progress(channel.write_progress())
             if self._is_all_due:
                 channel.write_due_times()
-        self._log.put(b"status: exiting")
+        self._log.add_line(b"status: exiting")
         self._log.finish(EXIT_SECONDS)
         self._connections.close()
         self._loop.stop()

@@ -75,7 +75,7 @@ class Marks:
             if pass_.number not in failed:
                 pass_.paragraphs = []
         if failed:
-            self._log.put(b"alert: unable to append to bounce message; HELP! sleeping...")
+            self._log.add_line(b"alert: unable to append to bounce message; HELP! sleeping...")
             self._dirty.add_after(BOUNCE_SECONDS, *(pass_ for pass_ in writable if pass_.paragraphs))
         return failed
 
@@ -89,10 +89,10 @@ class Marks:
             pause = self._retries.next_pause(pass_, error)
             path = self._files.shown(self._files.path(pass_.channel, pass_.number))
             if pause is not None:
-                self._log.put(b"warning: trouble marking %b; will try again later" % path)
+                self._log.add_line(b"warning: trouble marking %b; will try again later" % path)
                 self._dirty.add_after(pause, pass_)
                 return False
-            self._log.put(b"warning: trouble marking %b; message will be delivered twice!" % path)
+            self._log.add_line(b"warning: trouble marking %b; message will be delivered twice!" % path)
         self._retries.forget(pass_)
         pass_.marks = []
         self._unsynced[pass_] = None

@@ -124,7 +124,7 @@ def todo_identity(seen: os.stat_result) -> tuple[int, int]:
 class UnsettledMessages:
     """All messages that stand in todo and were read.  store makes their files (mail/queue/store.py).
 
-    finish_turn() has this turn finished at its end (manager.py): then todo is told what changed here.
+    finish_turn_soon() has this turn finished at its end (manager.py): then todo is told what changed here.
     """
 
     def __init__(
@@ -137,11 +137,11 @@ class UnsettledMessages:
         ends: "TodoEnds",
         cleaner: "EnvelopeRemover",
         store: "Store",
-        finish_turn: "Callable[[], None]",
+        finish_turn_soon: "Callable[[], None]",
     ) -> None:
         self._loop, self._log, self._names, self._lifetime = loop, log, names, lifetime
         self._channels, self._ends, self._cleaner, self._store = channels, ends, cleaner, store
-        self._finish_turn = finish_turn
+        self._finish_turn_soon = finish_turn_soon
         self.messages: dict[int, UnsettledMessage] = {}  # all that stand in todo and are known, oldest first
         self._unsettled: dict[int, UnsettledMessage] = {}  # those in the state UNSETTLED among them
         self._replaced: list[int] = []
@@ -214,7 +214,7 @@ class UnsettledMessages:
         if self._is_anothers(message):
             return
         if not is_removed:
-            self._log.put(b"warning: qmail-clean unable to clean up todo/%d" % message.number)
+            self._log.add_line(b"warning: qmail-clean unable to clean up todo/%d" % message.number)
             self._loop.after(TROUBLE_SECONDS, lambda: self._end_again(message))
             return
         self.messages.pop(message.number, None)
@@ -222,7 +222,7 @@ class UnsettledMessages:
 
     def _end_again(self, message):
         self._end(message)
-        self._finish_turn()
+        self._finish_turn_soon()
 
     # messages that last
 
@@ -249,7 +249,7 @@ class UnsettledMessages:
         for start in range(0, len(batch), MATERIALIZED_TOGETHER):
             together = batch[start : start + MATERIALIZED_TOGETHER]
             self._materialize([message for message in together if self.is_there(message)])
-        self._finish_turn()
+        self._finish_turn_soon()
 
     def _materialize(self, batch):
         for message in batch:
@@ -258,7 +258,7 @@ class UnsettledMessages:
         failed = self._store.materialize([_preprocessed(message) for message in batch])
         for message in batch:
             if message.number in failed:
-                self._log.put(failed[message.number])
+                self._log.add_line(failed[message.number])
                 self._give_up(message)
             else:
                 self._remove_todo(message)
@@ -285,7 +285,7 @@ class UnsettledMessages:
         if self._is_anothers(message):
             return
         if not is_removed:
-            self._log.put(b"warning: qmail-clean unable to clean up todo/%d" % number)
+            self._log.add_line(b"warning: qmail-clean unable to clean up todo/%d" % number)
             self._loop.after(TROUBLE_SECONDS, lambda: self.is_there(message) and self._remove_todo(message))
             return
         self.messages.pop(number, None)
@@ -297,7 +297,7 @@ class UnsettledMessages:
                 self._channels[name].heap.push(message.birth, number)
             if not message.records:
                 self._ends.check_soon(number)
-        self._finish_turn()
+        self._finish_turn_soon()
 
     # messages that somebody else removed
 
@@ -332,7 +332,7 @@ class UnsettledMessages:
             found = message.identity
         if found == message.identity:
             return True
-        self._log.put(b"warning: msg %d has been removed by somebody else" % message.number)
+        self._log.add_line(b"warning: msg %d has been removed by somebody else" % message.number)
         self._forget(message)
         if found is not None:
             self._replaced.append(message.number)

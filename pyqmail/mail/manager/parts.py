@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     class Log(Protocol):
         """Whole lines, without their LF (mail/manager_log/sendlog.py)."""
 
-        def put(self, line: bytes) -> None:
+        def add_line(self, line: bytes) -> None:
             """Have a line written at the end of this turn."""
 
         def finish(self, seconds: float) -> None:

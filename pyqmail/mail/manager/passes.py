@@ -123,13 +123,13 @@ class Pass:
 
 
 class DirtyPasses:
-    """The passes of one channel that something happened to: to be settled at the end of the turn, in this order.
+    """The passes of one channel that something happened to: it is written at the end of the turn, in this order.
 
-    settle_soon() makes sure that this turn has such an end.
+    finish_turn_soon() makes sure that this turn has such an end.
     """
 
-    def __init__(self, loop: "Loop", settle_soon: "Callable[[], None]") -> None:
-        self._loop, self._settle_soon = loop, settle_soon
+    def __init__(self, loop: "Loop", finish_turn_soon: "Callable[[], None]") -> None:
+        self._loop, self._finish_turn_soon = loop, finish_turn_soon
         self._passes: dict[Pass, None] = {}
 
     def __bool__(self) -> bool:
@@ -139,12 +139,12 @@ class DirtyPasses:
         self._passes[pass_] = None
 
     def add_after(self, seconds: float, *passes: Pass) -> None:
-        """Have passes settled once more after a while."""
+        """Have passes looked at once more after a while."""
 
         def add() -> None:
             for pass_ in passes:
                 self.add(pass_)
-            self._settle_soon()
+            self._finish_turn_soon()
 
         self._loop.after(seconds, add)
 

@@ -39,14 +39,17 @@ class QueueScan:
         files: "Files",
         channels: "Mapping[str, DueChannel]",
         ends: "ScannedEnds",
-        settle_soon: "Callable[[], None]",
+        finish_turn_soon: "Callable[[], None]",
     ) -> None:
         self._loop, self._log, self._names, self._files = loop, log, names, files
-        self._channels, self._ends, self._settle_soon = channels, ends, settle_soon
+        self._channels, self._ends, self._finish_turn_soon = channels, ends, finish_turn_soon
         self._entries, self._part = iter(()), 0
         self._is_all_due, self.ended, self._waiting = False, False, False
         self._new: set[int] = set()  # messages that came since the start
-        self._whole, self._without_mess = 0, []  # how many have mess; (number, [(channel, due)]) of those that have not
+        self._whole = 0  # how many have mess
+        self._without_mess: list[
+            tuple[int, list[tuple[str, int]]]
+        ] = []  # number, [(channel, due)] of those that have not
 
     def start(self) -> None:
         self._loop.after(0, self._slice)
@@ -75,7 +78,7 @@ class QueueScan:
             else:
                 self._judge_without_mess()
                 self.ended, self._new = True, set()
-        self._settle_soon()
+        self._finish_turn_soon()
         if not self.ended and not self._waiting:
             self._loop.after(0, self._slice)
 
@@ -84,7 +87,7 @@ class QueueScan:
         try:
             self._entries = iter(os.listdir(f"{self._names.queue}/{shown}"))
         except OSError:
-            self._log.put(b"alert: unable to opendir %b, sleeping..." % shown.encode())
+            self._log.add_line(b"alert: unable to opendir %b, sleeping..." % shown.encode())
             self._loop.after(10, self._again)
             self._waiting = True
             return
@@ -109,7 +112,7 @@ class QueueScan:
             except FileNotFoundError:
                 continue
             except OSError:
-                self._log.put(b"warning: unable to stat %b; will try again later" % files.shown(path))
+                self._log.add_line(b"warning: unable to stat %b; will try again later" % files.shown(path))
                 self._loop.after(TROUBLE_SECONDS, lambda: self._find(number))
                 return
             if channel is None:
@@ -137,12 +140,16 @@ class QueueScan:
         missing, self._without_mess = self._without_mess, []
         log = self._log
         if len(missing) > max(MAX_WITHOUT_MESS, self._whole):
-            log.put(b"alert: %d messages are not in mess, only %d are: is it mounted?" % (len(missing), self._whole))
+            log.add_line(
+                b"alert: %d messages are not in mess, only %d are: is it mounted?" % (len(missing), self._whole)
+            )
             for number, found in missing:
                 self._remember(number, found)
             return
         for number, _ in missing:
             if number not in self._new and self._is_without_mess(number):
                 shown = self._files.shown(self._names.mess(number))
-                log.put(b"warning: no file %b: finished before a crash, or lost; removing what is left of it" % shown)
+                log.add_line(
+                    b"warning: no file %b: finished before a crash, or lost; removing what is left of it" % shown
+                )
                 self._ends.remove_leftovers(number)

@@ -104,11 +104,11 @@ class Todo:
         ends: "TodoEnds",
         scan: "StartScan",
         cleaner: "TodoCleaner",
-        finish_turn: "Callable[[], None]",
+        finish_turn_soon: "Callable[[], None]",
     ) -> None:
         self._loop, self._log, self._names, self._reader, self._unsettled = loop, log, names, reader, unsettled
         self._channels, self._ends, self._start_scan, self._cleaner = channels, ends, scan, cleaner
-        self._finish_turn = finish_turn
+        self._finish_turn_soon = finish_turn_soon
         self._trigger = Trigger(loop, names.trigger)
         self._unusable: dict[int, float] = {}  # number -> when it is looked at again (monotonic)
         self._troubled: dict[int, tuple[float, Backoff]] = {}  # number -> when, and its pauses
@@ -176,7 +176,7 @@ class Todo:
         try:
             self._entries = os.scandir(f"{self._names.queue}/todo")
         except OSError:
-            self._log.put(b"alert: unable to opendir todo, sleeping...")
+            self._log.add_line(b"alert: unable to opendir todo, sleeping...")
             self._scan_after(10)
             return
         self._scan_slice()
@@ -203,7 +203,7 @@ class Todo:
         self._trigger.forget()
         if not self._unwatched.tries:
             path = self._names.trigger[len(self._names.queue) + 1 :].encode()
-            self._log.put(b"warning: unable to open %b: %b; trying again" % (path, reason(error).encode()))
+            self._log.add_line(b"warning: unable to open %b: %b; trying again" % (path, reason(error).encode()))
 
     # the running scan
 
@@ -225,7 +225,7 @@ class Todo:
             if time.monotonic() > until:
                 break
         self._unsettled.materialize(large)
-        self._finish_turn()
+        self._finish_turn_soon()
         self._scan_on(pause)
 
     def _next_entry(self):
@@ -233,7 +233,7 @@ class Todo:
         try:
             return next(self._entries, None)
         except OSError:
-            self._log.put(b"warning: trouble reading todo; will try again later")
+            self._log.add_line(b"warning: trouble reading todo; will try again later")
             self._is_cut = True
             return None
 
@@ -273,21 +273,24 @@ class Todo:
             return False
         try:
             message = self._reader.read_entry(number)
-        except UnusableEnvelope as unusable:
-            self._log.put(unusable.warning)
-            self._unusable[number] = now + RESCAN_SECONDS
-            self._put_off[number] = self._unsettled.identity_now(number)
-        except EntryTrouble as trouble:
-            self._log.put(trouble.warning)
+        except (UnusableEnvelope, EntryTrouble) as failure:
+            self._log.add_line(failure.warning)
+            return self._put_off_entry(number, failure)
+        self._reading.reset()
+        if message is not None:
+            self._unusable.pop(number, None)
+            self._add_message(message, large)
+        self._put_off.pop(number, None)
+        self._troubled.pop(number, None)
+        return False
+
+    def _put_off_entry(self, number, failure) -> bool:
+        """Look at an entry again later; returns whether others would fare alike."""
+        self._put_off[number] = self._unsettled.identity_now(number)
+        if isinstance(failure, EntryTrouble):
             self._take_up_later(number)
-            self._put_off[number] = self._unsettled.identity_now(number)
-            return trouble.is_lack
-        else:
-            self._reading.reset()
-            if message is not None:
-                self._unusable.pop(number, None)
-                self._add_message(message, large)
-            self._put_off.pop(number, None)
+            return failure.is_lack
+        self._unusable[number] = time.monotonic() + RESCAN_SECONDS
         self._troubled.pop(number, None)
         return False
 
@@ -327,7 +330,7 @@ class Todo:
                 pause = FIRST_SECONDS
                 break
         self._unsettled.materialize(large)
-        self._finish_turn()
+        self._finish_turn_soon()
         if self._troubled and not self._is_stopped:
             first = min(when for when, _ in self._troubled.values())
             self._troubled_timer = self._loop.at(max(first, now + pause), self._take_up_troubled)

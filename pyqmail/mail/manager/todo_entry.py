@@ -60,7 +60,7 @@ class TodoReader:
         try:
             size = self._message_size(number)
             self._remove_leftovers(number)
-            self._log.put(b"new msg %d" % number)
+            self._log.add_line(b"new msg %d" % number)
             identity = todo_identity(os.fstat(fd))
             data = self._read_whole(fd, path)
         finally:
@@ -111,7 +111,7 @@ class TodoReader:
             elif letter == b"F" and sender is None:
                 sender = text[1:]
                 values = number, size, logsafe(sender), logsafe(qp), logsafe(uid)
-                self._log.put(b"info msg %d: bytes %d from <%b> qp %b uid %b" % values)
+                self._log.add_line(b"info msg %d: bytes %d from <%b> qp %b uid %b" % values)
             elif letter == b"u":
                 uid = text[1:]
             elif letter == b"p":

@@ -22,7 +22,7 @@ class DeliveryLog:
         """Return the number of a delivery that starts now."""
         self._count += 1
         values = self._count, message, channel, logsafe(recipient)
-        self._log.put(b"starting delivery %d: msg %d to %b %b" % values)
+        self._log.add_line(b"starting delivery %d: msg %d to %b %b" % values)
         self._status.write_line()
         return self._count
 
@@ -30,16 +30,16 @@ class DeliveryLog:
         """letter is the report's first: K, Z or D.  Any other makes it no report, and the recipient stays undone."""
         word = _WORDS.get(letter)
         if word is None:
-            self._log.put(b"delivery %d: report mangled, will defer" % number)
+            self._log.add_line(b"delivery %d: report mangled, will defer" % number)
         else:
-            self._log.put(b"delivery %d: %b: %b" % (number, word, logsafe(text)))
+            self._log.add_line(b"delivery %d: %b: %b" % (number, word, logsafe(text)))
         self._status.write_line()
 
     def log_unknown_slot(self) -> None:
         """The spawner reported a delivery that does not run."""
-        self._log.put(b"warning: internal error: delivery report out of range")
+        self._log.add_line(b"warning: internal error: delivery report out of range")
 
     def log_lines(self, lines: list[bytes]) -> None:
         """Lines of the engine about what takes long."""
         for line in lines:
-            self._log.put(line)
+            self._log.add_line(line)

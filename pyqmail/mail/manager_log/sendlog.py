@@ -24,7 +24,7 @@ _PIECE = 4096  # what a pipe that is ready takes at once
 
 
 class SendLog:
-    """put(line) without its LF; what one turn of the loop put is written at its end, or by flush()."""
+    """add_line(line) without its LF; the lines of one turn of the loop are written at its end, or by flush()."""
 
     def __init__(self, loop, fd: int = 0) -> None:
         self._loop, self._fd = loop, fd
@@ -43,7 +43,7 @@ class SendLog:
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
 
-    def put(self, line: bytes) -> None:
+    def add_line(self, line: bytes) -> None:
         if self._gone:
             return
         if self._kept > KEPT_BYTES:
@@ -129,7 +129,7 @@ class SendLog:
             return
         trouble, self._trouble = self._trouble, None
         if trouble is not None:
-            self.put(b"warning: unable to write the log: %b; tried again" % reason(trouble).encode())
+            self.add_line(b"warning: unable to write the log: %b; tried again" % reason(trouble).encode())
         dropped, self._dropped = self._dropped, 0
         if dropped:
-            self.put(b"warning: %d lines of the log lost, its reader was too slow" % dropped)
+            self.add_line(b"warning: %d lines of the log lost, its reader was too slow" % dropped)

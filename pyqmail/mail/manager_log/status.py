@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         def busy(self) -> int: ...
 
     class LineLog(Protocol):
-        def put(self, line: bytes) -> None: ...
+        def add_line(self, line: bytes) -> None: ...
 
 
 QUIET_SECONDS = 1.0
@@ -59,7 +59,7 @@ class StatusLines:
         local, remote = self._local, self._remote
         busy = local.busy, remote.busy
         values = busy[0], local.limit, busy[1], remote.limit, self._end
-        self._log.put(b"status: local %d/%d remote %d/%d%b" % values)
+        self._log.add_line(b"status: local %d/%d remote %d/%d%b" % values)
         self._quiet.shown(busy, self._clock())
 
     def write_if_due(self) -> float | None:

@@ -14,7 +14,7 @@ from pyqmail.mail.queue.files import QueueNames
 
 
 class Log(list):
-    put = list.append
+    add_line = list.append
 
 
 def remote_channel(names, log):
@@ -42,7 +42,7 @@ def test_a_pass_that_cannot_be_read_on_ends_and_is_tried_again(home, spoil):
     os.rename(names.remote(50), names.mess(50))
     spoil(names.remote(50))
     for _ in range(3):
-        channel.settle()
+        channel.write_progress()
     due = retry_time(1000, 1100, REMOTE_CONSTANT)
     assert list(channel.heap.items()) == [(due, 50)] and not channel.is_dirty
     assert log.count(TROUBLE) == 1
@@ -52,5 +52,5 @@ def test_a_pass_that_cannot_be_read_on_ends_and_is_tried_again(home, spoil):
     os.rename(names.mess(50), names.remote(50))
     channel.open_passes(due)
     for _ in range(3):
-        channel.settle()
+        channel.write_progress()
     assert channel.dispatch.waiting == 1 and log.count(TROUBLE) == 1

@@ -30,7 +30,7 @@ class Later:
 
 
 class Log(list):
-    put = list.append
+    add_line = list.append
 
 
 class Ends:

@@ -14,7 +14,7 @@ from pyqmail.system.loop import Loop
 
 
 class Log(list):
-    put = list.append
+    add_line = list.append
 
 
 class StartScan:

@@ -29,8 +29,8 @@ def test_safe():
 def test_lines_of_a_turn_go_out_together(pipe):
     loop = Loop()
     log = SendLog(loop, pipe[1])
-    log.put(b"one")
-    log.put(b"two")
+    log.add_line(b"one")
+    log.add_line(b"two")
     loop.turn(0)
     assert os.read(pipe[0], 100) == b"one\ntwo\n"
 
@@ -40,7 +40,7 @@ def test_a_full_pipe_is_waited_for_by_the_loop(pipe):
     log = SendLog(loop, pipe[1])
     lines = [b"%d %s" % (i, b"x" * (i % 200)) for i in range(3000)]
     for line in lines:
-        log.put(line)
+        log.add_line(line)
     got = b""
     while got.count(b"\n") < len(lines):
         loop.turn(0)
@@ -53,7 +53,7 @@ def test_too_much_is_dropped_and_counted(pipe, monkeypatch):
     loop = Loop()
     log = SendLog(loop, pipe[1])
     for i in range(10000):
-        log.put(b"%08d %s" % (i, b"x" * 50))
+        log.add_line(b"%08d %s" % (i, b"x" * 50))
     loop.turn(0)
     got = b""
     while not got.endswith(b"too slow\n"):
@@ -70,12 +70,12 @@ def test_a_reader_that_has_gone_is_no_reason_to_stop(pipe):
     log = SendLog(loop, pipe[1])
     os.close(pipe[0])
     for _ in range(3):
-        log.put(b"x")
+        log.add_line(b"x")
         loop.turn(0)
     reader, writer = os.pipe()
     os.dup2(writer, pipe[1])
     os.close(writer)
-    log.put(b"x")
+    log.add_line(b"x")
     loop.turn(0)
     log.finish(20)
     os.close(pipe[1])
@@ -87,7 +87,7 @@ def test_finish_writes_all_but_does_not_wait_for_ever(pipe):
     loop = Loop()
     log = SendLog(loop, pipe[1])
     for _ in range(100000):
-        log.put(b"x" * 20)
+        log.add_line(b"x" * 20)
     loop.turn(0)
     log.finish(0.05)
     assert 50000 < len(os.read(pipe[0], 1 << 20)) <= 65536
@@ -106,11 +106,11 @@ def test_an_error_is_tried_again_and_said_and_nothing_is_lost(full, pipe, monkey
     log = SendLog(loop, full)
     lines = [b"%d" % i for i in range(3000)]
     for line in lines[:2000]:
-        log.put(line)
+        log.add_line(line)
     loop.turn(0)
     os.dup2(pipe[1], full)  # there is room again
     for line in lines[2000:]:
-        log.put(line)
+        log.add_line(line)
     got = b""
     while not got.endswith(b"tried again\n"):
         loop.turn(5)
@@ -121,7 +121,7 @@ def test_an_error_is_tried_again_and_said_and_nothing_is_lost(full, pipe, monkey
 def test_the_tries_become_rarer(full):
     loop = Loop()
     log = SendLog(loop, full)
-    log.put(b"x")
+    log.add_line(b"x")
     loop.turn(0)
     pauses = [log._out._backoff.next_seconds() for _ in range(9)]
     assert pauses[0] == 0.2 and pauses[-1] == 10 and pauses == sorted(pauses)
@@ -137,7 +137,7 @@ def test_finish_ends_though_nothing_can_be_written(full, pipe, monkeypatch):
 
     monkeypatch.setattr(sendlog, "time", types.SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
     log = SendLog(Loop(), full)
-    log.put(b"x")
+    log.add_line(b"x")
     log.finish(5)
     assert sum(pauses) == pytest.approx(5) and pauses[:3] == pytest.approx([0.1, 0.2, 0.4])
     os.dup2(pipe[1], full)
@@ -149,8 +149,8 @@ def test_a_line_longer_than_a_piece_never_blocks(pipe):
     """The descriptor may be a blocking one: a write of more than the pipe takes would wait for its reader."""
     loop = Loop()
     log = SendLog(loop, pipe[1])
-    log.put(b"x" * 200000)
-    log.put(b"y")
+    log.add_line(b"x" * 200000)
+    log.add_line(b"y")
     got = b""
     while not got.endswith(b"y\n"):
         loop.turn(0)
