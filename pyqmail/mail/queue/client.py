@@ -16,7 +16,8 @@ import time
 
 from pyqmail.base.failure import Failure, is_lack, reason
 from pyqmail.protocol.wires import queue_wire
-from pyqmail.protocol.wires.queue_wire import DESCRIPTORS, INLINE, INLINE_LIMIT, MalformedFrame
+from pyqmail.protocol.wires.frames import MalformedFrame
+from pyqmail.protocol.wires.queue_wire import DESCRIPTORS, INLINE, INLINE_LIMIT
 from pyqmail.system.channel import Gone, Unavailable
 from pyqmail.system.coroutines import TimedOut
 from pyqmail.system.descriptors import write_all

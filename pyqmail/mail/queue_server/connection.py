@@ -6,7 +6,8 @@ import os
 from pyqmail.base.backoff import Backoff
 from pyqmail.base.failure import is_hang_up
 from pyqmail.protocol.wires import queue_wire
-from pyqmail.protocol.wires.queue_wire import ANSWER, DESCRIPTORS, INLINE, INLINE_LIMIT, MalformedFrame
+from pyqmail.protocol.wires.frames import MalformedFrame
+from pyqmail.protocol.wires.queue_wire import ANSWER, DESCRIPTORS, INLINE, INLINE_LIMIT
 from pyqmail.system.channel import receive_with
 from pyqmail.system.loop import READ, WRITE
 from pyqmail.system.polling import is_readable

@@ -25,7 +25,8 @@ class Turns:
 
     def __init__(self, limit_of_uid: int, limit: int) -> None:
         self._limit_of_uid, self._limit = limit_of_uid, limit
-        self._taken, self._waiting = collections.Counter(), {}  # uid -> deque of Turn
+        self._taken: collections.Counter[int] = collections.Counter()
+        self._waiting: dict[int, collections.deque[Turn]] = {}
         self._is_granting = False
 
     def waiting(self, uid: int | None = None) -> int:
