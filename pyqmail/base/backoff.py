@@ -2,7 +2,7 @@
 
 Whatever tries again by itself waits for next_seconds() first, and calls reset() once it has worked: a lack of memory or
 of descriptors that lasts a second must not become a thousand tries.  A service that ends again and again has its
-own pace, which counts how long it ran (supervise/restart_backoff.py).
+own pace, which counts how long it ran (supervise/timing.py).
 """
 
 
