@@ -230,7 +230,8 @@ class Delivery:
             elif kind in (dotqmail.MAILDIR, dotqmail.FILE):
                 self._files += 1
                 if self._is_to_do(b"file", kind.encode(), value, forward_only):
-                    self._store(kind, value)
+                    store = self._put_into_maildir if kind == dotqmail.MAILDIR else self._append_to_mbox
+                    store(value)
             else:  # to guess a kind could store the message in a file of that name, and report success
                 raise deferred(b"Internal error: unknown kind of instruction. (#4.3.5)")
 
@@ -248,12 +249,6 @@ class Delivery:
         if self._request.describe:
             self._output.say(word + b" " + value + b"\n")
         return not self._request.describe
-
-    def _store(self, kind, path):
-        if kind == dotqmail.MAILDIR:
-            self._put_into_maildir(path)
-        else:
-            self._append_to_mbox(path)
 
     def _put_into_maildir(self, directory):
         try:
