@@ -58,8 +58,8 @@ class ManagerSettings:
         self._controls = controls
         self.lifetime = get("queuelifetime")
         self.limits = {LOCAL: get("concurrencylocal"), REMOTE: get("concurrencyremote")}
-        names = "bouncefrom", "bouncehost", "doublebounceto", "doublebouncehost"
-        self.notices = BounceNotices(*map(get, names), get("bouncemaxbytes") or None)
+        senders, receivers = (get("bouncefrom"), get("bouncehost")), (get("doublebounceto"), get("doublebouncehost"))
+        self.notices = BounceNotices(*senders, *receivers, max_bytes=get("bouncemaxbytes") or None)
         self.rewriting = Rewriter(get("envnoathost"), get("percenthack"), self.locals(), get("virtualdomains"))
 
     def locals(self) -> list[bytes]:
@@ -172,14 +172,16 @@ class Manager:
 
     def start(self) -> None:
         for name, spawner in self._connections.spawners.items():
-            dispatch = self._channels[name].dispatch
-            spawner.listen(dispatch, lambda dispatch=dispatch: self._lose_spawner(dispatch))
+            self._hear_spawner(spawner, self._channels[name].dispatch)
         self._connections.cleaner.listen(self._finish_turn_soon, self._lose_cleaner)
         if self._connections.lookup is not None:
             self._connections.lookup.listen(self._lose_lookup)
         self._status.write_line()
         # a cleaner that a killed queue manager left behind may still be removing what we would take for ours
         self._connections.cleaner.greet(lambda _: self._begin())
+
+    def _hear_spawner(self, spawner, dispatch):
+        spawner.listen(dispatch, lambda: self._lose_spawner(dispatch))
 
     def _begin(self):
         if self._state == STARTING:
