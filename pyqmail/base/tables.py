@@ -28,11 +28,11 @@ def columns(rows: "Sequence[Sequence[str]]", to_the_left: "Container[str]") -> l
 
     to_the_left: the heads of the columns that are not numbers.
     """
-    heads, widths = rows[0], [max(map(len, column)) for column in zip(*rows)]
+    heads, widths = rows[0], [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(
             text.ljust(width) if head in to_the_left else text.rjust(width)
-            for head, text, width in zip(heads, row, widths)
+            for head, text, width in zip(heads, row, widths, strict=True)
         ).rstrip()
         for row in rows
     ]

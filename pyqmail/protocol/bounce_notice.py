@@ -39,7 +39,7 @@ def paragraph(recipient: bytes, text: bytes) -> bytes:
         text += b"\n"
     whole = b"<%b>:\n%b" % (recipient.replace(b"\n", b"_"), text)
     lines = whole[:-1].split(b"\n")
-    joined = [(b"\n" if before else b"/") + line for before, line in zip(lines, lines[1:])]
+    joined = [(b"\n" if before else b"/") + line for before, line in zip(lines, lines[1:], strict=False)]
     return b"".join([lines[0], *joined, whole[-1:], b"\n"])
 
 

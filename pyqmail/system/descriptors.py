@@ -5,7 +5,7 @@ import os
 import resource
 
 
-def write_all(fd: int, data: bytes) -> None:
+def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
     """Write all of data to a blocking descriptor.  Raises OSError."""
     view = memoryview(data)
     while view:

@@ -71,6 +71,15 @@ SLICE_SECONDS = 0.001  # between two looks at what is ready
 _LOOK_SECONDS = 0.000005  # what such a look costs for each descriptor that is ready, at most: it is not to be all we do
 _MAX_AGAIN_SECONDS = 5.0  # the maximum pause before what the kernel had no room for is tried again
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def print_traceback(failure: BaseException) -> None:
+    """Print an exception, and where it came from, to descriptor 2."""
+    os.write(2, os.fsencode(traceback_text(failure)))
+
 
 class Loop:
     """See the module.  One for each process; turn() is one wait and what it brought, run() turns until stop()."""
@@ -86,6 +95,7 @@ class Loop:
         self._count = 0
         self._now = self._began = time.monotonic()  # about now; when the turn that goes on now began
         self._running = False
+        self.on_error: Callable[[BaseException], object] = print_traceback  # of an exception that no one awaits
         self._signals: dict = {}  # number -> work
         self._pending_signals: deque[int] = deque()
         self._wakeup: tuple[int, int] | None = None  # the pipe that a signal writes to
@@ -215,10 +225,6 @@ class Loop:
             await await_promise(Promise(), time.monotonic() + seconds)
         except TimedOut:
             pass
-
-    def on_error(self, failure):
-        """An exception that no one awaits: print its traceback to descriptor 2."""
-        os.write(2, os.fsencode(traceback_text(failure)))
 
     # the turn
 

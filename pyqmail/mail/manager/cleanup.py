@@ -107,7 +107,6 @@ class Sweep:
         self._in_flight, self._stopped = 0, False
 
     def start(self) -> None:
-        self._entries, self._part = iter(()), 0
         self._loop.after(0, self._slice)
 
     def stop(self) -> None:

@@ -47,9 +47,7 @@ class QueueScan:
         self._is_all_due, self.ended, self._waiting = False, False, False
         self._new: set[int] = set()  # messages that came since the start
         self._whole = 0  # how many have mess
-        self._without_mess: list[
-            tuple[int, list[tuple[str, int]]]
-        ] = []  # number, [(channel, due)] of those that have not
+        self._without_mess: list[tuple[int, list]] = []  # (number, [(channel, due)]) of those that have not
 
     def start(self) -> None:
         self._loop.after(0, self._slice)

@@ -28,7 +28,8 @@ class SendLog:
 
     def __init__(self, loop, fd: int = 0) -> None:
         self._loop, self._fd = loop, fd
-        self._lines, self._rest = collections.deque(), b""  # rest is what is left of a piece that has begun
+        self._lines: collections.deque[bytes] = collections.deque()
+        self._rest = b""  # what is left of a piece that has begun
         self._kept, self._dropped = 0, 0
         self._gone, self._trouble = False, None
         self._out = Outgoing(

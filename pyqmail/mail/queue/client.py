@@ -97,7 +97,8 @@ class MessageMemory:
     __slots__ = ("_free", "spools")
 
     def __init__(self, limit_bytes: int = MEMORY_BYTES) -> None:
-        self._free, self.spools = limit_bytes, set()  # the messages that are in memory
+        self._free = limit_bytes
+        self.spools: set[MessageBuffer] = set()  # the messages that are in memory
 
     def take(self, size: int) -> bool:
         """Return whether there is room for so many bytes more; they are then to be given back."""

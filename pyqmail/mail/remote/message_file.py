@@ -12,7 +12,7 @@ class MessageFile:
     __slots__ = ("_fd", "_start", "_whole", "_is_read")
 
     def __init__(self, fd: int, start: int = 0) -> None:
-        self._fd, self._start, self._whole, self._is_read = fd, start, None, False
+        self._fd, self._start, self._whole, self._is_read = fd, start, b"", False
 
     def read(self) -> bytes:
         """Return the next block, empty at the end.  Raises OSError."""

@@ -21,7 +21,8 @@ class OneMessage:
 
     def __init__(self, sender: bytes, recipients: list[bytes], message: MessageFile) -> None:
         self.sender, self.recipients, self.message = sender, recipients, message
-        self.pending, self._known = list(range(len(recipients))), {}
+        self.pending = list(range(len(recipients)))
+        self._known: dict[int, tuple] = {}
 
     async def deliver_pending(self, connection) -> bool:
         """Deliver what is pending over a connection; return whether something was, or was refused."""

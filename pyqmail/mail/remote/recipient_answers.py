@@ -50,15 +50,19 @@ class SortedRecipients:
     )
 
     def __init__(self, address: bytes, engine, recipients: list[bytes], may_doubt: bool) -> None:
-        self.records, self.undecided, self.postponed, self.later = [], [], [], []
+        self.records: list[bytes | None] = []
+        self.undecided: list[int] = []
+        self.postponed: list[int] = []
+        self.later: list[int] = []
         self.is_passed_over = self.has_accepted = False
-        self._address, self._engine, self._last = address, engine, None
+        self._address, self._engine, self._last = address, engine, -1
         answers = iter(engine.answers)
         for position, recipient in enumerate(recipients):
             if has_break(recipient):
                 self.records.append(RECIPIENT_BREAK)
             else:
-                self._add(position, *next(answers, (None, b"")), may_doubt)
+                code, text = next(answers, (None, b""))
+                self._add(position, code, text, may_doubt)
 
     def _add(self, position, code, text, may_doubt):
         self.records.append(self._record(code, text))

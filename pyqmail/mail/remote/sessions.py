@@ -22,7 +22,7 @@ from pyqmail.protocol.smtp.report import (
     compose_one,
 )
 from pyqmail.protocol.wires import native_dialect
-from pyqmail.protocol.wires.native_dialect import strings
+from pyqmail.protocol.wires.frames import strings
 from pyqmail.system.channel import Gone
 from pyqmail.system.loop import Promise, TimedOut
 
@@ -31,12 +31,17 @@ FAREWELL_SECONDS = 2.0  # a server counts a connection until it is gone, but we 
 FAREWELL_BYTES = 65536  # nor listen to more
 
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
 class AgentDeliveries:
     """Runs an agent for every delivery of a Spawner; `report` is set to the Spawner's."""
 
     def __init__(self, loop, program: bytes, environ) -> None:
         self._loop, self._program, self._environ = loop, program, environ
-        self.report = None
+        self.report: Callable[[int, bytes], object] | None = None  # the spawner's
 
     def deliver(self, order) -> None:
         self._loop.start(self._deliver(order))
@@ -57,7 +62,8 @@ class SmtpSession:
     __slots__ = ("number", "orders", "is_closing", "is_busy", "wake", "task")
 
     def __init__(self, number: int) -> None:
-        self.number, self.orders = number, collections.deque()
+        self.number = number
+        self.orders: collections.deque[tuple] = collections.deque()
         self.is_closing = self.is_busy = False
         self.wake = self.task = None
 
@@ -81,7 +87,8 @@ class Places:
     """So many agents may run at once, each with descriptors of its own; first come, first served."""
 
     def __init__(self, count: int) -> None:
-        self._free, self._waiting = count, collections.deque()
+        self._free = count
+        self._waiting: collections.deque[Promise] = collections.deque()
 
     async def acquire(self) -> None:
         """Return once there is a place."""

@@ -10,14 +10,15 @@ from pyqmail.protocol.wires import resolve_wire
 def find_hosts(domain: bytes, routes: dict[bytes, bytes], environ) -> list[tuple[bytes, bytes, int]]:
     """Return [(host, address, port)] in the order to try.  Raises Unroutable; OSError if something is lacking here."""
     plan = plan_for(domain, routes)
-    own = set()
+    own: set[bytes] = set()
     if not plan.is_routed:
         from pyqmail.system.interfaces import own_addresses
 
         own = own_addresses()
     if plan.question is None:
         return settle_literal(plan, own)
-    return settle_found(plan, *_ask(plan, environ), own)
+    kind, found = _ask(plan, environ)
+    return settle_found(plan, kind, found, own)
 
 
 def _ask(plan, environ):

@@ -40,13 +40,16 @@ class DomainLookup:
     def __init__(self, loop, write_fd: int, read_fd: int, controls, own, clock, log, starter=None, asks=True):
         self._asks = asks
         self._controls, self._own, self._clock, self._loop = controls, own, clock, loop
-        self._addresses, self._addresses_until = frozenset(), 0.0
+        self._addresses: frozenset[bytes] = frozenset()
+        self._addresses_until = 0.0
         self._number = 0
-        self._open, self._numbers = {}, {}  # number -> [(domain, channel, plan)]; question -> number
-        self._failed, self._backoff = [], Backoff(1.0, 60.0)  # what is looked up again
+        self._open: dict[int, list] = {}  # number -> [(domain, channel, plan)]
+        self._numbers: dict[tuple, int] = {}  # question -> its number
+        self._failed: list = []  # what is looked up again
+        self._backoff = Backoff(1.0, 60.0)
         self._lost, self._log = _do_nothing, log
         self._starter, self._restarts, self._is_closed = starter, Backoff(1.0, MAX_RESTART_SECONDS), False
-        self._losses = {}  # number of a question -> in how many losses it was open
+        self._losses: dict[int, int] = {}  # number of a question -> in how many losses it was open
         self._connect(write_fd, read_fd)
 
     def listen(self, lost) -> None:

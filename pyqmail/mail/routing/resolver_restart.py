@@ -47,12 +47,16 @@ class OwnStarter:
         got(ours)
 
 
+def _unasked(*_) -> None:
+    """Be told before anything was asked for: nobody waits."""
+
+
 class Keeper:
     """The keeper, seen from the queue manager."""
 
     def __init__(self, loop, fd: int) -> None:
         self._loop, self._sock = loop, socket.socket(fileno=fd)
-        self._got = self._lost = None  # whom to tell, once it was asked
+        self._got = self._lost = _unasked  # whom to tell, once it was asked
         self._sock.setblocking(False)
 
     def start(self, got, lost) -> None:
@@ -87,7 +91,7 @@ def keep(sock, become_resolver, name: str) -> int:
 
     name: whose the lines are.
     """
-    running = []
+    running: list[int] = []
     while sock.recv(1):
         running = [pid for pid in running if not os.waitpid(pid, os.WNOHANG)[0]]
         ours, theirs = (), ()

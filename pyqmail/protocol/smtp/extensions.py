@@ -94,4 +94,4 @@ STANDARD = ExtensionTable(PIPELINING, EIGHT_BIT_MIME, SIZE)
 def exceeds(declared: bytes, limit_bytes: int) -> bool:
     """Return whether a SIZE parameter's value says more than the limit; 0 is no limit.  RFC 1870 section 6.1"""
     digits = declared.lstrip(b"0") if declared.isdigit() else b""
-    return 0 < limit_bytes and (len(digits) > 20 or int(digits or b"0") > limit_bytes)
+    return limit_bytes > 0 and (len(digits) > 20 or int(digits or b"0") > limit_bytes)

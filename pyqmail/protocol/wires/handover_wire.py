@@ -97,7 +97,7 @@ def split_limits(body: bytes) -> dict[bytes, bytes]:
         raise MalformedFrame("not limits")
     for digits in texts[1::2]:
         number_in(digits)
-    return dict(zip(texts[::2], texts[1::2]))
+    return dict(zip(texts[::2], texts[1::2], strict=True))
 
 
 def end(session: int, exit_code: int) -> bytes:

@@ -22,8 +22,8 @@ TRYING for each candidate but the first that takes its time.  After READY, DELIV
 for each of its deliveries.  CLOSED comes exactly once for each OPEN, last: after REFUSED, FAILED or UNSENT, which end a
 session by themselves, else only after CLOSE, so that it does not cross a DELIVER; one that crosses it all the same was
 not begun and is not answered.  End of file from pysend: finish what is in flight, report it, and exit 0.  A frame that
-means nothing here, or is longer than the LIMIT of all frames, is MalformedFrame: the spawner exits 111, pysend treats it as
-a lost spawner.
+means nothing here, or is longer than the LIMIT of all frames, is MalformedFrame: the spawner exits 111, pysend treats
+it as a lost spawner.
 pyqmail-wires(5) describes the wire for a program that stands at one end of it.
 """
 
