@@ -52,13 +52,13 @@ def texts(path):
         yield from texts_of(read(path))
     elif path.startswith("man/"):
         yield 1, re.sub(r"\\f[BIR]", "", read(path)).replace("\\-", "-").replace("\\&", "")
-    elif path.endswith(".md"):
+    elif path.endswith((".md", "Makefile")):
         yield 1, read(path)
 
 
 NAMES = sorted(set(files()))
 MODULES = {os.path.basename(path) for path in NAMES if path.endswith(".py")}
-CITING = [path for path in NAMES if path.endswith((".py", ".md")) or path.startswith("man/")]
+CITING = [path for path in NAMES if path.endswith((".py", ".md", "Makefile")) or path.startswith("man/")]
 
 
 def is_there(path):
