@@ -54,8 +54,8 @@ class Control:
         self.unit, self.example, self.is_original = unit, example, is_original
 
 
-def _text(name: str, default: "Default", meaning: str, example: str) -> Control:
-    return Control(name, LINE, default, meaning, None, example)
+def _text(name: str, default: "Default", meaning: str, example: str, is_original: bool = True) -> Control:
+    return Control(name, LINE, default, meaning, None, example, is_original)
 
 
 def _number(name: str, default: int, unit: str, meaning: str, example: str, is_original: bool = True) -> Control:

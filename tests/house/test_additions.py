@@ -23,13 +23,22 @@ def read(path):
         return file.read()
 
 
-def read_folder(folder, ends):
-    """Return the texts of a folder and of those below it, one after the other."""
+def texts_of(folder, ends):
+    """Return the text of each file of a folder and of those below it."""
     texts = []
     for place, _, names in os.walk(os.path.join(ROOT, folder)):
         if "house" not in place.split(os.sep):
             texts += [read(os.path.join(place, name)) for name in sorted(names) if name.endswith(ends)]
-    return "\n".join(texts)
+    return texts
+
+
+def read_folder(folder, ends):
+    return "\n".join(texts_of(folder, ends))
+
+
+def without_comments(source):
+    """Return a module as its syntax tree has it: what a comment names is not tried."""
+    return ast.unparse(ast.parse(source))
 
 
 def page(name):
@@ -48,8 +57,9 @@ def words(text):
 
 # control files and options
 
-TESTS = read_folder("tests", ".py")
-TESTED = names(TESTS)
+SOURCES = [without_comments(text) for text in texts_of("tests", ".py")]
+TESTED = names("\n".join(SOURCES))
+TRANSCRIPTS = read_folder("tests/transcripts", ".txt")
 # an option that one of our programs gives to another, which tests start: option -> where
 GIVEN = {"--resolver-keeper": "pyqmail/programs/pystart.py"}
 LONG = sorted(
@@ -62,18 +72,27 @@ LONG = sorted(
 
 @pytest.mark.parametrize("control", CONTROLS)
 def test_a_control_file_is_tried_by_a_test(control):
-    assert control in TESTED
+    is_tried = control in TESTED or f"control {control}:" in TRANSCRIPTS
+    assert is_tried, f"no test below tests/ gives control/{control}"
 
 
-@pytest.mark.parametrize("control", [control for control in CONTROLS.values() if not control.is_original])
+OURS = [control.name for control in CONTROLS.values() if not control.is_original]
+
+
+@pytest.mark.parametrize("control", OURS)
 def test_a_control_file_of_ours_is_a_difference_from_the_original(control):
-    assert control.name in names(page("pyqmail-differences.7"))
+    is_named = control in names(page("pyqmail-differences.7"))
+    assert is_named, f"man/pyqmail-differences.7 does not name control/{control}"
 
 
 @pytest.mark.parametrize("program, option", LONG)
 def test_a_long_option_is_tried_by_a_test(program, option):
-    text = read(GIVEN[option]) if option in GIVEN else TESTS
-    assert re.search(rf"(?<![\w-]){option}(?![\w-])", text)
+    text = read(GIVEN[option]) if option in GIVEN else ""
+    if option not in GIVEN:
+        own = f"tests/programs/test_{program.replace('-', '_').replace('@', '_at')}.py"
+        text = "\n".join([read(own), *(text for text in SOURCES if program in names(text))])
+    is_given = re.search(rf"(?<![\w-]){option}(?![\w-])", text) is not None
+    assert is_given, f"no test below tests/ gives {option} to {program}"
 
 
 # wires
@@ -164,6 +183,12 @@ INSTRUCTIONS = next(node for node in DOT_QMAIL.body if getattr(node, "name", "")
 KINDS = {name for name in vars(dotqmail) if name.isupper()}
 
 
+def marks():
+    """Return what instructions() compares the start of a line with."""
+    compared = [part for node in ast.walk(INSTRUCTIONS) if isinstance(node, ast.Compare) for part in ast.walk(node)]
+    return {part.value.decode() for part in compared if isinstance(part, ast.Constant) and part.value}
+
+
 def test_a_kind_of_dot_qmail_line_comes_from_a_line():
     assert {node.id for node in ast.walk(INSTRUCTIONS) if isinstance(node, ast.Name)} >= KINDS
 
@@ -178,10 +203,13 @@ def test_a_kind_of_dot_qmail_line_is_tried_by_a_test():
 
 
 def test_a_mark_of_dot_qmail_lines_stands_in_the_manual():
-    """The marks are what instructions() compares a line with."""
     section = page("pydot-qmail.5").partition("\n.SH LINES\n")[2].partition("\n.SH ")[0]
     entries = [word for line in re.findall(r"^\.B (.*)$", section, re.MULTILINE) for word in line.split(" or ")]
-    compared = [part for node in ast.walk(INSTRUCTIONS) if isinstance(node, ast.Compare) for part in ast.walk(node)]
-    marks = {part.value.decode() for part in compared if isinstance(part, ast.Constant) and part.value}
-    assert len(marks) > 5
-    assert [mark for mark in sorted(marks) if not any(entry.startswith(mark) for entry in entries)] == []
+    assert len(marks()) > 5
+    assert [mark for mark in sorted(marks()) if not any(entry.startswith(mark) for entry in entries)] == []
+
+
+def test_an_address_cannot_begin_with_a_mark():
+    """It stands in man/pydot-qmail.5, in one sentence."""
+    sentence = re.search(r"An address that begins with (.*?) needs the &", page("pydot-qmail.5"))[1]
+    assert set(sentence.replace(" or ", " ").split()) == {mark for mark in marks() if len(mark) == 1 and mark.strip()}

@@ -169,7 +169,7 @@ def test_every_service_is_a_program_of_ours():
 def test_manual_pages_are_up_to_date():
     from pyqmail.operations import manuals
 
-    assert manuals.render([registry.load(name) for name in registry.names()], check=True) == 0
+    assert manuals.render([registry.load(name) for name in registry.names()], check=True) == 0, "run `make man`"
 
 
 def test_every_program_reads_only_the_controls_that_it_declares():

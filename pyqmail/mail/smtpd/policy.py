@@ -116,7 +116,7 @@ def read_policy(controls, own_addresses=frozenset) -> Policy:
     """
     greeting = controls.get("smtpgreeting")
     if greeting is None:
-        raise LookupError("smtpgreeting")
+        raise LookupError("there is neither control/me nor control/smtpgreeting")
     timeout = controls.get("timeoutsmtpd")
     rcpthosts = controls.get("rcpthosts")
     return Policy(

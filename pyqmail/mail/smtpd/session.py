@@ -220,7 +220,7 @@ def report_unreadable(error) -> None:
     if isinstance(error, OSError):
         text = f"unable to read {os.fsdecode(error.filename or 'control')}: {reason(error)}"
     else:
-        text = "there is neither control/me nor control/smtpgreeting"
+        text = str(error)
     log_at_once(os.fsencode(f"{LABEL}: warning: {text}"))
 
 
