@@ -33,10 +33,10 @@ run: venv
 	@$(BIN)/pyqmail run $(if $(ONCE),--once)
 
 test: venv
-	@$(BIN)/python -m pytest -n $(WORKERS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 test-long: venv
-	@$(BIN)/python -m pytest -n $(WORKERS) -m long
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m long
 
 lint: venv
 	@$(BIN)/python -m pytest tests/house/test_lint.py
