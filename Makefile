@@ -1,8 +1,8 @@
 # Every target uses .venv; `make venv` makes it.  PYTHON chooses the interpreter it is made with.
 PYTHON ?= python3
 BIN = .venv/bin
-# Most tests wait rather than work: two for each processor.
-WORKERS ?= $(shell n=$$(( 2 * $$(nproc) )); echo $$(( n > 16 ? 16 : n )))
+# Most tests wait rather than work: three for each processor.
+WORKERS ?= $(shell n=$$(( 3 * $$(nproc) )); echo $$(( n > 16 ? 16 : n )))
 
 .PHONY: help run test test-long lint coverage bench man venv clean
 

@@ -224,6 +224,7 @@ def test_a_pipe_says_what_came_and_once_that_the_other_end_has_gone():
     turn_until(loop, lambda: came)
     os.close(their_in)
     pipe.put(b"more")
+    loop.turn(0)  # which writes it
     turn_until(loop, lambda: lost)
     pipe.put(b"nothing")
     pipe.close()
