@@ -182,7 +182,7 @@ class Channel:
             self._marks.write(pass_)
             if not pass_.at_end and pass_.running <= self._read_ahead and self._unread.get(pass_, 0) <= clock:
                 self._read_on(pass_)
-        elif not pass_.undone or self._marks.write(pass_):
+        else:
             self._conclude(pass_)
 
     @property
@@ -220,21 +220,20 @@ class Channel:
     # the end of passes
 
     def _conclude(self, pass_):
-        """A pass has ended: the file goes if nothing in it is undone, otherwise the message waits for its next pass."""
+        """A pass has ended: the file goes if nothing in it is undone, otherwise the message waits for its next pass.
+
+        A file that stays has its marks first: while they are to be written again, the pass goes on.
+        """
+        is_removed = not pass_.undone and self._ends.remove_channel_file(self.name, pass_.number)
+        if not is_removed and not self._marks.write(pass_):
+            return
         self._passes.pop(pass_.number, None)
         pass_.is_concluded = True  # a try that was put off may still touch it
         self._marks.forget(pass_)
-        if pass_.undone:
-            self._keep_file(pass_, pass_.retry)
-        elif not self._ends.remove_channel_file(self.name, pass_.number):
-            self._keep_file(pass_, int(time.time()) + TROUBLE_SECONDS)
-
-    def _keep_file(self, pass_, due):
-        """The file of a pass that has ended stays, with its marks, until the next one."""
-        self._marks.write(pass_)
-        self._marks.forget(pass_)
-        self.heap.push(due, pass_.number)
-        self._write_due(due, pass_.number)
+        if not is_removed:
+            due = pass_.retry if pass_.undone else int(time.time()) + TROUBLE_SECONDS
+            self.heap.push(due, pass_.number)
+            self._write_due(due, pass_.number)
 
     def write_due_times(self) -> None:
         """Keep on disk what the heap says, where an ALRM made it differ."""

@@ -1,5 +1,6 @@
 """A channel whose files cannot be read; deliveries from end to end are in tests/programs/test_pysend.py."""
 
+import errno
 import os
 
 import pytest
@@ -54,3 +55,54 @@ def test_a_pass_that_cannot_be_read_on_ends_and_is_tried_again(home, spoil):
     for _ in range(3):
         channel.write_progress()
     assert channel.dispatch.waiting == 1 and log.count(TROUBLE) == 1
+
+
+class OnceUnwritable(Files):
+    """Files whose first marks cannot be written, for a reason that may pass."""
+
+    has_failed = False
+
+    def write_marks(self, pass_):
+        if not self.has_failed:
+            self.has_failed = True
+            raise OSError(errno.ENOMEM, "no memory")
+        super().write_marks(pass_)
+
+
+class KeptFiles:
+    """The ends of messages, while no channel file can be removed."""
+
+    def remove_channel_file(self, channel, number):
+        return False
+
+
+class LaterLoop(list):
+    """Keeps what is to be called later: after(seconds, work) -> [work]."""
+
+    def after(self, seconds, work):
+        self.append(work)
+        return work
+
+
+def test_a_file_that_cannot_go_keeps_its_marks_though_they_cannot_be_written_at_once(home):
+    """Otherwise the next pass would deliver again to all that it has."""
+    names, log, later = QueueNames(home.queue, 23), Log(), LaterLoop()
+    files, engine, dirty = OnceUnwritable(names), Immediate(20), DirtyPasses(later, lambda: None)
+    dispatch = Dispatch("remote", engine, Load(engine), None, None, None, names, None, dirty, None)
+    marks = Marks(files, log, later, dirty)
+    channel = Channel("remote", files, 604800, dispatch, marks, dirty, KeptFiles(), log)
+    with open(names.info(50), "wb") as file:
+        file.write(b"Fs@x\0")
+    with open(names.remote(50), "wb") as file:
+        file.write(b"Tjoe@far.example\0")
+    pass_, (recipient,) = files.open_pass("remote", 50, 1100, 604800)
+    pass_.running, pass_.undone, pass_.marks = 0, 0, [recipient.offset]
+    dirty.add(pass_)
+    channel.write_progress()
+    assert log == [b"warning: trouble marking remote/4/50; will try again later"]
+    assert list(channel.heap.items()) == [] and not pass_.is_concluded
+    later.pop()()
+    channel.write_progress()
+    with open(names.remote(50), "rb") as file:
+        assert file.read() == b"Djoe@far.example\0"
+    assert [number for _, number in channel.heap.items()] == [50] and pass_.is_concluded
