@@ -15,8 +15,9 @@ import stat
 import time
 
 from pyqmail.mail.queue.bounds import CONTROLS, MessageRefused, read_bounds
-from pyqmail.mail.queue.client import CRASHED, INLINE_LIMIT, MessageBuffer, QueueClient
+from pyqmail.mail.queue.client import CRASHED, MessageBuffer, QueueClient
 from pyqmail.protocol.envelope import BadEnvelope, EnvelopeReader
+from pyqmail.protocol.wires.queue_wire import INLINE_LIMIT
 from pyqmail.system.channel import Unavailable
 from pyqmail.system.command_line import Program
 from pyqmail.system.driver import BlockingDriver, drive

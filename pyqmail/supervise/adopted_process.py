@@ -8,7 +8,7 @@ import _signal as signal
 import os
 
 from pyqmail.base.failure import Temporary, is_lack
-from pyqmail.system.loop import READ
+from pyqmail.system.coroutines import READ
 from pyqmail.system.process_start import begun
 
 _NONE = (OSError, OverflowError, ValueError, IndexError)  # no such process, or it ended while we looked

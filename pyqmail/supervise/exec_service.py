@@ -7,8 +7,8 @@ import os
 from pyqmail.base.failure import reason
 from pyqmail.supervise.settings import is_program, number
 from pyqmail.supervise.supervise_dir import LABEL, warn
+from pyqmail.system.coroutines import READ
 from pyqmail.system.descriptors import log
-from pyqmail.system.loop import READ
 
 _NO_DESCRIPTOR, _MIN_DESCRIPTOR = -1, 3
 _NOT_NOW = (errno.EAGAIN, errno.ENOMEM)

@@ -25,9 +25,10 @@ from pyqmail.supervise.safety import risks
 from pyqmail.supervise.scanner import Scanner
 from pyqmail.supervise.start_supervisor import DescriptorLimit, SupervisorStarter, inherited_descriptors
 from pyqmail.supervise.stopping import Stopping
+from pyqmail.system.coroutines import READ, Promise
 from pyqmail.system.files import Changeable
 from pyqmail.system.inotify import Inotify
-from pyqmail.system.loop import READ, Loop, Promise
+from pyqmail.system.loop import Loop
 from pyqmail.system.subreaper import adopt_orphans, children
 
 PAUSE_SECONDS = 0.1  # minimum between passes: changes come in bursts

@@ -22,7 +22,7 @@ import time
 
 from pyqmail.supervise.control import command, command_process, is_supervised
 from pyqmail.supervise.scanner import LOG, SERVICE, warn
-from pyqmail.system.loop import Promise, TimedOut
+from pyqmail.system.coroutines import Promise, TimedOut
 
 STOP_SECONDS = 4.0
 _KILL_SERVICES, _END_LOGS, _KILL_ALL, _GIVE_UP = 0.75, 0.875, 1.0, 1.25  # of those seconds

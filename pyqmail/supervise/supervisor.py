@@ -53,7 +53,8 @@ from pyqmail.supervise.state_record import StateRecord
 from pyqmail.supervise.status import WANT_DOWN, WANT_UP
 from pyqmail.supervise.supervise_dir import SuperviseDir, warn
 from pyqmail.supervise.timing import Alarm, RestartBackoff
-from pyqmail.system.loop import NOTHING, READ, Loop
+from pyqmail.system.coroutines import NOTHING, READ
+from pyqmail.system.loop import Loop
 
 DEAF_SECONDS = 1.02  # after each start, so that a service that ends at once is started once a second
 NO_PROCESS_SECONDS = 60

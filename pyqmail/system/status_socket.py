@@ -10,8 +10,8 @@ import socket
 
 from pyqmail.base.failure import Temporary, reason
 from pyqmail.system.channel import refuse_descriptors
+from pyqmail.system.coroutines import READ
 from pyqmail.system.listener import Troubles, listen_at, socket_file, unlink_socket
-from pyqmail.system.loop import READ
 from pyqmail.system.processes import fork_owner
 
 TYPE_CHECKING = False

@@ -113,6 +113,30 @@ def test_rooms(path):
             assert parts[2] in known, f"{path}:{line} imports {name}"
 
 
+def test_a_name_is_imported_from_where_it_stands():
+    """Not from a module that uses it, too: that one would be loaded with all it needs, for nothing."""
+    trees = {}
+    for path in ALL:
+        with open(os.path.join(ROOT, path), encoding="utf-8") as file:
+            trees[path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")] = ast.parse(file.read())
+    given_on = {
+        (module, alias.asname or alias.name)
+        for module, tree in trees.items()
+        for node in tree.body
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for alias in node.names
+    }
+    asked = [
+        (module, node.module, alias.name)
+        for module, tree in trees.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if f"{node.module}.{alias.name}" not in trees
+    ]
+    assert [one for one in asked if one[1:] in given_on] == []
+
+
 def test_only_the_registry_imports_by_name():
     dynamic = {path for path in ALL for name, _ in imports(path) if name == "*dynamic*"}
     assert dynamic == {"pyqmail/programs/registry.py"}

@@ -53,3 +53,8 @@ def test_chain_tools_do_without_sockets(name):
 def test_a_cold_pysmtpd_does_without_the_heavy_ones_of_the_standard_library():
     """Each connection behind a C tcpserver pays for them: together they cost as much as the interpreter itself."""
     assert loaded_by("pysmtpd") & {"socket", "signal", "enum", "selectors", "collections", "functools", "re"} == set()
+
+
+@pytest.mark.parametrize("name", ["pysmtpd", "pyremote", "pyqueue", "pylocal", "pytcpclient"])
+def test_what_serves_one_alone_does_without_the_loop(name):
+    assert loaded_by(name) & {"pyqmail.system.loop", "pyqmail.system.timers"} == set()

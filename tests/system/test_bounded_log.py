@@ -8,7 +8,8 @@ import pytest
 
 from pyqmail.system import bounded_log
 from pyqmail.system.bounded_log import KEPT_BYTES, BoundedLog
-from pyqmail.system.loop import READ, Loop
+from pyqmail.system.coroutines import READ
+from pyqmail.system.loop import Loop
 from tests.waiting import turn_until
 
 

@@ -20,8 +20,9 @@ from pyqmail.system.channel import (
     send_with,
     takes_descriptors,
 )
+from pyqmail.system.coroutines import TimedOut
 from pyqmail.system.driver import drive
-from pyqmail.system.loop import Loop, TimedOut
+from pyqmail.system.loop import Loop
 
 
 @pytest.fixture

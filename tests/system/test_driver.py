@@ -12,8 +12,9 @@ import pytest
 from pyqmail.system import coroutines, timers
 from pyqmail.system import loop as loops
 from pyqmail.system.channel import Gone
+from pyqmail.system.coroutines import TimedOut
 from pyqmail.system.driver import BlockingDriver, CannotFork, EventDriver, drive
-from pyqmail.system.loop import Loop, TimedOut
+from pyqmail.system.loop import Loop
 from pyqmail.system.peer import QUANTUM_BYTES, READ_BYTES, BlockingPeer, EventPeer, WrappedPeer
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from pyqmail.system import coroutines, timers
 from pyqmail.system import loop as loops
-from pyqmail.system.loop import QUANTUM_SECONDS, READ, Cancelled, Loop, Promise, TimedOut
+from pyqmail.system.coroutines import READ, Cancelled, Promise, TimedOut
+from pyqmail.system.loop import QUANTUM_SECONDS, Loop
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ import stat
 import pytest
 
 from pyqmail.base.failure import Temporary
-from pyqmail.system.loop import READ, Loop
+from pyqmail.system.coroutines import READ
+from pyqmail.system.loop import Loop
 from pyqmail.system.processes import reap
 from pyqmail.system.status_socket import StatusSocket
 from tests.waiting import turn_until

@@ -23,8 +23,8 @@ from pyqmail.mail.spawners.server import NO_FORK, NO_PIPE, Collected, OrderRefus
 from pyqmail.protocol.wires import local_wire
 from pyqmail.protocol.wires.frames import MalformedFrame
 from pyqmail.system.cdb import Reader
+from pyqmail.system.coroutines import READ
 from pyqmail.system.descriptors import arrange
-from pyqmail.system.loop import READ
 from pyqmail.system.processes import execute, exit_code, reset_signals
 
 TYPE_CHECKING = False

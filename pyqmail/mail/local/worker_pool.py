@@ -36,7 +36,7 @@ from pyqmail.mail.spawners.server import NO_FORK, NO_PIPE, warn_again
 from pyqmail.protocol.wires import local_wire
 from pyqmail.protocol.wires.frames import MalformedFrame
 from pyqmail.system.channel import refuse_descriptors, send_with
-from pyqmail.system.loop import READ
+from pyqmail.system.coroutines import READ
 from pyqmail.system.processes import exit_code, fork
 
 IDLE_SECONDS = 3.0

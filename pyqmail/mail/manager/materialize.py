@@ -55,7 +55,8 @@ if TYPE_CHECKING:
     from pyqmail.mail.manager.parts import EnvelopeRemover, Log, TodoChannel, TodoEnds
     from pyqmail.mail.queue.files import QueueNames
     from pyqmail.mail.queue.store import Store
-    from pyqmail.system.loop import Loop, Timer
+    from pyqmail.system.loop import Loop
+    from pyqmail.system.timers import Timer
 
 UNSETTLED_SECONDS = 1.0  # what a crash in that time has delivered is delivered again
 WAITING_SECONDS = 5.0  # nothing was delivered: a crash costs nothing, but todo may have to wait, see MAX_UNSETTLED

@@ -35,7 +35,7 @@ from pyqmail.base.backoff import Backoff
 from pyqmail.base.failure import reason
 from pyqmail.mail.manager.todo_entry import EntryTrouble, UnusableEnvelope
 from pyqmail.mail.queue.files import is_message_name
-from pyqmail.system.loop import READ
+from pyqmail.system.coroutines import READ
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     from pyqmail.mail.manager.parts import Log, StartScan, TodoChannel, TodoCleaner, TodoEnds
     from pyqmail.mail.manager.todo_entry import TodoReader
     from pyqmail.mail.queue.files import QueueNames
-    from pyqmail.system.loop import Loop, Timer
+    from pyqmail.system.loop import Loop
+    from pyqmail.system.timers import Timer
 
 MAX_UNCLEANED = 2000  # commands that the cleaner has not answered: beyond that, todo waits for it
 RESCAN_SECONDS = 1500

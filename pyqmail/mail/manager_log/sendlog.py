@@ -15,7 +15,7 @@ import time
 
 from pyqmail.base.backoff import Backoff
 from pyqmail.base.failure import reason
-from pyqmail.system.loop import WRITE
+from pyqmail.system.coroutines import WRITE
 from pyqmail.system.stream import IDLE, Outgoing
 
 KEPT_BYTES = 8 << 20

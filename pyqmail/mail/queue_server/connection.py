@@ -9,7 +9,7 @@ from pyqmail.protocol.wires import queue_wire
 from pyqmail.protocol.wires.frames import MalformedFrame
 from pyqmail.protocol.wires.queue_wire import ANSWER, DESCRIPTORS, INLINE, INLINE_LIMIT
 from pyqmail.system.channel import receive_with
-from pyqmail.system.loop import READ, WRITE
+from pyqmail.system.coroutines import READ, WRITE
 from pyqmail.system.polling import is_readable
 from pyqmail.system.stream import OutgoingBuffer
 

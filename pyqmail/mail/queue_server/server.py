@@ -45,8 +45,8 @@ from pyqmail.mail.queue_server.stranger_connections import STRANGERS, StrangerCo
 from pyqmail.mail.queue_server.turns import Turn, Turns
 from pyqmail.protocol.envelope import BadEnvelope, stored_part
 from pyqmail.protocol.wires import queue_wire
+from pyqmail.system.coroutines import READ
 from pyqmail.system.credentials import peer_credentials
-from pyqmail.system.loop import READ
 
 BATCH_MESSAGES = 200
 BATCH_BYTES = 8 << 20

@@ -26,7 +26,7 @@ from pyqmail.mail.queue_server.message_copy import keep_only
 from pyqmail.mail.queue_server.stranger_process import COPY, DONE, DROPPED, GRANT, INLINE, NO_ROOM, ROOM, VERDICT, pack
 from pyqmail.mail.queue_server.turns import Turn, Turns
 from pyqmail.system.channel import send_with
-from pyqmail.system.loop import READ
+from pyqmail.system.coroutines import READ
 from pyqmail.system.polling import has_hung_up
 from pyqmail.system.processes import fork
 from pyqmail.system.stream import Outgoing

@@ -29,7 +29,8 @@ from pyqmail.mail.queue_server.connection import Connection
 from pyqmail.mail.queue_server.message_copy import Copier, keep_only
 from pyqmail.protocol.wires import queue_wire
 from pyqmail.system.channel import receive_with, send_with
-from pyqmail.system.loop import READ, Loop
+from pyqmail.system.coroutines import READ
+from pyqmail.system.loop import Loop
 from pyqmail.system.retrying import retried
 
 INLINE, COPY, DONE, ROOM, NO_ROOM, DROPPED, GRANT, VERDICT = range(1, 9)

@@ -6,7 +6,7 @@ from pyqmail.base.addresses import domain_part
 from pyqmail.base.backoff import Backoff
 from pyqmail.mail.spawners.server import NO_FORK, NO_PIPE
 from pyqmail.protocol.smtp.report import NOT_RUN_NOW, compose
-from pyqmail.system.loop import Promise
+from pyqmail.system.coroutines import Promise
 from pyqmail.system.processes import exit_code, spawn
 
 DEFAULT_AGENT = b"pyremote"

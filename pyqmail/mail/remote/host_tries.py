@@ -14,7 +14,7 @@ from pyqmail.mail.remote.smtp_connection import Died
 from pyqmail.mail.remote.smtp_delivery import open_connection
 from pyqmail.mail.routing.exchangers import NO_CONNECTION
 from pyqmail.protocol.smtp.report import GREETING, NAME, NO_RESOURCES, died, refused
-from pyqmail.system.loop import TimedOut
+from pyqmail.system.coroutines import TimedOut
 
 CONNECT, DIALOGUE = "connect", "dialogue"  # stages of a try beside GREETING and NAME, in which the server refuses
 MAX_SECONDS = 2_000_000  # poll() takes no more

@@ -24,7 +24,7 @@ from pyqmail.protocol.smtp.report import (
 from pyqmail.protocol.wires import native_dialect
 from pyqmail.protocol.wires.frames import strings
 from pyqmail.system.channel import Gone
-from pyqmail.system.loop import Promise, TimedOut
+from pyqmail.system.coroutines import Promise, TimedOut
 
 TRYING_SECONDS = 2.0  # until the queue manager is told that another candidate than the first is tried
 FAREWELL_SECONDS = 2.0  # a server counts a connection until it is gone, but we do not wait longer

@@ -16,8 +16,8 @@ import socket
 
 from pyqmail.base.failure import reason
 from pyqmail.system.channel import receive_with, send_with
+from pyqmail.system.coroutines import READ
 from pyqmail.system.descriptors import log
-from pyqmail.system.loop import READ
 from pyqmail.system.processes import fork, spawn
 
 _NAME = b"pyresolve"

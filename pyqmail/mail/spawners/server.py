@@ -27,8 +27,8 @@ from pyqmail.base.failure import reason
 from pyqmail.base.numbers import is_number
 from pyqmail.protocol.wires import native_dialect, stock_dialect
 from pyqmail.protocol.wires.frames import MalformedFrame
+from pyqmail.system.coroutines import READ
 from pyqmail.system.descriptors import log
-from pyqmail.system.loop import READ
 from pyqmail.system.retrying import write_surely
 from pyqmail.system.stream import DescriptorBuffer
 

@@ -12,7 +12,7 @@ from pyqmail.protocol import ident
 from pyqmail.protocol.wires import resolve_wire
 from pyqmail.protocol.wires.frames import MalformedFrame, split_strings, strings
 from pyqmail.system.channel import EventChannel, Gone, Unavailable
-from pyqmail.system.loop import TimedOut
+from pyqmail.system.coroutines import TimedOut
 
 _PATIENCE_SECONDS = 240  # a resolver that works has answered long before
 

@@ -9,7 +9,7 @@ import socket
 from pyqmail.base.failure import reason
 from pyqmail.base.numbers import leading_number
 from pyqmail.system.channel import Gone
-from pyqmail.system.loop import TimedOut
+from pyqmail.system.coroutines import TimedOut
 from pyqmail.tcp.access.client_names import Unable, ask_ident, find_name
 from pyqmail.tcp.access.connection import TCP, UNIX, plain
 from pyqmail.tcp.access.environment import tcp_variables, unix_variables

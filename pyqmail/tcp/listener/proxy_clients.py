@@ -8,7 +8,7 @@ import socket
 
 from pyqmail.base.failure import reason
 from pyqmail.protocol.proxy_header import PEEK_BYTES, Header, MalformedProxyHeader
-from pyqmail.system.loop import READ
+from pyqmail.system.coroutines import READ
 from pyqmail.tcp.access.connection import TCP, TCP6, UNIX, UNIX_CLIENT, Connection, plain
 
 PATIENCE_SECONDS = 3.0

@@ -32,8 +32,9 @@ import time
 
 from pyqmail.base.failure import Temporary, reason
 from pyqmail.system.channel import takes_descriptors
+from pyqmail.system.coroutines import READ
 from pyqmail.system.listener import FINAL, GONE, Troubles
-from pyqmail.system.loop import READ, Loop
+from pyqmail.system.loop import Loop
 from pyqmail.system.processes import reap
 from pyqmail.tcp.access.log_lines import LogLines, end_line, log_is_full, opening_line, status_line
 from pyqmail.tcp.listener.unix_relay import relayed

@@ -5,9 +5,10 @@ import os
 from pyqmail.base.failure import Failure, Usage
 from pyqmail.protocol.wires import handover_wire as wire
 from pyqmail.system.channel import Gone
+from pyqmail.system.coroutines import TimedOut
 from pyqmail.system.descriptors import log, read_file
 from pyqmail.system.driver import EventDriver
-from pyqmail.system.loop import Loop, TimedOut
+from pyqmail.system.loop import Loop
 from pyqmail.system.privileges import forbid_new_privileges
 from pyqmail.tcp.access.client_names import ChannelNames
 from pyqmail.tcp.access.decide import Drop, decide, hold_greeting

@@ -71,7 +71,7 @@ import time
 
 from pyqmail.base.failure import reason
 from pyqmail.protocol.wires import handover_wire as wire
-from pyqmail.system.loop import READ, WRITE
+from pyqmail.system.coroutines import READ, WRITE
 from pyqmail.system.processes import fork
 from pyqmail.tcp.access.log_lines import complaint_line, log_is_full, say_now
 from pyqmail.tcp.serving.worker_slot import WorkerSlot

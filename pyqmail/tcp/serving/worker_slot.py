@@ -8,7 +8,7 @@ import time
 from pyqmail.base.backoff import Backoff
 from pyqmail.base.failure import is_hang_up
 from pyqmail.protocol.wires import handover_wire as wire
-from pyqmail.system.loop import NOTHING, READ, WRITE
+from pyqmail.system.coroutines import NOTHING, READ, WRITE
 from pyqmail.system.stream import Outgoing
 
 TYPE_CHECKING = False

@@ -7,7 +7,7 @@ import socket
 from pyqmail.base.backoff import Backoff
 from pyqmail.base.failure import is_hang_up
 from pyqmail.protocol.wires import handover_wire as wire
-from pyqmail.system.loop import NOTHING, READ, WRITE
+from pyqmail.system.coroutines import NOTHING, READ, WRITE
 from pyqmail.system.stream import OutgoingBuffer
 from pyqmail.tcp.access.connection import UNIX, Connection
 from pyqmail.tcp.access.log_lines import drop_line, say_now

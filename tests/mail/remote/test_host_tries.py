@@ -8,8 +8,8 @@ from pyqmail.mail.remote.habits import KnownServers
 from pyqmail.mail.remote.host_tries import CONNECT, DIALOGUE, HostTries
 from pyqmail.mail.routing.exchangers import NO_CONNECTION
 from pyqmail.protocol.smtp.report import GREETING, NAME, NO_RESOURCES, died, refused
+from pyqmail.system.coroutines import TimedOut
 from pyqmail.system.driver import drive
-from pyqmail.system.loop import TimedOut
 
 
 class Settings:

@@ -18,8 +18,9 @@ from pyqmail.mail.smtpd.recipient_shares import Share, Shares, client_of
 from pyqmail.mail.smtpd.session import SmtpService
 from pyqmail.mail.smtpd.transaction import received_line
 from pyqmail.system.channel import Gone
+from pyqmail.system.coroutines import TimedOut
 from pyqmail.system.driver import BlockingDriver, EventDriver, drive
-from pyqmail.system.loop import Loop, TimedOut
+from pyqmail.system.loop import Loop
 
 TESTS = os.path.abspath(f"{os.path.dirname(__file__)}/../..")
 NAMES = sorted(os.path.basename(path) for path in glob.glob(f"{TESTS}/transcripts/smtp-*.txt"))
