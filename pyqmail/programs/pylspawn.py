@@ -23,8 +23,8 @@ from pyqmail.base.options import Argument, Flag
 from pyqmail.mail.local.spawner import LocalDeliveries
 from pyqmail.mail.local.worker_main import limit_open_files
 from pyqmail.mail.queue.bounds import CONTROLS
+from pyqmail.mail.spawners.dialect_options import DIALECT_OPTIONS
 from pyqmail.mail.spawners.server import Messages, Native, Spawner, Stock
-from pyqmail.protocol.wires.stock_dialect import NARROW, WIDE
 from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import keep_from_children
 from pyqmail.system.home import Home, find_home
@@ -35,15 +35,7 @@ PROGRAM = Program(
     summary="make local deliveries",
     original="qmail-lspawn",
     options=[
-        Flag(
-            None,
-            "dialect",
-            "delivery numbers of two bytes, as with the big-concurrency patch",
-            WIDE,
-            "wide",
-            default=NARROW,
-        ),
-        Flag(None, "dialect", "our own dialect, as pysend --native speaks it", None, long="native"),
+        *DIALECT_OPTIONS,
         Flag(None, "exec", "execute pylocal for each delivery", long="exec"),
     ],
     arguments=[Argument("default", "what a user without a .qmail file gets", metavar="defaultdelivery")],
@@ -60,7 +52,7 @@ PROGRAM = Program(
     see=["pylocal(8)", "pygetpw(8)", "pynewu(8)", "pysend(8)", "pyqueued(8)", "pyqmail-users(5)", "pydot-qmail(5)"],
 )
 
-MOST = 2000  # deliveries at once, where the dialect can tell so many
+MAX_DELIVERIES = 2000  # deliveries at once, where the dialect can tell so many
 FILES_FOR_ONE, FILES_BESIDE = 4, 40
 OPEN_FILES = 65536
 
@@ -90,7 +82,7 @@ def spawn_deliveries(call) -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     keep_from_children(3)
     before = limit_open_files(OPEN_FILES)
-    most = max(1, min(dialect.most, MOST, (limit_open_files(OPEN_FILES) - FILES_BESIDE) // FILES_FOR_ONE))
+    most = max(1, min(dialect.most, MAX_DELIVERIES, (limit_open_files(OPEN_FILES) - FILES_BESIDE) // FILES_FOR_ONE))
     loop = Loop()
     deliveries = LocalDeliveries(loop, home, os.fsencode(call.default), environ, call.exec, most, before)
     return serve(loop, deliveries, dialect, most, messages)

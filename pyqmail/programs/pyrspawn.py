@@ -16,12 +16,11 @@ import resource
 import signal
 
 from pyqmail.base.failure import Temporary
-from pyqmail.base.options import Flag
 from pyqmail.mail.remote.external_agent import DEFAULT_AGENT
 from pyqmail.mail.remote.sessions import AgentDeliveries, SmtpSessions
 from pyqmail.mail.remote.tcpto import clear
+from pyqmail.mail.spawners.dialect_options import DIALECT_OPTIONS
 from pyqmail.mail.spawners.server import Messages, Spawner, Stock
-from pyqmail.protocol.wires.stock_dialect import NARROW, WIDE
 from pyqmail.system.command_line import Program
 from pyqmail.system.controls import Controls
 from pyqmail.system.descriptors import log
@@ -36,15 +35,7 @@ PROGRAM = Program(
     summary="make remote deliveries",
     original="qmail-rspawn",
     options=[
-        Flag(
-            None,
-            "dialect",
-            "delivery numbers of two bytes, as with the big-concurrency patch",
-            WIDE,
-            "wide",
-            default=NARROW,
-        ),
-        Flag(None, "dialect", "our own dialect, as pysend --native speaks it", None, long="native"),
+        *DIALECT_OPTIONS,
     ],
     exits={0: "descriptor 0 has ended", 111: "no queue, or malformed orders on descriptor 0"},
     controls=["me", "helohost", "timeoutconnect", "timeoutremote"],

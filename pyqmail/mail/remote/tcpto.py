@@ -10,7 +10,7 @@ import struct
 
 RECORDS, RECORD_BYTES = 64, 16
 SIZE = RECORDS * RECORD_BYTES
-MOST = 10  # timeouts counted
+MAX_COUNT = 10  # timeouts counted
 FRESH_SECONDS = 120  # a timeout this soon after the last counted one is the same trouble
 _TIME = struct.Struct("<I")
 
@@ -82,7 +82,7 @@ def _update(fd, table, address, timed_out, now):
         # also when the stored time lies ahead: the clock was set back
         if count and now - _TIME.unpack_from(table, at + 8)[0] < FRESH_SECONDS:
             return
-        count = min(count + 1, MOST)
+        count = min(count + 1, MAX_COUNT)
     os.pwrite(fd, address + bytes((count, 0, 0, 0)) + _TIME.pack(now & 0xFFFFFFFF) + bytes(4), at)
 
 

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from pyqmail.mail.remote.tcpto import MOST, SIZE, Timeouts, clear
+from pyqmail.mail.remote.tcpto import MAX_COUNT, SIZE, Timeouts, clear
 
 NOW = 1_800_000_000
 PID = 3  # patience (60 + 3) * 64 = 4032 seconds
@@ -49,9 +49,9 @@ def test_the_life_of_a_record(table):
 
 
 def test_the_count_ends(table):
-    table.write_bytes(record("10.0.0.1", MOST, NOW) + bytes(SIZE - 16))
+    table.write_bytes(record("10.0.0.1", MAX_COUNT, NOW) + bytes(SIZE - 16))
     note(table, b"10.0.0.1", True, NOW + 200)
-    assert records(table)[0] == record("10.0.0.1", MOST, NOW + 200)
+    assert records(table)[0] == record("10.0.0.1", MAX_COUNT, NOW + 200)
 
 
 def test_other_failures_and_successes_leave_strangers_out(table):
