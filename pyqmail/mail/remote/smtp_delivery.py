@@ -1,5 +1,6 @@
 """Delivering one message by SMTP: a connection that is greeted, and as many transactions as the server wants."""
 
+from pyqmail.base.failure import is_lack
 from pyqmail.mail.remote.message_file import MessageFile
 from pyqmail.mail.remote.smtp_connection import Died, SmtpConnection
 from pyqmail.protocol.smtp.report import died
@@ -10,7 +11,7 @@ async def open_connection(driver, connect, address: bytes, name: bytes, habits, 
     """Return (SmtpConnection, None), or (it, what its greet() gave) if the server refuses us.
 
     connect() is awaited for a peer.  A server that hangs up on EHLO is tried once more, with HELO.
-    Raises Died; TimedOut and OSError as connect() does, the first time.
+    Raises Died; TimedOut and OSError as connect() does, the first time; what is lacking here, the second time, too.
     """
     connection, refusal = await _greeted(driver, await connect(), address, name, habits, is_only_try)
     if not connection.has_lost_ehlo:
@@ -19,7 +20,9 @@ async def open_connection(driver, connect, address: bytes, name: bytes, habits, 
         return connection, refusal
     try:
         peer = await connect()
-    except (TimedOut, OSError):
+    except (TimedOut, OSError) as error:
+        if refusal is None and is_lack(error):
+            raise  # the server is not to blame
         peer = None
     if peer is not None:
         again, said = await _greeted(driver, peer, address, name, habits, is_only_try)

@@ -41,7 +41,7 @@ class ScriptedPeer:
 
 
 class ScriptedDriver:
-    """servers: address -> replies, or what connecting raises."""
+    """servers: address -> replies, or what connecting raises; one after the other, if it is a tuple of these."""
 
     def __init__(self, servers):
         self._servers, self.tried, self.peers = servers, [], []
@@ -50,6 +50,8 @@ class ScriptedDriver:
         assert seconds == Settings.connect_seconds
         self.tried.append(where)
         answer = self._servers[where[0]]
+        if isinstance(answer, tuple):
+            answer = answer[len(self.tried) - 1]
         if isinstance(answer, Exception):
             raise answer
         self.peers.append(ScriptedPeer(answer))
@@ -101,6 +103,20 @@ FAILURES = [
     ([b"554 no\r\n"], (GREETING, 554, refused(GREETING, A, 554, b"554 no\n"))),
     ([b"220 x\r\n", b"550 no\r\n", b"550 no\r\n"], (NAME, 550, refused(NAME, A, 550, b"550 no\n"))),
 ]
+
+
+SECOND_TRIES = [
+    # what connecting for HELO raises          stage, code, report
+    (TimedOut(), (DIALOGUE, 0, died(A, False))),
+    (OSError(errno.EMFILE, "x"), (CONNECT, errno.EMFILE, NO_RESOURCES)),
+]
+
+
+@pytest.mark.parametrize("error, wanted", SECOND_TRIES)
+def test_a_server_that_hung_up_at_ehlo_is_not_to_blame_for_what_is_lacking_here(error, wanted):
+    driver, tried = open_one_of(([b"220 x\r\n"], error), is_end=lambda tried: True)
+    assert (tried.stage, tried.code, tried.report) == wanted
+    assert driver.tried == [(A.decode(), 25)] * 2 and driver.peers[0].is_closed
 
 
 @pytest.mark.parametrize("server, wanted", FAILURES)
