@@ -1,5 +1,6 @@
-"""How a process waits, as the kernel has it: what tests of programs at rest look at instead of a stopwatch."""
+"""How a process waits, as the kernel has it, and what it has open: what tests look at instead of a stopwatch."""
 
+import gc
 import os
 
 import pytest
@@ -58,3 +59,9 @@ def switches(pid):
     """Return how often a process has begun to wait, and been made to."""
     with open(f"/proc/{pid}/status", encoding="ascii") as file:
         return [int(line.split()[1]) for line in file if "ctxt_switches" in line]
+
+
+def open_descriptors():
+    """Return the numbers of our descriptors; what earlier tests left to the garbage collector is closed before."""
+    gc.collect()
+    return os.listdir("/proc/self/fd")

@@ -23,6 +23,7 @@ from pyqmail.system.channel import (
 from pyqmail.system.coroutines import TimedOut
 from pyqmail.system.driver import drive
 from pyqmail.system.loop import Loop
+from tests.processes import open_descriptors
 
 
 @pytest.fixture
@@ -111,7 +112,7 @@ def test_descriptors_travel_with_their_frame(server, kind):
 def test_a_descriptor_that_cannot_be_duplicated_leaves_no_other():
     loop, (ours, theirs) = Loop(), socket.socketpair()
     channel = EventChannel(loop, "", frames, ours)
-    before = os.listdir("/proc/self/fd")
+    before = open_descriptors()
     with theirs, pytest.raises(OSError):
         channel.ask(1, b"", (theirs.fileno(), 1 << 20)).send(None)
     assert len(os.listdir("/proc/self/fd")) == len(before) - 1

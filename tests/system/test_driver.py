@@ -16,6 +16,7 @@ from pyqmail.system.coroutines import TimedOut
 from pyqmail.system.driver import BlockingDriver, CannotFork, EventDriver, drive
 from pyqmail.system.loop import Loop
 from pyqmail.system.peer import QUANTUM_BYTES, READ_BYTES, BlockingPeer, EventPeer, WrappedPeer
+from tests.processes import open_descriptors
 
 
 async def echo(driver, peer, environ):
@@ -134,7 +135,7 @@ def test_without_a_descriptor_to_wait_with_nothing_is_left(monkeypatch):
 
     pids, loop, before = [], Loop(), None
     monkeypatch.setattr(loop, "on_exit", no_descriptor)
-    before = os.listdir("/proc/self/fd")
+    before = open_descriptors()
     task = loop.start(EventDriver(loop).run(["sleep", "1000"], os.environb, {}, collect=1, path=b"/bin:/usr/bin"))
     task.promise.then(lambda _: None)
     assert task.promise.error.errno == errno.EMFILE

@@ -9,6 +9,7 @@ import os
 import pytest
 
 from pyqmail.system.durable import NotWritten, open_new, replace_file, sync_directory
+from tests.processes import open_descriptors
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_what_fails_leaves_the_old_file(tmp_path, spoil, fill, step, left):
     path = f"{tmp_path}/file"
     (tmp_path / "file").write_text("old")
     spoil(tmp_path)
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(open_descriptors())
     with pytest.raises(NotWritten) as failed:
         replace_file(path, f"{path}.new", 0o644, fill)
     assert failed.value.step == step and isinstance(failed.value.error, OSError)

@@ -11,6 +11,7 @@ from pyqmail.system import coroutines, timers
 from pyqmail.system import loop as loops
 from pyqmail.system.coroutines import READ, Cancelled, Promise, TimedOut
 from pyqmail.system.loop import QUANTUM_SECONDS, Loop
+from tests.processes import open_descriptors
 
 
 @pytest.fixture
@@ -549,7 +550,7 @@ def test_a_child_that_cannot_be_watched_leaves_no_descriptor(loop, monkeypatch):
     def refuse(fd, events, work):
         raise OSError
 
-    before = os.listdir("/proc/self/fd")
+    before = open_descriptors()
     monkeypatch.setattr(loop, "watch", refuse)
     with pytest.raises(OSError):
         loop.on_exit(os.getpid(), None)

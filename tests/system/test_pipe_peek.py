@@ -5,6 +5,7 @@ import os
 import pytest
 
 from pyqmail.system.pipe_peek import PipePeek
+from tests.processes import open_descriptors
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ def test_a_packet_that_is_taken_in_part_keeps_its_rest(count):
 
 def test_only_a_pipe(tmp_path):
     (tmp_path / "file").touch()
-    before = os.listdir("/proc/self/fd")
+    before = open_descriptors()
     for flags in (os.O_RDONLY, os.O_WRONLY):
         fd = os.open(tmp_path / "file", flags)
         with pytest.raises(OSError):

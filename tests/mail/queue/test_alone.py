@@ -9,6 +9,7 @@ from pyqmail.mail.queue.files import find_queue, hold_writer_lock
 from pyqmail.mail.queue.origin import Origin
 from pyqmail.system.home import Home
 from tests.mail.queue.memory_store import MemoryStore
+from tests.processes import open_descriptors
 
 ORIGIN = Origin(1024, 20513, 1795453397)
 STREAM = b"Fsnd@orig.example\0Tann@mx.test\0Tok1@r.example\0\0"
@@ -93,7 +94,7 @@ def test_without_home_or_queue(home, tmp_path):
 
 def test_any_store_will_do(home, names, umask):
     """Also that it is closed: its number of descriptors is as before."""
-    before = os.listdir("/proc/self/fd")
+    before = open_descriptors()
     for stream, code in ((STREAM, 0), (b"Fs@x\0", 54)):
         fd = os.memfd_create("message")
         os.write(fd, b"hello\n")
