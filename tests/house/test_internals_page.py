@@ -4,7 +4,7 @@ import os
 import re
 import types
 
-from pyqmail.mail.destinations import turns
+from pyqmail.mail.destinations.old import turns
 from pyqmail.programs import pystart, registry
 from pyqmail.protocol.wires import handover_wire
 from pyqmail.system import home, loop

@@ -35,7 +35,7 @@ from pyqmail.mail.manager.passes import READ_AHEAD, Broken, Removed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyqmail.mail.destinations.lanes import Recipient
+    from pyqmail.mail.destinations.old.lanes import Recipient
     from pyqmail.mail.manager.dispatch import Dispatch
     from pyqmail.mail.manager.marks import Marks
     from pyqmail.mail.manager.parts import Log, MessageEnds

@@ -22,7 +22,7 @@ What is kept true:
 import heapq
 import time
 
-from pyqmail.mail.destinations.orders import CLOSE, DELIVER, OPEN, REPORT
+from pyqmail.mail.destinations.old.orders import CLOSE, DELIVER, OPEN, REPORT
 from pyqmail.protocol.bounce_notice import TOO_OLD, paragraph
 from pyqmail.protocol.verp import expand_verp
 
@@ -30,7 +30,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pyqmail.mail.destinations.lanes import Recipient
+    from pyqmail.mail.destinations.old.lanes import Recipient
     from pyqmail.mail.destinations.outcome import Outcome
     from pyqmail.mail.manager.parts import DeliveryLog, Engine, HostLookup, SpawnerClient
     from pyqmail.mail.manager.passes import DirtyPasses, Pass

@@ -7,9 +7,9 @@ commands to the spawners.
 
 import time
 
-from pyqmail.mail.destinations.engine import Sessions
-from pyqmail.mail.destinations.immediate import Immediate
-from pyqmail.mail.destinations.parcels import by_message
+from pyqmail.mail.destinations.old.engine import Sessions
+from pyqmail.mail.destinations.old.immediate import Immediate
+from pyqmail.mail.destinations.old.parcels import by_message
 from pyqmail.mail.manager.channel import Channel
 from pyqmail.mail.manager.cleanup import Sweep
 from pyqmail.mail.manager.completion import Completion

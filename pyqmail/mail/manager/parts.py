@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any, Protocol
 
-    from pyqmail.mail.destinations.lanes import Recipient
+    from pyqmail.mail.destinations.old.lanes import Recipient
     from pyqmail.mail.destinations.outcome import Outcome
     from pyqmail.mail.destinations.retry import DueHeap
     from pyqmail.mail.manager.passes import Pass
@@ -100,7 +100,7 @@ if TYPE_CHECKING:
         @property
         def unanswered(self) -> int: ...
 
-    # the engine (mail/destinations/engine.py)
+    # the engine (mail/destinations/old/engine.py)
 
     class Engine(Protocol):
         """Who is delivered to next.  Pure: it is told what happens, and its orders are taken.

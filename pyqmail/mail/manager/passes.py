@@ -18,7 +18,7 @@ done is marked in its records in memory.
 import os
 import time
 
-from pyqmail.mail.destinations.lanes import Recipient
+from pyqmail.mail.destinations.old.lanes import Recipient
 from pyqmail.mail.destinations.retry import LOCAL_CONSTANT, REMOTE_CONSTANT, retry_time
 from pyqmail.mail.routing.rewrite import REMOTE
 from pyqmail.protocol.verp import has_verp

@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pyqmail.mail.destinations.lanes import Candidates
+    from pyqmail.mail.destinations.old.lanes import Candidates
     from pyqmail.mail.spawners.faces import DeliveryReports, SessionReports
     from pyqmail.system.loop import Loop
 

@@ -5,13 +5,13 @@ import itertools
 
 import pytest
 
-from pyqmail.mail.destinations import engine as scheduler
-from pyqmail.mail.destinations import questions, remembered
-from pyqmail.mail.destinations.engine import Sessions
-from pyqmail.mail.destinations.lanes import Recipient
-from pyqmail.mail.destinations.orders import DELIVER, OPEN, REPORT, RESOLVE
+from pyqmail.mail.destinations.old import engine as scheduler
+from pyqmail.mail.destinations.old import questions, remembered
+from pyqmail.mail.destinations.old.engine import Sessions
+from pyqmail.mail.destinations.old.lanes import Recipient
+from pyqmail.mail.destinations.old.orders import DELIVER, OPEN, REPORT, RESOLVE
+from pyqmail.mail.destinations.old.remembered import Remembered
 from pyqmail.mail.destinations.outcome import CONNECT, Outcome
-from pyqmail.mail.destinations.remembered import Remembered
 
 DAY = 86400
 DEAD = 60.0  # until a look-up or a connection is given up

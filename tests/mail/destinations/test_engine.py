@@ -4,14 +4,14 @@ import random
 
 import pytest
 
-from pyqmail.mail.destinations import engine as scheduler
-from pyqmail.mail.destinations import lanes, questions
-from pyqmail.mail.destinations.engine import Sessions
-from pyqmail.mail.destinations.immediate import Immediate
-from pyqmail.mail.destinations.lanes import Recipient
-from pyqmail.mail.destinations.orders import CLOSE, DELIVER, OPEN, REPORT, RESOLVE
+from pyqmail.mail.destinations.old import engine as scheduler
+from pyqmail.mail.destinations.old import lanes, questions
+from pyqmail.mail.destinations.old.engine import Sessions
+from pyqmail.mail.destinations.old.immediate import Immediate
+from pyqmail.mail.destinations.old.lanes import Recipient
+from pyqmail.mail.destinations.old.orders import CLOSE, DELIVER, OPEN, REPORT, RESOLVE
+from pyqmail.mail.destinations.old.parcels import by_domain, by_message
 from pyqmail.mail.destinations.outcome import CONNECT, DIALOGUE, LOOKUP, Outcome
-from pyqmail.mail.destinations.parcels import by_domain, by_message
 
 WHERE = [(b"mx", b"192.0.2.1", 25)]
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pyqmail.mail.destinations.lanes import Recipient
-from pyqmail.mail.destinations.parcels import by_domain, by_message
+from pyqmail.mail.destinations.old.lanes import Recipient
+from pyqmail.mail.destinations.old.parcels import by_domain, by_message
 
 
 class Message:

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from pyqmail.mail.destinations.immediate import Immediate
+from pyqmail.mail.destinations.old.immediate import Immediate
 from pyqmail.mail.destinations.retry import REMOTE_CONSTANT, retry_time
 from pyqmail.mail.manager.channel import Channel
 from pyqmail.mail.manager.dispatch import Dispatch, Load

@@ -11,13 +11,13 @@ that were granted as trials to a destination that has not greeted since.
 
 import collections
 
-from pyqmail.mail.destinations.remembered import Remembered
+from pyqmail.mail.destinations.old.remembered import Remembered
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pyqmail.mail.destinations.lanes import Lane
+    from pyqmail.mail.destinations.old.lanes import Lane
 
     Ring = collections.OrderedDict[Lane, None]
 

@@ -2,7 +2,7 @@
 
 import collections
 
-from pyqmail.mail.destinations.lanes import Lane
+from pyqmail.mail.destinations.old.lanes import Lane
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

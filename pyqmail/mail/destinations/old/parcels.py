@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
 
-    from pyqmail.mail.destinations.lanes import Message, Recipient
+    from pyqmail.mail.destinations.old.lanes import Message, Recipient
 
     Grouping = Callable[[Message, list[Recipient]], Iterable[tuple[Hashable, list[Recipient]]]]
 

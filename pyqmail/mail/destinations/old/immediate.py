@@ -5,17 +5,17 @@ Nothing is known here of greetings: as with the original, destinations that do n
 
 import collections
 
-from pyqmail.mail.destinations.orders import DELIVER
-from pyqmail.mail.destinations.parcels import by_domain
+from pyqmail.mail.destinations.old.orders import DELIVER
+from pyqmail.mail.destinations.old.parcels import by_domain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Hashable
     from typing import Any
 
-    from pyqmail.mail.destinations.lanes import Message, Recipient
+    from pyqmail.mail.destinations.old.lanes import Message, Recipient
+    from pyqmail.mail.destinations.old.parcels import Grouping
     from pyqmail.mail.destinations.outcome import Outcome
-    from pyqmail.mail.destinations.parcels import Grouping
 
 
 class Immediate:

@@ -7,7 +7,7 @@ servers are silent hold up none that has greeted.
 
 import collections
 
-from pyqmail.mail.destinations.lanes import Lane
+from pyqmail.mail.destinations.old.lanes import Lane
 
 MAX_YOUNG_QUESTIONS = 256  # open and younger than YOUNG_SECONDS
 YOUNG_SECONDS = 1.0

@@ -50,8 +50,8 @@ session), questions.py (who is asked about), slow_waits.py (what log_lines() rep
 import collections
 import itertools
 
-from pyqmail.mail.destinations.known_lanes import KnownLanes
-from pyqmail.mail.destinations.lanes import (
+from pyqmail.mail.destinations.old.known_lanes import KnownLanes
+from pyqmail.mail.destinations.old.lanes import (
     CLOSING,
     CONNECTING,
     IDLE,
@@ -61,19 +61,19 @@ from pyqmail.mail.destinations.lanes import (
     Recipient,
     Session,
 )
-from pyqmail.mail.destinations.orders import CLOSE, DELIVER, OPEN, REPORT, RESOLVE
+from pyqmail.mail.destinations.old.orders import CLOSE, DELIVER, OPEN, REPORT, RESOLVE
+from pyqmail.mail.destinations.old.parcels import by_domain
+from pyqmail.mail.destinations.old.questions import Questions
+from pyqmail.mail.destinations.old.slow_waits import SlowWaits
+from pyqmail.mail.destinations.old.turns import LaneTurns
 from pyqmail.mail.destinations.outcome import DIALOGUE, LOOKUP, Outcome
-from pyqmail.mail.destinations.parcels import by_domain
-from pyqmail.mail.destinations.questions import Questions
-from pyqmail.mail.destinations.slow_waits import SlowWaits
-from pyqmail.mail.destinations.turns import LaneTurns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from pyqmail.mail.destinations.lanes import Candidates, Message, Parcel, Parcels
+    from pyqmail.mail.destinations.old.lanes import Candidates, Message, Parcel, Parcels
 
 KNOWN_SECONDS = 60.0  # how long candidates are used without asking again
 IDLE_SECONDS = 2.0  # a session that has nothing to do is kept so long, if nobody waits for its unit

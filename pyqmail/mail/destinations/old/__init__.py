@@ -1,0 +1,1 @@
+"""The engine of the first wave; it goes once the manager feeds the new one."""
