@@ -16,10 +16,10 @@ def literal_address(text: bytes) -> bytes | None:
     if len(parts) == 4 and all(is_number(part) and len(part) < 9 and int(part) < 256 for part in parts):
         return b".".join(b"%d" % int(part) for part in parts)
     if b":" in text:
-        import socket
+        import _socket  # without the enums of socket
 
         try:
-            return socket.inet_ntop(socket.AF_INET6, socket.inet_pton(socket.AF_INET6, text.decode())).encode()
+            return _socket.inet_ntop(_socket.AF_INET6, _socket.inet_pton(_socket.AF_INET6, text.decode())).encode()
         except (OSError, ValueError):
             return None
     return None

@@ -143,7 +143,7 @@ def read_envelope(fd: int) -> bytes:
 
 async def hand_over(queueing, whole_file, message, envelope):
     if not whole_file:
-        return await queueing.hand_over(message, envelope)
+        return await queueing.send(message, envelope)
     return await queueing.pass_file(0, envelope)
 
 

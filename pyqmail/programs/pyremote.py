@@ -17,8 +17,7 @@ import os
 from pyqmail.base.options import Rest
 from pyqmail.mail.remote.habits import KnownServers
 from pyqmail.mail.remote.host_tries import ClientSettings, HostTries
-from pyqmail.mail.remote.message_file import BLOCK, MessageFile
-from pyqmail.mail.remote.one_message import OneMessage, deliver_to_first
+from pyqmail.mail.remote.smtp_delivery import BLOCK, MessageFile, OneMessage, deliver_to_first
 from pyqmail.mail.remote.tcpto import Timeouts
 from pyqmail.mail.routing.exchangers import Unroutable
 from pyqmail.mail.routing.hosts_now import find_hosts

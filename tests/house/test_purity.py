@@ -28,6 +28,7 @@ PURE = {
 PURE_NAMES = {
     "os": {"fsencode", "fsdecode"},  # str and bytes of one name, as the interpreter has them
     "socket": {"inet_ntop", "inet_pton", "AF_INET", "AF_INET6"},  # an address and its text
+    "_socket": {"inet_ntop", "inet_pton", "AF_INET", "AF_INET6"},
     "time": {"gmtime"},  # a moment that is given, as a date
 }
 IMPURE_CALLS = {"open", "input", "print", "breakpoint", "exec", "eval", "__import__"}

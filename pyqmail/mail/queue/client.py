@@ -1,13 +1,13 @@
-"""QueueClient a message from one of our programs: the client side of pyqueued, and of a foreign QMAILQUEUE.
+"""Queue a message from one of our programs: the client side of pyqueued, and of a foreign QMAILQUEUE.
 
     message = MessageBuffer()
     message.write(...)                                  # any number of times; never raises
-    outcome = await queueing.queue(message, format_envelope(sender, recipients), environ)
+    outcome = await client.queue(message, format_envelope(sender, recipients), environ)
     message.close()
     text = outcome_text(outcome)                        # b"" success, b"D..." permanent, b"Z..." temporary
 
-Whatever is not certain is temporary: a connection that breaks after the message was sent may mean that it is
-queued, and the sender will try again.
+What is uncertain counts as a temporary failure: if the connection breaks after the message was sent, it may be queued,
+and the sender tries again.
 """
 
 import errno
@@ -66,10 +66,10 @@ _ONE_LINE = bytes(32 if c in b"\r\n" else c for c in range(256))  # the text goe
 
 
 class QueueOutcome:
-    """What became of a message: qmail-queue's exit code, the qp, its own text for 82.
+    """The result of queueing a message: qmail-queue's exit code, the qp, its own text for 82.
 
-    exit_code is CRASHED if a signal killed it.  qp is 0 if pyqueued did not queue it.  why is for logs and reports of a
-    delivery: what an exit code does not say, `no pyqueued at run/pyqueued`; empty if there is nothing to add.
+    exit_code is CRASHED if a signal killed it.  qp is 0 if pyqueued did not queue it.  why is for logs and delivery
+    reports: what an exit code does not say, `no pyqueued at run/pyqueued`; empty if there is nothing to add.
     """
 
     __slots__ = ("exit_code", "qp", "text", "why")
@@ -79,7 +79,7 @@ class QueueOutcome:
 
 
 def outcome_text(outcome: QueueOutcome) -> bytes:
-    """Return what callers are told: empty for success, else D or Z and a text.  Source: qmail_close()"""
+    """Return what to report to callers: empty for success, otherwise D or Z and a text.  Source: qmail_close()"""
     code, own = outcome.exit_code, outcome.text.rstrip(b"\r\n").translate(_ONE_LINE)
     if code == CRASHED:
         return b"Zqq crashed (#4.3.0)"
@@ -92,42 +92,42 @@ def outcome_text(outcome: QueueOutcome) -> bytes:
 
 
 class MessageMemory:
-    """What all mail that one process is being sent may hold in memory together: many slow clients are many messages."""
+    """The bound on the memory of all messages that arrive at one process: many slow clients are many messages."""
 
-    __slots__ = ("_free", "spools")
+    __slots__ = ("_free", "buffers")
 
     def __init__(self, limit_bytes: int = MEMORY_BYTES) -> None:
         self._free = limit_bytes
-        self.spools: set[MessageBuffer] = set()  # the messages that are in memory
+        self.buffers: set[MessageBuffer] = set()  # the messages that are in memory
 
-    def take(self, size: int) -> bool:
-        """Return whether there is room for so many bytes more; they are then to be given back."""
+    def reserve(self, size: int) -> bool:
+        """Reserve size bytes until they are released; returns False if there is no room."""
         if size > self._free:
             return False
         self._free -= size
         return True
 
-    def take_before_messages(self, size: int) -> bool:
-        """take(); without room messages move to their files first, the largest before others."""
-        if self.take(size):
+    def reserve_before_messages(self, size: int) -> bool:
+        """reserve(); without room, messages move to their files first, the largest before others."""
+        if self.reserve(size):
             return True
-        for spool in sorted(self.spools, key=lambda spool: spool.size, reverse=True):
-            if self._free >= size + _ROOM_BYTES or not spool.move_to_file():
-                break  # the next ones who ask find room, too; or files have none
-        return self.take(size)
+        for buffer in sorted(self.buffers, key=lambda buffer: buffer.size, reverse=True):
+            if self._free >= size + _ROOM_BYTES or not buffer.move_to_file():
+                break  # the next requests find room, too; or the file system has none
+        return self.reserve(size)
 
-    def give(self, size: int) -> None:
+    def release(self, size: int) -> None:
         self._free += size
 
 
 class MessageBuffer:
     """A message while it arrives: in memory as long as it is small, then in an unlinked file below $TMPDIR.
 
-    memory is what it shares with others; without room there it is a file at once.  space (mail/queue/space.py) is what
-    it shares as a file.  Without room there either, _SMALL_BYTES are kept in memory all the same.
+    memory is shared with other messages; without room there, a message is a file at once.  space (mail/queue/space.py)
+    is shared by those that are files.  Without room there either, _SMALL_BYTES are kept in memory all the same.
 
     Never raises: once a write has failed, `failed` is True, the rest is dropped and queueing it gives 53.  is_refused
-    is True if that was for want of space.
+    is True if the reason was a lack of space.
     """
 
     __slots__ = ("size", "failed", "is_refused", "_text", "_fd", "_limit", "_memory", "_held", "_space", "_written")
@@ -142,8 +142,8 @@ class MessageBuffer:
         if self.failed:
             return
         self.size += len(data)
-        if self._fd < 0 and self.size <= self._limit and self._memory.take(len(data)):
-            self._memory.spools.add(self)
+        if self._fd < 0 and self.size <= self._limit and self._memory.reserve(len(data)):
+            self._memory.buffers.add(self)
             self._held += len(data)
         elif self._fd >= 0:
             if not self._write_file(data):
@@ -157,7 +157,7 @@ class MessageBuffer:
         self._text += data  # not a list of pieces: a client may send two bytes at a time
 
     def move_to_file(self, more: bytes = b"") -> bool:
-        """Be a file from now on, with more at its end; returns whether that could be."""
+        """Become a file, with more at its end; returns False if that failed."""
         try:
             self._fd = _unlinked_file()
         except OSError:
@@ -165,12 +165,12 @@ class MessageBuffer:
         if not self._write_file(self._text + more):
             self._close_file()
             return False
-        self._let_go()
+        self._release_memory()
         return True
 
     def _write_file(self, data):
-        """Return whether that could be."""
-        if self._space is not None and not self._space.take(len(data), self._fd):
+        """Return whether it was written whole."""
+        if self._space is not None and not self._space.reserve(len(data), self._fd):
             self.is_refused = True
             return False
         self._written += len(data)
@@ -183,7 +183,7 @@ class MessageBuffer:
     def _fail(self):
         self.failed = True
         self._close_file()
-        self._let_go()
+        self._release_memory()
 
     @property
     def in_memory(self) -> bool:
@@ -194,54 +194,53 @@ class MessageBuffer:
         return bytes(self._text)
 
     def descriptor(self) -> int:
-        """Return a descriptor of the whole message, at its start.  It stays the spool's.  Raises OSError."""
+        """Return a descriptor of the whole message, at its start.  It still belongs to the buffer.  Raises OSError."""
         if self._fd < 0:
             fd = os.memfd_create("message", os.MFD_CLOEXEC)
             self._fd = fd
             write_all(fd, self._text)
-            self._text = bytearray()  # what it held it still does, as a file in memory
-            self._memory.spools.discard(self)
+            self._text = bytearray()  # the memory stays reserved: it is a file in memory now
+            self._memory.buffers.discard(self)
         os.lseek(self._fd, 0, os.SEEK_SET)
         return self._fd
 
     def feed(self) -> Feed:
-        """Return the whole message as a program reads it, while it stays open here."""
+        """Return the whole message as a program reads it; the buffer stays open."""
         return feed_bytes(self.content()) if self.in_memory else feed_file(self._fd, os.fstat(self._fd).st_size)
 
     def close(self) -> None:
         self._close_file()
-        self._let_go()
+        self._release_memory()
 
     def _close_file(self):
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
         if self._space is not None:
-            self._space.give(self._written)
+            self._space.release(self._written)
         self._written = 0
 
-    def _let_go(self):
-        self._memory.spools.discard(self)
-        self._memory.give(self._held)
+    def _release_memory(self):
+        self._memory.buffers.discard(self)
+        self._memory.release(self._held)
         self._text, self._held = bytearray(), 0
 
 
 class QueueClient:
-    """Hands messages to the queue for one process; keeps its connection to pyqueued open between them.
+    """Queues messages for one process; keeps the connection to pyqueued open between them.
 
-    The process's working directory must be the qmail home: QMAILQUEUE is relative to it.  A message
-    is written into the queue by ourselves if nobody listens, we may, and the driver can fork: a resident never does
-    that.
+    The process's working directory must be the qmail home: QMAILQUEUE is relative to it.  If nobody listens, we have
+    the right, and the driver can fork (a resident's cannot), a child of ours writes the message into the queue.
     """
 
     def __init__(self, driver, home, load=None) -> None:
         self._driver, self._home = driver, home
         self._channel, self._owner = None, None
         self._judged = (None, False)
-        self._news = (b"", 0.0)  # why the last time, and until when that is no news
+        self._news = (b"", 0.0)  # the last reason, and until when it is not logged again
 
     def is_news(self, why: bytes) -> bool:
-        """Return whether a reason should be logged: the same one once in a second."""
+        """Return whether to log a reason: the same one once a second."""
         now = time.monotonic()
         if why == self._news[0] and now < self._news[1]:
             return False
@@ -256,7 +255,7 @@ class QueueClient:
         if program is not None and not self._is_ours(program):
             return await self._run(program, message, envelope, environ)
         try:
-            return await self.hand_over(message, envelope)
+            return await self.send(message, envelope)
         except Unavailable as nobody:
             why = self._why_not(nobody.error)
             if is_lack(nobody.error) or nobody.error.errno == errno.EAGAIN:
@@ -279,8 +278,8 @@ class QueueClient:
             return b"no pyqueued at " + place
         return b"unable to reach pyqueued at " + place + b": " + reason(error).encode()
 
-    async def hand_over(self, message: MessageBuffer, envelope: bytes) -> QueueOutcome:
-        """Give a message to pyqueued.  Raises Unavailable if nobody listens: then nothing was done."""
+    async def send(self, message: MessageBuffer, envelope: bytes) -> QueueOutcome:
+        """Send a message to pyqueued.  Raises Unavailable if nobody listens: then nothing was done."""
         if message.in_memory and message.size + len(envelope) <= INLINE_LIMIT:
             body = queue_wire.inline_body(envelope, message.content())
             return await self._ask(INLINE, body, (), INLINE_SECONDS)
@@ -291,7 +290,7 @@ class QueueClient:
         return await self.pass_file(message_fd, envelope)
 
     async def pass_file(self, message_fd: int, envelope: bytes) -> QueueOutcome:
-        """Let pyqueued read a message from a descriptor, to its end.  Raises Unavailable."""
+        """Have pyqueued read a message from a descriptor, to its end.  Raises Unavailable."""
         try:
             with _Memory(envelope) as envelope_fd:
                 return await self._ask(DESCRIPTORS, b"", (message_fd, envelope_fd), DESCRIPTORS_SECONDS)
@@ -310,7 +309,7 @@ class QueueClient:
             return QueueOutcome(51, why=self._why_not(error))
 
     def _connection(self):
-        # pyqueued takes the uid of whoever connected: a connection must not outlive a change of it, or a fork.
+        # pyqueued notes the uid of the process that connected: a connection must not outlive a change of it, or a fork
         owner = os.getpid(), os.geteuid()
         if self._owner != owner:
             self._channel, self._owner = self._driver.channel(self._home.queue_socket, queue_wire), owner
@@ -332,20 +331,20 @@ class QueueClient:
             return QueueOutcome(120)
         code = exit_code(status)
         if code == 0 and not feeds[0].was_read:
-            # whoever takes a message reads it: this one may never have started what it is to run
+            # a program that takes a message reads it: this one may never have started the program it wraps
             return QueueOutcome(54, why=b"the program of QMAILQUEUE did not read the message to its end")
         return QueueOutcome(CRASHED if code is None else code, pids[0], text[:TEXT_BYTES])
 
     async def _write_ourselves(self, message, envelope, why):
-        """Write it in a process of its own for each message: its pid is the qp."""
+        """Write each message in a process of its own: its pid is the qp."""
         try:
-            pid, status = await self._driver.run_forked(lambda: self._admit(message, envelope))
+            pid, status = await self._driver.run_forked(lambda: self._queue_alone(message, envelope))
         except CannotFork:
             return QueueOutcome(62, why=why)
         code = exit_code(status)
         return QueueOutcome(0, pid) if code == 0 else QueueOutcome(CRASHED if code is None else code, why=why)
 
-    def _admit(self, message, envelope):
+    def _queue_alone(self, message, envelope):
         from pyqmail.mail.queue.alone import queue_alone
         from pyqmail.mail.queue.origin import Origin
 
@@ -360,7 +359,7 @@ class QueueClient:
 
 
 class _Memory:
-    """A descriptor of these bytes, at their start, for as long as the block lasts.  Raises OSError."""
+    """A descriptor at the start of these bytes, open within the block.  Raises OSError."""
 
     def __init__(self, data):
         self._data = data

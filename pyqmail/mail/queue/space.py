@@ -1,9 +1,9 @@
-"""What messages that are still arriving may take of the file system of $TMPDIR, all processes of one server together.
+"""The bound on the files of messages that are still arriving, in $TMPDIR, for all processes of one server together.
 
-A sender need not end: without a bound a few of them fill the disk.  Together they may have a quarter of what would be
+A sender may never end: without a bound a few of them fill the disk.  Together they may have a quarter of what would be
 free without them, and MAX_BYTES.  Every process counts its own bytes in a slot of a file without a name, in
-memory, that its parent made before it forked (share()), and reads what all have.  A slot belongs to whoever holds the
-lock on it: the kernel gives it back when its process ends, however that ends.  A process whose parent
+memory, that its parent made before it forked (share()), and reads the slots of all.  A slot belongs to the process that
+locks it: the kernel unlocks it when that process ends, however it ends.  A process whose parent
 made none counts alone, as does one that finds no free slot.
 """
 
@@ -15,20 +15,20 @@ MAX_BYTES = 4 << 30
 _FREE_PARTS = 4
 _UNIT = 65536  # what is counted at a time
 _SLOTS, _SIZE = 1024, 8
-# The descriptor of the slots, set before the first fork.  It is the process's, like its working directory: the parent
-# makes it for children whose programs it does not know
+# The descriptor of the slots, set before the first fork.  It belongs to the process, as the working directory does: the
+# parent makes it for children whose programs it does not know
 _shared = None
 
 
 def share() -> None:
-    """Let all that are forked from now on count together.  Raises OSError."""
+    """Have all processes that are forked from now on count together.  Raises OSError."""
     global _shared
     if _shared is None:
         _shared = _new_slots()
 
 
 class BufferSpace:
-    """What one process has taken.  Its methods never raise.
+    """The space that one process has reserved.  Its methods never raise.
 
     free_bytes(fd) says how much is free on the file system of a file; it may raise OSError.
     """
@@ -39,8 +39,8 @@ class BufferSpace:
         self._free_bytes, self._slots, self._slot = free_bytes or _free_bytes, _shared, None
         self._own = self._counted = 0
 
-    def take(self, size: int, fd: int) -> bool:
-        """Return whether size more bytes may be written to the file; they are then to be given back."""
+    def reserve(self, size: int, fd: int) -> bool:
+        """Reserve size more bytes of the file until they are released; returns False if there is no room."""
         if self._own + size > self._counted:
             try:
                 if not self._count(self._own + size, fd):
@@ -50,7 +50,7 @@ class BufferSpace:
         self._own += size
         return True
 
-    def give(self, size: int) -> None:
+    def release(self, size: int) -> None:
         self._own -= size
         needed = _in_units(self._own)
         if size and needed < self._counted:
@@ -67,7 +67,7 @@ class BufferSpace:
         return True
 
     def _total(self, is_exact=False):
-        """Return what all have; if is_exact without what those had that have ended."""
+        """Return what all have reserved; if is_exact, without that of processes that have ended."""
         if self._slot is None:
             self._claim()
         if self._slot < 0:
@@ -84,7 +84,7 @@ class BufferSpace:
         self._write(self._counted)
 
     def _clear_if_left(self, slot):
-        """Return whether the slot's owner has ended; it is free then."""
+        """Return whether the slot's process has ended; the slot is free then."""
         if slot == self._slot or not _lock(self._slots, slot):
             return False
         os.pwrite(self._slots, bytes(_SIZE), slot * _SIZE)

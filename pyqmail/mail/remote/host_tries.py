@@ -10,8 +10,7 @@ import time
 from pyqmail.base.failure import is_lack
 from pyqmail.base.literals import literal_address
 from pyqmail.mail.remote.habits import KnownServers
-from pyqmail.mail.remote.smtp_connection import Died
-from pyqmail.mail.remote.smtp_delivery import open_connection
+from pyqmail.mail.remote.smtp_connection import Died, SmtpConnection
 from pyqmail.mail.routing.exchangers import NO_CONNECTION
 from pyqmail.protocol.smtp.report import GREETING, NAME, NO_RESOURCES, died, refused
 from pyqmail.system.coroutines import TimedOut
@@ -128,3 +127,44 @@ class HostTries:
         if self._timeouts is not None:
             has_timed_out = (tried.stage, tried.code) == (CONNECT, errno.ETIMEDOUT)
             self._timeouts.note(tried.address, has_timed_out, int(time.time()))
+
+
+async def open_connection(driver, connect, address: bytes, name: bytes, habits, is_only_try=False):
+    """Return (SmtpConnection, None), or (it, what its greet() gave) if the server refuses us.
+
+    connect() is awaited for a peer.  A server that hangs up on EHLO is tried once more, with HELO.
+    Raises Died; TimedOut and OSError as connect() does, the first time; what is lacking here, the second time, too.
+    """
+    connection, refusal = await _greeted(driver, await connect(), address, name, habits, is_only_try)
+    if not connection.has_lost_ehlo:
+        if connection.is_broken and refusal is None:
+            raise Died
+        return connection, refusal
+    try:
+        peer = await connect()
+    except (TimedOut, OSError) as error:
+        if refusal is None and is_lack(error):
+            raise  # the server is not to blame
+        peer = None
+    if peer is not None:
+        again, said = await _greeted(driver, peer, address, name, habits, is_only_try)
+        if said is not None or not again.is_broken:
+            return again, said
+    if refusal is None:
+        raise Died
+    return connection, refusal
+
+
+async def _greeted(driver, peer, address, name, habits, is_only_try):
+    """Return (SmtpConnection, refusal); it is broken, and closed, if it died."""
+    connection = SmtpConnection(driver, peer, address, name, habits, is_only_try)
+    try:
+        refusal = await connection.greet()
+    except Died:
+        refusal = None
+    except BaseException:
+        connection.close()
+        raise
+    if connection.is_broken:
+        connection.close()
+    return connection, refusal

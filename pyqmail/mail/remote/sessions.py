@@ -12,8 +12,7 @@ import time
 from pyqmail.mail.remote.external_agent import run_agent
 from pyqmail.mail.remote.habits import KnownServers
 from pyqmail.mail.remote.host_tries import CONNECT, ClientSettings, HostTries, HostTry
-from pyqmail.mail.remote.message_file import MessageFile
-from pyqmail.mail.remote.smtp_delivery import deliver_to_all
+from pyqmail.mail.remote.smtp_delivery import MessageFile, deliver_to_all
 from pyqmail.mail.spawners.server import OrderRefused, Orders, Reports, check_path, check_recipient
 from pyqmail.protocol.smtp.report import (
     NO_CONTROLS,

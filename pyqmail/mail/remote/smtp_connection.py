@@ -4,7 +4,6 @@ import time
 
 from pyqmail.base.failure import Temporary
 from pyqmail.mail.remote.habits import Habits
-from pyqmail.mail.remote.message_file import MessageFile
 from pyqmail.mail.remote.recipient_answers import (
     RecipientLimit,
     SortedRecipients,
@@ -31,6 +30,10 @@ from pyqmail.protocol.smtp.report import (
 )
 from pyqmail.system.channel import Gone
 from pyqmail.system.coroutines import TimedOut
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyqmail.mail.remote.smtp_delivery import MessageFile
 
 TURN_BLOCKS = 16  # of a large message, before others of the loop have their turn
 
@@ -84,7 +87,7 @@ class SmtpConnection:
             self._habits.note(is_helo_only=True)  # it loses count over the lines of EHLO
         return engine.refusal
 
-    async def deliver(self, sender: bytes, recipients: list[bytes], message: MessageFile) -> TransactionResult:
+    async def deliver(self, sender: bytes, recipients: list[bytes], message: "MessageFile") -> TransactionResult:
         """Make one transaction.  The message stays the caller's to close."""
         if has_break(sender):
             return TransactionResult([None] * len(recipients), SENDER_BREAK)

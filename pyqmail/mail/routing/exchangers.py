@@ -7,7 +7,7 @@
 Pure: DNS is asked by whoever can wait.  Source: main() of qmail-remote, dns_mxip() of qmail; RFC 5321 section 5.1
 """
 
-import socket
+import _socket as socket  # without its enums and its selectors: they cost a cold start milliseconds
 
 from pyqmail.base.addresses import printable
 from pyqmail.base.literals import literal_address

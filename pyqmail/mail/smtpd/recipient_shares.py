@@ -43,7 +43,7 @@ class Share:
         """Give all of it back."""
         extra, self._held = self._extra, 0
         if extra:
-            self._shares.memory.give(extra)
+            self._shares.memory.release(extra)
             left = self._shares.of_address[self._client] - extra
             if left:
                 self._shares.of_address[self._client] = left
@@ -57,7 +57,7 @@ class Share:
     def _take_extra(self, extra):
         shares = self._shares
         had = shares.of_address.get(self._client, 0)
-        if had + extra > ADDRESS_BYTES or not shares.memory.take_before_messages(extra):
+        if had + extra > ADDRESS_BYTES or not shares.memory.reserve_before_messages(extra):
             return False
         shares.of_address[self._client] = had + extra
         return True

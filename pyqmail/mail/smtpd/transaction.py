@@ -31,7 +31,7 @@ class Transaction:
 
     __slots__ = (
         *("is_bad_sender", "_queueing", "_environ", "_share", "_memory", "_space"),
-        *("_sender", "_recipients", "_count", "_spool"),
+        *("_sender", "_recipients", "_count", "_buffer"),
     )
 
     def __init__(self, queueing, environ, share: Share, memory: MessageMemory, space: BufferSpace) -> None:
@@ -39,7 +39,7 @@ class Transaction:
         self._share, self._memory, self._space = share, memory, space
         self.is_bad_sender, self._sender = False, b""
         self._recipients, self._count = bytearray(), 0
-        self._spool: MessageBuffer | Any = None  # from DATA to its end
+        self._buffer: MessageBuffer | Any = None  # from DATA to its end
 
     def begin(self, sender: bytes, is_bad_sender: bool) -> None:
         """Start with an envelope sender; what there was is given up."""
@@ -56,24 +56,24 @@ class Transaction:
 
     def open_message(self, received: bytes) -> None:
         """Begin the message with our Received line."""
-        self._spool = MessageBuffer(memory=self._memory, space=self._space)
-        self._spool.write(received)
+        self._buffer = MessageBuffer(memory=self._memory, space=self._space)
+        self._buffer.write(received)
 
     def add_content(self, text: bytes, content) -> None:
         """Add text to the message; content (protocol/smtp/content.py) tells what is wrong with it so far."""
         if content.is_too_big or content.is_looping:
             self.forget()  # it is still read to its end: only then does the client hear a reply
         elif text:
-            self._spool.write(text)
+            self._buffer.write(text)
 
     def forget(self) -> None:
         """Give up the recipients, and the message, if one is being collected."""
         if self._count:
             self._share.clear()
             self._recipients, self._count = bytearray(), 0
-        if self._spool is not None:
-            self._spool.close()
-            self._spool = None
+        if self._buffer is not None:
+            self._buffer.close()
+            self._buffer = None
 
     async def queue_message(self, content) -> bytes:
         """Queue the message, which is complete; returns the reply to it."""
@@ -81,11 +81,11 @@ class Transaction:
             return LOOPING
         if content.is_too_big:
             return TOO_BIG
-        if self._spool.failed and self._spool.is_refused:
+        if self._buffer.failed and self._buffer.is_refused:
             return NO_SPACE
         envelope = b"".join((b"F", self._sender, b"\0", self._recipients, b"\0"))
         try:
-            outcome = await self._queueing.queue(self._spool, envelope, self._environ)
+            outcome = await self._queueing.queue(self._buffer, envelope, self._environ)
         except OSError:
             return NOT_QUEUED
         if outcome.why and self._queueing.is_news(outcome.why):

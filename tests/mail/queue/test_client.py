@@ -72,10 +72,10 @@ def test_spools_that_share_memory_leave_it_when_it_is_full():
     first.write(b"a" * 401)
     assert not first.in_memory and os.read(first.descriptor(), 2000) == b"a" * 1001
     third = spool(b"c" * 1000, memory=memory)
-    assert third.in_memory and not memory.take(1)
+    assert third.in_memory and not memory.reserve(1)
     for made in (first, second, third):
         made.close()
-    assert memory.take(1000)
+    assert memory.reserve(1000)
 
 
 @pytest.mark.parametrize("size, in_memory", [(0, True), (100, True), (100_000, True), (100_001, False)])

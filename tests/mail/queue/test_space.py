@@ -47,7 +47,7 @@ class Others:
         pid = os.fork()
         if not pid:
             try:
-                os.write(theirs, b"%d" % self._disk.own().take(size, 0))
+                os.write(theirs, b"%d" % self._disk.own().reserve(size, 0))
                 signal.pause()
             finally:
                 os._exit(0)
@@ -72,37 +72,37 @@ def others(disk):
 
 def test_a_quarter_of_what_is_free(disk):
     own = disk.own()
-    assert own.take(16 * MB, 0) and not own.take(1, 0)
-    own.give(MB)
-    assert own.take(MB, 0) and not own.take(1, 0)
+    assert own.reserve(16 * MB, 0) and not own.reserve(1, 0)
+    own.release(MB)
+    assert own.reserve(MB, 0) and not own.reserve(1, 0)
 
 
 def test_the_limit_is_what_is_free_now(disk):
     own = disk.own()
-    assert own.take(10 * MB, 0)
+    assert own.reserve(10 * MB, 0)
     disk.size = 44 * MB
-    assert own.take(MB, 0) and not own.take(1, 0)
+    assert own.reserve(MB, 0) and not own.reserve(1, 0)
     disk.size = 64 * MB
-    assert own.take(5 * MB, 0) and not own.take(1, 0)
+    assert own.reserve(5 * MB, 0) and not own.reserve(1, 0)
 
 
 def test_four_gigabytes_at_most(disk):
     disk.size, own = 1 << 40, disk.own()
-    assert own.take(4 << 30, 0) and not own.take(1, 0)
+    assert own.reserve(4 << 30, 0) and not own.reserve(1, 0)
 
 
 def test_all_processes_together(disk, others):
     own = disk.own()
     assert others.take(6 * MB) and others.take(6 * MB)
-    assert not own.take(5 * MB, 0) and own.take(4 * MB, 0)
+    assert not own.reserve(5 * MB, 0) and own.reserve(4 * MB, 0)
     assert not others.take(1)
 
 
 def test_what_a_process_had_is_free_once_it_has_ended_however_it_did(disk, others):
     own = disk.own()
-    assert others.take(10 * MB) and not own.take(10 * MB, 0)
+    assert others.take(10 * MB) and not own.reserve(10 * MB, 0)
     others.end()
-    assert own.take(16 * MB, 0) and not own.take(1, 0)
+    assert own.reserve(16 * MB, 0) and not own.reserve(1, 0)
 
 
 def test_many_processes_come_and_go(disk, others):
@@ -116,7 +116,7 @@ def test_without_a_parent_that_shares_it_a_process_counts_alone(disk, others, mo
     monkeypatch.setattr(space, "_shared", None)
     own = disk.own()
     disk.slots = own._slots = space._new_slots()
-    assert own.take(16 * MB, 0) and not own.take(1, 0)
+    assert own.reserve(16 * MB, 0) and not own.reserve(1, 0)
     os.close(own._slots)
 
 
@@ -129,8 +129,8 @@ def test_a_spool_gives_back_what_it_had(disk):
         assert spool.is_refused and spool.size == 17 * MB
         spool.close()
         spool.close()
-    assert own.take(16 * MB, 0)
+    assert own.reserve(16 * MB, 0)
 
 
 def test_a_file_system_that_cannot_be_asked_has_no_room():
-    assert not BufferSpace().take(1, 1_000_000)
+    assert not BufferSpace().reserve(1, 1_000_000)

@@ -8,8 +8,8 @@ import os
 
 import pytest
 
-from pyqmail.mail.remote.message_file import SMALL, MessageFile
 from pyqmail.mail.remote.smtp_connection import Died, SmtpConnection
+from pyqmail.mail.remote.smtp_delivery import SMALL, MessageFile
 from pyqmail.protocol.smtp import report as smtp_report
 from pyqmail.system.driver import BlockingDriver, drive
 

@@ -256,7 +256,7 @@ def test_what_all_clients_are_sending_has_a_bound(home, queue, monkeypatch):
         peer = Script([b"MAIL\r\n" + b"RCPT TO:<" + b"x" * 98 + b">\r\n", b"RCPT TO:<x>\r\n" * 200 + ending])
         drive(handler(peer, {}))
         assert peer.heard.count(policy.TOO_MANY) == 200 - 133
-    assert handler._shares.memory.take(400) and not handler._shares.of_address
+    assert handler._shares.memory.reserve(400) and not handler._shares.of_address
 
 
 @pytest.mark.parametrize("end", [b"RSET\r\n", b"EHLO x\r\n", b"HELO x\r\n"])
@@ -273,7 +273,7 @@ def test_what_a_client_gave_up_is_free_while_it_stays(end, home, queue, monkeypa
 def test_others_leave_each_transaction_its_floor(home, queue, monkeypatch):
     monkeypatch.chdir(home.path)
     handler = SmtpService(None, home, queue)
-    assert handler._shares.memory.take(MEMORY_BYTES)
+    assert handler._shares.memory.reserve(MEMORY_BYTES)
     lines = b"".join(b"RCPT TO:<%d@%b>\r\n" % (number, b"x" * 50) for number in range(1000))
     peer = Script([b"MAIL\r\n" + lines + b"DATA\r\n.\r\n"])
     drive(handler(peer, {}))
@@ -311,7 +311,7 @@ def test_a_client_has_a_share_of_what_all_have(monkeypatch):
     assert second.take(1)
     for share in (second, other):
         share.clear()
-    assert common.memory.take(1000) and not common.of_address
+    assert common.memory.reserve(1000) and not common.of_address
 
 
 def test_messages_go_to_their_files_before_recipients_are_refused(monkeypatch):
@@ -345,13 +345,13 @@ class NoSpace:
     def __init__(self, size):
         self.left = size
 
-    def take(self, size, fd):
+    def reserve(self, size, fd):
         if size > self.left:
             return False
         self.left -= size
         return True
 
-    def give(self, size):
+    def release(self, size):
         self.left += size
 
 
@@ -375,7 +375,7 @@ def test_a_small_message_needs_no_space(home, queue, monkeypatch):
     monkeypatch.chdir(home.path)
     handler = SmtpService(None, home, queue)
     handler._space = NoSpace(0)
-    assert handler._shares.memory.take(MEMORY_BYTES)
+    assert handler._shares.memory.reserve(MEMORY_BYTES)
     peer = Script([SEND + (b"x" * 998 + b"\r\n") * 50 + b".\r\n" + SEND + (b"x" * 998 + b"\r\n") * 70 + b".\r\n"])
     drive(handler(peer, {}))
     assert len(queue.queued) == 1 and peer.heard.endswith(b"(#4.3.1)\r\n")
