@@ -18,11 +18,6 @@ SUBJECTS = {
 # (subject, class) -> why it stands twice.  To be emptied: a new entry needs a reason that will hold for ever
 EXCEPTIONS = {
     ("mail", "DeliveryLog"): "the log, and the face of it that the manager knows: one of them gets another name",
-    (
-        "mail",
-        "Engine",
-    ): "the scheduler, and the face of it that the manager knows: that one goes with the old scheduler",
-    ("mail", "Session"): "a session of an SMTP client, and a place in a lane: one of them gets another name",
 }
 
 
