@@ -48,19 +48,16 @@ class Opening:
         *,
         source: bytes = b"",
         helo: bytes = b"",
-        connect_seconds: float = 60.0,
-        greeting_seconds: float = 60.0,
-        reply_seconds: float = 1200.0,
+        connect_seconds: float,
+        greeting_seconds: float,
+        reply_seconds: float,
         hedge_seconds: float = 0.0,
         no_ehlo: bool = False,
         no_pipelining: bool = False,
     ) -> None:
         self.host, self.address, self.port, self.source, self.helo = host, address, port, source, helo
-        self.connect_seconds, self.greeting_seconds, self.reply_seconds = (
-            connect_seconds,
-            greeting_seconds,
-            reply_seconds,
-        )
+        self.connect_seconds, self.greeting_seconds = connect_seconds, greeting_seconds
+        self.reply_seconds = reply_seconds
         self.hedge_seconds, self.no_ehlo, self.no_pipelining = hedge_seconds, no_ehlo, no_pipelining
 
 
