@@ -30,6 +30,7 @@ PURE_NAMES = {
     "socket": {"inet_ntop", "inet_pton", "AF_INET", "AF_INET6"},  # an address and its text
     "_socket": {"inet_ntop", "inet_pton", "AF_INET", "AF_INET6"},
     "time": {"gmtime"},  # a moment that is given, as a date
+    "random": {"Random"},  # a generator that is given, with its seed
 }
 IMPURE_CALLS = {"open", "input", "print", "breakpoint", "exec", "eval", "__import__"}
 
