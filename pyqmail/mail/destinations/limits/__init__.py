@@ -1,0 +1,1 @@
+"""What limits sessions: budgets and their rooms, rates, and windows that learn."""

@@ -1,0 +1,121 @@
+"""A budget: a limit with a counter, rates, pauses, a learned cap, and a room for those who wait for it.
+
+A session takes one unit of every budget it falls under, or none.  So limits combine instead of shadowing one another,
+and what a number means never depends on its value.  The room of the first budget that is not free is where a door
+waits: it is the explanation, too.
+
+What changes a budget other than through Admission (a limit raised, a pause lifted, a window opened) is told to
+Admission.changed: otherwise nobody is woken.
+"""
+
+import math
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyqmail.mail.destinations.limits.rates import Gcra
+    from pyqmail.mail.destinations.limits.rooms import WaitingRoom
+    from pyqmail.mail.destinations.limits.windows import Window
+
+DOOR, SITE, ORGANISATION, GROUP, SOURCE = "door", "site", "organisation", "group", "source"
+HOST, ADDRESS, NET, DOMAIN, UNPROVEN, SHARED, TOTAL = "host", "address", "net", "domain", "unproven", "shared", "total"
+UNLIMITED = 1 << 40  # of a budget that has no written limit: a host, a source
+NEVER, FOREVER = -math.inf, math.inf
+
+
+class Pause:
+    """No new session before a time.  reason: a word for people and logs; text: the reply that caused it, may be empty."""
+
+    __slots__ = ("until", "reason", "text")
+
+    def __init__(self, until: float, reason: bytes, text: bytes = b"") -> None:
+        self.until, self.reason, self.text = until, reason, text
+
+
+class Budget:
+    """name: shown to people.  kind: one of the words above.  limit: sessions at once; UNLIMITED without a written one.
+
+    owner       the rule line that set the limit (`@yahoo:C=10 (destinations line 14)`), or empty: built in
+    learned     the cap that was learned, None without any; learned_owner: the reply that taught it
+    window      what learns the cap (Window), or None
+    used        units taken now
+    cap         min(limit, learned): kept up to date by the setters
+    connect_rates   what one session passes each; recipient_rates: what one recipient passes each
+    not_before  nobody takes a unit before it: the end of a pause, or the next time of a rate
+    paused_until, pause_reason, pause_text   the pause alone; in the past: none
+    room, timer, partner    owned by Admission (partner: a SharedBudget, set by itself)
+    """
+
+    __slots__ = (
+        "name", "kind", "owner", "learned_owner", "window", "used", "cap", "connect_rates", "recipient_rates",
+        "not_before", "paused_until", "pause_reason", "pause_text", "room", "timer", "partner", "_limit", "_learned",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        name: bytes,
+        kind: str,
+        limit: int = UNLIMITED,
+        *,
+        owner: bytes = b"",
+        connect_rates: "tuple[Gcra, ...]" = (),
+        recipient_rates: "tuple[Gcra, ...]" = (),
+    ) -> None:
+        self.name, self.kind, self.owner, self.learned_owner = name, kind, owner, b""
+        self.window: Window | None = None
+        self.used, self.cap = 0, limit
+        self._limit, self._learned = limit, None
+        self.connect_rates, self.recipient_rates = connect_rates, recipient_rates
+        self.not_before, self.paused_until, self.pause_reason, self.pause_text = NEVER, NEVER, b"", b""
+        self.room: WaitingRoom | None = None
+        self.timer = FOREVER
+        self.partner: Budget | None = None
+
+    @property
+    def limit(self) -> int:
+        """The written limit, or the default."""
+
+    @limit.setter
+    def limit(self, limit: int) -> None: ...
+
+    @property
+    def learned(self) -> int | None:
+        """The learned cap; None: nothing is learned."""
+
+    @learned.setter
+    def learned(self, learned: int | None) -> None: ...
+
+    def is_free(self, now: float) -> bool:
+        """Return whether a unit may be taken: not paused, used below the cap, every rate's next time past."""
+
+    def free_time(self, now: float) -> float | None:
+        """Return when time alone may free it (a pause, a rate, a ceiling whose time is over); None: it cannot."""
+
+    def pause(self, pause: Pause) -> bool:
+        """Take no new session before pause.until.  A pause is only ever extended; returns whether it was."""
+
+    def lift(self) -> None:
+        """End the pause; Admission.changed wakes those who wait."""
+
+    def take(self, now: float) -> None:
+        """Take a unit, and let one pass each connect rate."""
+
+    def recipients_allowed(self, now: float) -> int:
+        """Return how many recipients may be sent now by the recipient rates; UNLIMITED without any."""
+
+    def send(self, count: int, now: float) -> None:
+        """Let count recipients pass the recipient rates; they were allowed."""
+
+    def refresh(self, now: float) -> None:
+        """Read the learned cap from the window again: its time may have come."""
+
+
+class SharedBudget(Budget):
+    """What doors that have a session already may take of the total: all but its reserve, max(1, a tenth).
+
+    It is counted with the total: its used is the total's, whoever took.  So a door without a session stands under the
+    total only and may take the reserve; one that has a session stands under this and the total.
+    """
+
+    __slots__ = ("_total",)
+
+    def __init__(self, total: Budget) -> None: ...
