@@ -14,6 +14,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 PURE = {
     "_collections",
     "errno",
+    "hashlib",
     "struct",
     "textwrap",
     "json",
