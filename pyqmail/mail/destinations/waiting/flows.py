@@ -3,47 +3,391 @@
 A LaneQueue has up to three classes: urgent, normal and bulk share 6 : 3 : 1, by deficit round robin; a parcel costs its
 recipients and one for each 100 kB.  A class has flows, one for each sender.  A flow that becomes ready stands in the
 list of the new ones and is served before the others; after its first turn, or when it is empty, it goes to the end of
-the old list.  A turn is 10 recipients.  A flow has its messages in a ring; a message has its parcels in a chain behind
-the first.
+the old list, and it is forgotten when its turn comes and it is still empty: so nobody gains by sending piece by piece.
+A turn is 10 recipients.
+
+    LaneQueue --> ClassRing --> ClassRing --> (around)         classes that have parcels
+                     | new, old
+                     flow --> flow --> ...                     through f_next; columns, one index for all lanes
+                      |
+                     parcel --> parcel --> ...                 through p_next: one for each message
+                      |
+                     parcel --> ...                            through p_due: the others of that message
+
+A message has several parcels in a lane only once it was cut, or has come in pieces: these are marked IS_SPLIT, and a
+dictionary of the queue finds the first of them.  No other mail costs a dictionary or an object.
+
 Source: Shreedhar and Varghese, Deficit round robin, 1995; RFC 8290 section 4.1.1 (new and old flows)
 """
 
-from pyqmail.mail.destinations.waiting.rows import MailRows
+from array import array
+
+from pyqmail.mail.destinations.waiting.numbers import RowIndex
+from pyqmail.mail.destinations.waiting.rows import (
+    CLASS_MASK,
+    CLASS_SHIFT,
+    IS_ALONE,
+    IS_SPLIT,
+    IS_STRUCK,
+    MailRows,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 URGENT, NORMAL, BULK = 0, 1, 2
+WEIGHTS = (6, 3, 1)
+TURN_RECIPIENTS = 10
+COST_BYTES = 100_000  # they cost as much as a recipient
+_FEW_STRUCK = 16
 
 
 class FlowRows:
-    """The flows of all lanes in columns, while they are not empty.  One for all queues of an engine."""
+    """The flows of all lanes in columns, as long as they have parcels.  One for all queues of an engine."""
 
-    def __init__(self, rows: MailRows) -> None: ...
+    __slots__ = ("rows", "f_next", "f_first", "f_last", "f_key", "f_deficit", "_chain", "_index", "_free")
+
+    def __init__(self, rows: MailRows) -> None:
+        self.rows = rows
+        self.f_next, self.f_first, self.f_last = array("I", [0]), array("I", [0]), array("I", [0])
+        self.f_key, self.f_deficit, self._chain = array("Q", [0]), array("i", [0]), array("I", [0])
+        self._index = RowIndex(self.f_key, self._chain)
+        self._free = 0
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def find(self, key: int) -> int:
+        return self._index.find(key)
+
+    def add(self, key: int) -> int:
+        """Return a new flow without parcels."""
+        flow = self._free
+        if flow:
+            self._free = self.f_next[flow]
+        else:
+            flow = len(self.f_next)
+            for column in (self.f_next, self.f_first, self.f_last, self.f_key, self.f_deficit, self._chain):
+                column.append(0)
+        self.f_next[flow] = self.f_first[flow] = 0
+        self.f_key[flow], self.f_deficit[flow] = key, TURN_RECIPIENTS
+        self._index.add(flow)
+        return flow
+
+    def remove(self, flow: int) -> None:
+        """Forget a flow that has no parcels and stands in no list."""
+        self._index.remove(flow)
+        self.f_next[flow], self._free = self._free, flow
+
+    def append(self, flow: int, parcel: int) -> None:
+        """Put a parcel behind the flow's others."""
+        self.rows.p_next[parcel] = 0
+        if self.f_first[flow]:
+            self.rows.p_next[self.f_last[flow]] = parcel
+        else:
+            self.f_first[flow] = parcel
+        self.f_last[flow] = parcel
+
+    def push(self, flow: int, parcel: int) -> None:
+        """Put a parcel before the flow's others."""
+        first = self.f_first[flow]
+        self.rows.p_next[parcel], self.f_first[flow] = first, parcel
+        if not first:
+            self.f_last[flow] = parcel
+
+    def pop(self, flow: int) -> int:
+        """Take out the flow's first parcel; it has one."""
+        parcel = self.f_first[flow]
+        self.f_first[flow] = self.rows.p_next[parcel]
+        return parcel
+
+    def all_parcels(self, flow: int) -> list[int]:
+        """Return the flow's parcels, also those behind others of their message."""
+        found = []
+        first = self.f_first[flow]
+        while first:
+            parcel, first = first, self.rows.p_next[first]
+            while parcel:
+                found.append(parcel)
+                parcel = self.rows.p_due[parcel]
+        return found
+
+
+class ClassRing:
+    """One class of a queue: its new and its old flows.  A flow stands in one of the two lists."""
+
+    __slots__ = ("klass", "following", "parcels", "deficit", "new_first", "new_last", "old_first", "old_last")
+
+    def __init__(self, klass: int) -> None:
+        self.klass, self.following, self.parcels, self.deficit = klass, self, 0, 0
+        self.new_first = self.new_last = self.old_first = self.old_last = 0
+
+    def add_new(self, flow: int, flows: FlowRows) -> None:
+        flows.f_next[flow] = 0
+        if self.new_first:
+            flows.f_next[self.new_last] = flow
+        else:
+            self.new_first = flow
+        self.new_last = flow
+
+    def first(self) -> int:
+        """Return the flow that is looked at next, 0 if there is none."""
+        return self.new_first or self.old_first
+
+    def take_first(self, flows: FlowRows) -> int:
+        """Take the flow that is looked at next out of its list."""
+        if self.new_first:
+            flow, self.new_first = self.new_first, flows.f_next[self.new_first]
+        else:
+            flow, self.old_first = self.old_first, flows.f_next[self.old_first]
+        return flow
+
+    def make_old(self, flow: int, flows: FlowRows) -> None:
+        """Put a flow at the end of the old list."""
+        flows.f_next[flow] = 0
+        if self.old_first:
+            flows.f_next[self.old_last] = flow
+        else:
+            self.old_first = flow
+        self.old_last = flow
+
+    def all_flows(self, flows: FlowRows) -> "Iterator[int]":
+        for first in (self.new_first, self.old_first):
+            while first:
+                flow, first = first, flows.f_next[first]
+                yield flow
 
 
 class LaneQueue:
-    """What is ready in one lane through one source."""
+    """What is ready in one lane through one source.  parcels: how many."""
 
-    __slots__ = ("parcels",)  # how many
+    __slots__ = (
+        "parcels",
+        "_flows",
+        "_number",
+        "_ring",
+        "_recipients",
+        "_alone",
+        "_alone_parcels",
+        "_struck",
+        "_firsts",
+    )
 
     def __init__(self, flows: FlowRows, number: int) -> None:
-        """number: of this queue, below 2**32, unlike that of any other queue of these flows."""
+        """number: of this queue, below 2**30, unlike that of any other queue of these flows."""
+        self._flows, self._number = flows, number
+        self.parcels = self._recipients = self._alone = self._alone_parcels = self._struck = 0
+        self._ring: ClassRing | None = None
+        self._firsts: dict[int, int] | None = None  # of a split message: the parcel that has the others behind it
 
     def add(self, parcel: int, klass: int, sender_key: int, *, at_head: bool = False) -> None:
         """Put in a parcel that has recipients; at_head: it came back untouched, and goes before all of its flow."""
+        rows, flows = self._flows.rows, self._flows
+        rows.p_due[parcel] = 0
+        first = 0
+        if not at_head and self._firsts and rows.p_flags[parcel] & IS_SPLIT:
+            first = self._firsts.get(rows.p_message[parcel], 0)
+        if first:
+            klass = (rows.p_flags[first] & CLASS_MASK) >> CLASS_SHIFT
+        ring = self._ring_of(klass)
+        rows.p_flags[parcel] = rows.p_flags[parcel] & ~CLASS_MASK | klass << CLASS_SHIFT
+        if first:
+            rows.p_due[parcel], rows.p_due[first] = rows.p_due[first], parcel
+        else:
+            flow = self._flow_of(ring, sender_key)
+            if at_head:
+                flows.push(flow, parcel)
+            else:
+                self._enter(flow, parcel)
+        self._count(parcel, ring, 1, 1)
 
     def take(self, most: int) -> int:
         """Take out the parcel whose turn it is, 0 if there is none; of more than `most` recipients the first go.
 
         A message that is IS_ALONE goes one by one.  The rest stays, and stands behind the flow's other messages.
         """
-        return 0
+        if not self.parcels:
+            return 0
+        rows = self._flows.rows
+        ring = self._next_ring()
+        flow = self._next_flow(ring)
+        whole = self._pop(flow)
+        message = rows.p_message[whole]
+        parcel = rows.cut(whole, 1 if rows.m_flags[message] & IS_ALONE else most)
+        behind = rows.p_due[whole] if parcel == whole else whole
+        rows.p_due[parcel] = rows.p_next[parcel] = 0
+        self._enter(flow, behind)
+        cost = self._count(parcel, ring, -1 if parcel == whole else 0, -1)
+        self._flows.f_deficit[flow] -= cost
+        ring.deficit -= cost + rows.m_size[message] // COST_BYTES
+        if not ring.parcels:
+            self._close(ring)
+        elif not self._flows.f_first[flow] and ring.new_first == flow:
+            ring.make_old(ring.take_first(self._flows), self._flows)
+        return parcel
 
     def strike(self, parcel: int) -> None:
-        """Leave out a parcel of this queue: it counts no more, and is freed with its recipients when it comes up."""
+        """Leave out a parcel of this queue and free it; its row follows when it comes up."""
+        rows = self._flows.rows
+        ring = self._ring_of((rows.p_flags[parcel] & CLASS_MASK) >> CLASS_SHIFT)
+        self._count(parcel, ring, -1, -1)
+        self._forget_first(parcel)
+        rows.strike(parcel)
+        self._struck += 1
+        if not ring.parcels:
+            self._close(ring)
+        elif self._struck > self.parcels + _FEW_STRUCK:
+            self._sweep()
 
     def transactions(self, most: int) -> int:
         """Return about how many transactions of at most this many recipients are ready."""
-        return 0
+        together = self._recipients - self._alone
+        return self._alone + max(self.parcels - self._alone_parcels, (together + most - 1) // most)
 
     def drain(self) -> list[int]:
         """Take out all parcels, in no particular order."""
-        return []
+        rows, flows = self._flows.rows, self._flows
+        found = []
+        while self._ring:
+            for flow in self._ring.all_flows(flows):
+                for parcel in flows.all_parcels(flow):
+                    if not rows.p_flags[parcel] & IS_STRUCK:
+                        found.append(parcel)
+            self._close(self._ring)
+        for parcel in found:
+            rows.p_next[parcel] = rows.p_due[parcel] = 0
+        self.parcels = self._recipients = self._alone = self._alone_parcels = 0
+        return found
+
+    def _count(self, parcel: int, ring: ClassRing, parcels: int, sign: int) -> int:
+        """Count parcels and the parcel's recipients in or out; return how many recipients it has."""
+        rows = self._flows.rows
+        count = rows.count(parcel)
+        self.parcels += parcels
+        ring.parcels += parcels
+        self._recipients += sign * count
+        if rows.m_flags[rows.p_message[parcel]] & IS_ALONE:
+            self._alone += sign * count
+            self._alone_parcels += parcels
+        return count
+
+    def _next_ring(self) -> ClassRing:
+        """Return the class whose turn it is; there are parcels."""
+        ring = self._ring
+        assert ring
+        if ring.following is ring:
+            ring.deficit = 0
+        else:
+            while ring.deficit <= 0:
+                ring = ring.following
+                ring.deficit += WEIGHTS[ring.klass]
+            self._ring = ring
+        return ring
+
+    def _next_flow(self, ring: ClassRing) -> int:
+        """Return the flow whose turn it is; its first parcel is not struck."""
+        flows = self._flows
+        while True:
+            flow = ring.first()
+            self._drop_struck(flow)
+            if not flows.f_first[flow]:
+                flows.remove(ring.take_first(flows))
+            elif flows.f_deficit[flow] <= 0:
+                flows.f_deficit[flow] += TURN_RECIPIENTS
+                ring.make_old(ring.take_first(flows), flows)
+            else:
+                return flow
+
+    def _pop(self, flow: int) -> int:
+        parcel = self._flows.pop(flow)
+        self._forget_first(parcel)
+        return parcel
+
+    def _drop_struck(self, flow: int) -> None:
+        flows = self._flows
+        while flows.f_first[flow] and flows.rows.p_flags[flows.f_first[flow]] & IS_STRUCK:
+            self._enter(flow, flows.pop(flow))
+
+    def _enter(self, flow: int, parcel: int) -> None:
+        """Put a parcel and those behind it at the end of the flow, or behind the first of their message."""
+        rows = self._flows.rows
+        while parcel and rows.p_flags[parcel] & IS_STRUCK:
+            gone, parcel = parcel, rows.p_due[parcel]
+            rows.free_struck(gone)
+            self._struck -= 1
+        if not parcel:
+            return
+        if rows.p_flags[parcel] & IS_SPLIT:
+            if self._firsts is None:
+                self._firsts = {}
+            first = self._firsts.setdefault(rows.p_message[parcel], parcel)
+            if first != parcel and not (rows.p_flags[first] ^ rows.p_flags[parcel]) & CLASS_MASK:
+                last = parcel
+                while rows.p_due[last]:
+                    last = rows.p_due[last]
+                rows.p_due[last], rows.p_due[first] = rows.p_due[first], parcel
+                return
+        self._flows.append(flow, parcel)
+
+    def _forget_first(self, parcel: int) -> None:
+        message = self._flows.rows.p_message[parcel]
+        if self._firsts and self._firsts.get(message) == parcel:
+            del self._firsts[message]
+
+    def _ring_of(self, klass: int) -> ClassRing:
+        """Return the ring of a class; a new one has the next turn."""
+        ring = self._find_ring(klass)
+        if not ring:
+            ring = ClassRing(klass)
+            if self._ring:
+                ring.following, self._ring.following = self._ring.following, ring
+            else:
+                self._ring = ring
+        return ring
+
+    def _find_ring(self, klass: int) -> ClassRing | None:
+        ring = first = self._ring
+        while ring and ring.klass != klass:
+            ring = ring.following if ring.following is not first else None
+        return ring
+
+    def _flow_of(self, ring: ClassRing, sender_key: int) -> int:
+        flows, key = self._flows, (self._number << 2 | ring.klass) << 32 | sender_key
+        flow = flows.find(key)
+        if not flow:
+            flow = flows.add(key)
+            ring.add_new(flow, flows)
+        return flow
+
+    def _close(self, ring: ClassRing) -> None:
+        """Forget a class that has no parcels but struck ones, and its flows."""
+        rows, flows = self._flows.rows, self._flows
+        for flow in ring.all_flows(flows):
+            for parcel in flows.all_parcels(flow):
+                if rows.p_flags[parcel] & IS_STRUCK:
+                    rows.free_struck(parcel)
+                    self._struck -= 1
+            flows.remove(flow)
+        before = ring
+        while before.following is not ring:
+            before = before.following
+        if before is ring:
+            self._ring = self._firsts = None
+        else:
+            before.following = ring.following
+            self._ring = ring.following if self._ring is ring else self._ring
+        del ring.following  # a ring of one is a cycle: nothing else would free it
+
+    def _sweep(self) -> None:
+        """Free the rows of all struck parcels."""
+        rows, flows = self._flows.rows, self._flows
+        self._firsts = None
+        for klass in range(len(WEIGHTS)):
+            ring = self._find_ring(klass)
+            for flow in ring.all_flows(flows) if ring else ():
+                parcels = flows.all_parcels(flow)
+                flows.f_first[flow] = 0
+                for parcel in parcels:
+                    rows.p_due[parcel] = 0
+                    self._enter(flow, parcel)

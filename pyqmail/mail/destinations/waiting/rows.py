@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 IS_ALONE = 1  # m_flags: one recipient a transaction.  Bits from 16 on are the engine's
 IS_SPLIT = 1  # p_flags: there may be another parcel of this message in this lane.  Bits from 16 on are the engine's
-IS_STRUCK = 2  # p_flags: no longer wanted, but still in its queue
+IS_STRUCK = 2  # p_flags: freed, but for its row, which still stands in a queue
+CLASS_SHIFT, CLASS_MASK = 2, 12  # p_flags: the class, while it is in a queue
 
 
 MOST = 0xFFFFFFFF  # what a column of 32 bits holds
@@ -28,8 +29,8 @@ class MailRows:
     """The rows of all mail in memory.
 
     m_number 64 bits; m_birth Unix seconds; m_size bytes (at most 2**32 - 1); m_left recipients that are left; m_sender
-    the sender's key; m_flags; m_next for the owner (a wheel).  p_lane and p_due 32 bits for the owner; p_tries; p_flags.
-    r_offset: where the address stands in the channel file; r_state for the owner.
+    the sender's key; m_flags; m_next for the owner (a wheel).  p_lane and p_due 32 bits for the owner; p_tries;
+    p_flags.  r_offset: where the address stands in the channel file; r_state for the owner.
     """
 
     __slots__ = (
@@ -166,6 +167,11 @@ class MailRows:
 
     def remove_parcel(self, parcel: int) -> None:
         """Free a parcel and the recipients it still has."""
+        self.strike(parcel)
+        self.free_struck(parcel)
+
+    def strike(self, parcel: int) -> None:
+        """Free all of a parcel but its row, which still stands somewhere."""
         message, recipient = self.p_message[parcel], self.p_first[parcel]
         while recipient:
             following = self.r_next[recipient]
@@ -180,8 +186,12 @@ class MailRows:
         if after:
             self._p_before[after] = before
         self.p_first[parcel] = self.p_message[parcel] = 0
-        self.p_next[parcel], self._free_parcel = self._free_parcel, parcel
+        self.p_flags[parcel] |= IS_STRUCK
         self.parcel_count -= 1
+
+    def free_struck(self, parcel: int) -> None:
+        """Free the row of a struck parcel, which stands nowhere any more."""
+        self.p_next[parcel], self._free_parcel = self._free_parcel, parcel
 
     def _new_parcel(self, message: int, lane: int) -> int:
         parcel = self._free_parcel
