@@ -1,7 +1,35 @@
 """Admission: who may open the next session.
 
-(theory follows with the code)
+A waiter (a door) takes one unit of every budget of its chain, or none.  It is tried from the most specific budget to
+the total; the first that is not free is where it stands, and nowhere else.
+
+What is kept true: after each event no waiter that wants has all its budgets free.  Every wanting waiter stands in
+the room of a budget that is not free, or one of its class stands further up for it:
+
+    A room is a ring of classes; in a class of budget b are those whose budgets broader than b are the same.  When b has
+    a unit, the heads of its classes are tried in turn.  One that is blocked at a broader budget goes there and carries
+    the offer with it: that budget is in the chain of its whole class, so the class is left alone until it is served
+    there, or gives up.  Then the offer is passed on: the rooms of its other budgets that have a unit are served, too.
+    One that is blocked at a narrower budget goes down to that one, and the offer goes to the next.
+
+So a thousand doors of one organisation never flood the room of the total, a release makes at most one offer for each
+budget of the chain, and an offer climbs at most the length of the chain: about twice that many moves a session at
+worst, whatever the number of those who wait.  What is woken is a work list: nothing recurses.
+
+A release serves the broadest room first: otherwise who holds a unit of the total would keep it for ever.  Who has
+opened and wants more goes to the tail of the total's room if anybody stands there.
+
+Hosts and nets are chosen last, when every budget of the chain is free.  If none has room the waiter stands in the rooms
+of those (the only case of several); they count as narrower than all of the chain but its first budget.
+
+Time: a budget that time may free has one timer while somebody stands in its room; next_time and due.
 """
+
+import heapq
+from collections import deque
+
+from pyqmail.mail.destinations.limits.budgets import FOREVER
+from pyqmail.mail.destinations.limits.rooms import Room
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -9,12 +37,14 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from pyqmail.mail.destinations.limits.budgets import Budget
+    from pyqmail.mail.destinations.limits.rooms import Broader
 
     class Waiter(Protocol):
         """A door, as far as Admission knows it."""
 
-        chain: tuple[Budget, ...]  # most specific first, the total last; changed through change_chain only, or in open_session
-        place: Budget | tuple[Budget, ...] | None  # owned by Admission; None at first: where it stands
+        # most specific first, the total last; changed by change_chain only, or in open_session
+        chain: tuple[Budget, ...]
+        place: Budget | tuple[Budget, ...] | None  # where it stands; Admission's alone, None at first
 
         @property
         def wants(self) -> bool:
@@ -27,49 +57,286 @@ if TYPE_CHECKING:
 class Admission:
     """Grants sessions against budgets.
 
-    open_session(waiter, units, now): a session is granted; units (the chain and what choose gave) are taken, and are to
-    come back through release.  It makes the waiter's `wants` and `chain` true again before it returns.  It may call
-    any method of Admission.
+    open_session(waiter, units, now): a session is granted; its units are taken (what choose gave, then the chain) and
+    come back through release.  The waiter's `wants` and `chain` tell what is true then when it returns.  It may call
+    any method of Admission: what they would wake is woken after it.
 
-    choose(waiter, now), if given: called when every budget of the chain is free; returns the budgets of the host and
-    net that it would use.  If all are free they are taken besides the chain; otherwise the waiter stands in the rooms
-    of those that are not (and choose has found no host with room).
+    choose(waiter, now), if given, is called when every budget of the chain is free.  It returns the budgets of the host
+    and net it would use: all free, or else, if no host has room, those that are in the way of each (at most 5 hosts).
+
+    moves counts how often a waiter was placed into a room.
     """
 
-    __slots__ = ("moves",)
+    __slots__ = ("moves", "_open_session", "_choose", "_work", "_seekers", "_is_busy", "_carried", "_timers", "_serial")
 
     def __init__(self, open_session: "OpenSession", choose: "ChooseHost | None" = None) -> None:
-        self.moves = 0  # how often a waiter was placed into a room
+        self.moves = 0
+        self._open_session, self._choose = open_session, choose
+        self._work: deque[Budget] = deque()  # whose rooms are to be served
+        self._seekers: deque[Waiter] = deque()  # who sought while we were busy
+        self._is_busy = False
+        self._carried: dict[
+            Waiter, Budget
+        ] = {}  # the host or net whose unit is offered to a waiter that stands further up
+        self._timers: list[tuple[float, int, Budget]] = []
+        self._serial = 0
 
     def seek(self, waiter: "Waiter", now: float) -> None:
         """A waiter wants a session, or may want one more.  Nothing happens if it waits already."""
+        if waiter.place is None:
+            self._seekers.append(waiter)
+            self._run(now)
 
     def withdraw(self, waiter: "Waiter", now: float) -> None:
-        """A waiter is to wait no longer (it goes away); what was offered to it goes to others."""
+        """A waiter is to wait no longer; what was offered to it goes to others."""
+        if waiter.place is not None:
+            self._leave(waiter)
+            self._pass_on(waiter, waiter.chain, None, now)
+            self._run(now)
 
     def change_chain(self, waiter: "Waiter", chain: "tuple[Budget, ...]", now: float) -> None:
-        """Give a waiter another chain; if it waits, it is tried again under that one."""
+        """Give a waiter another chain; one that waits is tried again, and what was offered to it goes to others."""
+        if waiter.place is None:
+            waiter.chain = chain
+            return
+        self._leave(waiter)
+        self._pass_on(waiter, waiter.chain, None, now)
+        waiter.chain = chain
+        self._seekers.append(waiter)
+        self._run(now)
 
     def release(self, units: "tuple[Budget, ...]", now: float) -> None:
         """A session is over: give back the units that open_session had."""
+        for budget in units:
+            budget.used -= 1
+        for budget in reversed(units):
+            if budget.room is not None or budget.partner is not None:
+                self._offer(budget, now)
+        if self._work:
+            self._run(now)
 
     def take(self, units: "tuple[Budget, ...]", count: int, now: float) -> int:
-        """Take up to count more units of each (recipients in flight, for the total); return how many: 0 to count."""
+        """Take up to count more units of each (recipients in flight, of the total); return how many: 0 to count."""
+        for budget in units:
+            count = min(count, budget.cap - budget.used)
+        count = max(0, count)
+        for budget in units:
+            budget.used += count
+        return count
 
     def give(self, units: "tuple[Budget, ...]", count: int, now: float) -> None:
         """Give back what take took."""
+        for budget in units:
+            budget.used -= count
+        for budget in reversed(units):
+            self._offer(budget, now)
+        self._run(now)
 
     def changed(self, budget: "Budget", now: float) -> None:
-        """A budget may have become free without a release: limit or learned raised, a pause lifted or set."""
+        """A budget was changed other than by a session: limit, learned, rates, a pause set or lifted."""
+        self._offer(budget, now)
+        self._run(now)
 
     def due(self, now: float) -> None:
-        """Serve the rooms of budgets whose time has come: a pause is over, a rate's time, a ceiling's."""
+        """Serve the rooms of budgets whose time has come: the end of a pause, the next time of a rate, of a ceiling."""
+        timers = self._timers
+        while timers and timers[0][0] <= now:
+            time, _, budget = heapq.heappop(timers)
+            if budget.timer == time:
+                budget.timer = FOREVER
+                budget.refresh(now)
+                self._offer(budget, now)
+        self._run(now)
 
     def next_time(self) -> float | None:
-        """Return when due has something to do; it may be too early."""
+        """Return when due() has something to do, None: nothing will come by time alone."""
+        timers = self._timers
+        while timers and timers[0][2].timer != timers[0][0]:
+            heapq.heappop(timers)
+        return timers[0][0] if timers else None
 
     def place_of(self, waiter: "Waiter") -> int:
-        """Return how many stand before a waiter in its room; 0 for the first, and for one that does not wait.  Slow."""
+        """Return how many stand before a waiter that waits; slow in a long room: for explanation."""
+        budget = waiter.place[0] if isinstance(waiter.place, tuple) else waiter.place
+        if budget is None or budget.room is None:
+            return 0
+        return next((number for number, one in enumerate(budget.room) if one is waiter), 0)
 
-    def waiting(self, budget: "Budget") -> int:
-        """Return how many stand in a budget's room."""
+    def _run(self, now: float) -> None:
+        """Serve every room that has work, then those who sought; what open_session causes comes here, too."""
+        if self._is_busy:
+            return
+        self._is_busy = True
+        try:
+            while self._work or self._seekers:
+                if self._work:
+                    self._serve(self._work.popleft(), now)
+                else:
+                    self._let_in(self._seekers.popleft(), now)
+        finally:
+            self._is_busy = False
+
+    def _let_in(self, waiter: "Waiter", now: float) -> None:
+        if waiter.place is None:
+            narrowest = waiter.chain[0]
+            if narrowest.window is not None and not narrowest.used:
+                narrowest.refresh(now)  # a day may have passed since its last session
+            self._try(waiter, None, now)
+
+    def _serve(self, budget: "Budget", now: float) -> None:
+        """Offer the units of a budget to those in its room, until none is left or none can take it."""
+        skipped: list[Broader] = []
+        while (room := budget.room) is not None:
+            if not budget.is_free(now):
+                self._arm(budget, now)
+                return
+            found = room.take_next(skipped)
+            if found is None:
+                return
+            waiter, broader = found
+            self._has_left(waiter, budget)
+            chain, index = waiter.chain, _index(waiter.chain, budget)
+            is_opened = self._try(waiter, budget, now)
+            if _stands_above(waiter, chain, index):
+                skipped.append(broader)
+                if not is_opened:
+                    if budget is not chain[index]:
+                        self._carried[waiter] = budget
+                    continue
+            self._pass_on(waiter, chain, budget, now)
+
+    def _try(self, waiter: "Waiter", budget: "Budget | None", now: float) -> bool:
+        """Open as many sessions as a waiter wants and may, or place it; budget: whose room it comes from.
+
+        Returns whether any was opened.
+        """
+        is_opened = False
+        while waiter.wants:
+            chain = waiter.chain
+            for index, one in enumerate(chain):
+                if (one.used >= one.cap or one.not_before > now) and not _is_free_again(one, now):
+                    self._place(waiter, chain, index, now)
+                    return is_opened
+            extra = self._choose(waiter, now) if self._choose is not None else ()
+            if extra and not all(one.is_free(now) for one in extra):
+                self._place_at_hosts(waiter, tuple(one for one in extra if not one.is_free(now)), now)
+                return is_opened
+            if is_opened and self._goes_to_the_tail(waiter, chain, budget, now):
+                return True
+            units = extra + chain if extra else chain
+            for one in units:
+                if one.connect_rates:
+                    one.take(now)
+                else:
+                    one.used += 1
+            is_opened = True
+            self._open_session(waiter, units, now)
+        return is_opened
+
+    def _goes_to_the_tail(
+        self, waiter: "Waiter", chain: "tuple[Budget, ...]", budget: "Budget | None", now: float
+    ) -> bool:
+        """Place a waiter that has opened behind those who stand before the total, or before the budget it came from."""
+        if chain[-1].room:
+            self._place(waiter, chain, len(chain) - 1, now)
+            self._work.append(chain[-1])
+            return True
+        if budget is not None and budget.room and budget in chain:
+            self._place(waiter, chain, chain.index(budget), now)
+            return True
+        return False
+
+    def _place(self, waiter: "Waiter", chain: "tuple[Budget, ...]", index: int, now: float) -> None:
+        budget = chain[index]
+        if budget.room is None:
+            budget.room = Room()
+        self.moves += 1
+        waiter.place = budget
+        budget.room.add(waiter, chain[index + 1 :])
+        if budget.not_before > now or budget.window is not None:
+            self._arm(budget, now)
+
+    def _place_at_hosts(self, waiter: "Waiter", budgets: "tuple[Budget, ...]", now: float) -> None:
+        self.moves += 1
+        waiter.place = budgets
+        for budget in budgets:
+            if budget.room is None:
+                budget.room = Room()
+            budget.room.add(waiter, waiter.chain[1:])
+            self._arm(budget, now)
+
+    def _leave(self, waiter: "Waiter") -> None:
+        """Take a waiter out of where it stands."""
+        place, chain = waiter.place, waiter.chain
+        if isinstance(place, tuple):
+            for budget in place:
+                _remove(waiter, budget, chain[1:])
+        elif place is not None:
+            _remove(waiter, place, chain[chain.index(place) + 1 :])
+        waiter.place = None
+
+    def _has_left(self, waiter: "Waiter", budget: "Budget") -> None:
+        """A waiter was taken out of a budget's room: it leaves the others it stands in."""
+        if isinstance(waiter.place, tuple):
+            for other in waiter.place:
+                if other is not budget:
+                    _remove(waiter, other, waiter.chain[1:])
+        waiter.place = None
+        _drop_empty(budget)
+
+    def _pass_on(self, waiter: "Waiter", chain: "tuple[Budget, ...]", served: "Budget | None", now: float) -> None:
+        """Let the rooms of a waiter's budgets be served that have a unit; `served` is being served."""
+        for budget in reversed(chain):
+            if budget is not served and budget.room is not None:
+                self._offer(budget, now)
+        if self._carried:
+            carried = self._carried.pop(waiter, None)
+            if carried is not None:
+                self._offer(carried, now)
+
+    def _offer(self, budget: "Budget", now: float) -> None:
+        """Let the room of a budget be served if it has a unit, or when time gives it one."""
+        for one in (budget, budget.partner):
+            if one is not None and one.room is not None:
+                if one.is_free(now):
+                    self._work.append(one)
+                else:
+                    self._arm(one, now)
+
+    def _arm(self, budget: "Budget", now: float) -> None:
+        time = budget.free_time(now)
+        if now < time < budget.timer:
+            budget.timer = time
+            self._serial += 1
+            heapq.heappush(self._timers, (time, self._serial, budget))
+
+
+def _index(chain: "tuple[Budget, ...]", budget: "Budget") -> int:
+    """Return where a budget stands in a chain; a host or net counts as the first."""
+    return chain.index(budget) if budget in chain else 0
+
+
+def _stands_above(waiter: "Waiter", chain: "tuple[Budget, ...]", index: int) -> bool:
+    """Return whether a waiter stands at a budget broader than the one at index."""
+    place = waiter.place
+    return place is not None and not isinstance(place, tuple) and place in chain[index + 1 :]
+
+
+def _is_free_again(budget: "Budget", now: float) -> bool:
+    """Return whether a budget is free after all: the time of its ceiling may be over."""
+    if budget.window is None:
+        return False
+    budget.refresh(now)
+    return budget.is_free(now)
+
+
+def _remove(waiter: "Waiter", budget: "Budget", broader: "Broader") -> None:
+    if budget.room is not None:
+        budget.room.remove(waiter, broader)
+        _drop_empty(budget)
+
+
+def _drop_empty(budget: "Budget") -> None:
+    room = budget.room
+    if room is not None and not room and not room.is_lasting:
+        budget.room = None

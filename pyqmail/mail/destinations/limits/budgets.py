@@ -23,7 +23,7 @@ NEVER, FOREVER = -math.inf, math.inf
 
 
 class Pause:
-    """No new session before a time.  reason: a word for people and logs; text: the reply that caused it, may be empty."""
+    """No new session before a time.  reason: a word for people and logs; text: the reply that caused it, or empty."""
 
     __slots__ = ("until", "reason", "text")
 
@@ -63,7 +63,8 @@ class Budget:
         self.name, self.kind, self.owner, self.learned_owner = name, kind, owner, b""
         self.window: Window | None = None
         self.used, self.cap = 0, limit
-        self._limit, self._learned = limit, None
+        self._limit = limit
+        self._learned: int | None = None
         self.connect_rates, self.recipient_rates = connect_rates, recipient_rates
         self.not_before, self.paused_until, self.pause_reason, self.pause_text = NEVER, NEVER, b"", b""
         self.room: WaitingRoom | None = None
@@ -73,40 +74,86 @@ class Budget:
     @property
     def limit(self) -> int:
         """The written limit, or the default."""
+        return self._limit
 
     @limit.setter
-    def limit(self, limit: int) -> None: ...
+    def limit(self, limit: int) -> None:
+        self._limit = limit
+        self.cap = limit if self._learned is None else min(limit, self._learned)
 
     @property
     def learned(self) -> int | None:
         """The learned cap; None: nothing is learned."""
+        return self._learned
 
     @learned.setter
-    def learned(self, learned: int | None) -> None: ...
+    def learned(self, learned: int | None) -> None:
+        self._learned = learned
+        self.cap = self._limit if learned is None else min(self._limit, learned)
 
     def is_free(self, now: float) -> bool:
-        """Return whether a unit may be taken: not paused, used below the cap, every rate's next time past."""
+        """Return whether a unit may be taken: used below the cap, not paused, every rate's next time past."""
+        return self.used < self.cap and self.not_before <= now
 
-    def free_time(self, now: float) -> float | None:
-        """Return when time alone may free it (a pause, a rate, a ceiling whose time is over); None: it cannot."""
+    def free_time(self, now: float) -> float:
+        """Return when time alone may free it (a pause, a rate, a ceiling whose time is over); infinity: it cannot."""
+        if self.used < self.cap:
+            return self.not_before
+        window = self.window
+        return max(window.next_time(now), self.not_before) if window is not None else FOREVER
 
     def pause(self, pause: Pause) -> bool:
         """Take no new session before pause.until.  A pause is only ever extended; returns whether it was."""
+        if pause.until <= self.paused_until:
+            return False
+        self.paused_until, self.pause_reason, self.pause_text = pause.until, pause.reason, pause.text
+        self.not_before = max(self.not_before, pause.until)
+        return True
 
     def lift(self) -> None:
         """End the pause; Admission.changed wakes those who wait."""
+        self.paused_until, self.pause_reason, self.pause_text = NEVER, b"", b""
+        self._follow_rates()
 
     def take(self, now: float) -> None:
         """Take a unit, and let one pass each connect rate."""
+        self.used += 1
+        if self.connect_rates:
+            for rate in self.connect_rates:
+                rate.take(now)
+            self._follow_rates()
 
     def recipients_allowed(self, now: float) -> int:
         """Return how many recipients may be sent now by the recipient rates; UNLIMITED without any."""
+        allowed = UNLIMITED
+        for rate in self.recipient_rates:
+            allowed = min(allowed, rate.room(now))
+        return allowed
 
     def send(self, count: int, now: float) -> None:
         """Let count recipients pass the recipient rates; they were allowed."""
+        if self.recipient_rates:
+            for rate in self.recipient_rates:
+                rate.take(now, count)
+            self._follow_rates()
+
+    def use_rates(self, connect_rates: "tuple[Gcra, ...]", recipient_rates: "tuple[Gcra, ...]") -> None:
+        """Take other rates from now on, or tell that those it has were changed.  Admission.changed wakes."""
+        self.connect_rates, self.recipient_rates = connect_rates, recipient_rates
+        self._follow_rates()
 
     def refresh(self, now: float) -> None:
-        """Read the learned cap from the window again: its time may have come."""
+        """Read the learned cap from the window again."""
+        if self.window is not None:
+            self.learned = self.window.allowed(now)
+
+    def _follow_rates(self) -> None:
+        time = self.paused_until
+        for rate in self.connect_rates:
+            time = max(time, rate.next_time())
+        for rate in self.recipient_rates:
+            time = max(time, rate.next_time())
+        self.not_before = time
 
 
 class SharedBudget(Budget):
@@ -118,4 +165,25 @@ class SharedBudget(Budget):
 
     __slots__ = ("_total",)
 
-    def __init__(self, total: Budget) -> None: ...
+    def __init__(self, total: Budget) -> None:
+        self._total = total
+        super().__init__(total.name, SHARED)
+        total.partner = self
+
+    @property
+    def used(self) -> int:
+        """What is taken of the total."""
+        return self._total.used
+
+    @used.setter
+    def used(self, used: int) -> None:
+        """It is counted with the total: nothing is kept here."""
+
+    @property
+    def cap(self) -> int:
+        """The total's without its reserve."""
+        return self._total.cap - max(1, self._total.cap // 10)
+
+    @cap.setter
+    def cap(self, cap: int) -> None:
+        """It follows the total's."""

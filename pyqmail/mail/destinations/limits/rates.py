@@ -7,6 +7,7 @@ No timer is needed until somebody waits.
 """
 
 import math
+from array import array
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
 
 _SLOTS, _SLOT_SECONDS = 12, 5  # of the ring that counts the last minute
 _RING_SECONDS = _SLOTS * _SLOT_SECONDS
-CUT, NEVER_BELOW = 0.7, 1 / 60  # the share of what was measured that is kept; a second
+UNMEASURED = 1 << 40  # the burst of a rate that lets everything pass
+CUT, LOWEST_RATE = 0.7, 1 / 60  # the share of what was measured that is kept; recipients a second
+AT_THE_CAP = 0.8  # a minute that passed so much of the rate was held back by it
 RISE, RISE_SECONDS, RISE_SHARE = 1.05, 600, 0.95  # every ten clean minutes at the cap, below this share of the bad rate
 FORGET_SECONDS = 86400  # clean, until the bad rate is forgotten
 PAUSE_SECONDS, LONGEST_PAUSE = 60, 7200
@@ -50,23 +53,115 @@ class Gcra:
 
 
 class LearnedRate:
-    """Recipients a second, learned from replies that speak of a rate without a number.  The spec stands above.
+    """How many recipients a second a server takes, learned from replies that speak of a rate without a number.
 
-    configured: the written rate, recipients a second, or None: growth goes on to it, without one until it is forgotten.
+    A server that refuses does not name its rate, so what passed in the last minute (R) is its measure: the cap becomes
+    0.7 R, at least one a minute, R itself is remembered as the bad rate, and nothing starts for 60 s * 2^i, at most 2 h
+    (i grows if it happens again within 10 min after the pause).  Every 10 clean minutes at the cap raise it by a
+    twentieth while it is below 0.95 R; after 24 clean hours the bad rate is forgotten and it rises on, to the written
+    rate if there is one: then nothing is learned any more.  A refusal before anything was accepted again measures
+    nothing: it is the same ban, and only the pause grows.
+
+    gcra stands among the recipient_rates of the budget at all times; it lets everything pass until something is
+    learned.  configured is the written rate, recipients a second; 0.0: none.
     """
 
-    __slots__ = ("gcra",)
+    __slots__ = (
+        "gcra",
+        "configured",
+        "rate",
+        "bad_rate",
+        "pauses",
+        "paused_until",
+        "refused_at",
+        "_rose_at",
+        "_ring",
+        "_slot",
+    )
 
-    def __init__(self, configured: float | None = None) -> None:
-        self.gcra: Gcra | None = None  # the cap, to stand among the recipient_rates of its budget; None: nothing learned
+    def __init__(self, configured: float = 0.0) -> None:
+        self.gcra, self.configured = Gcra(0.0, UNMEASURED), configured
+        self.rate, self.bad_rate, self.pauses = 0.0, 0.0, 0  # recipients a second; 0.0: nothing learned
+        self.paused_until = self.refused_at = self._rose_at = -math.inf
+        self._ring, self._slot = array("I", bytes(4 * _SLOTS)), 0
 
-    def accepted(self, now: float, count: int = 1) -> None:
-        """Count recipients accepted."""
+    def accepted(self, now: float, count: int = 1) -> bool:
+        """Count recipients accepted.  Returns whether the rate rose, or was forgotten."""
+        slot = self._turn_to(now)
+        self._ring[slot % _SLOTS] += count
+        if not self.rate or now - self._rose_at < RISE_SECONDS:
+            return False
+        return self._rise(now)
 
     def refused(self, now: float, random: "Random") -> float:
-        """A reply of class rate: cut the cap to a share of what passed in the last minute; return how long to pause, seconds."""
-        return 0.0
+        """A reply of class rate: cut the rate to a share of what passed.  Return how long to pause, in seconds.
 
-    def refresh(self, now: float) -> bool:
-        """Let the cap rise, or go, as time has passed; returns whether it changed."""
-        return False
+        0.0: a pause runs already; this is the answer to what was on its way.
+        """
+        if now < self.paused_until:
+            return 0.0
+        is_repeated = now - self.paused_until <= REPEAT_SECONDS
+        self.pauses = self.pauses + 1 if is_repeated else 0
+        measured = self.measure(now)
+        if measured or not self.rate:
+            self.bad_rate = measured
+            self._set_rate(max(CUT * measured, LOWEST_RATE))
+            self._ring = array("I", bytes(4 * _SLOTS))
+        self.refused_at = self._rose_at = now
+        seconds = min(PAUSE_SECONDS * 2.0 ** min(self.pauses, 20), LONGEST_PAUSE) * (1 + SPREAD * random.random())
+        self.paused_until = now + seconds
+        return seconds
+
+    def measure(self, now: float) -> float:
+        """Return recipients a second, accepted in the last minute.
+
+        Of a minute that began with a pause, what came after it counts, but as no more than the rate in force.
+        """
+        self._turn_to(now)
+        count = sum(self._ring)
+        measured, passed = count / _RING_SECONDS, now - self.paused_until
+        if self.rate and passed < _RING_SECONDS:
+            measured = max(measured, min(self.rate, count / max(passed, _SLOT_SECONDS)))
+        return measured
+
+    def restore(self, rate: float, bad_rate: float, refused_at: float) -> None:
+        """Take up what was learned before; refused_at: monotonic seconds, may be negative.  No pause is restored."""
+        self._set_rate(rate)
+        self.bad_rate, self.refused_at = bad_rate, refused_at
+
+    def forget(self) -> None:
+        """Let everything pass again."""
+        self.rate = self.bad_rate = 0.0
+        self.gcra.interval, self.gcra.burst, self.gcra.tat = 0.0, UNMEASURED, -math.inf
+
+    def _rise(self, now: float) -> bool:
+        """Raise the rate if it was what held mail back in the last minute."""
+        if self.measure(now) < AT_THE_CAP * self.rate:
+            return False
+        if self.bad_rate and now - self.refused_at >= FORGET_SECONDS:
+            self.bad_rate = 0.0
+        if self.bad_rate and self.rate >= RISE_SHARE * self.bad_rate:
+            return False
+        rate = self.rate * RISE
+        if self.bad_rate:
+            rate = min(rate, RISE_SHARE * self.bad_rate)
+        self._rose_at = now
+        if self.configured and rate >= self.configured:
+            self.forget()
+        else:
+            self._set_rate(rate)
+        return True
+
+    def _set_rate(self, rate: float) -> None:
+        self.rate = rate
+        self.gcra.interval, self.gcra.burst = 1 / rate, max(1, int(rate * _SLOT_SECONDS))
+
+    def _turn_to(self, now: float) -> int:
+        """Empty the counters that are older than a minute; return the number of the present slot."""
+        slot = int(now // _SLOT_SECONDS)
+        passed = slot - self._slot
+        if passed > 0:
+            for old in range(max(slot - _SLOTS + 1, self._slot + 1), slot + 1):
+                self._ring[old % _SLOTS] = 0
+            self._slot = slot
+        return slot
