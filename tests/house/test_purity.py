@@ -46,6 +46,7 @@ def pure_modules(*layers):
 def impurities(text):
     """Yield a text for each use of the system in a module's source."""
     tree = ast.parse(text)
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -60,7 +61,7 @@ def impurities(text):
                 names = {alias.name for alias in node.names} - PURE_NAMES.get(node.module, set())
                 yield from (f"line {node.lineno} imports {node.module}.{name}" for name in names)
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in PURE_NAMES:
-            if node.attr not in PURE_NAMES[node.value.id]:
+            if node.value.id in imported and node.attr not in PURE_NAMES[node.value.id]:
                 yield f"line {node.lineno} uses {node.value.id}.{node.attr}"
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in IMPURE_CALLS:
             yield f"line {node.lineno} calls {node.func.id}"
@@ -88,6 +89,8 @@ SOURCES = [
     ("import os\nos.fsencode('a')", []),
     ("import os\nos.getpid()", ["line 2 uses os.getpid"]),
     ("import os as system", ["line 1 imports os"]),
+    ("def f(random):\n    random.random()", []),
+    ("import random\nrandom.random()", ["line 2 uses random.random"]),
     ("import io", ["line 1 imports io"]),
     ("from time import gmtime, time", ["line 1 imports time.time"]),
     ("def f():\n    import select", ["line 2 imports select"]),
