@@ -85,12 +85,12 @@ class Outcome:
     @property
     def code(self) -> int:
         """The code of the server's reply; the errno at CONNECT; 0 if there is none."""
-        return self._code or _reply_code(self._reply())
+        return self._code or _reply_code(self.reply)
 
     @property
     def enhanced(self) -> bytes:
         """The enhanced code, `4.4.2`: the server's, or else the one of the report itself; empty without any."""
-        return _enhanced_of_reply(self._reply()) or self._own_enhanced()
+        return _enhanced_of_reply(self.reply) or self._own_enhanced()
 
     @property
     def address(self) -> bytes:
@@ -110,8 +110,9 @@ class Outcome:
     def _first_line(self) -> bytes:
         return self.report[1:].partition(b"\n")[0]
 
-    def _reply(self) -> bytes:
-        """Return what the report quotes of the server; a program of this machine may write what it likes."""
+    @property
+    def reply(self) -> bytes:
+        """What the report quotes of the server; a program of this machine may write what it likes: empty then."""
         return b"" if self._stage == LOCAL else self.report.partition(_SAID)[2]
 
     def _own_enhanced(self) -> bytes:

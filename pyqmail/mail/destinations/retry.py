@@ -1,6 +1,8 @@
 """When a message is tried again, and the order in which messages become due.
 
-The retry time depends on the age alone; there is no counter of attempts.  Source: nextretry() of qmail-send
+By default (`try=q`) the retry time depends on the age alone, to the second.  Source: nextretry() of qmail-send
+A `try=` that somebody wrote counts from the end of the attempt, by the number of attempts, and is spread: what was
+deferred together does not come back together.
 """
 
 import heapq
@@ -9,9 +11,13 @@ import math
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from random import Random
+
+    from pyqmail.mail.destinations.rules.policies import Retry
 
 LOCAL_CONSTANT, REMOTE_CONSTANT = 10, 20
 TROUBLE_SECONDS = 123  # after a system error on one message
+SPREAD = 0.05  # of a written delay, later only
 _BLOCK_BITS, _BLOCK_MASK = 8, 255
 _NUMBER_BITS = 64
 _NUMBER_MASK = (1 << _NUMBER_BITS) - 1
@@ -24,6 +30,16 @@ def retry_time(birth: int, now: int, constant: int) -> int:
     """
     root = min(math.isqrt(max(0, now - birth)), 65535)
     return birth + (root + constant) ** 2
+
+
+def next_date(retry: "Retry | None", birth: int, tries: int, date: float, constant: int, random: "Random") -> float:
+    """Return when a recipient is tried again whose attempt number `tries` has ended at `date`, in Unix seconds.
+
+    retry is a written `try=`; None: q, with the constant of the channel.  Never before date.
+    """
+    if retry is None:
+        return retry_time(birth, int(date), constant)
+    return date + retry.delay(tries) * (1 + SPREAD * random.random())
 
 
 class Numbers:

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from pyqmail.mail.destinations.retry import LOCAL_CONSTANT, REMOTE_CONSTANT, DueHeap, Numbers, retry_time
+from pyqmail.mail.destinations.retry import LOCAL_CONSTANT, REMOTE_CONSTANT, DueHeap, Numbers, next_date, retry_time
+from pyqmail.mail.destinations.rules.policies import Retry
 
 BIRTH = 1_700_000_000
 
@@ -42,6 +43,29 @@ def test_attempts_in_a_lifetime(constant, count, last):
 )
 def test_retry_time(birth, now, due):
     assert retry_time(birth, now, REMOTE_CONSTANT) == due
+
+
+WRITTEN = [
+    # try=                                   the attempts after which it waits, and how long at least
+    (Retry((300.0,), 2.0, 4000.0), [(1, 300), (2, 600), (3, 1200), (4, 2400), (5, 4000), (6, 4000), (500, 4000)]),
+    (Retry((60.0, 300.0, 3600.0)), [(1, 60), (2, 300), (3, 3600), (4, 3600), (99, 3600)]),
+    (Retry((1800.0,)), [(1, 1800), (2, 1800)]),
+]
+
+
+@pytest.mark.parametrize("retry, waits", WRITTEN)
+def test_a_written_time_counts_from_the_end_of_the_attempt_and_is_spread(retry, waits):
+    chance = random.Random(1)
+    for tries, seconds in waits:
+        dates = [next_date(retry, BIRTH, tries, BIRTH + 5000.5, REMOTE_CONSTANT, chance) for _ in range(200)]
+        assert BIRTH + 5000.5 + seconds <= min(dates) < max(dates) <= BIRTH + 5000.5 + seconds * 1.05
+        assert len(set(dates)) > 100
+
+
+def test_without_one_it_is_the_formula_to_the_second():
+    chance = random.Random(1)
+    for age, due in ((0, 400), (400.9, 1600), (1599.9, 1600 - 1600 + 59**2), (-50, 400)):
+        assert next_date(None, BIRTH, 7, BIRTH + age, REMOTE_CONSTANT, chance) == BIRTH + due
 
 
 def test_heap_gives_what_is_due_in_order():

@@ -1,59 +1,165 @@
 """It is us: many organisations silent at once mean our own network, one of our sources, or our resolver.
 
-    OK --many silent--> SUSPECT --none of the first 8 test sessions is greeted--> FROZEN --any greeting--> OK
-          ^---one of them is greeted: it was the list; no suspicion for 5 min---'
+    OK --many silent--> SUSPECT --none of the first 8 test sessions is greeted--> FROZEN --any answer--> OK
+      <---------------- one of them is answered: it was the list; no suspicion for 5 min
 
-While not OK no session is opened but test sessions, and nobody is blamed.
+Many is: 20 different organisations within 15 s, while at most a twentieth as many answered.  A small host, which tried
+fewer than 20 in a day, takes all that it tried within 10 min, at least 3: if none of those answered, it is suspected.
+
+While not OK, no session is opened but test sessions: 8 every 2 s, to organisations that answered in the last hour, or,
+if there are none, to those that are silent, in turn.  Nobody is blamed.  When FROZEN is reached, the penalties of the
+last 30 s are taken back by the engine: they were ours.
+
+An answer is a greeting, but also a refusal: whoever refuses has heard us.  What counts as silence is a timeout, and an
+address to which there is no way; for the resolver a zone is what an organisation is here.
 """
+
+from collections import OrderedDict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from random import Random
 
 OK, SUSPECT, FROZEN = "ok", "suspect", "frozen"
 TEST_SESSIONS, TEST_SECONDS, TEST_TIMEOUT = 8, 2.0, 5.0
-TAKE_BACK_SECONDS = 30.0  # penalties given so long before are taken back (HostTable.take_back)
+TAKE_BACK_SECONDS = 30.0  # HostTable.take_back(since - this)
+MANY, MANY_SECONDS, ANSWERED_SHARE = 20, 15.0, 0.05
+FEW, FEW_SECONDS = 3, 600.0
+DAY_SECONDS, ALIVE_SECONDS, QUIET_SECONDS = 86400.0, 3600.0, 300.0
+MAX_ALIVE = 20_000  # organisations that are remembered as alive, or as silent
 
 
 class NetworkGuard:
-    """One guard for the whole network, one for each source, one for the resolver (organisation: the zone).
+    """One guard for the whole network, one for each source, one for the resolver.
 
-    name stands in its log lines: `network`, `source 192.0.2.10`, `resolver`.  state is OK, SUSPECT or FROZEN.
-    The engine: after failed(), greeted() and advance() it looks at `state`; when it has become FROZEN, it takes back
-    penalties since `since` - TAKE_BACK_SECONDS and dead marks of that time; when it has become OK, everything goes on.
+    name stands in its log lines: `network`, `source 192.0.2.10`, `resolver`; unit is what it counts.  state is OK,
+    SUSPECT or FROZEN; since is when the silence began that is suspected, or when it ended.
     """
 
-    __slots__ = ("name", "state", "since")
+    __slots__ = (
+        *("name", "unit", "state", "since", "_silent", "_recent", "_answered", "_alive", "_day", "_quiet_until"),
+        *("_tests", "_tested", "_next_test", "_evidence", "_lines"),
+    )
 
-    def __init__(self, name: bytes = b"network") -> None:
-        self.name, self.state, self.since = name, OK, 0.0
+    def __init__(self, name: bytes = b"network", unit: bytes = b"organisations") -> None:
+        self.name, self.unit, self.state, self.since = name, unit, OK, 0.0
+        self._silent: OrderedDict[bytes, float] = OrderedDict()  # organisation -> last silence, since its last answer
+        self._recent: OrderedDict[bytes, float] = OrderedDict()  # those of the last MANY_SECONDS
+        self._answered: OrderedDict[bytes, float] = OrderedDict()  # those that answered in that time
+        self._alive: OrderedDict[bytes, float] = OrderedDict()  # organisation -> last answer, of the last hour
+        self._day: OrderedDict[bytes, float] = OrderedDict()  # organisations tried in a day, up to MANY
+        self._quiet_until = self._next_test = 0.0
+        self._tests: dict[bytes, None] = {}  # test sessions that have not ended
+        self._tested = 0  # test sessions that ended without an answer, since the suspicion began
+        self._evidence = b""  # of the suspicion, for people
+        self._lines: list[bytes] = []
 
     def failed(self, organisation: bytes, now: float) -> str:
-        """A session start at an organisation timed out, or there was no route.  Return the state.
+        """A session start at an organisation met silence, or no way there.  Return the state."""
+        _note(self._silent, organisation, now)
+        _note(self._day, organisation, now)
+        if self.state == OK:
+            _note(self._recent, organisation, now)
+            _forget(self._recent, now - MANY_SECONDS)
+            if now >= self._quiet_until:
+                self._look(now)
+        elif organisation in self._tests:
+            del self._tests[organisation]
+            self._tested += 1
+            if self.state == SUSPECT and self._tested >= TEST_SESSIONS:
+                self.state = FROZEN
+                self._lines.append(b"%b: frozen: %b" % (self.name, self._evidence))
+        return self.state
 
-        Refusals (RST, a reply) are answers: greeted().
-        """
-        raise NotImplementedError
-
-    def greeted(self, organisation: bytes, now: float) -> str:
+    def answered(self, organisation: bytes, now: float) -> str:
         """An organisation has answered, by a greeting or a refusal.  Return the state."""
-        raise NotImplementedError
+        self._silent.pop(organisation, None)
+        self._recent.pop(organisation, None)
+        _note(self._alive, organisation, now)
+        if self.state == OK:
+            _note(self._answered, organisation, now)
+            if len(self._day) < MANY:
+                _note(self._day, organisation, now)
+            return OK
+        if self.state == FROZEN:
+            self._lines.append(b"%b: thawed after %d" % (self.name, now - self.since))
+        else:
+            self._lines.append(b"%b: not suspected any more: an answer after %d" % (self.name, now - self.since))
+            self._quiet_until = now + QUIET_SECONDS
+        self.state, self.since = OK, now
+        self._tests, self._tested = {}, 0
+        self._recent.clear()
+        self._answered.clear()
+        return OK
 
-    def tests_wanted(self, now: float, random: "Random") -> list[bytes]:
+    def tests_wanted(self, now: float, random: "Random", untried: "Sequence[bytes]" = ()) -> list[bytes]:
         """Return the organisations to which a test session (TEST_TIMEOUT) is opened now; empty: none.
 
-        The engine reports each as failed() or greeted(); what it cannot open it reports as failed_test().
+        untried are some for which mail waits, and which were never tried: half of the tests, else a network that never
+        worked for those that were tried would stay frozen for them.
+        Each ends as failed(), answered(), or, if it could not be opened, as drop_test().
         """
-        raise NotImplementedError
+        if self.state == OK or now < self._next_test:
+            return []
+        self._next_test = now + TEST_SECONDS
+        _forget(self._alive, now - ALIVE_SECONDS)
+        chosen = [each for each in untried if each not in self._tests][: TEST_SESSIONS // 2]
+        choices = [each for each in self._alive if each not in self._tests]
+        chosen += random.sample(choices, min(TEST_SESSIONS - len(chosen), len(choices)))
+        for each in list(self._silent):  # in turn: the next time others come first
+            if len(chosen) >= TEST_SESSIONS:
+                break
+            if each not in self._tests and each not in chosen:
+                self._silent.move_to_end(each)
+                chosen.append(each)
+        self._tests.update(dict.fromkeys(chosen))
+        return chosen
 
-    def advance(self, now: float) -> str:
-        """Let time pass.  Return the state."""
-        raise NotImplementedError
+    def drop_test(self, organisation: bytes) -> None:
+        """A test session could not be opened: the site has gone, for example.  It tells nothing."""
+        self._tests.pop(organisation, None)
 
     def next_time(self) -> float | None:
-        """Return when tests_wanted() or advance() may have something to do."""
-        raise NotImplementedError
+        """Return when tests_wanted() has something to do; None: never, as it is."""
+        return None if self.state == OK else self._next_test
 
-    def log_lines(self, now: float) -> list[bytes]:
+    def log_lines(self) -> list[bytes]:
         """Return the lines not returned before."""
-        raise NotImplementedError
+        lines, self._lines = self._lines, []
+        return lines
+
+    def _look(self, now: float) -> None:
+        """Suspect ourselves if many are silent and hardly anybody answers."""
+        count = len(self._recent)
+        if count >= MANY:
+            _forget(self._answered, now - MANY_SECONDS)
+            if len(self._answered) <= ANSWERED_SHARE * count:
+                self._suspect(count, MANY_SECONDS, now)
+            return
+        _forget(self._day, now - DAY_SECONDS)
+        if len(self._day) >= MANY:
+            return
+        since = now - FEW_SECONDS
+        tried = [organisation for organisation, when in self._day.items() if when >= since]
+        if len(tried) >= FEW and all(self._silent.get(organisation, -1.0) >= since for organisation in tried):
+            self._suspect(len(tried), FEW_SECONDS, now)
+
+    def _suspect(self, count: int, seconds: float, now: float) -> None:
+        self.state, self.since, self._next_test = SUSPECT, now, now
+        self._tests, self._tested = {}, 0
+        self._evidence = b"%d %b silent in %d" % (count, self.unit, seconds)
+        self._lines.append(b"%b: suspected: %b" % (self.name, self._evidence))
+
+
+def _note(table: "OrderedDict[bytes, float]", organisation: bytes, now: float) -> None:
+    table[organisation] = now
+    table.move_to_end(organisation)
+    if len(table) > MAX_ALIVE:
+        table.popitem(last=False)
+
+
+def _forget(table: "OrderedDict[bytes, float]", before: float) -> None:
+    """Remove what was noted before that time; the table is in the order of its times."""
+    while table and next(iter(table.values())) < before:
+        table.popitem(last=False)

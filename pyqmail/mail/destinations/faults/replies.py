@@ -1,37 +1,27 @@
-"""What a server's reply means, by the response rules: the words that stand for a limit, a rate, a greylist.
+"""What the response rules know of a reply: the words that stand for a limit, a rate, a reputation, a greylist.
 
-Only words are read here.  What follows from stage and code alone is the table of blame.py.
+What follows from stage and code alone is the table of blame.py.
 """
+
+from pyqmail.mail.destinations.outcome import DATA, DIALOGUE, GREETING, MESSAGE, NAME, RECIPIENTS, SENDER, UNKNOWN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection
 
     from pyqmail.mail.destinations.outcome import Outcome
+    from pyqmail.mail.destinations.rules.responses import Automaton, Response
 
-# what a response rule may say of a reply: the actions of control/responses
-CEILING, RATE, PAUSE, MESSAGES, RECIPIENTS = "ceiling", "rate", "pause", "n", "m"
-GREY, FAIL, DEFER, IGNORE = "grey", "fail", "defer", "ignore"
-PLAIN = ""  # no rule speaks of it
-
-FLOW, SOURCE, SITE, ORGANISATION = "flow", "source", "site", "org"
+MAX_TEXT = 4096  # bytes of a reply that are looked at
+# where a server speaks: at the others it is the resolver, the network, or this machine
+_SPOKEN = (GREETING, NAME, SENDER, RECIPIENTS, DATA, MESSAGE, DIALOGUE, UNKNOWN)
 
 
-class Reply:
-    """kind is a word above; seconds of PAUSE and DEFER, otherwise 0; scope FLOW, SOURCE, SITE, ORGANISATION or empty.
+def classify(outcome: "Outcome", responses: "Automaton", groups: "Collection[bytes]" = ()) -> "Response | None":
+    """Return the response rule that an outcome's reply meets at a site of these groups; None if there is none.
 
-    rule is the line that says so, for explanations; empty for PLAIN.
+    Only a reply that asks for another time or refuses (4xx, 5xx) counts, never the words of our own report.
     """
-
-    __slots__ = ("kind", "seconds", "scope", "rule")
-
-    def __init__(self, kind: str = PLAIN, seconds: float = 0, scope: str = "", rule: bytes = b"") -> None:
-        self.kind, self.seconds, self.scope, self.rule = kind, seconds, scope, rule
-
-
-def classify(outcome: "Outcome", responses: "object | None", groups: "Sequence[bytes]" = ()) -> Reply:
-    """Return what the response rules (responses.Automaton; None: no rules) know of an outcome's reply.
-
-    groups are those of the site.  Only a reply of a server counts, never the words of our own report.
-    """
-    raise NotImplementedError
+    if outcome.stage not in _SPOKEN or outcome.code < 400:
+        return None
+    return responses.match(outcome.code, outcome.enhanced, outcome.reply[:MAX_TEXT], groups)
