@@ -20,9 +20,11 @@ import math
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
 DOMAIN, ADDRESS, HOST, SITE, NET, ORGANISATION, RULE = "dom", "ip", "host", "site", "net", "org", "rule"
 SCOPES = (DOMAIN, ADDRESS, HOST, SITE, NET, ORGANISATION, RULE)  # the most specific first: the order of limits
+FILE, NOW_FILE, BUILT_IN_FILE = "destinations", "destinations.now", "built in"  # where a line stands
 FOR_EVER = math.inf  # of held_until
 NOT_HELD = 0.0
 
@@ -34,7 +36,7 @@ class Limit:
              b"R" over all; b"k" connections in a time for each source
     value    the number; of a rate: that many in period_seconds, burst of them at once
     name     of scope RULE the group, `@yahoo`, or the line's address; otherwise empty
-    line     the line's number in `where`: destinations, destinations.now, or built in
+    line     the line's number in `where`: FILE, NOW_FILE, BUILT_IN_FILE
     owner    what to show: `@yahoo:c=100`
     is_default   nobody asked for it: it is of the empty address or built in.  Where several sites share the budget of
                  a default, the largest value holds
@@ -88,13 +90,35 @@ class Retry:
         )
 
 
-class Source:
-    """Where a value stands: line number, `where` as of a Limit, the line's address, rank (the lower, the narrower)."""
+class MatchedLine:
+    """A line of the table as a lookup reads it.
 
-    __slots__ = ("line", "where", "address", "rank")
+    key, address   of the table, and as it is shown
+    number, where  the line's number in that file, as of a Limit
+    rank           what puts lines in order: which file, which form of address, how short; the lowest wins
+    values         key -> value of all that is no limit
+    limits         those it sets
+    groups         those it attaches, in their order
+    size           of a group: how many lines attach it
+    """
 
-    def __init__(self, line: int, where: str, address: bytes, rank: int) -> None:
-        self.line, self.where, self.address, self.rank = line, where, address, rank
+    __slots__ = ("key", "address", "number", "where", "rank", "values", "limits", "groups", "size", "text")
+
+    def __init__(
+        self,
+        key: bytes,
+        address: bytes,
+        number: int,
+        where: str,
+        rank: tuple[int, int, int],
+        text: bytes,
+        size: int = 0,
+    ) -> None:
+        self.key, self.address, self.number, self.where, self.rank = key, address, number, where, rank
+        self.values: dict[bytes, Any] = {}
+        self.limits: tuple[Limit, ...] = ()
+        self.groups: tuple[bytes, ...] = ()
+        self.text, self.size = text, size
 
 
 class SitePolicy:
@@ -116,37 +140,48 @@ class SitePolicy:
     families                   v=: "4", "6", "46"
     held_until                 hold: NOT_HELD, FOR_EVER, or the date when it ends
     learns                     learn=
-    limits                     the most specific first; those of RULE by size of their groups, the smallest first
+    limits                     those of DOMAIN, SITE, ORGANISATION and RULE, the most specific first; those of RULE by
+                               size of their groups, the smallest first
     organisation_least         the built-in limit of the organisation is max(organisation_limit(addresses), this); None:
                                it does not apply, since a written limit takes its place
     groups                     the groups that the site is in, `@yahoo`, the nearest first: for response rules
-    sources                    key (`n`) -> Source of what is set
+    source                     the address of the source that it is for; empty: any
+    matches                    all lines that apply, the one that wins first
+    sources                    key (b"n") -> the line that sets it
     """
 
     __slots__ = (
         *("initial", "floor", "messages", "recipients", "idle_seconds", "connect_seconds", "greeting_seconds"),
         *("reply_seconds", "parcels", "pool", "is_by_sender", "spills", "retry", "lifetime_seconds", "dead_after"),
         *("grey_seconds", "klass", "route", "fallback", "families", "held_until", "learns", "limits"),
-        *("organisation_least", "groups", "sources"),
+        *("organisation_least", "groups", "source", "matches", "sources"),
     )
 
-    def __init__(self) -> None:
-        self.initial, self.floor, self.messages, self.recipients = 2, 1, 100, 50
-        self.idle_seconds = 2.0
-        self.connect_seconds: float | None = None
-        self.greeting_seconds: float | None = None
-        self.reply_seconds: float | None = None
-        self.parcels, self.pool, self.is_by_sender, self.spills = 1, b"", False, False
-        self.retry: Retry | None = None
-        self.lifetime_seconds: float | None = None
-        self.dead_after, self.grey_seconds, self.klass = 3, 330.0, b""
-        self.route: tuple[bytes, int] | None = None
-        self.fallback: tuple[bytes, int, float | None] | None = None
-        self.families, self.held_until, self.learns = "46", NOT_HELD, True
-        self.limits: tuple[Limit, ...] = ()
-        self.organisation_least: int | None = 0
-        self.groups: tuple[bytes, ...] = ()
-        self.sources: Mapping[str, Source] = {}
+    def __init__(
+        self,
+        values: "Mapping[bytes, Any]",
+        *,
+        limits: tuple[Limit, ...],
+        organisation_least: int | None,
+        groups: tuple[bytes, ...],
+        source: bytes,
+        matches: "tuple[MatchedLine, ...]",
+        sources: "Mapping[bytes, MatchedLine]",
+    ) -> None:
+        self.initial, self.floor = values[b"i"], values[b"f"]
+        self.messages, self.recipients, self.parcels = values[b"n"], values[b"m"], values[b"p"]
+        self.idle_seconds, self.grey_seconds, self.dead_after = values[b"idle"], values[b"grey"], values[b"dead"]
+        self.connect_seconds, self.greeting_seconds, self.reply_seconds = values.get(b"to", (None, None, None))
+        self.pool, self.spills = values.get(b"src", b""), b"spill" in values
+        self.is_by_sender, self.learns = values[b"by"] == b"sender", values[b"learn"] == b"yes"
+        self.retry: Retry | None = values.get(b"try")
+        self.lifetime_seconds: float | None = values.get(b"die")
+        self.klass, self.families = values.get(b"w", b""), values[b"v"].decode()
+        self.route: tuple[bytes, int] | None = values.get(b"route")
+        self.fallback: tuple[bytes, int, float | None] | None = values.get(b"fall")
+        self.held_until: float = values.get(b"hold", NOT_HELD)
+        self.limits, self.organisation_least, self.groups = limits, organisation_least, groups
+        self.source, self.matches, self.sources = source, matches, sources
 
 
 class AddressPolicy:
@@ -154,19 +189,16 @@ class AddressPolicy:
 
     messages, recipients   n=, m=; None: as the site's policy says
     held_until             as of a SitePolicy
-    limits                 those of scope HOST, ADDRESS and NET, and those of the groups that only the address is in
+    limits                 those of ADDRESS, HOST and NET; those of groups that the address is in and the site is not
     """
 
     __slots__ = ("messages", "recipients", "held_until", "limits")
 
-    def __init__(
-        self,
-        messages: int | None = None,
-        recipients: int | None = None,
-        held_until: float = NOT_HELD,
-        limits: tuple[Limit, ...] = (),
-    ) -> None:
-        self.messages, self.recipients, self.held_until, self.limits = messages, recipients, held_until, limits
+    def __init__(self, values: "Mapping[bytes, Any]", limits: tuple[Limit, ...]) -> None:
+        self.messages: int | None = values.get(b"n")
+        self.recipients: int | None = values.get(b"m")
+        self.held_until: float = values.get(b"hold", NOT_HELD)
+        self.limits = limits
 
 
 class SenderPolicy:
@@ -177,26 +209,28 @@ class SenderPolicy:
 
     __slots__ = ("retry", "lifetime_seconds", "klass", "pool", "is_by_sender", "spills")
 
-    def __init__(self) -> None:
-        self.retry: Retry | None = None
-        self.lifetime_seconds: float | None = None
-        self.klass = b""
-        self.pool: bytes | None = None
-        self.is_by_sender: bool | None = None
-        self.spills: bool | None = None
+    def __init__(self, values: "Mapping[bytes, Any]") -> None:
+        self.retry: Retry | None = values.get(b"try")
+        self.lifetime_seconds: float | None = values.get(b"die")
+        self.klass: bytes = values.get(b"w", b"")
+        self.pool: bytes | None = values.get(b"src")
+        self.is_by_sender: bool | None = values[b"by"] == b"sender" if b"by" in values else None
+        self.spills: bool | None = values.get(b"spill")
 
 
 class RecipientPolicy:
     """What applies to one local recipient; the limits have scope DOMAIN, each for one recipient."""
 
-    __slots__ = ("retry", "lifetime_seconds", "klass", "held_until", "limits")
+    __slots__ = ("retry", "lifetime_seconds", "klass", "held_until", "limits", "matches")
 
-    def __init__(self) -> None:
-        self.retry: Retry | None = None
-        self.lifetime_seconds: float | None = None
-        self.klass = b""
-        self.held_until = NOT_HELD
-        self.limits: tuple[Limit, ...] = ()
+    def __init__(
+        self, values: "Mapping[bytes, Any]", limits: tuple[Limit, ...], matches: tuple[MatchedLine, ...]
+    ) -> None:
+        self.retry: Retry | None = values.get(b"try")
+        self.lifetime_seconds: float | None = values.get(b"die")
+        self.klass: bytes = values.get(b"w", b"")
+        self.held_until: float = values.get(b"hold", NOT_HELD)
+        self.limits, self.matches = limits, matches
 
 
 class PoolMember:
