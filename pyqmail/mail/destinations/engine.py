@@ -1,0 +1,204 @@
+"""The engine of one channel: which mail goes where, when, and over how many sessions.
+
+Pure: events come in by method, orders (orders.py) go out by take_orders(), the time is an argument.  `now` is monotonic
+seconds; a date is Unix seconds.  Domains, hosts and names of groups are bytes in lower case.
+
+What follows the signatures below is built in steps; an event that is not built yet raises NotImplementedError.
+"""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from random import Random
+    from typing import Any
+
+    from pyqmail.mail.destinations.orders import Limits
+    from pyqmail.mail.destinations.outcome import Outcome
+
+    Route = tuple[bytes, bytes]  # the name to look up, empty for an address literal; relay, as host:port
+    Hosts = Sequence[tuple[int, bytes, Sequence[bytes]]]  # preference, name, addresses
+
+REMOTE, LOCAL = "remote", "local"
+
+
+def last_two_labels(host: bytes) -> bytes:
+    """Return the registrable domain of a host, if every public suffix had one label."""
+    return b".".join(host.split(b".")[-2:])
+
+
+class Engine:
+    """total: sessions and deliveries at once.  rules: a RuleSet.
+
+    opens_sessions   False: DELIVER has session None and one recipient, and there is no RESOLVE, OPEN or CLOSE: the
+                     local channel, and agents that connect by themselves
+    registrable      the registrable domain of a host, by the public suffixes
+    lifetime         seconds after which a message's deferrals count as failures
+    timeouts         seconds to connect, for the greeting, for a reply
+    route_of(domain) (name to look up or empty, relay as host:port) if a route says so, else None
+    """
+
+    def __init__(
+        self,
+        total: int,
+        rules: "Any",
+        *,
+        channel: str = REMOTE,
+        opens_sessions: bool = True,
+        registrable: "Callable[[bytes], bytes]" = last_two_labels,
+        random: "Random",
+        now: float,
+        date: float,
+        lifetime: int,
+        timeouts: tuple[float, float, float],
+        route_of: "Callable[[bytes], Route | None] | None" = None,
+    ) -> None:
+        self.total, self.used, self.connecting, self.waiting_count = total, 0, 0, 0
+        self.has_room = True
+        self._rules, self._channel = rules, channel
+        self._opens_sessions = opens_sessions and channel == REMOTE
+        self._registrable, self._random, self._route_of = registrable, random, route_of
+        self._now, self._date, self._lifetime, self._timeouts = now, date, lifetime, timeouts
+        self._orders: list[tuple[Any, ...]] = []
+
+    # mail
+
+    def arrived(
+        self,
+        number: int,
+        sender: bytes,
+        size: int,
+        birth: int,
+        recipients: "Sequence[tuple[int, bytes]]",
+        *,
+        due: int = 0,
+        is_alone: bool = False,
+        is_bulk: bool = False,
+        is_more_to_come: bool = False,
+        now: float,
+    ) -> None:
+        """Recipients of message number: (offset, key), key a domain, or on the local channel a whole address.
+
+        sender is the flow: the domain of the envelope sender, empty for the null sender.  size is bytes, birth a date,
+        and so is due, before which nothing of it is tried.  is_alone: one recipient a transaction.  A large message
+        arrives in several calls, all but the last with is_more_to_come.
+        """
+        raise NotImplementedError
+
+    def forget(self, number: int, now: float) -> None:
+        """Somebody else removed the message: nothing more of it starts; what is in flight ends without effect."""
+        raise NotImplementedError
+
+    # sessions
+
+    def waiting(self, session: int, now: float) -> None:
+        """The address has not answered after the hedge delay."""
+        raise NotImplementedError
+
+    def ready(self, session: int, host: bytes, address: bytes, limits: "Limits", now: float) -> None:
+        """A session has greeted: host and address are those that won."""
+        raise NotImplementedError
+
+    def refused(self, session: int, outcome: "Outcome", now: float) -> None:
+        """An address's server answered, and not with a greeting; the session goes on: MORE or CLOSE is the answer."""
+        raise NotImplementedError
+
+    def failed(self, session: int, outcome: "Outcome", now: float) -> None:
+        """An address could not be reached; the session goes on.  At stage HERE nobody but this machine is blamed."""
+        raise NotImplementedError
+
+    def closed(self, session: int, outcome: "Outcome | None", now: float) -> None:
+        """The session is gone: once for each OPEN, last.  outcome is what the server said as it went, if anything."""
+        raise NotImplementedError
+
+    def lost(self, sessions: "Sequence[int]", now: float) -> None:
+        """Their process died: what was in flight is deferred, and nobody is blamed."""
+        raise NotImplementedError
+
+    def lacking(self, now: float) -> None:
+        """An OPEN could not be obeyed for want of something here: the total is lowered by a tenth for 60 s."""
+        raise NotImplementedError
+
+    # deliveries
+
+    def result(self, recipient: int, outcome: "Outcome", *, carried: int = 0, accepted: int = 0, now: float) -> bytes:
+        """A delivery has ended.  Returns how it counts: K, D or Z; a Z past the lifetime is a D.
+
+        carried is how many messages the connection had carried before, accepted how many recipients of the transaction
+        the server accepted.
+        """
+        raise NotImplementedError
+
+    def unsent(self, recipient: int, now: float) -> None:
+        """A delivery came back untouched."""
+        raise NotImplementedError
+
+    def dropped(self, recipient: int, now: float) -> None:
+        """A recipient needs no delivery after all: it is marked already, or its message is gone."""
+        raise NotImplementedError
+
+    def put_off(self, recipient: int, seconds: float, now: float) -> None:
+        """A delivery could not start for a reason of our own; it is tried again after so long, and nobody is blamed."""
+        raise NotImplementedError
+
+    # answers to RESOLVE
+
+    def resolved(
+        self,
+        domain: bytes,
+        hosts: "Hosts",
+        ttl: float,
+        is_stale: bool,
+        *,
+        port: int = 25,
+        route: bytes = b"",
+        now: float,
+    ) -> None:
+        """hosts are (preference, name, addresses), without our own; ttl is seconds."""
+        raise NotImplementedError
+
+    def nowhere(self, domain: bytes, outcome: "Outcome", now: float) -> None:
+        """There is no host: no such domain, a null MX, or all of them are ourselves."""
+        raise NotImplementedError
+
+    def trouble(self, domain: bytes, reason: bytes, now: float) -> None:
+        """The name servers gave no answer: the lane waits, and nothing is deferred."""
+        raise NotImplementedError
+
+    # everything else
+
+    def make_due(self, now: float) -> None:
+        """Everything deferred is due, and each dead site gets a probe.  Source: SIGALRM of qmail-send."""
+        raise NotImplementedError
+
+    def use_rules(self, rules: "Any", now: float) -> None:
+        """The rules have changed.  Running sessions are not touched."""
+        raise NotImplementedError
+
+    def advance(self, date: float, now: float) -> None:
+        """Do what is due.  The date is compared with the last one: a jump of more than 5 minutes is no passing time."""
+        raise NotImplementedError
+
+    def stop(self, now: float) -> None:
+        """No OPEN and no MORE any more: sessions that connect are closed, what is in flight ends."""
+        raise NotImplementedError
+
+    def next_time(self) -> float | None:
+        """Return when advance() must be called even if nothing happens."""
+        raise NotImplementedError
+
+    def take_orders(self) -> "list[tuple[Any, ...]]":
+        """Return the orders (orders.py) that were not taken before."""
+        orders, self._orders = self._orders, []
+        return orders
+
+    def log_lines(self, now: float) -> list[bytes]:
+        """Return the lines that the log should have and has not yet."""
+        raise NotImplementedError
+
+    def snapshot(self, now: float) -> "Any":
+        """Return what was learned, as a State of state_file."""
+        raise NotImplementedError
+
+    def restore(self, state: "Any", now: float) -> None:
+        """Take over what an earlier engine had learned."""
+        raise NotImplementedError
