@@ -109,11 +109,7 @@ class Admission:
         """A session is over: give back the units that open_session had."""
         for budget in units:
             budget.used -= 1
-        for budget in reversed(units):
-            if budget.room is not None or budget.partner is not None:
-                self._offer(budget, now)
-        if self._work:
-            self._run(now)
+        self._gained(units, now)
 
     def take(self, units: "tuple[Budget, ...]", count: int, now: float) -> int:
         """Take up to count more units of each (recipients in flight, of the total); return how many: 0 to count."""
@@ -122,19 +118,20 @@ class Admission:
         count = max(0, count)
         for budget in units:
             budget.used += count
+        _count_shared(units[-1])
         return count
 
     def give(self, units: "tuple[Budget, ...]", count: int, now: float) -> None:
         """Give back what take took."""
         for budget in units:
             budget.used -= count
-        for budget in reversed(units):
-            self._offer(budget, now)
-        self._run(now)
+        self._gained(units, now)
 
     def changed(self, budget: "Budget", now: float) -> None:
         """A budget was changed other than by a session: limit, learned, rates, a pause set or lifted."""
         self._offer(budget, now)
+        if budget.partner is not None:
+            self._offer(budget.partner, now)
         self._run(now)
 
     def due(self, now: float) -> None:
@@ -145,8 +142,7 @@ class Admission:
             if budget.timer == time:
                 budget.timer = FOREVER
                 budget.refresh(now)
-                self._offer(budget, now)
-        self._run(now)
+                self.changed(budget, now)
 
     def next_time(self) -> float | None:
         """Return when due() has something to do, None: nothing will come by time alone."""
@@ -183,26 +179,43 @@ class Admission:
                 narrowest.refresh(now)  # a day may have passed since its last session
             self._try(waiter, None, now)
 
+    def _gained(self, units: "tuple[Budget, ...]", now: float) -> None:
+        """Units came back: serve the rooms, the broadest first."""
+        shared = _count_shared(units[-1])
+        for budget in reversed(units):
+            if budget.room is not None:
+                self._offer(budget, now)
+        if shared is not None and shared.room is not None and shared not in units:
+            self._offer(shared, now)
+        if self._work:
+            self._run(now)
+
     def _serve(self, budget: "Budget", now: float) -> None:
         """Offer the units of a budget to those in its room, until none is left or none can take it."""
         skipped: list[Broader] = []
         while (room := budget.room) is not None:
-            if not budget.is_free(now):
+            if budget.used >= budget.cap or budget.not_before > now:
                 self._arm(budget, now)
                 return
             found = room.take_next(skipped)
             if found is None:
                 return
             waiter, broader = found
-            self._has_left(waiter, budget)
-            chain, index = waiter.chain, _index(waiter.chain, budget)
+            if not room.size:
+                _drop_empty(budget)
+            if waiter.place is not budget:
+                self._leave_others(waiter, budget)
+            waiter.place = None
+            chain = waiter.chain
             is_opened = self._try(waiter, budget, now)
-            if _stands_above(waiter, chain, index):
-                skipped.append(broader)
-                if not is_opened:
-                    if budget is not chain[index]:
-                        self._carried[waiter] = budget
-                    continue
+            if waiter.place is not None and waiter.place is not budget:
+                index = _index(chain, budget)
+                if _stands_above(waiter, chain, index):
+                    skipped.append(broader)
+                    if not is_opened:
+                        if budget is not chain[index]:
+                            self._carried[waiter] = budget
+                        continue
             self._pass_on(waiter, chain, budget, now)
 
     def _try(self, waiter: "Waiter", budget: "Budget | None", now: float) -> bool:
@@ -229,6 +242,8 @@ class Admission:
                     one.take(now)
                 else:
                     one.used += 1
+            if chain[-1].partner is not None:
+                _count_shared(chain[-1])
             is_opened = True
             self._open_session(waiter, units, now)
         return is_opened
@@ -237,11 +252,12 @@ class Admission:
         self, waiter: "Waiter", chain: "tuple[Budget, ...]", budget: "Budget | None", now: float
     ) -> bool:
         """Place a waiter that has opened behind those who stand before the total, or before the budget it came from."""
-        if chain[-1].room:
+        room = chain[-1].room
+        if room is not None and room.size:
             self._place(waiter, chain, len(chain) - 1, now)
             self._work.append(chain[-1])
             return True
-        if budget is not None and budget.room and budget in chain:
+        if budget is not None and budget.room is not None and budget.room.size and budget in chain:
             self._place(waiter, chain, chain.index(budget), now)
             return True
         return False
@@ -253,8 +269,7 @@ class Admission:
         self.moves += 1
         waiter.place = budget
         budget.room.add(waiter, chain[index + 1 :])
-        if budget.not_before > now or budget.window is not None:
-            self._arm(budget, now)
+        self._arm(budget, now)
 
     def _place_at_hosts(self, waiter: "Waiter", budgets: "tuple[Budget, ...]", now: float) -> None:
         self.moves += 1
@@ -275,19 +290,17 @@ class Admission:
             _remove(waiter, place, chain[chain.index(place) + 1 :])
         waiter.place = None
 
-    def _has_left(self, waiter: "Waiter", budget: "Budget") -> None:
-        """A waiter was taken out of a budget's room: it leaves the others it stands in."""
+    def _leave_others(self, waiter: "Waiter", budget: "Budget") -> None:
+        """Take a waiter that was taken from one host's room out of the others it stands in."""
         if isinstance(waiter.place, tuple):
             for other in waiter.place:
                 if other is not budget:
                     _remove(waiter, other, waiter.chain[1:])
-        waiter.place = None
-        _drop_empty(budget)
 
     def _pass_on(self, waiter: "Waiter", chain: "tuple[Budget, ...]", served: "Budget | None", now: float) -> None:
         """Let the rooms of a waiter's budgets be served that have a unit; `served` is being served."""
         for budget in reversed(chain):
-            if budget is not served and budget.room is not None:
+            if budget.room is not None and budget is not served:
                 self._offer(budget, now)
         if self._carried:
             carried = self._carried.pop(waiter, None)
@@ -296,19 +309,30 @@ class Admission:
 
     def _offer(self, budget: "Budget", now: float) -> None:
         """Let the room of a budget be served if it has a unit, or when time gives it one."""
-        for one in (budget, budget.partner):
-            if one is not None and one.room is not None:
-                if one.is_free(now):
-                    self._work.append(one)
-                else:
-                    self._arm(one, now)
+        if budget.room is None:
+            return
+        if budget.used < budget.cap and budget.not_before <= now:
+            self._work.append(budget)
+        else:
+            self._arm(budget, now)
 
     def _arm(self, budget: "Budget", now: float) -> None:
+        """Let due() see to a budget that is not free, if time alone may free it."""
+        if budget.not_before <= now and budget.window is None:
+            return
         time = budget.free_time(now)
         if now < time < budget.timer:
             budget.timer = time
             self._serial += 1
             heapq.heappush(self._timers, (time, self._serial, budget))
+
+
+def _count_shared(total: "Budget") -> "Budget | None":
+    """Keep the count of a total's shared budget, and return it."""
+    shared = total.partner
+    if shared is not None:
+        shared.used = total.used
+    return shared
 
 
 def _index(chain: "tuple[Budget, ...]", budget: "Budget") -> int:
@@ -338,5 +362,5 @@ def _remove(waiter: "Waiter", budget: "Budget", broader: "Broader") -> None:
 
 def _drop_empty(budget: "Budget") -> None:
     room = budget.room
-    if room is not None and not room and not room.is_lasting:
+    if room is not None and not room.size and not room.is_lasting:
         budget.room = None

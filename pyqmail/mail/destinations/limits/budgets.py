@@ -42,7 +42,8 @@ class Budget:
     connect_rates   what one session passes each; recipient_rates: what one recipient passes each
     not_before  nobody takes a unit before it: the end of a pause, or the next time of a rate
     paused_until, pause_reason, pause_text   the pause alone; in the past: none
-    room, timer, partner    owned by Admission (partner: a SharedBudget, set by itself)
+    room, timer     Admission's alone
+    partner         of a total: its SharedBudget, or None
     """
 
     __slots__ = (
@@ -79,7 +80,7 @@ class Budget:
     @limit.setter
     def limit(self, limit: int) -> None:
         self._limit = limit
-        self.cap = limit if self._learned is None else min(limit, self._learned)
+        self._follow()
 
     @property
     def learned(self) -> int | None:
@@ -89,7 +90,7 @@ class Budget:
     @learned.setter
     def learned(self, learned: int | None) -> None:
         self._learned = learned
-        self.cap = self._limit if learned is None else min(self._limit, learned)
+        self._follow()
 
     def is_free(self, now: float) -> bool:
         """Return whether a unit may be taken: used below the cap, not paused, every rate's next time past."""
@@ -147,6 +148,12 @@ class Budget:
         if self.window is not None:
             self.learned = self.window.allowed(now)
 
+    def _follow(self) -> None:
+        learned = self._learned
+        self.cap = self._limit if learned is None or learned > self._limit else learned
+        if self.partner is not None:
+            self.partner.limit = shared_limit(self.cap)
+
     def _follow_rates(self) -> None:
         time = self.paused_until
         for rate in self.connect_rates:
@@ -163,27 +170,14 @@ class SharedBudget(Budget):
     total only and may take the reserve; one that has a session stands under this and the total.
     """
 
-    __slots__ = ("_total",)
+    __slots__ = ()
 
     def __init__(self, total: Budget) -> None:
-        self._total = total
-        super().__init__(total.name, SHARED)
+        super().__init__(total.name, SHARED, shared_limit(total.cap))
+        self.used = total.used
         total.partner = self
 
-    @property
-    def used(self) -> int:
-        """What is taken of the total."""
-        return self._total.used
 
-    @used.setter
-    def used(self, used: int) -> None:
-        """It is counted with the total: nothing is kept here."""
-
-    @property
-    def cap(self) -> int:
-        """The total's without its reserve."""
-        return self._total.cap - max(1, self._total.cap // 10)
-
-    @cap.setter
-    def cap(self, cap: int) -> None:
-        """It follows the total's."""
+def shared_limit(total: int) -> int:
+    """Return what doors with a session may take of a total."""
+    return total - max(1, total // 10)

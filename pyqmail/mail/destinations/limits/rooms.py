@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         """What Admission asks of a room."""
 
         is_lasting: bool  # kept by its budget when it is empty
+        size: int  # how many stand here
 
         def __len__(self) -> int: ...
         def __iter__(self) -> Iterator[Waiter]: ...
@@ -37,18 +38,17 @@ class Room:
     One waiter costs no ring: the room of a door's own budget never has another, and there may be 100,000 of them.
     """
 
-    __slots__ = ("_waiter", "_broader", "_rings")
+    __slots__ = ("size", "_waiter", "_broader", "_rings")
     is_lasting = False
 
     def __init__(self) -> None:
+        self.size = 0
         self._waiter: Waiter | None = None  # the only one
         self._broader: Broader = ()
         self._rings: OrderedDict[Broader, OrderedDict[Waiter, None]] | None = None
 
     def __len__(self) -> int:
-        if self._rings is None:
-            return self._waiter is not None
-        return sum(map(len, self._rings.values()))
+        return self.size
 
     def __iter__(self) -> "Iterator[Waiter]":
         """The order in which they stand: of several classes, one of each in turn."""
@@ -62,6 +62,7 @@ class Room:
 
     def add(self, waiter: "Waiter", broader: "Broader") -> None:
         """Place a waiter at the tail of its class."""
+        self.size += 1
         rings = self._rings
         if rings is None:
             if self._waiter is None:
@@ -77,6 +78,7 @@ class Room:
 
     def remove(self, waiter: "Waiter", broader: "Broader") -> None:
         """Take out a waiter that stands here."""
+        self.size -= 1
         rings = self._rings
         if rings is None:
             self._waiter = None
@@ -94,6 +96,7 @@ class Room:
             if waiter is None or self._broader in skipped:
                 return None
             self._waiter = None
+            self.size = 0
             return waiter, self._broader
         for broader in rings:
             if broader not in skipped:
@@ -102,6 +105,7 @@ class Room:
             return None
         ring = rings[broader]
         waiter, _ = ring.popitem(last=False)
+        self.size -= 1
         if not ring:
             del rings[broader]
         elif len(rings) > 1:
@@ -119,7 +123,7 @@ class LeastTriedRoom:
     session that has waited longest for its greeting may give way.
     """
 
-    __slots__ = ("_attempts", "_yield_one", "_fresh", "_tried", "_counts", "_turn")
+    __slots__ = ("size", "_attempts", "_yield_one", "_fresh", "_tried", "_counts", "_turn")
     is_lasting = True
 
     def __init__(self, attempts: "Callable[[Waiter], int]", yield_one: "Callable[[], None]") -> None:
@@ -127,10 +131,10 @@ class LeastTriedRoom:
         self._fresh: OrderedDict[Waiter, None] = OrderedDict()
         self._tried: dict[int, OrderedDict[Waiter, None]] = {}
         self._counts: dict[Waiter, int] = {}  # of all that stand here: attempts when they were placed
-        self._turn = 0
+        self._turn = self.size = 0
 
     def __len__(self) -> int:
-        return len(self._counts)
+        return self.size
 
     def __iter__(self) -> "Iterator[Waiter]":
         """Those never tried first, then those tried least often."""
@@ -140,6 +144,7 @@ class LeastTriedRoom:
 
     def add(self, waiter: "Waiter", broader: "Broader") -> None:
         attempts = self._counts[waiter] = self._attempts(waiter)
+        self.size += 1
         if attempts:
             self._tried.setdefault(attempts, OrderedDict())[waiter] = None
         else:
@@ -148,6 +153,7 @@ class LeastTriedRoom:
 
     def remove(self, waiter: "Waiter", broader: "Broader") -> None:
         attempts = self._counts.pop(waiter)
+        self.size -= 1
         if not attempts:
             del self._fresh[waiter]
             return
