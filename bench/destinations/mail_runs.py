@@ -1,0 +1,379 @@
+"""Scenarios about the order of mail, retry times, rules of single servers, and what is not the servers' fault."""
+
+import statistics
+
+from bench.destinations.network import NO_ANSWER, Zone
+from bench.destinations.servers import MUTE, SILENT, Greylist, Server, SessionLimit
+from bench.destinations.world import World
+from pyqmail.mail.destinations.outcome import DATA, SENDER
+
+SITE = b"site.example"
+
+
+def mailing(small):
+    """One mailing, one recipient a transaction, and a small message a second by another sender."""
+    world = World(SITE + b":c=10\n")
+    world.place(SITE, Server(0.5))
+    world.send([SITE] * (5000 if small else 100_000), b"bulk.example", is_alone=True)
+    waits = _trickle(world, 120 if small else 1000)
+    return {"median wait": statistics.median(waits), "longest wait": max(waits)}
+
+
+def many_mailings(small):
+    """200 mailings at once, each by another sender; rate of bulk mail."""
+    seconds, flows = (120, 50) if small else (1000, 200)
+    world = World(SITE + b":c=10\n")
+    world.place(SITE, Server(0.5))
+    for number in range(flows):
+        world.send([SITE] * (500 if small else 1000), b"bulk%d.example" % number, is_alone=True, is_bulk=True)
+    waits = _trickle(world, seconds)
+    return {
+        "median wait": statistics.median(waits),
+        "longest wait": max(waits),
+        "bulk a second": (len(world.delivered) - len(waits)) / seconds,
+    }
+
+
+def greylist(small):
+    """Mean tries and delay by what the server wants to wait."""
+    figures = {"dead": 0}
+    for delay in (60, 900) if small else (60, 300, 900, 1500, 3600):
+        world = World(SITE + b":c=20,k=6000/m~100\n")
+        world.place(SITE, Server(0.1, greylist=Greylist(delay)))
+        count = 3000 if small else 60_000
+        for number in range(count):
+            world.clock.at(1000 + number / 5, world.send, [SITE], b"s%d.example" % (number % 100))
+        world.run(count / 5 + 86_400, until_done=False)
+        delays = [time - world.mail[number].arrived for time, number, _ in world.delivered]
+        figures[f"tries {delay}"] = statistics.mean(world.tries.values())
+        figures[f"delay {delay}"] = statistics.mean(delays)
+        figures[f"left {delay}"] = world.left
+        figures["dead"] += said(world, b"dead:")
+    return figures
+
+
+def soft_block(small):
+    """Every recipient is deferred for an hour, whoever sends."""
+    world = World(SITE + b":c=10\n")
+    server = Server(0.5)
+    server.recipient_reply = lambda sender, recipient: b"451 4.3.0 not now"
+    world.place(SITE, server)
+    world.clock.at(4600, setattr, server, "recipient_reply", None)
+    for number in range(1000 if small else 5000):
+        world.send([SITE], b"s%d.example" % (number % 20))
+    world.run(3600)
+    deferrals = len(world.deferrals)
+    world.run(40_000, until_done=True)
+    return {"deferrals": deferrals, "left": world.left, "failed": len(world.failures)}
+
+
+def bad_sender(small):
+    """One sender's mail is deferred by policy after the message; that of 20 others is taken."""
+    seconds = 600 if small else 3600
+    world = World(SITE + b":c=10\n")
+    server = Server(0.3)
+    server.message_reply = lambda sender, _: b"451 4.7.26 not by our policy" if sender == b"bad.example" else None
+    world.place(SITE, server)
+    for second in range(seconds):
+        world.clock.at(1000 + second, world.send, [SITE], b"bad.example")
+        for good in range(4):
+            world.clock.at(1000.5 + second, world.send, [SITE], b"g%d.example" % ((second * 4 + good) % 20))
+    world.run(seconds)
+    good = [time for time, number, _ in world.delivered if world.mail[number].sender != b"bad.example"]
+    first = next((time for time, line in world.log if b"bad.example" in line and b"pause" in line), 1e9)
+    return {
+        "good share": len(good) / (4 * seconds),
+        "bad tries before its pause": sum(time <= first for time, *_ in world.deferrals),
+        "bad tries": len(world.deferrals) / (seconds / 900 + 1),
+    }
+
+
+def connection_limit(small):
+    """10 messages a connection, then a refusal at MAIL or DATA, and the connection stays."""
+    figures = {"VERP": [], "single": [], "deferred": 0, "refused at last": 0}
+    for reply in (b"452 too many messages", b"554 too many messages"):
+        for stage in (SENDER, DATA):
+            for is_verp, count in ((True, 60), (False, 15)):
+                world = World(b"")
+                server = Server(0.2, most_messages=10, full_reply=reply, full_stage=stage, is_full_close=False)
+                world.place(SITE, server)
+                if is_verp:
+                    world.send([SITE] * count, is_alone=True)
+                else:
+                    for _ in range(count):
+                        world.send([SITE])
+                world.run(3600, until_done=True)
+                figures["VERP" if is_verp else "single"].append(len(world.delivered))
+                figures["deferred"] += len(world.deferrals) + len(world.failures)
+                for _ in range(40):
+                    world.send([SITE])
+                before = world.unsent_count
+                world.run(3600, until_done=True)
+                figures["refused at last"] += world.unsent_count - before
+    return {**figures, "VERP": min(figures["VERP"]), "single": min(figures["single"])}
+
+
+def transaction_limit(small):
+    """5 recipients a message; what is beyond is refused for now, as 452 or 552."""
+    figures = {"delivered": [], "deferred": 0, "failed": 0, "most at last": 0}
+    for _ in (b"452 4.5.3 too many recipients", b"552 too many recipients", b"451 4.5.3 multiple regions"):
+        world = World(b"")
+        server = Server(0.2, most_recipients=5)
+        world.place(SITE, server)
+        world.send([SITE] * 12)
+        world.run(3600, until_done=True)
+        figures["delivered"].append(len(world.delivered))
+        world.send([SITE] * 40)
+        before = len(server.transactions)
+        world.run(3600, until_done=True)
+        figures["deferred"] += len(world.deferrals)
+        figures["failed"] += len(world.failures)
+        figures["most at last"] = max(figures["most at last"], *server.transactions[before:])
+    return {**figures, "delivered": min(figures["delivered"])}
+
+
+def greets_and_closes(small):
+    """A server that closes at each MAIL."""
+    world = World(b"", lifetime=86_400)
+    server = Server(0.2, hangs_up=True)
+    world.place(SITE, server)
+    for _ in range(20):
+        world.send([SITE])
+    world.run(80_000)
+    tries, bounces = max(world.tries.values()), len(world.failures)
+    world.run(20_000)
+    dead = next((time - 1000 for time, line in world.log if b"dead" in line), 1e9)
+    return {"dead after, s": dead, "most tries": tries, "failed before": bounces, "failed at last": len(world.failures)}
+
+
+def third_dead(small):
+    """3 of 10 sites never answer: last delivery to the others, probes of a dead one in 2 hours."""
+    figures = {}
+    sites = 200 if small else 2000
+    for total in (20, 200) if small else (200, 2000):
+        world = World(b"", total=total)
+        dead = []
+        for number in range(sites):
+            is_dead = number % 10 < 3
+            addresses = world.place(
+                b"d%d.example" % number, Server(0.3, connect_seconds=0.1, kind=SILENT if is_dead else "greets")
+            )
+            dead += addresses if is_dead else []
+        for _ in range(10):
+            for number in range(sites):
+                world.send([b"d%d.example" % number], b"s%d.example" % (number % 7))
+        world.run(7200)
+        healthy = [time for time, *_ in world.delivered]
+        tries = dict.fromkeys(dead, 0)
+        for time, address in world.opened:
+            if address in tries and time > 1000 + 120:
+                tries[address] += 1
+        figures[f"last healthy, {total}"] = max(healthy) - 1000
+        figures[f"left, {total}"] = sites * 7 - len(healthy)
+        figures[f"probes, {total}"] = max(tries.values())
+        figures[f"deferred, {total}"] = len(world.deferrals)
+    return figures
+
+
+def one_of_two(small):
+    """Two hosts, one silent: deliveries a second of the 33.3 (n=1) and 39.6 (n=20) that one host makes possible."""
+    figures, seconds = {}, 200 if small else 1000
+    for most in (1, 20):
+        world = World(SITE + b":c=20,n=%d,k=1000/s~1000\n" % most)
+        world.place(SITE, Server(0.5, connect_seconds=0.1, kind=SILENT), Server(0.5, connect_seconds=0.1))
+        for number in range(45 * (seconds + 60)):
+            world.send([SITE], b"s%d.example" % (number % 10))
+        world.run(60)
+        before = len(world.delivered)
+        world.run(seconds)
+        figures[f"a second, n={most}"] = (len(world.delivered) - before) / seconds
+        figures[f"deferred, n={most}"] = len(world.deferrals)
+        figures[f"timeouts, n={most}"] = world.timeouts
+    return figures
+
+
+def slow_host(small):
+    """One host of three greets after 20 s."""
+    world = World(SITE + b":c=20,n=5,k=1000/s~1000\n")
+    servers = [Server(0.5, connect_seconds=seconds, limits=[SessionLimit()]) for seconds in (20.0, 0.1, 0.1)]
+    world.place(SITE, *servers)
+    for number in range(10_000 if small else 50_000):
+        world.send([SITE], b"s%d.example" % (number % 10))
+    world.run(200 if small else 1200)
+    sessions = [server.connections for server in servers]
+    return {"share of sessions": sessions[0] / sum(sessions), "deferred": len(world.deferrals)}
+
+
+def silent_servers(small):
+    """Sites that accept and never greet; a new good one, and one that greets after 30 s."""
+    figures = {"deferred": 0}
+    for sites, total in ((200, 50), (2000, 100)) if not small else ((200, 50),):
+        world = World(b"", total=total)
+        for number in range(sites):
+            world.place(b"m%d.example" % number, Server(kind=MUTE))
+            world.send([b"m%d.example" % number])
+        world.place(b"late.example", Server(0.2, connect_seconds=30.0))
+        late = world.send([b"late.example"])
+        world.run(300)
+        world.place(b"good.example", Server(0.2))
+        good = world.send([b"good.example"])
+        world.run(7200)
+        when = {number: time for time, number, _ in world.delivered}
+        figures[f"good, {sites}"] = when.get(good, 1e9) - 1300
+        figures[f"late, {sites}"] = when.get(late, 1e9) - 1000
+        figures["deferred"] += len(world.deferrals)
+    return figures
+
+
+def uplink(small):
+    """Our own uplink fails for 600 s."""
+    sites, rate = (400, 20) if small else (3000, 100)
+    world = World(b"")
+    for number in range(sites):
+        world.place(b"u%d.example" % number, Server(0.3, connect_seconds=0.1))
+    _arrive(world, sites, rate, 900)
+    world.run(120)
+    world.network.is_up, world.network.back_at = False, world.clock.now + 600
+    opened = len(world.opened)
+    world.run(600)
+    world.network.is_up = True
+    opened, back, waiting = len(world.opened) - opened, world.clock.now, set(world.mail)
+    while any(world.mail[number].left for number in waiting) and world.clock.now < back + 3000:
+        world.run(0.5)
+    return {
+        "dead": said(world, b"dead:"),
+        "connections": opened,
+        "caught up after": world.clock.now - back,
+        "deferred": len(world.deferrals),
+    }
+
+
+def resolver_silent(small):
+    """No name server answers for 30 minutes; 80 % of the domains are known."""
+    world = World(b"")
+    sites = 100 if small else 1000
+    for number in range(sites):
+        world.place(b"u%d.example" % number, Server(0.3))
+    for number in range(sites * 8 // 10):
+        world.send([b"u%d.example" % number])
+    world.run(60)
+    world.names.is_silent = True
+    start = world.clock.now
+    _arrive(world, sites, 2 if small else 20, 1800)
+    world.run(1800)
+    world.names.is_silent = False
+    back = world.clock.now
+    known = [
+        time - world.mail[number].arrived for time, number, _ in world.delivered if world.mail[number].arrived > start
+    ]
+    world.run(600, until_done=True)
+    return {
+        "longest wait, known": max(known),
+        "backlog gone after": world.clock.now - back if not world.left else 1e9,
+        "failed": len(world.failures),
+        "deferred": len(world.deferrals),
+    }
+
+
+def mx_moves(small):
+    """The MX of a domain changes while mail waits."""
+    world = World(SITE + b":c=3\n")
+    old, new = Server(1.0), Server(1.0)
+    (address,) = world.place(SITE, old, ttl=300)
+    for _ in range(3000):
+        world.send([SITE])
+    world.run(120)
+    world.place(SITE, new, ttl=300, hosts=[b"new.site.example"])
+    world.run(360)
+    after = world.clock.now
+    world.run(3000, until_done=True)
+    return {
+        "old opened late": sum(time > after and where == address for time, where in world.opened),
+        "left": world.left,
+        "twice": len(world.delivered) - len(set(world.delivered)),
+    }
+
+
+def clock_jump(small):
+    """The date is set a day forward, then back, while deferred mail waits under a rate."""
+    world = World(SITE + b":c=10,r=2/s~5\n")
+    first = set()
+    server = Server(0.2)
+
+    def once(sender, recipient):
+        is_new = recipient not in first
+        first.add(recipient)
+        return b"450 4.2.0 mailbox busy" if is_new else None
+
+    server.message_reply = once
+    world.place(SITE, server)
+    for number in range(500):
+        world.send([SITE], b"s%d.example" % (number % 10))
+    world.run(260)
+    world.clock.set_date(86_400)
+    before = len(world.opened), len(world.delivered)
+    world.run(60)
+    forward = len(world.delivered) - before[1]
+    world.clock.set_date(-86_400)
+    world.run(4000, until_done=True)
+    times = sorted(time for time, *_ in world.delivered)
+    most = max((sum(start <= time < start + 10 for time in times) for start in times[::10]), default=0)
+    return {"in the first minute": forward, "most in 10 s": most, "left": world.left, "failed": len(world.failures)}
+
+
+def dead_zones(small):
+    """Thousands of domains whose name servers say nothing; and mail that needs none of them."""
+    zones = 500 if small else 3000
+    routes = {b"routed.example": (b"", b"10.200.0.1:25"), b"[10.200.0.2]": (b"", b"10.200.0.2:25")}
+    world = World(b"", route_of=routes.get)
+    world.servers.update({b"10.200.0.1": Server(0.1), b"10.200.0.2": Server(0.1)})
+    world.place(b"known.example", Server(0.1))
+    world.place(b"good.example", Server(0.1))
+    world.send([b"known.example"])
+    world.run(10)
+    for number in range(zones):
+        world.names.zones[b"z%d.example" % number] = Zone([], kind=NO_ANSWER)
+        world.send([b"z%d.example" % number])
+    world.run(30)
+    start, when = world.clock.now, {}
+    for domain in (b"routed.example", b"[10.200.0.2]", b"known.example", b"good.example"):
+        when[domain] = world.send([domain])
+    world.run(120)
+    times = {number: time - start for time, number, _ in world.delivered}
+    return {
+        "routed": times.get(when[b"routed.example"], 1e9),
+        "literal": times.get(when[b"[10.200.0.2]"], 1e9),
+        "known": times.get(when[b"known.example"], 1e9),
+        "good": times.get(when[b"good.example"], 1e9),
+        "failed": len(world.failures),
+    }
+
+
+def said(world, text: bytes) -> int:
+    """Return how many lines of the log have this."""
+    return sum(text in line for _, line in world.log)
+
+
+def _trickle(world, seconds) -> list:
+    """Send a small message a second for a while; return how long each waited until it was delivered."""
+    small = set()
+    for second in range(10, seconds):
+        world.clock.at(1000 + second, lambda: small.add(world.send([SITE], b"person.example")))
+    world.run(seconds)
+    arrived = {number: world.mail[number].arrived for number in small}
+    waits = [time - arrived[number] for time, number, _ in world.delivered if number in arrived]
+    ended = {number for _, number, _ in world.delivered}
+    return waits + [world.clock.now - arrived[number] for number in small - ended]
+
+
+def _arrive(world, sites, rate, seconds):
+    """Let mail arrive at random: so many messages a second, over the sites u0.example and on."""
+    end = world.clock.now + seconds
+
+    def one():
+        world.send([b"u%d.example" % world.random.randrange(sites)], b"s%d.example" % world.random.randrange(20))
+        wait = world.random.expovariate(rate)
+        if world.clock.now + wait < end:
+            world.clock.after(wait, one)
+
+    one()

@@ -1,0 +1,43 @@
+"""The network between us and the servers, and names: an uplink that fails, a source that is filtered, a resolver."""
+
+from pyqmail.mail.destinations.outcome import LOOKUP, Outcome
+
+ANSWERS, NO_ANSWER, SERVER_FAILURE, NO_SUCH_DOMAIN = "answers", "no answer", "server failure", "no such domain"
+
+
+class Network:
+    """is_up: our own uplink.  filtered: local addresses whose packets reach nobody."""
+
+    def __init__(self):
+        self.is_up, self.filtered, self.back_at = True, {}, None
+
+    def reaches(self, source: bytes) -> bool:
+        return self.is_up and source not in self.filtered
+
+
+class Zone:
+    """What the name servers of a domain say.  hosts: [(preference, name, [addresses])]; ttl seconds."""
+
+    def __init__(self, hosts, ttl=3600, kind=ANSWERS):
+        self.hosts, self.ttl, self.kind = hosts, ttl, kind
+
+
+class NameService:
+    """The resolver process: it answers after latency seconds, or tells after patience seconds that nobody did."""
+
+    def __init__(self, latency=0.02, patience=20.0):
+        self.zones, self.latency, self.patience = {}, latency, patience
+        self.is_silent, self.questions, self.asked_at = False, 0, []
+
+    def ask(self, domain: bytes):
+        """Return (seconds, event name, arguments): which event of the engine answers, and when."""
+        self.questions += 1
+        zone = self.zones.get(domain)
+        if self.is_silent or (zone and zone.kind == NO_ANSWER):
+            return self.patience, "trouble", (domain, b"timeout"), {}
+        if zone is None or zone.kind == NO_SUCH_DOMAIN:
+            report = b"DSorry, I couldn't find any host named " + domain + b". (#5.1.2)\n"
+            return self.latency, "nowhere", (domain, Outcome(report, LOOKUP)), {}
+        if zone.kind == SERVER_FAILURE:
+            return self.latency, "trouble", (domain, b"SERVFAIL"), {}
+        return self.latency, "resolved", (domain, zone.hosts, zone.ttl, False), {}
