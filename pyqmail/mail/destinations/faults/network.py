@@ -14,6 +14,7 @@ An answer is a greeting, but also a refusal: whoever refuses has heard us.  What
 address to which there is no way; for the resolver a zone is what an organisation is here.
 """
 
+import math
 from collections import OrderedDict
 
 TYPE_CHECKING = False
@@ -142,7 +143,7 @@ class NetworkGuard:
             return
         since = now - FEW_SECONDS
         tried = [organisation for organisation, when in self._day.items() if when >= since]
-        if len(tried) >= FEW and all(self._silent.get(organisation, -1.0) >= since for organisation in tried):
+        if len(tried) >= FEW and all(self._silent.get(organisation, -math.inf) >= since for organisation in tried):
             self._suspect(len(tried), FEW_SECONDS, now)
 
     def _suspect(self, count: int, seconds: float, now: float) -> None:
