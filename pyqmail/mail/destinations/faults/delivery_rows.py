@@ -77,7 +77,7 @@ DELIVERY = (
     Row(
         "a reply speaks of a rate",
         lambda facts: facts.action == rule.RATE,
-        t.ORGANISATION,
+        t.DOOR,
         (t.PARK, t.RATE_REACHED),
         "the rate is measured and lowered; what was deferred goes when the pause is over",
     ),

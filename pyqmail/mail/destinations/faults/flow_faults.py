@@ -57,9 +57,18 @@ class FlowFaults:
         run.deferrals, run.accepted = FLOW_RUN - 1, self._accepted
         return seconds
 
+    def pause(self, flow: bytes, until: float) -> None:
+        """A response rule pauses the flow until then."""
+        run = self._runs.setdefault(flow, _FlowRun(self._accepted))
+        run.until = max(run.until, until)
+
     def accepted(self, flow: bytes, is_new: bool = True) -> None:
         """A message of the flow was accepted; is_new: at its first try."""
-        self._runs.pop(flow, None)
+        run = self._runs.get(flow)
+        if run is not None:
+            run.deferrals, run.accepted = 0, self._accepted
+            if not run.until:
+                del self._runs[flow]
         self._accepted += is_new
 
     def paused_until(self, flow: bytes) -> float:

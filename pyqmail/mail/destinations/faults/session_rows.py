@@ -64,9 +64,9 @@ START = (
     Row(
         "such a reply speaks of a rate",
         lambda facts: _is_reply(facts) and facts.action == rule.RATE,
-        t.ORGANISATION,
+        t.DOOR,
         (t.RATE_REACHED, t.END_START),
-        "the rate is measured and lowered; paused for 60 s, doubling",
+        "the rate is measured and lowered (of the organisation if the rule says org); paused for 60 s, doubling",
     ),
     Row(
         "a server is shutting down: it has just ended other sessions",
@@ -195,7 +195,7 @@ END = (
     Row(
         "such a reply speaks of a rate",
         lambda facts: facts.action == rule.RATE,
-        t.ORGANISATION,
+        t.DOOR,
         (t.RESEND, t.RATE_REACHED),
         "the rate is measured and lowered; paused for 60 s, doubling; the parcel keeps its place",
     ),

@@ -52,7 +52,7 @@ START = [
     (facts_of(CONNECT, ECANCELED),                             "host",            "penalty"),
     (facts_of(GREETING, 421, action=b"pause", **UP),           "organisation by source", "pause, end start"),
     (facts_of(GREETING, 554, action=b"pause"),                 "organisation by source", "pause, end start"),
-    (facts_of(NAME, 421, action=b"rate"),                      "organisation by source", "rate, end start"),
+    (facts_of(NAME, 421, action=b"rate"),                      "site by source", "rate, end start"),
     (facts_of(GREETING, 421, has_mass_end=True, is_repeated=True, **UP), "host",  "penalty, next host"),
     (facts_of(GREETING, 421, action=b"ceiling", **ELSEWHERE),  "host",            "host ceiling, next host"),
     (facts_of(GREETING, 421, action=b"ceiling", is_last_host=True, **ELSEWHERE), "site by source",
@@ -92,7 +92,7 @@ NO_HOST_LEFT = [
 
 END = [
     (facts_of(SENDER, 421, action=b"pause", had_parcel=True),  "organisation by source", "resend, pause"),
-    (facts_of(RECIPIENTS, 421, action=b"rate", carried=9),     "organisation by source", "resend, rate"),
+    (facts_of(RECIPIENTS, 421, action=b"rate", carried=9),     "site by source", "resend, rate"),
     (facts_of(DIALOGUE, 421, action=b"n", carried=20),         "connection",      "resend, learn n as stated"),
     (facts_of(DIALOGUE, 421, action=b"n", had_parcel=True),    "host",            "resend, penalty, count start"),
     (facts_of(SENDER, 421, action=b"ceiling", **UP),           "site by source",  "resend, ceiling"),
@@ -114,7 +114,7 @@ DELIVERY = [
     (facts_of(MESSAGE, 554, action=b"defer"),                  "recipient",       "defer"),
     (facts_of(RECIPIENTS, 450, action=b"ignore", is_new=True), "recipient",       "count"),
     (facts_of(RECIPIENTS, 451, action=b"pause", is_new=True),  "organisation by source", "park, pause"),
-    (facts_of(MESSAGE, 451, action=b"rate"),                   "organisation by source", "park, rate"),
+    (facts_of(MESSAGE, 451, action=b"rate"),                   "site by source", "park, rate"),
     (facts_of(SENDER, 451, action=b"ceiling"),                 "site by source",  "park, ceiling, close"),
     (facts_of(SENDER, 451, action=b"n", carried=20),           "connection",      "park, learn n as stated, close"),
     (facts_of(SENDER, 451, action=b"n"),                       "flow",            "count, count block, count flow"),

@@ -66,6 +66,14 @@ def test_pauses_double_to_four_hours_and_begin_again_after_a_clean_time():
     assert faults.deferred(b"bad", now + 14401.0) == 900.0
 
 
+def test_a_rule_may_pause_a_flow():
+    faults = FlowFaults()
+    faults.pause(b"bad", 300.0)
+    faults.pause(b"bad", 200.0)  # pauses are only ever extended
+    faults.accepted(b"bad")  # what was in flight
+    assert faults.paused_until(b"bad") == 300.0 and not faults.is_empty(300.0)
+
+
 def test_scenario_18_at_this_level():
     """One flow refused among 20 good ones: paused within 15 deliveries."""
     faults = FlowFaults()
