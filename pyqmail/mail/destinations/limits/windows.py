@@ -16,6 +16,9 @@ ceiling, is remembered, and nobody hunts for it again: it is tried one session a
 
 What was on its way when a ceiling, pause or death was learned says nothing new: it neither doubles nor extends it.
 Others up are sessions that were greeted and not closed yet.  States of a site: states.py.
+
+After refused(), failed() and forgive(), and when greeted() or accepted() returns True, the budget is refreshed and
+Admission.changed called: the number may be another, and so may the time at which it grows by itself.
 """
 
 from pyqmail.mail.destinations.limits.budgets import FOREVER, NEVER, Pause
@@ -79,8 +82,8 @@ class Window:
         return self.closed_until if self.ceiling and now < self.closed_until else FOREVER
 
     def greeted(self, now: float, others_up: int, limit: int) -> bool:
-        """A session was greeted.  limit: that of the budget.  Returns whether allowed() changed."""
-        before = self.allowed(now)
+        """A session was greeted.  limit: that of the budget.  Returns whether allowed() or next_time() changed."""
+        before = self.allowed(now), self.closed_until
         if self.dead_since is not None or self.greeted_at == NEVER:
             self.size, self.dead_since = float(self.initial), None
         elif self.is_unproven(now):
@@ -89,7 +92,7 @@ class Window:
         self.refusals = self.failures = self.probes = 0
         if self.ceiling and others_up >= self.ceiling:
             self._raise_ceiling(now, others_up + 1, limit)
-        return self.allowed(now) != before
+        return (self.allowed(now), self.closed_until) != before
 
     def accepted(self, now: float, used: int, limit: int) -> bool:
         """A message was accepted while the door had `used` sessions.  Returns whether allowed() changed."""
