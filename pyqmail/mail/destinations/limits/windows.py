@@ -9,6 +9,7 @@ ceiling, is remembered, and nobody hunts for it again: it is tried one session a
                              same number again twice as long, at most 2 h
     T is over                one more than X may be tried
     that one is greeted      X += step (1, 2, 4 ...), T = 600 s, the next one in 60 s; X at the limit: no ceiling
+    a message answered       the row of failed starts ends (a server that greets and hangs up has started nothing)
     refused, none up         pause 60 s, 120 ... 1 h: it answered, so it is not dead
     start failed everywhere  three times in a row (once if unproven), none up: dead, a probe after 60, 120 ... 1800 s;
                              greeted again: W begins as at the first greeting.  Otherwise failures never touch W
@@ -44,7 +45,7 @@ class Window:
     ceiling     X, 0: none is known; closed_until: no more than X before; closed_seconds: T
     greeted_at  the last greeting, minus infinity without any
     dead_since  None unless dead; failures: failed starts in a row, the last at failed_at
-    refusals, probes    of the present row: pauses for refusals with none up, probes without greeting
+    refusals, probes    of the present row: pauses for refusals with none up, probes after which nothing was answered
     """
 
     __slots__ = (
@@ -89,13 +90,18 @@ class Window:
         elif self.is_unproven(now):
             self.size = min(self.size, 2.0 * self.initial)
         self.greeted_at, self.idle_until = now, NEVER
-        self.refusals = self.failures = self.probes = 0
+        self.refusals = 0
         if self.ceiling and others_up >= self.ceiling:
             self._raise_ceiling(now, others_up + 1, limit)
         return (self.allowed(now), self.closed_until) != before
 
+    def answered(self) -> None:
+        """A message was answered: the row of failed starts ends.  Who greets and then hangs up does not end it."""
+        self.failures = self.probes = 0
+
     def accepted(self, now: float, used: int, limit: int) -> bool:
         """A message was accepted while the door had `used` sessions.  Returns whether allowed() changed."""
+        self.answered()
         window = int(self.size)
         if used < window or window >= limit or (self.ceiling and self.size > self.ceiling):
             return False
@@ -131,7 +137,7 @@ class Window:
         if not needed or self.failures < needed:
             return None
         if self.dead_since is None:
-            self.dead_since, self.probes = now, 0
+            self.dead_since = now
         spread = 1 + SPREAD * (2 * random.random() - 1)
         self.idle_until = now + min(PROBE_SECONDS * 2.0 ** min(self.probes, 20), LONGEST_PROBE) * spread
         self.probes += 1

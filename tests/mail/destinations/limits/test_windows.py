@@ -147,7 +147,20 @@ def test_probes_come_later_and_later_and_a_greeting_begins_anew():
     nominal = [60, 120, 240, 480, 960, 1800, 1800]
     assert [0.9 * a <= b <= 1.1 * a for a, b in zip(nominal, waits, strict=True)] == [True] * 7
     assert window.greeted(now, 0, 100)
-    assert (window.dead_since, window.allowed(now), window.failures) == (None, 2, 0)
+    assert (window.dead_since, window.allowed(now)) == (None, 2)
+    window.answered()
+    assert (window.failures, window.probes) == (0, 0)
+
+
+def test_a_server_that_greets_and_hangs_up_is_dead_after_three_and_later_probes():
+    """greets-and-closes"""
+    window, waits, now = Window(), [], 0.0
+    for _ in range(5):
+        window.greeted(now, 0, 10)
+        pause = window.failed(now, 0, dice())
+        waits.append(round((pause.until - now) / 60) if pause else 0)
+        now = pause.until if pause else now + 1
+    assert waits == [0, 0, 1, 2, 4]
 
 
 def test_what_was_our_own_fault_is_taken_back():
@@ -178,7 +191,9 @@ def test_after_a_day_without_a_greeting_one_session_and_a_small_window():
 
 
 EVENTS = st.tuples(
-    st.sampled_from(["greeted", "accepted", "refused", "failed", "forgive"]), st.integers(0, 12), st.integers(0, 4000)
+    st.sampled_from(["greeted", "accepted", "answered", "refused", "failed", "forgive"]),
+    st.integers(0, 12),
+    st.integers(0, 4000),
 )
 
 
@@ -192,6 +207,8 @@ def test_whatever_happens_it_lets_something_through_and_stays_within_its_ceiling
             window.greeted(now, number, limit)
         elif event == "accepted":
             window.accepted(now, number, limit)
+        elif event == "answered":
+            window.answered()
         elif event == "forgive":
             window.forgive(now - number)
         else:
