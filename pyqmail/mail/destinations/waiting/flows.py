@@ -30,6 +30,7 @@ from pyqmail.mail.destinations.waiting.rows import (
     IS_SPLIT,
     IS_STRUCK,
     MailRows,
+    lengthen,
 )
 
 TYPE_CHECKING = False
@@ -46,14 +47,14 @@ _FEW_STRUCK = 16
 class FlowRows:
     """The flows of all lanes in columns, as long as they have parcels.  One for all queues of an engine."""
 
-    __slots__ = ("rows", "f_next", "f_first", "f_last", "f_key", "f_deficit", "_chain", "_index", "_free")
+    __slots__ = ("rows", "f_next", "f_first", "f_last", "f_key", "f_deficit", "_chain", "_index", "_free", "_unused")
 
     def __init__(self, rows: MailRows) -> None:
         self.rows = rows
         self.f_next, self.f_first, self.f_last = array("I", [0]), array("I", [0]), array("I", [0])
         self.f_key, self.f_deficit, self._chain = array("Q", [0]), array("i", [0]), array("I", [0])
         self._index = RowIndex(self.f_key, self._chain)
-        self._free = 0
+        self._free, self._unused = 0, 1
 
     def __len__(self) -> int:
         return len(self._index)
@@ -67,9 +68,9 @@ class FlowRows:
         if flow:
             self._free = self.f_next[flow]
         else:
-            flow = len(self.f_next)
-            for column in (self.f_next, self.f_first, self.f_last, self.f_key, self.f_deficit, self._chain):
-                column.append(0)
+            flow, self._unused = self._unused, self._unused + 1
+            if flow == len(self.f_next):
+                lengthen(self.f_next, self.f_first, self.f_last, self.f_key, self.f_deficit, self._chain)
         self.f_next[flow] = self.f_first[flow] = 0
         self.f_key[flow], self.f_deficit[flow] = key, TURN_RECIPIENTS
         self._index.add(flow)
@@ -130,10 +131,6 @@ class ClassRing:
         else:
             self.new_first = flow
         self.new_last = flow
-
-    def first(self) -> int:
-        """Return the flow that is looked at next, 0 if there is none."""
-        return self.new_first or self.old_first
 
     def take_first(self, flows: FlowRows) -> int:
         """Take the flow that is looked at next out of its list."""
@@ -200,7 +197,7 @@ class LaneQueue:
                 flows.push(flow, parcel)
             else:
                 self._enter(flow, parcel)
-        self._count(parcel, ring, 1, 1)
+        self._count(parcel, ring, 1, rows.count(parcel))
 
     def take(self, most: int) -> int:
         """Take out the parcel whose turn it is, 0 if there is none; of more than `most` recipients the first go.
@@ -209,29 +206,34 @@ class LaneQueue:
         """
         if not self.parcels:
             return 0
-        rows = self._flows.rows
-        ring = self._next_ring()
-        flow = self._next_flow(ring)
-        whole = self._pop(flow)
-        message = rows.p_message[whole]
-        parcel = rows.cut(whole, 1 if rows.m_flags[message] & IS_ALONE else most)
+        flows, rows, ring = self._flows, self._flows.rows, self._next_ring()
+        flow = ring.new_first or ring.old_first
+        whole = flows.f_first[flow]
+        if not whole or rows.p_flags[whole] & IS_STRUCK or flows.f_deficit[flow] <= 0:
+            flow = self._next_flow(ring)
+            whole = flows.f_first[flow]
+        flows.f_first[flow] = rows.p_next[whole]
+        if self._firsts:
+            self._forget_first(whole)
+        parcel, cost = self._cut(whole, most)
         behind = rows.p_due[whole] if parcel == whole else whole
         rows.p_due[parcel] = rows.p_next[parcel] = 0
-        self._enter(flow, behind)
-        cost = self._count(parcel, ring, -1 if parcel == whole else 0, -1)
-        self._flows.f_deficit[flow] -= cost
-        ring.deficit -= cost + rows.m_size[message] // COST_BYTES
+        if behind:
+            self._enter(flow, behind)
+        self._count(parcel, ring, -1 if parcel == whole else 0, -cost)
+        flows.f_deficit[flow] -= cost
+        ring.deficit -= cost + rows.m_size[rows.p_message[parcel]] // COST_BYTES
         if not ring.parcels:
             self._close(ring)
-        elif not self._flows.f_first[flow] and ring.new_first == flow:
-            ring.make_old(ring.take_first(self._flows), self._flows)
+        elif not flows.f_first[flow] and ring.new_first == flow:
+            ring.make_old(ring.take_first(flows), flows)
         return parcel
 
     def strike(self, parcel: int) -> None:
         """Leave out a parcel of this queue and free it; its row follows when it comes up."""
         rows = self._flows.rows
         ring = self._ring_of((rows.p_flags[parcel] & CLASS_MASK) >> CLASS_SHIFT)
-        self._count(parcel, ring, -1, -1)
+        self._count(parcel, ring, -1, -rows.count(parcel))
         self._forget_first(parcel)
         rows.strike(parcel)
         self._struck += 1
@@ -260,17 +262,23 @@ class LaneQueue:
         self.parcels = self._recipients = self._alone = self._alone_parcels = 0
         return found
 
-    def _count(self, parcel: int, ring: ClassRing, parcels: int, sign: int) -> int:
-        """Count parcels and the parcel's recipients in or out; return how many recipients it has."""
+    def _cut(self, whole: int, most: int) -> tuple[int, int]:
+        """Return what goes of a parcel, and how many recipients that has."""
         rows = self._flows.rows
-        count = rows.count(parcel)
+        if not rows.r_next[rows.p_first[whole]]:
+            return whole, 1
+        parcel = rows.cut(whole, 1 if rows.m_flags[rows.p_message[whole]] & IS_ALONE else most)
+        return parcel, rows.count(parcel)
+
+    def _count(self, parcel: int, ring: ClassRing, parcels: int, recipients: int) -> None:
+        """Count so many parcels and recipients, those of this parcel, in or out."""
+        rows = self._flows.rows
         self.parcels += parcels
         ring.parcels += parcels
-        self._recipients += sign * count
+        self._recipients += recipients
         if rows.m_flags[rows.p_message[parcel]] & IS_ALONE:
-            self._alone += sign * count
+            self._alone += recipients
             self._alone_parcels += parcels
-        return count
 
     def _next_ring(self) -> ClassRing:
         """Return the class whose turn it is; there are parcels."""
@@ -289,8 +297,9 @@ class LaneQueue:
         """Return the flow whose turn it is; its first parcel is not struck."""
         flows = self._flows
         while True:
-            flow = ring.first()
-            self._drop_struck(flow)
+            flow = ring.new_first or ring.old_first
+            if self._struck:
+                self._drop_struck(flow)
             if not flows.f_first[flow]:
                 flows.remove(ring.take_first(flows))
             elif flows.f_deficit[flow] <= 0:
@@ -298,11 +307,6 @@ class LaneQueue:
                 ring.make_old(ring.take_first(flows), flows)
             else:
                 return flow
-
-    def _pop(self, flow: int) -> int:
-        parcel = self._flows.pop(flow)
-        self._forget_first(parcel)
-        return parcel
 
     def _drop_struck(self, flow: int) -> None:
         flows = self._flows

@@ -30,8 +30,8 @@ class RowIndex:
 
     def find(self, key: int) -> int:
         """Return the row with this key, 0 if there is none."""
-        row = self._heads[self._place(key)]
-        while row and self._keys[row] != key:
+        row, keys = self._heads[self._place(key)], self._keys
+        while row and keys[row] != key:
             row = self._chain[row]
         return row
 

