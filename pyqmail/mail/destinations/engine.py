@@ -6,24 +6,37 @@ seconds; a date is Unix seconds.  Domains, hosts and names of groups are bytes i
 What follows the signatures below is built in steps; an event that is not built yet raises NotImplementedError.
 """
 
+from pyqmail.mail.destinations.events.agents import AgentGrants
+from pyqmail.mail.destinations.events.consequences import Consequences
+from pyqmail.mail.destinations.events.learning import Learning
+from pyqmail.mail.destinations.events.results import Results
+from pyqmail.mail.destinations.limits.budgets import FOREVER, Pause
+from pyqmail.mail.destinations.scheduling.binding import Binding
+from pyqmail.mail.destinations.scheduling.core import IS_BULK, IS_MORE_TO_COME, Core
+from pyqmail.mail.destinations.scheduling.deliveries import Deliveries
+from pyqmail.mail.destinations.scheduling.mail_store import MailStore
+from pyqmail.mail.destinations.scheduling.ways import Ways
+from pyqmail.mail.destinations.sites import last_two_labels
+from pyqmail.mail.destinations.waiting.rows import IS_ALONE
+from pyqmail.mail.destinations.waiting.timers import Clock
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from random import Random
     from typing import Any
 
+    from pyqmail.mail.destinations.doors import Door
+    from pyqmail.mail.destinations.limits.budgets import Budget
     from pyqmail.mail.destinations.orders import Limits
     from pyqmail.mail.destinations.outcome import Outcome
+    from pyqmail.mail.destinations.sessions import DeliverySession
 
     Route = tuple[bytes, bytes]  # the name to look up, empty for an address literal; relay, as host:port
     Hosts = Sequence[tuple[int, bytes, Sequence[bytes]]]  # preference, name, addresses
 
 REMOTE, LOCAL = "remote", "local"
-
-
-def last_two_labels(host: bytes) -> bytes:
-    """Return the registrable domain of a host, if every public suffix had one label."""
-    return b".".join(host.split(b".")[-2:])
+MAX_RECIPIENTS = 5_000_000  # in memory
 
 
 class Engine:
@@ -52,13 +65,47 @@ class Engine:
         timeouts: tuple[float, float, float],
         route_of: "Callable[[bytes], Route | None] | None" = None,
     ) -> None:
-        self.total, self.used, self.connecting, self.waiting_count = total, 0, 0, 0
-        self.has_room = True
-        self._rules, self._channel = rules, channel
-        self._opens_sessions = opens_sessions and channel == REMOTE
-        self._registrable, self._random, self._route_of = registrable, random, route_of
-        self._now, self._date, self._lifetime, self._timeouts = now, date, lifetime, timeouts
-        self._orders: list[tuple[Any, ...]] = []
+        self._timeouts, self._registrable, self._route_of = timeouts, registrable, route_of
+        self.connecting = 0
+        core = self._core = Core(
+            *(total, rules),
+            is_local=channel == LOCAL,
+            has_sessions=opens_sessions and channel == REMOTE,
+            random=random,
+            lifetime=lifetime,
+            clock=Clock(now, date),
+            now=now,
+            open_session=self._open_session,
+            choose=None,
+        )
+        self._ways = Ways(core)
+        self._store = MailStore(core, self._ways, now)
+        self._binding = Binding(core, self._ways)
+        self._deliveries = Deliveries(core, self._store, self._ways, self._finished)
+        self._agents = AgentGrants(core, self._ways, self._binding, self._deliveries)
+        self._learning = Learning(core, self._store)
+        self._consequences = Consequences(core, core.log, self._ways.recount_door)
+        self._results = Results(core, self._store, self._ways, self._deliveries, self._consequences, self._learning)
+
+    @property
+    def total(self) -> int:
+        """How many sessions and deliveries there may be now."""
+        return self._core.budgets.total.cap
+
+    @property
+    def used(self) -> int:
+        """How many of them are taken."""
+        return self._core.budgets.total.used
+
+    @property
+    def waiting_count(self) -> int:
+        """How many recipients are in memory."""
+        return self._core.rows.recipient_count
+
+    @property
+    def has_room(self) -> bool:
+        """False once there are more than MAX_RECIPIENTS."""
+        return self._core.rows.recipient_count < MAX_RECIPIENTS
 
     # mail
 
@@ -82,11 +129,12 @@ class Engine:
         and so is due, before which nothing of it is tried.  is_alone: one recipient a transaction.  A large message
         arrives in several calls, all but the last with is_more_to_come.
         """
-        raise NotImplementedError
+        flags = is_alone * IS_ALONE | is_bulk * IS_BULK | is_more_to_come * IS_MORE_TO_COME
+        self._store.arrived(number, sender, size, birth, recipients, due, flags, now)
 
     def forget(self, number: int, now: float) -> None:
         """Somebody else removed the message: nothing more of it starts; what is in flight ends without effect."""
-        raise NotImplementedError
+        self._store.forget(number)
 
     # sessions
 
@@ -126,19 +174,19 @@ class Engine:
         carried is how many messages the connection had carried before, accepted how many recipients of the transaction
         the server accepted.
         """
-        raise NotImplementedError
+        return self._results.result(recipient, outcome, carried, accepted, now)
 
     def unsent(self, recipient: int, now: float) -> None:
         """A delivery came back untouched."""
-        raise NotImplementedError
+        self._results.unsent(recipient, now)
 
     def dropped(self, recipient: int, now: float) -> None:
         """A recipient needs no delivery after all: it is marked already, or its message is gone."""
-        raise NotImplementedError
+        self._results.dropped(recipient, now)
 
     def put_off(self, recipient: int, seconds: float, now: float) -> None:
         """A delivery could not start for a reason of our own; it is tried again after so long, and nobody is blamed."""
-        raise NotImplementedError
+        self._results.put_off(recipient, seconds, now)
 
     # answers to RESOLVE
 
@@ -168,7 +216,7 @@ class Engine:
 
     def make_due(self, now: float) -> None:
         """Everything deferred is due, and each dead site gets a probe.  Source: SIGALRM of qmail-send."""
-        raise NotImplementedError
+        self._store.make_due(now)
 
     def use_rules(self, rules: "Any", now: float) -> None:
         """The rules have changed.  Running sessions are not touched."""
@@ -176,24 +224,36 @@ class Engine:
 
     def advance(self, date: float, now: float) -> None:
         """Do what is due.  The date is compared with the last one: a jump of more than 5 minutes is no passing time."""
-        raise NotImplementedError
+        core = self._core
+        jump = core.clock.set_date(date, now)
+        if jump:
+            core.log.date_set(jump)
+        self._store.advance(now)
+        core.timers.run(now)
+        core.admission.due(now)
+        self._ways.forget_unused(now)
 
     def stop(self, now: float) -> None:
         """No OPEN and no MORE any more: sessions that connect are closed, what is in flight ends."""
-        raise NotImplementedError
+        self._core.is_stopped = True
+        self._core.budgets.total.pause(Pause(FOREVER, b"stopped"))
 
     def next_time(self) -> float | None:
         """Return when advance() must be called even if nothing happens."""
-        raise NotImplementedError
+        parts = self._store, self._core.timers, self._core.admission
+        times = [when for part in parts if (when := part.next_time()) is not None]
+        return min(times, default=None)
 
     def take_orders(self) -> "list[tuple[Any, ...]]":
         """Return the orders (orders.py) that were not taken before."""
-        orders, self._orders = self._orders, []
+        core = self._core
+        self._store.due_dates.flush()
+        orders, core.orders = core.orders, []
         return orders
 
     def log_lines(self, now: float) -> list[bytes]:
         """Return the lines that the log should have and has not yet."""
-        raise NotImplementedError
+        return self._core.log.take()
 
     def snapshot(self, now: float) -> "Any":
         """Return what was learned, as a State of state_file."""
@@ -202,3 +262,9 @@ class Engine:
     def restore(self, state: "Any", now: float) -> None:
         """Take over what an earlier engine had learned."""
         raise NotImplementedError
+
+    def _open_session(self, door: "Door", units: "tuple[Budget, ...]", now: float) -> None:
+        self._agents.open_session(door, units, now)
+
+    def _finished(self, session: "DeliverySession", now: float) -> None:
+        self._agents.finished(session, now)

@@ -57,6 +57,16 @@ class Wheel:
         self._count -= len(due)
         return due
 
+    def drain(self) -> list[int]:
+        """Take out all rows, whenever they are due, in no particular order."""
+        rows, self._late = self._late, []
+        for level in range(_LEVELS):
+            for slot in range(_SLOTS):
+                if self._in_use[level] >> slot & 1:
+                    rows += self._empty(level, slot)
+        self._count = 0
+        return rows
+
     def next_time(self) -> int | None:
         """Return the second at which to advance again, None for an empty wheel.  Nothing may be due then."""
         return self._now if self._late else self._next_slot()

@@ -1,0 +1,138 @@
+"""Where mail waits and what it waits for: lanes, doors, sites, organisations.
+
+A *lane* is all ready mail of one domain (on the local channel: of one address) through one source.  A *site* is the
+set of hosts that would be tried for it, an *organisation* whose hosts those are.  A *door* is a site through one
+source for lanes to which the same rules apply: what waits for budgets, opens sessions, and binds parcels of its lanes
+to them.  What doors of one site have in common, its window above all, belongs to a budget of the site.
+"""
+
+from collections import deque
+
+from pyqmail.mail.destinations.faults.learned import LearnedMessages, LearnedRecipients
+from pyqmail.mail.destinations.waiting.flows import LaneQueue
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyqmail.mail.destinations.faults.flow_faults import FlowFaults, SoftBlock
+    from pyqmail.mail.destinations.faults.greylist import Bracket
+    from pyqmail.mail.destinations.faults.refusals import OrganisationRefusals
+    from pyqmail.mail.destinations.limits.budgets import Budget
+    from pyqmail.mail.destinations.rules.policies import PoolMember, RecipientPolicy, SitePolicy
+    from pyqmail.mail.destinations.sessions import DeliverySession
+    from pyqmail.mail.destinations.waiting.flows import FlowRows
+
+    Candidates = list[tuple[int, bytes, list[bytes]]]  # preference, name, addresses
+
+
+class Organisation:
+    """addresses: those of its hosts that were seen, at most MAX_ADDRESSES; doors: all that lead to it."""
+
+    MAX_ADDRESSES = 100  # beyond it the built-in limit grows no more
+    __slots__ = ("name", "addresses", "doors", "flow_faults", "refusals")
+
+    def __init__(self, name: bytes) -> None:
+        self.name = name
+        self.addresses: dict[bytes, None] = {}
+        self.doors: dict[Door, None] = {}
+        self.flow_faults: FlowFaults | None = None
+        self.refusals: dict[bytes, OrganisationRefusals] = {}  # by source
+
+
+class Site:
+    """key and name as sites.py has them.  candidates: hosts to try, empty without sessions of our own."""
+
+    __slots__ = (
+        *("key", "name", "organisation", "candidates", "port", "route", "doors", "messages", "recipients"),
+        *("bracket", "soft_block", "last_text"),
+    )
+
+    def __init__(self, key: bytes, name: bytes, organisation: Organisation) -> None:
+        self.key, self.name, self.organisation = key, name, organisation
+        self.candidates: Candidates = []
+        self.port, self.route = 25, b""
+        self.doors: dict[tuple[bytes, int], Door] = {}  # source, id of the policy
+        self.messages, self.recipients = LearnedMessages(), LearnedRecipients()
+        self.bracket: Bracket | None = None
+        self.soft_block: SoftBlock | None = None
+        self.last_text = b""  # what it, or the network, last said to a session start that failed
+
+
+class Lane:
+    """domain is its key; number stands in p_lane of its parcels.  ready: transactions that its queue makes.
+
+    A lane whose mail goes through several sources hands it out to `parts`, lanes of one source each, and has no door.
+    known_until: when its hosts are to be asked for again.  left: its recipients, wherever they wait.  is_doomed: it is
+    looked at whether it can be forgotten.
+    """
+
+    __slots__ = (
+        *("domain", "number", "source", "queue", "policy", "door", "ready", "is_listed", "is_asked"),
+        *("known_until", "parts", "front", "left", "is_doomed"),
+    )
+
+    def __init__(self, domain: bytes, number: int, flows: "FlowRows") -> None:
+        self.domain, self.number, self.queue = domain, number, LaneQueue(flows, number)
+        self.source = b""
+        self.policy: SitePolicy | RecipientPolicy | None = None
+        self.door: Door | None = None
+        self.ready, self.is_listed, self.is_asked = 0, False, False
+        self.known_until, self.left, self.is_doomed = 0.0, 0, False
+        self.parts: dict[bytes, Lane] | None = None
+        self.front: Lane | None = None
+
+
+class Door:
+    """A site through one source, under one policy.  A waiter of Admission: chain, place, wants.
+
+    lanes       those that have ready mail, in turn
+    returned    parcels that came back from a connection that had carried mail: for a fresh one only
+    ready       transactions that all of this makes
+    connecting, working, sessions   not greeted yet; greeted and not closing; all until they are closed
+    up          greeted and not gone, by address
+    idle        sessions without work, longest first
+    site_budget carries the window; budgets: the chain without unproven, shared and total
+    attempts    session starts since the last greeting
+    last_code   of the last session start that failed; ended_at: when a server last ended a session by itself
+    blocks      how often it was refused as blocked, running
+    is_held     a rule, a soft block or the like forbids sessions now
+    """
+
+    __slots__ = (
+        *("site", "source", "policy", "budgets", "site_budget", "chain", "place", "lanes", "returned", "ready"),
+        *("connecting", "working", "sessions", "up", "idle", "choice", "attempts", "hedged", "started", "last_code"),
+        *("is_held", "parcels_each", "ended_at", "blocks"),
+    )
+
+    def __init__(self, site: Site, source: "PoolMember | None", policy: "SitePolicy | RecipientPolicy") -> None:
+        self.site, self.source, self.policy = site, source, policy
+        self.budgets: tuple[Budget, ...] = ()
+        self.site_budget: Budget | None = None
+        self.chain: tuple[Budget, ...] = ()
+        self.place: Budget | tuple[Budget, ...] | None = None
+        self.lanes: deque[Lane] = deque()
+        self.returned: deque[int] = deque()
+        self.ready = self.connecting = self.working = self.sessions = 0
+        self.up: dict[bytes, int] = {}
+        self.idle: dict[DeliverySession, None] = {}
+        self.choice: tuple[bytes, bytes] | None = None
+        self.attempts = self.hedged = self.started = self.last_code = 0
+        self.is_held = False
+        self.parcels_each = getattr(policy, "parcels", 1)
+        self.ended_at, self.blocks = 0.0, 0
+
+    @property
+    def wants(self) -> bool:
+        """Whether it would open one more session: its connecting ones will not take up what is ready."""
+        if self.ready <= self.connecting or self.is_held:
+            return False
+        each = self.parcels_each
+        return each == 1 or self.sessions < -(-(self.ready + self.sessions) // each)
+
+    def count(self, lane: Lane, most: int) -> None:
+        """Take note of how much is ready in a lane of this door."""
+        ready = lane.queue.transactions(most) if lane.queue.parcels else 0
+        self.ready += ready - lane.ready
+        lane.ready = ready
+        if ready and not lane.is_listed:
+            lane.is_listed = True
+            self.lanes.append(lane)

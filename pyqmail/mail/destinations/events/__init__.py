@@ -1,0 +1,1 @@
+"""What happens to sessions and deliveries, and what follows from it."""

@@ -1,0 +1,43 @@
+"""Deliveries without sessions of our own: the local channel, and agents that connect by themselves.
+
+A session that is granted is one delivery to one recipient at once; it ends when that does.
+"""
+
+from pyqmail.mail.destinations.sessions import OPENED, DeliverySession
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyqmail.mail.destinations.doors import Door
+    from pyqmail.mail.destinations.limits.budgets import Budget
+    from pyqmail.mail.destinations.scheduling.binding import Binding
+    from pyqmail.mail.destinations.scheduling.core import Core
+    from pyqmail.mail.destinations.scheduling.deliveries import Deliveries
+    from pyqmail.mail.destinations.scheduling.ways import Ways
+
+
+class AgentGrants:
+    """open_session of Admission, and what follows when its delivery has ended."""
+
+    def __init__(self, core: "Core", ways: "Ways", binding: "Binding", deliveries: "Deliveries") -> None:
+        self._core, self._ways, self._binding, self._deliveries = core, ways, binding, deliveries
+
+    def open_session(self, door: "Door", units: "tuple[Budget, ...]", now: float) -> None:
+        session = DeliverySession(None, door, units, now)
+        session.state = OPENED
+        door.sessions += 1
+        door.working += 1
+        door.chain = self._ways.chain(door, now)
+        parcel = self._binding.next_parcel(session, now)
+        if parcel:
+            self._deliveries.start(session, parcel, now)
+        else:
+            self.finished(session, now)
+
+    def finished(self, session: "DeliverySession", now: float) -> None:
+        """Its delivery has ended."""
+        door = session.door
+        door.sessions -= 1
+        door.working -= 1
+        self._core.admission.change_chain(door, self._ways.chain(door, now), now)
+        self._core.admission.release(session.units, now)
+        self._ways.seek(door, now)

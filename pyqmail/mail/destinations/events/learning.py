@@ -1,0 +1,65 @@
+"""What is learned of mail that was accepted: windows, rates, greylists, that a block is over."""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyqmail.mail.destinations.limits.budgets import Budget
+    from pyqmail.mail.destinations.scheduling.core import Core
+    from pyqmail.mail.destinations.scheduling.mail_store import MailStore
+    from pyqmail.mail.destinations.sessions import DeliverySession
+
+
+class Learning:
+    """accepted() for each recipient that a server accepted."""
+
+    def __init__(self, core: "Core", store: "MailStore") -> None:
+        self._core, self._store = core, store
+
+    def accepted(self, session: "DeliverySession", parcel: int, now: float) -> None:
+        core = self._core
+        for budget in session.units:
+            if budget.window is not None:
+                self._grow(budget, now)
+            if core.learned_rates:
+                rate = core.learned_rates.get(budget)
+                if rate is not None and rate.accepted(now):
+                    budget.use_rates(budget.connect_rates, budget.recipient_rates)
+                    core.log.rate(budget, rate, now)
+        site = session.door.site
+        if parcel in self._store.grey_since:
+            since = self._store.grey_since.pop(parcel)
+            if site.bracket is not None and core.clock.second(now) > since:
+                site.bracket.accepted(core.clock.second(now) - since)
+        if site.soft_block is not None:
+            self._unblock(session, now)
+        faults = site.organisation.flow_faults
+        if faults is not None:
+            flow = core.senders.name(core.rows.m_sender[core.rows.p_message[parcel]])
+            faults.accepted(flow, not core.rows.p_tries[parcel])
+
+    def greeted(self, session: "DeliverySession", now: float) -> None:
+        """A server has greeted, or an agent that connects by itself has had an answer."""
+        door = session.door
+        door.attempts = door.blocks = 0
+        for budget in session.units:
+            window = budget.window
+            if window is not None and window.greeted(now, max(0, sum(door.up.values()) - session.is_up), budget.limit):
+                budget.refresh(now)
+                self._core.admission.changed(budget, now)
+
+    def _grow(self, budget: "Budget", now: float) -> None:
+        window = budget.window
+        assert window is not None
+        before = int(window.size)
+        if window.accepted(now, budget.used, budget.limit):
+            budget.refresh(now)
+            self._core.log.window(budget, before, int(window.size), now)
+            self._core.admission.changed(budget, now)
+
+    def _unblock(self, session: "DeliverySession", now: float) -> None:
+        site = session.door.site
+        assert site.soft_block is not None
+        if site.soft_block.accepted():
+            self._core.log.soft_block_over(site)
+            self._core.released.append(site)
+        if site.soft_block.is_idle():
+            site.soft_block = None

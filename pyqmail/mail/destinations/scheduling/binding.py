@@ -1,0 +1,58 @@
+"""Which parcel a session takes next."""
+
+from pyqmail.mail.destinations.limits.budgets import UNLIMITED
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyqmail.mail.destinations.doors import Door
+    from pyqmail.mail.destinations.scheduling.core import Core
+    from pyqmail.mail.destinations.scheduling.ways import Ways
+    from pyqmail.mail.destinations.sessions import DeliverySession
+
+
+class Binding:
+    """Lanes of a door take turns, one parcel each."""
+
+    def __init__(self, core: "Core", ways: "Ways") -> None:
+        self._core, self._ways = core, ways
+
+    def next_parcel(self, session: "DeliverySession", now: float) -> int:
+        """Take the parcel that a session is to carry now out of its queue; 0: nothing may go.
+
+        What came back from a connection that had carried mail goes first, over one that has carried none.
+        """
+        door = session.door
+        most = self._most(session, now)
+        if not most:
+            return 0
+        if door.returned and not session.messages:
+            door.ready -= 1
+            return door.returned.popleft()
+        while door.lanes:
+            lane = door.lanes.popleft()
+            lane.is_listed = False
+            parcel = lane.queue.take(min(most, self._ways.most_recipients(lane)))
+            self._ways.recount(lane)
+            if parcel:
+                return parcel
+        return 0
+
+    def _most(self, session: "DeliverySession", now: float) -> int:
+        """Return how many recipients a transaction may have now."""
+        total = self._core.budgets.total
+        most = 1 + max(0, total.cap - total.used)
+        if session.most_recipients:
+            most = min(most, session.most_recipients)
+        for budget in session.units:
+            if budget.recipient_rates:
+                most = min(most, budget.recipients_allowed(now))
+        return most if most < UNLIMITED else 1
+
+
+def has_waiters(session: "DeliverySession", door: "Door") -> bool:
+    """Return whether somebody else waits for a unit that the session holds."""
+    for budget in session.units:
+        room = budget.room
+        if room is not None and len(room) > (door.place is budget):
+            return True
+    return False

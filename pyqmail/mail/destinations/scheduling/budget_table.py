@@ -1,0 +1,149 @@
+"""The budgets there are, by what they count; and the chain of a door.
+
+The key of a budget is the scope of its lines, the thing counted (or the name of the group), and the source, unless it
+counts over all of them.  Chains go from the most specific to the total: the domain, the site, its organisation, groups
+by size, the source, the class of the unproven, what is shared of the total, the total.
+"""
+
+from pyqmail.mail.destinations.limits.budgets import (
+    ADDRESS,
+    DOMAIN,
+    GROUP,
+    HOST,
+    NET,
+    ORGANISATION,
+    SITE,
+    SOURCE,
+    TOTAL,
+    UNLIMITED,
+    UNPROVEN,
+    Budget,
+    SharedBudget,
+)
+from pyqmail.mail.destinations.limits.rates import Gcra
+from pyqmail.mail.destinations.limits.windows import Window
+from pyqmail.mail.destinations.rules import policies
+from pyqmail.mail.destinations.rules.defaults import organisation_limit
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyqmail.mail.destinations.doors import Door, Organisation, Site
+    from pyqmail.mail.destinations.rules.policies import Limit
+
+    Key = tuple[str, bytes, bytes | None]  # scope, thing or name, source: None for all
+
+_KINDS = {
+    policies.DOMAIN: DOMAIN,
+    policies.ADDRESS: ADDRESS,
+    policies.HOST: HOST,
+    policies.SITE: SITE,
+    policies.NET: NET,
+    policies.ORGANISATION: ORGANISATION,
+    policies.RULE: GROUP,
+}
+
+
+class BudgetTable:
+    """Made at first use; `drop` forgets those that nobody uses."""
+
+    def __init__(self, total: int, *, is_local: bool, has_sessions: bool) -> None:
+        self.total = Budget(b"total", TOTAL, total)
+        self.shared = SharedBudget(self.total)
+        self.unproven = Budget(b"unproven", UNPROVEN, max(1, total // 2))
+        self._is_local, self._has_sessions = is_local, has_sessions
+        self._budgets: dict[Key, Budget] = {}
+
+    def resize(self, total: int) -> None:
+        """The total is another one."""
+        self.total.limit, self.unproven.limit = total, max(1, total // 2)
+
+    def chain_of(self, door: "Door", domain: bytes) -> "tuple[Budget, ...]":
+        """Return the budgets of a door itself: all but the class of the unproven, shared, and the total."""
+        site, source = door.site, door.source.address if door.source else b""
+        found: dict[Budget, None] = {}
+        for limit in door.policy.limits:
+            if limit.scope == policies.DOMAIN:
+                found[self._apply(limit, domain, source, domain)] = None
+        if not self._is_local:
+            found[self._site_budget(door, site, source)] = None
+        for limit in door.policy.limits:
+            if limit.scope == policies.SITE:
+                found[self._apply(limit, site.key, source, site.name)] = None
+        self._add_organisation(found, door, source)
+        for limit in door.policy.limits:
+            if limit.scope == policies.RULE:
+                found[self._apply(limit, limit.name, source, limit.name)] = None
+        if source:
+            found[self.find((SOURCE, source, source), source, SOURCE)] = None
+        return tuple(found)
+
+    def for_host(self, limit: "Limit", thing: bytes, source: bytes) -> Budget:
+        """Return the budget of a host, an address or a net."""
+        return self._apply(limit, limit.name or thing, source, limit.name or thing)
+
+    def find(self, key: "Key", name: bytes, kind: str) -> Budget:
+        """Return a budget, a new one without a limit."""
+        budget = self._budgets.get(key)
+        if budget is None:
+            budget = self._budgets[key] = Budget(name, kind)
+        return budget
+
+    def all_budgets(self) -> "list[tuple[Key, Budget]]":
+        return list(self._budgets.items())
+
+    def organisation_of(self, organisation: "Organisation", source: bytes) -> Budget:
+        return self.find((ORGANISATION, organisation.name, source), organisation.name, ORGANISATION)
+
+    def drop(self, key: "Key") -> None:
+        self._budgets.pop(key, None)
+
+    def _site_budget(self, door: "Door", site: "Site", source: bytes) -> Budget:
+        """Return the budget that carries the window of a site through a source."""
+        budget = self.find((policies.SITE, site.key, source), site.name, SITE)
+        policy = door.policy
+        if budget.window is None and isinstance(policy, policies.SitePolicy) and policy.learns:
+            budget.window = Window(policy.initial, policy.floor, policy.dead_after)
+            budget.learned = 1
+        door.site_budget = budget
+        return budget
+
+    def _add_organisation(self, found: "dict[Budget, None]", door: "Door", source: bytes) -> None:
+        policy, organisation = door.policy, door.site.organisation
+        for limit in policy.limits:
+            if limit.scope == policies.ORGANISATION:
+                found[self._apply(limit, organisation.name, source, organisation.name)] = None
+        least = getattr(policy, "organisation_least", None)
+        if self._has_sessions and organisation.name:
+            budget = self.organisation_of(organisation, source)
+            if least is not None:
+                most = max(organisation_limit(len(organisation.addresses)), least)
+                budget.limit = most if budget.limit == UNLIMITED else max(budget.limit, most)
+            found[budget] = None
+
+    def _apply(self, limit: "Limit", thing: bytes, source: bytes, name: bytes) -> Budget:
+        """Return the budget of a limit, with what the limit says."""
+        key = limit.scope, thing, None if limit.kind.isupper() else source
+        budget = self.find(key, name, _KINDS[limit.scope])
+        if limit.kind in b"cC":
+            is_larger = budget.limit != UNLIMITED and limit.is_default and limit.value < budget.limit
+            if not is_larger:
+                budget.limit, budget.owner = limit.value, _owner(limit)
+        elif self._has_sessions or limit.kind != b"k" or not limit.is_default:
+            # connects are messages for an agent that connects by itself: the built-in rate would limit those
+            _add_rate(budget, limit)
+        return budget
+
+
+def _add_rate(budget: Budget, limit: "Limit") -> None:
+    rate = Gcra(limit.interval_seconds, limit.burst)
+    rates = budget.connect_rates if limit.kind == b"k" else budget.recipient_rates
+    if any(one.interval == rate.interval and one.burst == rate.burst for one in rates):
+        return
+    if limit.kind == b"k":
+        budget.use_rates((*rates, rate), budget.recipient_rates)
+    else:
+        budget.use_rates(budget.connect_rates, (*rates, rate))
+
+
+def _owner(limit: "Limit") -> bytes:
+    return b"%b (%b line %d)" % (limit.owner, limit.where.encode(), limit.line) if limit.line else limit.owner

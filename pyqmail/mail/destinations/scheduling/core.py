@@ -1,0 +1,61 @@
+"""What the parts of an engine have in common: the rows of mail, the budgets, the clock, what is ordered."""
+
+from pyqmail.mail.destinations.faults.hosts import HostTable
+from pyqmail.mail.destinations.limits.admission import Admission
+from pyqmail.mail.destinations.scheduling.budget_table import BudgetTable
+from pyqmail.mail.destinations.scheduling.log import EngineLog
+from pyqmail.mail.destinations.waiting.flows import FlowRows
+from pyqmail.mail.destinations.waiting.rows import MailRows
+from pyqmail.mail.destinations.waiting.senders import SenderKeys
+from pyqmail.mail.destinations.waiting.timers import Clock, Timers
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from random import Random
+    from typing import Any
+
+    from pyqmail.mail.destinations.doors import Door, Site
+    from pyqmail.mail.destinations.limits.budgets import Budget
+    from pyqmail.mail.destinations.limits.rates import LearnedRate
+    from pyqmail.mail.destinations.rules.lookup import RuleSet
+
+# of p_flags, beside those of mail/destinations/waiting/rows.py: where a parcel is, if not in the queue of its lane
+ON_WHEEL, IN_FLIGHT, IS_GREY, IS_PARKED = 16, 32, 64, 128
+# of m_flags
+IS_BULK, IS_MORE_TO_COME, IS_FORGOTTEN, IS_TOO_OLD = 16, 32, 64, 128
+# of r_state: what has become of a recipient in flight
+FLYING, DEFERRED, TO_RESEND, TO_TRY_AGAIN, STATE_MASK = 1, 2, 3, 4, 7
+RETURN_SHIFT = 3  # the other bits of r_state: how often it came back untouched running
+
+
+class Core:
+    """is_local: the local channel.  has_sessions: sessions of our own, which are opened and asked about."""
+
+    def __init__(
+        self,
+        total: int,
+        rules: "RuleSet",
+        *,
+        is_local: bool,
+        has_sessions: bool,
+        random: "Random",
+        lifetime: int,
+        clock: Clock,
+        now: float,
+        open_session: "Callable[[Door, tuple[Budget, ...], float], None]",
+        choose: "Callable[[Door, float], tuple[Budget, ...]] | None",
+    ) -> None:
+        self.is_local, self.has_sessions, self.is_stopped = is_local, has_sessions, False
+        self.rules, self.random, self.lifetime, self.clock = rules, random, lifetime, clock
+        self.rows = MailRows()
+        self.flows = FlowRows(self.rows)
+        self.senders = SenderKeys()
+        self.timers = Timers(now)
+        self.budgets = BudgetTable(total, is_local=is_local, has_sessions=has_sessions)
+        self.admission = Admission(open_session, choose)  # type: ignore[arg-type]
+        self.hosts = HostTable()
+        self.learned_rates: dict[Budget, LearnedRate] = {}
+        self.orders: list[tuple[Any, ...]] = []
+        self.log = EngineLog()
+        self.released: list[Site] = []  # their soft block is over: their doors may want sessions

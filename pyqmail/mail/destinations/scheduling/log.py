@@ -1,0 +1,123 @@
+"""What the log has of the engine: one line for each change, none for each delivery that is held back.
+
+A line of ours never has ` from `, ` to remote ` or ` to local ` in it: analysers take any such line for one of the
+original's.  What a stranger chose stands there by logsafe().
+"""
+
+from pyqmail.base.printable import logsafe
+from pyqmail.mail.destinations.limits.budgets import ORGANISATION
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyqmail.mail.destinations.doors import Door, Site
+    from pyqmail.mail.destinations.limits.budgets import Budget, Pause
+    from pyqmail.mail.destinations.limits.rates import LearnedRate
+    from pyqmail.mail.destinations.limits.windows import Window
+    from pyqmail.mail.destinations.outcome import Outcome
+
+MAX_TEXT = 200  # bytes of a reply
+MAX_LINES = 10_000  # that wait to be written; more are counted only
+MAX_SAID = 20_000  # budgets of which it was said that they hold mail back
+
+
+class EngineLog:
+    """Lines, until they are taken."""
+
+    def __init__(self) -> None:
+        self._lines: list[bytes] = []
+        self._left_out = 0
+        self._windows: dict[Budget, tuple[float, int]] = {}  # when a line spoke of it, and the window it told
+        self._said: dict[Budget, None] = {}
+
+    def take(self) -> list[bytes]:
+        lines, self._lines = self._lines, []
+        if self._left_out:
+            lines.append(b"scheduler: lines left out: %d" % self._left_out)
+            self._left_out = 0
+        return lines
+
+    def add(self, line: bytes) -> None:
+        if len(self._lines) < MAX_LINES:
+            self._lines.append(line)
+        else:
+            self._left_out += 1
+
+    def opened(self, door: "Door", seconds: float) -> None:
+        self.add(b"site %b: open%b: greeting %.3f s" % (logsafe(door.site.name), _by(door), seconds))
+
+    def window(self, budget: "Budget", before: int, after: int, now: float) -> None:
+        """At most one line a site and second; the next one begins where it ended."""
+        when, told = self._windows.get(budget, (now - 1.0, before))
+        if now - when >= 1.0 and told != after:
+            self._windows.pop(budget, None)
+            self._windows[budget] = now, after
+            if len(self._windows) > MAX_SAID:
+                del self._windows[next(iter(self._windows))]
+            self.add(b"%b: window %d to %d" % (_name(budget), told, after))
+
+    def ceiling(self, budget: "Budget", window: "Window", text: bytes, now: float) -> None:
+        seconds = max(0, window.closed_until - now)
+        self.add(b"%b: ceiling %d for %d: %b" % (_name(budget), window.ceiling, seconds, _said(text)))
+
+    def paused(self, budget: "Budget", pause: "Pause", now: float) -> None:
+        line = b"%b: paused %d: %b" % (_name(budget), pause.until - now, logsafe(pause.reason))
+        self.add(line + b": " + _said(pause.text) if pause.text else line)
+
+    def rate(self, budget: "Budget", rate: "LearnedRate", now: float) -> None:
+        self.add(b"%b: rate %.1f a minute" % (_name(budget), 60 * rate.rate))
+
+    def dead(self, door: "Door", window: "Window", outcome: "Outcome") -> None:
+        starts = b"%d start%b failed" % (window.failures, b"" if window.failures == 1 else b"s")
+        self.add(b"site %b: dead%b: %b: %b" % (logsafe(door.site.name), _by(door), starts, _said(outcome.text)))
+
+    def alive(self, door: "Door", seconds: float, parcels: int) -> None:
+        self.add(
+            b"site %b: alive%b after %d: %d parcels released" % (logsafe(door.site.name), _by(door), seconds, parcels)
+        )
+
+    def host_off(self, host: bytes, seconds: float) -> None:
+        self.add(b"host %b: off %d" % (logsafe(host), seconds))
+
+    def learned(self, door: "Door", what: bytes, number: int) -> None:
+        self.add(b"site %b: %b: %d" % (logsafe(door.site.name), what, number))
+
+    def flow_paused(self, flow: bytes, door: "Door", seconds: float) -> None:
+        place = logsafe(door.site.organisation.name or door.site.name)
+        self.add(b"flow %b: paused %d at %b" % (logsafe(flow) or b"<>", seconds, place))
+
+    def soft_blocked(self, site: "Site", code: int) -> None:
+        self.add(b"site %b: soft-blocked: %d: one message a minute" % (logsafe(site.name), code))
+
+    def soft_block_over(self, site: "Site") -> None:
+        self.add(b"site %b: soft-blocked no more" % logsafe(site.name))
+
+    def doubtful(self, outcome: "Outcome") -> None:
+        self.add(b"possibly delivered: %b" % _said(outcome.text))
+
+    def date_set(self, seconds: float) -> None:
+        self.add(b"clock: the date was set by %d seconds: what waits keeps its time" % seconds)
+
+    def held_back(self, budget: "Budget", rule: bytes) -> None:
+        """A limit holds mail back for the first time: name it, and the line that lifts it."""
+        if budget in self._said or len(self._said) >= MAX_SAID:
+            return
+        self._said[budget] = None
+        owner = logsafe(budget.owner) or b"built_in"
+        self.add(
+            b"%b: limit %d holds mail back (%b); to raise it write %b in control/destinations"
+            % (_name(budget), budget.cap, owner, rule)
+        )
+
+
+def _name(budget: "Budget") -> bytes:
+    kind = b"org" if budget.kind == ORGANISATION else budget.kind.encode()
+    return kind + b" " + logsafe(budget.name)
+
+
+def _by(door: "Door") -> bytes:
+    return b" by " + logsafe(door.source.address) if door.source is not None and door.source.address else b""
+
+
+def _said(text: bytes) -> bytes:
+    """Return a reply as it stands in a line: its first part, on one line."""
+    return logsafe(text.rstrip(b"\n")[:MAX_TEXT])

@@ -1,0 +1,229 @@
+"""Mail in memory: how it comes, waits for its time, and goes.
+
+A parcel is in one place: in the queue of its lane or among the returned of its door (no mark), on the wheel (ON_WHEEL),
+or in flight (IN_FLIGHT).  IS_PARKED is on the wheel for a reason that is not its own: it has no date on disk.
+"""
+
+from pyqmail.mail.destinations.orders import DONE, REPORT
+from pyqmail.mail.destinations.scheduling.core import (
+    IN_FLIGHT,
+    IS_BULK,
+    IS_FORGOTTEN,
+    IS_MORE_TO_COME,
+    IS_PARKED,
+    IS_TOO_OLD,
+    ON_WHEEL,
+)
+from pyqmail.mail.destinations.scheduling.due_dates import DueDates
+from pyqmail.mail.destinations.waiting.expiries import Expiries
+from pyqmail.mail.destinations.waiting.flows import BULK, NORMAL, URGENT
+from pyqmail.mail.destinations.waiting.rows import IS_STRUCK
+from pyqmail.mail.destinations.waiting.wheel import Wheel
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pyqmail.mail.destinations.doors import Lane
+    from pyqmail.mail.destinations.outcome import Outcome
+    from pyqmail.mail.destinations.scheduling.core import Core
+    from pyqmail.mail.destinations.scheduling.ways import Ways
+
+MANY_PARCELS = 200  # a message of as many is bulk
+EXPIRED_AGAIN_SECONDS = 3600  # an expired message whose last try has not come yet is looked at again
+_CLASSES = {b"urgent": URGENT, b"normal": NORMAL, b"bulk": BULK}
+
+
+class MailStore:
+    """ways: where a parcel goes that is ready."""
+
+    def __init__(self, core: "Core", ways: "Ways", now: float) -> None:
+        self._core, self._ways, self._rows = core, ways, core.rows
+        start = core.clock.second(now)
+        self._wheel = Wheel(self._rows.p_next, self._rows.p_due, start)
+        self.expiries = Expiries(start)
+        self.due_dates = DueDates(core)
+        self.grey_since: dict[int, int] = {}  # parcel -> the second of its first try
+
+    def arrived(
+        self,
+        number: int,
+        sender: bytes,
+        size: int,
+        birth: int,
+        recipients: "Sequence[tuple[int, bytes]]",
+        due: int,
+        flags: int,
+        now: float,
+    ) -> None:
+        rows, clock = self._rows, self._core.clock
+        message = rows.find(number)
+        if not message:
+            message = rows.add_message(number, self._core.senders.take(sender), size, birth, flags)
+            end = birth + self._core.lifetime
+            if clock.date(now) > end:
+                rows.m_flags[message] |= IS_TOO_OLD
+            self.expiries.set(message, clock.second_of_date(end, now) + 1)
+        else:
+            rows.m_flags[message] = rows.m_flags[message] & ~IS_MORE_TO_COME | flags
+        when = clock.second_of_date(due, now) if due > clock.date(now) else 0
+        lanes = self._by_key(recipients)
+        if len(lanes) >= MANY_PARCELS:
+            rows.m_flags[message] |= IS_BULK
+        for key, offsets in lanes.items():
+            lane = self._ways.lane_of(key, now)
+            parcel = rows.add_parcel(message, lane.number, offsets)
+            lane.left += len(offsets)
+            if when:
+                self.put_on_wheel(parcel, when)
+            else:
+                self.make_ready(parcel, now)
+        self.settle(message)
+
+    def _by_key(self, recipients: "Sequence[tuple[int, bytes]]") -> dict[bytes, list[int]]:
+        if len(recipients) == 1:
+            return {recipients[0][1]: [recipients[0][0]]}
+        found: dict[bytes, list[int]] = {}
+        for offset, key in recipients:
+            offsets = found.get(key)
+            if offsets is None:
+                found[key] = [offset]
+            else:
+                offsets.append(offset)
+        return found
+
+    def forget(self, number: int) -> None:
+        """Leave out all of a message that has not started."""
+        message = self._rows.find(number)
+        if message:
+            self._rows.m_flags[message] |= IS_FORGOTTEN
+            self._rows.m_flags[message] &= ~IS_MORE_TO_COME
+            for parcel in self._rows.parcels(message):
+                if not self._rows.p_flags[parcel] & IN_FLIGHT:
+                    self.remove_parcel(parcel)
+            self.settle(message)
+
+    def make_ready(self, parcel: int, now: float, *, at_head: bool = False) -> None:
+        """A parcel that is nowhere goes to the queue of its lane."""
+        rows = self._rows
+        lane = self._ways.lanes[rows.p_lane[parcel]]
+        message = rows.p_message[parcel]
+        self._ways.add(lane, parcel, self.class_of(lane, message), rows.m_sender[message], at_head, now)
+
+    def class_of(self, lane: "Lane", message: int) -> int:
+        policy = lane.policy
+        written = policy.klass if policy is not None else b""
+        if self._ways.has_sender_rules:
+            sender = self._ways.sender_policy(self._rows.m_sender[message])
+            written = sender.klass if sender is not None and sender.klass else written
+        if written:
+            return _CLASSES[written]
+        return BULK if self._rows.m_flags[message] & IS_BULK else NORMAL
+
+    def put_on_wheel(self, parcel: int, second: int, *, is_parked: bool = False) -> None:
+        """A parcel that is nowhere waits for a second of the wheel."""
+        rows = self._rows
+        rows.p_flags[parcel] |= ON_WHEEL | IS_PARKED if is_parked else ON_WHEEL
+        self._wheel.add(parcel, second)
+        if not is_parked:
+            self.due_dates.changed(rows.p_message[parcel])
+
+    def advance(self, now: float) -> None:
+        """What has become due is ready; what is too old is tried for the last time, or ends."""
+        second = self._core.clock.second(now)
+        for parcel in self._wheel.advance(second):
+            self._take_off(parcel, now)
+        for message in self.expiries.advance(second):
+            self._expire(message, second, now)
+
+    def make_due(self, now: float) -> None:
+        """Everything on the wheel is due, but for what is parked for a reason of its destination's."""
+        rows, second = self._rows, self._core.clock.second(now)
+        for parcel in self._wheel.drain():
+            if rows.p_flags[parcel] & (IS_PARKED | IS_STRUCK) == IS_PARKED:
+                self._wheel.add(parcel, max(rows.p_due[parcel], second))
+            else:
+                self._take_off(parcel, now)
+
+    def next_time(self) -> float | None:
+        times = [time for time in (self._wheel.next_time(), self.expiries.next_second()) if time is not None]
+        return self._core.clock.time_of_second(min(times)) if times else None
+
+    def is_too_old(self, message: int, now: float) -> bool:
+        """Return whether a deferral of the message counts as a failure."""
+        if self._rows.m_flags[message] & IS_TOO_OLD:
+            return True
+        return self.expiries.second(message) <= self._core.clock.second(now)
+
+    def report(self, parcel: int, outcome: "Outcome") -> None:
+        """A parcel that is nowhere ends without having been tried."""
+        rows = self._rows
+        message = rows.p_message[parcel]
+        recipients = [(row, rows.r_offset[row]) for row in rows.recipients(parcel)]
+        self._core.orders.append((REPORT, rows.m_number[message], recipients, outcome))
+
+    def remove_recipient(self, recipient: int) -> None:
+        """A recipient in flight is done."""
+        rows = self._rows
+        lane = self._ways.lanes[rows.p_lane[rows.r_parcel[recipient]]]
+        rows.remove_recipient(recipient)
+        lane.left -= 1
+        if not lane.left:
+            self._ways.may_forget(lane)
+
+    def drop_parcel(self, parcel: int) -> None:
+        """Leave out a parcel that is nowhere."""
+        self._count_out(parcel)
+        self._rows.remove_parcel(parcel)
+
+    def remove_parcel(self, parcel: int) -> None:
+        """Take out a parcel wherever it waits."""
+        self._count_out(parcel)
+        if self._rows.p_flags[parcel] & ON_WHEEL:
+            self._rows.strike(parcel)
+        else:
+            self._ways.take_out(parcel)
+
+    def _count_out(self, parcel: int) -> None:
+        self.grey_since.pop(parcel, None)
+        lane = self._ways.lanes[self._rows.p_lane[parcel]]
+        lane.left -= self._rows.count(parcel)
+        if not lane.left:
+            self._ways.may_forget(lane)
+
+    def _take_off(self, parcel: int, now: float) -> None:
+        """A parcel has come off the wheel."""
+        rows = self._rows
+        if rows.p_flags[parcel] & IS_STRUCK:
+            rows.free_struck(parcel)
+        else:
+            rows.p_flags[parcel] &= ~(ON_WHEEL | IS_PARKED)
+            self.make_ready(parcel, now)
+
+    def _expire(self, message: int, second: int, now: float) -> None:
+        """A message is too old: what cannot be tried now ends, the rest has its last try."""
+        rows = self._rows
+        rows.m_flags[message] |= IS_TOO_OLD
+        for parcel in rows.parcels(message):
+            flags = rows.p_flags[parcel]
+            if flags & IN_FLIGHT:
+                continue
+            lane = self._ways.lanes[rows.p_lane[parcel]]
+            if self._ways.is_open(lane, now):
+                continue  # it has its last try, when it is due
+            self.report(parcel, self._ways.last_outcome(lane, now))
+            self.remove_parcel(parcel)
+        if rows.m_parcels[message]:
+            self.expiries.set(message, second + EXPIRED_AGAIN_SECONDS)
+        self.settle(message)
+
+    def settle(self, message: int) -> None:
+        """See whether anything is left of a message."""
+        rows = self._rows
+        if not rows.m_left[message] and not rows.m_flags[message] & IS_MORE_TO_COME and not rows.m_parcels[message]:
+            if not rows.m_flags[message] & IS_FORGOTTEN:
+                self._core.orders.append((DONE, rows.m_number[message]))
+            self._core.senders.give_back(rows.m_sender[message])
+            self.expiries.clear(message)
+            self.due_dates.clear(message)
+            rows.remove_message(message)
