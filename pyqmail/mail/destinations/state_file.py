@@ -93,7 +93,7 @@ class BudgetRecord(_Record):
     scope, thing, source  which budget; source is b"*" if it counts over all
     seen                  when it was last used
     learned_owner         the reply that set the cap
-    size ... probes       of its Window (limits/windows.py): size 0: it has none
+    size ... probes       of its Window; size 0: it has none
     cap                   of one that has a learned cap and no window; 0: none
     paused, reason, text  until when, and why; 0: not
     rate, bad_rate, refused   of its LearnedRate, recipients a second; rate 0: nothing learned
@@ -159,7 +159,7 @@ class BudgetRecord(_Record):
 
 
 class HostRecord(_Record):
-    """What is remembered of one host (faults/hosts.py): penalty and until when it is off, its usual greeting time.
+    """What is remembered of one host: penalty and until when it is off, its usual greeting time.
 
     helo, single  until when HELO alone, or one command at a time;  ceiling, ceiling_until, ceiling_seconds: its own
     """
