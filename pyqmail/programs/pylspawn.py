@@ -14,9 +14,9 @@ bin/qmail-queue, forwards are deferred.  See pylocal(8).
 It ends once descriptor 0 has ended and every delivery is reported.
 """
 
+import _signal as signal  # without its enums
 import gc
 import os
-import signal
 
 from pyqmail.base.failure import Temporary
 from pyqmail.base.options import Argument, Flag
@@ -58,8 +58,9 @@ OPEN_FILES = 65536
 
 
 def preload(words=()) -> None:
-    """Import what a worker needs where nobody listens for the mail it forwards."""
+    """Import what a worker needs for the mail it forwards: where nobody listens for it, or QMAILQUEUE takes it."""
     from pyqmail.mail.queue import alone  # noqa: F401
+    from pyqmail.system import feeding, run_program  # noqa: F401
 
 
 def main(argv: list[str]) -> int:

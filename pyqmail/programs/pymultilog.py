@@ -16,7 +16,6 @@ the input waits.  A processor that fails is run again until it succeeds.  A log 
 import os
 
 from pyqmail.base.options import Flag, Rest, Value
-from pyqmail.supervise.logs.copying import Copy
 from pyqmail.supervise.logs.input import Input
 from pyqmail.supervise.logs.logger import Logger
 from pyqmail.supervise.logs.retry import Retry
@@ -105,9 +104,13 @@ PROGRAM = Program(
 
 
 def preload(words=()) -> None:
-    """Import what these words need, if they have a pattern with a star inside: the others do without."""
+    """Import what these words need, and others do without: a pattern with a star inside, a processor, a copy."""
     if any("*" in word[:-1] for word in words):
         import re  # noqa: F401
+    if any(word.startswith("!") for word in words):
+        from pyqmail.supervise.logs import processor  # noqa: F401
+    if "--copy" in words:
+        from pyqmail.supervise.logs import copying  # noqa: F401
 
 
 def main(argv: list[str]) -> int:
@@ -121,7 +124,7 @@ def keep(call) -> int:
     os.umask(0o022)
     retry, input_ = Retry(PROGRAM.label), Input()
     try:
-        copy = Copy(input_.may_write, retry) if call.copies else None
+        copy = _copy(input_, retry) if call.copies else None
         logger = Logger(call.actions, retry, call.clock or CLOCKS["tai"], copy=copy)
         if call.clock and not logger.is_stamping:
             raise PROGRAM.wrong(PROGRAM.line("--time is for scripts that begin with t"))
@@ -139,3 +142,9 @@ def keep(call) -> int:
     finally:
         input_.close()
     return 0
+
+
+def _copy(input_, retry):
+    from pyqmail.supervise.logs.copying import Copy
+
+    return Copy(input_.may_write, retry)

@@ -27,8 +27,7 @@ import click
 
 import pyqmail
 from pyqmail.base.environment import DEFAULTS
-from pyqmail.programs import registry
-from pyqmail.system.command_line import Program
+from pyqmail.base.options import Declaration
 
 
 def main(argv: list[str]) -> int:
@@ -51,6 +50,7 @@ def command() -> None:
 @click.option("--check", is_flag=True, help="Write nothing; exit 1 if a page is not up to date.")
 def man(check: bool) -> int:
     from pyqmail.operations import manuals
+    from pyqmail.programs import registry
 
     return manuals.render([registry.load(name) for name in registry.names()], check)
 
@@ -81,7 +81,7 @@ def _port(lowest: int, meaning: str):
 def run(once: bool, address: str, port: int) -> int:
     from pyqmail.operations import quickstart
 
-    return quickstart.run(once, address, port, registry.load)
+    return quickstart.run(once, address, port, _load)
 
 
 @command.command(
@@ -109,7 +109,7 @@ def send(address: str, port: int, sender: str | None, recipients: tuple[str, ...
 def home(users: bool, directory: str) -> int:
     from pyqmail.operations import real_home
 
-    return real_home.make(directory, users, registry.load)
+    return real_home.make(directory, users, _load)
 
 
 @command.command(help="Print systemd's units for the directories of services in DIR.")
@@ -122,7 +122,7 @@ def home(users: bool, directory: str) -> int:
 def units(destination: str | None, user: bool, sockets: bool, directory: str | None) -> int:
     from pyqmail.operations import systemd_units as systemd
 
-    return systemd.show(directory, destination, user, sockets, registry.load)
+    return systemd.show(directory, destination, user, sockets, _load)
 
 
 def _options(name):
@@ -131,7 +131,14 @@ def _options(name):
     return [(one.opts[0] if one.is_flag else f"{one.opts[0]} {one.name[0].upper()}", one.help) for one in parameters]
 
 
-PROGRAM = Program(
+def _load(name: str):
+    """Return the module of a program: what programs/registry.py does, without which --help does."""
+    from pyqmail.programs import registry
+
+    return registry.load(name)
+
+
+PROGRAM = Declaration(
     name="pyqmail",
     summary="run a private mail system; make a home; print systemd's units; render the manual pages",
     usage="pyqmail --version | pyqmail run [ --once ] [ --address A ] [ --port P ] | "

@@ -9,8 +9,8 @@ as the queue's user or root; otherwise the failure is temporary.  A bad envelope
 for the callers of this program; pyqueue does not read it.
 """
 
+import _signal as signal  # without its enums: each cold start would pay for them
 import os
-import signal
 import stat
 import time
 

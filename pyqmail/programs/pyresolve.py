@@ -11,10 +11,10 @@ descriptor 2 names the question.  When none of the servers answers, a line repor
 Servers are those of /etc/resolv.conf.  It ends when the questions end.
 """
 
+import _signal as signal  # without its enums
 import errno
 import os
 import resource
-import signal
 
 from pyqmail.base.failure import Temporary, reason
 from pyqmail.protocol.wires import resolve_wire

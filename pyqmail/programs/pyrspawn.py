@@ -11,9 +11,9 @@ process, several messages over each.  A program that $QMAILREMOTE names is then 
 It ends once descriptor 0 has ended and everything is reported.
 """
 
+import _signal as signal  # without its enums
 import os
 import resource
-import signal
 
 from pyqmail.base.failure import Temporary
 from pyqmail.mail.remote.external_agent import DEFAULT_AGENT
@@ -41,6 +41,7 @@ PROGRAM = Program(
     controls=["me", "helohost", "timeoutconnect", "timeoutremote"],
     controls_count={"others": "from the next connection on"},
     environment=["PYQMAIL_HOME", "PATH", "QMAILREMOTE"],
+    offers=["preload"],
     see=["pyremote(8)", "pysend(8)", "pystart(8)", "pyqmail-wires(5)"],
 )
 
@@ -48,11 +49,17 @@ MAX_SESSIONS, MAX_AGENTS = 20_000, 2_000
 OPEN_FILES, FILES_FOR_SESSION, FILES_FOR_AGENT, FILES_BESIDE = 65536, 2, 4, 40
 
 
+def preload(words=()) -> None:
+    """Import what the driver of the sessions may want later on."""
+    from pyqmail.system import run_program  # noqa: F401
+
+
 def main(argv: list[str]) -> int:
     return PROGRAM.run(argv, spawn_deliveries)
 
 
 def spawn_deliveries(call) -> int:
+    preload()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     environ = dict(call.environ)
     home = Home(os.path.abspath(find_home(environ).path))

@@ -131,7 +131,7 @@ def preload(words=()) -> None:
     from pyqmail.mail.queue import alone  # noqa: F401  bounces, where nobody listens for them
     from pyqmail.mail.routing import lookup  # noqa: F401
     from pyqmail.mail.spawners import native_client  # noqa: F401
-    from pyqmail.system import interfaces  # noqa: F401
+    from pyqmail.system import feeding, interfaces, run_program  # noqa: F401
 
 
 def main(argv: list[str]) -> int:

@@ -54,7 +54,7 @@ PROGRAM = Program(
 def preload(words=()) -> None:
     """Import what few sessions need, and count what all children collect together: for a parent that will fork us."""
     from pyqmail.mail.queue import alone  # noqa: F401
-    from pyqmail.system import cdb, interfaces  # noqa: F401
+    from pyqmail.system import cdb, feeding, interfaces, processes, run_program  # noqa: F401
 
     try:
         share()

@@ -20,7 +20,6 @@ import os
 
 from pyqmail.base.failure import Failure
 from pyqmail.base.options import Argument
-from pyqmail.supervise.safety import risks
 from pyqmail.supervise.settings import FINISH_MILLISECONDS
 from pyqmail.supervise.supervise_dir import LABEL, warn
 from pyqmail.supervise.supervisor import Supervisor
@@ -134,10 +133,18 @@ def main(argv):
 def work(call):
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    for risk in [] if os.geteuid() else risks(os.fsencode(call.dir)):
-        warn(f"{call.dir} {risk}")
+    if os.geteuid() == 0:
+        report_risks(call.dir)
     Supervisor(call.dir, dict(call.environ)).run()
     return 0
+
+
+def report_risks(directory):
+    """Report who else could change what we are about to run as root."""
+    from pyqmail.supervise.safety import risks
+
+    for risk in risks(os.fsencode(directory)):
+        warn(f"{directory} {risk}")
 
 
 def supervise(directory, environ):

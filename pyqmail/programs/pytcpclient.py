@@ -11,8 +11,8 @@ dot is complete.
     pytcpclient -RHl0 0 smtp sh -c 'head -n 1 <&6; echo QUIT >&7; cat <&6'
 """
 
+import _socket as socket  # without its enums and its selectors: each start would pay for them
 import os
-import socket
 
 from pyqmail.base.environment import merged
 from pyqmail.base.failure import Temporary

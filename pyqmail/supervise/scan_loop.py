@@ -21,12 +21,10 @@ import time
 from pyqmail.base.failure import Temporary
 from pyqmail.supervise.control import is_supervised, open_lock
 from pyqmail.supervise.inotify_paths import InotifyPaths, Watching
-from pyqmail.supervise.safety import risks
 from pyqmail.supervise.scanner import Scanner
 from pyqmail.supervise.start_supervisor import DescriptorLimit, SupervisorStarter, inherited_descriptors
 from pyqmail.supervise.stopping import Stopping
 from pyqmail.system.coroutines import READ, Promise
-from pyqmail.system.files import Changeable
 from pyqmail.system.inotify import Inotify
 from pyqmail.system.loop import Loop
 from pyqmail.system.subreaper import adopt_orphans, children
@@ -52,7 +50,7 @@ def keep_scanning(supervise, program: str, stop_seconds: float | None, path: byt
     loop, limit, inotify = _loop(), DescriptorLimit(), _inotify()
     is_stoppable = stop_seconds is not None
     starter = SupervisorStarter(supervise, program, loop, limit, kept, is_apart=is_stoppable)
-    scanner = Scanner(starter, limit, is_stoppable, Watching(inotify), InotifyPaths(path), find_risks=_find_risks)
+    scanner = Scanner(starter, limit, is_stoppable, Watching(inotify), InotifyPaths(path), find_risks=_risk_finder())
     scanning = ScanLoop(loop, scanner, inotify)
     gc.freeze()  # what is imported by now is shared with every supervisor
     if is_stoppable:
@@ -62,12 +60,18 @@ def keep_scanning(supervise, program: str, stop_seconds: float | None, path: byt
         loop.run()
 
 
-def _find_risks():
-    """Return a function that finds the risks of a service's directory in one pass; it finds none unless we are root."""
+def _risk_finder():
+    """Return a function that gives each pass what finds the risks of a service's directory; none unless we are root."""
     if os.geteuid():
-        return lambda _: ()
-    changeable = Changeable()
-    return lambda directory: risks(directory, changeable)
+        return lambda: lambda _: ()
+    from pyqmail.supervise.safety import risks
+    from pyqmail.system.files import Changeable
+
+    def find():
+        changeable = Changeable()
+        return lambda directory: risks(directory, changeable)
+
+    return find
 
 
 def _is_alone():

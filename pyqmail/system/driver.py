@@ -48,8 +48,6 @@ import select
 from pyqmail.system import channel as channels
 from pyqmail.system.coroutines import TimedOut
 from pyqmail.system.peer import TIMEOUT_SECONDS, BlockingPeer, EventPeer
-from pyqmail.system.processes import fork
-from pyqmail.system.run_program import ProgramRun, run_blocking, run_in_loop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -116,9 +114,13 @@ class BlockingDriver:
         self, argv: "Any", environ: "Any", descriptors: "Any", *more: "Any", **named: "Any"
     ) -> tuple[int, bytes]:
         """Raises OSError if the program cannot be started, or its end could not be seen."""
+        from pyqmail.system.run_program import ProgramRun, run_blocking  # few sessions run one
+
         return run_blocking(ProgramRun(argv, environ, descriptors, *more, **named))
 
     async def run_forked(self, work: "Callable[[], int]") -> tuple[int, int]:
+        from pyqmail.system.processes import fork
+
         pid = fork(work)
         return pid, os.waitpid(pid, 0)[1]
 
@@ -164,6 +166,8 @@ class EventDriver:
         self, argv: "Any", environ: "Any", descriptors: "Any", *more: "Any", **named: "Any"
     ) -> tuple[int, bytes]:
         """Raises OSError if the program cannot be started, or was ended again since we could not wait for it."""
+        from pyqmail.system.run_program import ProgramRun, run_in_loop
+
         return await run_in_loop(self.loop, ProgramRun(argv, environ, descriptors, *more, **named), self._give_back)
 
     async def run_forked(self, work: "Callable[[], int]") -> tuple[int, int]:

@@ -4,7 +4,6 @@ A *private* home has the marker file `private`: there everything belongs to and 
 may deliver even as uid 0.  In any other home the usual users each have their part.
 """
 
-import grp
 import os
 import stat
 
@@ -38,7 +37,7 @@ class Home:
         owner = self.owner()
         if owner is not None:
             return owner
-        import pwd  # a session asks for no user; the module is part of the interpreter, so a service reads no file here
+        import pwd  # a session asks for no user; pwd and grp are part of the interpreter: a service reads no file here
 
         try:
             return pwd.getpwnam(user).pw_uid
@@ -51,6 +50,8 @@ class Home:
             return os.stat(f"{self.path}/{MARKER}").st_gid
         except (FileNotFoundError, NotADirectoryError):
             pass
+        import grp
+
         try:
             return grp.getgrnam(group).gr_gid
         except KeyError:

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import sys
 
 
 class CLibrary:
@@ -42,11 +41,6 @@ def overwrite(place: int, data: bytes) -> None:
 def load() -> None:
     """See to it that prctl() and overwrite() can be called later on, with fewer rights."""
     _function("prctl")
-
-
-def is_loaded() -> bool:
-    """Return whether prctl() and overwrite() can be called without that anything is read from disk."""
-    return "_ctypes" in sys.modules
 
 
 def _function(name):

@@ -123,7 +123,7 @@ def preload() -> None:
     import dns.message  # noqa: F401
 
     from pyqmail.protocol import dns_answer  # noqa: F401
-    from pyqmail.system import driver  # noqa: F401
+    from pyqmail.system import driver, processes, run_program  # noqa: F401
 
     for kind in ("A", "AAAA", "MX", "PTR", "TXT"):
         _question(b"x", kind)  # dnspython imports more when it writes one

@@ -10,8 +10,7 @@ stays as it is.
 """
 
 import os
-
-from pyqmail.system import libc
+import sys
 
 _NAME_BYTES = 15
 _PR_SET_NAME = 15
@@ -40,20 +39,21 @@ class Title:
     def _show_name(self, name):
         if self._name is not None:
             _write(self._name, name)
-        elif libc.is_loaded():
-            libc.prctl(_PR_SET_NAME, name + b"\0")
+        elif library := _library():
+            library.prctl(_PR_SET_NAME, name + b"\0")
 
     def _show_words(self, command):
-        if self._memory is None and not libc.is_loaded():
+        library = None if self._memory is not None else _library()
+        if self._memory is None and library is None:
             return
         place = words_place()
         if place is None:
             return
         text = fitted(command, place[1] - place[0])
-        if self._memory is not None:
+        if library is None:
             _write(self._memory, text, place[0])
         else:
-            libc.overwrite(place[0], text)
+            library.overwrite(place[0], text)
 
 
 # The Title of a process that has given up the right to make one.  A chain goes on through programs that know nothing of
@@ -93,6 +93,15 @@ def words_place() -> tuple[int, int] | None:
 def fitted(command: list[bytes], size: int) -> bytes:
     """Return the words as the kernel keeps them, in so many bytes; the last is NUL, or ps would read on."""
     return b"".join(word + b"\0" for word in command)[: size - 1].ljust(size, b"\0")
+
+
+def _library():
+    """Return the module that calls the C library, if that is loaded: nothing is read from disk.  Otherwise None."""
+    if "_ctypes" not in sys.modules:
+        return None
+    from pyqmail.system import libc
+
+    return libc
 
 
 def _open(path, flags):

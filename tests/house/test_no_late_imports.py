@@ -23,12 +23,18 @@ STARTS = {
     ("pyqmail.system.initial", "ctypes"),  # without /proc, at the start
     ("pyqmail.system.startup", "pyqmail.system.initial"),
     ("pyqmail.system.startup", "site"),
+    ("pyqmail.system.title", "pyqmail.system.libc"),  # where ctypes is loaded: at the start without /proc
     ("pyqmail.system.libc", "_ctypes"),  # whoever calls it loads it
     ("pyqmail.system.libc", "ctypes"),
     ("pyqmail.system.cdb", "cdblib"),  # writes one
     ("pyqmail.system.fsync_batch", "ctypes"),  # when a FsyncBatch is made: pyqueued and pysend do that at their start
     ("pyqmail.supervise.logs.selection", "re"),  # preload() knows whether the words need it
+    ("pyqmail.supervise.logs.logdir", "pyqmail.supervise.logs.processor"),  # when a log that has one is made
+    ("pyqmail.programs.pymultilog", "pyqmail.supervise.logs.copying"),  # --copy, at the start
     ("pyqmail.programs.pysupervise", "pyqmail.supervise.diagram"),  # an option that prints
+    ("pyqmail.programs.pysupervise", "pyqmail.supervise.safety"),  # as root, at the start
+    ("pyqmail.supervise.scan_loop", "pyqmail.supervise.safety"),
+    ("pyqmail.supervise.scan_loop", "pyqmail.system.files"),
     ("pyqmail.programs.pyreadproctitle", "ctypes"),
     ("pyqmail.tcp.listener.bind", "pyqmail.tcp.client.connect"),  # a name to listen at
     ("pyqmail.tcp.listener.configure", "pyqmail.tcp.rules.lookup"),  # what options ask for, before rights are given up

@@ -16,9 +16,9 @@ failure ends everything.  Doubt is 111: a program that a signal has killed, an i
 Source: main() of qmail-local; dot-qmail(5), qmail-command(8)
 """
 
+import _signal as signal  # without its enums: each cold start would pay for them
 import errno
 import os
-import signal
 import stat
 import time
 

@@ -7,11 +7,11 @@ variables go to programs only.  What a worker may need is imported before the fo
 read our installation.  The wire is protocol/wires/local_wire.py.
 """
 
+import _signal as signal  # without its enums
+import _socket as socket  # without its enums
 import os
 import pwd
 import resource
-import signal
-import socket
 
 from pyqmail.base.failure import traceback_text
 from pyqmail.mail.local import users

@@ -24,11 +24,11 @@ What is kept true:
 What a worker does in its process is in worker_main.py.
 """
 
-import collections
+import _signal as signal  # without its enums
+import _socket as socket  # without its enums
 import os
-import signal
-import socket
 import time
+from _collections import deque  # collections brings much that this has no use for
 
 from pyqmail.base.backoff import Backoff
 from pyqmail.mail.local import worker_main
@@ -56,7 +56,7 @@ class WorkerPool:
         self._deliveries, self._loop, self._key, self._work = deliveries, deliveries.loop, key, work
         self._workers: set[Worker] = set()
         self._idle: list[Worker] = []
-        self._waiting: collections.deque = collections.deque()
+        self._waiting: deque = deque()
         self._timer = None
         self._sweeper = None
         self._backoff, self._pause = Backoff(0.02, 5.0), None

@@ -22,8 +22,10 @@ from pyqmail.system.channel import Gone, Unavailable
 from pyqmail.system.coroutines import TimedOut
 from pyqmail.system.descriptors import write_all
 from pyqmail.system.driver import CannotFork
-from pyqmail.system.feeding import Feed, feed_bytes, feed_file
-from pyqmail.system.processes import exit_code, find_ours
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyqmail.system.feeding import Feed
 
 IN_MEMORY_BYTES = 1 << 20
 MEMORY_BYTES = 64 << 20
@@ -204,8 +206,10 @@ class MessageBuffer:
         os.lseek(self._fd, 0, os.SEEK_SET)
         return self._fd
 
-    def feed(self) -> Feed:
+    def feed(self) -> "Feed":
         """Return the whole message as a program reads it; the buffer stays open."""
+        from pyqmail.system.feeding import feed_bytes, feed_file
+
         return feed_bytes(self.content()) if self.in_memory else feed_file(self._fd, os.fstat(self._fd).st_size)
 
     def close(self) -> None:
@@ -317,10 +321,15 @@ class QueueClient:
 
     def _is_ours(self, program):
         if self._judged[0] != program:
+            from pyqmail.system.processes import find_ours
+
             self._judged = program, find_ours(program, b".") == "pyqueue"
         return self._judged[1]
 
     async def _run(self, program, message, envelope, environ):
+        from pyqmail.system.feeding import feed_bytes
+        from pyqmail.system.processes import exit_code
+
         pids = []
         if not program:
             return QueueOutcome(120)
@@ -337,6 +346,8 @@ class QueueClient:
 
     async def _write_ourselves(self, message, envelope, why):
         """Write each message in a process of its own: its pid is the qp."""
+        from pyqmail.system.processes import exit_code
+
         try:
             pid, status = await self._driver.run_forked(lambda: self._queue_alone(message, envelope))
         except CannotFork:

@@ -14,7 +14,7 @@ from pyqmail.system.polling import is_readable
 from pyqmail.system.stream import OutgoingBuffer
 
 FRAME_SECONDS = 30
-MAX_UNCLAIMED = 2  # descriptors that came and that no request has claimed yet
+MAX_UNCLAIMED = 2  # descriptors received that no request has claimed yet
 _PIECE = 262144
 _FRAME_LIMIT = INLINE_LIMIT + 64
 _MAX_RECEIVED = 8  # descriptors at once: more than may be, so that too many are noticed
@@ -29,10 +29,10 @@ class Connection:
     number, message_fd, envelope_fd), receiving(connection), called when a part of a frame has come, dropped(connection,
     why) and lost(connection).  uid is the client's.
 
-    A frame has to be complete FRAME_SECONDS after its first byte came.  A client that is patient is one of qmail's own:
-    for its frames the time counts only while there is nothing to read.
+    A frame must be complete FRAME_SECONDS after its first byte came.  A patient client is one of qmail's own: for its
+    frames the time counts only while there is nothing to read.
 
-    What the kernel lacks to read or to write is waited for, with growing pauses.
+    If the kernel lacks memory or descriptors for a read or a write, it is tried again after growing pauses.
     """
 
     __slots__ = (
@@ -56,17 +56,17 @@ class Connection:
         return self._unpacker.wanted_bytes
 
     def listen(self, wanted):
-        """Read or do not read; the time of a frame does not run while nothing is read, since that is our affair."""
+        """Read or do not read; the time of a frame stops while nothing is read, since the client is not the reason."""
         self.hold(not wanted)
         self._time_frame(wanted and self.wanted_bytes > 0)
 
     def hold(self, is_held):
-        """Do not read for now, while the time of a frame runs on."""
+        """Stop or continue reading, while the time of a frame runs on."""
         self._listening = not is_held
         self._watch()
 
     def answer(self, number, exit_code, qp):
-        """Tell what became of a request, together with whatever else is answered in this turn."""
+        """Answer a request, together with the others that are answered in this turn."""
         self._outgoing.put(queue_wire.pack(ANSWER, number, queue_wire.answer_body(exit_code, qp)))
 
     def close(self):
@@ -106,7 +106,7 @@ class Connection:
         try:
             frames = self._unpacker.receive(data)
             for kind, number, body in frames:
-                self._take(kind, number, body)
+                self._take_request(kind, number, body)
             if len(self._descriptors) > MAX_UNCLAIMED:
                 raise MalformedFrame("too many descriptors")
         except MalformedFrame as wrong:
@@ -119,7 +119,7 @@ class Connection:
             self._server.receiving(self)
 
     def _pause(self):
-        """Read again after a while: it is not the client's fault that this failed."""
+        """Read again after a pause: the failure is not the client's fault."""
         self._is_pausing = True
         self._watch()
         self._loop.after(self._reading.next_seconds(), self._end_pause)
@@ -128,7 +128,7 @@ class Connection:
         self._is_pausing = False
         self._watch()
 
-    def _take(self, kind, number, body):
+    def _take_request(self, kind, number, body):
         if kind == INLINE:
             self._server.take_inline(self, number, body)
         elif kind == DESCRIPTORS and not body and len(self._descriptors) >= 2:
@@ -152,7 +152,7 @@ class Connection:
         if self._sock is None:
             return
         if self._is_patient and is_readable(self._sock):
-            self._time_frame(True)  # it is we who were slow
+            self._time_frame(True)  # we were slow, not the client
         else:
             self._drop(f"a frame was not complete after {FRAME_SECONDS} seconds")
 

@@ -1,19 +1,19 @@
 """The process that serves one connection of a stranger: a uid that is none of qmail's.
 
-A descriptor that a stranger passes can hold up whoever receives, reads or closes it, for as long as the stranger likes
-(a socket that lingers), or until the system is started again (a file of a FUSE file system that never answers).  So
-pyqueued, which only accepts the connection, never reads from it and never closes it last: this process does.  It may
-wait or be killed at any moment.  It ends by SIGKILL and never by closing, since a process that exits does not linger.
+A descriptor that a stranger passes can block the process that receives, reads or closes it, for as long as the stranger
+likes (a socket that lingers), or until a reboot (a file of a FUSE file system that never answers).  So pyqueued only
+accepts the connection.  It never reads from it and never closes it last: this process does, which may wait or be killed
+at any moment.  It ends by SIGKILL and never by closing, since a process that exits does not linger.
 
-It is told what to do by pyqueued over a channel, and asks there for everything that is shared:
+It asks pyqueued over a channel for everything that is shared, and reports there:
 
-    to pyqueued    INLINE, COPY   may I write request `number`, whose bytes are here, or come by descriptors
+    to pyqueued    INLINE, COPY   asks to write request `number`, whose bytes are here, or come by descriptors
                    DONE           files of `number` are written and on disk, or code says why not; text: the reason
-                   ROOM, NO_ROOM  may I hold a large frame; I do not any more
+                   ROOM, NO_ROOM  asks to hold a large frame; holds none any more
                    DROPPED        the client is dropped; text says why
     from pyqueued  GRANT          write `number`: its files come with it, and qp, time, inode number, bounds
-                   VERDICT        what the client is to be told of `number`: code and qp
-                   ROOM           hold it
+                   VERDICT        the answer to the client about `number`: code and qp
+                   ROOM           it may hold one
 
 Each is one packet of a SOCK_SEQPACKET pair.  Both ends are the same program, forked.
 """
@@ -34,8 +34,8 @@ from pyqmail.system.loop import Loop
 from pyqmail.system.retrying import retried
 
 INLINE, COPY, DONE, ROOM, NO_ROOM, DROPPED, GRANT, VERDICT = range(1, 9)
-LARGE_FRAME_BYTES = 65536  # what is larger needs room
-_MAX_REQUESTS = 64  # under way on the connection: more are not read
+LARGE_FRAME_BYTES = 65536  # a larger frame needs room
+_MAX_REQUESTS = 64  # in progress on the connection: more are not read
 _MAX_HELD_BYTES = 4 * LARGE_FRAME_BYTES
 _MAX_PACKET = 1024
 _HEAD = struct.Struct(">BQB5Q")
@@ -58,7 +58,7 @@ def receive(channel) -> tuple[int, int, int, list[int], str, list[int]] | None:
 def serve_stranger(loop, sock, channel, uid: int, store) -> None:
     """Serve the connection sock, in a process just forked from pyqueued, whose loop is given up.  Does not return."""
     loop.abandon()
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # pyqueued says when it is over
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # pyqueued decides when this process ends
     os.setpgid(0, 0)
     keep_only((2, sock.fileno(), channel.fileno()))
     if not channel.recv(1):  # only once pyqueued has closed the connection: it must not be the last to do so
@@ -99,9 +99,9 @@ class _Service:
         self._has_room = self._asked_for_room = False
         self._connection = _Ended(self, loop, sock, uid, is_patient=False, piece_bytes=LARGE_FRAME_BYTES)
         channel.setblocking(True)
-        loop.watch_surely(channel.fileno(), READ, self._told)
+        loop.watch_surely(channel.fileno(), READ, self._receive_packet)
 
-    # what the connection brings
+    # requests from the connection
 
     def take_inline(self, connection, number, body):
         """Raises Malformed."""
@@ -115,16 +115,16 @@ class _Service:
         if connection.wanted_bytes > LARGE_FRAME_BYTES and not self._has_room and not self._asked_for_room:
             self._asked_for_room = True
             connection.hold(True)
-            self._say(pack(ROOM, 0))
+            self._send_packet(pack(ROOM, 0))
 
     def dropped(self, connection, why):
-        self._say(pack(DROPPED, 0, text=why))
+        self._send_packet(pack(DROPPED, 0, text=why))
 
     def _ask(self, kind, request):
         self._count += 1
         self._requests[self._count] = request
         self._held += request.size()
-        self._say(pack(kind, self._count))
+        self._send_packet(pack(kind, self._count))
         self._listen()
 
     def _listen(self):
@@ -133,9 +133,9 @@ class _Service:
         if not self._asked_for_room:
             self._connection.listen(not is_full)
 
-    # what pyqueued tells
+    # packets from pyqueued
 
-    def _told(self, _):
+    def _receive_packet(self, _):
         packet = retried(receive, self._channel)
         if packet is None:
             self._connection.flush()
@@ -157,7 +157,7 @@ class _Service:
         self._held -= request.size()
         if self._has_room and self._held <= LARGE_FRAME_BYTES and self._connection.wanted_bytes <= LARGE_FRAME_BYTES:
             self._has_room = False
-            self._say(pack(NO_ROOM, 0))
+            self._send_packet(pack(NO_ROOM, 0))
         self._connection.answer(request.client_number, code, qp)
         self._listen()
 
@@ -191,9 +191,9 @@ class _Service:
             self._done(number, 51, MessageRefused(51, error).why)
 
     def _done(self, number, code, why=""):
-        self._say(pack(DONE, number, code, text=why))
+        self._send_packet(pack(DONE, number, code, text=why))
 
-    def _say(self, packet):
+    def _send_packet(self, packet):
         try:
             retried(send_with, self._channel, packet)
         except OSError:

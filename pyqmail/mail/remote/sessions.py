@@ -5,9 +5,9 @@ Spawner that local deliveries have too).  Native dialect (protocol/wires/native_
 one of several candidates, given mail while it lasts, and closed; no process is started for any of it.
 """
 
-import collections
 import os
 import time
+from _collections import deque  # collections brings much that this has no use for
 
 from pyqmail.mail.remote.external_agent import run_agent
 from pyqmail.mail.remote.habits import KnownServers
@@ -62,7 +62,7 @@ class SmtpSession:
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self.orders: collections.deque[tuple] = collections.deque()
+        self.orders: deque[tuple] = deque()
         self.is_closing = self.is_busy = False
         self.wake = self.task = None
 
@@ -87,7 +87,7 @@ class Places:
 
     def __init__(self, count: int) -> None:
         self._free = count
-        self._waiting: collections.deque[Promise] = collections.deque()
+        self._waiting: deque[Promise] = deque()
 
     async def acquire(self) -> None:
         """Return once there is a place."""

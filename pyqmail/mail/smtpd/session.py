@@ -12,8 +12,7 @@ from pyqmail.mail.queue.client import MessageMemory, QueueClient
 from pyqmail.mail.queue.space import BufferSpace
 from pyqmail.mail.smtpd.extensions import COMMANDS, MAIL_CHECKS, RECIPIENT_CHECKS, check_parameters, offered
 from pyqmail.mail.smtpd.policy import BAD_SENDER, CONTROLS, NOT_OURS, SYNTAX, TOO_MANY, NoAddresses, read_policy
-from pyqmail.mail.smtpd.recipient_shares import Share, Shares, client_of
-from pyqmail.mail.smtpd.transaction import LABEL, Transaction, received_line
+from pyqmail.mail.smtpd.transaction import LABEL, Share, Shares, Transaction, client_of, received_line
 from pyqmail.protocol.smtp.extensions import ExtensionTable
 from pyqmail.protocol.smtp.server import DATA, GO_AHEAD, MAIL, OK, RCPT, TIMEOUT, Server
 from pyqmail.system.bounded_log import log_at_once

@@ -36,9 +36,9 @@ import fcntl
 import os
 
 from pyqmail.base.failure import Temporary
-from pyqmail.supervise.logs.processor import replace_file, run_processor
 from pyqmail.supervise.logs.rotated_files import RotatedFiles, unlink_if_there
 from pyqmail.system.clock import now
+from pyqmail.system.durable import open_new
 from pyqmail.system.files import is_shared
 
 MIN_BYTES, MAX_BYTES, USUAL_BYTES = 4096, 16777215, 99999
@@ -47,6 +47,12 @@ SLACK_BYTES = 2000  # within this of the full size a file ends at the next line 
 BUFFER_BYTES = 512
 COMPLETE = 0o100
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK
+_REPLACE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+
+
+def replace_file(file: str, is_shared: bool) -> int:
+    """Return a descriptor of a file emptied or made; of a new one in a directory that is shared.  Raises OSError."""
+    return open_new(file, 0o644, flags=0) if is_shared else os.open(file, _REPLACE, 0o644)
 
 
 class LogDirectory:
@@ -59,6 +65,7 @@ class LogDirectory:
 
     def __init__(self, name: str, size_bytes: int, files: int, processor: str | None, retry, clock=now) -> None:
         self.name, self.size_bytes, self.processor = name, size_bytes, processor
+        self._run_processor = None if processor is None else _processor()
         self._rotated_files = RotatedFiles(name, files, retry, clock)
         self.follows = False  # takes the rest of a long line whose start it took
         self._until_done, self._retry = retry.until_done, retry
@@ -249,7 +256,7 @@ class LogDirectory:
 
     def _process(self):
         until_done = self._until_done
-        while not run_processor(self.processor, self.name, self._retry, self._is_shared):
+        while not self._run_processor(self.processor, self.name, self._retry, self._is_shared):
             self._retry.pause(f"processor failed in {self.name}")
             if not self._rotated_files.stat("previous"):
                 return  # it was removed
@@ -266,6 +273,13 @@ class LogDirectory:
         text = f"unable to rename newstate to state in directory {self.name}"
         until_done(text, os.rename, "newstate", "state")
         self._rotated_files.add_file("processed", "s")
+
+
+def _processor():
+    """Return what runs a processor: the logs without one do without its modules."""
+    from pyqmail.supervise.logs.processor import run_processor
+
+    return run_processor
 
 
 def _or_fatal(text, function, *arguments):

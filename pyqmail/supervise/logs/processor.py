@@ -2,15 +2,8 @@
 
 import os
 
-from pyqmail.system.durable import open_new
+from pyqmail.supervise.logs.logdir import replace_file
 from pyqmail.system.processes import spawn
-
-_REPLACE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-
-
-def replace_file(file: str, is_shared: bool) -> int:
-    """Return a descriptor of a file emptied or made; of a new one in a directory that is shared.  Raises OSError."""
-    return open_new(file, 0o644, flags=0) if is_shared else os.open(file, _REPLACE, 0o644)
 
 
 def run_processor(command: str, log: str, retry, is_shared: bool = False) -> bool:

@@ -1,6 +1,6 @@
 """The meaning of the words `host` and `port` of a command line."""
 
-import socket
+import _socket as socket  # without its enums and its selectors: each start would pay for them
 
 from pyqmail.base.failure import Temporary
 from pyqmail.base.numbers import is_number, leading_number

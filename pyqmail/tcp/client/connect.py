@@ -8,10 +8,10 @@
 All lines and failures are those of the original, under its name where they are printed here.
 """
 
+import _socket as socket  # without its enums and its selectors: each start would pay for them
 import errno
 import os
 import select
-import socket
 
 from pyqmail.base.failure import Temporary, reason
 from pyqmail.base.literals import literal_address

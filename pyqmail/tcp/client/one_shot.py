@@ -5,14 +5,16 @@
 The connection is made as by tcpclient: only the name of the host is looked up, and failures are reported in its words.
 """
 
-from collections.abc import Iterable, Iterator
-
 from pyqmail.base.failure import Failure, Temporary
 from pyqmail.base.options import Argument
 from pyqmail.protocol.crlf import ReturnRemoval, add_returns
 from pyqmail.system.descriptors import log, open_standard_descriptors, write_all
 from pyqmail.tcp.client.addresses import port_number
 from pyqmail.tcp.client.connect import LABEL, connect, find_addresses
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 NOBODY_READS = 141  # what a shell reports of a program that SIGPIPE has ended
 
@@ -43,7 +45,7 @@ def call(host: str, port: str):
         return None
 
 
-def answer(host: str, port: str, request: bytes = b"") -> Iterator[bytes]:
+def answer(host: str, port: str, request: bytes = b"") -> "Iterator[bytes]":
     """Connect to a server, send the request and yield the answer in pieces; lines end in CR LF on the wire, in LF here.
 
     Without a connection, which was reported, the answer is empty; a connection that is lost ends it.
@@ -52,7 +54,7 @@ def answer(host: str, port: str, request: bytes = b"") -> Iterator[bytes]:
     if sock is None:
         return
     returns = ReturnRemoval()
-    with sock:
+    try:
         try:
             sock.sendall(add_returns(request))
         except OSError:
@@ -62,16 +64,18 @@ def answer(host: str, port: str, request: bytes = b"") -> Iterator[bytes]:
                 yield returns.receive(piece)
         except OSError:
             pass
+    finally:
+        sock.close()
     yield returns.end()
 
 
-def received(sock) -> Iterator[bytes]:
+def received(sock) -> "Iterator[bytes]":
     """Yield what comes on a connection until its end.  Raises OSError."""
     while piece := sock.recv(65536):
         yield piece
 
 
-def show(pieces: Iterable[bytes]) -> int:
+def show(pieces: "Iterable[bytes]") -> int:
     """Write pieces to descriptor 1, each as it comes, and return the exit code.  Raises Incomplete."""
     for piece in pieces:
         try:

@@ -13,10 +13,9 @@ import threading
 import pytest
 
 from pyqmail.mail.queue.client import MEMORY_BYTES, MessageBuffer, MessageMemory, QueueOutcome
-from pyqmail.mail.smtpd import policy, recipient_shares, session
-from pyqmail.mail.smtpd.recipient_shares import Share, Shares, client_of
+from pyqmail.mail.smtpd import policy, session, transaction
 from pyqmail.mail.smtpd.session import SmtpService
-from pyqmail.mail.smtpd.transaction import received_line
+from pyqmail.mail.smtpd.transaction import Share, Shares, client_of, received_line
 from pyqmail.system.channel import Gone
 from pyqmail.system.coroutines import TimedOut
 from pyqmail.system.driver import BlockingDriver, EventDriver, drive
@@ -237,8 +236,8 @@ def test_a_refused_recipient_does_not_count(home, queue, receive):
 
 
 def test_the_envelope_has_a_bound(home, queue, receive, monkeypatch):
-    monkeypatch.setattr(recipient_shares, "FLOOR_BYTES", 10)
-    monkeypatch.setattr(recipient_shares, "MAX_BYTES", 40)
+    monkeypatch.setattr(transaction, "FLOOR_BYTES", 10)
+    monkeypatch.setattr(transaction, "MAX_BYTES", 40)
     peer = Script([b"MAIL\r\n" + b"RCPT TO:<0123456789>\r\n" * 5 + b"DATA\r\n.\r\n"])
     receive(peer)
     assert peer.heard.count(policy.TOO_MANY) == 2
@@ -249,7 +248,7 @@ def test_what_all_clients_are_sending_has_a_bound(home, queue, monkeypatch):
     """Whatever becomes of a transaction, what it held is given back."""
     endings = (b"", b"DATA\r\nx\r\n.\r\n", b"RSET\r\n", b"MAIL\r\n", b"DATA\r\nx\n", b"DATA\r\nx")
     monkeypatch.chdir(home.path)
-    monkeypatch.setattr(recipient_shares, "FLOOR_BYTES", 100)
+    monkeypatch.setattr(transaction, "FLOOR_BYTES", 100)
     handler = SmtpService(None, home, queue)
     handler._shares = Shares(MessageMemory(400))
     for ending in endings * 3:
@@ -262,7 +261,7 @@ def test_what_all_clients_are_sending_has_a_bound(home, queue, monkeypatch):
 @pytest.mark.parametrize("end", [b"RSET\r\n", b"EHLO x\r\n", b"HELO x\r\n"])
 def test_what_a_client_gave_up_is_free_while_it_stays(end, home, queue, monkeypatch):
     monkeypatch.chdir(home.path)
-    monkeypatch.setattr(recipient_shares, "FLOOR_BYTES", 0)
+    monkeypatch.setattr(transaction, "FLOOR_BYTES", 0)
     handler, seen = SmtpService(None, home, queue), []
     handler._shares = Shares(MessageMemory(400))
     see = lambda heard: seen.append(handler._shares.memory._free)  # noqa: E731
@@ -301,8 +300,8 @@ def test_who_counts_as_one_client(one, other, are_same):
 
 
 def test_a_client_has_a_share_of_what_all_have(monkeypatch):
-    monkeypatch.setattr(recipient_shares, "FLOOR_BYTES", 100)
-    monkeypatch.setattr(recipient_shares, "ADDRESS_BYTES", 200)
+    monkeypatch.setattr(transaction, "FLOOR_BYTES", 100)
+    monkeypatch.setattr(transaction, "ADDRESS_BYTES", 200)
     common = Shares(MessageMemory(1000))
     first, second, other = (Share(common, client) for client in (b"a", b"a", b"b"))
     assert first.take(250) and second.take(150)
@@ -315,7 +314,7 @@ def test_a_client_has_a_share_of_what_all_have(monkeypatch):
 
 
 def test_messages_go_to_their_files_before_recipients_are_refused(monkeypatch):
-    monkeypatch.setattr(recipient_shares, "FLOOR_BYTES", 0)
+    monkeypatch.setattr(transaction, "FLOOR_BYTES", 0)
     common = Shares(MessageMemory(1000))
     spools = [MessageBuffer(memory=common.memory) for _ in range(3)]
     for size, spool in zip((300, 500, 200), spools, strict=True):
@@ -330,7 +329,7 @@ def test_messages_go_to_their_files_before_recipients_are_refused(monkeypatch):
 
 
 def test_recipients_are_refused_rather_than_messages_lost(monkeypatch, tmp_path):
-    monkeypatch.setattr(recipient_shares, "FLOOR_BYTES", 0)
+    monkeypatch.setattr(transaction, "FLOOR_BYTES", 0)
     monkeypatch.setenv("TMPDIR", str(tmp_path / "nowhere"))
     common = Shares(MessageMemory(1000))
     spool = MessageBuffer(memory=common.memory)

@@ -149,16 +149,18 @@ def silent(port):
 
 
 def test_the_connection_is_blocking_and_not_for_children(listener, port):
-    with connect(["127.0.0.1"], port) as sock:
+    with contextlib.closing(connect(["127.0.0.1"], port)) as sock:
         assert sock.getpeername() == ("127.0.0.1", port)
         assert sock.gettimeout() is None
         assert not fcntl.fcntl(sock, fcntl.F_GETFL) & os.O_NONBLOCK
-        assert not sock.get_inheritable()
+        assert not os.get_inheritable(sock.fileno())
 
 
 def test_each_failure_is_told_and_the_next_address_tried(listener, port):
     said = []
-    with connect(["127.0.0.2", "127.0.0.3", "127.0.0.1", "127.0.0.4"], port, say=said.append) as sock:
+    with contextlib.closing(
+        connect(["127.0.0.2", "127.0.0.3", "127.0.0.1", "127.0.0.4"], port, say=said.append)
+    ) as sock:
         assert sock.getpeername()[0] == "127.0.0.1"
     assert said == [
         f"tcpclient: unable to connect to {ip} port {port}: connection refused" for ip in ("127.0.0.2", "127.0.0.3")
@@ -188,7 +190,7 @@ def test_a_single_address_has_all_the_time_at_once(silent, port, waits):
 def test_our_end_may_be_chosen(listener, port):
     with socket.create_server(("127.0.0.7", 0)) as reserved:
         free = reserved.getsockname()[1]
-    with connect(["127.0.0.1"], port, local="127.0.0.7", local_port=free) as sock:
+    with contextlib.closing(connect(["127.0.0.1"], port, local="127.0.0.7", local_port=free)) as sock:
         assert sock.getsockname() == ("127.0.0.7", free)
 
 
