@@ -10,11 +10,14 @@ Admission.changed: otherwise nobody is woken.
 
 import math
 
+from pyqmail.mail.destinations.limits.rates import Gcra, WrittenRate
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyqmail.mail.destinations.limits.rates import Gcra
     from pyqmail.mail.destinations.limits.rooms import WaitingRoom
     from pyqmail.mail.destinations.limits.windows import Window
+
+    Rates = tuple[Gcra | WrittenRate, ...]
 
 DOOR, SITE, ORGANISATION, GROUP, SOURCE = "door", "site", "organisation", "group", "source"
 HOST, ADDRESS, NET, DOMAIN, UNPROVEN, SHARED, TOTAL = "host", "address", "net", "domain", "unproven", "shared", "total"
@@ -39,7 +42,8 @@ class Budget:
     window      what learns the cap (Window), or None
     used        units taken now
     cap         min(limit, learned): kept up to date by the setters
-    connect_rates   what one session passes each; recipient_rates: what one recipient passes each
+    connect_rates   what one session passes each; recipient_rates: what one recipient passes each; a WrittenRate may
+                    be shared by many budgets
     not_before  nobody takes a unit before it: the end of a pause, or the next time of a rate
     paused_until, pause_reason, pause_text   the pause alone; in the past: none
     room, timer     Admission's alone
@@ -58,8 +62,8 @@ class Budget:
         limit: int = UNLIMITED,
         *,
         owner: bytes = b"",
-        connect_rates: "tuple[Gcra, ...]" = (),
-        recipient_rates: "tuple[Gcra, ...]" = (),
+        connect_rates: "Rates" = (),
+        recipient_rates: "Rates" = (),
     ) -> None:
         self.name, self.kind, self.owner, self.learned_owner = name, kind, owner, b""
         self.window: Window | None = None
@@ -120,8 +124,7 @@ class Budget:
         """Take a unit, and let one pass each connect rate."""
         self.used += 1
         if self.connect_rates:
-            for rate in self.connect_rates:
-                rate.take(now)
+            self.connect_rates = _taken(self.connect_rates, 1, now)
             self._follow_rates()
 
     def recipients_allowed(self, now: float) -> int:
@@ -134,11 +137,10 @@ class Budget:
     def send(self, count: int, now: float) -> None:
         """Let count recipients pass the recipient rates; they were allowed."""
         if self.recipient_rates:
-            for rate in self.recipient_rates:
-                rate.take(now, count)
+            self.recipient_rates = _taken(self.recipient_rates, count, now)
             self._follow_rates()
 
-    def use_rates(self, connect_rates: "tuple[Gcra, ...]", recipient_rates: "tuple[Gcra, ...]") -> None:
+    def use_rates(self, connect_rates: "Rates", recipient_rates: "Rates") -> None:
         """Take other rates from now on, or tell that those it has were changed.  Admission.changed wakes."""
         self.connect_rates, self.recipient_rates = connect_rates, recipient_rates
         self._follow_rates()
@@ -161,6 +163,18 @@ class Budget:
         for rate in self.recipient_rates:
             time = max(time, rate.next_time())
         self.not_before = time
+
+
+def _taken(rates: "Rates", count: int, now: float) -> "Rates":
+    """Let count pass each rate; return the rates, each with a memory of its own."""
+    for rate in rates:
+        if isinstance(rate, WrittenRate):
+            rates = tuple(one if isinstance(one, Gcra) else Gcra(one.interval, one.burst) for one in rates)
+            break
+    for rate in rates:
+        if isinstance(rate, Gcra):
+            rate.take(now, count)
+    return rates
 
 
 class SharedBudget(Budget):

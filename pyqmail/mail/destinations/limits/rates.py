@@ -52,6 +52,24 @@ class Gcra:
         self.tat = max(self.tat, now) + count * self.interval
 
 
+class WrittenRate:
+    """A rate of which nothing has passed yet, as a rule says it: one for all budgets that the rule speaks of.
+
+    A budget makes a Gcra of it when something passes first: 100,000 that were never used cost nothing.
+    """
+
+    __slots__ = ("interval", "burst")
+
+    def __init__(self, interval: float, burst: int = 1) -> None:
+        self.interval, self.burst = interval, burst
+
+    def next_time(self) -> float:
+        return -math.inf
+
+    def room(self, now: float) -> int:
+        return self.burst
+
+
 class LearnedRate:
     """How many recipients a second a server takes, learned from replies that speak of a rate without a number.
 

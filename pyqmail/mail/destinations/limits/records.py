@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from pyqmail.mail.destinations.limits.windows import Window
 
 _COUNTS = "ceiling", "step", "refusals", "failures", "probes"  # of a window, under the same name
-_LEARNED = "ceiling", "refusals", "failures", "probes"
+_LEARNED = "ceiling", "refusals", "failures", "probes", "dead_since"  # what else a window may know
 _TIMES = (("closed_until", "closed"), ("greeted_at", "greeted"), ("failed_at", "failed"), ("idle_until", "idle"))
 
 
