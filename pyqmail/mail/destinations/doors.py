@@ -28,10 +28,10 @@ class Organisation:
     """addresses: those of its hosts that were seen, at most MAX_ADDRESSES; doors: all that lead to it."""
 
     MAX_ADDRESSES = 100  # beyond it the built-in limit grows no more
-    __slots__ = ("name", "addresses", "doors", "flow_faults", "refusals")
+    __slots__ = ("name", "shown", "addresses", "doors", "flow_faults", "refusals")
 
     def __init__(self, name: bytes) -> None:
-        self.name = name
+        self.name = self.shown = name
         self.addresses: dict[bytes, None] = {}
         self.doors: dict[Door, None] = {}
         self.flow_faults: FlowFaults | None = None
@@ -50,7 +50,7 @@ class Site:
         self.key, self.name, self.organisation = key, name, organisation
         self.candidates: Candidates = []
         self.port, self.route = 25, b""
-        self.doors: dict[tuple[bytes, int], Door] = {}  # source, id of the policy
+        self.doors: dict[tuple[bytes, int], Door] = {}  # domain with limits of its own, id of the policy
         self.messages, self.recipients = LearnedMessages(), LearnedRecipients()
         self.bracket: Bracket | None = None
         self.soft_block: SoftBlock | None = None
@@ -62,12 +62,12 @@ class Lane:
 
     A lane whose mail goes through several sources hands it out to `parts`, lanes of one source each, and has no door.
     known_until: when its hosts are to be asked for again.  left: its recipients, wherever they wait.  is_doomed: it is
-    looked at whether it can be forgotten.
+    looked at whether it can be forgotten.  trouble: what the name servers last had to say for themselves.
     """
 
     __slots__ = (
         *("domain", "number", "source", "queue", "policy", "door", "ready", "is_listed", "is_asked"),
-        *("known_until", "parts", "front", "left", "is_doomed"),
+        *("known_until", "parts", "front", "left", "is_doomed", "trouble", "answered_at"),
     )
 
     def __init__(self, domain: bytes, number: int, flows: "FlowRows") -> None:
@@ -77,6 +77,7 @@ class Lane:
         self.door: Door | None = None
         self.ready, self.is_listed, self.is_asked = 0, False, False
         self.known_until, self.left, self.is_doomed = 0.0, 0, False
+        self.trouble, self.answered_at = b"", 0.0
         self.parts: dict[bytes, Lane] | None = None
         self.front: Lane | None = None
 
@@ -93,6 +94,7 @@ class Door:
     site_budget carries the window; budgets: the chain without unproven, shared and total
     attempts    session starts since the last greeting
     last_code   of the last session start that failed; ended_at: when a server last ended a session by itself
+    lane_count  lanes that lead here; own_domain: the one it is for alone, if that has limits of its own
     blocks      how often it was refused as blocked, running
     is_held     a rule, a soft block or the like forbids sessions now
     """
@@ -100,7 +102,7 @@ class Door:
     __slots__ = (
         *("site", "source", "policy", "budgets", "site_budget", "chain", "place", "lanes", "returned", "ready"),
         *("connecting", "working", "sessions", "up", "idle", "choice", "attempts", "hedged", "started", "last_code"),
-        *("is_held", "parcels_each", "ended_at", "blocks"),
+        *("is_held", "parcels_each", "ended_at", "blocks", "lane_count", "own_domain"),
     )
 
     def __init__(self, site: Site, source: "PoolMember | None", policy: "SitePolicy | RecipientPolicy") -> None:
@@ -118,7 +120,7 @@ class Door:
         self.attempts = self.hedged = self.started = self.last_code = 0
         self.is_held = False
         self.parcels_each = getattr(policy, "parcels", 1)
-        self.ended_at, self.blocks = 0.0, 0
+        self.ended_at, self.blocks, self.lane_count, self.own_domain = 0.0, 0, 0, b""
 
     @property
     def wants(self) -> bool:

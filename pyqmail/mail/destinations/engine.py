@@ -8,14 +8,21 @@ What follows the signatures below is built in steps; an event that is not built 
 
 from pyqmail.mail.destinations.events.agents import AgentGrants
 from pyqmail.mail.destinations.events.consequences import Consequences
+from pyqmail.mail.destinations.events.feeding import Feeding
 from pyqmail.mail.destinations.events.learning import Learning
+from pyqmail.mail.destinations.events.openings import Openings
 from pyqmail.mail.destinations.events.results import Results
+from pyqmail.mail.destinations.events.session_ends import SessionEnds
+from pyqmail.mail.destinations.events.trials import Trials
 from pyqmail.mail.destinations.limits.budgets import FOREVER, Pause
 from pyqmail.mail.destinations.scheduling.binding import Binding
 from pyqmail.mail.destinations.scheduling.core import IS_BULK, IS_MORE_TO_COME, Core
 from pyqmail.mail.destinations.scheduling.deliveries import Deliveries
+from pyqmail.mail.destinations.scheduling.host_units import HostUnits
 from pyqmail.mail.destinations.scheduling.mail_store import MailStore
+from pyqmail.mail.destinations.scheduling.resolving import Resolving
 from pyqmail.mail.destinations.scheduling.ways import Ways
+from pyqmail.mail.destinations.sessions import OPENED
 from pyqmail.mail.destinations.sites import last_two_labels
 from pyqmail.mail.destinations.waiting.rows import IS_ALONE
 from pyqmail.mail.destinations.waiting.timers import Clock
@@ -65,8 +72,6 @@ class Engine:
         timeouts: tuple[float, float, float],
         route_of: "Callable[[bytes], Route | None] | None" = None,
     ) -> None:
-        self._timeouts, self._registrable, self._route_of = timeouts, registrable, route_of
-        self.connecting = 0
         core = self._core = Core(
             *(total, rules),
             is_local=channel == LOCAL,
@@ -76,16 +81,33 @@ class Engine:
             clock=Clock(now, date),
             now=now,
             open_session=self._open_session,
-            choose=None,
+            choose=self._choose if opens_sessions and channel == REMOTE else None,
         )
-        self._ways = Ways(core)
+        self._ways = Ways(core, registrable)
         self._store = MailStore(core, self._ways, now)
+        self._resolving = Resolving(core, self._ways, self._store, route_of)
         self._binding = Binding(core, self._ways)
         self._deliveries = Deliveries(core, self._store, self._ways, self._finished)
-        self._agents = AgentGrants(core, self._ways, self._binding, self._deliveries)
         self._learning = Learning(core, self._store)
         self._consequences = Consequences(core, core.log, self._ways.recount_door)
         self._results = Results(core, self._store, self._ways, self._deliveries, self._consequences, self._learning)
+        self._make_sessions(timeouts)
+
+    def _make_sessions(self, timeouts: tuple[float, float, float]) -> None:
+        core, ways = self._core, self._ways
+        self._moves = 0  # of admission, when it was last looked who gives way
+        self._agents = AgentGrants(core, ways, self._binding, self._deliveries)
+        self._trials = Trials(core, self._close)
+        self._openings = Openings(
+            *(core, ways, HostUnits(core), self._trials, self._consequences, self._learning, timeouts, self._feed)
+        )
+        self._feeding = Feeding(core, ways, self._binding, self._deliveries, self._close)
+        self._ends = SessionEnds(
+            *(core, ways, self._openings, self._feeding, self._trials, self._deliveries, self._results),
+            self._consequences,
+        )
+        if core.has_sessions:
+            ways.need, ways.feed_idle = self._resolving.need, self._feeding.feed_idle
 
     @property
     def total(self) -> int:
@@ -96,6 +118,11 @@ class Engine:
     def used(self) -> int:
         """How many of them are taken."""
         return self._core.budgets.total.used
+
+    @property
+    def connecting(self) -> int:
+        """How many sessions have not greeted yet."""
+        return self._openings.connecting
 
     @property
     def waiting_count(self) -> int:
@@ -131,40 +158,49 @@ class Engine:
         """
         flags = is_alone * IS_ALONE | is_bulk * IS_BULK | is_more_to_come * IS_MORE_TO_COME
         self._store.arrived(number, sender, size, birth, recipients, due, flags, now)
+        self._end_turn(now)
 
     def forget(self, number: int, now: float) -> None:
         """Somebody else removed the message: nothing more of it starts; what is in flight ends without effect."""
         self._store.forget(number)
+        self._end_turn(now)
 
     # sessions
 
     def waiting(self, session: int, now: float) -> None:
         """The address has not answered after the hedge delay."""
-        raise NotImplementedError
+        self._openings.waiting(session, now)
+        self._end_turn(now)
 
     def ready(self, session: int, host: bytes, address: bytes, limits: "Limits", now: float) -> None:
         """A session has greeted: host and address are those that won."""
-        raise NotImplementedError
+        self._openings.ready(session, host, address, limits, now)
+        self._end_turn(now)
 
     def refused(self, session: int, outcome: "Outcome", now: float) -> None:
         """An address's server answered, and not with a greeting; the session goes on: MORE or CLOSE is the answer."""
-        raise NotImplementedError
+        self._openings.ended_address(session, outcome, now)
+        self._end_turn(now)
 
     def failed(self, session: int, outcome: "Outcome", now: float) -> None:
         """An address could not be reached; the session goes on.  At stage HERE nobody but this machine is blamed."""
-        raise NotImplementedError
+        self._openings.ended_address(session, outcome, now)
+        self._end_turn(now)
 
-    def closed(self, session: int, outcome: "Outcome | None", now: float) -> None:
+    def closed(self, session: int, outcome: "Outcome | None", now: float, *, carried: int = 0) -> None:
         """The session is gone: once for each OPEN, last.  outcome is what the server said as it went, if anything."""
-        raise NotImplementedError
+        self._ends.closed(session, outcome, carried, now)
+        self._end_turn(now)
 
     def lost(self, sessions: "Sequence[int]", now: float) -> None:
         """Their process died: what was in flight is deferred, and nobody is blamed."""
-        raise NotImplementedError
+        self._ends.lost(sessions, now)
+        self._end_turn(now)
 
     def lacking(self, now: float) -> None:
         """An OPEN could not be obeyed for want of something here: the total is lowered by a tenth for 60 s."""
-        raise NotImplementedError
+        self._ends.lacking(now)
+        self._end_turn(now)
 
     # deliveries
 
@@ -174,19 +210,24 @@ class Engine:
         carried is how many messages the connection had carried before, accepted how many recipients of the transaction
         the server accepted.
         """
-        return self._results.result(recipient, outcome, carried, accepted, now)
+        letter = self._results.result(recipient, outcome, carried, accepted, now)
+        self._end_turn(now)
+        return letter
 
     def unsent(self, recipient: int, now: float) -> None:
         """A delivery came back untouched."""
         self._results.unsent(recipient, now)
+        self._end_turn(now)
 
     def dropped(self, recipient: int, now: float) -> None:
         """A recipient needs no delivery after all: it is marked already, or its message is gone."""
         self._results.dropped(recipient, now)
+        self._end_turn(now)
 
     def put_off(self, recipient: int, seconds: float, now: float) -> None:
         """A delivery could not start for a reason of our own; it is tried again after so long, and nobody is blamed."""
         self._results.put_off(recipient, seconds, now)
+        self._end_turn(now)
 
     # answers to RESOLVE
 
@@ -202,21 +243,25 @@ class Engine:
         now: float,
     ) -> None:
         """hosts are (preference, name, addresses), without our own; ttl is seconds."""
-        raise NotImplementedError
+        self._resolving.resolved(domain, hosts, ttl, is_stale, port, route, now)
+        self._end_turn(now)
 
     def nowhere(self, domain: bytes, outcome: "Outcome", now: float) -> None:
         """There is no host: no such domain, a null MX, or all of them are ourselves."""
-        raise NotImplementedError
+        self._resolving.nowhere(domain, outcome, now)
+        self._end_turn(now)
 
     def trouble(self, domain: bytes, reason: bytes, now: float) -> None:
         """The name servers gave no answer: the lane waits, and nothing is deferred."""
-        raise NotImplementedError
+        self._resolving.trouble(domain, reason, now)
+        self._end_turn(now)
 
     # everything else
 
     def make_due(self, now: float) -> None:
         """Everything deferred is due, and each dead site gets a probe.  Source: SIGALRM of qmail-send."""
         self._store.make_due(now)
+        self._end_turn(now)
 
     def use_rules(self, rules: "Any", now: float) -> None:
         """The rules have changed.  Running sessions are not touched."""
@@ -231,16 +276,19 @@ class Engine:
         self._store.advance(now)
         core.timers.run(now)
         core.admission.due(now)
-        self._ways.forget_unused(now)
+        self._end_turn(now)
 
     def stop(self, now: float) -> None:
         """No OPEN and no MORE any more: sessions that connect are closed, what is in flight ends."""
         self._core.is_stopped = True
         self._core.budgets.total.pause(Pause(FOREVER, b"stopped"))
+        for session in self._openings.sessions.all():
+            if not session.flying:
+                self._close(session, now)
 
     def next_time(self) -> float | None:
         """Return when advance() must be called even if nothing happens."""
-        parts = self._store, self._core.timers, self._core.admission
+        parts = self._store, self._core.timers, self._core.admission, self._trials, self._resolving.questions
         times = [when for part in parts if (when := part.next_time()) is not None]
         return min(times, default=None)
 
@@ -263,8 +311,32 @@ class Engine:
         """Take over what an earlier engine had learned."""
         raise NotImplementedError
 
+    def _end_turn(self, now: float) -> None:
+        """After each event: let those give way whom others wait for, and ask what may be asked."""
+        core = self._core
+        if core.has_sessions and not core.is_stopped:
+            if core.admission.moves != self._moves:
+                self._moves = core.admission.moves
+                self._feeding.give_way(now)
+            self._trials.yield_places(now)
+            self._resolving.ask(now)
+        self._ways.forget_unused(now)
+
     def _open_session(self, door: "Door", units: "tuple[Budget, ...]", now: float) -> None:
-        self._agents.open_session(door, units, now)
+        (self._openings if self._core.has_sessions else self._agents).open_session(door, units, now)
+
+    def _choose(self, door: "Door", now: float) -> "tuple[Budget, ...]":
+        return self._openings.choose(door, now)
 
     def _finished(self, session: "DeliverySession", now: float) -> None:
-        self._agents.finished(session, now)
+        if not self._core.has_sessions:
+            self._agents.finished(session, now)
+        elif session.state == OPENED and not session.is_dying:
+            self._feeding.feed(session, now)
+
+    def _feed(self, session: "DeliverySession", now: float) -> None:
+        self._feeding.feed(session, now)
+
+    def _close(self, session: "DeliverySession", now: float) -> None:
+        self._feeding.gone(session)
+        self._openings.close(session, now)

@@ -30,8 +30,12 @@ class DeliverySession:
     carried     messages that were accepted; messages: transactions begun
     most_messages, most_recipients   as the server announced; 0: it did not
     refusers    hosts that refused the connection in this start
+    has_answer, only_no_mail   of the start: an address answered; each answered 521
+    has_returned   something came back untouched; had_parcel: something was in flight when it ended
+    gave_way    it was ended for the sake of another trial
     is_trial    it holds a unit of the class of the unproven
     is_up       it was greeted, and has not gone
+    is_leaving  it is to end after what is in flight; is_dying: it ends by itself, or has ended
     is_test     it shall tell whether our network works; no budget counts it
     """
 
@@ -43,11 +47,17 @@ class DeliverySession:
             "is_test",
             "is_up",
             "is_leaving",
+            "is_dying",
             "has_ended",
             "has_no_ehlo",
             "has_no_pipelining",
             "grace",
             "refusers",
+            "gave_way",
+            "has_answer",
+            "only_no_mail",
+            "has_returned",
+            "had_parcel",
         ),
     )
 
@@ -59,9 +69,11 @@ class DeliverySession:
         self.host, self.address, self.preference = b"", b"", 0
         self.most_messages = self.most_recipients = 0
         self.opened_at, self.idle_since, self.grace = now, 0.0, 0.0
-        self.is_trial = self.is_test = self.is_up = self.is_leaving = self.has_ended = False
+        self.is_trial = self.is_test = self.is_up = self.is_dying = self.is_leaving = self.has_ended = False
         self.has_no_ehlo = self.has_no_pipelining = False
         self.refusers: dict[bytes, None] = {}
+        self.gave_way = self.has_answer = self.has_returned = self.had_parcel = False
+        self.only_no_mail = True
 
 
 class SessionNumbers:

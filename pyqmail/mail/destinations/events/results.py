@@ -64,6 +64,7 @@ class Results:
         session = self._deliveries.session_of(recipient)
         if session is None:
             return
+        session.has_returned = session.is_dying = True  # closed() follows
         if session.has_ended or self._deliveries.count_return(recipient):
             self._deliveries.ended(session, recipient, (FRESH if session.carried else AT_HEAD, 0), now)
         else:

@@ -52,6 +52,7 @@ class BudgetTable:
         self.unproven = Budget(b"unproven", UNPROVEN, max(1, total // 2))
         self._is_local, self._has_sessions = is_local, has_sessions
         self._budgets: dict[Key, Budget] = {}
+        self._keys: dict[Budget, Key] = {}
 
     def resize(self, total: int) -> None:
         """The total is another one."""
@@ -86,6 +87,7 @@ class BudgetTable:
         budget = self._budgets.get(key)
         if budget is None:
             budget = self._budgets[key] = Budget(name, kind)
+            self._keys[budget] = key
         return budget
 
     def all_budgets(self) -> "list[tuple[Key, Budget]]":
@@ -94,8 +96,13 @@ class BudgetTable:
     def organisation_of(self, organisation: "Organisation", source: bytes) -> Budget:
         return self.find((ORGANISATION, organisation.name, source), organisation.name, ORGANISATION)
 
-    def drop(self, key: "Key") -> None:
-        self._budgets.pop(key, None)
+    def drop_unused(self, budget: Budget, now: float) -> None:
+        """Forget a budget that nobody uses or waits for, unless it remembers something."""
+        if budget.used or budget.room is not None or budget.learned is not None or budget.not_before > now:
+            return
+        key = self._keys.pop(budget, None)
+        if key is not None:
+            del self._budgets[key]
 
     def _site_budget(self, door: "Door", site: "Site", source: bytes) -> Budget:
         """Return the budget that carries the window of a site through a source."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pyqmail.mail.destinations.doors import Door, Site
     from pyqmail.mail.destinations.limits.budgets import Budget
     from pyqmail.mail.destinations.limits.rates import LearnedRate
+    from pyqmail.mail.destinations.outcome import Outcome
     from pyqmail.mail.destinations.rules.lookup import RuleSet
 
 # of p_flags, beside those of mail/destinations/waiting/rows.py: where a parcel is, if not in the queue of its lane
@@ -58,4 +59,7 @@ class Core:
         self.learned_rates: dict[Budget, LearnedRate] = {}
         self.orders: list[tuple[Any, ...]] = []
         self.log = EngineLog()
+        self.closing = 0  # sessions that were told to end, and have not
+        self.is_us = False  # our own network is suspected, or down
+        self.failed_doors: list[tuple[Door, Outcome]] = []  # none of their hosts takes mail: what waits there fails
         self.released: list[Site] = []  # their soft block is over: their doors may want sessions

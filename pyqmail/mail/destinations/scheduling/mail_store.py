@@ -5,6 +5,8 @@ or in flight (IN_FLIGHT).  IS_PARKED is on the wheel for a reason that is not it
 """
 
 from pyqmail.mail.destinations.orders import DONE, REPORT
+from pyqmail.mail.destinations.outcome import Outcome
+from pyqmail.mail.destinations.retry import REMOTE_CONSTANT, retry_time
 from pyqmail.mail.destinations.scheduling.core import (
     IN_FLIGHT,
     IS_BULK,
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pyqmail.mail.destinations.doors import Lane
-    from pyqmail.mail.destinations.outcome import Outcome
     from pyqmail.mail.destinations.scheduling.core import Core
     from pyqmail.mail.destinations.scheduling.ways import Ways
 
@@ -175,6 +176,21 @@ class MailStore:
         """Leave out a parcel that is nowhere."""
         self._count_out(parcel)
         self._rows.remove_parcel(parcel)
+
+    def end_lane(self, lane: "Lane", outcome: "Outcome", now: float) -> None:
+        """All that is ready in a lane without sessions ends so: it has failed, or is deferred."""
+        rows, clock = self._rows, self._core.clock
+        for parcel in self._ways.drain(lane):
+            message = rows.p_message[parcel]
+            if outcome.letter == b"D" or self.is_too_old(message, now):
+                self.report(parcel, outcome if outcome.letter == b"D" else Outcome(b"D" + outcome.text, outcome.stage))
+                self.drop_parcel(parcel)
+                self.settle(message)
+                continue
+            self.report(parcel, outcome)
+            rows.p_tries[parcel] = min(255, rows.p_tries[parcel] + 1)
+            when = retry_time(rows.m_birth[message], int(clock.date(now)), REMOTE_CONSTANT)
+            self.put_on_wheel(parcel, max(clock.second_of_date(when, now), clock.second(now) + 1))
 
     def remove_parcel(self, parcel: int) -> None:
         """Take out a parcel wherever it waits."""

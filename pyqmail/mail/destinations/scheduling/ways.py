@@ -6,23 +6,33 @@ connect by themselves) each lane has a site of its own.
 
 from pyqmail.mail.destinations.doors import Door, Lane, Organisation, Site
 from pyqmail.mail.destinations.outcome import CONNECT, Outcome
-from pyqmail.mail.destinations.rules.policies import RecipientPolicy, SitePolicy
+from pyqmail.mail.destinations.rules.policies import DOMAIN, RecipientPolicy, SitePolicy
+from pyqmail.mail.destinations.sites import hosts_to_try, organisation_of, site_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
     from pyqmail.mail.destinations.limits.budgets import Budget
     from pyqmail.mail.destinations.rules.policies import SenderPolicy
     from pyqmail.mail.destinations.scheduling.core import Core
+
+    Hosts = Sequence[tuple[int, bytes, Sequence[bytes]]]
 
 NOT_REACHED = b"Sorry, I wasn't able to establish an SMTP connection. (#4.4.1)\n"
 UNBOUNDED = 1 << 30  # recipients of a transaction, where nothing bounds it
 
 
 class Ways:
-    """lanes: by number, the first is none.  resolve(lane, now) is called for a lane that does not know where to."""
+    """lanes: by number, the first is none.
 
-    def __init__(self, core: "Core") -> None:
-        self._core = core
+    need(lane, now) is called for a lane that has mail and does not know where to; feed_idle(door, now) for a door that
+    has mail and idle sessions.
+    """
+
+    def __init__(self, core: "Core", registrable: "Callable[[bytes], bytes]") -> None:
+        self._core, self._registrable = core, registrable
         self.lanes: list[Lane] = [Lane(b"", 0, core.flows)]
         self._free: list[int] = []
         self._by_domain: dict[bytes, Lane] = {}
@@ -30,6 +40,8 @@ class Ways:
         self._sites: dict[bytes, Site] = {}
         self._doomed: list[Lane] = []
         self.has_sender_rules = False
+        self.need: Callable[[Lane, float], None] = _nothing
+        self.feed_idle: Callable[[Door, float], None] = _nothing
 
     # lanes
 
@@ -48,9 +60,14 @@ class Ways:
     def add(self, lane: Lane, parcel: int, klass: int, sender: int, at_head: bool, now: float) -> None:
         """A parcel is ready in a lane."""
         lane.queue.add(parcel, klass, sender, at_head=at_head)
-        if lane.door is not None:
+        door = lane.door
+        if door is not None:
             self.recount(lane)
-            self.seek(lane.door, now)
+            if door.idle:
+                self.feed_idle(door, now)
+            self.seek(door, now)
+        if lane.known_until <= now and self._core.has_sessions:
+            self.need(lane, now)
 
     def recount(self, lane: Lane) -> None:
         """What is ready in a lane has changed."""
@@ -106,6 +123,103 @@ class Ways:
         return self._core.rules.for_sender(self._core.senders.name(key))
 
     # doors
+
+    def drain(self, lane: Lane) -> list[int]:
+        """Take out all that is ready in a lane."""
+        parcels = lane.queue.drain()
+        door = lane.door
+        if door is not None:
+            self.recount(lane)
+            rows = self._core.rows
+            returned = [parcel for parcel in door.returned if rows.p_lane[parcel] == lane.number]
+            for parcel in returned:
+                door.returned.remove(parcel)
+            door.ready -= len(returned)
+            parcels += returned
+        return parcels
+
+    def attach(self, lane: Lane, key: bytes, hosts: "Hosts", port: int, route: bytes, now: float) -> None:
+        """A lane leads to these hosts from now on."""
+        site = self._site_of(key, hosts, port, route)
+        site.candidates = hosts_to_try(hosts, self._core.random)
+        addresses = [address for _, _, some in hosts for address in some]
+        self._note_addresses(site.organisation, addresses)
+        policy = self._core.rules.for_site(lane.domain, [name for _, name, _ in hosts], addresses)
+        door = self._door_of(site, policy, lane, now)
+        if lane.door is not door:
+            self._move(lane, door, policy, now)
+        self.seek(door, now)
+
+    def detach(self, lane: Lane, now: float) -> None:
+        """A lane leads nowhere any more."""
+        if lane.door is not None:
+            self._leave(lane)
+            self._may_drop(lane, now)
+
+    def _move(self, lane: Lane, door: Door, policy: SitePolicy, now: float) -> None:
+        """Hand what is ready in a lane to another door; sessions stay where they are."""
+        rows, old = self._core.rows, lane.door
+        returned = []
+        if old is not None:
+            returned = [parcel for parcel in old.returned if rows.p_lane[parcel] == lane.number]
+            for parcel in returned:
+                old.returned.remove(parcel)
+            old.ready -= len(returned)
+            self._leave(lane)
+        lane.door, lane.policy = door, policy
+        door.lane_count += 1
+        door.returned.extend(returned)
+        door.ready += len(returned)
+        self.recount(lane)
+
+    def _leave(self, lane: Lane) -> None:
+        door = lane.door
+        assert door is not None
+        if lane.is_listed:
+            lane.is_listed = False
+            door.lanes.remove(lane)
+        door.ready -= lane.ready
+        lane.ready, lane.door = 0, None
+        door.lane_count -= 1
+
+    def _may_drop(self, lane: Lane, now: float) -> None:
+        """The lane's mail needs another answer."""
+        if lane.queue.parcels:
+            self.need(lane, now)
+
+    def _site_of(self, key: bytes, hosts: "Hosts", port: int, route: bytes) -> Site:
+        site = self._sites.get(key)
+        if site is None:
+            name = organisation_of(hosts, self._registrable) or key
+            organisation = self._organisations.get(name)
+            if organisation is None:
+                organisation = self._organisations[name] = Organisation(name)
+            shown = site_name(hosts, b"" if name == key else name, route, port)
+            if name == key:
+                organisation.shown = shown
+            site = self._sites[key] = Site(key, shown, organisation)
+            site.port, site.route = port, route
+        return site
+
+    def _note_addresses(self, organisation: Organisation, addresses: list[bytes]) -> None:
+        known = organisation.addresses
+        for address in addresses:
+            if len(known) < organisation.MAX_ADDRESSES:
+                known[address] = None
+
+    def _door_of(self, site: Site, policy: SitePolicy, lane: Lane, now: float) -> Door:
+        """Return the door of a site for a policy; lanes with limits of their own have one of their own."""
+        own = lane.domain if any(limit.scope == DOMAIN for limit in policy.limits) else b""
+        door = site.doors.get((own, id(policy)))
+        if door is None:
+            door = site.doors[own, id(policy)] = Door(site, None, policy)
+            site.organisation.doors[door] = None
+            door.own_domain = own
+        door.budgets = self._core.budgets.chain_of(door, lane.domain)
+        chain = self.chain(door, now)
+        if chain != door.chain:
+            self._core.admission.change_chain(door, chain, now)
+        return door
 
     def may_forget(self, lane: Lane) -> None:
         """A lane has no mail any more: see at the end of the turn whether it can be forgotten."""
@@ -171,3 +285,7 @@ class Ways:
         lane = Lane(domain, len(self.lanes), self._core.flows)
         self.lanes.append(lane)
         return lane
+
+
+def _nothing(_: "Any", now: float) -> None:
+    """Where nothing is asked and nothing idles."""

@@ -1,0 +1,142 @@
+"""Sessions that are up: the next parcel, or idling, or the end.
+
+A session ends when it has carried what the server takes (n), is 300 s old, or has idled; while somebody else waits for
+one of its units, after 10 messages, and at once if it idles.
+"""
+
+from itertools import islice
+
+from pyqmail.mail.destinations.events.openings import HOSTS_OFF
+from pyqmail.mail.destinations.rules.policies import SitePolicy
+from pyqmail.mail.destinations.scheduling.binding import has_waiters
+from pyqmail.mail.destinations.sessions import IDLE, OPENED
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyqmail.mail.destinations.doors import Door
+    from pyqmail.mail.destinations.limits.budgets import Budget
+    from pyqmail.mail.destinations.scheduling.binding import Binding
+    from pyqmail.mail.destinations.scheduling.core import Core
+    from pyqmail.mail.destinations.scheduling.deliveries import Deliveries
+    from pyqmail.mail.destinations.scheduling.ways import Ways
+    from pyqmail.mail.destinations.sessions import DeliverySession
+
+MAX_SECONDS = 300.0
+SHARED_MESSAGES = 10
+LOOKED_AT = 64  # idle sessions at a time, the longest first
+
+
+class Feeding:
+    """close(session, now) orders the end of a session."""
+
+    def __init__(
+        self,
+        core: "Core",
+        ways: "Ways",
+        binding: "Binding",
+        deliveries: "Deliveries",
+        close: "Callable[[DeliverySession, float], None]",
+    ) -> None:
+        self._core, self._ways, self._binding, self._deliveries = core, ways, binding, deliveries
+        self._close = close
+        self._idle: dict[DeliverySession, None] = {}  # longest first
+
+    def feed(self, session: "DeliverySession", now: float) -> None:
+        """A session that is up and has nothing in flight gets the next parcel, idles, or ends."""
+        self._wake(session)
+        door = session.door
+        if self._must_end(session, now):
+            self._end(session, now)
+            return
+        parcel = self._binding.next_parcel(session, now)
+        if parcel:
+            self._deliveries.start(session, parcel, now)
+        elif door.returned or has_waiters(session, door):
+            self._end(session, now)
+        else:
+            session.state, session.idle_since = IDLE, now
+            door.idle[session] = self._idle[session] = None
+            self._core.timers.at(now + self._idle_seconds(session, now), self._idle_is_over, session)
+
+    def feed_idle(self, door: "Door", now: float) -> None:
+        """A door has mail and idle sessions: the last that idled first."""
+        while door.idle and door.ready > 0:
+            before = door.ready
+            self.feed(next(reversed(door.idle)), now)
+            if door.ready == before:
+                break
+
+    def give_way(self, now: float) -> None:
+        """End idle sessions whose units others wait for."""
+        if not self._idle:
+            return
+        places: dict[Budget, int] = {}
+        for session in list(islice(self._idle, LOOKED_AT)):
+            wanted = [unit for unit in session.units if self._places(unit, session.door, places) > 0]
+            if wanted:
+                for unit in wanted:
+                    places[unit] -= 1
+                self._end(session, now)
+
+    def end_all(self, now: float) -> None:
+        """Nothing more is started: sessions that idle end."""
+        for session in list(self._idle):
+            self._end(session, now)
+
+    def gone(self, session: "DeliverySession") -> None:
+        self._wake(session)
+
+    def _places(self, unit: "Budget", door: "Door", places: "dict[Budget, int]") -> int:
+        """Return how many more units of a budget its room could use than are being given back."""
+        if unit.room is None:
+            return 0
+        if unit not in places:
+            places[unit] = unit.room.size - (door.place is unit) - self._core.closing
+        return places[unit]
+
+    def _must_end(self, session: "DeliverySession", now: float) -> bool:
+        door = session.door
+        if self._core.is_stopped or session.is_leaving or door.is_held or now - session.opened_at >= MAX_SECONDS:
+            return True
+        if session.messages >= self._most_messages(session):
+            return True
+        for unit in session.units:
+            if unit.paused_until > now and unit.pause_reason != HOSTS_OFF and not session.is_test:
+                return True
+        return session.messages >= SHARED_MESSAGES and has_waiters(session, door)
+
+    def _most_messages(self, session: "DeliverySession") -> int:
+        """Return n: as written; less if the server announced it, or else showed it."""
+        policy = session.door.policy
+        written = policy.messages if isinstance(policy, SitePolicy) else 1
+        shown = session.most_messages or session.door.site.messages.value
+        return min(written, shown) if shown else written
+
+    def _idle_seconds(self, session: "DeliverySession", now: float) -> float:
+        policy = session.door.policy
+        seconds = policy.idle_seconds if isinstance(policy, SitePolicy) else 0.0
+        if session.door.ready:  # a rate holds it back
+            seconds = min([seconds, *(unit.not_before - now for unit in session.units if unit.not_before > now)])
+        return max(0.0, seconds)
+
+    def _idle_is_over(self, session: "DeliverySession", now: float) -> None:
+        if session.state != IDLE or now < session.idle_since:
+            return
+        if session.door.ready:
+            self.feed(session, now)
+            return
+        policy = session.door.policy
+        if now >= session.idle_since + (policy.idle_seconds if isinstance(policy, SitePolicy) else 0.0):
+            self._end(session, now)
+
+    def _end(self, session: "DeliverySession", now: float) -> None:
+        self._wake(session)
+        self._close(session, now)
+
+    def _wake(self, session: "DeliverySession") -> None:
+        if session.state == IDLE:
+            session.state = OPENED
+            session.door.idle.pop(session, None)
+            del self._idle[session]

@@ -1,0 +1,309 @@
+"""Session starts: a grant becomes OPEN, goes from address to address, and ends with a greeting or without.
+
+An address that is tried holds a unit of its host and net.  READY names the one that won; the others give theirs back.
+"""
+
+from pyqmail.mail.destinations.events.consequences import Event
+from pyqmail.mail.destinations.events.session_facts import fill_facts
+from pyqmail.mail.destinations.faults import blame
+from pyqmail.mail.destinations.faults import table as t
+from pyqmail.mail.destinations.faults.replies import classify
+from pyqmail.mail.destinations.faults.table import Facts
+from pyqmail.mail.destinations.limits.budgets import Pause
+from pyqmail.mail.destinations.orders import CLOSE, MORE, OPEN, Opening
+from pyqmail.mail.destinations.outcome import CONNECT
+from pyqmail.mail.destinations.sessions import CLOSING, CONNECTING, OPENED, SessionNumbers
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyqmail.mail.destinations.doors import Door
+    from pyqmail.mail.destinations.events.consequences import Consequences
+    from pyqmail.mail.destinations.events.learning import Learning
+    from pyqmail.mail.destinations.events.trials import Trials
+    from pyqmail.mail.destinations.limits.budgets import Budget
+    from pyqmail.mail.destinations.orders import Limits
+    from pyqmail.mail.destinations.outcome import Outcome
+    from pyqmail.mail.destinations.scheduling.core import Core
+    from pyqmail.mail.destinations.scheduling.host_units import HostUnits
+    from pyqmail.mail.destinations.scheduling.ways import Ways
+    from pyqmail.mail.destinations.sessions import DeliverySession
+
+UNPROVEN_CONNECT_SECONDS = 10.0
+FREE_HEDGES, HEDGE_SHARE = 3, 10  # the first three of a site, then one session in ten
+HOSTS_OFF = b"hosts off"
+HELD_SECONDS = 60.0
+_NO_MAIL_HERE = 521
+
+
+class Openings:
+    """choose and open_session of Admission, and the events of a session start.
+
+    feed(session, now): it has greeted.
+    """
+
+    def __init__(
+        self,
+        core: "Core",
+        ways: "Ways",
+        units: "HostUnits",
+        trials: "Trials",
+        consequences: "Consequences",
+        learning: "Learning",
+        timeouts: tuple[float, float, float],
+        feed: "Callable[[DeliverySession, float], None]",
+    ) -> None:
+        self._core, self._ways, self._units, self._trials = core, ways, units, trials
+        self._consequences, self._learning, self._timeouts, self._feed = consequences, learning, timeouts, feed
+        self.sessions = SessionNumbers()
+        self.connecting = 0
+
+    # a grant
+
+    def choose(self, door: "Door", now: float) -> "tuple[Budget, ...]":
+        """Choose the host that a door's next session tries; return its units, or those that are in the way."""
+        candidates, hosts = door.site.candidates, self._core.hosts
+        is_probe = is_dead(door)
+        found: dict[bytes, tuple[Budget, ...]] = {}
+
+        def has_room(host: bytes, address: bytes) -> bool:
+            units = found[address] = self._units.of(door, host, address, now)
+            return all(unit.is_free(now) for unit in units)
+
+        door.choice = hosts.choose(candidates, (), has_room, now, self._core.random, is_probe=is_probe)
+        if door.choice is not None:
+            return found[door.choice[1]]
+        blocked = {unit: None for units in found.values() for unit in units if not unit.is_free(now)}
+        if blocked:
+            return tuple(blocked)
+        budget = door.site_budget
+        assert budget is not None
+        budget.pause(Pause(max(hosts.back_time(candidates, now), now + 1.0), HOSTS_OFF))
+        return (budget,)
+
+    def open_session(self, door: "Door", units: "tuple[Budget, ...]", now: float) -> None:
+        assert door.choice is not None
+        host, address = door.choice
+        count = len(units) - len(door.chain)
+        session = self.sessions.add(door, units[count:], now)
+        session.tries[address] = host, units[:count], now
+        session.tried[address] = None
+        session.is_trial = self._core.budgets.unproven in units
+        self.connecting += 1
+        door.connecting += 1
+        door.sessions += 1
+        door.attempts += 1
+        door.started += 1
+        door.chain = self._ways.chain(door, now)
+        if session.is_trial:
+            self._trials.started(session, now)
+        self._core.orders.append((OPEN, session.number, self._opening(session, host, address, now)))
+
+    def _opening(self, session: "DeliverySession", host: bytes, address: bytes, now: float) -> Opening:
+        door, memory = session.door, self._core.hosts.get(host)
+        policy = door.policy
+        connect, greeting, reply = self._timeouts
+        connect = getattr(policy, "connect_seconds", None) or connect
+        if session.is_trial or is_dead(door):
+            connect = min(connect, UNPROVEN_CONNECT_SECONDS)
+        others = self._core.hosts.usable(door.site.candidates, session.tried, now)
+        return Opening(
+            *(host, address, door.site.port),
+            source=door.source.address if door.source else b"",
+            helo=door.source.helo if door.source else b"",
+            connect_seconds=connect,
+            greeting_seconds=getattr(policy, "greeting_seconds", None) or greeting,
+            reply_seconds=getattr(policy, "reply_seconds", None) or reply,
+            hedge_seconds=self._core.hosts.hedge_seconds(host) if others else 0.0,
+            no_ehlo=memory.helo_until > now,
+            no_pipelining=memory.single_until > now,
+        )
+
+    # what happens to it
+
+    def waiting(self, number: int, now: float) -> None:
+        """An address keeps the session waiting: another host of its preference is tried beside it, within bounds."""
+        session = self.sessions.get(number)
+        if session is None or session.state != CONNECTING or not session.tries or self._core.is_stopped:
+            return
+        door = session.door
+        if door.hedged >= FREE_HEDGES and door.hedged * HEDGE_SHARE >= door.started:
+            return
+        host = next(iter(session.tries.values()))[0]
+        preference = next((one for one, name, _ in door.site.candidates if name == host), None)
+        if self._try_another(session, now, preference=preference):
+            door.hedged += 1
+
+    def ready(self, number: int, host: bytes, address: bytes, limits: "Limits", now: float) -> None:
+        session = self.sessions.get(number)
+        if session is None or session.state != CONNECTING:
+            return
+        door, core = session.door, self._core
+        began = session.tries[address][2] if address in session.tries else session.opened_at
+        self._keep(session, address, now)
+        self._connected(session)
+        session.state, session.is_up, session.host, session.address = OPENED, True, host, address
+        session.most_messages, session.most_recipients = limits.messages, limits.recipients
+        here_up = door.up.get(address, 0)
+        core.hosts.greeted(host, now - began, here_up, now)
+        core.hosts.note_habits(host, limits.has_helo_only, limits.has_no_pipelining, now)
+        for refuser in session.refusers:
+            core.hosts.failed(refuser, session.opened_at, now)
+        door.up[address] = here_up + 1
+        door.working += 1
+        budget, parcels = door.site_budget, door.ready
+        if budget is not None and budget.pause_reason in (b"dead", HOSTS_OFF):
+            budget.lift()
+        self._feed(session, now)  # before others are woken: it takes what they would open for
+        self._greeted(session, now - began, parcels, now)
+        self._ways.seek(door, now)
+
+    def _greeted(self, session: "DeliverySession", seconds: float, parcels: int, now: float) -> None:
+        """A site has greeted: it is proven, and alive."""
+        door, core = session.door, self._core
+        budget = door.site_budget
+        window = budget.window if budget is not None else None
+        if window is not None:
+            if window.is_unproven(now):
+                core.log.opened(door, seconds)
+            if window.dead_since is not None:
+                core.log.alive(door, now - window.dead_since, parcels)
+        door.last_code = 0
+        self._learning.greeted(session, now)
+        if budget is not None:
+            core.admission.changed(budget, now)
+        self._leave_trial(session, now)
+
+    def _leave_trial(self, session: "DeliverySession", now: float) -> None:
+        """Nothing of the class of the unproven is held by a site that has greeted."""
+        core, unproven = self._core, self._core.budgets.unproven
+        for door in session.door.site.doors.values():
+            if unproven in door.chain:
+                core.admission.change_chain(door, self._ways.chain(door, now), now)
+        if session.is_trial:
+            session.is_trial = False
+            session.units = tuple(unit for unit in session.units if unit is not unproven)
+            core.admission.release((unproven,), now)
+
+    def ended_address(self, number: int, outcome: "Outcome", now: float) -> None:
+        """An address refused, or failed: another one, or the end of the start."""
+        session = self.sessions.get(number)
+        if session is None:
+            return
+        host = self._drop_try(session, outcome.address, now)
+        if session.state != CONNECTING:
+            return  # a hedge's loser that reported late
+        facts = self._facts(session, outcome, host, now)
+        row = blame.blame_start(facts)
+        self._consequences.apply(row, Event(session.door, session, facts), now)
+        if t.END_START in row.effects:
+            self._fail_start(session, outcome, now)
+        elif not session.tries and not self._try_another(session, now):
+            row = blame.blame_all_hosts(facts)
+            self._consequences.apply(row, Event(session.door, session, facts), now)
+            if t.FAIL_LANE in row.effects:
+                self._core.failed_doors.append((session.door, outcome))
+            self._fail_start(session, outcome, now)
+
+    def _facts(self, session: "DeliverySession", outcome: "Outcome", host: bytes, now: float) -> Facts:
+        door = session.door
+        facts = Facts(outcome, classify(outcome, self._core.rules.responses, getattr(door.policy, "groups", ())))
+        fill_facts(facts, session, now)
+        if outcome.stage != CONNECT:
+            session.has_answer = True
+        session.only_no_mail = session.only_no_mail and outcome.code == _NO_MAIL_HERE
+        facts.has_answer, facts.all_no_mail = session.has_answer, session.only_no_mail
+        facts.is_us = self._core.is_us
+        usable = self._core.hosts.usable(door.site.candidates, session.tried, now)
+        facts.is_last_host = not session.tries and not usable
+        return facts
+
+    def _fail_start(self, session: "DeliverySession", outcome: "Outcome", now: float) -> None:
+        door = session.door
+        door.last_code = outcome.code if outcome.stage != CONNECT else 0
+        door.site.last_text = outcome.text
+        self.close(session, now)
+
+    def _try_another(self, session: "DeliverySession", now: float, preference: int | None = None) -> bool:
+        """Order MORE for another address if there is one with room."""
+        if self._core.is_stopped:
+            return False
+        door, found = session.door, dict[bytes, "tuple[Budget, ...]"]()
+
+        def has_room(host: bytes, address: bytes) -> bool:
+            units = found[address] = self._units.of(door, host, address, now)
+            return all(unit.is_free(now) for unit in units)
+
+        hosts, is_probe = self._core.hosts, is_dead(door)
+        choice = hosts.choose(
+            *(door.site.candidates, session.tried, has_room, now, self._core.random),
+            is_probe=is_probe,
+            preference=preference,
+        )
+        if choice is None:
+            return False
+        host, address = choice
+        for unit in found[address]:
+            unit.take(now)
+        session.tries[address] = host, found[address], now
+        session.tried[address] = None
+        self._core.orders.append((MORE, session.number, self._opening(session, host, address, now)))
+        return True
+
+    # the end of a start
+
+    def close(self, session: "DeliverySession", now: float) -> None:
+        """Order a session to end."""
+        door = session.door
+        if session.state == CLOSING:
+            return
+        if session.state == CONNECTING:
+            self._connected(session)
+        else:
+            door.working -= 1
+            door.idle.pop(session, None)
+        session.state = CLOSING
+        self._core.closing += 1
+        self._core.orders.append((CLOSE, session.number))
+
+    def _connected(self, session: "DeliverySession") -> None:
+        """It connects no longer."""
+        self.connecting -= 1
+        session.door.connecting -= 1
+
+    def forget(self, session: "DeliverySession", now: float) -> None:
+        """A session is gone: give back all it held."""
+        if session.state == CONNECTING:
+            self._connected(session)
+        elif session.state == CLOSING:
+            self._core.closing -= 1
+        else:
+            session.door.working -= 1
+            session.door.idle.pop(session, None)
+        assert session.number is not None
+        self.sessions.remove(session.number)
+        held = [unit for _, units, _ in session.tries.values() for unit in units]
+        session.tries.clear()
+        self._core.admission.release((*held, *session.units), now)
+        self._units.drop(held, now)
+
+    def _keep(self, session: "DeliverySession", address: bytes, now: float) -> None:
+        """Give back the units of all addresses but one."""
+        for other in [one for one in session.tries if one != address]:
+            self._drop_try(session, other, now)
+
+    def _drop_try(self, session: "DeliverySession", address: bytes, now: float) -> bytes:
+        """An address is tried no longer; return its host."""
+        if address not in session.tries:
+            return b""
+        host, units, _ = session.tries.pop(address)
+        if units:
+            self._core.admission.release(units, now)
+            self._units.drop(units, now)
+        return host
+
+
+def is_dead(door: "Door") -> bool:
+    budget = door.site_budget
+    return budget is not None and budget.window is not None and budget.window.dead_since is not None

@@ -1,0 +1,116 @@
+"""From a domain to its door: questions to the resolver, and what their answers make of a lane.
+
+A lane that has mail and does not know where to is asked about.  Answers are used for their TTL, between a minute and a
+day; then the lane is asked about again, and goes on with what it knows until there is another answer.
+"""
+
+from pyqmail.mail.destinations.faults import blame
+from pyqmail.mail.destinations.faults import table as t
+from pyqmail.mail.destinations.faults.domains import DomainFaults
+from pyqmail.mail.destinations.faults.table import Facts
+from pyqmail.mail.destinations.orders import RESOLVE
+from pyqmail.mail.destinations.outcome import LOOKUP, Outcome
+from pyqmail.mail.destinations.questions import FAILING, KNOWN, ROUTED, STRANGE, ResolverQuestions
+from pyqmail.mail.destinations.sites import site_key
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pyqmail.mail.destinations.doors import Lane
+    from pyqmail.mail.destinations.scheduling.core import Core
+    from pyqmail.mail.destinations.scheduling.mail_store import MailStore
+    from pyqmail.mail.destinations.scheduling.ways import Ways
+
+    Hosts = Sequence[tuple[int, bytes, Sequence[bytes]]]
+    Route = tuple[bytes, bytes]
+
+LEAST_SECONDS, MOST_SECONDS = 60.0, 86400.0
+
+
+class Resolving:
+    """route_of as the Engine's."""
+
+    def __init__(
+        self, core: "Core", ways: "Ways", store: "MailStore", route_of: "Callable[[bytes], Route | None] | None"
+    ) -> None:
+        self._core, self._ways, self._store, self._route_of = core, ways, store, route_of
+        self.questions = ResolverQuestions()
+        self._faults = DomainFaults()
+
+    def need(self, lane: "Lane", now: float) -> None:
+        """A lane has mail, and does not know where to, or its answer is old."""
+        if lane.is_asked or self._core.is_stopped:
+            return
+        lane.is_asked = True
+        route = self._route_of(lane.domain) if self._route_of is not None else None
+        if lane.domain[:1] == b"[" or (route is not None and not route[0]):
+            self._core.orders.append((RESOLVE, lane.domain))  # nobody is asked, nothing is waited for
+        elif route is not None:
+            self.questions.add(lane.domain, ROUTED, route[1])
+        elif lane.door is not None:
+            self.questions.add(lane.domain, KNOWN)
+        else:
+            self.questions.add(lane.domain, FAILING if self._faults.is_known_to_fail(lane.domain) else STRANGE)
+
+    def ask(self, now: float) -> None:
+        """Order what may be asked now."""
+        while (domain := self.questions.next_domain(now)) is not None:
+            self._core.orders.append((RESOLVE, domain))
+
+    def resolved(
+        self, domain: bytes, hosts: "Hosts", ttl: float, is_stale: bool, port: int, route: bytes, now: float
+    ) -> None:
+        lane = self._answered(domain)
+        if lane is None:
+            return
+        self._faults.found(domain)
+        lane.trouble = b""
+        lane.known_until = now + (LEAST_SECONDS if is_stale else min(max(ttl, LEAST_SECONDS), MOST_SECONDS))
+        lane.answered_at = now
+        key = site_key(hosts, route, port)
+        self._ways.attach(lane, key, hosts, port, route, now)
+
+    def nowhere(self, domain: bytes, outcome: "Outcome", now: float) -> None:
+        lane = self._answered(domain)
+        if lane is None:
+            return
+        effects = blame.blame_lookup(Facts(outcome)).effects
+        if t.WAIT_LANE in effects:
+            self._wait(lane, outcome.text, now)
+            return
+        is_final = t.FAIL_LANE in effects or self._faults.missing(domain, now)
+        self._store.end_lane(lane, Outcome((b"D" if is_final else b"Z") + outcome.text, LOOKUP, host=domain), now)
+        lane.known_until = 0.0
+        self._ways.detach(lane, now)
+
+    def trouble(self, domain: bytes, reason: bytes, now: float) -> None:
+        lane = self._answered(domain)
+        if lane is not None:
+            self._wait(lane, reason, now)
+
+    def _wait(self, lane: "Lane", reason: bytes, now: float) -> None:
+        """Nothing is known now: ask again later; what is known already goes on."""
+        seconds = self._faults.trouble(lane.domain, now)
+        lane.trouble = reason
+        lane.known_until = now + seconds
+        lane.is_asked = True  # nobody asks before
+        self._core.timers.at(now + seconds, self._ask_again, lane)
+
+    def _ask_again(self, lane: "Lane", now: float) -> None:
+        lane.is_asked = False
+        if self._ways.find(lane.domain) is not lane:
+            return
+        if lane.left:
+            self.need(lane, now)
+        else:
+            self._ways.may_forget(lane)
+
+    def _answered(self, domain: bytes) -> "Lane | None":
+        self.questions.note_answer(domain)
+        lane = self._ways.find(domain)
+        if lane is not None:
+            lane.is_asked = False
+            if not lane.left:
+                self._ways.may_forget(lane)
+        return lane
