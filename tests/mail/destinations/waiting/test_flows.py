@@ -1,7 +1,7 @@
 """The order within a lane: nothing is lost or counted twice, and shares are as promised."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -148,6 +148,7 @@ class Lane:
         return [self.take(most) for _ in range(takes)]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=3), st.integers(20, 400))
 def test_classes_share_as_their_weights(costs, takes):
     lane = Lane()
@@ -162,6 +163,7 @@ def test_classes_share_as_their_weights(costs, takes):
     assert max(shares) - min(shares) <= 1 + max(costs) / min(WEIGHTS)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 40), min_size=2, max_size=8), st.integers(10, 300))
 def test_flows_share_alike_whatever_their_messages(sizes, takes):
     lane = Lane()

@@ -2,7 +2,7 @@
 
 from array import array
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyqmail.mail.destinations.waiting.numbers import RowIndex
@@ -10,6 +10,7 @@ from pyqmail.mail.destinations.waiting.numbers import RowIndex
 KEYS = st.integers(0, 40) | st.integers(0, 2**64 - 1)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), KEYS), max_size=300))
 def test_it_finds_what_a_dictionary_finds(steps):
     keys, chain = array("Q", [0]), array("I", [0])

@@ -1,7 +1,7 @@
 """Messages, parcels and recipients, against plain dictionaries."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -103,6 +103,7 @@ class RowsMachine(RuleBasedStateMachine):
 TestRows = RowsMachine.TestCase
 
 
+@settings(deadline=None)
 @given(st.integers(1, 60), st.integers(900, 1024))
 def test_rows_are_used_again(rounds, count):
     rows = MailRows()

@@ -2,7 +2,7 @@
 
 from array import array
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyqmail.mail.destinations.waiting.wheel import Wheel
@@ -16,6 +16,7 @@ def new_wheel(start):
     return Wheel(array("I", bytes(4 * (ROWS + 1))), array("I", bytes(4 * (ROWS + 1))), start)
 
 
+@settings(deadline=None)
 @given(STARTS, st.lists(st.tuples(st.sampled_from(("add", "add", "go", "step")), AHEAD), max_size=120))
 def test_each_row_comes_up_once_at_its_time(start, steps):
     wheel, now, times, free = new_wheel(start), start, {}, list(range(1, ROWS + 1))
