@@ -1,7 +1,7 @@
 """man/pyqmail-control.5: every control file, rendered from its declaration and from the programs that read it."""
 
 from pyqmail.base import controls
-from pyqmail.base.controls import CDB, CONTROLS, INTEGER, LINE, LINES, MAP, SCRIPT_FILES
+from pyqmail.base.controls import CDB, CONTROLS, INTEGER, LINE, LINES, MAP, RULES, SCRIPT_FILES
 from pyqmail.base.manual import default_of, paragraphs, running_text, term_list
 
 TYPE_CHECKING = False
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pyqmail.base.options import Declaration
 
 NAME = "pyqmail-control.5"
-_FORMS = {LINE: "One line.", LINES: "Lines.", MAP: "Map.", CDB: "A cdb file."}
+_FORMS = {LINE: "One line.", LINES: "Lines.", MAP: "Map.", CDB: "A cdb file.", RULES: "Rules."}
 _HEAD = """\
 .TH pyqmail-control 5 "" pyqmail
 .nh

@@ -10,6 +10,8 @@ line does not start with a digit counts as missing.  pysend, pysmtpd, pyqueued a
 
 Lines are all lines, without spaces and tabs at their ends, except empty ones and those whose first byte is `#`.
 
+Rules are lines of their own form, which a program compiles or checks: pydestrules(8).
+
 A map is such lines, split at the first colon.  A line without a colon is ignored.  Keys are compared without regard to
 case, and the last of equal keys counts.
 
@@ -25,7 +27,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     Default = str | int | bytes | list[bytes] | dict[bytes, bytes] | tuple[str, bytes] | None
 
-LINE, INTEGER, LINES, MAP, CDB = "line", "integer", "lines", "map", "cdb"
+LINE, INTEGER, LINES, MAP, CDB, RULES = "line", "integer", "lines", "map", "cdb", "rules"
 ME = "me"
 
 
@@ -35,7 +37,7 @@ class Control:
     default is what holds when the file is missing: ME for the content of control/me, or a value as the mode
     reads it, or a pair (ME, value) for the value when me is missing too, or None for nothing.
     unit is that of a number, None for any other mode.  example is a whole content, its last newline left out; None for
-    a cdb.  is_original: qmail has the file, too.
+    a cdb.  RULES are read by their own program, not by system/controls.py.  is_original: qmail has the file, too.
     """
 
     __slots__ = ("default", "example", "is_original", "meaning", "mode", "name", "unit")
@@ -74,6 +76,29 @@ CONTROLS = {
         _number("concurrencylocal", 10, "deliveries", "maximum of local deliveries at once; 0 holds them", "40"),
         _number("concurrencyremote", 20, "deliveries", "maximum of remote deliveries at once; 0 holds them", "500"),
         _number("databytes", 0, "bytes", "maximum size of a message; 0: no limit", "20000000"),
+        Control(
+            "destinations",
+            RULES,
+            None,
+            "how many sessions, how fast, how many messages each destination gets; pydestrules(8) compiles it",
+            example="yahoo.*:@yahoo\n@yahoo:C=100",
+            is_original=False,
+        ),
+        Control(
+            "destinations.cdb",
+            CDB,
+            None,
+            "`destinations` and `responses`, compiled by pydestrules(8); without it the built-in limits hold",
+            is_original=False,
+        ),
+        Control(
+            "destinations.now",
+            RULES,
+            None,
+            "lines that win over those of `destinations` until a date; not compiled, see pydestrules(8)",
+            example="@yahoo:hold,until=2026-11-01T14:05Z",
+            is_original=False,
+        ),
         _text("doublebouncehost", (ME, b"doublebouncehost"), "host that double bounces go to", "mail.example.org"),
         _text("doublebounceto", b"postmaster", "local part that double bounces go to", "bounces"),
         _text("envnoathost", (ME, b"envnoathost"), "domain for envelope recipients without @", "example.org"),
@@ -116,6 +141,15 @@ CONTROLS = {
             None,
             "domains to accept mail for: domain, or .suffix; if it is missing, mail is accepted for all and relayed",
             example="example.org\n.example.org",
+        ),
+        Control(
+            "responses",
+            RULES,
+            None,
+            "what words in a server's reply mean for its destination; without it the built-in ones hold; "
+            "pydestrules(8) compiles it",
+            example="@yahoo:421:[TSS04]:pause 2h",
+            is_original=False,
         ),
         _text("smtpgreeting", ME, "text of the greeting after 220", "mail.example.org ESMTP"),
         Control(

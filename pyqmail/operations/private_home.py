@@ -8,6 +8,7 @@ import socket
 import sys
 
 from pyqmail.base.failure import Failure, Permanent, Temporary
+from pyqmail.mail.destinations.rules import defaults
 from pyqmail.operations import LABEL
 from pyqmail.system.descriptors import log, read_file, write_all
 from pyqmail.system.durable import NotWritten, replace_file
@@ -61,6 +62,21 @@ def make_rules(home: Home, load) -> bool:
     return True
 
 
+def make_destinations(home: Home, load) -> bool:
+    """Make the rules for destinations if there are none; return whether they were compiled, as make_rules() does.
+
+    Rules that somebody has written and not compiled are not touched: they may be half written.
+    """
+    source, compiled = f"{home.control}/destinations", f"{home.control}/destinations.cdb"
+    if os.path.lexists(source) or os.path.lexists(compiled):
+        return False
+    write_new(f"{home.control}/responses", defaults.SHIPPED_RESPONSES)
+    write_new(source, defaults.SHIPPED)
+    os.environb[b"PYQMAIL_HOME"] = os.fsencode(home.path)
+    _call_program(load, ["pydestrules"])
+    return True
+
+
 def programs_folder() -> str:
     """Return where the programs stand that this one was started beside."""
     return os.path.dirname(os.path.abspath(sys.argv[0]))
@@ -96,6 +112,7 @@ def _make_controls(home, load):
     write_new(f"{home.control}/rcpthosts", names + b"\n")
     write_new(f"{home.control}/defaultdelivery", b"./Maildir/\n")
     make_rules(home, load)
+    make_destinations(home, load)
     for name in ALIASES:
         write_new(f"{home.alias}/.qmail-{name}", f"&{USER}\n".encode())
 

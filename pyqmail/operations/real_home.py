@@ -162,6 +162,7 @@ def _make_controls(home, load):
         write_new(f"{home.control}/{name}", f"{value}\n".encode())
     if private_home.make_rules(home, load):
         os.chmod(f"{home.control}/smtp-rules.cdb", 0o644)
+    private_home.make_destinations(home, load)
 
 
 def _make_alias(home, users):
@@ -216,7 +217,7 @@ def _next_steps(home):
     doubt = "" if "." in me else " (has it no domain? Then write the full name into me, locals and rcpthosts)"
     return f"""\
 Home      {home.path}, for mail to {me}{doubt}
-Settings  {home.control}; who may relay: smtp-rules
+Settings  {home.control}; who may relay: smtp-rules; how much each destination gets: destinations
 Mail      to postmaster, root and mailer-daemon: {home.alias}/Maildir
 Start     {programs}/pysvscan --stop-on-term {services}
 or, with systemd:

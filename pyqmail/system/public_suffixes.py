@@ -27,3 +27,7 @@ class PublicSuffixes:
             return host
         found = self._list.privatesuffix(host.decode("ascii"))
         return found.encode("ascii") if found else host
+
+    def is_public(self, name: bytes) -> bool:
+        """Return whether a name (lower case, no final dot) is itself a public suffix, as co.uk is."""
+        return len(name) <= _LONGEST and name.isascii() and bool(self._list.is_public(name.decode("ascii")))

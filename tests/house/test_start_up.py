@@ -36,6 +36,8 @@ BUDGETS = {
     "pyclean": (17, 15),
     "pydate@": (25, 21),
     "pydelcr": (19, 16),
+    "pydestcheck": (59, 34),
+    "pydestrules": (49, 26),
     "pyenvdir": (17, 15),
     "pyenvuidgid": (17, 15),
     "pyfghack": (13, 11),

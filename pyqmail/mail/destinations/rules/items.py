@@ -164,7 +164,7 @@ def host_and_port(text: bytes) -> tuple[bytes, int]:
     address = literal_address(host)
     if address is None and host.startswith(b"["):
         raise BadValue("not an address in brackets")
-    if address is not None and b":" in address and not host.startswith(b"["):
+    if b":" in host and not host.startswith(b"["):
         raise BadValue("an IPv6 address stands in brackets")
     return address or name_of(host, "a host"), _number(port, 1, 65535)
 

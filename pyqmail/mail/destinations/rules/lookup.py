@@ -55,7 +55,6 @@ from pyqmail.mail.destinations.rules.text import (
     STAR,
     SUFFIX,
     network_key,
-    read_address,
     read_items,
     read_members,
 )
@@ -213,15 +212,16 @@ class RuleSet:
         domain may be empty: what its lines say is left out then.  Without hosts, before a domain is resolved, no line
         of a host counts.  addresses may be empty if they are not known.  Equal policies are one object, mostly.
         """
-        direct, common = self._of_domain(domain), list[bytes]()
+        direct = self._of_domain(domain)
+        named = [group for line in direct for group in line.groups]
         for each in (
             [self._of_host(host) for host in hosts if self._has_hosts],
             [self._of_address(address) for address in addresses if self._has_networks],
         ):
             if each:
                 direct += [line for line in each[0] if all(line in others for others in each[1:])]
-                common += _in_common(each)
-        groups = self._with_parents([*(group for line in direct for group in line.groups), *common])
+                named += _in_common(each)
+        groups = self._with_parents(named)
         key = (*direct, *groups, source)
         policy = self._sites.get(key)
         if policy is None:
@@ -258,21 +258,17 @@ class RuleSet:
         """Return what a line says of a sender's domain, empty for the null sender; None if there is no such line."""
         if SENDER not in self._has:
             return None
-        lines = [line for layer in self._layers if (line := layer.line(SENDER + sender)) is not None]
+        lines = self._lines([SENDER + sender])
         return SenderPolicy(choice.values_of(lines)) if lines else None
+
+    def sender_line(self, sender: bytes) -> MatchedLine | None:
+        """Return the first line of a sender's domain: for explanations."""
+        return next(iter(self._lines([SENDER + sender])), None)
 
     def pool(self, name: bytes) -> tuple[PoolMember, ...]:
         """Return the sources of a pool, `%bulk`; empty if there is none."""
-        for layer in self._layers:
-            line = layer.line(name)
-            if line is not None:
-                return tuple(line.values[POOL])
-        return ()
-
-    def line(self, address: bytes) -> MatchedLine | None:
-        """Return the line that a limit or a policy names, of the first file that has it: for explanations."""
-        key = read_address(address)[0]
-        return next((line for layer in self._layers if (line := layer.line(key)) is not None), None)
+        line = next(iter(self._lines([name])), None)
+        return () if line is None else tuple(line.values[POOL])
 
     def _of_domain(self, domain: bytes) -> list[MatchedLine]:
         """Return the lines of a domain, those of the overlay first."""

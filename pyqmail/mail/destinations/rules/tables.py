@@ -250,12 +250,17 @@ def _too_many(lines: list[RuleLine], most: int) -> "Iterable[Problem]":
 
 
 def _replaced(lines: list[RuleLine], shipped: bytes) -> "Iterable[Problem]":
-    """Yield lines that say something else than the shipped line of that address, without a ! that confirms it."""
+    """Yield lines that say something else than the shipped line of that address, without a ! that confirms it.
+
+    A group is the shipped one if a line that is shipped is in it.
+    """
     known = {line.key: line for line in read_lines(shipped)} if shipped else {}
+    same = [line for line in lines if line.key in known and known[line.key].text == line.text]
+    theirs = {group for line in same for group in groups_of(line)}
     for line in lines:
-        theirs = known.get(line.key)
-        if theirs is not None and line.key != EVERYTHING and theirs.text != line.text and not line.is_meant:
-            text = f"shipped as {printable(theirs.text)}; if another value is meant, begin the line with !"
+        is_theirs = line.key in theirs if line.kind == GROUP else line.kind != EVERYTHING and line.key in known
+        if is_theirs and known[line.key].text != line.text and not line.is_meant:
+            text = f"shipped as {printable(known[line.key].text)}; if another value is meant, begin the line with !"
             yield Problem(line.number, 1, text)
 
 

@@ -262,6 +262,8 @@ def read_items(
             key = b"@"
         if key not in KEYS and key != b"@":
             raise BadPlace(offset, f"unknown key: {printable(key)}")
+        if key == b"until" and key not in allowed:
+            raise BadPlace(offset, "only destinations.now has until")
         if key not in allowed:
             raise BadPlace(offset, f"a line of this address cannot have {printable(key)}")
         try:

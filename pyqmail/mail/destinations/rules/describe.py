@@ -1,0 +1,105 @@
+"""What applies, in words for people: which lines match, the limits that result, and which line each comes from."""
+
+from pyqmail.mail.destinations.rules import defaults
+from pyqmail.mail.destinations.rules.items import LIMITS
+from pyqmail.mail.destinations.rules.policies import (
+    ADDRESS,
+    BUILT_IN_FILE,
+    DOMAIN,
+    HOST,
+    NET,
+    ORGANISATION,
+    RULE,
+    SITE,
+    AddressPolicy,
+    Limit,
+    MatchedLine,
+    RecipientPolicy,
+    SitePolicy,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_COUNTED = {b"c": "sessions at once", b"C": "sessions at once", b"r": "recipients", b"R": "recipients"}
+_FOR = {
+    DOMAIN: "each domain",
+    ADDRESS: "each address",
+    HOST: "each host",
+    SITE: "each site",
+    NET: "each network",
+    ORGANISATION: "each organisation",
+}
+
+
+def place_of(line: "MatchedLine | Limit") -> str:
+    """Return where a line stands: `destinations line 14`, `built in`."""
+    if line.where == BUILT_IN_FILE:
+        return line.where
+    return f"{line.where} line {line.number if isinstance(line, MatchedLine) else line.line}"
+
+
+def limit_text(limit: Limit) -> str:
+    """Return a limit in words: `5 sessions at once from each source, for @google together`."""
+    what = _COUNTED.get(limit.kind, "connections")
+    rate = f" in {limit.period_seconds:g} s, {limit.burst} at once" if limit.period_seconds else ""
+    sources = "over all sources" if limit.kind in (b"C", b"R") else "from each source"
+    whom = f"{limit.name.decode('latin-1')} together" if limit.scope == RULE else _FOR[limit.scope]
+    return f"{limit.value} {what}{rate} {sources}, for {whom}"
+
+
+def site_lines(policy: SitePolicy) -> list[str]:
+    """Return lines of text: what matches a site, and what results, with the line that each comes from."""
+    shown = [*_matches(policy.matches), "limits:"]
+    shown += [_limit_row(limit) for limit in policy.limits]
+    if policy.organisation_least is not None:
+        least = max(defaults.FEWEST_OF_ORGANISATION, policy.organisation_least)
+        most = max(defaults.MOST_OF_ORGANISATION, policy.organisation_least)
+        text = f"{least} to {most} sessions at once from each source, for {_FOR[ORGANISATION]}"
+        shown.append(f"  {text}: {defaults.FOR_EACH_ADDRESS} for each address of its hosts: built in")
+    return [*shown, "otherwise:", *_values(policy.matches)]
+
+
+def address_lines(policy: AddressPolicy) -> list[str]:
+    """Return lines of text: what results for one address of a host besides."""
+    shown = [_limit_row(limit) for limit in policy.limits]
+    numbers = (("n", policy.messages), ("m", policy.recipients))
+    return shown + [f"  {key}={number}" for key, number in numbers if number is not None]
+
+
+def recipient_lines(policy: RecipientPolicy) -> list[str]:
+    """Return lines of text for a local recipient."""
+    limits = [f"  {limit.value} {_of_recipient(limit)}: {place_of(limit)}" for limit in policy.limits]
+    values = _values(policy.matches)
+    return [*_matches(policy.matches), "limits:", *limits, *(["otherwise:", *values] if values else [])]
+
+
+def _of_recipient(limit: Limit) -> str:
+    if limit.period_seconds:
+        return f"deliveries in {limit.period_seconds:g} s, {limit.burst} at once, to each recipient"
+    return "deliveries at once to each recipient"
+
+
+def _matches(lines: tuple[MatchedLine, ...]) -> list[str]:
+    return ["lines that match, the one that wins first:", *line_rows(lines)]
+
+
+def line_rows(lines: "Iterable[MatchedLine]") -> list[str]:
+    """Return each line as it was written, with its place."""
+    return [f"  {place_of(line)}: {(line.address + b':' + line.text).decode('latin-1')}" for line in lines]
+
+
+def _limit_row(limit: Limit) -> str:
+    return f"  {limit_text(limit)}: {place_of(limit)}"
+
+
+def _values(lines: tuple[MatchedLine, ...]) -> list[str]:
+    """Return each key that is no limit, as it was written in the line that wins."""
+    shown: dict[bytes, str] = {}
+    for line in lines:
+        for item in line.text.split(b","):
+            key = item.partition(b"=")[0]
+            if key in line.values and key not in LIMITS and key not in shown:
+                shown[key] = f"  {item.decode('latin-1')}: {place_of(line)}"
+    return list(shown.values())

@@ -1,0 +1,229 @@
+"""Compile the rules for destinations: how many sessions, how fast, how many messages each gets.
+
+Reads control/destinations and control/responses and writes control/destinations.cdb: whole, on disk, then visible.
+pysend follows it within 10 seconds.  A line that means nothing is reported with file, line and column, and the compiled
+file is not changed.
+
+    yahoo.*:@yahoo
+    @yahoo:C=100
+
+The first line puts yahoo.com, yahoo.co.uk and so on into a group, the second gives the group 100 sessions at once.  A
+line is an address, a colon, and items with commas between.  A comment begins with `#`.
+
+    example.com:c=30
+    .example.com:c=2
+    mx=.google.com:@google
+    @google:c=5,n=50,m=100
+    ip=192.0.2.0/24:k=10/m
+    :c=10
+
+An address is a domain, or `.domain` for every name below it, or `label.*`, where the star stands for a public suffix,
+or `mx=host` and `mx=.domain` for MX hosts, all of the destination's, or `ip=network` for the address that is tried, or
+`@group`, or `@group/address` for one source address, or `from=domain` for an envelope sender (empty: the null sender),
+or `rcpt=address` for a local recipient (empty: each of them), or `%pool` for source addresses, or empty: everything.
+
+An item is `@group` (member of this group), a key with a value, or a word.  ITEMS below lists them, LIMITS explains
+which count for what.
+
+Where no line says otherwise, a destination gets 10 sessions at once, an organisation twice as many as its hosts have
+addresses, from 10 to 200, and a network 100.  Without control/responses the built-in rules hold.
+
+With -c nothing is compiled: settings of KIND are read from FILEs and written as rules to descriptor 1; what has no
+counterpart becomes a comment.  KIND is `channels` (the folder with concurrencysupplN and supplsN of that patch;
+default: control), `drate` (indimail's folder of rate files), `postfix` (main.cf, then sources of transport maps),
+`sendmail` (sendmail.mc or sendmail.cf, then sources of access maps), `powermta` (its configuration).
+"""
+
+import os
+import resource
+
+from pyqmail.base.failure import Permanent, Temporary
+from pyqmail.base.options import Rest, Value
+from pyqmail.mail.destinations.rules import defaults
+from pyqmail.mail.destinations.rules.tables import compile_rules
+from pyqmail.mail.destinations.rules.text import BadRules
+from pyqmail.system.cdb import write_cdb
+from pyqmail.system.command_line import Program
+from pyqmail.system.controls import Controls
+from pyqmail.system.descriptors import log, read_file, write_all
+from pyqmail.system.durable import NotWritten
+from pyqmail.system.home import find_home
+
+KINDS = ("channels", "drate", "postfix", "sendmail", "powermta")
+CONTROLS = ("destinations", "responses", "destinations.cdb")
+
+
+def _kind(text):
+    if text not in KINDS:
+        raise ValueError(f"nothing to convert from: {text}: {', '.join(KINDS)}")
+    return text
+
+
+PROGRAM = Program(
+    name="pydestrules",
+    summary="compile the rules for destinations",
+    options=[Value("c", "kind", "KIND", "convert settings of KIND into rules instead", _kind)],
+    arguments=[Rest("files", metavar="FILE")],
+    exits={
+        0: "compiled, or converted",
+        100: "a line means nothing, and destinations.cdb is unchanged",
+        111: "a file cannot be read or written",
+    },
+    controls=CONTROLS,
+    controls_count={"others": "when it runs"},
+    environment=["PYQMAIL_HOME"],
+    notes=[
+        ("ITEMS", [
+            ("c=N, C=N", "sessions at once from each source address, over all of them; `/scope` may follow"),
+            ("r=N/P, R=N/P", "recipients in the period P (s, m, h, 10s), likewise; `~B`: B of them at once"),
+            ("k=N/P", "connections in the period P, from each source address"),
+            ("i=N, f=N", "sessions after the first greeting; what learning leaves"),
+            ("n=N, m=N", "messages of a session, recipients of a message"),
+            ("p=N", "messages that are ready for each session before another is opened"),
+            ("idle=D", "how long a session without work is kept: 30s, 5m, 2h, 7d"),
+            ("to=D/D/D", "timeouts of connect, greeting and reply; an empty one stays as it is"),
+            ("src=%pool, by=message, by=sender, spill",
+             "which source addresses; what one is chosen by; mail of a paused one may go to others"),
+            ("try=q, try=D*F<D, try=D;D;D", "retry times: qmail's; F times as long each time, up to a longest; a list"),
+            ("die=D", "lifetime of a message"),
+            ("dead=N", "failed starts until a destination counts as dead; 0: never"),
+            ("grey=D", "first retry after greylisting"),
+            ("w=urgent, w=normal, w=bulk", "class of the mail; otherwise by the message"),
+            ("route=host:port", "as in smtproutes"),
+            ("fall=host:port~D",
+             "hands over to this host what is older than D; without `~D`: once every host has failed"),
+            ("v=4, v=6, v=46", "address family"),
+            ("hold, hold=TIME", "nothing is sent, until a date: 2026-11-01, 2026-11-01T14:05Z"),
+            ("learn=no", "limits are exactly as written"),
+        ]),
+        ("LIMITS", (
+            "c, C, r, R and k are limits.  A limit of a group counts once for all its members, any other once for each "
+            "domain, each site (mx=), each address (ip=).  `/scope` says otherwise: dom, site, org, host, ip, net, "
+            "rule.  Lines with the same scope compete, and the most specific wins; lines with different scopes all "
+            "apply.\n\n"
+            "Everything else comes from the most specific line that sets it: domain, suffix, star, mx= host, mx= "
+            "suffix, ip=, then groups in the order of the lines that attach them, then the empty address.\n\n"
+            "What the empty address says of limits, and the built-in limits, are defaults.  They do not apply where a "
+            "group or another broader line sets the same; a narrower line lifts them to the number it names.  So "
+            "`@comcast:c=25` gives 25, and `example.com:c=30` lifts its site and its organisation to 30."
+        )),
+        ("RESPONSES", (
+            "A line of control/responses is `group:code:words:action`: `@yahoo:421:[TSS04]:pause 2h`.  The group and "
+            "the code may be empty, the code may be its first digits.  Words are looked for in the reply, without "
+            "regard to case.  Of several rules that of a group counts, then the longer one, then the first.\n\n"
+            "Actions: ceiling (too many sessions), rate (too much in a time), pause D, n, m (the message or recipient "
+            "limit is reached), grey (greylisting), fail, defer D, ignore.  A scope may follow: flow, "
+            "source, site, org."
+        )),
+        ("NOW", (
+            "control/destinations.now has such lines, with `until=TIME` besides.  They win over all others, and are "
+            "read whenever the file changes, without being compiled."
+        )),
+    ],
+    see=["pydestcheck(8)", "pysend(8)", "pyqmail-rules(5)", "pyqmail-control(5)"],
+)  # fmt: skip
+
+
+def main(argv: list[str]) -> int:
+    return PROGRAM.run(argv, work)
+
+
+def work(call) -> int:
+    controls = Controls(find_home(call.environ).control, CONTROLS)
+    if call.kind is not None:
+        return convert(call, controls)
+    if call.files:
+        raise PROGRAM.wrong(PROGRAM.line("files belong to -c"))
+    return compile_files(controls)
+
+
+def compile_files(controls) -> int:
+    os.umask(0o022)  # pysend reads it as another user
+    path = controls.path("responses")
+    responses = _content(path) if os.path.lexists(path) else None
+    compiled = _compiled(_content(controls.path("destinations")), responses)
+    path = controls.path("destinations.cdb")
+    try:
+        write_cdb(path, f"{path}.tmp", compiled.records)
+    except NotWritten as failed:
+        raise Temporary(f"unable to {failed.step} {path}", failed.error) from None
+    for problem in compiled.warnings:
+        log(PROGRAM.line(f"warning: {_place(problem)}: {problem.text}"))
+    return 0
+
+
+def _compiled(destinations, responses):
+    """Return what the texts are compiled to.  Raises Permanent for the last of what is wrong; the rest is logged."""
+    from pyqmail.system.public_suffixes import PublicSuffixes
+
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    try:
+        return compile_rules(
+            destinations,
+            responses,
+            shipped_responses=defaults.SHIPPED_RESPONSES,
+            shipped=defaults.SHIPPED,
+            is_public_suffix=PublicSuffixes().is_public,
+            most_sessions=0 if most == resource.RLIM_INFINITY else most,
+        )
+    except BadRules as bad:
+        *others, last = [f"{_place(problem)}: {problem.text}" for problem in bad.problems]
+        for text in others:
+            log(PROGRAM.line(f"fatal: {text}"))
+        raise Permanent(last) from None
+
+
+def _place(problem) -> str:
+    name = "responses" if problem.is_of_responses else "destinations"
+    return f"control/{name}:{problem.line}:{problem.column}"
+
+
+def convert(call, controls) -> int:
+    """Write settings of others as rules to descriptor 1."""
+    from pyqmail.mail.destinations.rules import convert as ours
+    from pyqmail.mail.destinations.rules import convert_others as others
+
+    files = [os.fsencode(name) for name in call.files]
+    if call.kind == "channels" and not files:
+        files = [os.path.dirname(os.fsencode(controls.path("destinations")))]
+    if not files or len(files) > 1 and call.kind in ("channels", "drate", "powermta"):
+        raise PROGRAM.wrong(PROGRAM.line(f"-c {call.kind} needs what is to be converted"))
+    if call.kind == "channels":
+        text = ours.channels(_files_of(files[0], (b"suppls", b"concurrencysuppl"))[0])
+    elif call.kind == "drate":
+        text = ours.drate(*_files_of(files[0], (b"",)))
+    else:
+        first, *rest = [_content(path) for path in files]
+        text = {
+            "postfix": lambda: others.postfix(first, rest),
+            "sendmail": lambda: others.sendmail(first, rest),
+            "powermta": lambda: others.powermta(first),
+        }[call.kind]()
+    try:
+        write_all(1, text)
+    except OSError as error:
+        raise Temporary("unable to write output", error) from None
+    return 0
+
+
+def _files_of(folder: bytes, starts) -> tuple[dict[bytes, bytes], dict[bytes, bytes]]:
+    """Return (name -> content of the files in a folder whose names begin so, name -> target of the links)."""
+    files, links = {}, {}
+    try:
+        names = sorted(name for name in os.listdir(folder) if name.startswith(starts))
+    except OSError as error:
+        raise Temporary(f"unable to read {os.fsdecode(folder)}", error) from None
+    for name in names:
+        path = os.path.join(folder, name)
+        if os.path.islink(path) and b"" in starts:
+            links[name] = os.path.basename(os.readlink(path))
+        elif os.path.isfile(path):
+            files[name] = _content(path)
+    return files, links
+
+
+def _content(path: str | bytes) -> bytes:
+    try:
+        return read_file(path)
+    except OSError as error:
+        raise Temporary(f"unable to read {os.fsdecode(path)}", error) from None
