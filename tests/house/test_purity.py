@@ -25,6 +25,7 @@ PURE = {
     "heapq",
     "itertools",
     "math",
+    "bisect",
 }
 # of modules that reach the system: what does not
 PURE_NAMES = {

@@ -24,6 +24,7 @@ from pyqmail.mail.destinations.scheduling.resolving import Resolving
 from pyqmail.mail.destinations.scheduling.ways import Ways
 from pyqmail.mail.destinations.sessions import OPENED
 from pyqmail.mail.destinations.sites import last_two_labels
+from pyqmail.mail.destinations.views.tables import EngineTables
 from pyqmail.mail.destinations.waiting.rows import IS_ALONE
 from pyqmail.mail.destinations.waiting.timers import Clock
 
@@ -133,6 +134,11 @@ class Engine:
     def has_room(self) -> bool:
         """False once there are more than MAX_RECIPIENTS."""
         return self._core.rows.recipient_count < MAX_RECIPIENTS
+
+    @property
+    def tables(self) -> EngineTables:
+        """What explain.py reads, and changes nothing of."""
+        return EngineTables(self._core, self._ways, self._all_sessions)
 
     # mail
 
@@ -321,6 +327,9 @@ class Engine:
             self._trials.yield_places(now)
             self._resolving.ask(now)
         self._ways.forget_unused(now)
+
+    def _all_sessions(self) -> "list[DeliverySession]":
+        return self._openings.sessions.all() if self._core.has_sessions else self._deliveries.running()
 
     def _open_session(self, door: "Door", units: "tuple[Budget, ...]", now: float) -> None:
         (self._openings if self._core.has_sessions else self._agents).open_session(door, units, now)

@@ -75,6 +75,10 @@ class HostTable:
             self._hosts.move_to_end(name)
         return host
 
+    def known(self, name: bytes) -> Host | None:
+        """Return what is remembered of a host, None for nothing; it does not count as use."""
+        return self._hosts.get(name)
+
     def put(self, host: Host) -> None:
         """Take a host, as of the state file."""
         self._hosts[host.name] = host

@@ -4,6 +4,7 @@ from pyqmail.mail.destinations.faults.hosts import HostTable
 from pyqmail.mail.destinations.limits.admission import Admission
 from pyqmail.mail.destinations.scheduling.budget_table import BudgetTable
 from pyqmail.mail.destinations.scheduling.log import EngineLog
+from pyqmail.mail.destinations.views.recent import RecentCounts
 from pyqmail.mail.destinations.waiting.flows import FlowRows
 from pyqmail.mail.destinations.waiting.rows import MailRows
 from pyqmail.mail.destinations.waiting.senders import SenderKeys
@@ -59,6 +60,7 @@ class Core:
         self.learned_rates: dict[Budget, LearnedRate] = {}
         self.orders: list[tuple[Any, ...]] = []
         self.log = EngineLog()
+        self.recent = RecentCounts()
         self.closing = 0  # sessions that were told to end, and have not
         self.is_us = False  # our own network is suspected, or down
         self.failed_doors: list[tuple[Door, Outcome]] = []  # none of their hosts takes mail: what waits there fails

@@ -50,6 +50,10 @@ class Deliveries:
         offsets = [(recipient, rows.r_offset[recipient]) for recipient in recipients]
         self._core.orders.append((DELIVER, session.number, rows.m_number[rows.p_message[parcel]], offsets))
 
+    def running(self) -> "list[DeliverySession]":
+        """Return the sessions that have a transaction in flight."""
+        return list(self._sessions.values())
+
     def session_of(self, recipient: int) -> "DeliverySession | None":
         """Return the session that a recipient is in flight in; None if it is not, or has ended."""
         rows = self._rows

@@ -54,6 +54,10 @@ class Ways:
                 self._attach_alone(lane, now)
         return lane
 
+    def organisations(self) -> list[Organisation]:
+        """Return all organisations; a lane that leads to a site of its own has none of them."""
+        return list(self._organisations.values())
+
     def find(self, domain: bytes) -> Lane | None:
         return self._by_domain.get(domain)
 

@@ -1,0 +1,342 @@
+"""What an engine has to say for itself: the shape of its mail, why something waits, who is busy.
+
+All of it is read from the engine's tables, in a moment: it may run in a child that was forked for it.  Nothing is
+changed.  The values are what JSON has: a name is text, and a byte of it that is not UTF-8 is a lone surrogate.  The
+status wire of pysend carries them; its page says what stands in each dictionary, and in what unit.
+"""
+
+from heapq import nsmallest
+
+from pyqmail.mail.destinations.limits.budgets import FOREVER, ORGANISATION
+from pyqmail.mail.destinations.limits.states import PAUSED
+from pyqmail.mail.destinations.scheduling.core import IN_FLIGHT, IS_PARKED, ON_WHEEL
+from pyqmail.mail.destinations.views import reasons, tallies
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Any
+
+    from pyqmail.mail.destinations.doors import Door, Lane, Organisation
+    from pyqmail.mail.destinations.engine import Engine
+    from pyqmail.mail.destinations.limits.budgets import Budget
+    from pyqmail.mail.destinations.views.tables import EngineTables
+
+    Fields = dict[str, Any]
+
+DOMAIN, SITE, ORGANISATION_KEY, GROUP, SOURCE, SENDER = "domain", "site", "organisation", "group", "source", "sender"
+KEYS = DOMAIN, SITE, ORGANISATION_KEY, GROUP, SOURCE, SENDER
+MESSAGE, RECIPIENT = "message", "recipient"
+KINDS = MESSAGE, RECIPIENT, DOMAIN
+MAX_ENTRIES = 1000
+NONE = "-"  # the name of what has none: no site yet, no group, no source of its own
+
+
+def shape(engines: "Sequence[Engine]", key: str, most: int, now: float, date: float) -> "Fields":
+    """Return how much mail waits, by one of KEYS: at most `most` rows, the largest first, and a total.
+
+    A row is name, total, flying, ready, retry (recipients), ages (ten bands) and state: what holds the row's largest
+    part up, empty if nothing does.  left_out is how many rows there are besides.
+    """
+    rows, count = [], 0
+    sums, ages = [0, 0, 0], [0] * (len(tallies.BANDS) + 1)
+    for engine in engines:
+        tables = engine.tables
+        sizes = tallies.sizes_of(tables.core.rows)
+        if key == SENDER:
+            found = _senders(tables)
+        else:
+            found = _lanes_by(tables, key)
+        count += len(found)
+        shown = nsmallest(most, found.items(), key=lambda item: (-item[1][0], item[0]))
+        rows += _rows(tables, key, shown, sizes, now, date)
+        _add(sums, _counts(tables, sizes))
+        _add(ages, tallies.bands_of_all(tables.core.rows, date))
+    rows.sort(key=lambda row: (-row["total"], row["name"]))
+    total, flying, retry = sums
+    whole = _row("TOTAL", total, flying, retry, ages, "")
+    return {"key": key, "rows": rows[:most], "total": whole, "left_out": count - len(rows[:most])}
+
+
+def _counts(tables: "EngineTables", sizes: "tallies.Sizes") -> list[int]:
+    """Return all recipients, those in flight, those that wait for their retry time."""
+    rows = tables.core.rows
+    flying = tallies.count_marked(rows, IN_FLIGHT, sizes)
+    return [rows.recipient_count, flying, tallies.count_marked(rows, ON_WHEEL, sizes)]
+
+
+def _add(sums: list[int], more: list[int]) -> None:
+    for number, count in enumerate(more):
+        sums[number] += count
+
+
+def _row(name: str, total: int, flying: int, retry: int, ages: list[int], state: str) -> "Fields":
+    return {
+        "name": name,
+        "total": total,
+        "flying": flying,
+        "ready": total - flying - retry,
+        "retry": retry,
+        "ages": ages,
+        "state": state,
+    }
+
+
+def _rows(
+    tables: "EngineTables",
+    key: str,
+    shown: "list[tuple[bytes, tuple[int, list[Any]]]]",
+    sizes: "tallies.Sizes",
+    now: float,
+    date: float,
+) -> "list[Fields]":
+    mail = tables.core.rows
+    if key == SENDER:
+        row_of = {number: row for row, (_, (_, senders)) in enumerate(shown) for number in senders}
+        parcels = tallies.parcels_of_senders(mail, row_of, len(shown))
+    else:
+        row_of = {lane.number: row for row, (_, (_, lanes)) in enumerate(shown) for lane in lanes}
+        parcels = tallies.parcels_of_lanes(mail, row_of, len(shown))
+    rows = []
+    for (name, (total, parts)), some in zip(shown, parcels, strict=True):
+        flying = tallies.count_of(mail, some, IN_FLIGHT, sizes)
+        retry = tallies.count_of(mail, some, ON_WHEEL, sizes)
+        state = ""
+        if key != SENDER and total > flying + retry:
+            state = reasons.obstacle_of(tables.core, max(parts, key=lambda lane: lane.left), now).text
+        rows.append(_row(_text(name) or NONE, total, flying, retry, tallies.bands_of(mail, some, sizes, date), state))
+    return rows
+
+
+def _lanes_by(tables: "EngineTables", key: str) -> "dict[bytes, tuple[int, list[Any]]]":
+    """Return name -> (recipients, lanes); a lane of several groups stands in each."""
+    found: dict[bytes, tuple[int, list[Any]]] = {}
+    for lane in _lanes(tables):
+        for name in _names(lane, key):
+            total, lanes = found.get(name, (0, []))
+            lanes.append(lane)
+            found[name] = total + lane.left, lanes
+    return found
+
+
+def _senders(tables: "EngineTables") -> "dict[bytes, tuple[int, list[Any]]]":
+    """Return name -> (recipients, the sender's number)."""
+    names = tables.core.senders
+    return {names.name(number): (total, [number]) for number, total in tallies.senders(tables.core.rows).items()}
+
+
+def _lanes(tables: "EngineTables") -> "Iterable[Lane]":
+    """Yield the lanes that have mail; of one that is parted, its parts."""
+    return (lane for lane in tables.ways.lanes if lane.left and not lane.parts)
+
+
+def _names(lane: "Lane", key: str) -> "Iterable[bytes]":
+    door = lane.door
+    if key == DOMAIN:
+        return (lane.domain,)
+    if door is None:
+        return (b"",)
+    if key == SITE:
+        return (door.site.name,)
+    if key == ORGANISATION_KEY:
+        return (door.site.organisation.shown,)
+    if key == SOURCE:
+        return (door.source.address if door.source is not None else b"",)
+    return getattr(door.policy, "groups", ()) or (b"",)
+
+
+# why
+
+
+def why(engines: "Sequence[Engine]", kind: str, name: bytes, now: float, date: float) -> "Fields":
+    """Return what a message (its number), a recipient (a whole address) or a domain waits for: an entry for each lane.
+
+    No entries: there is nothing of it in memory.  At most MAX_ENTRIES.
+    """
+    entries: list[Fields] = []
+    for engine in engines:
+        tables = engine.tables
+        if kind == MESSAGE:
+            entries += _of_message(tables, int(name) if name.isdigit() else 0, now)
+        else:
+            lanes = _find(tables, kind, name)
+            entries += [_entry(tables, lane, _parcels(tables, lane), lane.left, now) for lane in lanes]
+    return {"subject": f"{kind} {_text(name)}", "entries": entries[:MAX_ENTRIES]}
+
+
+def _find(tables: "EngineTables", kind: str, name: bytes) -> "list[Lane]":
+    name = name.lower()
+    domain = name.rpartition(b"@")[2]
+    if not tables.core.is_local:
+        lane = tables.ways.find(domain)
+    elif kind == RECIPIENT:
+        lane = tables.ways.find(name)
+    else:
+        return [lane for lane in _lanes(tables) if lane.domain.endswith(b"@" + domain)][:MAX_ENTRIES]
+    if lane is None or not lane.left:
+        return []
+    return [part for part in lane.parts.values() if part.left] if lane.parts else [lane]
+
+
+def _parcels(tables: "EngineTables", lane: "Lane") -> list[int]:
+    return tallies.parcels_of_lanes(tables.core.rows, {lane.number: 0}, 1)[0]
+
+
+def _of_message(tables: "EngineTables", number: int, now: float) -> "list[Fields]":
+    rows = tables.core.rows
+    message = rows.find(number)
+    if not number or not message:
+        return []
+    by_lane: dict[int, list[int]] = {}
+    for parcel in rows.parcels(message):
+        by_lane.setdefault(rows.p_lane[parcel], []).append(parcel)
+    flow = tables.core.senders.name(rows.m_sender[message])
+    return [
+        _entry(tables, tables.ways.lanes[lane], parcels, sum(map(rows.count, parcels)), now, flow)
+        for lane, parcels in list(by_lane.items())[:MAX_ENTRIES]
+    ]
+
+
+def _entry(
+    tables: "EngineTables", lane: "Lane", parcels: list[int], count: int, now: float, flow: bytes | None = None
+) -> "Fields":
+    door = lane.door
+    obstacle = _obstacle(tables, lane, parcels, now, flow)
+    place = tables.core.admission.place_of(door) if door is not None and door.place is not None else None
+    seconds = obstacle.seconds
+    if seconds is None and place is not None and obstacle.budget is not None:
+        seconds = reasons.place_seconds(obstacle.budget, place, tables.sessions(), now)
+    return {
+        "channel": "local" if tables.core.is_local else "remote",
+        "domain": _text(lane.domain),
+        "recipients": count,
+        "state": obstacle.state,
+        "site": _text(door.site.name) if door is not None else "",
+        "hosts": _hosts(tables, door, now) if door is not None else [],
+        "answer_age": max(0.0, now - lane.answered_at) if lane.answered_at else None,
+        "budgets": _budgets(door, now) if door is not None else [],
+        "place": place,
+        "reason": obstacle.text or "nothing holds it up: it goes with the next session",
+        "expected_seconds": seconds,
+        "last_reply": _last_reply(door, obstacle.budget),
+    }
+
+
+def _obstacle(
+    tables: "EngineTables", lane: "Lane", parcels: list[int], now: float, flow: bytes | None
+) -> reasons.Obstacle:
+    """Return what holds some parcels of a lane up: that of those that are ready, else what the others wait for."""
+    core = tables.core
+    flags = [core.rows.p_flags[parcel] for parcel in parcels]
+    if any(not flag & (ON_WHEEL | IN_FLIGHT) for flag in flags):
+        return reasons.obstacle_of(core, lane, now)
+    if any(flag & IN_FLIGHT for flag in flags):
+        return reasons.Obstacle(reasons.FLYING, "in delivery now")
+    faults = lane.door.site.organisation.flow_faults if lane.door is not None else None
+    if flow is not None and faults is not None and faults.paused_until(flow) > now:
+        seconds = faults.paused_until(flow) - now
+        text = f"mail of {reasons.shown(flow) or '<>'} is paused there for {reasons.duration(seconds)} more"
+        return reasons.Obstacle(PAUSED, text, seconds=seconds)
+    due = min(core.rows.p_due[parcel] for parcel in parcels)
+    seconds = max(0.0, core.clock.time_of_second(due) - now)
+    what = "parked" if all(flag & IS_PARKED for flag in flags) else "deferred"
+    return reasons.Obstacle(reasons.RETRY, f"{what}: tried again in {reasons.duration(seconds)}", seconds=seconds)
+
+
+def _hosts(tables: "EngineTables", door: "Door", now: float) -> "list[Fields]":
+    return [
+        {
+            "name": _text(name),
+            "preference": preference,
+            "addresses": [_text(address) for address in addresses],
+            "state": reasons.host_state(tables.core.hosts.known(name), now),
+        }
+        for preference, name, addresses in door.site.candidates
+    ]
+
+
+def _budgets(door: "Door", now: float) -> "list[Fields]":
+    """Return the budgets of a door, narrow first; those of hosts that it stands at come before them."""
+    places = door.place if isinstance(door.place, tuple) else (door.place,)
+    others = [budget for budget in places if budget is not None and budget not in door.chain]
+    return [
+        {
+            "name": _text(budget.name),
+            "kind": budget.kind,
+            "used": budget.used,
+            "limit": reasons.limit_of(budget),
+            "learned": budget.learned,
+            "owner": _text(budget.owner),
+            "paused_seconds": budget.paused_until - now if now < budget.paused_until < FOREVER else None,
+            "stands_here": budget in places,
+        }
+        for budget in (*others, *door.chain)
+    ]
+
+
+def _last_reply(door: "Door | None", budget: "Budget | None") -> str:
+    if budget is not None and (budget.pause_text or budget.learned_owner):
+        return reasons.shown(budget.pause_text or budget.learned_owner)
+    return reasons.shown(door.site.last_text) if door is not None else ""
+
+
+# top
+
+
+def top(engine: "Engine", most: int, now: float) -> "Fields":
+    """Return who is busy: organisations by sessions, and what is used of the total."""
+    tables = engine.tables
+    recent = tables.core.recent.totals(now)
+    rows = [_organisation_row(tables, one, recent, now) for one in tables.ways.organisations()]
+    rows = [row for row in rows if any(row[name] for name in ("sessions", "ready", "accepted", "deferred", "refused"))]
+    shown = nsmallest(most, rows, key=lambda row: (-row["sessions"], -row["ready"], row["name"]))
+    return {
+        "total": engine.total,
+        "used": engine.used,
+        "connecting": engine.connecting,
+        "open": sum(door.working for one in tables.ways.organisations() for door in one.doors),
+        "rows": shown,
+        "left_out": len(rows) - len(shown),
+    }
+
+
+def _organisation_row(
+    tables: "EngineTables", organisation: "Organisation", recent: dict[bytes, list[int]], now: float
+) -> "Fields":
+    doors = list(organisation.doors)
+    accepted, deferred, refused = recent.get(organisation.name, (0, 0, 0))
+    budget = _busiest_budget(doors)
+    state = ""
+    busy = max(doors, key=lambda door: door.ready, default=None)
+    if busy is not None and busy.ready and busy.lanes:
+        state = reasons.obstacle_of(tables.core, busy.lanes[0], now).text
+    return {
+        "name": _text(organisation.shown) or NONE,
+        "sessions": sum(door.sessions for door in doors),
+        "limit": reasons.limit_of(budget) if budget is not None else None,
+        "ceiling": _ceiling(doors),
+        "ready": sum(door.ready for door in doors),
+        "accepted": accepted,
+        "deferred": deferred,
+        "refused": refused,
+        "state": state,
+    }
+
+
+def _busiest_budget(doors: "Sequence[Door]") -> "Budget | None":
+    """Return the budget of the organisation, or, if it has none, that of its site."""
+    for door in doors:
+        for budget in door.chain:
+            if budget.kind == ORGANISATION:
+                return budget
+    return doors[0].site_budget if doors else None
+
+
+def _ceiling(doors: "Sequence[Door]") -> int | None:
+    """Return the smallest ceiling that was learned of an organisation, or of its sites."""
+    windows = [budget.window for door in doors for budget in door.chain if budget.window is not None]
+    return min((window.ceiling for window in windows if window.ceiling), default=None)
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape")

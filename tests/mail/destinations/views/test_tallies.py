@@ -1,0 +1,96 @@
+"""Counts over the columns are what a slow count over the rows is."""
+
+from collections import Counter
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pyqmail.mail.destinations.views import tallies
+from pyqmail.mail.destinations.views.recent import ACCEPTED, DEFERRED, REFUSED, RecentCounts
+from pyqmail.mail.destinations.waiting.rows import MailRows
+
+DATE = 1764523021
+MARK = 16
+AGES = st.one_of(
+    st.integers(0, 90000),
+    st.integers(-100, 100_000_000),
+    st.sampled_from([edge + near for edge in (*tallies.BANDS, 65536, 131072, 196608) for near in (-1, 0, 1, 255, 256)]),
+)
+MESSAGES = st.lists(
+    st.tuples(AGES, st.lists(st.integers(1, 4), max_size=3), st.integers(0, 5), st.booleans()), max_size=30
+)
+
+
+def rows_of(messages):
+    """Messages of (age, recipients of each parcel, sender, is it removed again)."""
+    rows, date = MailRows(), DATE
+    for number, (age, parcels, sender, is_removed) in enumerate(messages, 1):
+        message = rows.add_message(number, sender, 1000, max(0, date - age), 0)
+        for lane, count in enumerate(parcels, 1):
+            parcel = rows.add_parcel(message, lane, range(count))
+            rows.p_flags[parcel] |= MARK * (lane % 2)
+        if is_removed:
+            for parcel in list(rows.parcels(message)):
+                rows.remove_parcel(parcel)
+            rows.remove_message(message)
+    return rows
+
+
+def slow(rows):
+    """Yield (lane, birth, sender, is marked) of each recipient."""
+    for parcel in filter(None, rows.r_parcel):
+        message = rows.p_message[parcel]
+        yield rows.p_lane[parcel], rows.m_birth[message], rows.m_sender[message], rows.p_flags[parcel] & MARK
+
+
+def slow_bands(births):
+    found = [0] * (len(tallies.BANDS) + 1)
+    for birth in births:
+        found[sum(DATE - birth >= edge for edge in tallies.BANDS)] += 1
+    return found
+
+
+@settings(max_examples=300, deadline=None)
+@given(MESSAGES)
+def test_the_quick_counts_are_the_slow_ones(messages):
+    rows = rows_of(messages)
+    recipients = list(slow(rows))
+    sizes = tallies.sizes_of(rows)
+    assert tallies.bands_of_all(rows, DATE) == slow_bands(birth for _, birth, _, _ in recipients)
+    assert tallies.count_marked(rows, MARK, sizes) == sum(bool(mark) for *_, mark in recipients)
+    assert +tallies.senders(rows) == Counter(sender for _, _, sender, _ in recipients)
+    of_lanes = tallies.parcels_of_lanes(rows, {1: 0, 2: 1, 3: 1}, 2)
+    of_senders = tallies.parcels_of_senders(rows, {0: 0, 1: 1, 2: 1}, 2)
+    for row in (0, 1):
+        mine = [one for one in recipients if (one[0] > 1) == row]
+        assert tallies.bands_of(rows, of_lanes[row], sizes, DATE) == slow_bands(birth for _, birth, _, _ in mine)
+        assert tallies.count_of(rows, of_lanes[row], MARK, sizes) == sum(bool(mark) for *_, mark in mine)
+        senders = [one for one in recipients if one[2] in ((0,), (1, 2))[row]]
+        assert tallies.bands_of(rows, of_senders[row], sizes, DATE) == slow_bands(birth for _, birth, _, _ in senders)
+
+
+# what happened in the last minute
+
+
+def test_the_last_minute_is_counted_and_what_is_older_is_not():
+    recent = RecentCounts()
+    for second in range(200):
+        recent.add(b"a", ACCEPTED, 1000.0 + second)
+    recent.add(b"b", DEFERRED, 1199.0)
+    recent.add(b"b", REFUSED, 1199.0)
+    recent.add(b"b", REFUSED, 1199.0)
+    found = recent.totals(1199.0)
+    assert found[b"b"] == [0, 1, 2]
+    assert 55 <= found[b"a"][ACCEPTED] <= 60
+    assert recent.totals(1300.0) == {}
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.floats(0, 500), max_size=50).map(sorted), st.floats(0, 200))
+def test_counts_are_those_of_a_minute_to_five_seconds(times, later):
+    recent = RecentCounts()
+    for time in times:
+        recent.add(b"a", ACCEPTED, time)
+    now = max([0.0, *times]) + later
+    count = recent.totals(now).get(b"a", [0])[0]
+    assert sum(now - time < 55 for time in times) <= count <= sum(now - time <= 60 for time in times)
