@@ -16,7 +16,7 @@ import os
 
 from pyqmail.base.options import Rest
 from pyqmail.mail.remote.habits import KnownServers
-from pyqmail.mail.remote.host_tries import ClientSettings, HostTries
+from pyqmail.mail.remote.host_tries import HostTries, read_settings
 from pyqmail.mail.remote.smtp_delivery import BLOCK, MessageFile, OneMessage, deliver_to_first
 from pyqmail.mail.remote.tcpto import Timeouts
 from pyqmail.mail.routing.exchangers import Unroutable
@@ -65,7 +65,7 @@ def report(words: list[bytes], environ) -> list[bytes]:
         return [smtp_report.NO_HOME]
     try:
         controls = Controls(home.control, PROGRAM.controls)
-        settings, routes = ClientSettings(controls), controls.get("smtproutes")
+        settings, routes = read_settings(controls), controls.get("smtproutes")
     except (OSError, LookupError):
         return [smtp_report.NO_CONTROLS]
     try:

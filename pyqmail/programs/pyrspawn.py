@@ -6,7 +6,8 @@ message on descriptor 0; merges its output into one report on descriptor 1.  At 
 queue/lock/tcpto the addresses that timed out.
 
 With --native it speaks our own dialect with pysend and makes the deliveries itself: thousands of SMTP sessions in one
-process, several messages over each.  A program that $QMAILREMOTE names is then run behind those sessions.
+process, several messages over each, from the addresses, under the names and with the time limits that pysend tells.  A
+program that $QMAILREMOTE names is then run behind sessions of one message each.
 
 It ends once descriptor 0 has ended and everything is reported.
 """
@@ -16,8 +17,9 @@ import os
 import resource
 
 from pyqmail.base.failure import Temporary
+from pyqmail.mail.remote.agent_session import AgentDeliveries
 from pyqmail.mail.remote.external_agent import DEFAULT_AGENT
-from pyqmail.mail.remote.sessions import AgentDeliveries, SmtpSessions
+from pyqmail.mail.remote.sessions import SessionProcess
 from pyqmail.mail.remote.tcpto import clear
 from pyqmail.mail.spawners.dialect_options import DIALECT_OPTIONS
 from pyqmail.mail.spawners.server import Messages, Spawner, Stock
@@ -38,7 +40,7 @@ PROGRAM = Program(
         *DIALECT_OPTIONS,
     ],
     exits={0: "descriptor 0 has ended", 111: "no queue, or malformed orders on descriptor 0"},
-    controls=["me", "helohost", "timeoutconnect", "timeoutremote"],
+    controls=["me", "helohost"],
     controls_count={"others": "from the next connection on"},
     environment=["PYQMAIL_HOME", "PATH", "QMAILREMOTE"],
     offers=["preload"],
@@ -93,7 +95,7 @@ def native_spawner(loop, home, messages, files: int, agent, environ):
     """Return what delivers in sessions of our own, or by another's agent; files: how many may be open."""
     most = max(1, min(MAX_SESSIONS, (files - FILES_BESIDE) // (FILES_FOR_AGENT if agent else FILES_FOR_SESSION)))
     controls = Controls(home.control, PROGRAM.controls, complain=lambda text: log(PROGRAM.line(f"warning: {text}")))
-    return SmtpSessions(loop, EventDriver(loop), messages, controls, most, agent, environ)
+    return SessionProcess(loop, EventDriver(loop), messages, controls, most, agent, environ)
 
 
 def stock_spawner(loop, dialect, messages, files: int, agent, environ):

@@ -49,6 +49,8 @@ from pyqmail.system import channel as channels
 from pyqmail.system.coroutines import TimedOut
 from pyqmail.system.peer import TIMEOUT_SECONDS, BlockingPeer, EventPeer
 
+_IP_BIND_ADDRESS_NO_PORT = 24  # Linux 4.2
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -82,7 +84,15 @@ if TYPE_CHECKING:
             """Return after so many seconds; 0 lets others have their turn."""
 
         async def connect(self, address: Any, seconds: float, source: str | None = None) -> Peer:
-            """Return a peer connected to address, (host, port) or a path.  Raises OSError; TimedOut after seconds."""
+            """Return a peer connected to address, (host, port) or a path.
+
+            source: the address to connect from, text.  Raises OSError, CannotBind if it is the source that cannot be
+            used; TimedOut after seconds.
+            """
+
+
+class CannotBind(OSError):
+    """The address to connect from is not ours, or of another family."""
 
 
 class CannotFork(Exception):
@@ -203,11 +213,24 @@ def _socket_for(address: "Any", source: str | None) -> socket.socket:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if source is not None:
         try:
-            sock.bind((source, 0))
-        except OSError:
+            _bind(sock, source)
+        except OSError as error:
             sock.close()
-            raise
+            raise CannotBind(error.errno, error.strerror) from None
     return sock
+
+
+def _bind(sock, source: str) -> None:
+    """Have a socket connect from an address.  Its port is found at connect(): each server leaves all of them free."""
+    try:
+        socket.inet_pton(sock.family, source)
+    except OSError:
+        raise OSError(errno.EADDRNOTAVAIL, "not an address of its family") from None  # bind() would ask name servers
+    try:
+        sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
+    except OSError:
+        pass  # an old kernel: then ports are fewer
+    sock.bind((source, 0))
 
 
 def _check(sock: socket.socket, number: int) -> None:

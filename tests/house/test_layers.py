@@ -36,7 +36,7 @@ ROOMS = {
         "local": {"queue", "spawners"},
         "manager": {"destinations", "manager_log", "queue", "routing"},
         "queue_server": {"queue"},
-        "remote": {"routing", "spawners"},
+        "remote": {"destinations", "routing", "spawners"},
         "smtpd": {"queue"},
     },
     "tcp": {

@@ -13,7 +13,6 @@ from pyqmail.mail.queue.files import QueueNames, pull_trigger
 from pyqmail.protocol import envelope
 from pyqmail.protocol.wires import native_dialect as native
 from pyqmail.protocol.wires import resolve_wire, stock_dialect
-from pyqmail.protocol.wires.frames import strings
 from pyqmail.system.processes import spawn
 from tests.mail.queue import on_memory
 from tests.waiting import until
@@ -179,54 +178,58 @@ class FakeStock(Fake):
 
 
 class FakeNative(Fake):
-    """Local if it is never told to OPEN.  greet(destination) returns None to be ready, else (kind, report).
+    """Local if it is never told to OPEN.  greet(host) returns None to be ready, else (kind, report) of its address.
 
-    Where it returns SILENT, the session connects until greet_all().
+    Where it returns SILENT, the session connects until greet_all(), and is WAITING.
+    opened has (host, address, port) of each OPEN and MORE.
     """
 
     SILENT = "silent"
 
-    def __init__(self, answer, limit=1000, greet=lambda destination: None):
+    def __init__(self, answer, limit=1000, greet=lambda host: None):
         super().__init__(answer)
         self._unpacker, self._greet = native.Unpacker(), greet
-        self._sessions, self.opened, self.delivers, self._silent = {}, [], [], []
+        self._sessions, self.opened, self.delivers, self._silent, self._has_opened = {}, [], [], [], False
         self.say(native.pack(native.HELLO, limit))
 
     def greet_all(self):
         """All that connect have greeted, at once."""
         silent, self._silent = self._silent, []
-        self.say(
-            b"".join(native.pack(native.READY, number, strings(host, address)) for number, host, address in silent)
-        )
+        self.say(b"".join(native.ready(*session) for session in silent))
 
     def report(self, delivery, text):
-        self.say(native.result(self._sessions.get(delivery, delivery), delivery, text))
+        session = self._sessions.get(delivery)
+        counts = () if session is None else (0, 0)
+        self.say(native.result(delivery if session is None else session, delivery, text, *counts))
 
     def receive(self, data):
         for kind, number, body in self._unpacker.receive(data):
-            if kind == native.OPEN:
-                destination, _, candidates = native.split_open(body)
-                self.opened.append((destination, candidates))
-                refusal = self._greet(destination)
-                host, address, _ = candidates[0]
-                if refusal == self.SILENT:
-                    self._silent.append((number, host, address))
-                    if len(candidates) > 1:
-                        self.say(native.pack(native.TRYING, number, strings(*candidates[1][:2])))
-                elif refusal is None:
-                    self.say(native.pack(native.READY, number, strings(host, address)))
-                else:
-                    kind, report = refusal
-                    self.say(native.pack(kind, number, strings(b"connect", b"111", host, address, report)))
-                    self.say(native.pack(native.CLOSED, number, strings(host, address)))
+            if kind in (native.OPEN, native.MORE):
+                self._has_opened = True
+                self._open(number, native.split_place(body))
             elif kind == native.CLOSE:
-                self.say(native.pack(native.CLOSED, number, strings(b"h", b"a")))
+                self._silent = [session for session in self._silent if session[0] != number]
+                self.say(native.closed(number))
             else:
                 path, sender, pairs = native.split_deliver(body)
                 self.delivers.append([recipient for _, recipient in pairs])
                 for delivery, recipient in pairs:
-                    self._sessions[delivery] = number
+                    if self._has_opened:
+                        self._sessions[delivery] = number
                     self._take(delivery, path, sender, recipient)
+
+    def _open(self, number, place):
+        host, address = place["host"], place["address"]
+        self.opened.append((host, address, place["port"]))
+        refusal = self._greet(host)
+        if refusal == self.SILENT:
+            self._silent.append((number, host, address))
+            self.say(native.pack(native.WAITING, number))
+        elif refusal is None:
+            self.say(native.ready(number, host, address))
+        else:
+            kind, report = refusal
+            self.say(native.failure(kind, number, "connect", 111, host, address, report))
 
 
 class FakeResolver(Fake):

@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from pyqmail.mail.destinations.orders import Opening
 from pyqmail.mail.local.users import compile_assign
 from pyqmail.protocol.wires import native_dialect, resolve_wire, stock_dialect
 from pyqmail.protocol.wires.frames import strings
@@ -19,7 +20,8 @@ from tests.programs.test_pyqueued import STREAM, Client, memory, queued
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SECONDS = 30
 STOCK = stock_dialect.command(0, b"0/1", b"s@x", b"joe")  # no host: reported without a delivery
-CLOSED_PORT = [(b"h", b"127.0.0.1", 1)]
+NO_ADDRESS = Opening(b"h", b"h", connect_seconds=9, greeting_seconds=9, reply_seconds=9)  # fails at once
+SESSION = native_dialect.open_session(1, NO_ADDRESS) + native_dialect.pack(native_dialect.CLOSE, 1)
 
 # program, arguments -> what it greets with (so many bytes), what it is told, what it must then say (a part)
 TALKS = {
@@ -31,7 +33,7 @@ TALKS = {
         b"#5.3.5",
     ),
     "pyrspawn": ([], 1, STOCK, b"#5.1.3"),
-    "pyrspawn --native": (["--native"], 10, native_dialect.open_session(1, b"d", b"", CLOSED_PORT), b"#4.4.1"),
+    "pyrspawn --native": (["--native"], 10, SESSION, b"#4.4.1"),
     "pyclean": ([], 0, b"foop/0\0", b"+"),
     "pyresolve": ([], 0, resolve_wire.pack(resolve_wire.EXCHANGERS, 1, strings(b"[192.0.2.1]")), b"192.0.2.1"),
 }

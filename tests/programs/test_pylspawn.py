@@ -65,7 +65,7 @@ class Manager:
             assert data, "pylspawn has gone"
             found = self._reports.receive(data)
             self._ready += (
-                [native_dialect.split_result(body) for _, _, body in found] if self._dialect == "native" else found
+                [native_dialect.split_result(body)[:2] for _, _, body in found] if self._dialect == "native" else found
             )
         return self._ready.pop(0)
 
@@ -84,7 +84,9 @@ class Manager:
         rest = []
         while data := self._read(65536):
             found = self._reports.receive(data)
-            rest += [native_dialect.split_result(body) for _, _, body in found] if self._dialect == "native" else found
+            rest += (
+                [native_dialect.split_result(body)[:2] for _, _, body in found] if self._dialect == "native" else found
+            )
         return self.process.wait(SECONDS), rest
 
     def _read(self, size):
@@ -403,7 +405,7 @@ def test_orders_from_dev_null(place):
     assert (done.returncode, done.stdout) == (0, b"\xff")
 
 
-@pytest.mark.parametrize("option, hello", [("--wide", b"\1\0"), ("--native", b"\0\0\0\6\1\1\0\0\0\1")])
+@pytest.mark.parametrize("option, hello", [("--wide", b"\1\0"), ("--native", b"\0\0\0\6\2\1\0\0\0\1")])
 def test_with_few_descriptors_it_makes_one_delivery_at_a_time(place, option, hello):
     words = ["sh", "-c", 'ulimit -n 30; exec "$@"', "x", sys.executable, f"{ROOT}/bin/pylspawn", option, "x"]
     env = {"PYQMAIL_HOME": place.path}

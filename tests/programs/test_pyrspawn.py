@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from pyqmail.mail.destinations.orders import Opening
 from pyqmail.protocol.wires import native_dialect
 from pyqmail.protocol.wires.frames import split_strings
 from pyqmail.protocol.wires.stock_dialect import StockReports
@@ -58,6 +59,10 @@ class Spawner:
         assert {kind for kind, _, _ in frames} == {native_dialect.RESULT}
         return {int(texts[0]): texts[1] for _, _, texts in frames}
 
+    def counts(self, count):
+        """Return {delivery: (carried, accepted)} of the next count results."""
+        return {int(texts[0]): (int(texts[2]), int(texts[3])) for _, _, texts in (self.next() for _ in range(count))}
+
     def end(self):
         """Close its orders; return (exit code, what it still reported, what it said on descriptor 2)."""
         self.process.stdin.close()
@@ -104,6 +109,12 @@ def agent(tmp_path):
         return str(path)
 
     return make
+
+
+def place(port, host=b"mx.test", address=b"127.0.0.1", **how):
+    """Return an Opening with time limits that a test does not reach, unless it says so."""
+    how = {"connect_seconds": 30, "greeting_seconds": 30, "reply_seconds": 30, **how}
+    return Opening(host, address, port, **how)
 
 
 def order(slot, path=b"0/7", sender=b"s@x.test", recipient=b"a@d.test"):
@@ -158,7 +169,7 @@ def test_an_agent_that_cannot_be_run_is_a_deferral(spawner, tmp_path, dialect, k
     report = b"ZUnable to run qmail-remote.\n"
     if dialect == ("--native",):
         assert process.next()[0] == native_dialect.HELLO
-        process.send(native_dialect.open_session(1, b"d.test", b"", [(b"h", b"127.0.0.1", 25)]))
+        process.send(native_dialect.open_session(1, place(25, b"h")))
         assert process.next()[0] == native_dialect.READY
         process.send(native_dialect.deliver(1, b"0/7", b"s@x", [(5, b"a@d.test")]))
         assert process.results(1) == {5: report}
@@ -230,7 +241,7 @@ def test_no_queue(run, tmp_path):
     assert run("pyrspawn", env={"PYQMAIL_HOME": str(tmp_path)}) == (111, b"", b"")
 
 
-@pytest.mark.parametrize("option, hello", [("--wide", b"\1\0"), ("--native", b"\0\0\0\6\1\1\0\0\0\1")])
+@pytest.mark.parametrize("option, hello", [("--wide", b"\1\0"), ("--native", b"\0\0\0\6\2\1\0\0\0\1")])
 def test_with_few_descriptors_it_makes_one_delivery_at_a_time(home, option, hello):
     words = ["sh", "-c", 'ulimit -n 30; exec "$@"', "x", sys.executable, f"{ROOT}/bin/pyrspawn", option]
     env = {"PYQMAIL_HOME": home.path}
@@ -241,17 +252,36 @@ def test_with_few_descriptors_it_makes_one_delivery_at_a_time(home, option, hell
 # the native dialect
 
 
-def opening(peer, number=1, hosts=None):
-    hosts = hosts or [(b"mx.test", b"127.0.0.1", peer.port)]
-    return native_dialect.open_session(number, b"d.test", b"", hosts)
+def opening(peer, number=1):
+    return native_dialect.open_session(number, place(peer.port))
+
+
+def more(port, host=b"b.test", number=1, **how):
+    return native_dialect.more(number, place(port, host, **how))
 
 
 def deliver(number, *deliveries, path=b"0/7"):
     return native_dialect.deliver(number, path, b"s@x.test", [(d, b"u%d@d.test" % d) for d in deliveries])
 
 
-READY = (native_dialect.READY, 1, [b"mx.test", b"127.0.0.1"])
-CLOSED = (native_dialect.CLOSED, 1, [b"mx.test", b"127.0.0.1"])
+def ready(flags=b"", messages=0, recipients=0, host=b"mx.test", address=b"127.0.0.1", number=1):
+    texts = [host, address, b"%d" % messages, b"%d" % recipients, flags]
+    return native_dialect.READY, number, texts
+
+
+def closed(carried=0, number=1):
+    """What it says of a session that we ended."""
+    return native_dialect.CLOSED, number, [b"", b"0", b"", b"%d" % carried]
+
+
+def failed(stage, code, host=b"mx.test", report=b"ZSorry, I wasn't able to establish an SMTP connection. (#4.4.1)\n"):
+    return native_dialect.FAILED, 1, [stage, b"%d" % code, host, b"127.0.0.1", report]
+
+
+READY, WAITING = ready(), (native_dialect.WAITING, 1, [])
+CLOSE = native_dialect.pack(native_dialect.CLOSE, 1)
+DIED = b"ZConnected to 127.0.0.1 but connection died. (#4.4.2)\n"
+GONE = (native_dialect.CLOSED, 1, [b"dialogue", b"0", DIED, b"0"])  # the server has, before it took any mail
 GREETING = [(b"S", b"220 x\r\n"), (b"C", b"EHLO here.example\r\n"), (b"S", b"250-x\r\n250 PIPELINING\r\n")]
 
 
@@ -281,8 +311,8 @@ def test_several_messages_over_one_session(spawner, smtp_peer):
     assert process.results(2) == {10: accepted % 1, 11: accepted % 2}
     process.send(deliver(1, 12, 13))
     assert process.results(2) == {12: accepted % 3, 13: accepted % 3}
-    process.send(native_dialect.pack(native_dialect.CLOSE, 1))
-    assert process.next() == CLOSED
+    process.send(CLOSE)
+    assert process.next() == closed(3)
     assert process.end() == (0, b"", b"")
     assert (smtp_peer.sessions, smtp_peer.farewells) == (1, 1)
     assert [commands.count(b"RCPT") for commands, _ in smtp_peer.mails] == [1, 1, 2]
@@ -311,53 +341,209 @@ def test_each_recipient_has_its_own_report(spawner, smtp_peer):
         2: b"D127.0.0.1 does not like recipient.\nRemote host said: 550 no\nGiving up on 127.0.0.1.\n",
         3: b"Z127.0.0.1 does not like recipient.\nRemote host said: 450 later\nGiving up on 127.0.0.1.\n",
     }
-    process.send(native_dialect.pack(native_dialect.CLOSE, 1))
-    assert process.next() == CLOSED and not smtp_peer.mismatches
+    process.send(CLOSE)
+    assert process.next() == closed(1) and not smtp_peer.mismatches
 
 
-def test_the_next_candidate_is_tried(spawner, smtp_peer):
+def test_the_next_address_is_tried_when_one_has_failed(spawner, smtp_peer):
     smtp_peer.scripts.append([(b"S", b"421 not me\r\n"), (b"C", b"QUIT\r\n")])
-    hosts = [
-        (b"a.test", b"127.0.0.1", unused_port()),
-        (b"b.test", b"127.0.0.1", smtp_peer.port),
-        (b"mx.test", b"127.0.0.1", smtp_peer.port),
-    ]
-    process = start_native(spawner)
-    process.send(opening(smtp_peer, hosts=hosts))
+    process, dead = start_native(spawner), unused_port()
+    process.send(native_dialect.open_session(1, place(dead, b"a.test")))
+    assert process.next() == failed(b"connect", errno.ECONNREFUSED, b"a.test")
+    process.send(more(smtp_peer.port))
+    kind, number, texts = process.next()
+    assert (kind, number, texts[:4]) == (native_dialect.REFUSED, 1, [b"greeting", b"421", b"b.test", b"127.0.0.1"])
+    process.send(more(dead, b"c.test"))
+    assert process.next() == failed(b"connect", errno.ECONNREFUSED, b"c.test")
+    process.send(more(smtp_peer.port, b"mx.test"))
     assert process.next() == READY and smtp_peer.sessions == 2
+    process.send(CLOSE)
+    assert process.next() == closed()
 
 
-def test_the_next_candidate_is_told_if_it_takes_its_time(spawner, smtp_peer):
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        port = silent.getsockname()[1]
-        process = start_native(spawner)
-        hosts = [(b"a.test", b"127.0.0.1", unused_port()), (b"b.test", b"127.0.0.1", port)]
-        process.send(opening(smtp_peer, hosts=hosts))
-        assert process.next() == (native_dialect.TRYING, 1, [b"b.test", b"127.0.0.1"])
-        with silent.accept()[0] as session:
-            session.sendall(b"220 at last\r\n250 here.example\r\n")
-            assert process.next() == (native_dialect.READY, 1, [b"b.test", b"127.0.0.1"])
+@pytest.fixture
+def silent():
+    """A server that says nothing by itself."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(30)
+        yield server
 
 
-def test_another_client_program_runs_for_all_recipients_at_once(spawner, smtp_peer, agent, tmp_path):
-    os.mkfifo(tmp_path / "go")
-    script = f"echo $3 >> {tmp_path}/running; read line < {tmp_path}/go; printf 'r\\0K%s\\n\\0' $3"
-    process = start_native(spawner, env={"QMAILREMOTE": agent(script)})
+def test_an_address_beside_one_that_keeps_us_waiting_wins(spawner, smtp_peer, silent):
+    process = start_native(spawner)
+    process.send(native_dialect.open_session(1, place(silent.getsockname()[1], b"a.test", hedge_seconds=0.01)))
+    assert process.next() == WAITING
+    process.send(more(smtp_peer.port, b"mx.test", hedge_seconds=30))
+    assert process.next() == failed(b"connect", errno.ECANCELED, b"a.test")
+    assert process.next() == READY
+    with silent.accept()[0] as loser:
+        assert loser.recv(100) == b""  # not even EHLO
+    process.send(deliver(1, 1))
+    assert process.results(1)[1][:1] == b"K"
+    process.send(CLOSE)
+    assert process.next() == closed(1)
+
+
+def test_the_first_address_may_win_after_all(spawner, silent):
+    process, port = start_native(spawner), silent.getsockname()[1]
+    process.send(native_dialect.open_session(1, place(port, b"a.test", hedge_seconds=0.01)))
+    assert process.next() == WAITING
+    with silent.accept()[0] as first:
+        process.send(more(port))
+        with silent.accept()[0] as second:
+            first.sendall(b"220 x\r\n")
+            assert process.next() == failed(b"connect", errno.ECANCELED, b"b.test")
+            assert first.recv(100) == b"EHLO here.example\r\n" and second.recv(100) == b""
+            first.sendall(b"250 x\r\n")
+            assert process.next() == ready(b"p", host=b"a.test")
+
+
+def test_an_address_that_answers_in_time_is_not_waited_for(spawner, silent):
+    process = start_native(spawner)
+    process.send(native_dialect.open_session(1, place(silent.getsockname()[1], hedge_seconds=3600)))
+    with silent.accept()[0] as first:
+        first.sendall(b"220 x\r\n250 x\r\n")
+        assert process.next() == ready(b"p")
+    process.send(CLOSE)
+    assert process.next()[:2] == (native_dialect.CLOSED, 1)
+
+
+def test_both_addresses_may_refuse(spawner, silent):
+    process, port = start_native(spawner), silent.getsockname()[1]
+    process.send(native_dialect.open_session(1, place(port, b"a.test")), more(port))
+    with silent.accept()[0] as first, silent.accept()[0] as second:
+        first.sendall(b"554 no\r\n")
+        second.sendall(b"421 no\r\n")
+        frames = process.next(), process.next()
+        assert {kind for kind, _, _ in frames} == {native_dialect.REFUSED}
+        assert sorted(texts[1] for _, _, texts in frames) == [b"421", b"554"]
+        process.send(CLOSE)
+        assert first.recv(100) == second.recv(100) == b"QUIT\r\n"
+        assert process.next() == closed()  # they do not close, and are not waited for
+
+
+def test_an_address_that_comes_while_another_is_told_our_name_is_kept_for_the_case_that_it_refuses(spawner, silent):
+    process, port = start_native(spawner), silent.getsockname()[1]
+    process.send(native_dialect.open_session(1, place(port, b"a.test")))
+    with silent.accept()[0] as first:
+        first.sendall(b"220 x\r\n")
+        assert first.recv(100) == b"EHLO here.example\r\n"
+        process.send(more(port))
+        first.sendall(b"500 eh\r\n")
+        assert first.recv(100) == b"HELO here.example\r\n"
+        first.sendall(b"550 you\r\n")
+        kind, _, texts = process.next()
+        assert (kind, texts[:3]) == (native_dialect.REFUSED, [b"helo", b"550", b"a.test"])
+        with silent.accept()[0] as second:
+            second.sendall(b"220 x\r\n250 x\r\n")
+            assert process.next() == ready(b"p", host=b"b.test")
+
+
+def test_an_address_that_crosses_ready_is_not_answered(spawner, smtp_peer, silent):
+    process = start_native(spawner)
     process.send(opening(smtp_peer))
     assert process.next() == READY
-    process.send(deliver(1, *range(50)))
-    with open(tmp_path / "go", "wb", buffering=0) as go:
-        running = tmp_path / "running"
-        until(lambda: running.exists() and running.read_bytes().count(b"\n") == 50)
-        go.write(b"x\n" * 50)
-        assert process.results(50) == {d: b"Ku%d@d.test\n" % d for d in range(50)}
-    process.send(native_dialect.pack(native_dialect.CLOSE, 1))
-    assert process.next() == CLOSED
+    process.send(more(silent.getsockname()[1]), deliver(1, 1), CLOSE)
+    assert process.results(1)[1][:1] == b"K"
+    assert process.next() == closed(1)
+    process.send(more(smtp_peer.port), deliver(1, 2), CLOSE)  # crossed CLOSED
+    assert process.end() == (0, b"", b"")
+    assert not select.select([silent], [], [], 0)[0]
 
 
-def test_a_host_that_does_not_answer(spawner, smtp_peer, home):
-    with open(f"{home.control}/timeoutconnect", "w") as file:
-        file.write("1\n")
+def test_a_session_that_connects_is_dropped_at_once(spawner, silent):
+    process, port = start_native(spawner), silent.getsockname()[1]
+    process.send(native_dialect.open_session(1, place(port)), more(port), CLOSE)
+    assert process.next() == closed()
+    for _ in range(2):
+        with silent.accept()[0] as dropped:
+            assert dropped.recv(100) == b""
+
+
+def test_it_connects_from_the_source_under_the_name_it_is_told(spawner, silent):
+    process = start_native(spawner)
+    told = place(silent.getsockname()[1], source=b"127.0.0.9", helo=b"nine.example")
+    process.send(native_dialect.open_session(1, told))
+    sock, (address, _) = silent.accept()
+    with sock:
+        sock.sendall(b"220 x\r\n")
+        assert (address, sock.recv(100)) == ("127.0.0.9", b"EHLO nine.example\r\n")
+
+
+@pytest.mark.parametrize("source", [b"192.0.2.1", b"::1", b"localhost", b"\xff"])
+def test_a_source_that_is_not_ours_is_nobodys_fault(spawner, smtp_peer, source):
+    process = start_native(spawner)
+    process.send(native_dialect.open_session(1, place(smtp_peer.port, source=source)))
+    assert process.next() == failed(b"here", errno.EADDRNOTAVAIL)
+    process.send(more(smtp_peer.port, b"mx.test"))
+    assert process.next() == READY
+
+
+FLAGS = [
+    # told                      the server says to EHLO            what it is told, flags of READY
+    ({}, b"250-x\r\n250 PIPELINING\r\n", [b"EHLO"], b""),
+    ({}, b"250 x\r\n", [b"EHLO"], b"p"),
+    ({"no_pipelining": True}, b"250-x\r\n250 PIPELINING\r\n", [b"EHLO"], b"p"),
+    ({"no_ehlo": True}, b"250-x\r\n250 PIPELINING\r\n", [b"HELO"], b"hp"),
+    ({}, b"500 what\r\n", [b"EHLO", b"HELO"], b"hp"),
+]
+
+
+@pytest.mark.parametrize("told, said, words, flags", FLAGS)
+def test_what_a_server_bears_is_told_and_obeyed(spawner, smtp_peer, told, said, words, flags):
+    heard = []
+
+    def decide(seen, line):
+        heard.append(line)
+        return said if line[:4] == b"EHLO" else None
+
+    smtp_peer.decide = decide
+    process = start_native(spawner)
+    process.send(native_dialect.open_session(1, place(smtp_peer.port, **told)))
+    assert process.next() == ready(flags)
+    assert [line[:4] for line in heard[1:]] == words
+
+
+@pytest.mark.parametrize("line, limits", [
+    (b"LIMITS MAILMAX=3 RCPTMAX=2", (3, 2)),
+    (b"limits rcptmax=2", (0, 2)),
+    (b"LIMITS RCPTDOMAINMAX=1 MAILMAX=0 RCPTMAX=1234567", (0, 0)),
+    (b"LIMITS MAILMAX RCPTMAX=x", (0, 0)),
+])  # fmt: skip
+def test_the_limits_that_a_server_announces_are_told(spawner, smtp_peer, line, limits):
+    smtp_peer.decide = lambda seen, said: (
+        b"250-x\r\n250-PIPELINING\r\n250 " + line + b"\r\n" if said[:4] == b"EHLO" else None
+    )
+    process = start_native(spawner)
+    process.send(opening(smtp_peer))
+    assert process.next() == ready(b"", *limits)
+
+
+def test_the_limits_that_a_server_announces_are_kept(spawner, smtp_peer):
+    said = b"250-x\r\n250-PIPELINING\r\n250 LIMITS MAILMAX=3 RCPTMAX=2\r\n"
+    smtp_peer.decide = lambda seen, line: said if line[:4] == b"EHLO" else None
+    process = start_native(spawner)
+    process.send(opening(smtp_peer))
+    assert process.next() == ready(b"", 3, 2)
+    process.send(deliver(1, *range(7)))
+    assert {report[:1] for report in process.results(6).values()} == {b"K"}
+    assert process.next() == (native_dialect.UNSENT, 1, [b"6"])
+    assert process.next() == closed(3)
+    assert [mail[0].count(b"RCPT") for mail in smtp_peer.mails] == [2, 2, 2]
+
+
+def test_who_was_not_asked_before_the_announced_limit_does_not_fail_with_the_others(spawner, smtp_peer):
+    said = {b"EHLO": b"250-x\r\n250-PIPELINING\r\n250 LIMITS MAILMAX=1 RCPTMAX=1\r\n", b"RCPT": b"550 no\r\n"}
+    smtp_peer.decide = lambda seen, line: said.get(line[:4])
+    process = start_native(spawner)
+    process.send(opening(smtp_peer), deliver(1, 1, 2))
+    assert process.next() == ready(b"", 1, 1)
+    assert process.results(1)[1][:1] == b"D"
+    assert process.next() == (native_dialect.UNSENT, 1, [b"2"])
+    assert process.next() == closed()
+
+
+def test_a_host_that_does_not_answer(spawner):
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
@@ -366,28 +552,38 @@ def test_a_host_that_does_not_answer(spawner, smtp_peer, home):
             filler.setblocking(False)
             filler.connect_ex(full.getsockname())
         process = start_native(spawner)
-        process.send(opening(smtp_peer, hosts=[(b"mx.test", b"127.0.0.1", full.getsockname()[1])]))
-        report = b"ZSorry, I wasn't able to establish an SMTP connection. (#4.4.1)\n"
-        timed_out = b"%d" % errno.ETIMEDOUT
-        assert process.next() == (native_dialect.FAILED, 1, [b"connect", timed_out, b"mx.test", b"127.0.0.1", report])
-        assert process.next() == CLOSED
+        process.send(native_dialect.open_session(1, place(full.getsockname()[1], connect_seconds=0.1)))
+        assert process.next() == failed(b"connect", errno.ETIMEDOUT)
         for filler in fillers:
             filler.close()
 
 
 def test_a_name_is_no_address(spawner, smtp_peer):
     process = start_native(spawner)
-    process.send(opening(smtp_peer, hosts=[(b"mx.test", b"localhost", smtp_peer.port)]))
+    process.send(native_dialect.open_session(1, place(smtp_peer.port, address=b"localhost")))
     kind, _, texts = process.next()
     assert (kind, texts[:2]) == (native_dialect.FAILED, [b"connect", b"%d" % errno.EINVAL])
 
 
 def test_nobody_listens(spawner, smtp_peer):
     process = start_native(spawner)
-    process.send(opening(smtp_peer, hosts=[(b"mx.test", b"127.0.0.1", unused_port())]))
-    report = b"ZSorry, I wasn't able to establish an SMTP connection. (#4.4.1)\n"
-    assert process.next() == (native_dialect.FAILED, 1, [b"connect", b"111", b"mx.test", b"127.0.0.1", report])
-    assert process.next() == CLOSED
+    process.send(native_dialect.open_session(1, place(unused_port())))
+    assert process.next() == failed(b"connect", errno.ECONNREFUSED)
+    process.send(CLOSE)
+    assert process.next() == closed()
+
+
+@pytest.mark.parametrize("limits, stage, code, report", [
+    ({"greeting_seconds": 0.1}, b"dialogue", errno.ETIMEDOUT, DIED),
+    ({"reply_seconds": 0.1}, b"dialogue", errno.ETIMEDOUT, DIED),
+])  # fmt: skip
+def test_a_server_that_keeps_silent(spawner, silent, limits, stage, code, report):
+    process = start_native(spawner)
+    process.send(native_dialect.open_session(1, place(silent.getsockname()[1], **limits)))
+    with silent.accept()[0] as sock:
+        if "reply_seconds" in limits:
+            sock.sendall(b"220 x\r\n")
+        assert process.next() == failed(stage, code, report=report)
 
 
 REFUSALS = [
@@ -414,7 +610,8 @@ def test_refusals_before_mail(spawner, smtp_peer, script, kind, stage, code, rep
     process = start_native(spawner)
     process.send(opening(smtp_peer))
     assert process.next() == (kind, 1, [stage, code, b"mx.test", b"127.0.0.1", report])
-    assert process.next() == CLOSED and not smtp_peer.mismatches
+    process.send(CLOSE)
+    assert process.next() == closed() and not smtp_peer.mismatches
 
 
 def test_what_was_not_begun_when_the_session_died_comes_back(spawner, smtp_peer):
@@ -423,32 +620,36 @@ def test_what_was_not_begun_when_the_session_died_comes_back(spawner, smtp_peer)
     process.send(opening(smtp_peer))
     assert process.next() == READY
     process.send(deliver(1, 1), deliver(1, 2), deliver(1, 3))
-    assert process.results(1) == {1: b"ZConnected to 127.0.0.1 but connection died. (#4.4.2)\n"}
+    assert process.results(1) == {1: DIED}
     assert process.next() == (native_dialect.UNSENT, 1, [b"2"])
     assert process.next() == (native_dialect.UNSENT, 1, [b"3"])
-    assert process.next() == CLOSED
+    assert process.next() == GONE
     process.send(deliver(1, 4))  # crossed with CLOSED
     assert process.end() == (0, b"", b"")
 
 
-@pytest.mark.parametrize("end", [b"354 go\r\n", b"421 closing\r\n"])
-def test_a_session_that_ended_waits_for_the_next_word_about_it(spawner, smtp_peer, end):
-    for _ in range(2):
-        smtp_peer.scripts.append([*GREETING, (b"C", mail_for(1)), (b"S", b"250 ok\r\n250 ok\r\n" + end)])
+def test_what_a_server_says_to_no_command_at_all_is_nobodys_answer(spawner, smtp_peer):
+    """It has greeted, and closes at MAIL: the session did not begin."""
+    smtp_peer.scripts.append([*GREETING, (b"C", mail_for(1))])
+    process = start_native(spawner)
+    process.send(opening(smtp_peer), deliver(1, 1))
+    assert process.next() == READY
+    assert process.next() == (native_dialect.UNSENT, 1, [b"1"])
+    assert process.next() == GONE
+
+
+@pytest.mark.parametrize("end, ending", [
+    (b"354 go\r\n", GONE[2][:3]),
+    (b"421 bye\r\n", [b"data", b"421", b"Z127.0.0.1 failed on DATA command.\nRemote host said: 421 bye\n"]),
+])  # fmt: skip
+def test_a_session_that_the_server_ends_is_closed_by_itself(spawner, smtp_peer, end, ending):
+    smtp_peer.scripts.append([*GREETING, (b"C", mail_for(1)), (b"S", b"250 ok\r\n250 ok\r\n" + end)])
     process = start_native(spawner)
     process.send(opening(smtp_peer))
     assert process.next() == READY
     process.send(deliver(1, 1))
     assert process.results(1)[1][:1] == b"Z"
-    process.send(deliver(1, 2))
-    assert process.next() == (native_dialect.UNSENT, 1, [b"2"])
-    assert process.next() == CLOSED
-    process.send(opening(smtp_peer))
-    assert process.next() == READY
-    process.send(deliver(1, 1))
-    assert process.results(1)[1][:1] == b"Z"
-    process.send(native_dialect.pack(native_dialect.CLOSE, 1))
-    assert process.next() == CLOSED
+    assert process.next() == (native_dialect.CLOSED, 1, [*ending, b"0"])
 
 
 def test_lost_after_the_dot(spawner, smtp_peer):
@@ -465,12 +666,11 @@ def test_lost_after_the_dot(spawner, smtp_peer):
     assert process.next() == READY
     process.send(deliver(1, 1))
     assert process.results(1) == {1: b"ZConnected to 127.0.0.1 but connection died. Possible duplicate! (#4.4.2)\n"}
-    process.send(native_dialect.pack(native_dialect.CLOSE, 1))
-    assert process.next() == CLOSED
+    assert process.next() == GONE
 
 
-@pytest.mark.parametrize("farewell", [b"", b"421 idle\r\n", b"250 one more than asked\r\n"])
-def test_a_kept_session_that_the_server_gave_up(spawner, smtp_peer, farewell):
+@pytest.mark.parametrize("farewell, code", [(b"", b"0"), (b"421 idle\r\n", b"421"), (b"250 not asked\r\n", b"250")])
+def test_a_kept_session_that_the_server_gave_up(spawner, smtp_peer, farewell, code):
     smtp_peer.scripts.append(
         [
             *GREETING,
@@ -487,20 +687,17 @@ def test_a_kept_session_that_the_server_gave_up(spawner, smtp_peer, farewell):
     assert process.results(1)[1][:1] == b"K"
     process.send(deliver(1, 2))
     assert process.next() == (native_dialect.UNSENT, 1, [b"2"])
-    assert process.next() == CLOSED
+    report = DIED + (b"Remote host said: " + farewell.replace(b"\r", b"") if farewell else b"")
+    assert process.next() == (native_dialect.CLOSED, 1, [b"dialogue", code, report, b"1"])
 
 
-def test_a_silent_server(spawner, smtp_peer, home):
-    with open(f"{home.control}/timeoutremote", "w") as file:
-        file.write("1\n")
-    smtp_peer.scripts.append([*GREETING, (b"C", mail_for(1)), (b"C", b"never said")])
+def test_a_server_that_falls_silent(spawner, smtp_peer):
+    smtp_peer.scripts.append([*GREETING, (b"C", mail_for(1)), (b"S", b"250 ok\r\n"), (b"C", b"never said")])
     process = start_native(spawner)
-    process.send(opening(smtp_peer))
+    process.send(native_dialect.open_session(1, place(smtp_peer.port, reply_seconds=0.3)), deliver(1, 1))
     assert process.next() == READY
-    process.send(deliver(1, 1))
-    assert process.results(1) == {1: b"ZConnected to 127.0.0.1 but connection died. (#4.4.2)\n"}
-    process.send(native_dialect.pack(native_dialect.CLOSE, 1))
-    assert process.next() == CLOSED
+    assert process.results(1) == {1: DIED}
+    assert process.next() == GONE
 
 
 def test_a_server_that_does_not_close_is_not_waited_for(spawner, smtp_peer):
@@ -508,8 +705,8 @@ def test_a_server_that_does_not_close_is_not_waited_for(spawner, smtp_peer):
     process = start_native(spawner)
     process.send(opening(smtp_peer))
     assert process.next() == READY
-    process.send(native_dialect.pack(native_dialect.CLOSE, 1))
-    assert process.next() == CLOSED
+    process.send(CLOSE)
+    assert process.next() == closed()
     until(lambda: smtp_peer.mismatches == [(b"", b"never said")])  # it was spawner who hung up
 
 
@@ -582,20 +779,40 @@ def test_a_hundred_sessions_at_once(spawner, smtp_peer):
     assert len(smtp_peer.mails) == smtp_peer.farewells == 100
 
 
-def test_an_agent_behind_native_sessions(spawner, agent):
+def test_an_agent_takes_one_message_for_one_recipient_in_a_session(spawner, agent):
     script = r'if test "$3" = u2@d.test; then printf "hno\n\0DGiving up\n\0"; else printf "r\0K%s\n\0" "$(head -1)"; fi'
     process = start_native(spawner, env={"QMAILREMOTE": agent(script)})
-    process.send(native_dialect.open_session(1, b"d.test", b"", [(b"mx.test", b"127.0.0.1", 25)]))
-    assert process.next() == READY
-    process.send(deliver(1, 1, 2), deliver(1, 3, path=b"0/9"))
-    assert process.results(3) == {
-        1: b"KSubject: x\n",
-        2: b"Dno\nGiving up\n",
-        3: b"Zqmail-spawn unable to open message. (#4.3.0)\n",
+    wanted = {
+        1: (deliver(1, 1), b"KSubject: x\n"),
+        2: (deliver(2, 2), b"Dno\nGiving up\n"),
     }
-    process.send(native_dialect.pack(native_dialect.CLOSE, 1))
-    assert process.next() == CLOSED
+    for number, (order_bytes, report) in wanted.items():
+        process.send(native_dialect.open_session(number, place(25)))
+        assert process.next() == ready(b"", 1, 1, number=number)
+        process.send(more(25, number=number), order_bytes, deliver(number, 9))
+        frames = process.next(), process.next(), process.next()
+        assert sorted(frames[:2]) == [
+            (native_dialect.RESULT, number, [b"%d" % number, report, b"0", b"0"]),
+            (native_dialect.UNSENT, number, [b"9"]),
+        ]
+        assert frames[2] == closed(number=number)
+    process.send(native_dialect.open_session(3, place(25)), deliver(3, 3, path=b"0/9"))
+    assert process.next() == ready(b"", 1, 1, number=3)
+    assert process.results(1) == {3: b"Zqmail-spawn unable to open message. (#4.3.0)\n"}
+    assert process.next() == closed(number=3)
+    process.send(native_dialect.open_session(4, place(25)), native_dialect.pack(native_dialect.CLOSE, 4))
+    assert [process.next(), process.next()] == [ready(b"", 1, 1, number=4), closed(number=4)]
     assert process.end() == (0, b"", b"")
+
+
+def test_an_agent_runs_once_at_a_time_in_a_session(spawner, agent, tmp_path):
+    """Each connects by itself: more of them would be more than the queue manager has granted."""
+    script = f"mkdir {tmp_path}/runs || exit 1; rmdir {tmp_path}/runs; printf 'r\\0K%s\\n\\0' $3"
+    process = start_native(spawner, env={"QMAILREMOTE": agent(script)})
+    process.send(native_dialect.open_session(1, place(25)), deliver(1, *range(20)))
+    assert process.next() == ready(b"", 1, 1)
+    assert process.results(20) == {d: b"Ku%d@d.test\n" % d for d in range(20)}
+    assert process.next() == closed()
 
 
 NONSENSE = [
@@ -617,8 +834,10 @@ def test_no_name_to_tell(spawner, smtp_peer, home):
     process = start_native(spawner)
     process.send(opening(smtp_peer))
     kind, _, texts = process.next()
-    assert (kind, texts[4]) == (native_dialect.FAILED, b"ZUnable to read control files. (#4.3.0)\n")
-    assert process.next() == CLOSED
+    assert (kind, texts[0]) == (native_dialect.FAILED, b"here")
+    assert texts[4] == b"ZUnable to read control files. (#4.3.0)\n"
+    process.send(more(smtp_peer.port, b"mx.test", helo=b"told.example"))
+    assert process.next() == READY
 
 
 # what a server does not bear
@@ -630,7 +849,7 @@ ACCEPTED = b"K127.0.0.1 accepted message.\nRemote host said: 250 ok %d\n"
 
 def deliver_one(process, delivery, number=1, path=b"0/7"):
     """Open a session, deliver once, close it; return the report."""
-    process.send(opening(None, number, [(b"mx.test", b"127.0.0.1", process.port)]))
+    process.send(native_dialect.open_session(number, place(process.port)))
     assert process.next()[:2] == (native_dialect.READY, number)
     process.send(deliver(number, delivery, path=path))
     report = process.results(1)[delivery]
@@ -666,7 +885,10 @@ def test_after_a_connection_that_died_over_several_commands_one_goes_at_a_time(n
     commands = [b"MAIL FROM:<s@x.test>\r\n", b"RCPT TO:<u2@d.test>\r\n"]
     one_by_one = [step for command in commands for step in ((b"C", command), (b"S", b"250 ok\r\n"))]
     smtp_peer.scripts.append([*GREETING, *one_by_one, (b"C", b"DATA\r\n"), (b"S", b"550 no\r\n"), (b"C", b"QUIT\r\n")])
-    assert deliver_one(native_process, 1) == b"ZConnected to 127.0.0.1 but connection died. (#4.4.2)\n"
+    native_process.send(opening(smtp_peer), deliver(1, 1))
+    assert native_process.next() == READY
+    assert native_process.next() == (native_dialect.UNSENT, 1, [b"1"])
+    assert native_process.next() == GONE
     assert deliver_one(native_process, 2) == b"D127.0.0.1 failed on DATA command.\nRemote host said: 550 no\n"
     assert not smtp_peer.mismatches
 
@@ -696,7 +918,9 @@ def test_what_means_nothing_is_a_deferral_and_ends_the_connection(spawner, smtp_
     process.send(deliver(1, 1), deliver(1, 2))
     assert process.results(1) == {1: report}
     assert process.next() == (native_dialect.UNSENT, 1, [b"2"])
-    assert process.next() == CLOSED and not smtp_peer.mismatches
+    kind, _, (stage, _, ending, carried) = process.next()
+    assert (kind, ending, carried) == (native_dialect.CLOSED, b"Z" + report[1:], b"0") and not smtp_peer.mismatches
+    assert stage == (b"sender" if b"sender" in report else b"data" if content is None else b"message")
 
 
 def test_a_refusal_counts_though_the_server_hangs_up(native_process, smtp_peer):
@@ -723,22 +947,17 @@ def test_a_greeting_without_end(spawner, smtp_peer, endless):
     process.send(opening(smtp_peer))
     kind, _, texts = process.next()
     assert (kind, texts[:2]) == (native_dialect.REFUSED, [b"greeting", b"0"]) and len(texts[4]) < 6000
-    assert process.next() == CLOSED
 
 
-def test_a_greeting_that_comes_in_drops(spawner, home):
-    with open(f"{home.control}/timeoutremote", "w") as file:
-        file.write("1\n")
+def test_a_greeting_that_comes_in_drops(spawner, silent):
     process = start_native(spawner)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        process.send(opening(None, hosts=[(b"mx.test", b"127.0.0.1", listener.getsockname()[1])]))
-        with listener.accept()[0] as sock:
-            for _ in range(100):
-                sock.sendall(b"2")
-                if select.select([process.process.stdout], [], [], 0.2)[0]:
-                    break
-            report = b"ZConnected to 127.0.0.1 but connection died. (#4.4.2)\n"
-            assert process.next() == (native_dialect.FAILED, 1, [b"dialogue", b"0", b"mx.test", b"127.0.0.1", report])
+    process.send(native_dialect.open_session(1, place(silent.getsockname()[1], greeting_seconds=0.5)))
+    with silent.accept()[0] as sock:
+        for _ in range(100):
+            sock.sendall(b"2")
+            if select.select([process.process.stdout], [], [], 0.2)[0]:
+                break
+        assert process.next() == failed(b"dialogue", errno.ETIMEDOUT, report=DIED)
 
 
 # limits of a transaction, of a connection
@@ -802,7 +1021,53 @@ def test_what_a_used_connection_is_refused_comes_back(native_process, smtp_peer,
         (native_dialect.UNSENT, 1, [b"2"]),
         (native_dialect.UNSENT, 1, [b"3"]),
     ]
-    assert native_process.next() == CLOSED
+    kind, _, (stage, code, report, carried) = native_process.next()
+    assert (kind, carried, report[:1]) == (native_dialect.CLOSED, b"1", b"Z")
+    stages = {b"MAIL": b"sender", b"RCPT": b"recipients", b"DATA": b"data"}
+    assert (stage, code) == ((stages[command], reply[:3]) if reply else (b"dialogue", b"0"))
+    assert report.endswith(b"Remote host said: " + reply.replace(b"\r", b"") if reply else b"(#4.4.2)\n")
+
+
+def test_with_what_a_fresh_connection_puts_off_recipients_a_used_one_does_too(native_process, smtp_peer):
+    """A server that knows neither sender nor recipient yet says 451 to each: that does not cost a connection each."""
+    smtp_peer.decide = lambda seen, line: b"451 greylisted\r\n" if line[:4] == b"RCPT" else None
+    native_process.send(opening(smtp_peer), deliver(1, 1), deliver(1, 2), deliver(1, 3))
+    assert native_process.next() == READY
+    report = b"Z127.0.0.1 does not like recipient.\nRemote host said: 451 greylisted\nGiving up on 127.0.0.1.\n"
+    assert native_process.results(3) == {1: report, 2: report, 3: report}
+    smtp_peer.decide = lambda seen, line: b"452 enough\r\n" if line[:4] == b"RCPT" else None
+    native_process.send(deliver(1, 4))
+    assert native_process.next() == (native_dialect.UNSENT, 1, [b"4"])
+
+
+@pytest.mark.parametrize("reply", [b"452 too many\r\n", b"552 too many\r\n"])
+def test_how_many_a_transaction_takes_is_told(native_process, smtp_peer, reply):
+    smtp_peer.decide = lambda seen, line: reply if line[:4] == b"RCPT" and seen.recipients >= 5 else None
+    native_process.send(opening(smtp_peer), deliver(1, *range(12)))
+    assert native_process.next() == READY
+    counts = native_process.counts(12)
+    assert counts[0] == (0, 5) and counts[11] == (2, 0)
+    assert sorted(counts.values()) == [(0, 5)] * 5 + [(1, 0)] * 5 + [(2, 0)] * 2
+    native_process.send(CLOSE)
+    assert native_process.next() == closed(3)
+
+
+def test_who_belongs_to_another_company_of_recipients_tells_no_limit(native_process, smtp_peer):
+    """One that is accepted after another was too many: it is not their number."""
+    regions = []
+
+    def decide(seen, line):
+        if line[:4] == b"MAIL":
+            regions.clear()
+        if line[:4] == b"RCPT":
+            regions.append(int(line[10:11]) % 2)
+            return b"452 4.5.3 multiple regions\r\n" if regions[-1] != regions[0] else None
+        return None
+
+    smtp_peer.decide = decide
+    native_process.send(opening(smtp_peer), deliver(1, 1, 2, 3, 4))
+    assert native_process.next() == READY
+    assert native_process.counts(4) == {1: (0, 0), 3: (0, 0), 2: (1, 0), 4: (1, 0)}
 
 
 @pytest.mark.parametrize("reply", [b"550 nobody\r\n", b"553 nobody\r\n", b"554 nobody\r\n", b"552 5.2.2 full\r\n"])
@@ -815,7 +1080,8 @@ def test_what_only_the_recipient_is_refused_does_not_come_back(native_process, s
     report = b"D127.0.0.1 does not like recipient.\nRemote host said: " + said + b"Giving up on 127.0.0.1.\n"
     assert results == {2: report, 4: ACCEPTED % 2}
     assert native_process.next() == (native_dialect.UNSENT, 1, [b"3"])
-    assert native_process.next() == CLOSED
+    kind, _, texts = native_process.next()
+    assert (kind, texts[:2], texts[3]) == (native_dialect.CLOSED, [b"recipients", b"451"], b"2")
 
 
 @pytest.mark.parametrize("reply, letter", [(b"451 spam?\r\n", b"Z"), (b"550 spam\r\n", b"D")])
@@ -843,7 +1109,8 @@ def test_leaving_at_one_recipient_too_many_means_fewer_over_the_next_connection(
     native_process.send(opening(smtp_peer), deliver(1, *wanted))
     assert native_process.next() == READY
     assert [native_process.next() for _ in wanted] == [(native_dialect.UNSENT, 1, [b"%d" % n]) for n in wanted]
-    assert native_process.next() == CLOSED
+    kind, _, texts = native_process.next()
+    assert (kind, texts[:2], texts[3]) == (native_dialect.CLOSED, [b"recipients", b"421"], b"0")
     native_process.send(opening(smtp_peer), deliver(1, *wanted))
     assert native_process.next() == READY
     assert {report[:1] for report in native_process.results(7).values()} == {b"K"}
@@ -861,7 +1128,7 @@ def test_who_was_not_asked_does_not_fail_since_the_server_left_at_another(
     said[b"RCPT TO:<u%d@d.test>\r\n" % at] = reply
     smtp_peer.decide = lambda seen, line: said.get(line)
     native_process.send(opening(smtp_peer), deliver(1, 1, 2, 3, 4))
-    assert native_process.next() == READY
+    assert native_process.next() == ready(b"" if has_pipelining else b"p")
     letters = {delivery: report[:1] for delivery, report in native_process.results(4).items()}
     assert letters == {1: b"D" if at == 2 else b"Z", 2: b"Z", 3: b"Z", 4: b"Z"}
 
@@ -870,11 +1137,10 @@ def test_who_was_not_asked_does_not_fail_since_the_server_left_at_another(
 def test_what_is_put_off_in_other_words_does_not_change_how_many_go_together(native_process, smtp_peer, command):
     smtp_peer.decide = lambda seen, line: b"451 later\r\n" if line.startswith(command) else None
     for session in (1, 2):
-        native_process.send(
-            opening(smtp_peer, session), deliver(session, 1, 2, 3), native_dialect.pack(native_dialect.CLOSE, session)
-        )
+        native_process.send(opening(smtp_peer, session), deliver(session, 1, 2, 3))
         assert native_process.next()[:2] == (native_dialect.READY, session)
         assert {report[:1] for report in native_process.results(3).values()} == {b"Z" if session == 1 else b"K"}
+        native_process.send(native_dialect.pack(native_dialect.CLOSE, session))
         assert native_process.next()[:2] == (native_dialect.CLOSED, session)
         smtp_peer.decide = lambda seen, line: None
     assert [mail[0].count(b"RCPT") for mail in smtp_peer.mails] == [3]
@@ -882,10 +1148,11 @@ def test_what_is_put_off_in_other_words_does_not_change_how_many_go_together(nat
 
 def test_a_fresh_connection_that_is_refused_does_not_make_one_for_each_recipient(native_process, smtp_peer):
     smtp_peer.decide = lambda seen, line: b"452 too many\r\n" if line[:4] == b"RCPT" and seen.recipients else None
-    native_process.send(opening(smtp_peer), deliver(1, 1, 2, 3), native_dialect.pack(native_dialect.CLOSE, 1))
+    native_process.send(opening(smtp_peer), deliver(1, 1, 2, 3))
     assert native_process.next() == READY
     assert {report[:1] for report in native_process.results(3).values()} == {b"K"}
-    assert native_process.next() == CLOSED
+    native_process.send(CLOSE)
+    assert native_process.next() == closed(3)
     smtp_peer.decide = lambda seen, line: b"421 busy\r\n" if line[:4] == b"MAIL" else None
     native_process.send(opening(smtp_peer), deliver(1, 1, 2, 3))
     assert native_process.next() == READY
@@ -896,7 +1163,9 @@ def test_a_fresh_connection_that_is_refused_does_not_make_one_for_each_recipient
 @pytest.mark.parametrize("said", [b"250-x\r\n250 y\r\n250 z\r\n", b"250-x\r\n220 y\r\n"])
 def test_a_server_that_loses_count_over_ehlo_is_greeted_with_helo_next(native_process, smtp_peer, said):
     smtp_peer.decide = lambda seen, line: said if line.startswith(b"EHLO") else None
-    native_process.send(opening(smtp_peer), deliver(1, 1), native_dialect.pack(native_dialect.CLOSE, 1))
-    while (frame := native_process.next()) != CLOSED:
+    native_process.send(opening(smtp_peer), deliver(1, 1))
+    while (frame := native_process.next())[0] != native_dialect.CLOSED:
         assert frame[0] != native_dialect.RESULT or frame[2][1][:1] == b"Z"
+        if frame[0] in (native_dialect.RESULT, native_dialect.REFUSED):
+            native_process.send(CLOSE)
     assert deliver_one(native_process, 2) == ACCEPTED % 1

@@ -10,6 +10,7 @@ import pytest
 from pyqmail.base.controls import read_integer
 from pyqmail.base.literals import literal_address
 from pyqmail.base.numbers import ULONG, leading_number, whole_number
+from pyqmail.mail.destinations.orders import Opening
 from pyqmail.mail.routing.smtproutes import route_for
 from pyqmail.protocol import ident, proxy_header
 from pyqmail.protocol.smtp.address import address_literal
@@ -22,10 +23,14 @@ MANY = b"9" * 5000
 NO_NUMBERS = [b"", b" 1", b"1 ", b"+1", b"-1", b"1_0", b"0x1", b"1.0", b"\xd9\xa1", b"\xc2\xb2", b"abc", MANY]
 FRAMES = {
     native_dialect.split_deliver: native_dialect.deliver(9, b"1/24", b"", [(7, b"ann@h"), (8, b"bob@h")]),
-    native_dialect.split_result: native_dialect.result(5, 7, b"Kdid it"),
-    native_dialect.split_open: native_dialect.open_session(
-        9, b"d.test", b"", [(b"a.test", b"192.0.2.1", 25), (b"b", b"::1", 26)]
+    native_dialect.split_result: native_dialect.result(5, 7, b"Kdid it", 1, 2),
+    native_dialect.split_place: native_dialect.open_session(
+        9, Opening(b"a.test", b"192.0.2.1", 26, connect_seconds=1, greeting_seconds=2, reply_seconds=3)
     ),
+    native_dialect.split_ready: native_dialect.ready(9, b"a.test", b"192.0.2.1", 10, 100),
+    native_dialect.split_failure: native_dialect.failure(native_dialect.FAILED, 9, "here", 24, b"a", b"b", b"Z"),
+    native_dialect.split_closed: native_dialect.closed(9, "dialogue", 421, b"Z", 10),
+    native_dialect.split_unsent: native_dialect.unsent(9, 7),
     resolve_wire.split_exchangers: resolve_wire.pack(
         resolve_wire.FOUND, 7, resolve_wire.exchangers_body([(10, b"a.test", b"192.0.2.1"), (20, b"b.test", b"::1")])
     ),

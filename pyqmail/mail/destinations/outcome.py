@@ -13,7 +13,8 @@ stage says how far the delivery got, and so who may be at fault:
     RECIPIENTS  it refused the recipient
     DATA        it refused DATA: the sender, the message, or the connection
     MESSAGE     it answered after the message; a success ends here
-    DIALOGUE    the connection was lost, or the server was silent, before it took the message
+    DIALOGUE    the connection was lost, or the server was silent, before it took the message; code is ETIMEDOUT if it
+                never greeted us and was silent, 421 if it left unasked between two messages
     DOUBTFUL    so it was after the message, before the reply: it may have been delivered
     LOCAL       a delivery on this machine
     HERE        this machine could not deliver: no message file, no descriptor, a control file cannot be read
@@ -84,7 +85,7 @@ class Outcome:
 
     @property
     def code(self) -> int:
-        """The code of the server's reply; the errno at CONNECT; 0 if there is none."""
+        """The code of the server's reply; the errno at CONNECT and HERE, and ETIMEDOUT at DIALOGUE; 0 without one."""
         return self._code or _reply_code(self.reply)
 
     @property

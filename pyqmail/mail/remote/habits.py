@@ -18,13 +18,15 @@ class Habits:
     is_helo_only     it hung up when we said EHLO
     is_one_by_one    it hung up, or fell silent, when several commands came together
     recipient_limit  recipients it takes in one transaction, or fewer than it died over; None if neither is known
+    deferral_codes   those with which it put off recipients over fresh connections: they are no limit of a connection
     """
 
-    __slots__ = ("is_helo_only", "is_one_by_one", "recipient_limit", "_keep")
+    __slots__ = ("is_helo_only", "is_one_by_one", "recipient_limit", "deferral_codes", "_keep")
 
     def __init__(self, keep=lambda habits: None) -> None:
         self.is_helo_only = self.is_one_by_one = False
         self.recipient_limit, self._keep = None, keep
+        self.deferral_codes: frozenset[int] = frozenset()
 
     def note(self, **learned) -> None:
         """Change attributes, and have them remembered."""

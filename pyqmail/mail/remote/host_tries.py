@@ -1,7 +1,7 @@
-"""Hosts tried one after the other until one takes our mail, and what a try means that failed.
+"""Hosts tried until one takes our mail, and what a try means that failed.
 
 The session processes and pyremote share this.  They differ in what ends the search: pyremote delivers to the first host
-that lets it connect, whatever that says, as qmail-remote does; a session goes on to the next host after each failure.
+that lets it connect, whatever that says, as qmail-remote does; a session is told each address by the queue manager.
 """
 
 import errno
@@ -14,38 +14,61 @@ from pyqmail.mail.remote.smtp_connection import Died, SmtpConnection
 from pyqmail.mail.routing.exchangers import NO_CONNECTION
 from pyqmail.protocol.smtp.report import GREETING, NAME, NO_RESOURCES, died, refused
 from pyqmail.system.coroutines import TimedOut
+from pyqmail.system.driver import CannotBind
 
-CONNECT, DIALOGUE = "connect", "dialogue"  # stages of a try beside GREETING and NAME, in which the server refuses
+# stages of a try beside GREETING and NAME, in which the server refuses
+CONNECT, DIALOGUE, HERE = "connect", "dialogue", "here"
 MAX_SECONDS = 2_000_000  # poll() takes no more
 
 
 class ClientSettings:
-    """What control/ says about conversations.  Raises OSError; LookupError if there is no name to greet with."""
+    """How to converse.
 
-    __slots__ = ("name", "connect_seconds", "talk_seconds")
+    name       what to greet with, source the address to connect from, None for any
+    *_seconds  to connect, from then on until the greeting, for each other reply
+    no_ehlo, no_pipelining   the server is known not to bear these
+    """
 
-    def __init__(self, controls) -> None:
-        self.connect_seconds = min(controls.get("timeoutconnect"), MAX_SECONDS)
-        self.talk_seconds = min(controls.get("timeoutremote"), MAX_SECONDS)
-        self.name = controls.get("helohost")
-        if self.name is None:
-            raise LookupError("me")
+    __slots__ = ("name", "source", "connect_seconds", "greeting_seconds", "talk_seconds", "no_ehlo", "no_pipelining")
+
+    def __init__(self, name: bytes, connect_seconds: float, greeting_seconds: float, talk_seconds: float) -> None:
+        self.name, self.source, self.no_ehlo, self.no_pipelining = name, None, False, False
+        self.connect_seconds, self.greeting_seconds, self.talk_seconds = connect_seconds, greeting_seconds, talk_seconds
+
+
+def read_settings(controls) -> ClientSettings:
+    """Return what control/ says.  Raises OSError; LookupError if there is no name to greet with."""
+    talk_seconds = min(controls.get("timeoutremote"), MAX_SECONDS)
+    return ClientSettings(
+        read_name(controls), min(controls.get("timeoutconnect"), MAX_SECONDS), talk_seconds, talk_seconds
+    )
+
+
+def read_name(controls) -> bytes:
+    """Return the name to greet with.  Raises OSError; LookupError if there is none."""
+    name = controls.get("helohost")
+    if name is None:
+        raise LookupError("me")
+    return name
 
 
 class HostTry:
     """What came of one host.
 
     connection   an SmtpConnection that has greeted; None if the try failed, and then:
-    stage        CONNECT, DIALOGUE (the connection was lost), GREETING or NAME (the server refused)
-    code         at CONNECT the errno, 0 if there is none; else the code of the server's reply, 0 if it gave none
+    stage        CONNECT, DIALOGUE (the connection was lost), GREETING or NAME (the server refused), HERE (something is
+                 lacking here, or the source is no address of ours: the host is not to blame)
+    code         at GREETING and NAME that of the server's reply, 0 if it gave none; else the errno, 0 if there is none:
+                 ETIMEDOUT at DIALOGUE if the server was silent, EADDRINUSE at HERE if no port is left to connect from
     report       what to report, a letter and text
+    refusing     the SmtpConnection over which the server refused, if it is still there: to be parted from, and closed
     """
 
-    __slots__ = ("host", "address", "port", "connection", "stage", "code", "report")
+    __slots__ = ("host", "address", "port", "connection", "stage", "code", "report", "refusing")
 
     def __init__(self, host: bytes, address: bytes, port: int, connection=None, stage="", code=0, report=b"") -> None:
         self.host, self.address, self.port, self.connection = host, address, port, connection
-        self.stage, self.code, self.report = stage, code, report
+        self.stage, self.code, self.report, self.refusing = stage, code, report, None
 
     @property
     def was_refused(self) -> bool:
@@ -63,24 +86,17 @@ class HostTries:
     def __init__(self, driver, servers: KnownServers, timeouts=None, is_only_try=False) -> None:
         self._driver, self._servers, self._timeouts, self._is_only_try = driver, servers, timeouts, is_only_try
 
-    async def open_one_of(self, hosts, settings, source=None, is_end=lambda tried: False, watch=None) -> HostTry | None:
+    async def open_one_of(self, hosts, settings: ClientSettings, is_end=lambda tried: False) -> HostTry | None:
         """Try hosts, [(host, address, port)], in order; return the HostTry that has a connection.
 
         If none has, return the first failure, but what a server said before what none did; None if no address was
-        worth a try.  A failure for which is_end(HostTry) is True is returned at once.  watch(host, address) is called
-        before each try but the first; what it returns is cancel()led after the try.
+        worth a try.  A failure for which is_end(HostTry) is True is returned at once.
         """
-        worst, count = None, 0
+        worst = None
         for host, address, port in hosts:
             if self._timeouts is not None and self._timeouts.is_dead(address, int(time.time())):
                 continue
-            watched = watch(host, address) if watch is not None and count else None
-            try:
-                tried = await self.open(host, address, port, settings, source)
-            finally:
-                if watched is not None:
-                    watched.cancel()
-            count += 1
+            tried = await self.open(host, address, port, settings)
             self._note_timeout(tried)
             if tried.connection is not None or is_end(tried):
                 return tried
@@ -88,40 +104,55 @@ class HostTries:
                 worst = tried
         return worst
 
-    async def open(self, host: bytes, address: bytes, port: int, settings, source=None) -> HostTry:
-        """Connect to one host and exchange greetings."""
-        place, connection = (host, address, port), None
+    async def open(self, host: bytes, address: bytes, port: int, settings: ClientSettings) -> HostTry:
+        """Connect to one host and exchange greetings; one that refuses is left at once."""
+        tried = await self.open_if_welcome(host, address, port, settings)
+        if tried.refusing is not None:
+            await tried.refusing.quit()
+            tried.refusing.close()
+            tried.refusing = None
+        return tried
+
+    async def open_if_welcome(
+        self, host: bytes, address: bytes, port: int, settings: ClientSettings, greeted=lambda: None
+    ) -> HostTry:
+        """As open(), but the caller parts from one that refuses.
+
+        greeted() is called once the server has sent its greeting, and before it is told our name.
+        """
+        place = host, address, port
         try:
-            connection, refusal = await self._connect(address, port, settings, source)
-            if refusal is None:
-                tried, connection = HostTry(*place, connection), None
-                return tried
-            await connection.quit()
-            report = refused(refusal[0], address, *refusal[1:])
-            return HostTry(*place, None, refusal[0], refusal[1], report)
-        except Died:
-            return HostTry(*place, None, DIALOGUE, 0, died(address, False))
+            connection, refusal = await self._connect(address, port, settings, greeted)
+        except Died as end:
+            return HostTry(*place, None, DIALOGUE, errno.ETIMEDOUT if end.is_silent else 0, died(address, False))
         except TimedOut:
             return HostTry(*place, None, CONNECT, errno.ETIMEDOUT, NO_CONNECTION)
         except OSError as error:
-            report = NO_RESOURCES if is_lack(error) else NO_CONNECTION
-            return HostTry(*place, None, CONNECT, error.errno or 0, report)
-        finally:
-            if connection is not None:
-                connection.close()
+            stage, code = _stage_of(error, address)
+            return HostTry(*place, None, stage, code, NO_RESOURCES if is_lack(error) else NO_CONNECTION)
+        if refusal is None:
+            return HostTry(*place, connection)
+        tried = HostTry(*place, None, refusal[0], refusal[1], refused(refusal[0], address, *refusal[1:]))
+        tried.refusing = connection
+        return tried
 
-    async def _connect(self, address, port, settings, source):
+    async def _connect(self, address, port, settings, greeted):
         """Return what open_connection() does.  Raises as it does."""
         if literal_address(address) is None:
             raise OSError(errno.EINVAL, "not an address")
+        habits = self._servers.habits((address, port))
 
         async def connect():
-            peer = await self._driver.connect((address.decode(), port), settings.connect_seconds, source)
-            peer.timeout_seconds = settings.talk_seconds
-            return peer
+            peer = await self._driver.connect((address.decode(), port), settings.connect_seconds, settings.source)
+            peer.timeout_seconds = settings.greeting_seconds
+            how = settings.name, habits, self._is_only_try, settings.no_ehlo, settings.no_pipelining
+            return SmtpConnection(self._driver, peer, address, *how)
 
-        habits = self._servers.habits((address, port))
-        return await open_connection(self._driver, connect, address, settings.name, habits, self._is_only_try)
+        def hear_greeting(connection):
+            connection.peer.timeout_seconds = settings.talk_seconds
+            greeted()
+
+        return await open_connection(connect, hear_greeting)
 
     def _note_timeout(self, tried):
         if self._timeouts is not None:
@@ -129,25 +160,35 @@ class HostTries:
             self._timeouts.note(tried.address, has_timed_out, int(time.time()))
 
 
-async def open_connection(driver, connect, address: bytes, name: bytes, habits, is_only_try=False):
+def _stage_of(error, address):
+    """Return (stage, code) of a system error in connecting to an address."""
+    if is_lack(error) or isinstance(error, CannotBind):
+        return HERE, error.errno
+    if error.errno == errno.EADDRNOTAVAIL and b":" not in address:
+        return HERE, errno.EADDRINUSE  # no port is left; of an IPv6 address, we may have none that reaches it
+    return CONNECT, error.errno or 0
+
+
+async def open_connection(connect, greeted=lambda connection: None):
     """Return (SmtpConnection, None), or (it, what its greet() gave) if the server refuses us.
 
-    connect() is awaited for a peer.  A server that hangs up on EHLO is tried once more, with HELO.
+    connect() is awaited for an SmtpConnection.  A server that hangs up on EHLO is tried once more: what it was is noted
+    in its Habits, so that it gets HELO.  greeted is that of greet().
     Raises Died; TimedOut and OSError as connect() does, the first time; what is lacking here, the second time, too.
     """
-    connection, refusal = await _greeted(driver, await connect(), address, name, habits, is_only_try)
+    connection, refusal = await _greeted(await connect(), greeted)
     if not connection.has_lost_ehlo:
         if connection.is_broken and refusal is None:
-            raise Died
+            raise Died(connection.is_silent)
         return connection, refusal
     try:
-        peer = await connect()
+        again = await connect()
     except (TimedOut, OSError) as error:
         if refusal is None and is_lack(error):
             raise  # the server is not to blame
-        peer = None
-    if peer is not None:
-        again, said = await _greeted(driver, peer, address, name, habits, is_only_try)
+        again = None
+    if again is not None:
+        again, said = await _greeted(again, greeted)
         if said is not None or not again.is_broken:
             return again, said
     if refusal is None:
@@ -155,11 +196,10 @@ async def open_connection(driver, connect, address: bytes, name: bytes, habits, 
     return connection, refusal
 
 
-async def _greeted(driver, peer, address, name, habits, is_only_try):
-    """Return (SmtpConnection, refusal); it is broken, and closed, if it died."""
-    connection = SmtpConnection(driver, peer, address, name, habits, is_only_try)
+async def _greeted(connection, greeted):
+    """Return (connection, refusal); it is broken, and closed, if it died."""
     try:
-        refusal = await connection.greet()
+        refusal = await connection.greet(greeted)
     except Died:
         refusal = None
     except BaseException:

@@ -23,13 +23,16 @@ class TransactionResult:
     returned     positions of recipients that are for another connection: what was said is said of this one, which has
                  carried mail before, or bears fewer recipients than were tried
     is_untouched True if the server was gone before it took notice
+    carried      messages that the connection had taken before
+    accepted     0, or how many recipients were accepted before the postponed ones were too many
     """
 
-    __slots__ = ("recipients", "message", "postponed", "returned", "is_untouched")
+    __slots__ = ("recipients", "message", "postponed", "returned", "is_untouched", "carried", "accepted")
 
     def __init__(self, recipients, message, postponed=(), returned=(), is_untouched=False):
         self.recipients, self.message, self.is_untouched = recipients, message, is_untouched
         self.postponed, self.returned = postponed, returned
+        self.carried = self.accepted = 0
 
 
 class SortedRecipients:
@@ -39,23 +42,26 @@ class SortedRecipients:
     undecided        positions of those that were accepted, or not answered
     postponed        of those that were too many for this transaction
     later            of those whose refusal another connection might not meet
+    doubted          (code, text) of the last such refusal, None without one
     is_passed_over   True if one was accepted after another that was too many
 
     engine is the client's after the transaction.  may_doubt: a 5xx may be about what the connection has carried before.
+    deferral_codes: those that fresh connections to this server had for recipients (Habits); they are believed.
     """
 
     __slots__ = (
-        *("records", "undecided", "postponed", "later", "is_passed_over", "has_accepted"),
-        *("_address", "_engine", "_last"),
+        *("records", "undecided", "postponed", "later", "doubted", "is_passed_over", "has_accepted"),
+        *("_address", "_engine", "_last", "_believed"),
     )
 
-    def __init__(self, address: bytes, engine, recipients: list[bytes], may_doubt: bool) -> None:
+    def __init__(self, address: bytes, engine, recipients: list[bytes], may_doubt: bool, deferral_codes=()) -> None:
         self.records: list[bytes | None] = []
         self.undecided: list[int] = []
         self.postponed: list[int] = []
         self.later: list[int] = []
         self.is_passed_over = self.has_accepted = False
-        self._address, self._engine, self._last = address, engine, -1
+        self._address, self._engine, self._last, self._believed = address, engine, -1, deferral_codes
+        self.doubted = None
         answers = iter(engine.answers)
         for position, recipient in enumerate(recipients):
             if has_break(recipient):
@@ -76,8 +82,15 @@ class SortedRecipients:
             self.is_passed_over = self.is_passed_over or bool(self.postponed)
         elif self.has_accepted and is_too_many(code, text):
             self.postponed.append(position)
-        elif code // 100 != 5 or (may_doubt and _may_be_of_connection(code, text)):
+        elif self._may_be_of_connection(code, text, may_doubt):
             self.later.append(position)
+            self.doubted = code, text
+
+    def _may_be_of_connection(self, code, text, may_doubt):
+        """Return whether a refusal of a recipient may be about what the connection has carried before."""
+        if code // 100 != 5:
+            return code not in self._believed or is_too_many(code, text)
+        return may_doubt and _may_be_of_connection(code, text)
 
     def _record(self, code, text):
         """Return the record of a recipient; code is None if it was not answered."""
@@ -101,6 +114,8 @@ class SortedRecipients:
         engine, refusal = self._engine, self._engine.refusal
         everybody = {*self.undecided, *self.later, *self.postponed}
         is_leaving = is_lost or (refusal is not None and refusal[1] == LEAVING)
+        if is_lost and not engine.has_begun and not is_only_try:
+            return everybody  # it never answered: no mail is to blame
         if is_leaving and (self.postponed or (is_only_try and engine.is_batch_lost)):
             return everybody
         if was_used and (is_leaving or (refusal is not None and refusal[0] in (SENDER, DATA))):
@@ -144,6 +159,11 @@ class RecipientLimit:
 def is_too_many(code: int, text: bytes) -> bool:
     """Return whether an answer to RCPT speaks of how many recipients there are, not of this one."""
     return code in _TOO_MANY or text[4:10].rstrip() in _TOO_MANY_STATUS
+
+
+def deferral_codes(answers) -> set[int]:
+    """Return the codes that answers to RCPT put recipients off with, neither for their number nor in leaving."""
+    return {code for code, text in answers if code // 100 == 4 and code != LEAVING and not is_too_many(code, text)}
 
 
 def _may_be_of_connection(code, text):

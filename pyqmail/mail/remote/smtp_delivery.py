@@ -8,7 +8,7 @@ necessary.
 
 import os
 
-from pyqmail.mail.remote.host_tries import CONNECT, HostTries
+from pyqmail.mail.remote.host_tries import CONNECT, HERE, HostTries
 from pyqmail.mail.routing.exchangers import NO_CONNECTION
 from pyqmail.protocol.smtp import report as smtp_report
 
@@ -64,10 +64,11 @@ class MessageFile:
 async def deliver_to_all(connection, sender: bytes, recipients: list[bytes], message: MessageFile, report) -> list[int]:
     """Deliver a message in as many transactions as the server makes of it.
 
-    report(position, recipient record, message record) is called for each recipient whose lot is known.  Returns the
+    report(position, recipient record, TransactionResult) is called for each recipient whose lot is known.  Returns the
     positions of the others, in order: they are for another connection.  Raises OSError if the message cannot be read
     once more.
     """
+    nobody = smtp_report.refused(smtp_report.RECIPIENTS, connection.address, 0, b"")
     pending = list(range(len(recipients)))
     while pending and connection.is_usable:
         count = connection.recipient_limit or len(pending)
@@ -75,13 +76,13 @@ async def deliver_to_all(connection, sender: bytes, recipients: list[bytes], mes
         message.rewind()
         result = await connection.deliver(sender, [recipients[position] for position in some], message)
         again = _report_decided(result, some, report)
-        if result.returned:
+        if result.returned or connection.is_full or (result.message == nobody and not connection.is_usable):
             return again + rest
         may_be_accepted = result.message[:1] == b"K" or result.message == smtp_report.died(connection.address, True)
         if not connection.is_usable and not may_be_accepted:
             # a fresh connection's refusal: those who have not been tried would meet the same
             for position in rest:
-                report(position, None, result.message)
+                report(position, None, result)
             rest = []
         pending = again + rest
     return pending
@@ -94,7 +95,7 @@ def _report_decided(result, positions, report):
         if place in result.postponed or place in result.returned:
             again.append(position)
         else:
-            report(position, result.recipients[place], result.message)
+            report(position, result.recipients[place], result)
     return again
 
 
@@ -114,8 +115,8 @@ class OneMessage:
         places, self.pending = self.pending, []
         had = len(self._known)
 
-        def report(place, *records):
-            self._known[places[place]] = records
+        def report(place, record, result):
+            self._known[places[place]] = record, result.message
 
         try:
             addresses = [self.recipients[place] for place in places]
@@ -158,7 +159,7 @@ async def deliver_to_first(tries: HostTries, hosts, settings, mail: OneMessage) 
 
 
 def _lets_us_connect(tried):
-    return tried.stage != CONNECT
+    return tried.stage not in (CONNECT, HERE)
 
 
 async def _converse(tries, tried, settings, mail):

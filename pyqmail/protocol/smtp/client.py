@@ -15,7 +15,7 @@ says such things has another idea of what is asked.
 """
 
 from pyqmail.base.addresses import quote
-from pyqmail.protocol.smtp.reply import LEAVING, MALFORMED, Reply, ReplyParser, parse_keywords
+from pyqmail.protocol.smtp.reply import LEAVING, MALFORMED, Reply, ReplyParser, parse_keywords, parse_limits
 from pyqmail.protocol.smtp.report import DATA, GREETING, MESSAGE, NAME, RECIPIENTS, SENDER
 
 BATCH = 100  # commands sent ahead of their replies: few enough that neither side's buffers fill up
@@ -30,6 +30,8 @@ _GREETING, _EHLO, _HELO, _RSET, _MAIL, _RCPT, _DATA, _FINAL, _EMPTY = range(9)
 
 Refusal = tuple[str, int, bytes]  # situation (report.py), code, text
 
+NOTHING = "nothing"  # situation of a farewell: the server was asked nothing
+_SITUATIONS = (GREETING, NAME, NAME, SENDER, SENDER, RECIPIENTS, DATA, MESSAGE, DATA)  # of a reply of each kind
 _WANTED = {_RSET: 2, _MAIL: 2, _RCPT: 2, _DATA: 3, _FINAL: 2}  # hundreds of a yes
 
 
@@ -43,17 +45,20 @@ class Client:
     reply       text of the reply to the content
     is_critical True from content_ended() until the reply to it: the server may have accepted the message
     is_leaving  True once the server said 421, or what we do not understand: nothing more can be begun here
+    farewell    (situation, code, text) of that reply, or of another that ended the connection; None before
     has_begun   True once the server has answered MAIL other than by leaving
     is_ehlo_lost, is_batch_lost   True after connection_lost() if replies to EHLO, or to several commands, were due
     is_silent   True after connection_lost() if the server was waited for too long
     reply_count replies taken so far
+    is_extended True once EHLO was accepted
+    limits      (messages a connection, recipients a message) that the server announced, 0 for either that it did not
 
     is_helo_only: do not begin with EHLO.  is_one_by_one: do not send commands together, whatever is announced.
     """
 
     __slots__ = (
         *("state", "answers", "refusal", "reply", "is_critical", "is_leaving", "has_begun", "has_pipelining"),
-        *("is_ehlo_lost", "is_batch_lost", "is_silent", "reply_count"),
+        *("is_ehlo_lost", "is_batch_lost", "is_silent", "reply_count", "farewell", "is_extended", "limits"),
         *("_name", "_replies", "_expected", "_commands", "_output", "_needs_reset", "_accepted", "_count"),
         *("_is_helo_only", "_is_one_by_one", "_ehlo_refusal", "_is_whole"),
     )
@@ -69,7 +74,9 @@ class Client:
         self.answers: list[Reply] = []
         self.refusal: Refusal | None = None
         self.is_critical = self.is_leaving = self.has_begun = self.has_pipelining = False
-        self.is_ehlo_lost = self.is_batch_lost = self.is_silent = False
+        self.is_ehlo_lost = self.is_batch_lost = self.is_silent = self.is_extended = False
+        self.farewell: Refusal | None = None
+        self.limits = 0, 0
 
     @property
     def is_waiting(self) -> bool:
@@ -97,6 +104,13 @@ class Client:
             self._take_reply(self._expected.pop(0), *reply)
             if not self._expected and self.state is TALKING:
                 self._send_next()
+
+    def take_unasked(self, data: bytes) -> None:
+        """Take what the server said while nothing was asked; a complete reply of it is its farewell."""
+        self._replies.receive(data)
+        reply = None if self._expected or self.farewell else self._replies.next_reply()
+        if reply is not None:
+            self.farewell = NOTHING, *reply
 
     def begin_transaction(self, sender: bytes, recipients: list[bytes]) -> None:
         """Start a transaction (state READY).  Addresses are internal; they must not contain CR or LF."""
@@ -156,8 +170,7 @@ class Client:
         wanted = _WANTED.get(kind)
         if code in (LEAVING, MALFORMED) or (wanted and code // 100 not in (wanted, 4, 5)):
             # it closes now, or we do: replies to what was sent ahead will not come, or mean something else
-            self.is_leaving = True
-            self._expected, self._commands = [], []
+            self._leave(kind, code, text)
         _ON_REPLY[kind](self, code, text)
 
     def _greeted(self, code: int, text: bytes) -> None:
@@ -171,7 +184,7 @@ class Client:
     def _extended(self, code: int, text: bytes) -> None:
         if code == 250:
             self.has_pipelining = b"PIPELINING" in parse_keywords(text) and not self._is_one_by_one
-            self.state = READY
+            self.is_extended, self.limits, self.state = True, parse_limits(text), READY
         elif self.is_leaving:
             self._refuse(NAME, code, text)
         else:
@@ -186,8 +199,7 @@ class Client:
 
     def _reset(self, code: int, text: bytes) -> None:
         if code // 100 != 2:  # the recipients of the last transaction may still be there
-            self.is_leaving = True
-            self._expected, self._commands = [], []
+            self._leave(_RSET, code, text)
 
     def _sender_answered(self, code: int, text: bytes) -> None:
         self.has_begun = code != LEAVING
@@ -227,6 +239,12 @@ class Client:
 
     def _emptied(self, code: int, text: bytes) -> None:
         pass
+
+    def _leave(self, kind: int, code: int, text: bytes) -> None:
+        """Nothing more is begun after this reply."""
+        self.is_leaving = True
+        self.farewell = _SITUATIONS[kind], code, text
+        self._expected, self._commands = [], []
 
     def _say(self, kind: int, command: bytes) -> None:
         self._expected.append(kind)

@@ -4,6 +4,7 @@ TEXT_LIMIT = 5000
 REPLY_LIMIT = 65536  # bytes of one reply, all its lines
 MALFORMED = 0  # the code of what is no reply
 LEAVING = 421
+_LIMIT_DIGITS = 6  # RFC 9422 section 4
 
 Reply = tuple[int, bytes]  # code, text
 
@@ -74,3 +75,18 @@ def parse_code(line: bytes) -> int | None:
 def parse_keywords(text: bytes) -> set[bytes]:
     """Return the extensions that a reply to EHLO announces, in upper case.  RFC 5321 section 4.1.1.1"""
     return {line[4:].split(b" ", 1)[0] for line in text.upper().split(b"\n")[1:]}
+
+
+def parse_limits(text: bytes) -> tuple[int, int]:
+    """Return (messages a connection, recipients a message) that a reply to EHLO allows; 0 for what it does not say.
+
+    Source: MAILMAX and RCPTMAX of the LIMITS keyword, RFC 9422 sections 3 and 4
+    """
+    found = {b"MAILMAX": 0, b"RCPTMAX": 0}
+    for line in text.upper().split(b"\n")[1:]:
+        words = line[4:].split()
+        for limit in words[1:] if words[:1] == [b"LIMITS"] else ():
+            name, _, number = limit.partition(b"=")
+            if name in found and number.isdigit() and len(number) <= _LIMIT_DIGITS:
+                found[name] = int(number)
+    return found[b"MAILMAX"], found[b"RCPTMAX"]

@@ -67,6 +67,15 @@ def died(address: bytes, is_critical: bool) -> bytes:
     return b"ZConnected to " + address + b" but connection died." + doubt + b" (#4.4.2)\n"
 
 
+def ended(situation: str, address: bytes, code: int, reply: bytes) -> bytes:
+    """Return a deferral in the words for what ended a connection; a situation that is none of ours: it was lost."""
+    if situation == RECIPIENTS:
+        return b"Z" + recipient_record(address, code, reply)[1:]
+    if situation in _REFUSALS:
+        return b"Z" + refused(situation, address, code, reply)[1:]
+    return died(address, False) + remote_said(reply)
+
+
 def remote_said(reply: bytes) -> bytes:
     """Return the sentence that quotes a reply; empty if there was none."""
     return b"Remote host said: " + reply.replace(b"\0", b"?") if reply else b""

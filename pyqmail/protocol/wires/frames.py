@@ -1,7 +1,7 @@
 """The frame all of our own wires share: queue, hand-over, native dialect, resolver, status.
 
     length   4 bytes, big-endian: how many bytes follow it
-    version  1 byte: 1
+    version  1 byte: 1, or what the wire's module has as its VERSION
     kind     1 byte: what the frame is; each wire has its own
     number   4 bytes, big-endian: session, delivery or request it is about
     body     length - 6 bytes
@@ -25,11 +25,11 @@ class MalformedFrame(ValueError):
     """The bytes are not what this wire carries."""
 
 
-def pack(kind: int, number: int, body: bytes = b"") -> bytes:
+def pack(kind: int, number: int, body: bytes = b"", version: int = VERSION) -> bytes:
     """Return one frame.  Raises MalformedFrame if the body is too long."""
     if len(body) + 6 > LIMIT:
         raise MalformedFrame("frame too long")
-    return _HEAD.pack(len(body) + 6, VERSION, kind, number) + body
+    return _HEAD.pack(len(body) + 6, version, kind, number) + body
 
 
 class Unpacker:
@@ -38,8 +38,8 @@ class Unpacker:
     wanted_bytes is the size of the frame under way, as far as its head tells; 0 between frames.
     """
 
-    def __init__(self, limit_bytes: int = LIMIT) -> None:
-        self._limit = limit_bytes
+    def __init__(self, limit_bytes: int = LIMIT, version: int = VERSION) -> None:
+        self._limit, self._version = limit_bytes, version
         self._held = bytearray()
         self.wanted_bytes = 0
 
@@ -54,7 +54,7 @@ class Unpacker:
         at, size = 0, len(data)
         while size - at >= HEAD_BYTES:
             length, version, kind, number = _HEAD.unpack_from(data, at)
-            if version != VERSION or not 6 <= length <= self._limit:
+            if version != self._version or not 6 <= length <= self._limit:
                 raise MalformedFrame("not a frame of this wire")
             if size - at < length + 4:
                 self._hold(data[at:], length + 4)

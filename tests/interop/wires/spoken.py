@@ -14,7 +14,8 @@ SENDER, RECIPIENT = b"sender@there.example", b"joe@here.example"
 SECONDS = 30
 
 # kinds of frames
-HELLO, DELIVER, RESULT, OPEN, READY, REFUSED, FAILED, CLOSE, CLOSED, UNSENT, TRYING = range(1, 12)
+HELLO, DELIVER, RESULT, OPEN, READY, REFUSED, FAILED, CLOSE, CLOSED, UNSENT = range(1, 11)
+MORE, WAITING = 12, 13
 EXCHANGERS, ADDRESSES, NAME, TEXT, ADDRESSES6, ADDRESSES4 = range(1, 7)
 FOUND, SOFT, NO_HOST, NO_RECORD, UNABLE = range(16, 21)
 
@@ -22,8 +23,13 @@ FOUND, SOFT, NO_HOST, NO_RECORD, UNABLE = range(16, 21)
 WIDTHS = [([], 1), (["--wide"], 2)]
 
 
-def frame(kind, number, body=b""):
-    return struct.pack(">IBBI", len(body) + 6, 1, kind, number) + body
+def frame(kind, number, body=b"", version=1):
+    return struct.pack(">IBBI", len(body) + 6, version, kind, number) + body
+
+
+def native(kind, number, body=b""):
+    """Return a frame of the native dialect."""
+    return frame(kind, number, body, 2)
 
 
 def strings(*texts):
@@ -57,11 +63,15 @@ class Stream:
             self._held += piece
         return self.read(self._held.index(mark) + len(mark))
 
-    def frame(self):
+    def frame(self, wanted_version=1):
         """Return (kind, number, body)."""
         length, version, kind, number = struct.unpack(">IBBI", self.read(10))
-        assert version == 1
+        assert version == wanted_version
         return kind, number, self.read(length - 6)
+
+    def native(self):
+        """Return (kind, number, body) of a frame of the native dialect."""
+        return self.frame(2)
 
     def is_at_end(self):
         return not self._held and not self._piece()
@@ -141,6 +151,6 @@ def make_mailbox(home, user="joe"):
 
 def greeting(stream):
     """Read HELLO; return the limit."""
-    kind, limit, body = stream.frame()
+    kind, limit, body = stream.native()
     assert (kind, body) == (HELLO, b"") and limit > 0
     return limit

@@ -19,10 +19,11 @@ from tests.interop.wires.spoken import (
     RESULT,
     ROOT,
     SENDER,
-    TRYING,
+    WAITING,
     WIDTHS,
     Stream,
     frame,
+    native,
     strings,
     texts_of,
 )
@@ -142,35 +143,38 @@ def test_pysend_speaks_the_native_dialect(home, manager):
     pysend = manager(4, "--native")
     local, remote, cleaner, resolver = pysend.ends
     for reports, _ in (local, remote):
-        os.write(reports, frame(HELLO, 10))
+        os.write(reports, native(HELLO, 10))
     answer_first_command(cleaner)
     kind, question, body = resolver[1].frame()
     assert (kind, body) == (EXCHANGERS, strings(b"there.example"))
     os.write(resolver[0], frame(FOUND, question, strings(b"10", b"mx.there.example", b"192.0.2.1")))
-    kind, delivery, body = local[1].frame()
+    kind, delivery, body = local[1].native()
     assert (kind, texts_of(body)) == (DELIVER, [path, SENDER, b"%d" % delivery, RECIPIENT])
-    os.write(local[0], frame(RESULT, delivery, strings(b"%d" % delivery, b"Kdid 1+0+0\n")))
-    kind, session, body = remote[1].frame()
-    assert (kind, texts_of(body)) == (OPEN, [b"there.example", b"", b"mx.there.example", b"192.0.2.1", b"25"])
-    os.write(remote[0], frame(TRYING, session, strings(b"mx.there.example", b"192.0.2.1")))
-    os.write(remote[0], frame(READY, session, strings(b"mx.there.example", b"192.0.2.1")))
-    kind, about, body = remote[1].frame()
+    os.write(local[0], native(RESULT, delivery, strings(b"%d" % delivery, b"Kdid 1+0+0\n")))
+    kind, session, body = remote[1].native()
+    texts = texts_of(body)
+    assert (kind, texts[:5]) == (OPEN, [b"", b"", b"mx.there.example", b"192.0.2.1", b"25"])
+    assert (texts[5:8], texts[9]) == ([b"10000", b"60000", b"1200000"], b"")  # a destination that is not known yet
+    os.write(remote[0], native(WAITING, session))
+    os.write(remote[0], native(READY, session, strings(b"mx.there.example", b"192.0.2.1", b"0", b"0", b"")))
+    kind, about, body = remote[1].native()
     texts = texts_of(body)
     assert (kind, about, texts[:2]) == (DELIVER, session, [path, SENDER])
     assert sorted(texts[3::2]) == [b"a@there.example", b"b@there.example"]
     for delivery in texts[2::2]:
-        os.write(remote[0], frame(RESULT, session, strings(delivery, b"K192.0.2.1 accepted message.\n")))
+        report = strings(delivery, b"K192.0.2.1 accepted message.\n", b"0", b"0")
+        os.write(remote[0], native(RESULT, session, report))
     clean_for(home, cleaner, number)
     os.kill(pysend.pid, signal.SIGTERM)
     assert pysend.ended() == 0
     assert all(commands.is_at_end() for _, commands in pysend.ends)
 
 
-@pytest.mark.parametrize("data", [frame(RESULT, 77, strings(b"1", b"Kok\n")), frame(99, 1), b"no frame of this"])
+@pytest.mark.parametrize("data", [native(RESULT, 77, strings(b"1", b"Kok\n")), native(99, 1), b"no frame of this"])
 def test_pysend_ends_at_nonsense_of_a_spawner(manager, data):
     pysend = manager(4, "--native")
     local, remote, _, _ = pysend.ends
     for reports, _ in (local, remote):
-        os.write(reports, frame(HELLO, 10))
+        os.write(reports, native(HELLO, 10))
     os.write(remote[0], data)
     assert pysend.ended() == 0

@@ -5,15 +5,13 @@ import errno
 import pytest
 
 from pyqmail.mail.remote.habits import KnownServers
-from pyqmail.mail.remote.host_tries import CONNECT, DIALOGUE, HostTries
+from pyqmail.mail.remote.host_tries import CONNECT, DIALOGUE, HERE, ClientSettings, HostTries
 from pyqmail.mail.routing.exchangers import NO_CONNECTION
 from pyqmail.protocol.smtp.report import GREETING, NAME, NO_RESOURCES, died, refused
 from pyqmail.system.coroutines import TimedOut
-from pyqmail.system.driver import drive
+from pyqmail.system.driver import CannotBind, drive
 
-
-class Settings:
-    name, connect_seconds, talk_seconds = b"h.example", 7, 9
+SETTINGS = ClientSettings(b"h.example", 7, 8, 9)
 
 
 class ScriptedPeer:
@@ -47,7 +45,7 @@ class ScriptedDriver:
         self._servers, self.tried, self.peers = servers, [], []
 
     async def connect(self, where, seconds, source=None):
-        assert seconds == Settings.connect_seconds
+        assert seconds == SETTINGS.connect_seconds
         self.tried.append(where)
         answer = self._servers[where[0]]
         if isinstance(answer, tuple):
@@ -71,18 +69,6 @@ class Memory:
         self.noted.append((address, timed_out))
 
 
-class Watch:
-    def __init__(self):
-        self.watched, self.cancelled = [], 0
-
-    def __call__(self, host, address):
-        self.watched.append(host)
-        return self
-
-    def cancel(self):
-        self.cancelled += 1
-
-
 GOOD = [b"220 x\r\n", b"250 x\r\n"]
 A, B = b"192.0.2.1", b"192.0.2.2"
 HOSTS = [(b"a.example", A, 25), (b"b.example", B, 2525)]
@@ -91,14 +77,16 @@ HOSTS = [(b"a.example", A, 25), (b"b.example", B, 2525)]
 def open_one_of(first, second=GOOD, memory=None, **options):
     driver = ScriptedDriver({A.decode(): first, B.decode(): second})
     tries = HostTries(driver, KnownServers(), memory)
-    return driver, drive(tries.open_one_of(HOSTS, Settings, **options))
+    return driver, drive(tries.open_one_of(HOSTS, SETTINGS, **options))
 
 
 FAILURES = [
     # the server                              stage, code, report
     (TimedOut(), (CONNECT, errno.ETIMEDOUT, NO_CONNECTION)),
     (ConnectionRefusedError(errno.ECONNREFUSED, "x"), (CONNECT, errno.ECONNREFUSED, NO_CONNECTION)),
-    (OSError(errno.EMFILE, "x"), (CONNECT, errno.EMFILE, NO_RESOURCES)),
+    (OSError(errno.EMFILE, "x"), (HERE, errno.EMFILE, NO_RESOURCES)),
+    (OSError(errno.EADDRNOTAVAIL, "no port is left"), (HERE, errno.EADDRINUSE, NO_CONNECTION)),
+    (CannotBind(errno.EADDRNOTAVAIL, "x"), (HERE, errno.EADDRNOTAVAIL, NO_CONNECTION)),
     ([], (DIALOGUE, 0, died(A, False))),
     ([b"554 no\r\n"], (GREETING, 554, refused(GREETING, A, 554, b"554 no\n"))),
     ([b"220 x\r\n", b"550 no\r\n", b"550 no\r\n"], (NAME, 550, refused(NAME, A, 550, b"550 no\n"))),
@@ -108,7 +96,7 @@ FAILURES = [
 SECOND_TRIES = [
     # what connecting for HELO raises          stage, code, report
     (TimedOut(), (DIALOGUE, 0, died(A, False))),
-    (OSError(errno.EMFILE, "x"), (CONNECT, errno.EMFILE, NO_RESOURCES)),
+    (OSError(errno.EMFILE, "x"), (HERE, errno.EMFILE, NO_RESOURCES)),
 ]
 
 
@@ -128,12 +116,35 @@ def test_what_a_failed_try_means(server, wanted):
 
 
 @pytest.mark.parametrize("server", [server for server, _ in FAILURES])
-def test_the_next_host_is_tried_and_watched(server):
-    watch = Watch()
-    driver, tried = open_one_of(server, watch=watch)
+def test_the_next_host_is_tried(server):
+    driver, tried = open_one_of(server)
     assert (tried.host, tried.port, tried.connection.address) == (b"b.example", 2525, B)
-    assert watch.watched == [b"b.example"] and watch.cancelled == 1
-    assert not driver.peers[-1].is_closed and driver.peers[-1].timeout_seconds == Settings.talk_seconds
+    assert not driver.peers[-1].is_closed and driver.peers[-1].timeout_seconds == SETTINGS.talk_seconds
+
+
+def test_an_address_of_ipv6_that_none_of_ours_reaches_is_no_lack_of_ports():
+    driver = ScriptedDriver({"2001:db8::1": OSError(errno.EADDRNOTAVAIL, "x")})
+    tried = drive(HostTries(driver, KnownServers()).open(b"six.example", b"2001:db8::1", 25, SETTINGS))
+    assert (tried.stage, tried.code) == (CONNECT, errno.EADDRNOTAVAIL)
+
+
+@pytest.mark.parametrize("server, has_greeted", [(GOOD, 1), ([b"220 x\r\n"], 1), ([b"554 no\r\n"], 0), ([], 0)])
+def test_a_greeting_is_told_before_our_name(server, has_greeted):
+    driver, told = ScriptedDriver({A.decode(): (server, TimedOut())}), []
+
+    def greeted():
+        told.append(driver.peers[-1].said)
+
+    drive(HostTries(driver, KnownServers()).open_if_welcome(b"a.example", A, 25, SETTINGS, greeted))
+    assert told == [b""] * has_greeted
+
+
+def test_one_that_refuses_is_the_callers_to_part_from():
+    driver = ScriptedDriver({A.decode(): REFUSED})
+    tried = drive(HostTries(driver, KnownServers()).open_if_welcome(b"a.example", A, 25, SETTINGS))
+    assert tried.refusing.peer is driver.peers[0] and not driver.peers[0].is_closed and not driver.peers[0].said
+    drive(tried.refusing.part())
+    assert driver.peers[0].said == b"QUIT\r\n"
 
 
 REFUSED = [b"554 no\r\n"]

@@ -158,7 +158,7 @@ def test_native_orders(queue):
     frames = native_dialect.Unpacker().receive(pipes.close())
     assert frames[0] == (native_dialect.HELLO, 1000, b"")
     assert [(number, native_dialect.split_result(body)) for _, number, body in frames[1:]] == [
-        (9999, (9999, b"Ka@b")), (7, (7, server.NONNUMERICS)),
+        (9999, (9999, b"Ka@b", 0, 0)), (7, (7, server.NONNUMERICS, 0, 0)),
     ]  # fmt: skip
 
 
