@@ -95,6 +95,7 @@ class Door:
     attempts    session starts since the last greeting
     last_code   of the last session start that failed; ended_at: when a server last ended a session by itself
     lane_count  lanes that lead here; own_domain: the one it is for alone, if that has limits of its own
+    hollow      sessions that greeted and ended before any message was answered, running
     blocks      how often it was refused as blocked, running
     is_held     a rule, a soft block or the like forbids sessions now
     """
@@ -102,7 +103,7 @@ class Door:
     __slots__ = (
         *("site", "source", "policy", "budgets", "site_budget", "chain", "place", "lanes", "returned", "ready"),
         *("connecting", "working", "sessions", "up", "idle", "choice", "attempts", "hedged", "started", "last_code"),
-        *("is_held", "parcels_each", "ended_at", "blocks", "lane_count", "own_domain"),
+        *("is_held", "parcels_each", "ended_at", "blocks", "lane_count", "hollow", "own_domain"),
     )
 
     def __init__(self, site: Site, source: "PoolMember | None", policy: "SitePolicy | RecipientPolicy") -> None:
@@ -121,6 +122,7 @@ class Door:
         self.is_held = False
         self.parcels_each = getattr(policy, "parcels", 1)
         self.ended_at, self.blocks, self.lane_count, self.own_domain = 0.0, 0, 0, b""
+        self.hollow = 0
 
     @property
     def wants(self) -> bool:

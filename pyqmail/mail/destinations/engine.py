@@ -91,7 +91,9 @@ class Engine:
         self._deliveries = Deliveries(core, self._store, self._ways, self._finished)
         self._learning = Learning(core, self._store)
         self._consequences = Consequences(core, core.log, self._ways.recount_door)
-        self._results = Results(core, self._store, self._ways, self._deliveries, self._consequences, self._learning)
+        self._results = Results(
+            core, self._store, self._ways, self._deliveries, self._consequences, self._learning, self._answered
+        )
         self._make_sessions(timeouts)
 
     def _make_sessions(self, timeouts: tuple[float, float, float]) -> None:
@@ -124,6 +126,11 @@ class Engine:
     def connecting(self) -> int:
         """How many sessions have not greeted yet."""
         return self._openings.connecting
+
+    @property
+    def moves(self) -> int:
+        """How often a door was placed before a budget that had no room."""
+        return self._core.admission.moves
 
     @property
     def waiting_count(self) -> int:
@@ -342,6 +349,9 @@ class Engine:
             self._agents.finished(session, now)
         elif session.state == OPENED and not session.is_dying:
             self._feeding.feed(session, now)
+
+    def _answered(self, session: "DeliverySession", now: float) -> None:
+        self._openings.answered(session, now)
 
     def _feed(self, session: "DeliverySession", now: float) -> None:
         self._feeding.feed(session, now)

@@ -52,6 +52,7 @@ class DeliverySession:
             "has_no_ehlo",
             "has_no_pipelining",
             "grace",
+            "greeting_seconds",
             "refusers",
             "gave_way",
             "has_answer",
@@ -68,7 +69,7 @@ class DeliverySession:
         self.tried: dict[bytes, None] = {}
         self.host, self.address, self.preference = b"", b"", 0
         self.most_messages = self.most_recipients = 0
-        self.opened_at, self.idle_since, self.grace = now, 0.0, 0.0
+        self.opened_at, self.idle_since, self.grace, self.greeting_seconds = now, 0.0, 0.0, 0.0
         self.is_trial = self.is_test = self.is_up = self.is_dying = self.is_leaving = self.has_ended = False
         self.has_no_ehlo = self.has_no_pipelining = False
         self.refusers: dict[bytes, None] = {}

@@ -146,27 +146,40 @@ class Openings:
         session.state, session.is_up, session.host, session.address = OPENED, True, host, address
         session.most_messages, session.most_recipients = limits.messages, limits.recipients
         here_up = door.up.get(address, 0)
-        core.hosts.greeted(host, now - began, here_up, now)
+        session.greeting_seconds = now - began
         core.hosts.note_habits(host, limits.has_helo_only, limits.has_no_pipelining, now)
         for refuser in session.refusers:
             core.hosts.failed(refuser, session.opened_at, now)
         door.up[address] = here_up + 1
         door.working += 1
+        if door.hollow:
+            self._feed(session, now)
+            return  # believed once it has answered something
         budget, parcels = door.site_budget, door.ready
         if budget is not None and budget.pause_reason in (b"dead", HOSTS_OFF):
             budget.lift()
         self._feed(session, now)  # before others are woken: it takes what they would open for
-        self._greeted(session, now - began, parcels, now)
-        self._ways.seek(door, now)
+        self._greeted(session, here_up, parcels, now)
 
-    def _greeted(self, session: "DeliverySession", seconds: float, parcels: int, now: float) -> None:
+    def answered(self, session: "DeliverySession", now: float) -> None:
+        """A session has had its first answer about mail."""
+        door = session.door
+        if door.hollow:
+            door.hollow = 0
+            budget = door.site_budget
+            if budget is not None and budget.pause_reason in (b"dead", HOSTS_OFF):
+                budget.lift()
+            self._greeted(session, door.up.get(session.address, 1) - 1, door.ready, now)
+
+    def _greeted(self, session: "DeliverySession", here_up: int, parcels: int, now: float) -> None:
         """A site has greeted: it is proven, and alive."""
         door, core = session.door, self._core
+        core.hosts.greeted(session.host, session.greeting_seconds, here_up, now)
         budget = door.site_budget
         window = budget.window if budget is not None else None
         if window is not None:
             if window.is_unproven(now):
-                core.log.opened(door, seconds)
+                core.log.opened(door, session.greeting_seconds)
             if window.dead_since is not None:
                 core.log.alive(door, now - window.dead_since, parcels)
         door.last_code = 0
@@ -174,13 +187,14 @@ class Openings:
         if budget is not None:
             core.admission.changed(budget, now)
         self._leave_trial(session, now)
+        self._ways.seek(door, now)
 
     def _leave_trial(self, session: "DeliverySession", now: float) -> None:
         """Nothing of the class of the unproven is held by a site that has greeted."""
         core, unproven = self._core, self._core.budgets.unproven
         for door in session.door.site.doors.values():
             if unproven in door.chain:
-                core.admission.change_chain(door, self._ways.chain(door, now), now)
+                self._ways.update_chain(door, now)
         if session.is_trial:
             session.is_trial = False
             session.units = tuple(unit for unit in session.units if unit is not unproven)

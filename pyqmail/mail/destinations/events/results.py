@@ -7,17 +7,19 @@ from pyqmail.mail.destinations.faults import table as t
 from pyqmail.mail.destinations.faults.greylist import Bracket
 from pyqmail.mail.destinations.faults.replies import classify
 from pyqmail.mail.destinations.faults.table import Facts
-from pyqmail.mail.destinations.outcome import HERE
+from pyqmail.mail.destinations.orders import REPORT
+from pyqmail.mail.destinations.outcome import DIALOGUE, Outcome
 from pyqmail.mail.destinations.retry import LOCAL_CONSTANT, REMOTE_CONSTANT, next_date
 from pyqmail.mail.destinations.scheduling.deliveries import AT_HEAD, DEFERRED, FRESH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pyqmail.mail.destinations.doors import Lane
     from pyqmail.mail.destinations.events.consequences import Consequences
     from pyqmail.mail.destinations.events.learning import Learning
     from pyqmail.mail.destinations.faults.table import Row
-    from pyqmail.mail.destinations.outcome import Outcome
     from pyqmail.mail.destinations.rules.policies import Retry
     from pyqmail.mail.destinations.scheduling.core import Core
     from pyqmail.mail.destinations.scheduling.deliveries import Deliveries
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Results:
-    """result() and what may stand in its place."""
+    """result() and what may stand in its place.  answered(session, now): its first answer about mail has come."""
 
     def __init__(
         self,
@@ -37,17 +39,21 @@ class Results:
         deliveries: "Deliveries",
         consequences: "Consequences",
         learning: "Learning",
+        answered: "Callable[[DeliverySession, float], None]",
     ) -> None:
         self._core, self._store, self._ways, self._rows = core, store, ways, core.rows
         self._deliveries, self._consequences, self._learning = deliveries, consequences, learning
+        self._answered = answered
         self._constant = LOCAL_CONSTANT if core.is_local else REMOTE_CONSTANT
 
     def result(self, recipient: int, outcome: "Outcome", carried: int, accepted: int, now: float) -> bytes:
         session = self._deliveries.session_of(recipient)
         if session is None:
             return outcome.letter if outcome.letter in (b"K", b"D") else b"Z"
-        session.has_ended = True
-        if not self._core.has_sessions and outcome.stage not in t.STARTS:
+        if not session.has_ended:
+            session.has_ended = True
+            self._answered(session, now)
+        if session.number is None and outcome.stage not in t.STARTS:
             self._learning.greeted(session, now)
         session.carried = max(session.carried, carried)
         if accepted and self._core.has_sessions:
@@ -68,7 +74,7 @@ class Results:
         if session.has_ended or self._deliveries.count_return(recipient):
             self._deliveries.ended(session, recipient, (FRESH if session.carried else AT_HEAD, 0), now)
         else:
-            self._defer(session, recipient, now)
+            self._give_up(session, recipient, now)
 
     def dropped(self, recipient: int, now: float) -> None:
         session = self._deliveries.session_of(recipient)
@@ -80,6 +86,13 @@ class Results:
         if session is not None:
             second = self._core.clock.second(now + seconds) + 1
             self._deliveries.ended(session, recipient, (DEFERRED, second), now)
+
+    def _give_up(self, session: "DeliverySession", recipient: int, now: float) -> None:
+        """A recipient came back too often: it is reported as deferred."""
+        rows = self._rows
+        number, pair = rows.m_number[rows.p_message[rows.r_parcel[recipient]]], (recipient, rows.r_offset[recipient])
+        letter = b"Z" if self.defer(session, recipient, now) else b"D"
+        self._core.orders.append((REPORT, number, [pair], died(session, letter)))
 
     def defer(self, session: "DeliverySession", recipient: int, now: float) -> bool:
         """Defer a recipient in flight; one whose message is too old has failed.  Return whether it is deferred."""
@@ -196,6 +209,7 @@ class Results:
         return since + int(following) + 1
 
 
-def is_ours(outcome: "Outcome") -> bool:
-    """Return whether an outcome speaks of this machine."""
-    return outcome.stage == HERE
+def died(session: "DeliverySession", letter: bytes) -> Outcome:
+    """Return the outcome of what a session had in flight when it ended."""
+    report = b"%bConnected to %b but connection died. (#4.4.2)\n" % (letter, session.address)
+    return Outcome(report, DIALOGUE, host=session.host, address=session.address)

@@ -1,12 +1,13 @@
 """How sessions end: what they held goes back, what they had in flight is deferred, and somebody may be to blame."""
 
 from pyqmail.mail.destinations.events.consequences import Event
+from pyqmail.mail.destinations.events.results import died
 from pyqmail.mail.destinations.events.session_facts import fill_facts
 from pyqmail.mail.destinations.faults import blame
+from pyqmail.mail.destinations.faults import table as t
 from pyqmail.mail.destinations.faults.replies import classify
 from pyqmail.mail.destinations.faults.table import Facts
 from pyqmail.mail.destinations.orders import REPORT
-from pyqmail.mail.destinations.outcome import DIALOGUE, Outcome
 from pyqmail.mail.destinations.sessions import CLOSING
 
 TYPE_CHECKING = False
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pyqmail.mail.destinations.events.openings import Openings
     from pyqmail.mail.destinations.events.results import Results
     from pyqmail.mail.destinations.events.trials import Trials
+    from pyqmail.mail.destinations.outcome import Outcome
     from pyqmail.mail.destinations.scheduling.core import Core
     from pyqmail.mail.destinations.scheduling.deliveries import Deliveries
     from pyqmail.mail.destinations.scheduling.ways import Ways
@@ -88,9 +90,9 @@ class SessionEnds:
         number = rows.m_number[rows.p_message[session.parcel]]
         pairs = [(recipient, rows.r_offset[recipient]) for recipient in flying]
         letter = b"Z" if all([self._results.defer(session, recipient, now) for recipient in flying]) else b"D"
-        self._core.orders.append((REPORT, number, pairs, _died(session, letter)))
+        self._core.orders.append((REPORT, number, pairs, died(session, letter)))
 
-    def _blame_end(self, session: "DeliverySession", outcome: Outcome, now: float) -> None:
+    def _blame_end(self, session: "DeliverySession", outcome: "Outcome", now: float) -> None:
         """The server ended the session."""
         door = session.door
         facts = Facts(outcome, classify(outcome, self._core.rules.responses, getattr(door.policy, "groups", ())))
@@ -98,9 +100,11 @@ class SessionEnds:
         facts.carried, facts.had_parcel = session.carried, session.had_parcel or session.has_returned
         facts.is_us = self._core.is_us
         row = blame.blame_end(facts)
+        if t.COUNT_START in row.effects:
+            door.hollow += 1
         self._consequences.apply(row, Event(door, session, facts), now)
-        if session.state != CLOSING:
-            door.ended_at = now
+        if session.state != CLOSING and session.has_ended:
+            door.ended_at = now  # it had worked: others that end now are of a server that shuts down
 
     def _forget(self, session: "DeliverySession", now: float) -> None:
         door = session.door
@@ -114,12 +118,5 @@ class SessionEnds:
                 del door.up[session.address]
         door.sessions -= 1
         self._openings.forget(session, now)
-        chain = self._ways.chain(door, now)
-        if chain != door.chain:
-            self._core.admission.change_chain(door, chain, now)
+        self._ways.update_chain(door, now)
         self._ways.seek(door, now)
-
-
-def _died(session: "DeliverySession", letter: bytes) -> Outcome:
-    report = b"%bConnected to %b but connection died. (#4.4.2)\n" % (letter, session.address)
-    return Outcome(report, DIALOGUE, host=session.host, address=session.address)

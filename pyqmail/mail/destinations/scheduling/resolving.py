@@ -44,7 +44,9 @@ class Resolving:
             return
         lane.is_asked = True
         route = self._route_of(lane.domain) if self._route_of is not None else None
-        if lane.domain[:1] == b"[" or (route is not None and not route[0]):
+        if route is not None and not route[0]:
+            self._follow(lane, route[1], now)
+        elif lane.domain[:1] == b"[":
             self._core.orders.append((RESOLVE, lane.domain))  # nobody is asked, nothing is waited for
         elif route is not None:
             self.questions.add(lane.domain, ROUTED, route[1])
@@ -70,6 +72,15 @@ class Resolving:
         lane.answered_at = now
         key = site_key(hosts, route, port)
         self._ways.attach(lane, key, hosts, port, route, now)
+
+    def _follow(self, lane: "Lane", relay: bytes, now: float) -> None:
+        """A lane's mail goes to an address: nobody is asked."""
+        host, _, port = relay.rpartition(b":")
+        host = host.removeprefix(b"[").removesuffix(b"]")
+        lane.is_asked = False
+        lane.known_until, lane.answered_at = now + LEAST_SECONDS, now
+        hosts = [(0, host, [host])]
+        self._ways.attach(lane, site_key(hosts, relay, int(port)), hosts, int(port), host, now)
 
     def nowhere(self, domain: bytes, outcome: "Outcome", now: float) -> None:
         lane = self._answered(domain)

@@ -220,9 +220,7 @@ class Ways:
             site.organisation.doors[door] = None
             door.own_domain = own
         door.budgets = self._core.budgets.chain_of(door, lane.domain)
-        chain = self.chain(door, now)
-        if chain != door.chain:
-            self._core.admission.change_chain(door, chain, now)
+        self.update_chain(door, now)
         return door
 
     def may_forget(self, lane: Lane) -> None:
@@ -280,6 +278,16 @@ class Ways:
         if window is not None and window.is_unproven(now):
             budgets = (*budgets, table.unproven)
         return (*budgets, table.shared, table.total) if door.sessions else (*budgets, table.total)
+
+    def update_chain(self, door: Door, now: float) -> None:
+        """See whether the chain of a door is another one by now."""
+        chain = self.chain(door, now)
+        if chain == door.chain:
+            return
+        if door.place is self._core.budgets.total:
+            door.chain = chain  # nothing is broader than the total: it stands there under either chain
+        else:
+            self._core.admission.change_chain(door, chain, now)
 
     def _new_lane(self, domain: bytes) -> Lane:
         if self._free:
