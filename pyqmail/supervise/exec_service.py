@@ -57,6 +57,8 @@ class Readiness:
     Source: s6's notification-fd
     """
 
+    __slots__ = ("_loop", "_is_ready", "_complain", "_read")
+
     def __init__(self, loop, is_ready, complain) -> None:
         self._loop, self._is_ready, self._complain = loop, is_ready, complain
         self._read: int | None = None

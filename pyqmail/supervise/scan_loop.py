@@ -14,7 +14,6 @@ the original and leaves everything running.
 
 import _signal as signal
 import fcntl
-import gc
 import os
 import time
 
@@ -27,6 +26,7 @@ from pyqmail.supervise.stopping import Stopping
 from pyqmail.system.coroutines import READ, Promise
 from pyqmail.system.inotify import Inotify
 from pyqmail.system.loop import Loop
+from pyqmail.system.shared_pages import share_with_forks
 from pyqmail.system.subreaper import adopt_orphans, children
 
 PAUSE_SECONDS = 0.1  # minimum between passes: changes come in bursts
@@ -52,7 +52,7 @@ def keep_scanning(supervise, program: str, stop_seconds: float | None, path: byt
     starter = SupervisorStarter(supervise, program, loop, limit, kept, is_apart=is_stoppable)
     scanner = Scanner(starter, limit, is_stoppable, Watching(inotify), InotifyPaths(path), find_risks=_risk_finder())
     scanning = ScanLoop(loop, scanner, inotify)
-    gc.freeze()  # what is imported by now is shared with every supervisor
+    share_with_forks(supervise)
     if is_stoppable:
         _scan_until_stopped(loop, scanner, scanning, stop_seconds)
     else:

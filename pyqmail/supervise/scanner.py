@@ -105,6 +105,9 @@ class Scanner:
         find_risks=lambda: lambda _: (),
     ) -> None:
         self._find_risks, self._risks = find_risks, None
+        self._started: list[
+            tuple[Slot, int]
+        ] = []  # what is not yet looked at for risks: its slot, and which of the two
         self._start_supervisor, self._descriptor_limit, self.ends_orphans = supervise, descriptors, ends_orphans
         self._watching, self._inotify_paths = watching or Watching(), inotify_paths or InotifyPaths()
         self._clock = clock
@@ -131,6 +134,7 @@ class Scanner:
             for slot in self.slots.values():
                 if slot.is_present:
                     self._start_missing(slot)
+            self._warn_of_risks()
             self._free_slots()
         self._risks = None  # it remembers what it saw in this pass
         if self._watching.is_blind:
@@ -284,6 +288,7 @@ class Scanner:
         now = self._clock()
         if slot.due[LOG] <= now:
             self._start_part(slot, LOG, now)
+            self._warn_of_risks()
 
     def _start_missing(self, slot):
         now = self._clock()
@@ -304,12 +309,21 @@ class Scanner:
             slot.due[part] = now + SECONDS
             self._warn("unable to fork for", slot.directory(part), error)
             return
-        for risk in (self._risks or self._find_risks())(slot.directory(part)):
-            if risk not in slot.warned_risks:
-                slot.warned_risks.add(risk)
-                warn(f"{os.fsdecode(slot.directory(part))} {risk}")
+        self._started.append((slot, part))
         slot.pids[part] = pid
         self._by_pid[pid] = slot, part, now
+
+    def _warn_of_risks(self):
+        """Report the risks of what was started, after all starts: between two forks as little as possible is done.
+
+        What the parent writes to between them is a page of its own for each child.
+        """
+        started, self._started = self._started, []
+        for slot, part in started:
+            for risk in (self._risks or self._find_risks())(slot.directory(part)):
+                if risk not in slot.warned_risks:
+                    slot.warned_risks.add(risk)
+                    warn(f"{os.fsdecode(slot.directory(part))} {risk}")
 
     def _free_slots(self):
         for slot in [slot for slot in self.slots.values() if not slot.is_present and slot.pids == [0, 0]]:

@@ -12,6 +12,7 @@ from pyqmail.base.failure import reason
 from pyqmail.supervise.scanner import warn
 from pyqmail.system import processes
 from pyqmail.system.descriptors import open_descriptors
+from pyqmail.system.title import show_in_fork, words_place
 
 # signals that a scanner may have handlers for
 _HANDLED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPWR)
@@ -55,7 +56,7 @@ class SupervisorStarter:
 
     def __init__(self, supervise, program, loop, descriptor_limit, kept=(), is_apart=False):
         self._supervise, self._program, self._loop = supervise, program, loop
-        self._environ = dict(os.environb)
+        self._environ, self._words_place = dict(os.environb), words_place()
         self._limit, self._kept, self._is_apart = descriptor_limit, kept, is_apart
 
     def __call__(self, name: bytes, is_log: bool, theirs: tuple[int, int] | None) -> int:
@@ -94,7 +95,7 @@ class SupervisorStarter:
             return self._execute(directory, shown, is_log)
         close_others(self._kept)
         self._limit.restore()
-        processes.show_command(["pysupervise", directory])
+        show_in_fork([b"pysupervise", b"log" if is_log else name], self._words_place)
         return self._supervise(directory, self._environ)
 
     def _execute(self, directory, shown, is_log):

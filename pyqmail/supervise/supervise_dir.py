@@ -28,6 +28,8 @@ class SuperviseDir:
     environ: bytes to bytes; a plain dict, since reading os.environ would cost each supervisor pages of memory.
     """
 
+    __slots__ = ("_path", "_shown", "_details", "_unmade", "_fd")
+
     def __init__(self, directory: str, environ: dict) -> None:
         self._path = supervise_path(environ=environ)
         self._shown = self._path if self._path.startswith("/") else f"{directory}/{self._path}"

@@ -78,6 +78,12 @@ class Supervisor:
     environ: of its programs, bytes to bytes, a plain dict.
     """
 
+    __slots__ = (
+        *("_directory", "_environ", "_pid", "_script_pid", "_script", "_adopted", "_state_record", "_backoff"),
+        *("_start_time", "_due_time", "_is_broken", "_is_deaf", "_is_command_due", "_loop", "_alarm", "_readiness"),
+        *("_service", "_supervise_dir", "_control"),
+    )
+
     def __init__(self, directory: str, environ: dict) -> None:
         self._directory, self._environ = directory, environ
         self._pid = self._script_pid = 0

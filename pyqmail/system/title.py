@@ -14,6 +14,7 @@ import sys
 
 _NAME_BYTES = 15
 _PR_SET_NAME = 15
+_STAT_BYTES = 4096
 
 
 class Title:
@@ -77,14 +78,34 @@ def show_command(words) -> None:
     title.close()
 
 
+def show_in_fork(words: list[bytes], place: tuple[int, int] | None) -> None:
+    """Do what show_command() does, in a forked child, and copy few of the parent's pages.
+
+    words: a program's name without directories, and its arguments.  place: the parent's words_place(), where they are
+    in a fork, too.
+    """
+    name, memory = _open("/proc/self/comm", os.O_WRONLY), _open("/proc/self/mem", os.O_RDWR)
+    if place is None or name is None or memory is None:
+        show_command(words)
+    else:
+        _write(name, words[0][:_NAME_BYTES])
+        _write(memory, fitted(words, place[1] - place[0]), place[0])
+    for fd in (name, memory):
+        if fd is not None:
+            os.close(fd)
+
+
 def words_place() -> tuple[int, int] | None:
     """Return the addresses where the words of the command line begin and end, None if that cannot be known.
 
     proc(5): fields 48 and 49 of /proc/self/stat; 0 where we may not know.
     """
     try:
-        with open("/proc/self/stat", "rb") as file:
-            start, end = map(int, file.read().rpartition(b")")[2].split()[45:47])
+        fd = os.open("/proc/self/stat", os.O_RDONLY | os.O_CLOEXEC)  # open() would bring io's buffers
+        try:
+            start, end = map(int, os.read(fd, _STAT_BYTES).rpartition(b")")[2].split()[45:47])
+        finally:
+            os.close(fd)
     except (OSError, ValueError):
         return None
     return (start, end) if 0 < start < end else None

@@ -70,7 +70,7 @@ BUDGETS = {
     "pysupervise": (36, 30),
     "pysvc": (13, 11),
     "pysvok": (11, 10),
-    "pysvscan": (36, 27),
+    "pysvscan": (37, 28),
     "pysvscanboot": (12, 11),
     "pysvstat": (17, 15),
     "pysvtop": (33, 19),

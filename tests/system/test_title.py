@@ -85,3 +85,15 @@ def test_what_cannot_be_shown_is_left():
 def test_where_nothing_is_known_of_the_place(tmp_path):
     assert title.fitted([b"a", b"bc"], 8) == b"a\0bc\0\0\0\0"
     assert title.fitted([b"a", b"bcdef"], 6) == b"a\0bcd\0"
+
+
+def only_child(pid):
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+        return int(file.read())
+
+
+@pytest.mark.parametrize("place", ["title.words_place()", "None"])
+def test_a_fork_shows_what_any_process_would(place):
+    code = f"place = {place}\nif pid := os.fork(): os.waitpid(pid, 0); os._exit(0)\n"
+    with Shower(f"{code}title.show_in_fork([b'pysupervise', b'log'], place)") as pid:
+        assert shown(only_child(pid)) == (b"pysupervise", [b"pysupervise", b"log"])
