@@ -65,13 +65,14 @@ def make_rules(home: Home, load) -> bool:
 def make_destinations(home: Home, load) -> bool:
     """Make the rules for destinations if there are none; return whether they were compiled, as make_rules() does.
 
-    Rules that somebody has written and not compiled are not touched: they may be half written.
+    What is compiled stays, also if its source has changed: that may be half written.
     """
     source, compiled = f"{home.control}/destinations", f"{home.control}/destinations.cdb"
-    if os.path.lexists(source) or os.path.lexists(compiled):
+    if os.path.lexists(compiled):
         return False
-    write_new(f"{home.control}/responses", defaults.SHIPPED_RESPONSES)
-    write_new(source, defaults.SHIPPED)
+    if not os.path.lexists(source):
+        write_new(f"{home.control}/responses", defaults.SHIPPED_RESPONSES)
+        write_new(source, defaults.SHIPPED)
     os.environb[b"PYQMAIL_HOME"] = os.fsencode(home.path)
     _call_program(load, ["pydestrules"])
     return True

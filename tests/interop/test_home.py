@@ -15,6 +15,8 @@ import tempfile
 
 import pytest
 
+from pyqmail.mail.destinations.rules.defaults import SHIPPED, SHIPPED_RESPONSES
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 USERS = ("alias", "qmaild", "qmaill", "qmailp", "qmailq", "qmailr", "qmails")
 GROUPS = ("qmail", "nofiles")
@@ -123,11 +125,13 @@ def test_the_layout_is_the_originals(inside, place):
     assert got == expected
     assert stat.S_ISFIFO(found["queue/lock/trigger"][0]) and found["queue/lock/tcpto"][3] == bytes(1024)
     controls = {name[8:]: one[3] for name, one in found.items() if name.startswith("control/") and "smtp" not in name}
+    assert stat.S_IMODE(found["control/destinations.cdb"][0]) == 0o644 and controls.pop("destinations.cdb")
     assert "." not in controls
     me = b"here.example\n"
     assert controls == {
         "me": me, "locals": me, "rcpthosts": me, "defaultdomain": b"example\n", "plusdomain": b"example\n",
         "defaultdelivery": b"./Maildir/\n", "concurrencyremote": b"2000\n",
+        "destinations": SHIPPED, "responses": SHIPPED_RESPONSES,
     }  # fmt: skip
     assert found["control/smtp-rules.cdb"][0] & 0o444 == 0o444
     assert {"alias/.qmail-postmaster", "alias/.qmail-root", "alias/.qmail-mailer-daemon"} <= set(found)
@@ -140,6 +144,8 @@ def test_again_it_changes_nothing_but_what_is_wrong(inside, place):
         file.write("other.example\n")
     with open(f"{place}/qmail/service/pysend/run", "a") as file:
         file.write("# mine\n")
+    with open(f"{place}/qmail/control/destinations", "w") as file:
+        file.write("half a li")
     before, people = tree(f"{place}/qmail"), ids(place)
     os.chmod(f"{place}/qmail/queue/todo", 0o755)
     os.unlink(f"{place}/qmail/queue/lock/tcpto")

@@ -64,7 +64,7 @@ def test_a_domain_and_its_lines_as_a_sender(check):
 def test_a_local_recipient(check):
     out = check("-l", "List@Here.example", rules=RULES).out
     assert b"\n  destinations line 7: rcpt=list@here.example:c=1\n" in out
-    assert out.endswith(b"limits:\n  1 deliveries at once to each recipient: destinations line 7\n")
+    assert out.endswith(b"limits:\n  1 delivery at once to each recipient: destinations line 7\n")
 
 
 def test_hosts_are_looked_up(check, name_server):
@@ -145,6 +145,25 @@ def test_rules_that_have_changed_since_are_named(check, home):
     done = check("yahoo.com")
     said = f"pydestcheck: warning: {home.control}/destinations has changed since it was compiled\n"
     assert (done.code, done.err) == (0, said.encode())
+
+
+def test_a_new_home_has_rules_for_providers(run, tmp_path):
+    from pyqmail.operations import private_home
+    from pyqmail.programs import registry
+    from pyqmail.system.home import Home
+
+    home = Home(f"{tmp_path}/home")
+    os.mkdir(home.path)
+    os.mkdir(home.control)
+    assert private_home.make_destinations(home, registry.load) is True
+    out = run("pydestcheck", "yahoo.co.jp", env={"PYQMAIL_HOME": home.path}).out
+    assert b"\n  10 recipients in 1 s, 1 at once from each source, for each domain: destinations line " in out
+    assert private_home.make_destinations(home, registry.load) is False
+    os.unlink(f"{home.control}/destinations.cdb")
+    with open(f"{home.control}/destinations", "wb") as file:
+        file.write(b"a:n=1\n")
+    assert private_home.make_destinations(home, registry.load) is True
+    assert b"n=1: destinations line 1" in run("pydestcheck", "a", env={"PYQMAIL_HOME": home.path}).out
 
 
 def test_damaged_rules_are_an_error(check, home):

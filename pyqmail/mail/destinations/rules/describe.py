@@ -22,7 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_COUNTED = {b"c": "sessions at once", b"C": "sessions at once", b"r": "recipients", b"R": "recipients"}
+_COUNTED = {b"c": "session", b"C": "session", b"r": "recipient", b"R": "recipient", b"k": "connection"}
 _FOR = {
     DOMAIN: "each domain",
     ADDRESS: "each address",
@@ -42,11 +42,11 @@ def place_of(line: "MatchedLine | Limit") -> str:
 
 def limit_text(limit: Limit) -> str:
     """Return a limit in words: `5 sessions at once from each source, for @google together`."""
-    what = _COUNTED.get(limit.kind, "connections")
-    rate = f" in {limit.period_seconds:g} s, {limit.burst} at once" if limit.period_seconds else ""
+    what = _count(limit.value, _COUNTED[limit.kind])
+    rate = f" in {limit.period_seconds:g} s, {limit.burst} at once" if limit.period_seconds else " at once"
     sources = "over all sources" if limit.kind in (b"C", b"R") else "from each source"
     whom = f"{limit.name.decode('latin-1')} together" if limit.scope == RULE else _FOR[limit.scope]
-    return f"{limit.value} {what}{rate} {sources}, for {whom}"
+    return f"{what}{rate} {sources}, for {whom}"
 
 
 def site_lines(policy: SitePolicy) -> list[str]:
@@ -70,15 +70,19 @@ def address_lines(policy: AddressPolicy) -> list[str]:
 
 def recipient_lines(policy: RecipientPolicy) -> list[str]:
     """Return lines of text for a local recipient."""
-    limits = [f"  {limit.value} {_of_recipient(limit)}: {place_of(limit)}" for limit in policy.limits]
+    limits = [f"  {_of_recipient(limit)}: {place_of(limit)}" for limit in policy.limits]
     values = _values(policy.matches)
     return [*_matches(policy.matches), "limits:", *limits, *(["otherwise:", *values] if values else [])]
 
 
 def _of_recipient(limit: Limit) -> str:
-    if limit.period_seconds:
-        return f"deliveries in {limit.period_seconds:g} s, {limit.burst} at once, to each recipient"
-    return "deliveries at once to each recipient"
+    rate = f" in {limit.period_seconds:g} s, {limit.burst} at once," if limit.period_seconds else " at once"
+    return f"{_count(limit.value, 'delivery')}{rate} to each recipient"
+
+
+def _count(number: int, what: str) -> str:
+    many = what[:-1] + "ies" if what.endswith("y") else what + "s"
+    return f"{number} {what if number == 1 else many}"
 
 
 def _matches(lines: tuple[MatchedLine, ...]) -> list[str]:

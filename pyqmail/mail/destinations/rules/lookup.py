@@ -74,7 +74,7 @@ if TYPE_CHECKING:
         def get(self, key: bytes, /) -> bytes | None: ...
 
 
-_KEPT = 20_000  # of each: lines, lines of a host, policies
+_KEPT = 8192  # of each: lines, lines of a host, policies
 # what a limit is counted for where no scope is written
 _SCOPES = {
     **dict.fromkeys((DOMAIN_LINE, SUFFIX, STAR, RECIPIENT), DOMAIN),
@@ -99,19 +99,17 @@ class _Layer:
         self.kinds = frozenset(kind[:1] for kind in kinds if kind)
         networks = [(kind[:1], int(kind[1:])) for kind in kinds if len(kind) > 2]
         self.lengths = tuple(sorted(networks, key=lambda one: -one[1]))
-        self.lines: dict[bytes, MatchedLine | None] = {}
+        self.lines: dict[bytes, MatchedLine] = {}
 
     def line(self, key: bytes) -> MatchedLine | None:
         """Return the line of a key, None without one."""
-        try:
-            return self.lines[key]
-        except KeyError:
-            pass
-        value = self.table.get(key)
-        line = None if value is None else _matched_line(key, value, self.where, self.rank)
-        if len(self.lines) >= _KEPT:
-            self.lines.clear()
-        self.lines[key] = line
+        line = self.lines.get(key)
+        if line is None:
+            value = self.table.get(key)
+            if value is None:
+                return None
+            line = _matched_line(key, value, self.where, self.rank)
+            _keep(self.lines, key, line)
         return line
 
 

@@ -65,12 +65,15 @@ def compile_rules(
 ) -> Compiled:
     """Compile the text of control/destinations and of control/responses (None: the shipped ones).
 
+    A response rule that is shipped may name a group that no line defines: its provider has none then.
+
     shipped: the destinations that are shipped; who replaces a line of them is warned.  most_sessions: descriptors that
     a process may have, 0 if that is unknown.  Raises BadRules.
     """
     lines = read_lines(destinations, is_public_suffix=is_public_suffix)
     rules, raw = read_responses(shipped_responses if responses is None else responses)
-    problems = [*_check_members(lines), *([] if responses is None else _check_groups_of(rules, lines))]
+    ours = {rule.text for rule in read_responses(shipped_responses)[0]}
+    problems = [*_check_members(lines), *_check_groups_of((rule for rule in rules if rule.text not in ours), lines)]
     if problems:
         raise BadRules(sorted(problems, key=lambda one: (one.is_of_responses, one.line))[:MAX_PROBLEMS])
     records = _records(lines)
@@ -212,7 +215,7 @@ def _is_within_itself(group: bytes, parents: "Mapping[bytes, list[bytes]]") -> b
     return any(group in parents.get(one, ()) for one in _with_parents([group], parents))
 
 
-def _check_groups_of(rules: list[Response], lines: list[RuleLine]) -> "Iterable[Problem]":
+def _check_groups_of(rules: "Iterable[Response]", lines: list[RuleLine]) -> "Iterable[Problem]":
     defined = {line.key.partition(b"/")[0] for line in lines if line.kind == GROUP}
     for rule in rules:
         if rule.group and rule.group not in defined:

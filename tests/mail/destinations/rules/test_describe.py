@@ -9,7 +9,7 @@ TEXTS = [
     (b"a:c=5", "5 sessions at once from each source, for each domain"),
     (b"a:C=5/site", "5 sessions at once over all sources, for each site"),
     (b"a:r=10/m~3/org", "10 recipients in 60 s, 3 at once from each source, for each organisation"),
-    (b"a:R=1/s", "1 recipients in 1 s, 1 at once over all sources, for each domain"),
+    (b"a:R=1/s", "1 recipient in 1 s, 1 at once over all sources, for each domain"),
     (b"a:k=2/h", "2 connections in 3600 s, 1 at once from each source, for each domain"),
     (b"a:@g\n@g:C=9", "9 sessions at once over all sources, for @g together"),
 ]

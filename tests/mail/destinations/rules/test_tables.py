@@ -83,6 +83,11 @@ def test_what_is_not_odd(text):
     assert compile_rules(text, None, shipped=defaults.SHIPPED).warnings == []
 
 
+def test_a_shipped_response_needs_no_group():
+    compiled = compile_rules(b"", b"@apple:4:HCM1:pause 15m org", shipped_responses=defaults.SHIPPED_RESPONSES)
+    assert compiled.records[-1][1] == b"1\0@apple:4:HCM1:pause 15m org\n"
+
+
 def test_a_public_suffix_is_what_the_list_says():
     assert read_lines(b".co.uk:c=1")[0].key == b".co.uk"
     with pytest.raises(BadRules, match="public suffix"):
