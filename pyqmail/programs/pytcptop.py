@@ -13,12 +13,11 @@ import os
 from pyqmail.base.failure import Temporary
 from pyqmail.base.options import Argument, Flag
 from pyqmail.base.tables import amount, columns, duration, shortened
-from pyqmail.protocol.visible import visible
+from pyqmail.protocol.visible import visible_line
 from pyqmail.protocol.wires import status_wire
 from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import write_all
 
-_PATIENCE_SECONDS = 10.0
 _HEADS = ("NUMBER", "PROTO", "CLIENT", "PORT", "AGE", "IDLE", "STATE", "RECEIVED", "SENT")
 _TO_THE_LEFT = {"PROTO", "CLIENT", "STATE"}
 
@@ -52,32 +51,14 @@ def work(call) -> int:
 
 def ask(path: str) -> dict:
     """Return what the server at path says of itself (protocol/wires/status_wire.py).  Raises Temporary."""
+    from pyqmail.system.status_client import TooLong, read_status
+
     try:
-        return status_wire.unpack(_read(path))
+        return status_wire.unpack(read_status(path, status_wire.LIMIT_BYTES))
+    except TooLong:
+        raise Temporary(f"unable to understand {path}: too long") from None
     except status_wire.MalformedStatus as why:
         raise Temporary(f"unable to understand {path}: {why}") from None
-
-
-def _read(path):
-    """Return all that a status socket sends.  Raises Temporary, MalformedStatus."""
-    import socket
-
-    pieces, size = [], 0
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as sock:
-        sock.settimeout(_PATIENCE_SECONDS)
-        try:
-            sock.connect(path)
-            while piece := sock.recv(1 << 16):
-                pieces.append(piece)
-                size += len(piece)
-                if size > status_wire.LIMIT_BYTES:
-                    raise status_wire.MalformedStatus("too long")
-        except TimeoutError:
-            raise Temporary(f"unable to read {path}: timed out") from None
-        except OSError as error:  # a path that is too long for a socket is refused without a number
-            why = f": {error}" if not error.errno else ""
-            raise Temporary(f"unable to read {path}{why}", error if error.errno else None) from None
-    return b"".join(pieces)
 
 
 def table(status: dict, most_lines: int | None = None) -> list[str]:
@@ -88,30 +69,24 @@ def table(status: dict, most_lines: int | None = None) -> list[str]:
 
 def _summary(status):
     """Return the lines about the server as a whole."""
-    places = ", ".join(map(_clean, status["listening"])) or "nowhere"
+    places = ", ".join(map(visible_line, status["listening"])) or "nowhere"
     age = duration(status["now"] - status["since"])
-    yield f"{_clean(status['server'])} {status['pid']}: {places}; {status['count']}/{status['limit']}, up {age}"
+    yield f"{visible_line(status['server'])} {status['pid']}: {places}; {status['count']}/{status['limit']}, up {age}"
     workers = [f"worker {worker['pid']}: {worker['sessions']}" for worker in status["workers"]]
     ending = ["accepts no more connections"] if status["is_ending"] else []
-    yield ", ".join([_clean(status["serving_mode"]), *workers, *ending])
+    yield ", ".join([visible_line(status["serving_mode"]), *workers, *ending])
 
 
 def _row(connection, now):
     idle, received, sent = (connection[name] for name in ("idle_ms", "received", "sent"))
     return (
         str(connection["number"]),
-        _clean(connection["protocol"]),
-        _clean(connection["ip"]),
+        visible_line(connection["protocol"]),
+        visible_line(connection["ip"]),
         str(connection["port"] or "-"),
         duration(now - connection["since"]),
         "-" if idle is None else duration(idle / 1000),
-        _clean(connection["state"] or "-"),
+        visible_line(connection["state"] or "-"),
         "-" if received is None else amount(received),
         "-" if sent is None else amount(sent),
     )
-
-
-def _clean(text):
-    """Return a name with all that could steer a terminal made visible; newlines and tabs, too."""
-    shown = visible(text.encode("utf-8", "surrogatepass"))
-    return shown.replace(b"\n", b"^J").replace(b"\t", b"^I").decode("ascii")

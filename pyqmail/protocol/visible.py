@@ -22,3 +22,12 @@ def _form(byte: int) -> bytes:
 
 _PLAIN = b"\t\n" + bytes(range(32, 127))
 _FORMS = [_form(byte) for byte in range(256)]
+
+
+def visible_line(text: str) -> str:
+    """Return a name with all that could steer a terminal made visible, newlines and tabs, too; ASCII.
+
+    A lone surrogate is the byte that it stands for.
+    """
+    shown = visible(text.encode("utf-8", "surrogateescape"))
+    return shown.replace(b"\n", b"^J").replace(b"\t", b"^I").decode("ascii")

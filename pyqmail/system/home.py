@@ -25,6 +25,11 @@ class Home:
         """Where pyqueued listens."""
         return f"{self.run}/pyqueued"
 
+    @property
+    def send_socket(self) -> str:
+        """Where pysend answers what waits, and why."""
+        return f"{self.run}/pysend"
+
     def owner(self) -> int | None:
         """Return the uid of a private home's owner, None if the home is not private.  Raises OSError."""
         try:

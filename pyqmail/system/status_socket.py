@@ -1,5 +1,7 @@
 """A status socket: each client that connects is sent what the program has to report, once, until the end of the stream.
 
+If the program wants a question, the client sends that first: one line.
+
 A child answers: it has the program's tables as of its fork, and can wait for the kernel and for a client that does not
 read.  There are _MAX_CHILDREN of them at most; more clients wait to be accepted.  So neither a client nor what is asked
 of the kernel ever holds up the program, and nothing has to be kept for the next question.
@@ -22,36 +24,47 @@ _MAX_CHILDREN = 4
 _BACKLOG = 16
 _PATIENCE_SECONDS = 5
 _PAUSE_SECONDS = 0.1
+_MAX_UNREAD = 1 << 20
 
 
 class StatusSocket:
     """Listens at path; a stale socket there is replaced.  Raises Temporary.
 
     Only its owner can connect: the user that we are when it is made.  The program tells of each child that has ended,
-    closes the socket in its own children, and at its end.
+    closes the socket in its own children, and at its end.  listening: the socket of a parent, which stays its own.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, listening: socket.socket | None = None) -> None:
         self._path = path if "/" in path else f"./{path}"
         self._children: set[int] = set()
         self._is_watched, self._troubles = False, Troubles()
-        try:
-            self._socket = listen_at(self._path, _BACKLOG, 0o600)
-        except Temporary as failure:
-            raise Temporary(f"{failure.text} {self._path}", failure.error) from None
+        self._question_bytes, self._reaps = 0, False
+        self._made = None
+        if listening is not None:
+            self._socket = listening
+            return
+        self._socket = make_status_socket(self._path)
         self._made = socket_file(self._path)
-        refuse_descriptors(self._socket)
 
     def start(
-        self, loop, report: "Callable[[], bytes]", warn: "Callable[[str], None]", flush: "Callable[[], None]"
+        self,
+        loop,
+        report: "Callable[[bytes], bytes]",
+        warn: "Callable[[str], None]",
+        flush: "Callable[[], None]",
+        question_bytes: int = 0,
+        reaps: bool = False,
     ) -> None:
         """Accept clients on the loop from now on.
 
-        report() is called in the child and returns what is sent; it may take its time, and need not leave anything as
-        it was.  warn(text) reports what lasts, once.  flush() is called before each fork, so that the child has nothing
-        to write that is the program's.
+        report(question) is called in the child and returns what is sent; it may take its time, and need not leave
+        anything as it was.  question_bytes: the longest line that is read as the question; 0: none is read, and the
+        question is empty.  warn(text) reports what lasts, once.  flush() is called before each fork, so that the child
+        has nothing to write that is the program's.  reaps: the loop waits for the children; otherwise the program
+        calls child_ended().
         """
         self._loop, self._report, self._warn, self._flush = loop, report, warn, flush
+        self._question_bytes, self._reaps = question_bytes, reaps
         self._watch()
 
     def child_ended(self, pid: int) -> None:
@@ -65,7 +78,8 @@ class StatusSocket:
 
     def close(self) -> None:
         """Close, and remove the socket file if it is still ours and our rights suffice."""
-        unlink_socket(self._socket, self._path, self._made)
+        if self._made is not None:
+            unlink_socket(self._socket, self._path, self._made)
         self._socket.close()
 
     def _watch(self) -> None:
@@ -93,18 +107,46 @@ class StatusSocket:
             return
         self._flush()
         try:
-            self._children.add(fork_owner(client, lambda: self._answer(client)))
+            pid = fork_owner(client, lambda: self._answer(client))
         except OSError:
             client.close()  # it sees the end
+        else:
+            self._children.add(pid)
+            if self._reaps:
+                self._loop.on_exit_surely(pid, lambda _: self.child_ended(pid))
         self._watch()
 
     def _answer(self, client: socket.socket) -> int:
         """In the child: send the report; returns its exit code."""
         signal.alarm(2 * _PATIENCE_SECONDS)  # the end, whatever keeps us waiting
-        data = self._report()
         client.settimeout(_PATIENCE_SECONDS)
         try:
-            client.sendall(data)
+            client.sendall(self._report(self._read_question(client)))
+            if self._question_bytes:
+                client.setblocking(False)
+                client.recv(_MAX_UNREAD)  # closed with something unread, the client would lose the answer
+        except BlockingIOError:
+            return 0
         except OSError:
             return 1
         return 0
+
+    def _read_question(self, client: socket.socket) -> bytes:
+        """Return the client's line with its LF; what came of it if there is none."""
+        line = b""
+        while len(line) < self._question_bytes and b"\n" not in line:
+            piece = client.recv(self._question_bytes - len(line))
+            if not piece:
+                break
+            line += piece
+        return line
+
+
+def make_status_socket(path: str, mode: int = 0o600) -> socket.socket:
+    """Return a socket that listens at path, whose file has this mode; a stale one is replaced.  Raises Temporary."""
+    try:
+        listening = listen_at(path, _BACKLOG, mode)
+    except Temporary as failure:
+        raise Temporary(f"{failure.text} {path}", failure.error) from None
+    refuse_descriptors(listening)
+    return listening

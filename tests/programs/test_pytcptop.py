@@ -1,12 +1,10 @@
 """The table and its words; what is said when nobody answers.  With a real server: tests/interop/test_life_cycle.py."""
 
-import socket
-import threading
-
 import pytest
 
 from pyqmail.programs import pytcptop
 from pyqmail.protocol.wires import status_wire
+from tests.answering import Answering
 
 ROW = {
     "number": 32769,
@@ -93,27 +91,6 @@ def test_nothing_steers_the_terminal():
     text = "".join(pytcptop.table(status))
     assert text.isascii() and text.isprintable()
     assert "^[[2J^J^I^?" in text
-
-
-class Answering:
-    """A socket at path that says data to one client."""
-
-    def __init__(self, path, data):
-        self._listener, self._data = socket.socket(socket.AF_UNIX), data
-        self._listener.bind(path)
-        self._listener.listen()
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
-
-    def _serve(self):
-        with self._listener, self._listener.accept()[0] as client:
-            client.sendall(self._data)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._thread.join()
 
 
 def test_the_table_is_plain_text_where_there_is_no_terminal(run, tmp_path):

@@ -18,7 +18,7 @@ class StatusHook(ServerHook):
         self._socket = StatusSocket(path)
 
     def started(self, server) -> None:
-        self._socket.start(server.loop, lambda: report(server), server.complain, server.flush)
+        self._socket.start(server.loop, lambda _: report(server), server.complain, server.flush)
 
     def child_ended(self, pid: int) -> None:
         self._socket.child_ended(pid)
