@@ -56,3 +56,57 @@ class Overlay:
 def _until(line: RuleLine) -> float:
     ends = [value for key, value, _, _ in line.items if key == b"until"]
     return ends[0] if ends and isinstance(ends[0], float) else float("inf")
+
+
+class OtherItems(Exception):
+    """A line about an address says more than `hold`: number is the line's."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def with_hold(text: bytes, address: bytes, until: bytes, date: float) -> bytes:
+    """Return destinations.now with a line that holds what address means, until a date (empty: until it is removed).
+
+    A line that held it goes, and so do lines that have ended.  Raises BadRules; OtherItems if a line about the address
+    says something else.
+    """
+    line = address + b":hold" + (b",until=" + until if until else b"")
+    (wanted,) = read_lines(line, is_overlay=True) or [None]
+    if wanted is None:
+        raise BadRules([Problem(1, 1, "no address")])
+    return _without_holds(text, wanted.key, date) + line + b"\n"
+
+
+def without_hold(text: bytes, address: bytes, date: float) -> bytes | None:
+    """Return destinations.now without the line that holds what address means; None if there is none.
+
+    Lines that have ended go, too.  Raises BadRules, OtherItems.
+    """
+    (wanted,) = read_lines(address + b":hold", is_overlay=True) or [None]
+    if wanted is None or all(line.key != wanted.key for line in read_lines(text, is_overlay=True)):
+        return None
+    return _without_holds(text, wanted.key, date)
+
+
+def held(text: bytes, date: float) -> list[tuple[bytes, bytes]]:
+    """Return (address, date as it is written, empty for none) of the lines that hold something.  Raises BadRules."""
+    found = []
+    for line in read_lines(text, is_overlay=True):
+        items = {key: written for key, _, written, _ in line.items}
+        if b"hold" in items and _until(line) > date:
+            found.append((line.address, items.get(b"until", b"").partition(b"=")[2]))
+    return found
+
+
+def _without_holds(text: bytes, key: bytes, date: float) -> bytes:
+    gone = set()
+    for line in read_lines(text, is_overlay=True):
+        if line.key == key and any(item[0] not in (b"hold", b"until") for item in line.items):
+            raise OtherItems(line.number)
+        if line.key == key or _until(line) <= date:
+            gone.add(line.number)
+    kept = [line for number, line in enumerate(text.split(b"\n"), 1) if number not in gone]
+    rest = b"\n".join(kept)
+    return rest + b"\n" if rest and not rest.endswith(b"\n") else rest
