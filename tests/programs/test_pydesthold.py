@@ -92,21 +92,22 @@ def test_the_list(hold):
     assert hold("--list") == (0, b"example.com -\n@yahoo 2999-01-01T00:00:00Z\n", b"")
 
 
+NOW, MORE = "control/destinations.now: ", "line 1 of control/destinations.now says more: change it there"
 REFUSED = [
     # before                  words                          what is reported
-    (b"",                     ["@nobody"],                    "control/destinations.now: 1:1: no line is in the group @nobody"),
+    (b"",                     ["@nobody"],                    NOW + "1:1: no line is in the group @nobody"),
     (b"",                     ["example.com", "soon"],        "TIME: not a time, for example 30s, 5m, 2h, 7d"),
     (b"",                     ["example.com", "2001-01-01"],  "TIME: 2001-01-01 is over"),
     (b"",                     ["example.com", "2999-13-01"],  "TIME: there is no such date"),
     (b"",                     ["example.com", "9" * 12 + "d"], "TIME: "),
-    (b"",                     ["a b"],                        "control/destinations.now: 1:2: "),
-    (b"",                     ["a:c=2,"],                     "control/destinations.now: 1:"),
-    (b"",                     ["#a"],                         "control/destinations.now: 1:1: no address"),
-    (b"",                     ["a\nb"],                       "control/destinations.now: "),
-    (b"example.com:c=2\n",    ["example.com"],                "line 1 of control/destinations.now says more: change it there"),
-    (b"example.com:c=2\n",    ["--release", "example.com"],   "line 1 of control/destinations.now says more: change it there"),
-    (b"nonsense\n",           ["example.com"],                "control/destinations.now: 1:9: no colon after the address"),
-    (b"nonsense\n",           ["--list"],                     "control/destinations.now: 1:9: no colon after the address"),
+    (b"",                     ["a b"],                        NOW + "1:2: "),
+    (b"",                     ["a:c=2,"],                     NOW + "1:"),
+    (b"",                     ["#a"],                         NOW + "1:1: no address"),
+    (b"",                     ["a\nb"],                       NOW),
+    (b"example.com:c=2\n",    ["example.com"],                MORE),
+    (b"example.com:c=2\n",    ["--release", "example.com"],   MORE),
+    (b"nonsense\n",           ["example.com"],                NOW + "1:9: no colon after the address"),
+    (b"nonsense\n",           ["--list"],                     NOW + "1:9: no colon after the address"),
 ]  # fmt: skip
 
 

@@ -12,30 +12,66 @@ TRANSCRIPT = os.path.join(
 )
 COMMON = {"pid": 77, "now": 1700000000.5}
 TOP_ROW = {
-    "name": "example.com", "sessions": 5, "limit": 10, "ceiling": None, "ready": 812,
-    "accepted": 120, "deferred": 3, "refused": 1, "state": "",
+    "name": "example.com",
+    "sessions": 5,
+    "limit": 10,
+    "ceiling": None,
+    "ready": 812,
+    "accepted": 120,
+    "deferred": 3,
+    "refused": 1,
+    "state": "",
 }
 TOP = {
     **COMMON,
-    "total": 2000, "used": 6, "connecting": 1, "open": 5, "longest_turn_ms": 3.25, "rows": [TOP_ROW], "left_out": 2,
+    "total": 2000,
+    "used": 6,
+    "connecting": 1,
+    "open": 5,
+    "longest_turn_ms": 3.25,
+    "rows": [TOP_ROW],
+    "left_out": 2,
 }
 SHAPE_ROW = {
-    "name": "caf\udce9.example", "total": 3, "flying": 1, "ready": 1, "retry": 1, "ages": [3, *[0] * 9],
+    "name": "caf\udce9.example",
+    "total": 3,
+    "flying": 1,
+    "ready": 1,
+    "retry": 1,
+    "ages": [3, *[0] * 9],
     "state": "paused: 421_later",
 }
 SHAPE = {
     **COMMON,
-    "key": "domain", "rows": [SHAPE_ROW], "total": {**SHAPE_ROW, "name": "TOTAL", "state": ""}, "left_out": 0,
+    "key": "domain",
+    "rows": [SHAPE_ROW],
+    "total": {**SHAPE_ROW, "name": "TOTAL", "state": ""},
+    "left_out": 0,
 }
 HOST = {"name": "mx.example.com", "preference": 10, "addresses": ["192.0.2.1"], "state": "ok"}
 BUDGET = {
-    "name": "example.com#mx", "kind": "site", "used": 5, "limit": 10, "learned": 5, "owner": "421_too_many",
-    "paused_seconds": None, "stands_here": True,
+    "name": "example.com#mx",
+    "kind": "site",
+    "used": 5,
+    "limit": 10,
+    "learned": 5,
+    "owner": "421_too_many",
+    "paused_seconds": None,
+    "stands_here": True,
 }
 ENTRY = {
-    "channel": "remote", "domain": "example.com", "recipients": 1, "state": "capped", "reason": "5 of 5 in use",
-    "site": "example.com#mx", "hosts": [HOST], "answer_age": 12.5, "budgets": [BUDGET], "place": 1,
-    "expected_seconds": 3.5, "last_reply": "421 too many",
+    "channel": "remote",
+    "domain": "example.com",
+    "recipients": 1,
+    "state": "capped",
+    "reason": "5 of 5 in use",
+    "site": "example.com#mx",
+    "hosts": [HOST],
+    "answer_age": 12.5,
+    "budgets": [BUDGET],
+    "place": 1,
+    "expected_seconds": 3.5,
+    "last_reply": "421 too many",
 }
 WHY = {**COMMON, "subject": "example.com", "entries": [ENTRY]}
 ERROR = {**COMMON, "error": "unknown question"}

@@ -73,10 +73,10 @@ def with_hold(text: bytes, address: bytes, until: bytes, date: float) -> bytes:
     says something else.
     """
     line = address + b":hold" + (b",until=" + until if until else b"")
-    (wanted,) = read_lines(line, is_overlay=True) or [None]
-    if wanted is None:
+    wanted = read_lines(line, is_overlay=True)
+    if len(wanted) != 1:
         raise BadRules([Problem(1, 1, "no address")])
-    return _without_holds(text, wanted.key, date) + line + b"\n"
+    return _without_holds(text, wanted[0].key, date) + line + b"\n"
 
 
 def without_hold(text: bytes, address: bytes, date: float) -> bytes | None:
@@ -84,10 +84,9 @@ def without_hold(text: bytes, address: bytes, date: float) -> bytes | None:
 
     Lines that have ended go, too.  Raises BadRules, OtherItems.
     """
-    (wanted,) = read_lines(address + b":hold", is_overlay=True) or [None]
-    if wanted is None or all(line.key != wanted.key for line in read_lines(text, is_overlay=True)):
-        return None
-    return _without_holds(text, wanted.key, date)
+    wanted = {line.key for line in read_lines(address + b":hold", is_overlay=True)}
+    key = next((line.key for line in read_lines(text, is_overlay=True) if line.key in wanted), None)
+    return None if key is None else _without_holds(text, key, date)
 
 
 def held(text: bytes, date: float) -> list[tuple[bytes, bytes]]:
