@@ -25,7 +25,7 @@ PURE = {
     "heapq",
     "itertools",
     "math",
-    "bisect",
+    "operator",
 }
 # of modules that reach the system: what does not
 PURE_NAMES = {

@@ -5,12 +5,14 @@ changed.  The values are what JSON has: a name is text, and a byte of it that is
 status wire of pysend carries them; its page says what stands in each dictionary, and in what unit.
 """
 
-from heapq import nsmallest
+from heapq import nlargest, nsmallest
+from operator import attrgetter
 
 from pyqmail.mail.destinations.limits.budgets import FOREVER, ORGANISATION
 from pyqmail.mail.destinations.limits.states import PAUSED
 from pyqmail.mail.destinations.scheduling.core import IN_FLIGHT, IS_PARKED, ON_WHEEL
 from pyqmail.mail.destinations.views import reasons, tallies
+from pyqmail.mail.destinations.views.age_bands import BANDS, add
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from pyqmail.mail.destinations.views.tables import EngineTables
 
     Fields = dict[str, Any]
+    Group = tuple[bytes, tuple[int, list[Any]]]  # name, recipients, its lanes or the numbers of its senders
 
 DOMAIN, SITE, ORGANISATION_KEY, GROUP, SOURCE, SENDER = "domain", "site", "organisation", "group", "source", "sender"
 KEYS = DOMAIN, SITE, ORGANISATION_KEY, GROUP, SOURCE, SENDER
@@ -39,35 +42,23 @@ def shape(engines: "Sequence[Engine]", key: str, most: int, now: float, date: fl
     part up, empty if nothing does.  left_out is how many rows there are besides.
     """
     rows, count = [], 0
-    sums, ages = [0, 0, 0], [0] * (len(tallies.BANDS) + 1)
+    sums, ages = [0, 0, 0], [0] * (len(BANDS) + 1)
     for engine in engines:
         tables = engine.tables
-        sizes = tallies.sizes_of(tables.core.rows)
-        if key == SENDER:
-            found = _senders(tables)
-        else:
-            found = _lanes_by(tables, key)
-        count += len(found)
-        shown = nsmallest(most, found.items(), key=lambda item: (-item[1][0], item[0]))
-        rows += _rows(tables, key, shown, sizes, now, date)
-        _add(sums, _counts(tables, sizes))
-        _add(ages, tallies.bands_of_all(tables.core.rows, date))
+        mail = tables.core.rows
+        sizes = tallies.sizes_of(mail)
+        shown, number = _largest(tables, key, most)
+        count += number
+        tally = flying, retry, bands = tallies.tally_all(mail, sizes, date)
+        # one group has all there is, as that of the only source has
+        tallied = [tally] if number == 1 and shown else _tally(tables, key, shown, sizes, date)
+        rows += _rows(tables, key, shown, tallied, now)
+        add(sums, (mail.recipient_count, flying, retry))
+        add(ages, bands)
     rows.sort(key=lambda row: (-row["total"], row["name"]))
     total, flying, retry = sums
     whole = _row("TOTAL", total, flying, retry, ages, "")
     return {"key": key, "rows": rows[:most], "total": whole, "left_out": count - len(rows[:most])}
-
-
-def _counts(tables: "EngineTables", sizes: "tallies.Sizes") -> list[int]:
-    """Return all recipients, those in flight, those that wait for their retry time."""
-    rows = tables.core.rows
-    flying = tallies.count_marked(rows, IN_FLIGHT, sizes)
-    return [rows.recipient_count, flying, tallies.count_marked(rows, ON_WHEEL, sizes)]
-
-
-def _add(sums: list[int], more: list[int]) -> None:
-    for number, count in enumerate(more):
-        sums[number] += count
 
 
 def _row(name: str, total: int, flying: int, retry: int, ages: list[int], state: str) -> "Fields":
@@ -82,30 +73,35 @@ def _row(name: str, total: int, flying: int, retry: int, ages: list[int], state:
     }
 
 
-def _rows(
-    tables: "EngineTables",
-    key: str,
-    shown: "list[tuple[bytes, tuple[int, list[Any]]]]",
-    sizes: "tallies.Sizes",
-    now: float,
-    date: float,
-) -> "list[Fields]":
+def _tally(
+    tables: "EngineTables", key: str, shown: "list[Group]", sizes: "tallies.Sizes", date: float
+) -> "list[tallies.Tally]":
     mail = tables.core.rows
-    if key == SENDER:
-        row_of = {number: row for row, (_, (_, senders)) in enumerate(shown) for number in senders}
-        parcels = tallies.parcels_of_senders(mail, row_of, len(shown))
-    else:
-        row_of = {lane.number: row for row, (_, (_, lanes)) in enumerate(shown) for lane in lanes}
-        parcels = tallies.parcels_of_lanes(mail, row_of, len(shown))
+    owners = tallies.senders_of_parcels(mail) if key == SENDER else mail.p_lane
+    groups = [parts if key == SENDER else [lane.number for lane in parts] for _, (_, parts) in shown]
+    return tallies.tally_groups(mail, owners, groups, [total for _, (total, _) in shown], sizes, date)
+
+
+def _rows(
+    tables: "EngineTables", key: str, shown: "list[Group]", tallied: "list[tallies.Tally]", now: float
+) -> "list[Fields]":
     rows = []
-    for (name, (total, parts)), some in zip(shown, parcels, strict=True):
-        flying = tallies.count_of(mail, some, IN_FLIGHT, sizes)
-        retry = tallies.count_of(mail, some, ON_WHEEL, sizes)
+    for (name, (total, parts)), (flying, retry, ages) in zip(shown, tallied, strict=True):
         state = ""
         if key != SENDER and total > flying + retry:
             state = reasons.obstacle_of(tables.core, max(parts, key=lambda lane: lane.left), now).text
-        rows.append(_row(_text(name) or NONE, total, flying, retry, tallies.bands_of(mail, some, sizes, date), state))
+        rows.append(_row(_text(name) or NONE, total, flying, retry, ages, state))
     return rows
+
+
+def _largest(tables: "EngineTables", key: str, most: int) -> "tuple[list[Group], int]":
+    """Return the largest groups of a key, and how many there are."""
+    if key == DOMAIN:  # each lane is a group: no table of 100,000
+        lanes = list(_lanes(tables))
+        largest = nlargest(most, lanes, key=attrgetter("left"))
+        return [(lane.domain, (lane.left, [lane])) for lane in largest], len(lanes)
+    found = _senders(tables) if key == SENDER else _lanes_by(tables, key)
+    return nsmallest(most, found.items(), key=lambda item: (-item[1][0], item[0])), len(found)
 
 
 def _lanes_by(tables: "EngineTables", key: str) -> "dict[bytes, tuple[int, list[Any]]]":
@@ -179,7 +175,8 @@ def _find(tables: "EngineTables", kind: str, name: bytes) -> "list[Lane]":
 
 
 def _parcels(tables: "EngineTables", lane: "Lane") -> list[int]:
-    return tallies.parcels_of_lanes(tables.core.rows, {lane.number: 0}, 1)[0]
+    rows = tables.core.rows
+    return tallies.parcels_of(rows, rows.p_lane, {lane.number: 0}, 1)[0]
 
 
 def _of_message(tables: "EngineTables", number: int, now: float) -> "list[Fields]":

@@ -2,23 +2,24 @@
 
 from collections import Counter
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pyqmail.mail.destinations.scheduling.core import IN_FLIGHT, ON_WHEEL
 from pyqmail.mail.destinations.views import tallies
+from pyqmail.mail.destinations.views.age_bands import BANDS
 from pyqmail.mail.destinations.views.recent import ACCEPTED, DEFERRED, REFUSED, RecentCounts
 from pyqmail.mail.destinations.waiting.rows import MailRows
 
 DATE = 1764523021
-MARK = 16
 AGES = st.one_of(
     st.integers(0, 90000),
     st.integers(-100, 100_000_000),
-    st.sampled_from([edge + near for edge in (*tallies.BANDS, 65536, 131072, 196608) for near in (-1, 0, 1, 255, 256)]),
+    st.sampled_from([edge + near for edge in (*BANDS, 65536, 131072, 196608) for near in (-1, 0, 1, 255, 256)]),
 )
-MESSAGES = st.lists(
-    st.tuples(AGES, st.lists(st.integers(1, 4), max_size=3), st.integers(0, 5), st.booleans()), max_size=30
-)
+PARCELS = st.one_of(st.just([1]), st.lists(st.integers(1, 4), max_size=3))
+MESSAGES = st.lists(st.tuples(AGES, PARCELS, st.integers(0, 5), st.booleans()), max_size=30)
 
 
 def rows_of(messages):
@@ -28,7 +29,7 @@ def rows_of(messages):
         message = rows.add_message(number, sender, 1000, max(0, date - age), 0)
         for lane, count in enumerate(parcels, 1):
             parcel = rows.add_parcel(message, lane, range(count))
-            rows.p_flags[parcel] |= MARK * (lane % 2)
+            rows.p_flags[parcel] |= (ON_WHEEL, IN_FLIGHT)[lane % 2] * (lane > 1)
         if is_removed:
             for parcel in list(rows.parcels(message)):
                 rows.remove_parcel(parcel)
@@ -40,33 +41,44 @@ def slow(rows):
     """Yield (lane, birth, sender, is marked) of each recipient."""
     for parcel in filter(None, rows.r_parcel):
         message = rows.p_message[parcel]
-        yield rows.p_lane[parcel], rows.m_birth[message], rows.m_sender[message], rows.p_flags[parcel] & MARK
+        yield rows.p_lane[parcel], rows.m_birth[message], rows.m_sender[message], rows.p_flags[parcel]
 
 
 def slow_bands(births):
-    found = [0] * (len(tallies.BANDS) + 1)
+    found = [0] * (len(BANDS) + 1)
     for birth in births:
-        found[sum(DATE - birth >= edge for edge in tallies.BANDS)] += 1
+        found[sum(DATE - birth >= edge for edge in BANDS)] += 1
     return found
 
 
-@settings(max_examples=300, deadline=None)
-@given(MESSAGES)
-def test_the_quick_counts_are_the_slow_ones(messages):
+def slow_tally(recipients):
+    recipients = list(recipients)
+    return (
+        sum(bool(flags & IN_FLIGHT) for *_, flags in recipients),
+        sum(bool(flags & ON_WHEEL) for *_, flags in recipients),
+        slow_bands(birth for _, birth, _, _ in recipients),
+    )
+
+
+@pytest.mark.parametrize("many", [0, 50_000])
+@settings(max_examples=200, deadline=None)
+@given(messages=MESSAGES)
+def test_the_quick_counts_are_the_slow_ones(messages, many):
+    """Also when each group counts as a large one."""
     rows = rows_of(messages)
     recipients = list(slow(rows))
     sizes = tallies.sizes_of(rows)
-    assert tallies.bands_of_all(rows, DATE) == slow_bands(birth for _, birth, _, _ in recipients)
-    assert tallies.count_marked(rows, MARK, sizes) == sum(bool(mark) for *_, mark in recipients)
+    assert tallies.tally_all(rows, sizes, DATE) == slow_tally(recipients)
     assert +tallies.senders(rows) == Counter(sender for _, _, sender, _ in recipients)
-    of_lanes = tallies.parcels_of_lanes(rows, {1: 0, 2: 1, 3: 1}, 2)
-    of_senders = tallies.parcels_of_senders(rows, {0: 0, 1: 1, 2: 1}, 2)
-    for row in (0, 1):
-        mine = [one for one in recipients if (one[0] > 1) == row]
-        assert tallies.bands_of(rows, of_lanes[row], sizes, DATE) == slow_bands(birth for _, birth, _, _ in mine)
-        assert tallies.count_of(rows, of_lanes[row], MARK, sizes) == sum(bool(mark) for *_, mark in mine)
-        senders = [one for one in recipients if one[2] in ((0,), (1, 2))[row]]
-        assert tallies.bands_of(rows, of_senders[row], sizes, DATE) == slow_bands(birth for _, birth, _, _ in senders)
+    totals = [50_000 - many] * 2
+    lanes, by_sender = [[1], [2, 3]], [[0], [1, 2]]
+    assert tallies.tally_groups(rows, rows.p_lane, lanes, totals, sizes, DATE) == [
+        slow_tally(one for one in recipients if one[0] in group) for group in lanes
+    ]
+    owners = tallies.senders_of_parcels(rows)
+    assert tallies.tally_groups(rows, owners, by_sender, totals, sizes, DATE) == [
+        slow_tally(one for one in recipients if one[2] in group) for group in by_sender
+    ]
 
 
 # what happened in the last minute
