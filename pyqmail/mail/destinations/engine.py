@@ -13,6 +13,7 @@ from pyqmail.mail.destinations.events.learning import Learning
 from pyqmail.mail.destinations.events.openings import Openings
 from pyqmail.mail.destinations.events.results import Results
 from pyqmail.mail.destinations.events.session_ends import SessionEnds
+from pyqmail.mail.destinations.events.site_faults import SiteFaults
 from pyqmail.mail.destinations.events.trials import Trials
 from pyqmail.mail.destinations.limits.budgets import FOREVER, Pause
 from pyqmail.mail.destinations.scheduling.binding import Binding
@@ -90,7 +91,8 @@ class Engine:
         self._binding = Binding(core, self._ways)
         self._deliveries = Deliveries(core, self._store, self._ways, self._finished)
         self._learning = Learning(core, self._store)
-        self._consequences = Consequences(core, core.log, self._ways.recount_door)
+        self._site_faults = SiteFaults(core, self._ways, self._store)
+        self._consequences = Consequences(core, core.log, self._ways.recount_door, self._site_faults)
         self._results = Results(
             core, self._store, self._ways, self._deliveries, self._consequences, self._learning, self._answered
         )
@@ -333,12 +335,16 @@ class Engine:
                 self._feeding.give_way(now)
             self._trials.yield_places(now)
             self._resolving.ask(now)
+        if core.failed_doors or core.released:
+            self._site_faults.end_turn(now)
         self._ways.forget_unused(now)
 
     def _all_sessions(self) -> "list[DeliverySession]":
         return self._openings.sessions.all() if self._core.has_sessions else self._deliveries.running()
 
     def _open_session(self, door: "Door", units: "tuple[Budget, ...]", now: float) -> None:
+        if door.site.soft_block is not None:
+            self._site_faults.note_opening(door.site, now)
         (self._openings if self._core.has_sessions else self._agents).open_session(door, units, now)
 
     def _choose(self, door: "Door", now: float) -> "tuple[Budget, ...]":

@@ -32,6 +32,7 @@ class DeliverySession:
     refusers    hosts that refused the connection in this start
     has_answer, only_no_mail   of the start: an address answered; each answered 521
     has_returned   something came back untouched; had_parcel: something was in flight when it ended
+    is_retry    its first parcel came back from another connection, which had carried mail
     gave_way    it was ended for the sake of another trial
     is_trial    it holds a unit of the class of the unproven
     is_up       it was greeted, and has not gone
@@ -59,6 +60,7 @@ class DeliverySession:
             "only_no_mail",
             "has_returned",
             "had_parcel",
+            "is_retry",
         ),
     )
 
@@ -73,7 +75,7 @@ class DeliverySession:
         self.is_trial = self.is_test = self.is_up = self.is_dying = self.is_leaving = self.has_ended = False
         self.has_no_ehlo = self.has_no_pipelining = False
         self.refusers: dict[bytes, None] = {}
-        self.gave_way = self.has_answer = self.has_returned = self.had_parcel = False
+        self.gave_way = self.has_answer = self.has_returned = self.had_parcel = self.is_retry = False
         self.only_no_mail = True
 
 

@@ -29,6 +29,14 @@ from pyqmail.mail.destinations.rules.lookup import RuleSet
 
 DATE = 1_800_000_000
 START, NO_HOST_LEFT, END, TRANSACTION, DELIVERY, NAMES = BLAME
+RESPONSES = b"""\
+:4:too many connections:ceiling
+:4:unusual rate:rate org
+:4:rate limited:rate
+:4:TSS04:pause 2h org
+:45:try again later:grey
+:4:maximum number of messages per connection:n
+"""
 TWO_HOSTS = ["mx1", "mx2"]
 TESTED = []
 
@@ -46,7 +54,7 @@ class Post:
     Each domain has hosts mx1, mx2 ... of its own, of one preference.  now is 0 at first.
     """
 
-    def __init__(self, rules=b":i=5", responses=None, hosts=("mx1",), opens_sessions=True):
+    def __init__(self, rules=b":i=5", responses=RESPONSES, hosts=("mx1",), opens_sessions=True):
         self.now, self.hosts, self.numbers = 0.0, hosts, 0
         self.engine = Engine(
             1000,
@@ -60,6 +68,7 @@ class Post:
         )
         self.opened, self.more, self.closing, self.reports, self.dues = {}, [], [], [], []
         self.delivering = {}  # session -> [recipient]
+        self.carrying = {}  # session -> message number, of its last DELIVER
         self.started = []  # message numbers of all DELIVER
         self.asked, self.lines = [], []
 
@@ -100,6 +109,7 @@ class Post:
             self.opened[rest[0]] = rest[1]
         elif word == DELIVER:
             self.started.append(rest[1])
+            self.carrying[rest[0]] = rest[1]
             self.delivering.setdefault(rest[0], []).extend(recipient for recipient, _ in rest[2])
         elif word == CLOSE:
             self.closing.append(rest[0])
@@ -173,9 +183,9 @@ class Post:
         return [session for session in self.opened if session not in self.delivering]
 
 
-def with_sessions(count=3, mail=20, **options):
+def with_sessions(count=3, mail=20, rules=b"", **options):
     """Return a Post of which count sessions for a.example deliver a message each, and more mail waits."""
-    post = Post(b":i=%d" % count, **options)
+    post = Post(b":i=%d%b" % (count, rules), **options)
     post.arrive(mail)
     post.ready(*post.opened)
     post.ready(*post.connecting())
@@ -198,6 +208,7 @@ def one_more(post):
 
 @row(START, "many organisations are silent at once")
 @row(NO_HOST_LEFT, "many organisations are silent at once")
+@pytest.mark.xfail(strict=True, reason="the network guard is built next")
 def test_silence_of_many_is_our_own():
     post = Post(b"")
     for number in range(40):
@@ -454,11 +465,11 @@ def test_a_known_site_is_dead_after_three():
 
 def ended(stage, code=0, reply="", carried=3, sessions=1, **options):
     """Return a Post of which a session with a parcel was ended by the server, after it had carried some."""
-    post = with_sessions(sessions, **options)
+    post = with_sessions(sessions, rules=b",c=%d" % sessions, **options)
     session = next(iter(post.delivering))
     for number in range(carried):
         post.accept(session, number)
-    message = post.started[-1]
+    message = post.carrying[session]
     post.take_lines()
     post.started.clear()
     post.close(session, stage, code, reply, carried=carried)
@@ -477,7 +488,7 @@ def goes_next(post, message):
 def test_reputation_in_the_middle():
     post, message = ended(SENDER, 421, "4.7.0 [TSS04] deferred")
     assert post.says("org a.example", "paused 7200") and not post.opened
-    post.wait(8000)
+    post.wait(7250)
     assert goes_next(post, message)
 
 
@@ -485,7 +496,7 @@ def test_reputation_in_the_middle():
 def test_a_rate_in_the_middle():
     post, message = ended(SENDER, 421, "4.7.28 unusual rate")
     assert post.says("org a.example", "paused 6") and post.says("org a.example: rate") and not post.opened
-    post.wait(600)
+    post.wait(70)
     assert goes_next(post, message)
 
 
@@ -499,8 +510,8 @@ def test_n_that_is_stated():
 def test_connections_in_the_middle():
     post, message = ended(SENDER, 421, "too many connections", sessions=3)
     assert post.says("ceiling 2 for 600")
-    post.accept(next(iter(post.delivering)))
-    assert post.started[0] == message
+    post.close(next(iter(post.delivering)))
+    assert goes_next(post, message)  # over a fresh connection
 
 
 @row(END, "the server ends others of its sessions in the same second")
@@ -526,7 +537,7 @@ def test_an_idle_session_may_be_ended():
 @row(END, "4xx or 5xx to MAIL or DATA on a connection that has carried mail")
 @pytest.mark.parametrize("stage, code", [(SENDER, 452), (DATA, 554), (SENDER, 451)])
 def test_a_limit_of_the_connection_is_n(stage, code):
-    post, message = ended(stage, code, carried=10)
+    post, message = ended(stage, code, carried=10, mail=60)
     assert not post.says("messages a session") and goes_next(post, message)
     [session] = post.delivering
     for number in range(10):
@@ -540,6 +551,21 @@ def test_a_limit_of_the_connection_is_n(stage, code):
         assert session not in post.closing
         post.accept(session, number)
     assert session in post.closing  # n messages, and nothing was refused
+
+
+def test_what_is_refused_on_a_fresh_connection_too_is_no_limit():
+    """A bad sender that is refused at MAIL must not teach that connections are short."""
+    post, message = ended(SENDER, 550, carried=3, mail=60)
+    for _ in range(4):
+        assert goes_next(post, message)
+        [session] = post.delivering
+        assert post.end(session, SENDER, 550) == b"D"
+        for number in range(3):
+            post.accept(session, number)
+        message = post.carrying[session]
+        post.started.clear()
+        post.close(session, SENDER, 550, carried=3)
+    assert not post.says("messages a session")
 
 
 @row(END, "421, or a hang-up, on a connection that has carried mail")
@@ -594,7 +620,7 @@ def test_m_is_learned_and_the_next_message_does_not_meet_it():
 # a delivery is reported
 
 
-def reported(stage, code=0, reply="", rules=b"", responses=None, letter="", carried=0, sender=b"sender.example"):
+def reported(stage, code=0, reply="", rules=b"", responses=RESPONSES, letter="", carried=0, sender=b"sender.example"):
     """Return a Post of which the one delivery has ended so, and how it counted."""
     post = Post(rules, responses)
     post.arrive(sender=sender)
@@ -630,7 +656,7 @@ def test_reputation_pauses_and_the_message_keeps_its_place():
     post, letter = reported(RECIPIENTS, 451, "4.7.0 [TSS04] deferred")
     assert letter == b"Z" and post.dues == [] and post.says("org a.example", "paused 7200")
     post.close(*post.opened)
-    post.wait(8000)
+    post.wait(7250)
     post.ready(*post.opened)
     assert post.started == [1, 1]
 
@@ -638,7 +664,7 @@ def test_reputation_pauses_and_the_message_keeps_its_place():
 @row(DELIVERY, "a reply speaks of a rate")
 def test_a_rate_is_learned_and_the_message_keeps_its_place():
     post, letter = reported(MESSAGE, 451, "4.7.650 rate limited due to IP reputation")
-    assert letter == b"Z" and post.dues == [] and post.says("org a.example", "paused 6")
+    assert letter == b"Z" and post.dues == [] and post.says("site a.example#mx1", "paused 6")
 
 
 @row(DELIVERY, "a reply speaks of connections")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pyqmail.mail.destinations.doors import Door
+    from pyqmail.mail.destinations.events.site_faults import SiteFaults
     from pyqmail.mail.destinations.faults.table import Facts, Row
     from pyqmail.mail.destinations.limits.budgets import Budget
     from pyqmail.mail.destinations.scheduling.core import Core
@@ -45,8 +46,10 @@ class Event:
 class Consequences:
     """apply() carries out the effects of a row that it knows."""
 
-    def __init__(self, core: "Core", log: "EngineLog", recount: "Callable[[Door], None]") -> None:
-        self._core, self._log, self._recount = core, log, recount
+    def __init__(
+        self, core: "Core", log: "EngineLog", recount: "Callable[[Door], None]", site_faults: "SiteFaults"
+    ) -> None:
+        self._core, self._log, self._recount, self._site_faults = core, log, recount, site_faults
         self._effects: dict[str, Callable[[Event, float], None]] = {
             t.PENALTY: self._penalise,
             t.PENALTY_LATER: self._penalise_later,
@@ -194,6 +197,7 @@ class Consequences:
         if rule.scope == "flow":
             self._log.flow_paused(event.flow, door, rule.seconds)
             self._flow_faults(door).pause(event.flow, now + rule.seconds)
+            self._site_faults.hold_flow(door.site.organisation, event.flow, now)
             return
         budget = door.site_budget if rule.scope == "site" else self._source_organisation(door)
         if budget is not None:
@@ -230,6 +234,7 @@ class Consequences:
         seconds = self._flow_faults(event.door).deferred(event.flow, now)
         if seconds:
             self._log.flow_paused(event.flow, event.door, seconds)
+            self._site_faults.hold_flow(event.door.site.organisation, event.flow, now)
 
     def _count_block(self, event: Event, now: float) -> None:
         site = event.door.site
@@ -237,6 +242,7 @@ class Consequences:
             site.soft_block = SoftBlock()
         if site.soft_block.deferred(event.facts.outcome.code, event.flow, now):
             self._log.soft_blocked(site, site.soft_block.code)
+            self._site_faults.block(site, now)
 
     def _log_doubt(self, event: Event, now: float) -> None:
         self._log.doubtful(event.facts.outcome)

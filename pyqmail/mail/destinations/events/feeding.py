@@ -7,6 +7,7 @@ one of its units, after 10 messages, and at once if it idles.
 from itertools import islice
 
 from pyqmail.mail.destinations.events.openings import HOSTS_OFF
+from pyqmail.mail.destinations.events.site_faults import SOFT_BLOCKED
 from pyqmail.mail.destinations.rules.policies import SitePolicy
 from pyqmail.mail.destinations.scheduling.binding import has_waiters
 from pyqmail.mail.destinations.sessions import IDLE, OPENED
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 MAX_SECONDS = 300.0
 SHARED_MESSAGES = 10
+HARMLESS = (HOSTS_OFF,)  # reasons for pauses that are none for a session that is up
 LOOKED_AT = 64  # idle sessions at a time, the longest first
 
 
@@ -103,9 +105,14 @@ class Feeding:
         if session.messages >= self._most_messages(session):
             return True
         for unit in session.units:
-            if unit.paused_until > now and unit.pause_reason != HOSTS_OFF and not session.is_test:
+            if unit.paused_until > now and self._ends_sessions(unit, session):
                 return True
         return session.messages >= SHARED_MESSAGES and has_waiters(session, door)
+
+    def _ends_sessions(self, unit: "Budget", session: "DeliverySession") -> bool:
+        """Return whether the pause of a unit ends a session that is up: in a soft block it carries one message."""
+        reason = unit.pause_reason
+        return reason not in HARMLESS and not session.is_test and (reason != SOFT_BLOCKED or session.messages > 0)
 
     def _most_messages(self, session: "DeliverySession") -> int:
         """Return n: as written; less if the server announced it, or else showed it."""

@@ -35,6 +35,8 @@ class Learning:
         if faults is not None:
             flow = core.senders.name(core.rows.m_sender[core.rows.p_message[parcel]])
             faults.accepted(flow, not core.rows.p_tries[parcel])
+            if faults.is_idle:
+                site.organisation.flow_faults = None
 
     def greeted(self, session: "DeliverySession", now: float) -> None:
         """A server has greeted, or an agent that connects by itself has had an answer."""

@@ -149,7 +149,9 @@ class Openings:
         session.greeting_seconds = now - began
         core.hosts.note_habits(host, limits.has_helo_only, limits.has_no_pipelining, now)
         for refuser in session.refusers:
-            core.hosts.failed(refuser, session.opened_at, now)
+            off = core.hosts.failed(refuser, session.opened_at, now)
+            if off:
+                core.log.host_off(refuser, off)
         door.up[address] = here_up + 1
         door.working += 1
         if door.hollow:

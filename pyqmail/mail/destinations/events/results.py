@@ -8,7 +8,7 @@ from pyqmail.mail.destinations.faults.greylist import Bracket
 from pyqmail.mail.destinations.faults.replies import classify
 from pyqmail.mail.destinations.faults.table import Facts
 from pyqmail.mail.destinations.orders import REPORT
-from pyqmail.mail.destinations.outcome import DIALOGUE, Outcome
+from pyqmail.mail.destinations.outcome import DATA, DIALOGUE, SENDER, Outcome
 from pyqmail.mail.destinations.retry import LOCAL_CONSTANT, REMOTE_CONSTANT, next_date
 from pyqmail.mail.destinations.scheduling.deliveries import AT_HEAD, DEFERRED, FRESH
 
@@ -121,6 +121,8 @@ class Results:
         fill_facts(facts, session, now)
         flow = self._core.senders.name(rows.m_sender[rows.p_message[parcel]])
         event = Event(door, session, facts, flow)
+        if session.is_retry and not carried and outcome.stage in (SENDER, DATA):
+            door.site.messages.withdraw()  # it was not the connection that it came back from
         effects = self._blame(event, now) if not self._core.is_local else (t.COUNT,)
         letter = self._end(session, recipient, event, effects, now)
         if t.CLOSE_SESSION in effects:

@@ -76,6 +76,11 @@ class FlowFaults:
         run = self._runs.get(flow)
         return run.until if run is not None else 0.0
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no flow is watched: nothing is lost if it is dropped."""
+        return not self._runs
+
     def is_empty(self, now: float) -> bool:
         """Return whether nothing is left to remember."""
         return all(run.until and now - run.until > CLEAN_SECONDS for run in self._runs.values())

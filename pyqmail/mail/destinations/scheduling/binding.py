@@ -27,6 +27,7 @@ class Binding:
             return 0
         if door.returned and not session.messages:
             door.ready -= 1
+            session.is_retry = True
             return door.returned.popleft()
         while door.lanes:
             lane = door.lanes.popleft()

@@ -109,6 +109,11 @@ class MailStore:
         rows = self._rows
         lane = self._ways.lanes[rows.p_lane[parcel]]
         message = rows.p_message[parcel]
+        if lane.door is not None and lane.door.site.organisation.flow_faults is not None:
+            until = self.held_until(lane, message)
+            if until > now:
+                self.put_on_wheel(parcel, self._core.clock.second(until) + 1, is_parked=True)
+                return
         self._ways.add(lane, parcel, self.class_of(lane, message), rows.m_sender[message], at_head, now)
 
     def class_of(self, lane: "Lane", message: int) -> int:
@@ -120,6 +125,13 @@ class MailStore:
         if written:
             return _CLASSES[written]
         return BULK if self._rows.m_flags[message] & IS_BULK else NORMAL
+
+    def held_until(self, lane: "Lane", message: int) -> float:
+        """Return until when the flow of a message is paused where a lane leads."""
+        faults = lane.door.site.organisation.flow_faults if lane.door is not None else None
+        if faults is None:
+            return 0.0
+        return faults.paused_until(self._core.senders.name(self._rows.m_sender[message]))
 
     def put_on_wheel(self, parcel: int, second: int, *, is_parked: bool = False) -> None:
         """A parcel that is nowhere waits for a second of the wheel."""

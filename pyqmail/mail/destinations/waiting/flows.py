@@ -262,6 +262,38 @@ class LaneQueue:
         self.parcels = self._recipients = self._alone = self._alone_parcels = 0
         return found
 
+    def take_flow(self, sender_key: int, most: int) -> list[int]:
+        """Take out up to `most` parcels of one sender, those behind the last of them included; empty: it has none."""
+        flows, found = self._flows, list[int]()
+        for klass in (URGENT, NORMAL, BULK):
+            ring = self._find_ring(klass)
+            flow = flows.find((self._number << 2 | klass) << 32 | sender_key) if ring else 0
+            while ring and flow and len(found) < most:
+                self._drop_struck(flow)
+                if not flows.f_first[flow]:
+                    break
+                first = flows.pop(flow)
+                self._forget_first(first)
+                found += self._unchain(first, ring)
+            if ring and not ring.parcels:
+                self._close(ring)
+        return found
+
+    def _unchain(self, parcel: int, ring: ClassRing) -> list[int]:
+        """Count out a parcel and those behind it; struck ones are freed."""
+        rows, found = self._flows.rows, list[int]()
+        while parcel:
+            following = rows.p_due[parcel]
+            rows.p_next[parcel] = rows.p_due[parcel] = 0
+            if rows.p_flags[parcel] & IS_STRUCK:
+                rows.free_struck(parcel)
+                self._struck -= 1
+            else:
+                self._count(parcel, ring, -1, -rows.count(parcel))
+                found.append(parcel)
+            parcel = following
+        return found
+
     def _cut(self, whole: int, most: int) -> tuple[int, int]:
         """Return what goes of a parcel, and how many recipients that has."""
         rows = self._flows.rows

@@ -20,6 +20,10 @@ class SenderKeys:
         self._counts[key] += 1
         return key
 
+    def find(self, sender: bytes) -> int | None:
+        """Return the key of a sender that has mail, else None."""
+        return self._keys.get(sender)
+
     def name(self, key: int) -> bytes:
         return self._names[key]
 

@@ -54,6 +54,16 @@ class QueueMachine(RuleBasedStateMachine):
             assert parcel not in self.out[queue]
         self.out[queue].add(parcel)
 
+    @precondition(lambda self: any(self.ready))
+    @rule(queue=st.integers(0, 1), sender=st.sampled_from((0, 1, 2, 2**32 - 1)), most=st.integers(1, 20))
+    def take_flow(self, queue, sender, most):
+        taken = self.queues[queue].take_flow(sender, most)
+        theirs = {parcel for parcel in self.ready[queue] if self.rows.m_sender[self.rows.p_message[parcel]] == sender}
+        assert len(set(taken)) == len(taken) and set(taken) <= theirs
+        assert len(taken) >= min(most, len(theirs))
+        self.ready[queue] -= set(taken)
+        self.out[queue] |= set(taken)
+
     @precondition(lambda self: any(self.out))
     @rule(data=st.data(), queue=st.integers(0, 1), at_head=st.booleans(), klass=st.integers(0, 2))
     def give_back(self, data, queue, at_head, klass):
