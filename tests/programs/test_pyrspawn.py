@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import select
 import socket
 import subprocess
@@ -475,6 +476,19 @@ def test_a_source_that_is_not_ours_is_nobodys_fault(spawner, smtp_peer, source):
     process = start_native(spawner)
     process.send(native_dialect.open_session(1, place(smtp_peer.port, source=source)))
     assert process.next() == failed(b"here", errno.EADDRNOTAVAIL)
+    process.send(more(smtp_peer.port, b"mx.test"))
+    assert process.next() == READY
+
+
+def test_descriptors_that_run_out_are_nobodys_fault(spawner, smtp_peer):
+    process = start_native(spawner)
+    pid = process.process.pid
+    limits, used = resource.prlimit(pid, resource.RLIMIT_NOFILE), len(os.listdir(f"/proc/{pid}/fd"))
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (used, limits[1]))
+    process.send(native_dialect.open_session(1, place(smtp_peer.port, helo=b"told.example")))
+    report = b"ZSystem resources temporarily unavailable. (#4.3.0)\n"
+    assert process.next() == failed(b"here", errno.EMFILE, report=report)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
     process.send(more(smtp_peer.port, b"mx.test"))
     assert process.next() == READY
 

@@ -13,7 +13,7 @@ from pyqmail.system import coroutines, timers
 from pyqmail.system import loop as loops
 from pyqmail.system.channel import Gone
 from pyqmail.system.coroutines import TimedOut
-from pyqmail.system.driver import BlockingDriver, CannotFork, EventDriver, drive
+from pyqmail.system.driver import BlockingDriver, CannotBind, CannotFork, EventDriver, drive
 from pyqmail.system.loop import Loop
 from pyqmail.system.peer import QUANTUM_BYTES, READ_BYTES, BlockingPeer, EventPeer, WrappedPeer
 from tests.processes import open_descriptors
@@ -168,6 +168,35 @@ def test_connect(kind):
         return got
 
     assert over(kind, session, ours) == b"hello"
+
+
+def test_connect_from_a_source(kind):
+    ours, _ = socket.socketpair()
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    async def session(driver, peer):
+        other = await driver.connect(listener.getsockname(), 5, "127.0.0.7")
+        accepted, (address, _) = listener.accept()
+        accepted.close()
+        other.close()
+        return address
+
+    assert over(kind, session, ours) == "127.0.0.7"
+
+
+@pytest.mark.parametrize("source", ["192.0.2.1", "::1", "localhost", ""])
+def test_a_source_that_cannot_be_used(kind, source):
+    ours, _ = socket.socketpair()
+
+    async def session(driver, peer):
+        await driver.connect(("127.0.0.1", 9), 5, source)
+
+    before = set(open_descriptors())
+    with pytest.raises(CannotBind) as caught:
+        over(kind, session, ours)
+    assert caught.value.errno == errno.EADDRNOTAVAIL
+    del caught
+    assert set(open_descriptors()) == before
 
 
 def test_connect_refused(kind):

@@ -1,6 +1,6 @@
 import pytest
 
-from pyqmail.protocol.smtp.report import ACCEPTED, compose, compose_one, refused
+from pyqmail.protocol.smtp.report import ACCEPTED, compose, compose_one, ended, refused
 
 # Source: report() of qmail-rspawn
 REPORTS = [
@@ -62,3 +62,19 @@ def test_one_of_several_recipients_is_reported_as_if_alone(recipient, message, r
 
 def test_a_refusal_without_words_quotes_none():
     assert refused("greeting", b"1.2.3.4", 0, b"") == b"ZConnected to 1.2.3.4 but greeting failed.\n"
+
+
+ENDS = [
+    # situation, code, reply, report
+    ("sender", 554, b"554 enough\n", b"ZConnected to 1.2.3.4 but sender was rejected.\nRemote host said: 554 enough\n"),
+    ("recipients", 452, b"452 no\n", b"Z1.2.3.4 does not like recipient.\nRemote host said: 452 no\n"),
+    ("data", 421, b"421 bye\n", b"Z1.2.3.4 failed on DATA command.\nRemote host said: 421 bye\n"),
+    ("nothing", 421, b"421 bye\n",
+     b"ZConnected to 1.2.3.4 but connection died. (#4.4.2)\nRemote host said: 421 bye\n"),
+    ("nothing", 0, b"", b"ZConnected to 1.2.3.4 but connection died. (#4.4.2)\n"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("situation, code, reply, report", ENDS)
+def test_the_end_of_a_connection_is_a_deferral(situation, code, reply, report):
+    assert ended(situation, b"1.2.3.4", code, reply) == report
