@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     Sizes = Mapping[int, int] | None  # recipients of each parcel; None: each has one
     Tally = tuple[int, int, list[int]]
 
-MANY_PARCELS = 50_000  # of one row: its births are looked at as a column
+MANY_PARCELS = 40_000  # of one row: its births are looked at as a column
 
 
 def sizes_of(rows: "MailRows") -> "Sizes":
