@@ -96,6 +96,15 @@ PROGRAM = Program(
             ("hold, hold=TIME", "nothing is sent, until a date: 2026-11-01, 2026-11-01T14:05Z"),
             ("learn=no", "limits are exactly as written"),
         ]),
+        ("ADDRESSES", (
+            "A line of networks (ip=) may have limits, n, m, hold and groups; one of a sender (from=) try, die, w, src, "
+            "by and spill, which win over what the destination's lines say; one of a local recipient (rcpt=) c, r, try, "
+            "die, w and hold.\n\n"
+            "A pool lists source addresses, each with the name to greet with and a weight if needed: "
+            "`%bulk:192.0.2.1=mx1.example.net*3,warm=192.0.2.2@2026-11-01`.  `warm=` gives the first day of a new "
+            "one.\n\nA line of hosts (mx=) counts if all hosts of the destination match; a group does if each host is in it by "
+            "whatever line.  `!` before an address confirms that a shipped line is meant to be replaced."
+        )),
         ("LIMITS", (
             "c, C, r, R and k are limits.  A limit of a group counts once for all its members, any other once for each "
             "domain, each site (mx=), each address (ip=).  `/scope` says otherwise: dom, site, org, host, ip, net, "

@@ -165,8 +165,13 @@ class Automaton:
 
     def _search(self, text: bytes) -> "Iterable[int]":
         """Yield the number of each rule whose words are in text, perhaps more than once."""
+        children, links, found = self._children, self._links, self._found
         node = 0
         for byte in text.lower():
-            node = self._step(node, byte)
-            if self._found[node]:
-                yield from self._found[node]
+            row = children[node]
+            while byte not in row and node:  # what _step() does, without a call for each byte
+                node = links[node]
+                row = children[node]
+            node = row.get(byte, 0)
+            if found[node]:
+                yield from found[node]
