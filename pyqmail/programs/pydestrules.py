@@ -97,12 +97,13 @@ PROGRAM = Program(
             ("learn=no", "limits are exactly as written"),
         ]),
         ("ADDRESSES", (
-            "A line of networks (ip=) may have limits, n, m, hold and groups; one of a sender (from=) try, die, w, src, "
-            "by and spill, which win over what the destination's lines say; one of a local recipient (rcpt=) c, r, try, "
-            "die, w and hold.\n\n"
+            "A line of networks (ip=) may have limits, n, m, hold and groups; one of a sender (from=) try, die, w, "
+            "src, by and spill, which win over what the destination's lines say; one of a local recipient (rcpt=) c, "
+            "r, try, die, w and hold.\n\n"
             "A pool lists source addresses, each with the name to greet with and a weight if needed: "
             "`%bulk:192.0.2.1=mx1.example.net*3,warm=192.0.2.2@2026-11-01`.  `warm=` gives the first day of a new "
-            "one.\n\nA line of hosts (mx=) counts if all hosts of the destination match; a group does if each host is in it by "
+            "one.\n\n"
+            "A line of hosts (mx=) counts if all hosts of the destination match; a group does if each host is in it by "
             "whatever line.  `!` before an address confirms that a shipped line is meant to be replaced."
         )),
         ("LIMITS", (
