@@ -7,7 +7,8 @@ one of its units, after 10 messages, and at once if it idles.
 from itertools import islice
 
 from pyqmail.mail.destinations.events.openings import HOSTS_OFF
-from pyqmail.mail.destinations.events.site_faults import SOFT_BLOCKED
+from pyqmail.mail.destinations.events.site_faults import SOFT_BLOCKED, SPREAD_SECONDS
+from pyqmail.mail.destinations.faults.flow_faults import BLOCK_SECONDS
 from pyqmail.mail.destinations.rules.policies import SitePolicy
 from pyqmail.mail.destinations.scheduling.binding import has_waiters
 from pyqmail.mail.destinations.sessions import IDLE, OPENED
@@ -110,9 +111,13 @@ class Feeding:
         return session.messages >= SHARED_MESSAGES and has_waiters(session, door)
 
     def _ends_sessions(self, unit: "Budget", session: "DeliverySession") -> bool:
-        """Return whether the pause of a unit ends a session that is up: in a soft block it carries one message."""
-        reason = unit.pause_reason
-        return reason not in HARMLESS and not session.is_test and (reason != SOFT_BLOCKED or session.messages > 0)
+        """Return whether the pause of a unit ends a session that is up.
+
+        In a soft block the session that was opened for this minute carries one message.
+        """
+        if unit.pause_reason == SOFT_BLOCKED and not session.messages:
+            return session.opened_at + BLOCK_SECONDS + SPREAD_SECONDS < unit.paused_until
+        return unit.pause_reason not in HARMLESS and not session.is_test
 
     def _most_messages(self, session: "DeliverySession") -> int:
         """Return n: as written; less if the server announced it, or else showed it."""

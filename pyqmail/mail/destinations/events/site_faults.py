@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pyqmail.mail.destinations.scheduling.ways import Ways
 
 SOFT_BLOCKED = b"soft-blocked"  # reason of a pause
+SPREAD_SECONDS = 6.0  # sites that began together do not go on together
 PART = 500  # parcels that are parked in one turn
 
 
@@ -30,10 +31,13 @@ class SiteFaults:
     def block(self, site: "Site", now: float) -> None:
         """A site gets one message a minute from now on."""
         assert site.soft_block is not None
-        until = site.soft_block.next_time()
+        when = site.soft_block.next_time()
+        if when is None:
+            return
+        pause = Pause(when + SPREAD_SECONDS * self._core.random.random(), SOFT_BLOCKED)
         for door in site.doors.values():
-            if door.site_budget is not None and until is not None:
-                door.site_budget.pause(Pause(until, SOFT_BLOCKED))
+            if door.site_budget is not None:
+                door.site_budget.pause(pause)
 
     def note_opening(self, site: "Site", now: float) -> None:
         """A session is opened: in a blocked site it is the one of this minute."""
