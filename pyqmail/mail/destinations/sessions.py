@@ -14,7 +14,7 @@ when it is granted, and ends with the delivery.
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyqmail.mail.destinations.doors import Door
+    from pyqmail.mail.destinations.doors import Door, Lane
     from pyqmail.mail.destinations.limits.budgets import Budget
 
 CONNECTING, OPENED, IDLE, CLOSING = "connecting", "opened", "idle", "closing"
@@ -53,6 +53,7 @@ class DeliverySession:
             "has_no_ehlo",
             "has_no_pipelining",
             "grace",
+            "lane",
             "greeting_seconds",
             "refusers",
             "gave_way",
@@ -77,6 +78,7 @@ class DeliverySession:
         self.refusers: dict[bytes, None] = {}
         self.gave_way = self.has_answer = self.has_returned = self.had_parcel = self.is_retry = False
         self.only_no_mail = True
+        self.lane: Lane | None = None  # of a local delivery
 
 
 class SessionNumbers:

@@ -6,6 +6,7 @@ from pyqmail.mail.destinations.engine import LOCAL, REMOTE
 from pyqmail.mail.destinations.orders import DELIVER, DONE, DUE, REPORT
 from pyqmail.mail.destinations.outcome import HERE, Outcome
 from pyqmail.mail.destinations.outcome import LOCAL as AT_LOCAL
+from pyqmail.mail.destinations.waiting.flows import TURN_RECIPIENTS
 from tests.mail.destinations.play import ACCEPTED, DATE, LATER, NEVER, SILENT, WEEK, Play, words
 
 UNLIMITED = b":c=1000,i=1000,k=1000/s~1000\n"
@@ -93,7 +94,8 @@ def test_retry_times_are_those_of_qmail(channel, delays):
 def test_mail_that_is_due_later_waits():
     play = local()
     play.arrive(b"a@x", due=DATE + 50)
-    assert words(play.orders(), DELIVER) == [] and play.engine.next_time() <= play.now + 50
+    assert play.orders() == []  # its date is known
+    assert play.engine.next_time() <= play.now + 50
     assert handles(play.orders(49)) == []
     assert len(handles(play.orders(2))) == 1
 
@@ -176,6 +178,31 @@ def test_alarm_makes_all_due():
     play.orders()
     play.make_due()
     assert len(handles(play.orders())) == 3
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.3, 0.96, 0.999])
+def test_a_retry_time_is_kept_to_the_second(fraction):
+    """Whenever in a second the engine was made, and though the date is read a moment after the time."""
+    play = Play(20, b"", channel=LOCAL)
+    play.now += fraction
+    number = play.arrive(b"a@x", birth=DATE)
+    play.result(handles(play.orders())[0], LOCAL_LATER)
+    play.engine.advance(play.date + 0.001, play.now)
+    assert play.engine.take_orders() == [(DUE, number, DATE + 100)]
+
+
+def test_a_large_message_does_not_hold_up_the_next():
+    play = local(total=2)
+    play.arrive(*[b"u%d@here.example" % i for i in range(50)])
+    running = handles(play.orders())
+    late = play.arrive(b"other@here.example", sender=b"other.example")
+    for turn in range(1, 50):  # noqa: B007
+        play.result(running.pop(0))
+        orders = play.orders()
+        running += handles(orders)
+        if any(order[2] == late for order in words(orders, DELIVER)):
+            break
+    assert turn <= TURN_RECIPIENTS + 1  # a turn of the first one's, begun when it came
 
 
 def test_stop_starts_nothing_more():

@@ -26,8 +26,12 @@ class AgentGrants:
         session.state = OPENED
         door.sessions += 1
         door.working += 1
-        door.chain = self._ways.chain(door, now)
-        parcel = self._binding.next_parcel(session, now)
+        local = self._ways.local
+        if local is None:
+            door.chain = self._ways.chain(door, now)
+            parcel = self._binding.next_parcel(session, now)
+        else:
+            parcel = local.next_parcel(session, now)
         if parcel:
             self._deliveries.start(session, parcel, now)
         else:
@@ -38,6 +42,13 @@ class AgentGrants:
         door = session.door
         door.sessions -= 1
         door.working -= 1
-        self._core.admission.change_chain(door, self._ways.chain(door, now), now)
+        local = self._ways.local
+        if local is None:
+            self._ways.update_chain(door, now)
+        elif session.lane is not None:
+            for budget in session.units[:-1]:
+                budget.used -= 1
+            session.units = session.units[-1:]
+            local.ended(session.lane, now)
         self._core.admission.release(session.units, now)
         self._ways.seek(door, now)

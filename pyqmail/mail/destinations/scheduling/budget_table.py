@@ -82,6 +82,10 @@ class BudgetTable:
         """Return the budget of a host, an address or a net."""
         return self._apply(limit, limit.name or thing, source, limit.name or thing)
 
+    def of_limit(self, limit: "Limit", thing: bytes, source: bytes, name: bytes) -> Budget:
+        """Return the budget of a limit, with what the limit says."""
+        return self._apply(limit, thing, source, name)
+
     def find(self, key: "Key", name: bytes, kind: str) -> Budget:
         """Return a budget, a new one without a limit."""
         budget = self._budgets.get(key)

@@ -31,6 +31,11 @@ class DueDates:
         """A parcel of a message was put on the wheel."""
         self._changed[message] = None
 
+    def is_told(self, message: int, second: int) -> None:
+        """The message came with this date."""
+        self._grow(message)
+        self._told[message] = second
+
     def clear(self, message: int) -> None:
         """The message is gone."""
         self._changed.pop(message, None)
@@ -69,9 +74,12 @@ class DueDates:
         ]
         if not waiting:
             return
-        while len(self._told) <= message:
-            self._told.append(0)
+        self._grow(message)
         first = min(waiting)
         if self._told[message] != first:
             self._told[message] = first
             self._core.orders.append((DUE, rows.m_number[message], self._core.clock.date_of_second(first)))
+
+    def _grow(self, message: int) -> None:
+        while len(self._told) <= message:
+            self._told.append(0)

@@ -68,6 +68,8 @@ class MailStore:
         else:
             rows.m_flags[message] = rows.m_flags[message] & ~IS_MORE_TO_COME | flags
         when = clock.second_of_date(due, now) if due > clock.date(now) else 0
+        if when:
+            self.due_dates.is_told(message, when)
         lanes = self._by_key(recipients)
         if len(lanes) >= MANY_PARCELS:
             rows.m_flags[message] |= IS_BULK

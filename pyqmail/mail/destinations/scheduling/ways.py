@@ -6,7 +6,8 @@ connect by themselves) each lane has a site of its own.
 
 from pyqmail.mail.destinations.doors import Door, Lane, Organisation, Site
 from pyqmail.mail.destinations.outcome import CONNECT, Outcome
-from pyqmail.mail.destinations.rules.policies import DOMAIN, RecipientPolicy, SitePolicy
+from pyqmail.mail.destinations.rules.policies import DOMAIN, SitePolicy
+from pyqmail.mail.destinations.scheduling.local_channel import LocalChannel
 from pyqmail.mail.destinations.sites import hosts_to_try, organisation_of, site_name
 
 TYPE_CHECKING = False
@@ -39,6 +40,7 @@ class Ways:
         self._organisations: dict[bytes, Organisation] = {}
         self._sites: dict[bytes, Site] = {}
         self._doomed: list[Lane] = []
+        self.local = LocalChannel(core, self.lanes) if core.is_local else None
         self.has_sender_rules = False
         self.need: Callable[[Lane, float], None] = _nothing
         self.feed_idle: Callable[[Door, float], None] = _nothing
@@ -50,7 +52,9 @@ class Ways:
         lane = self._by_domain.get(domain)
         if lane is None:
             lane = self._by_domain[domain] = self._new_lane(domain)
-            if not self._core.has_sessions:
+            if self.local is not None:
+                self.local.policy_of(lane)
+            elif not self._core.has_sessions:
                 self._attach_alone(lane, now)
         return lane
 
@@ -63,6 +67,10 @@ class Ways:
 
     def add(self, lane: Lane, parcel: int, klass: int, sender: int, at_head: bool, now: float) -> None:
         """A parcel is ready in a lane."""
+        if self.local is not None:
+            self.local.add(parcel, klass, sender, at_head)
+            self.seek(self.local.door, now)
+            return
         lane.queue.add(parcel, klass, sender, at_head=at_head)
         door = lane.door
         if door is not None:
@@ -98,6 +106,9 @@ class Ways:
 
     def take_out(self, parcel: int) -> None:
         """Leave out a parcel that is ready."""
+        if self.local is not None:
+            self.local.take_out(parcel)
+            return
         rows = self._core.rows
         lane = self.lanes[rows.p_lane[parcel]]
         door = lane.door
@@ -236,7 +247,10 @@ class Ways:
             lane.is_doomed = False
             if lane.left or lane.is_asked:
                 continue
-            if lane.known_until > now:
+            if self.local is not None:
+                self._forget(lane)
+                self.local.forget(lane, now)
+            elif lane.known_until > now:
                 self._core.timers.at(lane.known_until, self._forget_later, lane)
             else:
                 self._forget(lane)
@@ -260,8 +274,7 @@ class Ways:
     def _attach_alone(self, lane: Lane, now: float) -> None:
         """Give a lane a door of its own: nothing is asked."""
         rules = self._core.rules
-        policy: SitePolicy | RecipientPolicy
-        policy = rules.for_recipient(lane.domain) if self._core.is_local else rules.for_site(lane.domain)
+        policy = rules.for_site(lane.domain)
         organisation = Organisation(b"")
         site = Site(lane.domain, lane.domain, organisation)
         door = Door(site, None, policy)
@@ -272,8 +285,6 @@ class Ways:
     def chain(self, door: Door, now: float) -> "tuple[Budget, ...]":
         """Return the chain of a door as it is now."""
         budgets, table = door.budgets, self._core.budgets
-        if self._core.is_local:
-            return (*budgets, table.total)
         window = door.site_budget.window if door.site_budget is not None else None
         if window is not None and window.is_unproven(now):
             budgets = (*budgets, table.unproven)

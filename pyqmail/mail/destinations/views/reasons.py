@@ -49,8 +49,21 @@ def obstacle_of(core: "Core", lane: "Lane", now: float) -> Obstacle:
         return Obstacle(FROZEN, "our own network is suspected, or down")
     if door is None:
         return _resolving(lane, now)
+    if lane.budgets:
+        return _at_recipient(lane, now) or _standing(door, now) or _open(door, now)
     found = _held(core, door, now) or _paused(door, now) or _soft_blocked(door, now)
     return found or _standing(door, now) or _open(door, now)
+
+
+def _at_recipient(lane: "Lane", now: float) -> Obstacle | None:
+    """A local recipient that has as many deliveries as it may."""
+    for budget in lane.budgets:
+        if budget.used >= budget.cap:
+            return Obstacle(FULL, full_text(budget), budget)
+        if budget.not_before > now:
+            seconds = budget.not_before - now
+            return Obstacle(RATE, f"rate of {name_of(budget)}: next in {duration(seconds)}", budget, seconds)
+    return None
 
 
 def _resolving(lane: "Lane", now: float) -> Obstacle:

@@ -1,12 +1,14 @@
 """What is to be done at a time, and the clock that turns dates into times and back."""
 
 import heapq
+import math
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+SLACK_SECONDS = 0.05  # the date is read a moment after the time
 JUMP_SECONDS = 300.0  # a date that differs by more from what was expected was set
 
 
@@ -48,12 +50,15 @@ class Timers:
 
 
 class Clock:
-    """Dates and monotonic time.  The wheels turn by `second(now)`: whole seconds of monotonic time, never set back."""
+    """Dates and monotonic time.  The wheels turn by `second(now)`: whole seconds of monotonic time, never set back.
+
+    A second of the wheels begins with a second of the date, so a retry time is kept to the second.
+    """
 
     __slots__ = ("_start", "_offset")
 
     def __init__(self, now: float, date: float) -> None:
-        self._start, self._offset = now, date - now
+        self._start, self._offset = now - date % 1.0, date - now
 
     def set_date(self, date: float, now: float) -> float:
         """Take the date of this moment; return by how many seconds it was set, 0.0 if time has just passed."""
@@ -74,8 +79,8 @@ class Clock:
 
     def second_of_date(self, date: float, now: float) -> int:
         """Return the first second of the wheels that begins at a date or later; 0 for what is past long ago."""
-        return max(0, -int(-(date - self._offset - self._start) // 1))
+        return max(0, math.ceil(date - self._offset - self._start - SLACK_SECONDS))
 
     def date_of_second(self, second: int) -> int:
-        """Return the first whole date from the beginning of a second of the wheels on."""
-        return -int(-(self._start + second + self._offset) // 1)
+        """Return the date at which a second of the wheels begins."""
+        return round(self._start + second + self._offset)
