@@ -108,7 +108,7 @@ def budgets_of(world, draw):
     organisations = [one(b"o%d" % i, ORGANISATION, 5) for i in range(2)]
     groups = [one(b"g%d" % i, GROUP, 6) for i in range(3)]
     sources = [one(b"s%d" % i, SOURCE, 8) for i in range(2)]
-    total = Budget(b"total", TOTAL, draw(st.integers(1, 12)))
+    total = Budget(b"total", TOTAL, draw(st.integers(1, 6)))
     shared = SharedBudget(total)
     world.budgets += [total, shared]
     return organisations, groups, sources, total, shared, one
@@ -116,7 +116,7 @@ def budgets_of(world, draw):
 
 def doors_of(world, draw):
     organisations, groups, sources, total, shared, one = budgets_of(world, draw)
-    hosts = [one(b"h%d" % i, HOST, 3) for i in range(3)] if draw(st.booleans()) else []
+    hosts = [one(b"h%d" % i, HOST, 1) for i in range(3)] if draw(st.booleans()) else []
     for i in range(draw(st.integers(1, 9))):
         chain = [one(b"d%d" % i, DOOR, 4)]
         if draw(st.booleans()):
@@ -199,3 +199,114 @@ def drain(world, now):
         world.admission.due(now)
         world.check(now)
     assert all(budget.used == 0 for budget in world.budgets)
+
+
+# one by one
+
+
+def simple(world, name, *chain, mail=1):
+    door = Door(name, chain, mail)
+    world.doors.append(door)
+    world.budgets += [budget for budget in chain if budget not in world.budgets]
+    return door
+
+
+def test_the_reserve_is_for_who_has_no_session_and_what_is_left_for_all():
+    """Total 3: two for doors with a session; the third waits until the first session of another ends."""
+    world = World()
+    total = Budget(b"total", TOTAL, 3)
+    shared = SharedBudget(total)
+    one, other = simple(world, "one", total, mail=3), simple(world, "other", total)
+    one.next_chain = (shared, total)
+    world.budgets.append(shared)
+    world.admission.seek(one, 0.0)
+    assert (one.sessions, one.place) == (2, shared)
+    world.admission.seek(other, 0.0)
+    assert (other.sessions, total.used, shared.used) == (1, 3, 3)
+    number = next(number for number, (door, _) in enumerate(world.open) if door is other)
+    world.close(number, 1.0)
+    assert (one.sessions, one.place) == (2, shared)  # two of three are taken: the last is the reserve
+    world.close(next(number for number, (_, units) in enumerate(world.open) if shared not in units), 2.0)
+    assert (one.sessions, one.mail) == (2, 0)
+    world.check(2.0)
+
+
+def test_who_waits_at_several_hosts_goes_to_the_first_that_has_room_and_leaves_the_others():
+    world = World(with_hosts=True)
+    total, hosts = Budget(b"total", TOTAL, 9), [Budget(b"h%d" % i, HOST, 1) for i in range(2)]
+    world.budgets += hosts
+    doors = [simple(world, f"d{i}", Budget(b"d", DOOR, 9), total) for i in range(5)]
+    for door in doors:
+        door.host_budgets = tuple(hosts)
+        world.admission.seek(door, 0.0)
+    assert [door.place for door in doors] == [None, None, tuple(hosts), tuple(hosts), tuple(hosts)]
+    world.close(1, 1.0)
+    assert [door.sessions for door in doors] == [1, 0, 1, 0, 0]
+    assert [len(host.room) for host in hosts] == [2, 2]
+    world.check(1.0)
+    drain(world, 1.0)
+
+
+def test_an_offer_of_a_host_goes_to_the_next_when_who_carried_it_gives_up():
+    """The head of the host's room goes up to the total with the offer; when it withdraws, the next one has it."""
+    world = World(with_hosts=True)
+    total, host = Budget(b"total", TOTAL, 1), Budget(b"h", HOST, 1)
+    world.budgets.append(host)
+    first, second, third = (simple(world, f"d{i}", Budget(b"d", DOOR, 9), total) for i in range(3))
+    for door in (first, second, third):
+        door.host_budgets = (host,)
+    total.limit = 2
+    for door in (first, second, third):
+        world.admission.seek(door, 0.0)
+    assert (second.place, third.place) == ((host,), (host,))
+    stranger = simple(world, "stranger", total)
+    world.admission.seek(stranger, 0.0)
+    total.limit = 1
+    world.close(0, 1.0)
+    assert (second.place, third.place) == (total, (host,))
+    second.mail = 0
+    world.admission.withdraw(second, 2.0)
+    assert (second.place, third.place) == (None, total)
+    world.check(2.0)
+
+
+def test_what_open_session_asks_for_is_done_after_it():
+    """It may seek for others, and give units back at once."""
+    world = World()
+    total = Budget(b"total", TOTAL, 1)
+    one, other = simple(world, "one", total), simple(world, "other", total)
+
+    def on_open(door, now):
+        if door is one:
+            world.admission.seek(other, now)
+            assert other.place is None
+            world.close(0, now)
+
+    world.on_open = on_open
+    world.admission.seek(one, 0.0)
+    assert (one.opened, other.opened, total.used, other.place) == (1, 1, 1, None)
+
+
+def test_recipients_in_flight_take_of_the_total_what_is_there_and_give_it_back():
+    world = World()
+    total = Budget(b"total", TOTAL, 10)
+    shared = SharedBudget(total)
+    door = simple(world, "one", total)
+    assert world.admission.take((shared, total), 50, 0.0) == 9
+    assert (total.used, shared.used) == (9, 9)
+    door.mail = 2
+    world.admission.seek(door, 0.0)
+    assert (door.sessions, door.place) == (1, total)
+    world.admission.give((shared, total), 9, 1.0)
+    assert (door.sessions, total.used, shared.used) == (2, 2, 2)
+
+
+def test_moves_count_places_in_rooms():
+    world = World()
+    total = Budget(b"total", TOTAL, 1)
+    one, other = simple(world, "one", total), simple(world, "other", total)
+    world.admission.seek(one, 0.0)
+    assert world.admission.moves == 0
+    world.admission.seek(other, 0.0)
+    world.admission.seek(other, 0.0)
+    assert (world.admission.moves, world.admission.place_of(other)) == (1, 0)
