@@ -197,26 +197,35 @@ def _of_message(tables: "EngineTables", number: int, now: float) -> "list[Fields
 def _entry(
     tables: "EngineTables", lane: "Lane", parcels: list[int], count: int, now: float, flow: bytes | None = None
 ) -> "Fields":
-    door = lane.door
+    door, core = lane.door, tables.core
     obstacle = _obstacle(tables, lane, parcels, now, flow)
-    place = tables.core.admission.place_of(door) if door is not None and door.place is not None else None
+    places = _places(lane, obstacle)
+    place = core.admission.place_of(door) if door is not None and places and places[0] not in lane.budgets else None
     seconds = obstacle.seconds
     if seconds is None and place is not None and obstacle.budget is not None:
         seconds = reasons.place_seconds(obstacle.budget, place, tables.sessions(), now)
     return {
-        "channel": "local" if tables.core.is_local else "remote",
+        "channel": "local" if core.is_local else "remote",
         "domain": _text(lane.domain),
         "recipients": count,
         "state": obstacle.state,
         "site": _text(door.site.name) if door is not None else "",
         "hosts": _hosts(tables, door, now) if door is not None else [],
         "answer_age": max(0.0, now - lane.answered_at) if lane.answered_at else None,
-        "budgets": _budgets(door, now) if door is not None else [],
+        "budgets": _budgets(lane, places, now),
         "place": place,
         "reason": obstacle.text or "nothing holds it up: it goes with the next session",
         "expected_seconds": seconds,
         "last_reply": _last_reply(door, obstacle.budget),
     }
+
+
+def _places(lane: "Lane", obstacle: reasons.Obstacle) -> "tuple[Budget, ...]":
+    """Return the budgets at which a lane stands: a limit of its own, else where its door does."""
+    if obstacle.budget is not None and obstacle.budget in lane.budgets:
+        return (obstacle.budget,)
+    place = lane.door.place if lane.door is not None else None
+    return place if isinstance(place, tuple) else (place,) if place is not None else ()
 
 
 def _obstacle(
@@ -252,10 +261,9 @@ def _hosts(tables: "EngineTables", door: "Door", now: float) -> "list[Fields]":
     ]
 
 
-def _budgets(door: "Door", now: float) -> "list[Fields]":
-    """Return the budgets of a door, narrow first; those of hosts that it stands at come before them."""
-    places = door.place if isinstance(door.place, tuple) else (door.place,)
-    others = [budget for budget in places if budget is not None and budget not in door.chain]
+def _budgets(lane: "Lane", places: "tuple[Budget, ...]", now: float) -> "list[Fields]":
+    """Return the budgets of a lane, narrow first; those of hosts that its door stands at come before them."""
+    chain = (*lane.budgets, *lane.door.chain) if lane.door is not None else ()
     return [
         {
             "name": _text(budget.name),
@@ -267,7 +275,7 @@ def _budgets(door: "Door", now: float) -> "list[Fields]":
             "paused_seconds": budget.paused_until - now if now < budget.paused_until < FOREVER else None,
             "stands_here": budget in places,
         }
-        for budget in (*others, *door.chain)
+        for budget in (*(one for one in places if one not in chain), *chain)
     ]
 
 

@@ -217,6 +217,9 @@ def test_the_local_channel_knows_whole_addresses():
         [entry] = why(play, kind, name)
         assert (entry["channel"], entry["domain"], entry["recipients"]) == ("local", "joe@here.example", 3)
         assert entry["reason"] == "full: domain joe@here.example 2/2 (rcpt=:c=2 (built in line 2))"
+        stands = [(budget["name"], budget["used"]) for budget in entry["budgets"] if budget["stands_here"]]
+        assert (stands, entry["place"]) == ([("joe@here.example", 2)], None)
+        assert [budget["name"] for budget in entry["budgets"]] == ["joe@here.example", "total"]
     assert why(play, "recipient", b"jane@here.example") == []
 
 
