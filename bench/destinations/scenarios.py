@@ -106,7 +106,7 @@ SCENARIOS = [
             for delay, mean in ((60, 76), (300, 312), (900, 963), (1500, 1631), (3600, 4168))},
          **{f"left {delay}": NONE for delay in (60, 300, 900, 1500, 3600)}, "dead": NONE},
         {**{f"{what} {delay}": None for what in ("tries", "delay", "left") for delay in (300, 1500, 3600)},
-         "delay 60": (60, 250), "delay 900": (900, 1300), "tries 60": (2, 2.2), "tries 900": (2, 3)},
+         "delay 60": (60, 250), "delay 900": (900, 1300), "tries 60": (2, 2.2), "tries 900": (2, 4)},
     ),
     Scenario(
         9, "ban", limit_runs.ban,

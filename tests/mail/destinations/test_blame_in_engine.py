@@ -681,10 +681,11 @@ def test_n_that_is_stated_by_a_result():
     assert list(post.opened)[:1] == post.closing
 
 
-@row(DELIVERY, "45x to RCPT at first sight, or words of a greylist")
-@row(DELIVERY, "45x to RCPT at first sight, or words of a greylist, at a site that is known to have one")
-def test_a_greylist():
-    post, letter = reported(RECIPIENTS, 451, "4.7.1 try again later")
+@row(DELIVERY, "45x to RCPT at first sight")
+@row(DELIVERY, "words of a greylist, or 45x to RCPT at first sight where later tries are accepted")
+@pytest.mark.parametrize("reply", ["4.7.1 try again later", "4.7.1 no"])
+def test_a_greylist(reply):
+    post, letter = reported(RECIPIENTS, 451, reply)
     assert letter == b"Z" and DATE + 330 <= post.dues[-1][1] <= DATE + 332 and post.take_lines() == []
     post.wait(335)
     if post.connecting():
@@ -791,6 +792,27 @@ def test_a_site_that_defers_everybody_gets_one_message_a_minute():
         if not busy:
             post.wait(5)
     assert post.says("soft-blocked no more") and len(post.started) - before >= 200
+
+
+def test_a_greylist_without_words_is_found_in_spite_of_a_soft_block():
+    """Everybody is deferred at first sight, so one message a minute goes: what was tried before goes first."""
+    post = Post(b":i=10")
+    for number in range(100):
+        post.arrive(sender=b"s%d.example" % (number % 20))
+    tried = {}
+    while not post.says("soft-blocked no more") and post.now < 1000:
+        post.ready(*post.connecting())
+        for session in [one for one, flying in post.delivering.items() if flying]:
+            number = post.carrying[session]
+            if post.now - tried.setdefault(number, post.now) > 300:
+                post.accept(session)
+            else:
+                post.end(session, RECIPIENTS, 450)
+        post.wait(5)
+        for session in post.closing:
+            if session in post.opened:
+                post.close(session)
+    assert post.says("soft-blocked: 450") and 330 <= post.now < 460
 
 
 # name servers answer

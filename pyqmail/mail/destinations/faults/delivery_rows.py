@@ -16,14 +16,17 @@ def _is_temporary(facts: Facts) -> bool:
 
 
 def _is_first_sight(facts: Facts) -> bool:
-    """A 45x to RCPT for a recipient that was not tried before, or waits as one of those; or the words say so."""
-    if not _is_temporary(facts):
-        return False
+    """A 45x to RCPT for a recipient that was not tried before, or waits as one of those."""
     outcome = facts.outcome
-    if facts.action == rule.GREY:
-        return True
     is_45x = outcome.stage == RECIPIENTS and outcome.code // 10 == 45 and outcome.code != _STORAGE
-    return is_45x and facts.is_new and not outcome.enhanced.startswith(_OF_MAILBOX)
+    return is_45x and facts.is_new and _is_temporary(facts) and not outcome.enhanced.startswith(_OF_MAILBOX)
+
+
+def _is_greylist(facts: Facts) -> bool:
+    """The words say so; or it is first sight, where later tries are known to be accepted."""
+    if facts.action == rule.GREY:
+        return _is_temporary(facts)
+    return facts.has_greylist and _is_first_sight(facts)
 
 
 def _is_policy(facts: Facts) -> bool:
@@ -96,18 +99,18 @@ DELIVERY = (
         "n = the messages that were carried",
     ),
     Row(
-        "45x to RCPT at first sight, or words of a greylist, at a site that is known to have one",
-        lambda facts: facts.has_greylist and _is_first_sight(facts),
+        "words of a greylist, or 45x to RCPT at first sight where later tries are accepted",
+        _is_greylist,
         t.NOBODY,
-        (t.GREY_TRY, t.COUNT_BLOCK),
+        (t.GREY_TRY,),
         "class grey: tried again once the site is known to accept",
     ),
     Row(
-        "45x to RCPT at first sight, or words of a greylist",
+        "45x to RCPT at first sight",
         _is_first_sight,
         t.NOBODY,
         (t.GREY_TRY, t.COUNT_BLOCK, t.COUNT_FLOW),
-        "class grey; a flow that alone is deferred so, 10 times running, is paused",
+        "class grey; it may be no greylist: a flow that alone meets it is paused, and 18 of 20 are a soft block",
     ),
     Row(
         "4xx of policy",

@@ -111,7 +111,12 @@ class MailStore:
         rows = self._rows
         lane = self._ways.lanes[rows.p_lane[parcel]]
         message = rows.p_message[parcel]
-        if lane.door is not None and lane.door.site.organisation.flow_faults is not None:
+        door = lane.door
+        block = door.site.soft_block if door is not None else None
+        if door is not None and block is not None and block.is_blocked and rows.p_tries[parcel]:
+            self._ways.add_first(door, parcel, now)  # if it is accepted now, it was a greylist
+            return
+        if door is not None and door.site.organisation.flow_faults is not None:
             until = self.held_until(lane, message)
             if until > now:
                 self.put_on_wheel(parcel, self._core.clock.second(until) + 1, is_parked=True)

@@ -81,6 +81,12 @@ class Ways:
         if lane.known_until <= now and self._core.has_sessions:
             self.need(lane, now)
 
+    def add_first(self, door: Door, parcel: int, now: float) -> None:
+        """A parcel goes before all others of its door, over a fresh connection."""
+        door.returned.append(parcel)
+        door.ready += 1
+        self.seek(door, now)
+
     def recount(self, lane: Lane) -> None:
         """What is ready in a lane has changed."""
         assert lane.door is not None

@@ -118,10 +118,10 @@ DELIVERY = [
     (facts_of(SENDER, 451, action=b"ceiling"),                 "site by source",  "park, ceiling, close"),
     (facts_of(SENDER, 451, action=b"n", carried=20),           "connection",      "park, learn n as stated, close"),
     (facts_of(SENDER, 451, action=b"n"),                       "flow",            "count, count block, count flow"),
-    (facts_of(RECIPIENTS, 450, is_new=True, has_greylist=True), "nobody",         "grey, count block"),
+    (facts_of(RECIPIENTS, 450, is_new=True, has_greylist=True), "nobody",         "grey"),
     (facts_of(RECIPIENTS, 450, is_new=True),                   "nobody",          "grey, count block, count flow"),
     (facts_of(RECIPIENTS, 451, "4.7.1 try again", is_new=True), "nobody",         "grey, count block, count flow"),
-    (facts_of(DATA, 451, action=b"grey"),                      "nobody",          "grey, count block, count flow"),
+    (facts_of(DATA, 451, action=b"grey"),                      "nobody",          "grey"),
     (facts_of(RECIPIENTS, 550, action=b"grey"),                "recipient",       "count"),  # a failure is one
     (facts_of(RECIPIENTS, 450, "4.7.1 no"),                    "flow",            "count, count block, count flow"),
     (facts_of(SENDER, 450),                                    "flow",            "count, count block, count flow"),
