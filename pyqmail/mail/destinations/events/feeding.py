@@ -61,7 +61,7 @@ class Feeding:
         else:
             session.state, session.idle_since = IDLE, now
             door.idle[session] = self._idle[session] = None
-            self._core.timers.at(now + self._idle_seconds(session, now), self._idle_is_over, session)
+            self._watch(session, now)
 
     def feed_idle(self, door: "Door", now: float) -> None:
         """A door has mail and idle sessions: the last that idled first."""
@@ -126,22 +126,27 @@ class Feeding:
         shown = session.most_messages or session.door.site.messages.value
         return min(written, shown) if shown else written
 
-    def _idle_seconds(self, session: "DeliverySession", now: float) -> float:
+    def _idle_until(self, session: "DeliverySession") -> float:
         policy = session.door.policy
-        seconds = policy.idle_seconds if isinstance(policy, SitePolicy) else 0.0
-        if session.door.ready:  # a rate holds it back
-            seconds = min([seconds, *(unit.not_before - now for unit in session.units if unit.not_before > now)])
-        return max(0.0, seconds)
+        return session.idle_since + (policy.idle_seconds if isinstance(policy, SitePolicy) else 0.0)
 
-    def _idle_is_over(self, session: "DeliverySession", now: float) -> None:
-        if session.state != IDLE or now < session.idle_since:
-            return
+    def _watch(self, session: "DeliverySession", now: float) -> None:
+        """Look at an idle session again when its time is over, or when a rate that holds it back lets it go on."""
+        until = self._idle_until(session)
         if session.door.ready:
-            self.feed(session, now)
+            until = min([until, *(unit.not_before for unit in session.units if unit.not_before > now)])
+        self._core.timers.at(max(until, now), self._look_at, (session, session.idle_since))
+
+    def _look_at(self, idling: "tuple[DeliverySession, float]", now: float) -> None:
+        session, since = idling
+        if session.state != IDLE or session.idle_since != since:
             return
-        policy = session.door.policy
-        if now >= session.idle_since + (policy.idle_seconds if isinstance(policy, SitePolicy) else 0.0):
+        if session.door.ready and self._binding.may_send(session, now):
+            self.feed(session, now)
+        elif now >= self._idle_until(session):
             self._end(session, now)
+        else:
+            self._watch(session, now)
 
     def _end(self, session: "DeliverySession", now: float) -> None:
         self._wake(session)

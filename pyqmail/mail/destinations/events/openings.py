@@ -96,6 +96,9 @@ class Openings:
         door.attempts += 1
         door.started += 1
         door.chain = self._ways.chain(door, now)
+        if is_dead(door):  # perhaps they have moved
+            for lane in door.lanes:
+                self._ways.refresh(lane, now)
         if session.is_trial:
             self._trials.started(session, now)
         self._core.orders.append((OPEN, session.number, self._opening(session, host, address, now)))
@@ -282,6 +285,7 @@ class Openings:
         session.state = CLOSING
         self._core.closing += 1
         self._core.orders.append((CLOSE, session.number))
+        self._ways.seek(door, now)
 
     def _connected(self, session: "DeliverySession") -> None:
         """It connects no longer."""
@@ -297,6 +301,7 @@ class Openings:
         else:
             session.door.working -= 1
             session.door.idle.pop(session, None)
+        session.state = CLOSING  # to whoever still knows it
         assert session.number is not None
         self.sessions.remove(session.number)
         held = [unit for _, units, _ in session.tries.values() for unit in units]

@@ -32,11 +32,16 @@ class Binding:
         while door.lanes:
             lane = door.lanes.popleft()
             lane.is_listed = False
+            self._ways.refresh(lane, now)
             parcel = lane.queue.take(min(most, self._ways.most_recipients(lane)))
             self._ways.recount(lane)
             if parcel:
                 return parcel
         return 0
+
+    def may_send(self, session: "DeliverySession", now: float) -> bool:
+        """Return whether its rates let a session send something now."""
+        return self._most(session, now) > 0
 
     def _most(self, session: "DeliverySession", now: float) -> int:
         """Return how many recipients a transaction may have now."""

@@ -78,6 +78,10 @@ class Ways:
             if door.idle:
                 self.feed_idle(door, now)
             self.seek(door, now)
+        self.refresh(lane, now)
+
+    def refresh(self, lane: Lane, now: float) -> None:
+        """A lane with mail is used: ask for its hosts again if what is known of them is old."""
         if lane.known_until <= now and self._core.has_sessions:
             self.need(lane, now)
 

@@ -1,0 +1,57 @@
+"""Faults that random worlds found, each in the smallest world that has it."""
+
+import pytest
+
+from bench.destinations.servers import SILENT, Server, SessionLimit
+from tests.mail.destinations.engine_checks import CheckedWorld
+
+SITE = b"site.example"
+
+
+@pytest.mark.parametrize("idle", [b"0s", b"2s", b"1m"])
+def test_a_session_that_a_rate_holds_back_ends(idle):
+    world = CheckedWorld(SITE + b":c=3,r=2/s~2,idle=" + idle + b"\n")
+    limit = SessionLimit()
+    world.place(SITE, Server(0.3, limits=[limit]))
+    for _ in range(20):
+        world.send([SITE])
+    world.finish(100)
+    world.check_end()
+    assert limit.up == 0
+
+
+def test_a_session_that_is_lost_as_it_connects_is_counted_once():
+    world = CheckedWorld(b"", total=1)
+    world.place(SITE, Server(0.3, connect_seconds=4.0))
+    world.place(b"other.example", Server(0.3, connect_seconds=4.0))
+    world.send([SITE, b"other.example"])
+    world.run(1)
+    world.lose(1)
+    world.finish(100)
+    world.check_end()
+
+
+@pytest.mark.parametrize("kind", [SILENT, "greets"])
+def test_hosts_are_asked_for_again_while_mail_waits(kind):
+    world = CheckedWorld(SITE + b":c=1,n=1\n")
+    world.place(SITE, Server(10.0, kind=kind), ttl=300)
+    for _ in range(100):
+        world.send([SITE])
+    world.run(120)
+    new = Server(0.1)
+    world.place(SITE, new, ttl=300, hosts=[b"new.site.example"])
+    world.run(1200)
+    assert new.accepted > 0
+    assert world.left == 0
+    assert not world.deferrals
+
+
+def test_a_door_seeks_while_its_session_closes():
+    world = CheckedWorld(SITE + b":c=5,n=1\n")
+    world.quit_seconds = 2.0
+    limit = SessionLimit()
+    world.place(SITE, Server(0.1, limits=[limit]))
+    for _ in range(30):
+        world.send([SITE])
+    world.run(5)
+    assert limit.peak > 2
