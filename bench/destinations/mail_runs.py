@@ -40,10 +40,11 @@ def greylist(small):
     for delay in (60, 900) if small else (60, 300, 900, 1500, 3600):
         world = World(SITE + b":c=20,k=6000/m~100\n")
         world.place(SITE, Server(0.1, greylist=Greylist(delay)))
-        count = 3000 if small else 60_000
+        count, seconds = 2400 if small else 60_000, 12_000
         for number in range(count):
-            world.clock.at(1000 + number / 5, world.send, [SITE], b"s%d.example" % (number % 100))
-        world.run(count / 5 + 86_400, until_done=False)
+            arrival = 1000 + number * seconds / count
+            world.clock.at(arrival, world.send, [SITE], b"s%d.example" % (number % 100))
+        world.run(seconds + 86_400)
         delays = [time - world.mail[number].arrived for time, number, _ in world.delivered]
         figures[f"tries {delay}"] = statistics.mean(world.tries.values())
         figures[f"delay {delay}"] = statistics.mean(delays)
@@ -105,10 +106,11 @@ def connection_limit(small):
                 world.run(3600, until_done=True)
                 figures["VERP" if is_verp else "single"].append(len(world.delivered))
                 figures["deferred"] += len(world.deferrals) + len(world.failures)
-                for _ in range(40):
-                    world.send([SITE])
-                before = world.unsent_count
-                world.run(3600, until_done=True)
+                for count in (300, 100):
+                    before = world.unsent_count
+                    for _ in range(count):
+                        world.send([SITE])
+                    world.run(600)
                 figures["refused at last"] += world.unsent_count - before
     return {**figures, "VERP": min(figures["VERP"]), "single": min(figures["single"])}
 
@@ -139,8 +141,10 @@ def greets_and_closes(small):
     world.place(SITE, server)
     for _ in range(20):
         world.send([SITE])
+    world.run(300)
+    tries = max(world.tries.values())  # no retry time has come
     world.run(80_000)
-    tries, bounces = max(world.tries.values()), len(world.failures)
+    bounces = len(world.failures)
     world.run(20_000)
     dead = next((time - 1000 for time, line in world.log if b"dead" in line), 1e9)
     return {"dead after, s": dead, "most tries": tries, "failed before": bounces, "failed at last": len(world.failures)}
@@ -303,7 +307,7 @@ def clock_jump(small):
     def once(sender, recipient):
         is_new = recipient not in first
         first.add(recipient)
-        return b"450 4.2.0 mailbox busy" if is_new else None
+        return b"450 4.2.0 mailbox busy" if is_new and recipient[0] % 3 else None
 
     server.message_reply = once
     world.place(SITE, server)
@@ -324,8 +328,8 @@ def clock_jump(small):
 def dead_zones(small):
     """Thousands of domains whose name servers say nothing; and mail that needs none of them."""
     zones = 500 if small else 3000
-    routes = {b"routed.example": (b"", b"10.200.0.1:25"), b"[10.200.0.2]": (b"", b"10.200.0.2:25")}
-    world = World(b"", route_of=routes.get)
+    world = World(b"", route_of={b"routed.example": (b"", b"10.200.0.1:25")}.get)
+    world.names.routes[b"routed.example"] = b"10.200.0.1:25"
     world.servers.update({b"10.200.0.1": Server(0.1), b"10.200.0.2": Server(0.1)})
     world.place(b"known.example", Server(0.1))
     world.place(b"good.example", Server(0.1))

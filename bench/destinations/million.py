@@ -6,11 +6,15 @@ Here nobody answers through a model: the engine's orders are obeyed at once, so 
 import itertools
 import random
 import time
+from array import array
 
 from pyqmail.mail.destinations.engine import Engine
 from pyqmail.mail.destinations.orders import CLOSE, DELIVER, NO_LIMITS, OPEN, RESOLVE
 from pyqmail.mail.destinations.outcome import MESSAGE, Outcome
 from pyqmail.mail.destinations.rules.lookup import RuleSet
+from pyqmail.mail.destinations.waiting.flows import NORMAL, FlowRows, LaneQueue
+from pyqmail.mail.destinations.waiting.rows import MailRows
+from pyqmail.mail.destinations.waiting.wheel import Wheel
 
 _ACCEPTED = Outcome(b"K10.0.0.1 accepted message.\nRemote host said: 250 ok\n", MESSAGE, 250)
 _TOTAL = 20_000
@@ -49,6 +53,37 @@ def million(small):
         "us a delivery": (seconds + arrived) / recipients * 1e6,
         "us to arrive": arrived / recipients * 1e6,
     }
+
+
+def rows_alone(small):
+    """The same mail in rows, on the wheel and in queues, without an engine; megabytes are those of the mail alone."""
+    count, domains = (20_000, 2_000) if small else (1_000_000, 100_000)
+    draw = random.Random(1)
+    weights = list(itertools.accumulate(1 / (rank + 1) ** 0.9 for rank in range(domains)))
+    lanes = array("I", draw.choices(range(domains), cum_weights=weights, k=count))
+    before_mb, times = resident_mb(), [time.process_time()]
+    rows = MailRows()
+    flows, queues = FlowRows(rows), {}
+    for number, lane in enumerate(lanes):
+        rows.add_parcel(rows.add_message(number * 16, number % 5000, 3000, 1_800_000_000, 0), lane, (31,))
+    times.append(time.process_time())
+    wheel = Wheel(rows.p_next, rows.p_due, 0)
+    for parcel in range(1, count + 1):
+        wheel.add(parcel, 100 + parcel % 70_000)
+    while (second := wheel.next_time()) is not None:
+        wheel.advance(second)
+    times.append(time.process_time())
+    for parcel, lane in enumerate(lanes, 1):
+        queue = queues.get(lane) or queues.setdefault(lane, LaneQueue(flows, lane))
+        queue.add(parcel, NORMAL, rows.m_sender[rows.p_message[parcel]])
+    times.append(time.process_time())
+    megabytes = resident_mb() - before_mb
+    for lane in lanes:
+        rows.remove_parcel(queues[lane].take(50))
+    times.append(time.process_time())
+    steps = ("insert", "wheel", "become ready", "take")
+    figures = {f"us to {step}": (times[i + 1] - times[i]) / count * 1e6 for i, step in enumerate(steps)}
+    return {"left": rows.recipient_count, "MB": megabytes, **figures}
 
 
 def resident_mb() -> float:

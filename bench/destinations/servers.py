@@ -8,6 +8,7 @@ import errno
 
 from pyqmail.mail.destinations.outcome import CONNECT, DATA, DIALOGUE, DOUBTFUL, GREETING, MESSAGE, RECIPIENTS, SENDER
 
+RATE_REPLY = b"421 4.7.0 temporarily rate limited due to ip reputation"
 GREETS, REFUSES, RESETS, SILENT, MUTE = "greets", "refuses", "resets", "silent", "mute"
 
 
@@ -104,7 +105,7 @@ class Server:
         if self.kind != GREETS:
             return Answer(self.kind, self.connect_seconds, self.refusal)
         if self.rate and self.rate.is_banned(now):
-            return Answer(REFUSES, self.connect_seconds, b"421 4.7.0 banned, try again later")
+            return Answer(REFUSES, self.connect_seconds, RATE_REPLY)
         entered = []
         for limit in self.limits:
             reply = limit.enter(now)
@@ -190,10 +191,8 @@ class Connection:
     def _at_a_rate(self, recipients, now) -> Transaction:
         server = self.server
         if server.rate.is_banned(now) or not server.rate.accepts(now):
-            reply = b"421 4.7.0 temporarily rate limited due to ip reputation"
-            return Transaction(
-                0.02, [(recipient, MESSAGE, reply) for recipient in recipients], closing=reply, closing_stage=MESSAGE
-            )
+            results = [(recipient, MESSAGE, RATE_REPLY) for recipient in recipients]
+            return Transaction(0.02, results, closing=RATE_REPLY, closing_stage=MESSAGE)
         self.carried += 1
         seconds = server.seconds() if callable(server.seconds) else server.seconds
         self._count(len(recipients), now + seconds)

@@ -9,7 +9,17 @@ from collections import deque
 
 from bench.destinations.servers import ERRORS, GREETS, MUTE, REFUSES, SILENT, Answer
 from pyqmail.mail.destinations.orders import Limits
-from pyqmail.mail.destinations.outcome import CONNECT, DATA, DIALOGUE, GREETING, MESSAGE, RECIPIENTS, SENDER, Outcome
+from pyqmail.mail.destinations.outcome import (
+    CONNECT,
+    DATA,
+    DIALOGUE,
+    GREETING,
+    LOCAL,
+    MESSAGE,
+    RECIPIENTS,
+    SENDER,
+    Outcome,
+)
 
 _WORDS = {
     GREETING: b"Connected to %b but greeting failed.\n",
@@ -180,6 +190,18 @@ class ModelSession:
             attempt.drop()
         if self.connection:
             self.connection.close()
+
+
+class ModelLocalDelivery:
+    """A delivery on this machine: address -> (seconds, letter) says world.local_delivery."""
+
+    def __init__(self, world, handle, address):
+        self._world, self._handle = world, handle
+        seconds, self._letter = world.local_delivery(address)
+        world.clock.after(seconds, self._end)
+
+    def _end(self):
+        self._world.result(self._handle, Outcome(self._letter + b"did_0+0+1/\n", LOCAL), 0, 0)
 
 
 class ModelAgent:

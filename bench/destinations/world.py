@@ -6,12 +6,18 @@ import random
 from bench.destinations.clock import Clock
 from bench.destinations.network import NameService, Network, Zone
 from bench.destinations.servers import SILENT, Answer, Server
-from bench.destinations.sessions import ModelAgent, ModelSession
-from pyqmail.mail.destinations.engine import Engine
+from bench.destinations.sessions import ModelAgent, ModelLocalDelivery, ModelSession
+from pyqmail.mail.destinations.engine import LOCAL, Engine
 from pyqmail.mail.destinations.orders import CLOSE, DELIVER, DONE, DUE, MORE, OPEN, REPORT, RESOLVE
 from pyqmail.mail.destinations.rules.lookup import RuleSet
 
 LIFETIME = 604_800
+RESPONSES = b"""\
+:421:too many connections:ceiling
+:45:rate limited due to ip reputation:rate
+:421:rate limited due to ip reputation:rate
+:45:greylist:grey
+"""
 TIMEOUTS = (60.0, 60.0, 1200.0)
 _MOST_TURNS = 10_000  # of the engine at one time, before it is called a busy loop
 WAITS, FLIES, DELIVERED, FAILED = "waits", "flies", "delivered", "failed"
@@ -44,7 +50,7 @@ class World:
         *,
         total=10_000,
         seed=1,
-        responses=None,
+        responses=RESPONSES,
         opens_sessions=True,
         lifetime=LIFETIME,
         engine=Engine,
@@ -60,6 +66,7 @@ class World:
         self.delivered, self.deferrals, self.failures, self.reports, self.opened = [], [], [], [], []
         self.unsent_count, self.timeouts, self.log, self.left, self.dues, self.after_each = 0, 0, [], 0, {}, []
         self._next_number, self._next_address = 1, 0
+        self.is_local, self.local_delivery = other.get("channel") == LOCAL, lambda address: (0.1, b"K")
         self.engine = self._new_engine()
 
     def _new_engine(self):
@@ -259,7 +266,11 @@ class World:
             self.tries[number, offset] = self.tries.get((number, offset), 0) + 1
         if session is None:
             for handle, offset in recipients:
-                ModelAgent(self, number, handle, offset, self.mail[number].domains[offset])
+                key = self.mail[number].domains[offset]
+                if self.is_local:
+                    ModelLocalDelivery(self, handle, key)
+                else:
+                    ModelAgent(self, number, handle, offset, key)
         else:
             self.sessions[session].deliver(number, recipients)
 

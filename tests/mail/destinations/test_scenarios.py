@@ -2,10 +2,19 @@
 
 import pytest
 
-from bench.destinations.scenarios import NOT_BUILT, ORACLES, SCENARIOS
+from bench.destinations.scenarios import NOT_BUILT, ORACLES, PARTS, SCENARIOS
+
+ALL = ORACLES + PARTS + SCENARIOS
+# until the engine has what they need
+NOT_YET = (
+    *("third-dead", "greylist", "uplink-600", "ban", "fair-1000", "nested", "resolver-silent", "soft-block"),
+    *("restart", "rule-change"),
+)
 
 
-@pytest.mark.parametrize("scenario", ORACLES, ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize(
+    "scenario", [one for one in ALL if one.name not in NOT_YET], ids=lambda scenario: scenario.name
+)
 def test_it_stays_within_its_bounds(scenario):
     assert scenario.broken(scenario.run(True), is_small=True) == []
 
