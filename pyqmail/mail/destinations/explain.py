@@ -311,6 +311,7 @@ def _organisation_row(
     doors = list(organisation.doors)
     accepted, deferred, refused = recent.get(organisation.name, (0, 0, 0))
     budget = _busiest_budget(doors)
+    limit = reasons.limit_of(budget) if budget is not None else None
     state = ""
     busy = max(doors, key=lambda door: door.ready, default=None)
     if busy is not None and busy.ready and busy.lanes:
@@ -318,7 +319,7 @@ def _organisation_row(
     return {
         "name": _text(organisation.shown) or NONE,
         "sessions": sum(door.sessions for door in doors),
-        "limit": reasons.limit_of(budget) if budget is not None else None,
+        "limit": limit if limit is not None else tables.core.budgets.total.cap,
         "ceiling": _ceiling(doors),
         "ready": sum(door.ready for door in doors),
         "accepted": accepted,

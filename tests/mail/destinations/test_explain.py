@@ -1,7 +1,6 @@
 """What an engine says of itself: the shape of its mail, why something waits, who is busy."""
 
 import errno
-import json
 
 import pytest
 
@@ -10,21 +9,23 @@ from pyqmail.mail.destinations.engine import LOCAL
 from pyqmail.mail.destinations.limits.budgets import Pause
 from pyqmail.mail.destinations.orders import DELIVER, OPEN
 from pyqmail.mail.destinations.outcome import CONNECT, Outcome
+from pyqmail.protocol.wires import send_status_wire as wire
 from tests.mail.destinations.play import LATER, Play, words
 
 HOSTS = ((10, b"mx1.big.example", [b"192.0.2.1"]), (20, b"mx2.big.example", [b"198.51.100.1"]))
 
 
+def carried(question, fields):
+    """What the reader of the status wire has of it."""
+    return wire.unpack(question, wire.pack({**fields, "pid": 1, "now": 0.0}))
+
+
 def shape(play, key="domain", most=20):
-    found = explain.shape([play.engine], key, most, play.now, play.date)
-    json.dumps(found)
-    return found
+    return carried(wire.SHAPE, explain.shape([play.engine], key, most, play.now, play.date))
 
 
 def why(play, kind, name):
-    found = explain.why([play.engine], kind, name, play.now, play.date)
-    json.dumps(found)
-    return found["entries"]
+    return carried(wire.WHY, explain.why([play.engine], kind, name, play.now, play.date))["entries"]
 
 
 def counts(row):
@@ -235,8 +236,7 @@ def test_the_top_shows_organisations_by_their_sessions():
     play.orders()
     play.resolved(b"new.example", ((10, b"mx.new.example", [b"203.0.113.1"]),))
     play.orders()
-    found = explain.top(play.engine, 10, play.now)
-    json.dumps(found)
+    found = carried(wire.TOP, explain.top(play.engine, 10, play.now) | {"longest_turn_ms": 1.5})
     assert [found[name] for name in ("total", "used", "connecting", "open", "left_out")] == [20, 3, 1, 2, 0]
     first, second = found["rows"]
     assert (first["name"], first["sessions"], first["ready"], second["name"]) == ("big.example", 2, 3, "new.example")
