@@ -91,6 +91,7 @@ class Door:
     returned    parcels that came back from a connection that had carried mail: for a fresh one only
     ready       transactions that all of this makes
     connecting, working, sessions   not greeted yet; greeted and not closing; all until they are closed
+    late        connecting, and kept waiting for longer than usual with no other host tried beside
     up          greeted and not gone, by address
     idle        sessions without work, longest first
     site_budget carries the window; budgets: the chain without unproven, shared and total
@@ -104,7 +105,19 @@ class Door:
 
     __slots__ = (
         *("site", "source", "policy", "budgets", "site_budget", "chain", "place", "lanes", "returned", "ready"),
-        *("connecting", "working", "sessions", "up", "idle", "choice", "attempts", "hedged", "started", "last_code"),
+        *(
+            "connecting",
+            "late",
+            "working",
+            "sessions",
+            "up",
+            "idle",
+            "choice",
+            "attempts",
+            "hedged",
+            "started",
+            "last_code",
+        ),
         *("is_held", "parcels_each", "ended_at", "blocks", "lane_count", "hollow", "own_domain"),
     )
 
@@ -116,7 +129,7 @@ class Door:
         self.place: Budget | tuple[Budget, ...] | None = None
         self.lanes: deque[Lane] = deque()
         self.returned: deque[int] = deque()
-        self.ready = self.connecting = self.working = self.sessions = 0
+        self.ready = self.connecting = self.late = self.working = self.sessions = 0
         self.up: dict[bytes, int] = {}
         self.idle: dict[DeliverySession, None] = {}
         self.choice: tuple[bytes, bytes] | None = None
@@ -129,7 +142,7 @@ class Door:
     @property
     def wants(self) -> bool:
         """Whether it would open one more session: its connecting ones will not take up what is ready."""
-        if self.ready <= self.connecting or self.is_held:
+        if self.ready <= self.connecting - self.late or self.is_held:
             return False
         each = self.parcels_each
         return each == 1 or self.sessions < -(-(self.ready + self.sessions) // each)

@@ -37,6 +37,7 @@ class DeliverySession:
     is_trial    it holds a unit of the class of the unproven
     is_up       it was greeted, and has not gone
     is_leaving  it is to end after what is in flight; is_dying: it ends by itself, or has ended
+    is_late     connecting, and no mail counts on it any more
     is_test     it shall tell whether our network works; no budget counts it
     """
 
@@ -46,6 +47,7 @@ class DeliverySession:
         *(
             "is_trial",
             "is_test",
+            "is_late",
             "is_up",
             "is_leaving",
             "is_dying",
@@ -73,7 +75,9 @@ class DeliverySession:
         self.host, self.address, self.preference = b"", b"", 0
         self.most_messages = self.most_recipients = 0
         self.opened_at, self.idle_since, self.grace, self.greeting_seconds = now, 0.0, 0.0, 0.0
-        self.is_trial = self.is_test = self.is_up = self.is_dying = self.is_leaving = self.has_ended = False
+        self.is_trial = self.is_test = self.is_late = self.is_up = self.is_dying = self.is_leaving = self.has_ended = (
+            False
+        )
         self.has_no_ehlo = self.has_no_pipelining = False
         self.refusers: dict[bytes, None] = {}
         self.gave_way = self.has_answer = self.has_returned = self.had_parcel = self.is_retry = False

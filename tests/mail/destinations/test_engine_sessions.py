@@ -142,6 +142,50 @@ def test_a_host_that_keeps_us_waiting_is_hedged_and_the_first_greeting_wins():
     assert play.engine._core.hosts.get(first.host).penalty == 1
 
 
+def test_of_many_that_wait_three_are_hedged_and_the_others_once_the_host_is_known_to_fail():
+    play = Play(40, FREE)
+    for _ in range(21):
+        play.arrive(b"x")
+    play.orders()
+    play.resolved(b"x", TWO)
+    [(_, proof, opening)] = words(play.orders(), OPEN)
+    play.ready(proof, opening.host, opening.address)
+    opened = {session: opening for _, session, opening in words(play.orders(), OPEN)}
+    silent = next(opening.address for opening in opened.values())
+    slow = [session for session, opening in opened.items() if opening.address == silent]
+    assert len(slow) > 4
+    play.now += 2
+    for session in slow:
+        play.waiting(session)
+    beside = [session for _, session, _ in words(play.orders(), MORE)]
+    assert beside == slow[:3]
+    play.failed(beside[0], silence(silent, opened[beside[0]].host, errno.ECANCELED))
+    assert words(play.orders(), MORE) == []
+    assert [session for _, session, _ in words(play.orders(2), MORE)] == slow[3:]
+
+
+def test_no_mail_counts_on_a_session_that_waits_and_may_not_be_hedged():
+    play = Play(40, FREE)
+    play.arrive(b"x")
+    play.orders()
+    play.resolved(b"x", TWO)
+    [(_, proof, opening)] = words(play.orders(), OPEN)
+    play.ready(proof, opening.host, opening.address)
+    play.orders()
+    for _ in range(6):
+        play.arrive(b"x")
+    sessions = [session for _, session, _ in words(play.orders(), OPEN)]
+    assert len(sessions) == 6
+    play.now += 2
+    for session in sessions:
+        play.waiting(session)
+    orders = play.orders()
+    assert [session for _, session, _ in words(orders, MORE)] == sessions[:3]
+    assert len(words(orders, OPEN)) == 3
+    play.ready(sessions[5], TWO[0][1], TWO[0][2][0])
+    assert len(words(play.orders(), DELIVER)) == 1
+
+
 def test_a_refused_session_costs_nothing_while_another_works():
     play, session, recipient = opened(3)
     others = words(play.rest + play.orders(), OPEN)

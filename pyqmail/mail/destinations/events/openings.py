@@ -126,17 +126,32 @@ class Openings:
     # what happens to it
 
     def waiting(self, number: int, now: float) -> None:
-        """An address keeps the session waiting: another host of its preference is tried beside it, within bounds."""
+        """An address keeps the session waiting: another host of its preference is tried beside it, within bounds.
+
+        The bounds spare hosts that are only slow: there are none once another session found out that this one is not.
+        Beyond them no mail counts on the session any more: others may open for what is ready.
+        """
         session = self.sessions.get(number)
         if session is None or session.state != CONNECTING or not session.tries or self._core.is_stopped:
             return
-        door = session.door
-        if door.hedged >= FREE_HEDGES and door.hedged * HEDGE_SHARE >= door.started:
-            return
-        host = next(iter(session.tries.values()))[0]
-        preference = next((one for one, name, _ in door.site.candidates if name == host), None)
-        if self._try_another(session, now, preference=preference):
-            door.hedged += 1
+        door, (host, _, began) = session.door, next(iter(session.tries.values()))
+        is_free = door.hedged < FREE_HEDGES or door.hedged * HEDGE_SHARE < door.started
+        memory = self._core.hosts.get(host)
+        if is_free or (memory.penalty and memory.penalised_at > began):
+            preference = next((one for one, name, _ in door.site.candidates if name == host), None)
+            if self._try_another(session, now, preference=preference):
+                door.hedged += is_free
+                return
+        if not session.is_late:
+            session.is_late = True
+            door.late += 1
+            self._ways.seek(door, now)
+        self._core.timers.at(now + self._core.hosts.hedge_seconds(host), self._wait_on, session)
+
+    def _wait_on(self, session: "DeliverySession", now: float) -> None:
+        number = session.number
+        if number is not None and self.sessions.get(number) is session and len(session.tries) == 1:
+            self.waiting(number, now)
 
     def ready(self, number: int, host: bytes, address: bytes, limits: "Limits", now: float) -> None:
         session = self.sessions.get(number)
@@ -291,6 +306,7 @@ class Openings:
         """It connects no longer."""
         self.connecting -= 1
         session.door.connecting -= 1
+        session.door.late -= session.is_late
 
     def forget(self, session: "DeliverySession", now: float) -> None:
         """A session is gone: give back all it held."""

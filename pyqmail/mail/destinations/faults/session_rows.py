@@ -215,7 +215,7 @@ END = (
     ),
     Row(
         "the server ends others of its sessions in the same second",
-        lambda facts: facts.has_mass_end,
+        lambda facts: facts.has_mass_end and not _is_of_connection(facts),
         t.HOST,
         (t.RESEND, t.PENALTY),
         "it is shutting down: the host is off; the parcel goes over another connection",

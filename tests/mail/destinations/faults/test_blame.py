@@ -100,6 +100,7 @@ END = [
     (facts_of(DIALOGUE, 421, carried=7),                       "nobody",          ""),
     (facts_of(DIALOGUE),                                       "nobody",          ""),
     (facts_of(SENDER, 452, carried=10, had_parcel=True),       "connection",      "resend, learn n"),
+    (facts_of(DATA, 554, has_mass_end=True, carried=10, had_parcel=True), "connection", "resend, learn n"),
     (facts_of(DATA, 554, carried=10, had_parcel=True),         "connection",      "resend, learn n"),
     (facts_of(SENDER, 421, carried=10, had_parcel=True),       "connection",      "resend, learn n by close"),
     (facts_of(RECIPIENTS, 421, carried=10, had_parcel=True),   "connection",      "resend, learn n by close"),
