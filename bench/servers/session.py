@@ -44,7 +44,7 @@ class Server:
 
     def counts(self) -> dict[str, int]:
         names = "now", "most", "sessions", "refused", "messages", "recipients"
-        return {name: getattr(self, name) for name in names} | counts_of(self.model)
+        return counts_of(self.model) | {name: getattr(self, name) for name in names}  # a model has options so named
 
 
 class Session(asyncio.Protocol):
