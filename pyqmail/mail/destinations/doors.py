@@ -13,6 +13,8 @@ from pyqmail.mail.destinations.waiting.flows import LaneQueue
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pyqmail.mail.destinations.faults.flow_faults import FlowFaults, SoftBlock
     from pyqmail.mail.destinations.faults.greylist import Bracket
     from pyqmail.mail.destinations.faults.refusals import OrganisationRefusals
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from pyqmail.mail.destinations.sessions import DeliverySession
     from pyqmail.mail.destinations.waiting.flows import FlowRows
 
+    Hosts = Sequence[tuple[int, bytes, Sequence[bytes]]]
     Candidates = list[tuple[int, bytes, list[bytes]]]  # preference, name, addresses
 
 
@@ -39,15 +42,17 @@ class Organisation:
 
 
 class Site:
-    """key and name as sites.py has them.  candidates: hosts to try, empty without sessions of our own."""
+    """key and name as sites.py has them.  hosts: as the resolver had them.  candidates: those
+    that are tried; empty without sessions of our own."""
 
     __slots__ = (
-        *("key", "name", "organisation", "candidates", "port", "route", "doors", "messages", "recipients"),
+        *("key", "name", "organisation", "hosts", "candidates", "port", "route", "doors", "messages", "recipients"),
         *("bracket", "soft_block", "last_text"),
     )
 
     def __init__(self, key: bytes, name: bytes, organisation: Organisation) -> None:
         self.key, self.name, self.organisation = key, name, organisation
+        self.hosts: Hosts = ()
         self.candidates: Candidates = []
         self.port, self.route = 25, b""
         self.doors: dict[tuple[bytes, int], Door] = {}  # domain with limits of its own, id of the policy

@@ -10,6 +10,7 @@ from pyqmail.mail.destinations.events.agents import AgentGrants
 from pyqmail.mail.destinations.events.consequences import Consequences
 from pyqmail.mail.destinations.events.feeding import Feeding
 from pyqmail.mail.destinations.events.learning import Learning
+from pyqmail.mail.destinations.events.memory import EngineMemory
 from pyqmail.mail.destinations.events.openings import Openings
 from pyqmail.mail.destinations.events.results import Results
 from pyqmail.mail.destinations.events.session_ends import SessionEnds
@@ -21,6 +22,7 @@ from pyqmail.mail.destinations.scheduling.core import IS_BULK, IS_MORE_TO_COME, 
 from pyqmail.mail.destinations.scheduling.deliveries import Deliveries
 from pyqmail.mail.destinations.scheduling.host_units import HostUnits
 from pyqmail.mail.destinations.scheduling.mail_store import MailStore
+from pyqmail.mail.destinations.scheduling.renewal import RuleRenewal
 from pyqmail.mail.destinations.scheduling.resolving import Resolving
 from pyqmail.mail.destinations.scheduling.ways import Ways
 from pyqmail.mail.destinations.sessions import OPENED
@@ -39,7 +41,9 @@ if TYPE_CHECKING:
     from pyqmail.mail.destinations.limits.budgets import Budget
     from pyqmail.mail.destinations.orders import Limits
     from pyqmail.mail.destinations.outcome import Outcome
+    from pyqmail.mail.destinations.rules.lookup import RuleSet
     from pyqmail.mail.destinations.sessions import DeliverySession
+    from pyqmail.mail.destinations.state_file import State
 
     Route = tuple[bytes, bytes]  # the name to look up, empty for an address literal; relay, as host:port
     Hosts = Sequence[tuple[int, bytes, Sequence[bytes]]]  # preference, name, addresses
@@ -62,7 +66,7 @@ class Engine:
     def __init__(
         self,
         total: int,
-        rules: "Any",
+        rules: "RuleSet",
         *,
         channel: str = REMOTE,
         opens_sessions: bool = True,
@@ -96,7 +100,15 @@ class Engine:
         self._results = Results(
             core, self._store, self._ways, self._deliveries, self._consequences, self._learning, self._answered
         )
+        self._make_memory()
         self._make_sessions(timeouts)
+
+    def _make_memory(self) -> None:
+        core, ways = self._core, self._ways
+        self._renewal = RuleRenewal(core, ways)
+        self._memory = EngineMemory(core, ways, self._consequences)
+        ways.has_sender_rules = core.rules.has_sender_lines
+        ways.site_made, core.budgets.made = self._memory.site_is_there, self._memory.budget_is_there
 
     def _make_sessions(self, timeouts: tuple[float, float, float]) -> None:
         core, ways = self._core, self._ways
@@ -278,9 +290,10 @@ class Engine:
         self._store.make_due(now)
         self._end_turn(now)
 
-    def use_rules(self, rules: "Any", now: float) -> None:
+    def use_rules(self, rules: "RuleSet", now: float) -> None:
         """The rules have changed.  Running sessions are not touched."""
-        raise NotImplementedError
+        self._renewal.use(rules, now)
+        self._end_turn(now)
 
     def advance(self, date: float, now: float) -> None:
         """Do what is due.  The date is compared with the last one: a jump of more than 5 minutes is no passing time."""
@@ -318,13 +331,13 @@ class Engine:
         """Return the lines that the log should have and has not yet."""
         return self._core.log.take()
 
-    def snapshot(self, now: float) -> "Any":
+    def snapshot(self, now: float) -> "State":
         """Return what was learned, as a State of state_file."""
-        raise NotImplementedError
+        return self._memory.snapshot(now)
 
-    def restore(self, state: "Any", now: float) -> None:
+    def restore(self, state: "State", now: float) -> None:
         """Take over what an earlier engine had learned."""
-        raise NotImplementedError
+        self._memory.restore(state, now)
 
     def _end_turn(self, now: float) -> None:
         """After each event: let those give way whom others wait for, and ask what may be asked."""

@@ -178,6 +178,7 @@ class Consequences:
             written = [one for one in budget.recipient_rates if one.interval]
             rate = LearnedRate(min((1 / one.interval for one in written), default=0.0))
             self._core.learned_rates[budget] = rate
+            self._core.budgets.learned_gcras[rate.gcra] = None
             budget.use_rates(budget.connect_rates, (*budget.recipient_rates, rate.gcra))
         return rate
 

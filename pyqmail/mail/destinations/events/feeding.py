@@ -106,6 +106,8 @@ class Feeding:
         if session.messages >= self._most_messages(session):
             return True
         for unit in session.units:
+            if unit.used > unit.limit:
+                return True  # the rules have lowered it
             if unit.paused_until > now and self._ends_sessions(unit, session):
                 return True
         return session.messages >= SHARED_MESSAGES and has_waiters(session, door)

@@ -119,4 +119,6 @@ class SessionEnds:
         door.sessions -= 1
         self._openings.forget(session, now)
         self._ways.update_chain(door, now)
+        if not door.lane_count:
+            self._ways.drop_door(door)
         self._ways.seek(door, now)

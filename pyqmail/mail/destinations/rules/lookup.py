@@ -188,6 +188,11 @@ class RuleSet:
         return cls(dict(compiled.records), registrable=registrable)
 
     @property
+    def has_sender_lines(self) -> bool:
+        """Whether any line speaks of a sender: otherwise for_sender() is None for all."""
+        return SENDER in self._has
+
+    @property
     def responses(self) -> Automaton:
         """The response rules; where none were compiled, the shipped ones."""
         if self._responses is None:

@@ -27,6 +27,8 @@ from pyqmail.mail.destinations.rules.defaults import organisation_limit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pyqmail.mail.destinations.doors import Door, Organisation, Site
     from pyqmail.mail.destinations.rules.policies import Limit
 
@@ -44,7 +46,7 @@ _KINDS = {
 
 
 class BudgetTable:
-    """Made at first use; `drop` forgets those that nobody uses."""
+    """Made at first use; drop_unused() forgets those that nobody uses.  made(key, budget, now): there is a new one."""
 
     def __init__(self, total: int, *, is_local: bool, has_sessions: bool) -> None:
         self.total = Budget(b"total", TOTAL, total)
@@ -53,6 +55,14 @@ class BudgetTable:
         self._is_local, self._has_sessions = is_local, has_sessions
         self._budgets: dict[Key, Budget] = {}
         self._keys: dict[Budget, Key] = {}
+        self._fresh: list[Budget] = []
+        self.learned_gcras: dict[Gcra, None] = {}  # rates that no rule wrote
+        self._stale: dict[Budget, None] = {}  # they have what earlier rules said
+        self.made: Callable[[Key, Budget, float], None] | None = None
+
+    def forget_rules(self) -> None:
+        """The rules are others: what a budget has of them is forgotten when a line names it again."""
+        self._stale = dict.fromkeys(self._keys)
 
     def resize(self, total: int) -> None:
         """The total is another one."""
@@ -92,7 +102,22 @@ class BudgetTable:
         if budget is None:
             budget = self._budgets[key] = Budget(name, kind)
             self._keys[budget] = key
+            self._fresh.append(budget)
+        elif budget in self._stale:
+            del self._stale[budget]
+            budget.limit, budget.owner = UNLIMITED, b""
+            learned = tuple(rate for rate in budget.recipient_rates if rate in self.learned_gcras)
+            budget.use_rates((), learned)
         return budget
+
+    def announce(self, now: float) -> None:
+        """Tell `made` of the budgets that were made."""
+        fresh, self._fresh = self._fresh, []
+        if self.made is not None:
+            for budget in fresh:
+                key = self._keys.get(budget)
+                if key is not None:
+                    self.made(key, budget, now)
 
     def all_budgets(self) -> "list[tuple[Key, Budget]]":
         return list(self._budgets.items())
@@ -104,6 +129,7 @@ class BudgetTable:
         """Forget a budget that nobody uses or waits for, unless it remembers something."""
         if budget.used or budget.room is not None or budget.learned is not None or budget.not_before > now:
             return
+        self._stale.pop(budget, None)
         key = self._keys.pop(budget, None)
         if key is not None:
             del self._budgets[key]

@@ -72,6 +72,13 @@ class LocalChannel:
             rows = self._core.rows
             self.add(parcel, _class_of(flags[parcel]), rows.m_sender[rows.p_message[parcel]], True)
 
+    def release(self, lane: Lane) -> None:
+        """The limits of a recipient are others: all that was set aside has its turn again."""
+        rows = self._core.rows
+        for parcel in lane.queue.drain():
+            rows.p_flags[parcel] &= ~IS_PARKED
+            self.add(parcel, _class_of(rows.p_flags[parcel]), rows.m_sender[rows.p_message[parcel]], False)
+
     def take_out(self, parcel: int) -> None:
         """Leave out a parcel that waits."""
         rows = self._core.rows

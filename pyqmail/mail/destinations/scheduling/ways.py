@@ -28,8 +28,8 @@ UNBOUNDED = 1 << 30  # recipients of a transaction, where nothing bounds it
 class Ways:
     """lanes: by number, the first is none.
 
-    need(lane, now) is called for a lane that has mail and does not know where to; feed_idle(door, now) for a door that
-    has mail and idle sessions.
+    Called are: need(lane, now) for a lane that has mail and does not know where to; feed_idle(door, now) for a door
+    that has mail and idle sessions; site_made(site) for a new site.
     """
 
     def __init__(self, core: "Core", registrable: "Callable[[bytes], bytes]") -> None:
@@ -44,6 +44,7 @@ class Ways:
         self.has_sender_rules = False
         self.need: Callable[[Lane, float], None] = _nothing
         self.feed_idle: Callable[[Door, float], None] = _nothing
+        self.site_made: Callable[[Site], None] = _no_site
 
     # lanes
 
@@ -57,6 +58,25 @@ class Ways:
             elif not self._core.has_sessions:
                 self._attach_alone(lane, now)
         return lane
+
+    def all_lanes(self) -> list[Lane]:
+        """Return the lanes by domain, those through one source among the parts of theirs."""
+        return list(self._by_domain.values())
+
+    def sites(self) -> list[Site]:
+        return list(self._sites.values())
+
+    def renew(self, lane: Lane, now: float) -> None:
+        """Look up again what applies to a lane."""
+        if self.local is not None:
+            self.local.policy_of(lane)
+            self.local.release(lane)
+            self.seek(self.local.door, now)
+        elif not self._core.has_sessions:
+            self._attach_alone(lane, now)
+        elif lane.door is not None:
+            site = lane.door.site
+            self.attach(lane, site.key, site.hosts, site.port, site.route, now)
 
     def organisations(self) -> list[Organisation]:
         """Return all organisations; a lane that leads to a site of its own has none of them."""
@@ -166,7 +186,8 @@ class Ways:
     def attach(self, lane: Lane, key: bytes, hosts: "Hosts", port: int, route: bytes, now: float) -> None:
         """A lane leads to these hosts from now on."""
         site = self._site_of(key, hosts, port, route)
-        site.candidates = hosts_to_try(hosts, self._core.random)
+        if site.hosts is not hosts:
+            site.hosts, site.candidates = hosts, hosts_to_try(hosts, self._core.random)
         addresses = [address for _, _, some in hosts for address in some]
         self._note_addresses(site.organisation, addresses)
         policy = self._core.rules.for_site(lane.domain, [name for _, name, _ in hosts], addresses)
@@ -206,6 +227,8 @@ class Ways:
         door.ready -= lane.ready
         lane.ready, lane.door = 0, None
         door.lane_count -= 1
+        if not door.lane_count:
+            self.drop_door(door)
 
     def _may_drop(self, lane: Lane, now: float) -> None:
         """The lane's mail needs another answer."""
@@ -224,6 +247,7 @@ class Ways:
                 organisation.shown = shown
             site = self._sites[key] = Site(key, shown, organisation)
             site.port, site.route = port, route
+            self.site_made(site)
         return site
 
     def _note_addresses(self, organisation: Organisation, addresses: list[bytes]) -> None:
@@ -240,9 +264,26 @@ class Ways:
             door = site.doors[own, id(policy)] = Door(site, None, policy)
             site.organisation.doors[door] = None
             door.own_domain = own
-        door.budgets = self._core.budgets.chain_of(door, lane.domain)
-        self.update_chain(door, now)
+        self._find_budgets(door, lane, now)
         return door
+
+    def _find_budgets(self, door: Door, lane: Lane, now: float) -> None:
+        """Give a door the budgets that its lines name, with what these say."""
+        table = self._core.budgets
+        before = {budget: budget.cap for budget in door.budgets}
+        door.budgets = table.chain_of(door, lane.domain)
+        table.announce(now)
+        self.update_chain(door, now)
+        for budget in door.budgets:
+            if budget.room is not None and before.get(budget, budget.cap) < budget.cap:
+                self._core.admission.changed(budget, now)
+
+    def drop_door(self, door: Door) -> None:
+        """Forget a door that no lane leads to and that has no session."""
+        if door.lane_count or door.sessions or door.site.doors.get((door.own_domain, id(door.policy))) is not door:
+            return
+        del door.site.doors[door.own_domain, id(door.policy)]
+        door.site.organisation.doors.pop(door, None)
 
     def may_forget(self, lane: Lane) -> None:
         """A lane has no mail any more: see at the end of the turn whether it can be forgotten."""
@@ -285,12 +326,12 @@ class Ways:
         """Give a lane a door of its own: nothing is asked."""
         rules = self._core.rules
         policy = rules.for_site(lane.domain)
-        organisation = Organisation(b"")
-        site = Site(lane.domain, lane.domain, organisation)
-        door = Door(site, None, policy)
-        lane.policy, lane.door = policy, door
-        door.budgets = self._core.budgets.chain_of(door, lane.domain)
-        door.chain = self.chain(door, now)
+        door = lane.door
+        if door is None:
+            site = Site(lane.domain, lane.domain, Organisation(b""))
+            door = lane.door = Door(site, None, policy)
+        lane.policy = door.policy = policy
+        self._find_budgets(door, lane, now)
 
     def chain(self, door: Door, now: float) -> "tuple[Budget, ...]":
         """Return the chain of a door as it is now."""
@@ -322,3 +363,7 @@ class Ways:
 
 def _nothing(_: "Any", now: float) -> None:
     """Where nothing is asked and nothing idles."""
+
+
+def _no_site(site: Site) -> None:
+    """Nothing is remembered."""
