@@ -79,6 +79,7 @@ class Consequences:
         """No new session of a budget for a while; said if it is new."""
         pause.text = text
         if budget.pause(pause):
+            budget.be_cautious(True)
             self._log.paused(budget, pause, now)
             self._core.admission.changed(budget, now)
 
@@ -162,7 +163,10 @@ class Consequences:
             budget = self._source_organisation(door)
         else:
             budget = door.site_budget
-        rate = self.rate_of(budget)
+        rate = self._core.learned_rates.get(budget)
+        if rate is None:
+            rate = self.rate_of(budget)
+            rate.accepted(now, sum(_accepted_lately(one, now) for one in self._doors_of(budget, door)))
         before = rate.rate
         seconds = rate.refused(now, self._core.random)
         if seconds:
@@ -170,6 +174,12 @@ class Consequences:
             self.pause(budget, Pause(now + seconds, b"rate"), event.facts.outcome.text, now)
         if rate.rate != before:
             self._log.rate(budget, rate, now)
+
+    def _doors_of(self, budget: "Budget", door: "Door") -> "list[Door]":
+        """Return the doors whose mail a budget counts, a site's or an organisation's: one of each site."""
+        if budget is door.site_budget:
+            return [door]
+        return list({one.site: one for one in door.site.organisation.doors if one.source is door.source}.values())
 
     def rate_of(self, budget: "Budget") -> LearnedRate:
         """Return what learns the rate of a budget."""
@@ -247,3 +257,8 @@ class Consequences:
 
     def _log_doubt(self, event: Event, now: float) -> None:
         self._log.doubtful(event.facts.outcome)
+
+
+def _accepted_lately(door: "Door", now: float) -> int:
+    budget = door.site_budget
+    return budget.window.accepted_lately(now) if budget is not None and budget.window is not None else 0

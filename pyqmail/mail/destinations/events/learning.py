@@ -19,6 +19,9 @@ class Learning:
         for budget in session.units:
             if budget.window is not None:
                 self._grow(budget, now)
+            if budget.is_cautious and session.opened_at >= budget.paused_until:
+                budget.be_cautious(False)
+                core.admission.changed(budget, now)
             if core.learned_rates:
                 rate = core.learned_rates.get(budget)
                 if rate is not None and rate.accepted(now):

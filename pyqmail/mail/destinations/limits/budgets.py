@@ -41,7 +41,8 @@ class Budget:
     learned     the cap that was learned, None without any; learned_owner: the reply that taught it
     window      what learns the cap (Window), or None
     used        units taken now
-    cap         min(limit, learned): kept up to date by the setters
+    cap         min(limit, learned), 1 while it is cautious: kept up to date by the setters
+    is_cautious     a pause was learned, and nothing was accepted after it: one session shows whether it is over
     connect_rates   what one session passes each; recipient_rates: what one recipient passes each; a WrittenRate may
                     be shared by many budgets
     not_before  nobody takes a unit before it: the end of a pause, or the next time of a rate
@@ -52,7 +53,8 @@ class Budget:
 
     __slots__ = (
         "name", "kind", "owner", "learned_owner", "window", "used", "cap", "connect_rates", "recipient_rates",
-        "not_before", "paused_until", "pause_reason", "pause_text", "room", "timer", "partner", "_limit", "_learned",
+        "not_before", "paused_until", "pause_reason", "pause_text", "room", "timer", "partner", "is_cautious",
+        "_limit", "_learned",
     )  # fmt: skip
 
     def __init__(
@@ -68,7 +70,7 @@ class Budget:
         self.name, self.kind, self.owner, self.learned_owner = name, kind, owner, b""
         self.window: Window | None = None
         self.used, self.cap = 0, limit
-        self._limit = limit
+        self._limit, self.is_cautious = limit, False
         self._learned: int | None = None
         self.connect_rates, self.recipient_rates = connect_rates, recipient_rates
         self.not_before, self.paused_until, self.pause_reason, self.pause_text = NEVER, NEVER, b"", b""
@@ -145,6 +147,11 @@ class Budget:
         self.connect_rates, self.recipient_rates = connect_rates, recipient_rates
         self._follow_rates()
 
+    def be_cautious(self, is_cautious: bool) -> None:
+        """Take one session at a time from now on, or no longer; then Admission.changed wakes those who wait."""
+        self.is_cautious = is_cautious
+        self._follow()
+
     def refresh(self, now: float) -> None:
         """Read the learned cap from the window again."""
         if self.window is not None:
@@ -152,7 +159,8 @@ class Budget:
 
     def _follow(self) -> None:
         learned = self._learned
-        self.cap = self._limit if learned is None or learned > self._limit else learned
+        cap = self._limit if learned is None or learned > self._limit else learned
+        self.cap = min(1, cap) if self.is_cautious else cap
         if self.partner is not None:
             self.partner.limit = shared_limit(self.cap)
 

@@ -34,7 +34,7 @@ CLOSED_SECONDS, LONGEST_CLOSED, NEXT_TRY_SECONDS = 600.0, 7200.0, 60
 PAUSE_SECONDS, LONGEST_PAUSE = 60, 3600
 PROBE_SECONDS, LONGEST_PROBE = 60, 1800
 SPREAD = 0.1
-DAY = 86400
+DAY, MINUTE = 86400, 60
 REFUSED, DEAD_REASON = b"refused", b"dead"  # reasons of pauses
 
 
@@ -51,6 +51,7 @@ class Window:
     __slots__ = (
         "initial", "floor", "dead_after", "size", "threshold", "ceiling", "closed_until", "closed_seconds", "step",
         "greeted_at", "refusals", "failures", "failed_at", "dead_since", "probes", "idle_until",
+        "_minute", "_accepted", "_accepted_before",
     )  # fmt: skip
 
     def __init__(self, initial: int = 2, floor: int = 1, dead_after: int = 3) -> None:
@@ -60,6 +61,7 @@ class Window:
         self.greeted_at = self.failed_at = self.idle_until = NEVER
         self.dead_since: float | None = None
         self.refusals = self.failures = self.probes = 0
+        self._minute = self._accepted = self._accepted_before = 0  # messages in this minute and the one before
 
     def is_unproven(self, now: float) -> bool:
         """Return whether no greeting was seen in the last 24 hours."""
@@ -102,11 +104,24 @@ class Window:
     def accepted(self, now: float, used: int, limit: int) -> bool:
         """A message was accepted while the door had `used` sessions.  Returns whether allowed() changed."""
         self.answered()
+        self._count(now)
         window = int(self.size)
         if used < window or window >= limit or (self.ceiling and self.size > self.ceiling):
             return False
         self.size += RISE if self.size < self.threshold else 1 / self.size
         return int(self.size) > window
+
+    def accepted_lately(self, now: float) -> int:
+        """Return about how many messages were accepted in the last minute."""
+        self._count(now, 0)
+        return self._accepted + round(self._accepted_before * (1 - now % MINUTE / MINUTE))
+
+    def _count(self, now: float, count: int = 1) -> None:
+        minute = int(now / MINUTE)
+        if minute != self._minute:
+            self._accepted_before = self._accepted if minute == self._minute + 1 else 0
+            self._minute, self._accepted = minute, 0
+        self._accepted += count
 
     def refused(self, now: float, others_up: int, random: "Random") -> Pause | None:
         """A session too many was refused.  Learns the ceiling; with none up, returns how long to pause.
