@@ -106,7 +106,7 @@ def nested(small):
         sites.append(own)
         inside = [limits["inner"]] * (b"@inner" in items) + [limits["outer"]] * (b"@outer" in items)
         world.place(name, Server(0.9, connect_seconds=0.1, limits=[own, limits["all"], *inside]))
-    for _ in range(int(seconds * 6)):
+    for _ in range(int(seconds * 6) + 600):
         for name, items in world_sites:
             if items == b"c=5" or world.random.random() < 0.35:
                 world.send([name])

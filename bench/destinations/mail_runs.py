@@ -156,26 +156,31 @@ def third_dead(small):
     sites = 200 if small else 2000
     for total in (20, 200) if small else (200, 2000):
         world = World(b"", total=total)
-        dead = []
+        dead = {}  # address -> domain
         for number in range(sites):
-            is_dead = number % 10 < 3
-            addresses = world.place(
-                b"d%d.example" % number, Server(0.3, connect_seconds=0.1, kind=SILENT if is_dead else "greets")
-            )
-            dead += addresses if is_dead else []
+            domain, is_dead = b"d%d.example" % number, number % 10 < 3
+            server = Server(0.3, connect_seconds=0.1, kind=SILENT if is_dead else "greets")
+            (address,) = world.place(domain, server)
+            if is_dead:
+                dead[address] = domain
         for _ in range(10):
             for number in range(sites):
                 world.send([b"d%d.example" % number], b"s%d.example" % (number % 7))
         world.run(7200)
         healthy = [time for time, *_ in world.delivered]
-        tries = dict.fromkeys(dead, 0)
+        tries = dict.fromkeys(dead.values(), 0)
+        marked = {}
+        for time, line in world.log:
+            if b": dead: " in line:
+                marked.setdefault(line.split(b"#")[0][5:], time)
         for time, address in world.opened:
-            if address in tries and time > 1000 + 120:
-                tries[address] += 1
+            if address in dead and time > marked.get(dead[address], 1e9):
+                tries[dead[address]] += 1
         figures[f"last healthy, {total}"] = max(healthy) - 1000
         figures[f"left, {total}"] = sites * 7 - len(healthy)
         figures[f"probes, {total}"] = max(tries.values())
         figures[f"deferred, {total}"] = len(world.deferrals)
+        figures[f"marked, {total}"] = len(marked) / len(dead)
     return figures
 
 

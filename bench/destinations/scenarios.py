@@ -116,10 +116,11 @@ SCENARIOS = [
     ),
     Scenario(
         10, "fair-1000", limit_runs.fair,
-        {"sessions each, least": (-1, None), "sessions each, most": (None, 1), "Jain, sessions": (0.999, None),
-         "Jain, messages": (0.999, None), "peak": (1, 1), "moves a session": (None, 1.1)},
-        {"Jain, sessions": (0.99, None), "Jain, messages": (0.99, None), "sessions each, least": (-2, None),
-         "sessions each, most": (None, 2), "moves a session": (None, 1.3)},
+        # 21 to 22, give or take a tenth.  Admission alone makes 1.04 moves; who waits with a session stands before the
+        # shared part of the total, and before the total once that is gone: so it is 2 here
+        {"sessions each, least": (-2.15, None), "sessions each, most": (None, 2.7), "Jain, sessions": (0.998, None),
+         "Jain, messages": (0.998, None), "peak": (1, 1), "moves a session": (None, 2.2)},
+        {"Jain, sessions": (0.99, None), "Jain, messages": (0.99, None), "moves a session": (None, 2.6)},
     ),
     Scenario(
         11, "nested", limit_runs.nested,

@@ -35,18 +35,22 @@ class SessionLimit:
 
 
 class RateBan:
-    """Messages a minute, and a ban for those who exceed it; each try during the ban extends it."""
+    """Messages a minute, and a ban for those who exceed it; each try during the ban makes it a minute longer.
 
-    def __init__(self, per_minute: int, ban_seconds: float, is_extended: bool = True):
-        self.per_minute, self.ban_seconds, self.is_extended = per_minute, ban_seconds, is_extended
+    tries_in_ban does not count what was on its way when the ban began.
+    """
+
+    def __init__(self, per_minute: int, ban_seconds: float):
+        self.per_minute, self.ban_seconds = per_minute, ban_seconds
         self.bans, self.tries_in_ban, self.banned_until, self._times, self._first = 0, 0, 0.0, [], 0
+        self._banned_at = 0.0
 
     def is_banned(self, now) -> bool:
         if now >= self.banned_until:
             return False
-        self.tries_in_ban += 1
-        if self.is_extended:
-            self.banned_until = now + self.ban_seconds
+        if now > self._banned_at + 1:
+            self.tries_in_ban += 1
+            self.banned_until += 60
         return True
 
     def accepts(self, now) -> bool:
@@ -55,7 +59,7 @@ class RateBan:
             self._first += 1
         if len(self._times) - self._first >= self.per_minute:
             self.bans += 1
-            self.banned_until = now + self.ban_seconds
+            self._banned_at, self.banned_until = now, now + self.ban_seconds
             return False
         self._times.append(now)
         return True

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.destinations.servers import SILENT, Server, SessionLimit
+from bench.destinations.servers import GREETS, REFUSES, SILENT, RateBan, Server, SessionLimit
 from tests.mail.destinations.engine_checks import CheckedWorld
 
 SITE = b"site.example"
@@ -55,3 +55,32 @@ def test_a_door_seeks_while_its_session_closes():
         world.send([SITE])
     world.run(5)
     assert limit.peak > 2
+
+
+def test_one_session_shows_whether_a_pause_is_over():
+    world = CheckedWorld(SITE + b":c=10\n")
+    server = Server(0.3, rate=RateBan(60, 600.0))
+    world.place(SITE, server)
+    for _ in range(300):
+        world.send([SITE])
+    world.run(1500)
+    assert server.rate.bans == 1
+    assert server.rate.tries_in_ban <= 4
+    rate = next(line for _, line in world.log if b"a minute" in line)
+    assert 35 <= float(rate.split()[-3]) <= 42  # 0.7 of what passed in the minute before
+
+
+def test_a_budget_is_cautious_until_something_is_accepted_after_the_pause():
+    world = CheckedWorld(SITE + b":c=10,i=10\n")
+    limit = SessionLimit()
+    server = Server(5.0, limits=[limit], kind=REFUSES, refusal=b"554 go away")
+    world.place(SITE, server)
+    for _ in range(50):
+        world.send([SITE])
+    world.run(60)
+    server.kind = GREETS
+    world.run(1800)
+    first = min(time for time, address in world.opened if time > 1100)
+    assert sum(first <= time < first + 4 for time, _ in world.opened) == 1
+    world.finish(100)
+    assert limit.peak == 10

@@ -6,10 +6,7 @@ from bench.destinations.scenarios import NOT_BUILT, ORACLES, PARTS, SCENARIOS
 
 ALL = ORACLES + PARTS + SCENARIOS
 # until the engine has what they need
-NOT_YET = (
-    *("third-dead", "greylist", "uplink-600", "ban", "fair-1000", "nested", "resolver-silent", "soft-block"),
-    *("restart", "rule-change"),
-)
+NOT_YET = ("uplink-600", "resolver-silent", "restart", "rule-change")
 
 
 @pytest.mark.parametrize(
