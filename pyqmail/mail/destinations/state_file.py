@@ -364,4 +364,5 @@ def _number(value: float) -> bytes:
     value = max(0, value)
     if value == int(value):
         return b"%d" % value
-    return b"%.3f" % value
+    digits = b"%.6f" % value if value < 1000 else b"%.3f" % value  # a rate may be one a minute
+    return digits.rstrip(b"0")

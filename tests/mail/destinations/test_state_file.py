@@ -22,7 +22,7 @@ DATE = 1764523021
 SAMPLE = b"""\
 destinations-state 1 1764523021
 site 0f3a name=google.com#aspmx.l+4 organisation=google.com seen=1764523000 messages=20 text=421%204.7.0%20busy
-budget site 0f3a - name=google.com#aspmx.l+4 seen=1764523000 size=5.500 ceiling=5 closed=1764523321.250
+budget site 0f3a - name=google.com#aspmx.l+4 seen=1764523000 size=5.5 ceiling=5 closed=1764523321.25
 budget rule @yahoo * seen=1764523000 paused=1764526621 reason=reputation
 host mx-2.example.org seen=1764523000 penalty=3 off=1764523156
 day google.com began=1764460800 accepted=12 deferred=1
