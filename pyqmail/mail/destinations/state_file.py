@@ -365,4 +365,4 @@ def _number(value: float) -> bytes:
     if value == int(value):
         return b"%d" % value
     digits = b"%.6f" % value if value < 1000 else b"%.3f" % value  # a rate may be one a minute
-    return digits.rstrip(b"0")
+    return digits.rstrip(b"0").rstrip(b".")

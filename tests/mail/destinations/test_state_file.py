@@ -168,6 +168,18 @@ def test_dates_that_cannot_be_are_brought_to_the_nearest_that_can():
     assert [host.off for host in again.hosts] == [DATE + 3600]
 
 
+@pytest.mark.parametrize(
+    "value, again",
+    [(1764523000.0001, 1764523000), (1764523000.25, 1764523000.25), (1e-9, 0), (1 / 60, 0.016667), (1e12, 1e9)],
+)
+def test_numbers_keep_the_digits_that_matter(value, again):
+    state, site = State(DATE), SiteRecord(b"a")
+    site.seen, site.grey_lo = min(value, DATE) if value > 1e6 else DATE, value
+    state.add(site)
+    found, reason = read(write(state), DATE)
+    assert (reason, found.sites[0].grey_lo) == ("", pytest.approx(min(again, 1e9)))
+
+
 def test_a_long_reply_is_shortened():
     state, site = State(DATE), SiteRecord(b"a")
     site.seen, site.text = DATE, b"x" * 100000
