@@ -8,7 +8,7 @@ from pyqmail.mail.destinations import explain
 from pyqmail.mail.destinations.engine import LOCAL
 from pyqmail.mail.destinations.limits.budgets import Pause
 from pyqmail.mail.destinations.orders import DELIVER, OPEN
-from pyqmail.mail.destinations.outcome import CONNECT, Outcome
+from pyqmail.mail.destinations.outcome import CONNECT, GREETING, Outcome
 from pyqmail.protocol.wires import send_status_wire as wire
 from tests.mail.destinations.play import LATER, Play, words
 
@@ -242,3 +242,19 @@ def test_the_top_shows_organisations_by_their_sessions():
     assert (first["name"], first["sessions"], first["ready"], second["name"]) == ("big.example", 2, 3, "new.example")
     assert first["state"].startswith("full: ")
     assert explain.top(play.engine, 1, play.now)["left_out"] == 1
+
+
+def test_the_top_counts_the_last_minute():
+    play = waiting()
+    first, second = play.flying
+    play.result(first)
+    play.result(second, LATER)
+    play.arrive(b"new.example")
+    play.orders()
+    play.resolved(b"new.example", ((10, b"mx.new.example", [b"203.0.113.1"]),))
+    [order] = words(play.orders(), OPEN)
+    refusal = Outcome(b"Zbusy\nRemote host said: 421 busy\n", GREETING, 421, b"mx.new.example", b"203.0.113.1")
+    play.engine.refused(order[1], refusal, play.now)
+    rows = {row["name"]: row for row in explain.top(play.engine, 10, play.now)["rows"]}
+    assert [rows["big.example"][name] for name in ("accepted", "deferred", "refused")] == [1, 1, 0]
+    assert [rows["new.example"][name] for name in ("accepted", "deferred", "refused")] == [0, 0, 1]

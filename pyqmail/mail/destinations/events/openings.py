@@ -11,8 +11,9 @@ from pyqmail.mail.destinations.faults.replies import classify
 from pyqmail.mail.destinations.faults.table import Facts
 from pyqmail.mail.destinations.limits.budgets import Pause
 from pyqmail.mail.destinations.orders import CLOSE, MORE, OPEN, Opening
-from pyqmail.mail.destinations.outcome import CONNECT
+from pyqmail.mail.destinations.outcome import CONNECT, GREETING, NAME
 from pyqmail.mail.destinations.sessions import CLOSING, CONNECTING, OPENED, SessionNumbers
+from pyqmail.mail.destinations.views.recent import REFUSED_SESSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -228,6 +229,8 @@ class Openings:
         host = self._drop_try(session, outcome.address, now)
         if session.state != CONNECTING:
             return  # a hedge's loser that reported late
+        if outcome.stage in (GREETING, NAME):
+            self._core.note(session.door, REFUSED_SESSION, now)
         facts = self._facts(session, outcome, host, now)
         row = blame.blame_start(facts)
         self._consequences.apply(row, Event(session.door, session, facts), now)

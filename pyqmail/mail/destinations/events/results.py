@@ -11,6 +11,7 @@ from pyqmail.mail.destinations.orders import REPORT
 from pyqmail.mail.destinations.outcome import DATA, DIALOGUE, SENDER, Outcome
 from pyqmail.mail.destinations.retry import LOCAL_CONSTANT, REMOTE_CONSTANT, next_date
 from pyqmail.mail.destinations.scheduling.deliveries import AT_HEAD, DEFERRED, FRESH
+from pyqmail.mail.destinations.views.recent import ACCEPTED_DELIVERY, DEFERRED_DELIVERY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,8 +64,12 @@ class Results:
             )
         if outcome.letter == b"K":
             self._succeed(session, recipient, carried, now)
+            self._core.note(session.door, ACCEPTED_DELIVERY, now)
             return b"K"
-        return self._fail(session, recipient, outcome, carried, now)
+        letter = self._fail(session, recipient, outcome, carried, now)
+        if letter == b"Z":
+            self._core.note(session.door, DEFERRED_DELIVERY, now)
+        return letter
 
     def unsent(self, recipient: int, now: float) -> None:
         session = self._deliveries.session_of(recipient)

@@ -65,3 +65,8 @@ class Core:
         self.is_us = False  # our own network is suspected, or down
         self.failed_doors: list[tuple[Door, Outcome]] = []  # none of their hosts takes mail: what waits there fails
         self.released: list[Site] = []  # their soft block is over: their doors may want sessions
+
+    def note(self, door: "Door", what: int, now: float) -> None:
+        """Count what has just happened at a door's organisation; what: as RecentCounts.add has it."""
+        if self.has_sessions:
+            self.recent.add(door.site.organisation.name, what, now)

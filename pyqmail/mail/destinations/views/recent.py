@@ -1,6 +1,6 @@
 """What happened in the last minute, by organisation."""
 
-ACCEPTED, DEFERRED, REFUSED = 0, 1, 2  # deliveries, deliveries, sessions
+ACCEPTED_DELIVERY, DEFERRED_DELIVERY, REFUSED_SESSION = 0, 1, 2  # deliveries, deliveries, sessions
 _SLOTS, _SLOT_SECONDS = 12, 5
 
 
@@ -14,7 +14,7 @@ class RecentCounts:
         self._slot = 0
 
     def add(self, name: bytes, what: int, now: float) -> None:
-        """Count one more for an organisation; what: ACCEPTED, DEFERRED or REFUSED."""
+        """Count one more for an organisation; what: ACCEPTED_DELIVERY, DEFERRED_DELIVERY or REFUSED_SESSION."""
         slot = int(now // _SLOT_SECONDS)
         if slot > self._slot:
             self._turn_to(slot)

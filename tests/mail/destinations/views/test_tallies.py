@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pyqmail.mail.destinations.scheduling.core import IN_FLIGHT, ON_WHEEL
 from pyqmail.mail.destinations.views import tallies
 from pyqmail.mail.destinations.views.age_bands import BANDS
-from pyqmail.mail.destinations.views.recent import ACCEPTED, DEFERRED, REFUSED, RecentCounts
+from pyqmail.mail.destinations.views.recent import ACCEPTED_DELIVERY, DEFERRED_DELIVERY, REFUSED_SESSION, RecentCounts
 from pyqmail.mail.destinations.waiting.rows import MailRows
 
 DATE = 1764523021
@@ -87,13 +87,13 @@ def test_the_quick_counts_are_the_slow_ones(messages, many):
 def test_the_last_minute_is_counted_and_what_is_older_is_not():
     recent = RecentCounts()
     for second in range(200):
-        recent.add(b"a", ACCEPTED, 1000.0 + second)
-    recent.add(b"b", DEFERRED, 1199.0)
-    recent.add(b"b", REFUSED, 1199.0)
-    recent.add(b"b", REFUSED, 1199.0)
+        recent.add(b"a", ACCEPTED_DELIVERY, 1000.0 + second)
+    recent.add(b"b", DEFERRED_DELIVERY, 1199.0)
+    recent.add(b"b", REFUSED_SESSION, 1199.0)
+    recent.add(b"b", REFUSED_SESSION, 1199.0)
     found = recent.totals(1199.0)
     assert found[b"b"] == [0, 1, 2]
-    assert 55 <= found[b"a"][ACCEPTED] <= 60
+    assert 55 <= found[b"a"][ACCEPTED_DELIVERY] <= 60
     assert recent.totals(1300.0) == {}
 
 
@@ -102,7 +102,7 @@ def test_the_last_minute_is_counted_and_what_is_older_is_not():
 def test_counts_are_those_of_a_minute_to_five_seconds(times, later):
     recent = RecentCounts()
     for time in times:
-        recent.add(b"a", ACCEPTED, time)
+        recent.add(b"a", ACCEPTED_DELIVERY, time)
     now = max([0.0, *times]) + later
     count = recent.totals(now).get(b"a", [0])[0]
     assert sum(now - time < 55 for time in times) <= count <= sum(now - time <= 60 for time in times)
