@@ -174,7 +174,9 @@ def restart(small):
     before = limit.refusals
     world.restart()
     world.run(1800)
-    figures["refusals"] = limit.refusals - before
+    refused = limit.refused_at[before:]
+    figures["refusals"] = len(refused)  # one when the ceiling's 600 s are over, one 1200 s later
+    figures["above X + 1"] = sum(later - time < 10 for time, later in zip(refused, refused[1:], strict=False))
     return figures
 
 

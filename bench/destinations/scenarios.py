@@ -72,7 +72,7 @@ SCENARIOS = [
     Scenario(
         1, "same-server", limit_runs.same_server,
         {"deferred": NONE, "refusals i=2": (0, 1), "refusals i=5": (0, 2), "refusals i=20": (0, 15),
-         "last n=10": (0, 4.4), "last n=50": (0, 4.4)},
+         "last n=10": (0, 5), "last n=50": (0, 5)},
     ),
     Scenario(
         2, "one-of-two", mail_runs.one_of_two,
@@ -145,7 +145,10 @@ SCENARIOS = [
     ),
     Scenario(19, "soft-block", mail_runs.soft_block, {"deferrals": (None, 80), "left": NONE, "failed": NONE}),
     Scenario(20, "slow-host", mail_runs.slow_host, {"share of sessions": (None, 0.1), "deferred": NONE}),
-    Scenario(21, "restart", limit_runs.restart, {"bans": NONE, "tries during it": (None, 5), "refusals": (0, 1)}),
+    Scenario(
+        21, "restart", limit_runs.restart,
+        {"bans": NONE, "tries during it": (None, 5), "refusals": (0, 2), "above X + 1": NONE},
+    ),
     Scenario(
         22, "rule-change", limit_runs.rule_change,
         {"before": (20, 20), "after a session's length": (0, 5), "cut": NONE, "deferred": NONE},

@@ -194,11 +194,11 @@ class Connection:
 
     def _at_a_rate(self, recipients, now) -> Transaction:
         server = self.server
+        seconds = server.seconds() if callable(server.seconds) else server.seconds
         if server.rate.is_banned(now) or not server.rate.accepts(now):
             results = [(recipient, MESSAGE, RATE_REPLY) for recipient in recipients]
-            return Transaction(0.02, results, closing=RATE_REPLY, closing_stage=MESSAGE)
+            return Transaction(seconds, results, closing=RATE_REPLY, closing_stage=MESSAGE)
         self.carried += 1
-        seconds = server.seconds() if callable(server.seconds) else server.seconds
         self._count(len(recipients), now + seconds)
         return Transaction(seconds, [(recipient, MESSAGE, b"250 ok") for recipient in recipients])
 

@@ -70,7 +70,7 @@ MAILS = st.fixed_dictionaries(
         "is_bulk": st.booleans(),
     }
 )
-EVENT_NAMES = ("uplink", "resolver", "lose", "jump", "date back", "lacking")
+EVENT_NAMES = ("uplink", "resolver", "lose", "jump", "date back", "lacking", "rules", "restart")
 EVENTS = st.tuples(st.integers(1, 900), st.sampled_from(EVENT_NAMES))
 WORLDS = st.fixed_dictionaries(
     {
@@ -153,6 +153,9 @@ def happen(world, event):
         world.clock.set_date(DAY / 2 if event == "jump" else -DAY / 2)
     elif event == "lacking":
         world.report("lacking")
+    elif event == "restart":
+        world.used.clear()
+        world.restart()
 
 
 def run_world(plan):
@@ -290,6 +293,6 @@ SOME_PLAN = {
          "is_alone": at % 2 == 0, "is_bulk": at % 5 == 0}
         for at in range(0, 300, 7)
     ],
-    "events": [(50, "uplink"), (200, "lose"), (400, "resolver")],
+    "events": [(50, "uplink"), (200, "lose"), (400, "rules")],
     "opens_sessions": True,
 }  # fmt: skip

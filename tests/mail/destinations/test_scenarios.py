@@ -6,7 +6,7 @@ from bench.destinations.scenarios import NOT_BUILT, ORACLES, PARTS, SCENARIOS
 
 ALL = ORACLES + PARTS + SCENARIOS
 # until the engine has what they need
-NOT_YET = ("uplink-600", "resolver-silent", "restart", "rule-change")
+NOT_YET = ("uplink-600", "resolver-silent")
 
 
 @pytest.mark.parametrize(

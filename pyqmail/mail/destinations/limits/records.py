@@ -48,6 +48,7 @@ def restore_budget(budget: Budget, rate: LearnedRate | None, record: BudgetRecor
         budget.learned = record.cap
     if record.paused > date:
         budget.pause(Pause(now + record.paused - date, record.reason, record.text))
+        budget.be_cautious(True)
     if rate is not None and record.rate:
         rate.restore(record.rate, record.bad_rate, record.refused - (date - now))
 
