@@ -10,65 +10,69 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_MULTIPLIER, _MASK = 0x9E3779B97F4A7C15, 0xFFFFFFFFFFFFFFFF
+_FACTOR, _PRIME = 2654435761, 4294967291  # by both, a place depends on all bits of a key
 _FIRST_CHAINS = 8
 
 
 class RowIndex:
     """Rows by an integer key of at most 64 bits.  Row 0 means none; each key stands in it once."""
 
-    __slots__ = ("_keys", "_chain", "_heads", "_low_mask", "_count")
+    __slots__ = ("_keys", "_chain", "_heads", "_low_mask", "_high_mask", "_count")
 
     def __init__(self, keys: "Sequence[int]", chain: "array[int]") -> None:
         """keys[row] is the key of a row; chain is a column of the index's own."""
         self._keys, self._chain = keys, chain
         self._heads = array("I", bytes(4 * _FIRST_CHAINS))
-        self._low_mask, self._count = _FIRST_CHAINS - 1, 0
+        self._low_mask, self._high_mask, self._count = _FIRST_CHAINS - 1, 2 * _FIRST_CHAINS - 1, 0
 
     def __len__(self) -> int:
         return self._count
 
     def find(self, key: int) -> int:
         """Return the row with this key, 0 if there is none."""
-        row, keys = self._heads[self._place(key)], self._keys
+        heads, keys = self._heads, self._keys
+        place = key * _FACTOR % _PRIME & self._high_mask
+        row = heads[place] if place < len(heads) else heads[place & self._low_mask]
         while row and keys[row] != key:
             row = self._chain[row]
         return row
 
     def add(self, row: int) -> None:
         """Put in a row whose key is not there yet."""
-        place = self._place(self._keys[row])
-        self._chain[row] = self._heads[place]
-        self._heads[place] = row
+        heads = self._heads
+        place = self._keys[row] * _FACTOR % _PRIME & self._high_mask
+        if place >= len(heads):
+            place &= self._low_mask
+        self._chain[row], heads[place] = heads[place], row
         self._count += 1
-        if self._count > len(self._heads):
+        if self._count > len(heads):
             self._grow()
 
     def remove(self, row: int) -> None:
         """Take out a row that is there; its key must not have changed."""
-        place, chain = self._place(self._keys[row]), self._chain
-        at = self._heads[place]
+        heads, chain = self._heads, self._chain
+        place = self._keys[row] * _FACTOR % _PRIME & self._high_mask
+        if place >= len(heads):
+            place &= self._low_mask
+        at = heads[place]
         if at == row:
-            self._heads[place] = chain[row]
+            heads[place] = chain[row]
         else:
             while chain[at] != row:
                 at = chain[at]
             chain[at] = chain[row]
         self._count -= 1
 
-    def _place(self, key: int) -> int:
-        mixed = (key * _MULTIPLIER & _MASK) >> 32
-        place = mixed & (self._low_mask << 1 | 1)
-        return place if place < len(self._heads) else mixed & self._low_mask
-
     def _grow(self) -> None:
         """Split the chain whose turn it is over itself and a new last one."""
-        split = len(self._heads) & self._low_mask
-        row, self._heads[split] = self._heads[split], 0
-        self._heads.append(0)
+        heads, chain, keys, mask = self._heads, self._chain, self._keys, self._high_mask
+        split, last = len(heads) & self._low_mask, len(heads)
+        row, heads[split] = heads[split], 0
+        heads.append(0)
         while row:
-            following, place = self._chain[row], self._place(self._keys[row])
-            self._chain[row], self._heads[place] = self._heads[place], row
+            following = chain[row]
+            place = last if keys[row] * _FACTOR % _PRIME & mask == last else split
+            chain[row], heads[place] = heads[place], row
             row = following
-        if len(self._heads) == 2 * (self._low_mask + 1):
-            self._low_mask = self._low_mask << 1 | 1
+        if len(heads) > mask:
+            self._low_mask, self._high_mask = mask, mask << 1 | 1
