@@ -46,13 +46,26 @@ class Site:
     that are tried; empty without sessions of our own."""
 
     __slots__ = (
-        *("key", "name", "organisation", "hosts", "candidates", "port", "route", "doors", "messages", "recipients"),
+        *(
+            "key",
+            "name",
+            "organisation",
+            "hosts",
+            "families",
+            "candidates",
+            "port",
+            "route",
+            "doors",
+            "messages",
+            "recipients",
+        ),
         *("bracket", "soft_block", "last_text"),
     )
 
     def __init__(self, key: bytes, name: bytes, organisation: Organisation) -> None:
         self.key, self.name, self.organisation = key, name, organisation
         self.hosts: Hosts = ()
+        self.families = "46"
         self.candidates: Candidates = []
         self.port, self.route = 25, b""
         self.doors: dict[tuple[bytes, int], Door] = {}  # domain with limits of its own, id of the policy

@@ -149,3 +149,53 @@ def test_a_dead_site_is_dead_after_a_restart():
     again.orders()
     again.resolved(b"x")
     assert words(again.run(50), OPEN) == [] and len(words(again.run(30), OPEN)) == 1
+
+
+def arrived_and_resolved(rules, domain=b"x", hosts=((10, b"mx.example", [b"192.0.2.1", b"2001:db8::1"]),)):
+    play = Play(50, rules)
+    play.arrive(domain)
+    play.orders()
+    play.resolved(domain, hosts)
+    return play
+
+
+def test_hold_opens_nothing_until_the_rule_has_gone():
+    play = arrived_and_resolved(b"x:hold\n")
+    assert words(play.run(100), OPEN) == []
+    use(play, b"")
+    assert len(words(play.orders(), OPEN)) == 1
+
+
+def test_hold_until_a_date():
+    play = arrived_and_resolved(b"")
+    session = words(play.orders(), OPEN)[0]
+    play.ready(session[1])
+    play.result(words(play.orders(), DELIVER)[0][3][0][0])
+    policy = play.engine._ways.find(b"x").policy
+    policy.held_until = play.date + 60  # as destinations.now has it
+    play.engine._ways.renew(play.engine._ways.find(b"x"), play.now)
+    play.arrive(b"x")
+    assert (CLOSE, session[1]) in play.orders()
+    play.closed(session[1], None)
+    assert words(play.run(58), OPEN, DELIVER) == []
+    assert len(words(play.run(4), OPEN)) == 1
+
+
+@pytest.mark.parametrize("rules, address", [(b"x:v=4\n", b"192.0.2.1"), (b"x:v=6\n", b"2001:db8::1")])
+def test_only_addresses_of_a_family(rules, address):
+    play = arrived_and_resolved(rules)
+    assert [order[2].address for order in words(play.orders(), OPEN)] == [address]
+
+
+@pytest.mark.parametrize("rules", [b"x:die=1h\n", b"from=s.example:die=1h\n"])
+def test_mail_lives_as_long_as_a_rule_says(rules):
+    play = arrived_and_resolved(rules + b"x:hold\n" if b"from" in rules else b"x:die=1h,hold\n")
+    assert words(play.run(3590, 10), "report") == []
+    [report] = words(play.run(30), "report")
+    assert report[3].letter == b"D"
+
+
+def test_a_longer_life_than_that_of_all():
+    play = arrived_and_resolved(b"x:die=14d,hold\n")
+    assert words(play.run(8 * 86400, 3600), "report") == []
+    assert len(words(play.run(7 * 86400, 3600), "report")) == 1

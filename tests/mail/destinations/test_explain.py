@@ -188,7 +188,11 @@ def test_a_ceiling_is_told_with_the_reply_that_taught_it():
 
 
 def test_a_hold_names_its_line():
-    play = waiting(b":c=2,i=9\nbig.example:hold\n")
+    play = Play(20, b":c=2,i=9\nbig.example:hold\n")
+    play.arrive(b"big.example")
+    play.orders()
+    play.resolved(b"big.example", HOSTS)
+    assert words(play.orders(), OPEN) == []
     [entry] = why(play, "domain", b"big.example")
     assert (entry["state"], entry["reason"]) == ("held", "held, destinations line 2")
 

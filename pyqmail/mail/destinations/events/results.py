@@ -197,7 +197,8 @@ class Results:
         return lane.policy.retry if lane.policy is not None else None
 
     def _is_too_old(self, parcel: int, now: float) -> bool:
-        return self._store.is_too_old(self._rows.p_message[parcel], now)
+        lane = self._ways.lanes[self._rows.p_lane[parcel]]
+        return self._store.is_too_old(lane, self._rows.p_message[parcel], now)
 
     def _grey_second(self, session: "DeliverySession", parcel: int, now: float) -> int:
         """Return when a parcel of class grey is tried again, 0 if that is no greylist's affair any more."""

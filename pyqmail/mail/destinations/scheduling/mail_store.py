@@ -44,6 +44,7 @@ class MailStore:
         self._wheel = Wheel(self._rows.p_next, self._rows.p_due, start)
         self.expiries = Expiries(start)
         self.due_dates = DueDates(core)
+        ways.sort_again = self.sort_again
         self.grey_since: dict[int, int] = {}  # parcel -> the second of its first try
 
     def arrived(
@@ -121,7 +122,15 @@ class MailStore:
             if until > now:
                 self.put_on_wheel(parcel, self._core.clock.second(until) + 1, is_parked=True)
                 return
+        written = self.written_lifetime(lane, message)
+        if written is not None and written < self._core.lifetime:
+            self.expiries.set(message, self._core.clock.second_of_date(rows.m_birth[message] + written, now) + 1)
         self._ways.add(lane, parcel, self.class_of(lane, message), rows.m_sender[message], at_head, now)
+
+    def sort_again(self, lane: "Lane", now: float) -> None:
+        """What is ready in a lane has another class or lifetime than it came with."""
+        for parcel in self._ways.drain(lane):
+            self.make_ready(parcel, now)
 
     def class_of(self, lane: "Lane", message: int) -> int:
         policy = lane.policy
@@ -169,8 +178,19 @@ class MailStore:
         times = [time for time in (self._wheel.next_time(), self.expiries.next_second()) if time is not None]
         return self._core.clock.time_of_second(min(times)) if times else None
 
-    def is_too_old(self, message: int, now: float) -> bool:
+    def written_lifetime(self, lane: "Lane", message: int) -> float | None:
+        """Return how long mail of a message for a lane lives, in seconds; None: as long as any."""
+        if self._ways.has_sender_rules:
+            sender = self._ways.sender_policy(self._rows.m_sender[message])
+            if sender is not None and sender.lifetime_seconds is not None:
+                return sender.lifetime_seconds
+        return lane.policy.lifetime_seconds if lane.policy is not None else None
+
+    def is_too_old(self, lane: "Lane", message: int, now: float) -> bool:
         """Return whether a deferral of the message counts as a failure."""
+        written = self.written_lifetime(lane, message)
+        if written is not None:
+            return self._core.clock.date(now) > self._rows.m_birth[message] + written
         if self._rows.m_flags[message] & IS_TOO_OLD:
             return True
         return self.expiries.second(message) <= self._core.clock.second(now)
@@ -201,7 +221,7 @@ class MailStore:
         rows, clock = self._rows, self._core.clock
         for parcel in self._ways.drain(lane):
             message = rows.p_message[parcel]
-            if outcome.letter == b"D" or self.is_too_old(message, now):
+            if outcome.letter == b"D" or self.is_too_old(lane, message, now):
                 self.report(parcel, outcome if outcome.letter == b"D" else Outcome(b"D" + outcome.text, outcome.stage))
                 self.drop_parcel(parcel)
                 self.settle(message)
@@ -237,19 +257,23 @@ class MailStore:
 
     def _expire(self, message: int, second: int, now: float) -> None:
         """A message is too old: what cannot be tried now ends, the rest has its last try."""
-        rows = self._rows
-        rows.m_flags[message] |= IS_TOO_OLD
+        rows, clock = self._rows, self._core.clock
+        following = second + EXPIRED_AGAIN_SECONDS
+        if clock.date(now) > rows.m_birth[message] + self._core.lifetime:
+            rows.m_flags[message] |= IS_TOO_OLD
+        else:
+            following = clock.second_of_date(rows.m_birth[message] + self._core.lifetime, now) + 1
         for parcel in rows.parcels(message):
             flags = rows.p_flags[parcel]
             if flags & IN_FLIGHT:
                 continue
             lane = self._ways.lanes[rows.p_lane[parcel]]
-            if self._ways.is_open(lane, now):
+            if self._ways.is_open(lane, now) or not self.is_too_old(lane, message, now):
                 continue  # it has its last try, when it is due
             self.report(parcel, self._ways.last_outcome(lane, now))
             self.remove_parcel(parcel)
         if rows.m_parcels[message]:
-            self.expiries.set(message, second + EXPIRED_AGAIN_SECONDS)
+            self.expiries.set(message, max(second + 1, following))
         self.settle(message)
 
     def settle(self, message: int) -> None:

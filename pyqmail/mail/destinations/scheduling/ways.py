@@ -5,6 +5,7 @@ connect by themselves) each lane has a site of its own.
 """
 
 from pyqmail.mail.destinations.doors import Door, Lane, Organisation, Site
+from pyqmail.mail.destinations.limits.budgets import FOREVER
 from pyqmail.mail.destinations.outcome import CONNECT, Outcome
 from pyqmail.mail.destinations.rules.policies import DOMAIN, SitePolicy
 from pyqmail.mail.destinations.scheduling.local_channel import LocalChannel
@@ -29,7 +30,8 @@ class Ways:
     """lanes: by number, the first is none.
 
     Called are: need(lane, now) for a lane that has mail and does not know where to; feed_idle(door, now) for a door
-    that has mail and idle sessions; site_made(site) for a new site.
+    that has mail and idle sessions; site_made(site) for a new site; sort_again(lane, now) for a
+    lane of which what is ready has another class or lifetime by now.
     """
 
     def __init__(self, core: "Core", registrable: "Callable[[bytes], bytes]") -> None:
@@ -45,6 +47,7 @@ class Ways:
         self.need: Callable[[Lane, float], None] = _nothing
         self.feed_idle: Callable[[Door, float], None] = _nothing
         self.site_made: Callable[[Site], None] = _no_site
+        self.sort_again: Callable[[Lane, float], None] = _nothing
 
     # lanes
 
@@ -186,14 +189,17 @@ class Ways:
     def attach(self, lane: Lane, key: bytes, hosts: "Hosts", port: int, route: bytes, now: float) -> None:
         """A lane leads to these hosts from now on."""
         site = self._site_of(key, hosts, port, route)
-        if site.hosts is not hosts:
-            site.hosts, site.candidates = hosts, hosts_to_try(hosts, self._core.random)
         addresses = [address for _, _, some in hosts for address in some]
         self._note_addresses(site.organisation, addresses)
         policy = self._core.rules.for_site(lane.domain, [name for _, name, _ in hosts], addresses)
+        if site.hosts is not hosts or site.families != policy.families:
+            site.hosts, site.families = hosts, policy.families
+            site.candidates = hosts_to_try(_of_families(hosts, policy.families), self._core.random)
         door = self._door_of(site, policy, lane, now)
         if lane.door is not door:
             self._move(lane, door, policy, now)
+            if policy.lifetime_seconds is not None or policy.klass:
+                self.sort_again(lane, now)
         self.seek(door, now)
 
     def detach(self, lane: Lane, now: float) -> None:
@@ -274,9 +280,23 @@ class Ways:
         door.budgets = table.chain_of(door, lane.domain)
         table.announce(now)
         self.update_chain(door, now)
+        self._hold(door, now)
         for budget in door.budgets:
             if budget.room is not None and before.get(budget, budget.cap) < budget.cap:
                 self._core.admission.changed(budget, now)
+
+    def _hold(self, door: Door, now: float) -> None:
+        """Obey `hold`: no session while it lasts."""
+        seconds = door.policy.held_until - self._core.clock.date(now)
+        was_held, door.is_held = door.is_held, seconds > 0
+        if 0 < seconds < FOREVER:
+            self._core.timers.at(now + seconds, self._hold_is_over, door)
+        elif was_held and not door.is_held:
+            self.seek(door, now)
+
+    def _hold_is_over(self, door: Door, now: float) -> None:
+        self._hold(door, now)
+        self.seek(door, now)
 
     def drop_door(self, door: Door) -> None:
         """Forget a door that no lane leads to and that has no session."""
@@ -367,3 +387,11 @@ def _nothing(_: "Any", now: float) -> None:
 
 def _no_site(site: Site) -> None:
     """Nothing is remembered."""
+
+
+def _of_families(hosts: "Hosts", families: str) -> "Hosts":
+    """Return the hosts with their addresses of these families: `4`, `6`, or both."""
+    if len(families) > 1:
+        return hosts
+    is_v6 = families == "6"
+    return [(preference, name, [one for one in some if (b":" in one) == is_v6]) for preference, name, some in hosts]
