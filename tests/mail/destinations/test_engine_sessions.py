@@ -379,3 +379,18 @@ def test_accepted_mail_of_many_domains_at_one_site_shares_its_sessions():
             play.result(order[3][0][0], ACCEPTED)
         orders = play.orders()
     assert sorted(numbers)[:1] == [1]
+
+
+def test_what_a_smaller_transaction_leaves_wants_sessions_of_its_own():
+    """Once a server has shown that it takes one recipient a message, what waits makes more transactions."""
+    play = Play(100, FREE + b"x:m=5\n")
+    play.arrive(b"x")
+    play.orders()
+    play.resolved(b"x")
+    [open_] = words(play.orders(), OPEN)
+    play.ready(open_[1])
+    [deliver] = words(play.orders(), DELIVER)
+    play.arrive(*[b"x"] * 5)
+    assert len(words(play.orders(), OPEN)) == 1
+    play.result(deliver[3][0][0], ACCEPTED, accepted=1)
+    assert len(words(play.orders(), OPEN)) >= 3

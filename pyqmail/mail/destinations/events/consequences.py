@@ -47,7 +47,7 @@ class Consequences:
     """apply() carries out the effects of a row that it knows."""
 
     def __init__(
-        self, core: "Core", log: "EngineLog", recount: "Callable[[Door], None]", site_faults: "SiteFaults"
+        self, core: "Core", log: "EngineLog", recount: "Callable[[Door, float], None]", site_faults: "SiteFaults"
     ) -> None:
         self._core, self._log, self._recount, self._site_faults = core, log, recount, site_faults
         self._effects: dict[str, Callable[[Event, float], None]] = {
@@ -117,7 +117,7 @@ class Consequences:
         if event.door.site.recipients.refused(event.accepted):
             self._log.learned(event.door, b"recipients a message", event.accepted)
             for door in event.door.site.doors.values():
-                self._recount(door)
+                self._recount(door, now)
 
     # ceilings and rates
 

@@ -119,9 +119,11 @@ class Ways:
         assert lane.door is not None
         lane.door.count(lane, self.most_recipients(lane))
 
-    def recount_door(self, door: Door) -> None:
+    def recount_door(self, door: Door, now: float) -> None:
+        """What is ready makes another number of transactions: a door may want more sessions for it."""
         for lane in list(door.lanes):
             self.recount(lane)
+        self.seek(door, now)
 
     def seek(self, door: Door, now: float) -> None:
         """A door may want a session."""
