@@ -2,7 +2,8 @@
 
 Reads questions from descriptor 0 and writes answers to descriptor 1: a domain's mail exchangers with their addresses, a
 host's addresses, an address's name, a name's texts.  Equal questions are asked once.  An answer is kept for as long as
-its TTL, at least a minute and at most a day; a temporary failure is not.  At most 64 MB of answers are kept, or a
+its TTL, at least a minute and at most a day; a temporary failure is not.  While no server answers, pysend gets the
+hosts of a domain that were known before, for three days at most.  At most 64 MB of answers are kept, or a
 quarter of what softlimit leaves; the one that was used longest ago is dropped first.
 
 Of a domain's exchangers the best 64 count.  An answer of more than 4096 records is a temporary failure, and a line on
@@ -19,9 +20,19 @@ import resource
 from pyqmail.base.failure import Temporary, reason
 from pyqmail.protocol.wires import resolve_wire
 from pyqmail.protocol.wires.frames import MalformedFrame, split_strings, strings
-from pyqmail.protocol.wires.resolve_wire import FOUND, NO_HOST, NO_RECORD, SOFT, UNABLE
+from pyqmail.protocol.wires.resolve_wire import (
+    FOUND,
+    HOSTS,
+    HOSTS_FOUND,
+    NO_HOST,
+    NO_MAIL,
+    NO_RECORD,
+    RELAY,
+    SOFT,
+    UNABLE,
+)
 from pyqmail.system import resolver
-from pyqmail.system.async_resolver import REMEMBERED_BYTES, AsyncResolver
+from pyqmail.system.async_resolver import REMEMBERED_BYTES, AsyncResolver, NoMail
 from pyqmail.system.async_server import preload as preload_loop
 from pyqmail.system.async_server import serve
 from pyqmail.system.command_line import Program
@@ -83,6 +94,8 @@ async def answer(known, kind: int, body: bytes) -> tuple[int, bytes]:
         raise MalformedFrame("a question is about one name")
     name = texts[0]
     try:
+        if kind in (HOSTS, RELAY):
+            return HOSTS_FOUND, resolve_wire.hosts_body(*await (known.hosts if kind == HOSTS else known.relay)(name))
         return FOUND, await found_body(known, kind, name)
     except MemoryError:
         known.forget()
@@ -93,6 +106,8 @@ async def answer(known, kind: int, body: bytes) -> tuple[int, bytes]:
         return SOFT, strings(os.fsencode(str(soft)))
     except resolver.NoHost:
         return NO_HOST, b""
+    except NoMail:
+        return NO_MAIL if kind == HOSTS else NO_RECORD, b""
     except resolver.NoRecord:
         return NO_RECORD, b""
 

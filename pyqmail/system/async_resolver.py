@@ -3,6 +3,10 @@
 Equal questions are asked once.  An answer is kept for its time to live (MIN_SECONDS to MAX_SECONDS) as long as it is
 among those asked for last.  A temporary failure is not kept, but for an answer with too many records.
 
+Where mail goes may be answered from what holds no longer (hosts(), relay()), for STALE_SECONDS: if no server answers in
+STALE_WAIT_SECONDS, or one fails.  The question goes on meanwhile.  So mail to known domains does not notice that name
+servers are silent.
+
 Strangers choose how much there is to read and to ask.  A large answer is read in slices, one such answer after the
 other, and between two slices comes everything else.  So many exchangers of one domain as AT_ONCE are looked up at a
 time.
@@ -14,6 +18,7 @@ from pyqmail.base.bounded_table import BoundedTable
 from pyqmail.system.resolver import (
     MIN_SECONDS,
     WAITS,
+    NoRecord,
     Resolver,
     Silent,
     Soft,
@@ -23,6 +28,8 @@ from pyqmail.system.resolver import (
 )
 
 MAX_SECONDS = 86400
+STALE_SECONDS = 3 * 86400  # so long an answer that holds no longer is better than none
+STALE_WAIT_SECONDS = 2.0  # for a fresh answer, where there is a stale one
 REMEMBERED_BYTES = 64 << 20
 ON_THE_WIRE = 256  # at once, each with a descriptor or two
 LARGE_AT_ONCE = 64  # answers by TCP, each held until it is read
@@ -30,6 +37,10 @@ AT_ONCE = 16  # of the exchangers of one domain: all silent, 64 of them keep a q
 COMPLAINT_SECONDS = 60.0  # between two lines that report that no server answers
 _VALUE_BYTES, _ENTRY_BYTES = 64, 512  # what an object and an entry of the cache take beside their text
 _SMALL_BYTES = 4096  # what is larger is read in slices
+
+
+class NoMail(NoRecord):
+    """The domain takes no mail: its one MX record names the root.  RFC 7505 section 3"""
 
 
 class AsyncResolver(Resolver):
@@ -63,11 +74,48 @@ class AsyncResolver(Resolver):
             raise known
         if known is not None:
             return known
+        return await asyncio.shield(self._asked(key))
+
+    def _asked(self, key):
+        """Return the task that brings a fresh answer."""
+        import asyncio
+
         task = self._open.get(key)
         if task is None:
             task = self._open[key] = asyncio.ensure_future(self._ask(*key))
             task.add_done_callback(lambda done: self._learn(key, done))
-        return await asyncio.shield(task)
+        return task
+
+    async def records_even_stale(self, name, kind):
+        """Return (Records, for how many seconds they hold, whether they are stale).  Raises as records()."""
+        import asyncio
+
+        key, now = (name.lower(), kind), time.monotonic()
+        stale = self._known.get_stale(key, now)
+        if stale is not None:
+            fresh = self._asked(key)
+            await asyncio.wait({fresh}, timeout=STALE_WAIT_SECONDS)
+            if not fresh.done() or isinstance(fresh.exception(), Soft):
+                return stale, MIN_SECONDS, True
+        answer = await self.records(name, kind)
+        return answer, self._known.seconds_left(key, time.monotonic()), False
+
+    async def hosts(self, domain: bytes):
+        """Return (seconds, is_stale, exchangers(domain)): for how long that holds.  Raises NoMail, too."""
+        timed = _TimedResolver(self)
+        try:
+            found = await timed.exchangers(domain)
+        except NoRecord:
+            if [host for _, host in (await timed.records(domain, "MX")).values] == [b"."]:
+                raise NoMail from None
+            raise
+        return timed.seconds, timed.is_stale, found
+
+    async def relay(self, host: bytes):
+        """Return (seconds, is_stale, [(0, host, address)]): for how long that holds."""
+        timed = _TimedResolver(self)
+        found = [(0, host, address) for address in await timed.addresses(host)]
+        return timed.seconds, timed.is_stale, found
 
     def _learn(self, key, done):
         del self._open[key]
@@ -147,6 +195,21 @@ class AsyncResolver(Resolver):
         return await asyncio.gather(*map(in_turn, coroutines))
 
 
+class _TimedResolver(Resolver):
+    """One question to an AsyncResolver: seconds is how long its answer holds, is_stale whether it held until before."""
+
+    def __init__(self, resolver):
+        super().__init__(resolver._environ, resolver._waits)
+        self._resolver, self._all = resolver, resolver._all
+        self.seconds, self.is_stale = MAX_SECONDS, False
+
+    async def records(self, name, kind):
+        answer, seconds, is_stale = await self._resolver.records_even_stale(name, kind)
+        if answer.values:  # otherwise what was found stands elsewhere
+            self.seconds, self.is_stale = min(self.seconds, seconds), self.is_stale or is_stale
+        return answer
+
+
 async def _first_answer(sock, seconds, use):
     import asyncio
 
@@ -196,13 +259,21 @@ class AnswerCache:
     def get(self, key, now: float):
         """Return what was added under key, None if there is nothing that still holds."""
         answer, until = self._answers.get(key, (None, 0.0))
-        if answer is None:
-            return None
-        if until <= now:
-            self._answers.drop(key)
+        if answer is None or until <= now:
+            if until + STALE_SECONDS <= now:
+                self._answers.drop(key)
             return None
         self._answers.refresh(key)
         return answer
+
+    def get_stale(self, key, now: float):
+        """Return an answer that holds no longer, None if there is none, or one that holds."""
+        answer, until = self._answers.get(key, (None, 0.0))
+        return answer if answer is not None and until <= now < until + STALE_SECONDS and answer.values else None
+
+    def seconds_left(self, key, now: float) -> int:
+        """Return for how long what is kept under key holds, at least MIN_SECONDS."""
+        return max(MIN_SECONDS, int(self._answers.get(key, (None, 0.0))[1] - now))
 
     def add(self, key, answer, until: float, size_bytes: int) -> None:
         """Keep an answer of so many bytes, until then at the latest."""

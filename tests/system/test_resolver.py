@@ -9,10 +9,10 @@ import tracemalloc
 
 import pytest
 
-from pyqmail.system import resolver
+from pyqmail.system import async_resolver, resolver
 from pyqmail.system.async_resolver import AT_ONCE, AnswerCache, AsyncResolver
 from pyqmail.system.name_servers import find_servers
-from pyqmail.system.resolver import NoHost, NoRecord, Soft
+from pyqmail.system.resolver import NoHost, NoRecord, Records, Soft
 
 QUICK = (0.2,)
 MX, A, AAAA, PTR, TXT, CNAME = 15, 1, 28, 12, 16, 5
@@ -435,3 +435,54 @@ def test_a_missing_descriptor_is_a_lack_and_says_nothing_about_the_name(name_ser
         for fd in taken:
             os.close(fd)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_hosts_say_how_long_they_hold_and_that_is_the_shortest_time_of_their_records(name_server):
+    name_server.zone |= {
+        (b"d.test", name_server.MX): [b"\0\1" + name_server.name(b"mx.test")],
+        (b"mx.test", name_server.A): [bytes((10, 0, 0, 1))],
+    }
+
+    async def ask():
+        known = AsyncResolver(name_server.environ(), (5,))
+        name_server.ttl = 100
+        await known.relay(b"mx.test")
+        name_server.ttl = 3000
+        return await known.hosts(b"d.test")
+
+    seconds, is_stale, found = asyncio.run(ask())
+    assert 60 < seconds <= 100 and not is_stale and found == [(1, b"mx.test", b"10.0.0.1")]
+
+
+@pytest.mark.parametrize("trouble", ["silent", "servfail"])
+def test_while_no_server_answers_hosts_are_what_they_were(name_server, monkeypatch, trouble):
+    """They are answered soon, though the question goes on; nobody else gets what holds no longer."""
+    name_server.zone |= {
+        (b"d.test", name_server.MX): [b"\0\1" + name_server.name(b"mx.test")],
+        (b"mx.test", name_server.A): [bytes((10, 0, 0, 1))],
+    }
+    monkeypatch.setattr(async_resolver, "MAX_SECONDS", 0)  # no answer holds
+    monkeypatch.setattr(async_resolver, "STALE_WAIT_SECONDS", 0.01)
+
+    async def ask():
+        known = AsyncResolver(name_server.environ(), (0.2,))
+        assert not (await known.hosts(b"d.test"))[1]
+        name_server.zone |= {b"d.test": trouble, b"mx.test": trouble}
+        assert await known.hosts(b"d.test") == (0, True, [(1, b"mx.test", b"10.0.0.1")])
+        with pytest.raises(Soft):
+            await known.addresses(b"mx.test")
+        with pytest.raises(Soft):
+            await known.hosts(b"other.test")
+
+    name_server.zone |= {b"other.test": trouble}
+    asyncio.run(ask())
+
+
+def test_a_stale_answer_is_kept_for_three_days(name_server):
+    cache, records, key = AnswerCache(1 << 20), Records(((1, b"mx.test"),), True, 300), (b"x", "MX")
+    cache.add(key, records, 1000.0, 10)
+    assert cache.get(key, 999) is records and cache.get_stale(key, 999) is None
+    assert cache.get(key, 1000) is None and cache.get_stale(key, 1000) is records
+    last = 1000 + async_resolver.STALE_SECONDS
+    assert cache.get_stale(key, last - 1) is records
+    assert cache.get(key, last) is None and cache.get_stale(key, last) is None and len(cache) == 0

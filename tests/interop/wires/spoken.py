@@ -16,8 +16,8 @@ SECONDS = 30
 # kinds of frames
 HELLO, DELIVER, RESULT, OPEN, READY, REFUSED, FAILED, CLOSE, CLOSED, UNSENT = range(1, 11)
 MORE, WAITING = 12, 13
-EXCHANGERS, ADDRESSES, NAME, TEXT, ADDRESSES6, ADDRESSES4 = range(1, 7)
-FOUND, SOFT, NO_HOST, NO_RECORD, UNABLE = range(16, 21)
+EXCHANGERS, ADDRESSES, NAME, TEXT, ADDRESSES6, ADDRESSES4, HOSTS, RELAY = range(1, 9)
+FOUND, SOFT, NO_HOST, NO_RECORD, UNABLE, HOSTS_FOUND, NO_MAIL = range(16, 23)
 
 # options of the stock dialect and its wide form, and how many bytes a slot has
 WIDTHS = [([], 1), (["--wide"], 2)]

@@ -11,9 +11,13 @@ from tests.interop.wires.spoken import (
     ADDRESSES6,
     EXCHANGERS,
     FOUND,
+    HOSTS,
+    HOSTS_FOUND,
     NAME,
     NO_HOST,
+    NO_MAIL,
     NO_RECORD,
+    RELAY,
     SECONDS,
     SOFT,
     TEXT,
@@ -37,6 +41,7 @@ def questions(name_server):
         (b"dead.example", MX): [b"\0\x0a" + name_server.name(b"gone.example")],
         (b"1.2.0.192.in-addr.arpa", PTR): [name_server.name(b"mx.example")],
         (b"t.example", TXT): [b"\2ab\1c"],
+        (b"null.example", MX): [b"\0\0\0"],
         b"ill.example": "servfail",
     }
     mx = [b"10", b"mx.example", b"192.0.2.1", b"10", b"mx.example", b"192.0.2.2"]
@@ -52,6 +57,12 @@ def questions(name_server):
         (NAME, b"192.0.2.1"): (FOUND, [b"mx.example"]),
         (NAME, b"192.0.2.2"): (FOUND, []),
         (TEXT, b"t.example"): (FOUND, [b"abc"]),
+        (HOSTS, b"d.example"): (HOSTS_FOUND, [b"SECONDS", b"0", *mx]),
+        (HOSTS, b"dead.example"): (NO_RECORD, []),
+        (HOSTS, b"null.example"): (NO_MAIL, []),
+        (EXCHANGERS, b"null.example"): (NO_RECORD, []),
+        (RELAY, b"six.example"): (HOSTS_FOUND, [b"SECONDS", b"0", b"0", b"six.example", b"2001:db8::2"]),
+        (RELAY, b"gone.example"): (NO_HOST, []),
     }
 
 
@@ -65,12 +76,16 @@ def test_resolve(part, name_server):
     ((kind, body),) = [(kind, body) for kind, number, body in answers if number == 1]
     assert kind == SOFT and len(texts_of(body)) == 1
     found = {numbers[number]: (kind, texts_of(body)) for kind, number, body in answers if number != 1}
+    for kind, texts in found.values():
+        if kind == HOSTS_FOUND:
+            assert name_server.ttl - SECONDS <= int(texts[0]) <= name_server.ttl
+            texts[0] = b"SECONDS"
     assert found == wanted
     assert resolver.end() == 0
 
 
 @pytest.mark.parametrize(
-    "data", [frame(7, 1, strings(b"d.example")), frame(NAME, 1), frame(NAME, 1, b"x"), b"nonsense!!"]
+    "data", [frame(9, 1, strings(b"d.example")), frame(NAME, 1), frame(NAME, 1, b"x"), b"nonsense!!"]
 )
 def test_resolve_ends_at_nonsense(part, data):
     resolver = part("pyresolve")
