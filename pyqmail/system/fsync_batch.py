@@ -16,9 +16,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_MOST = 256  # files in one go
-_FSYNC = 2
-_CONTROL_BLOCK = struct.Struct("=QIIHhIQQqQII")  # number, key, flags, what, priority, fd, 6 that fsync does not use
+MAX_FILES = 256  # files in one go
+_FSYNC, _HAS_NOTICE = 2, 1
+# number, key, flags, what, priority, fd, 4 that fsync does not use, whether there is a notice, descriptor for it
+_CONTROL_BLOCK = struct.Struct("=QIIHhIQQqQII")
 _EVENT = struct.Struct("=QQqq")  # number, address, result, 0
 # machine -> io_setup, io_submit, io_getevents; all of them with the low byte first, 64 bits
 _GENERIC = (0, 2, 4)
@@ -34,9 +35,9 @@ class FsyncBatch:
     """Syncs files.  Where the system has no AIO to give, one after the other."""
 
     def __init__(self) -> None:
-        self._queue: _Queue | None = None
+        self._queue: AioQueue | None = None
         try:
-            self._queue = _Queue()
+            self._queue = AioQueue()
         except OSError:
             pass
 
@@ -47,8 +48,8 @@ class FsyncBatch:
     def flush(self, fds: "Sequence[int]") -> set[int]:
         """fsync each; return those that are not safely on disk."""
         lost: set[int] = set()
-        for at in range(0, len(fds), _MOST):
-            some = fds[at : at + _MOST]
+        for at in range(0, len(fds), MAX_FILES):
+            some = fds[at : at + MAX_FILES]
             done = self._together(some)
             lost.update(fd for fd, is_on_disk in zip(some, done, strict=False) if not is_on_disk)
             lost |= flush_in_turn(some[len(done) :])
@@ -93,58 +94,84 @@ def is_synced(fd: int) -> bool:
     return True
 
 
-class _Queue:
-    """Files under way to disk.  Raises OSError if the system has none to give."""
+class AioQueue:
+    """Files under way to disk, at most MAX_FILES.  Raises OSError if the system has none to give.
 
-    def __init__(self) -> None:
+    submit() begins, collect() reports what has come to its end.  notice: an eventfd that is told of each end, -1 for
+    none.
+    """
+
+    def __init__(self, notice: int = -1) -> None:
         machine = os.uname().machine
         if machine not in _CALLS or struct.calcsize("P") != 8:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-        self._library = CLibrary()
+        self._library, self._notice = CLibrary(), notice
         import ctypes
 
         setup, self._submit, self._get_events = _CALLS[machine]
         self._long, self._byref = ctypes.c_long, ctypes.byref
-        self._blocks = ctypes.create_string_buffer(_CONTROL_BLOCK.size * _MOST)
-        first = ctypes.addressof(self._blocks)
-        self._pointers = (ctypes.c_void_p * _MOST)(*(first + _CONTROL_BLOCK.size * n for n in range(_MOST)))
-        self._events = ctypes.create_string_buffer(_EVENT.size * _MOST)
+        self._blocks = ctypes.create_string_buffer(_CONTROL_BLOCK.size * MAX_FILES)
+        self._first = ctypes.addressof(self._blocks)
+        self._pointers = (ctypes.c_void_p * MAX_FILES)()
+        self._events = ctypes.create_string_buffer(_EVENT.size * MAX_FILES)
+        self._no_time = ctypes.create_string_buffer(16)  # a timespec
         self._context, self.is_broken = ctypes.c_ulong(0), False
-        self._call(setup, self._long(_MOST), self._byref(self._context))
+        self._call(setup, self._long(MAX_FILES), self._byref(self._context))
 
-    def sync(self, fds):
-        """Return whether each is on disk, of as many of the files, the first ones, as the kernel took.
+    def submit(self, files: "Sequence[tuple[int, int]]") -> int:
+        """Begin to sync files, (place, descriptor); returns how many of them, the first ones, the kernel took.
 
-        The kernel reports an error once: a second fsync of such a file may succeed.
+        A place is below MAX_FILES and holds nothing that is still under way.
         """
-        for number, fd in enumerate(fds):
-            offset = _CONTROL_BLOCK.size * number
-            _CONTROL_BLOCK.pack_into(self._blocks, offset, number, 0, 0, _FSYNC, 0, fd, 0, 0, 0, 0, 0, 0)
+        notice = (0, 0) if self._notice < 0 else (_HAS_NOTICE, self._notice)
+        for at, (place, fd) in enumerate(files):
+            offset = _CONTROL_BLOCK.size * place
+            _CONTROL_BLOCK.pack_into(self._blocks, offset, place, 0, 0, _FSYNC, 0, fd, 0, 0, 0, 0, *notice)
+            self._pointers[at] = self._first + offset
         taken = 0
         try:
-            while taken < len(fds):
+            while taken < len(files):
                 pointers = self._byref(self._pointers, taken * 8)
-                count = self._call(self._submit, self._context, self._long(len(fds) - taken), pointers)
+                count = self._call(self._submit, self._context, self._long(len(files) - taken), pointers)
                 if count == 0:
                     break
                 taken += count
         except OSError:
             pass  # a file that cannot be synced so, or too much at once in the whole system
-        done = [False] * taken
-        left = taken
+        return taken
+
+    def collect(self, count: int, waits: bool) -> list[tuple[int, bool]]:
+        """Return (place, whether it is on disk) of up to count files; waits: of exactly so many.
+
+        The kernel reports an error once: a second fsync of such a file may succeed.  Raises InterruptedError, and
+        OSError, upon which is_broken: what is still under way may be reported later, the queue is of no use any more.
+        """
+        least = self._long(count if waits else 0)
+        until = None if waits else self._no_time
+        try:
+            got = self._call(self._get_events, self._context, least, self._long(count), self._events, until)
+        except InterruptedError:
+            raise
+        except OSError:
+            self.is_broken = True
+            raise
+        events = [_EVENT.unpack_from(self._events, _EVENT.size * at) for at in range(got)]
+        return [(place, result == 0) for place, _, result, _ in events]
+
+    def sync(self, fds: "Sequence[int]") -> list[bool]:
+        """Wait; return whether each is on disk, of as many of the files, the first ones, as the kernel took."""
+        done = [False] * self.submit(list(enumerate(fds)))
+        left = len(done)
         while left:
-            count = self._long(left)
             try:
-                got = self._call(self._get_events, self._context, count, count, self._events, None)
+                ended = self.collect(left, True)
             except InterruptedError:
                 continue
             except OSError:
-                self.is_broken = True  # what is still under way may be reported later: of no use any more
                 break
-            for at in range(got):
-                number, _, result, _ = _EVENT.unpack_from(self._events, _EVENT.size * at)
-                done[number] = result == 0
-            left -= got
+            for place, is_on_disk in ended:
+                done[place] = is_on_disk
+            left -= len(ended)
         return done
 
     def _call(self, *words):
