@@ -15,6 +15,7 @@ _NONBLOCK_CLOEXEC = os.O_NONBLOCK | os.O_CLOEXEC
 _MOVED_FROM, _MOVED_TO, _CREATE, _DELETE = 0x40, 0x80, 0x100, 0x200
 _DELETE_SELF, _MOVE_SELF = 0x400, 0x800
 _CHANGES = _MOVED_FROM | _MOVED_TO | _CREATE | _DELETE | _DELETE_SELF | _MOVE_SELF
+_CLOSE_WRITE = 0x8
 _OVERFLOW, _IGNORED = 0x4000, 0x8000
 _HEAD_BYTES = 16  # an event: number, mask, cookie, length of the name that follows; 4 bytes each
 _BLOCK_BYTES = 16384
@@ -22,7 +23,7 @@ _SHARED_FILE_SYSTEMS = ("nfs", "cifs", "smb", "9p", "afs", "ceph", "fuse", "virt
 
 
 class Inotify:
-    """Watches directories for names that come, go or are replaced (content is not watched).
+    """Watches directories for names that come, go or are replaced; for content if that is asked for.
 
     Many changes of one directory before they are taken are one notice.  fileno() is readable while there are some.
     Close-on-exec; a forked child that does not use it closes it.  Raises OSError where the kernel has none to give
@@ -37,12 +38,14 @@ class Inotify:
     def fileno(self) -> int:
         return self._fd
 
-    def watch(self, path: str | bytes) -> int:
+    def watch(self, path: str | bytes, with_content: bool = False) -> int:
         """Watch a directory; return the number it has in take().  Again, or by another name: the same number.
 
+        with_content: a file in it that is closed after it was written counts as a change, too.
         Raises OSError: ENOENT, EACCES, or ENOSPC when this user watches too many.
         """
-        number = self._library.call("inotify_add_watch", self._fd, os.fsencode(path), _CHANGES)
+        changes = _CHANGES | _CLOSE_WRITE if with_content else _CHANGES
+        number = self._library.call("inotify_add_watch", self._fd, os.fsencode(path), changes)
         self._numbers.add(number)
         return number
 
