@@ -101,7 +101,7 @@ def service_folder(home: Home) -> str:
 def _make_folders(home):
     os.makedirs(home.path, exist_ok=True)
     write_new(f"{home.path}/{MARKER}", b"")
-    for folder in (home.control, home.users, home.alias, home.run):
+    for folder in (home.control, home.users, home.alias, home.run, home.var):
         os.makedirs(folder, exist_ok=True)
 
 

@@ -103,6 +103,7 @@ def _make_folders(home, users):
         _folder(folder, 0, users.gid["qmail"], 0o755)
     _folder(home.alias, users.uid["alias"], users.gid["qmail"], 0o2755)
     _folder(home.run, users.uid["qmailq"], users.gid["qmail"], 0o755)
+    _folder(home.var, users.uid["qmails"], users.gid["qmail"], 0o700)
 
 
 def _make_queue(queue, users):

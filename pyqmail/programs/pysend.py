@@ -12,10 +12,18 @@ sessions connect to, or a name that is looked up, for five seconds has a line of
     connecting: HOST: sessions N, seconds N
     looking up: NAME: domains N, seconds N
 
-With --native, no more than half of control/concurrencyremote, but at least one, goes to destinations that have not
-greeted in the last 24 hours; of these, those that were never tried come first.  A destination is a domain, or the relay
-that control/smtproutes names for it.  If $QMAILREMOTE names another program, each destination counts as having greeted.
-A route to an address, and an address as a domain, need no name server.
+Each destination has a limit of its own: 10 sessions at once if no rule says otherwise, and fewer as long as it refuses
+more.  A destination is the set of mail exchangers of a domain, or the relay that control/smtproutes names for it; the
+machines of one organisation have a limit together.  At most two deliveries run at once to one local recipient.
+control/destinations.cdb has the rules; control/destinations.now, text, has those that count for now.  A file of rules
+that cannot be used is reported in one line, and the rules that were read before hold.  What the destinations teach is
+kept in var/destinations.state in the qmail home, written once a minute while mail goes out, and at the end.  Without
+this file nothing is lost but time.
+
+Mail for a destination that cannot be reached is not deferred: it waits until the destination answers, or until it is
+too old.  No more than half of control/concurrencyremote, but at least one, goes to destinations that have not
+greeted in the last 24 hours.  A route to an address, and an address as a domain, need no name server.  If no name
+server answers, the hosts of a domain that are known are used for three more days.
 
 Without --native the spawners speak the stock dialect, with one byte for a delivery, and any agent that works with
 qmail-send works here; --wide makes it two bytes, as the big-concurrency patch has it.
@@ -25,7 +33,7 @@ A resolver that is lost is started again, after 1, 2, 4 ... seconds, at most ten
 it ends the original: its supervisor starts all of them again.
 
 TERM: no new deliveries start; it ends once the running ones have been reported.  ALRM: every deferred message is due
-now.  HUP: control/locals and control/virtualdomains are read again.
+now.  HUP: control/locals and control/virtualdomains are read again, and the rules about destinations.
 """
 
 import fcntl
@@ -40,6 +48,7 @@ from pyqmail.mail.destinations import outcome
 from pyqmail.mail.manager.cleanup import Cleaner
 from pyqmail.mail.manager.manager import Connections, Manager, ManagerSettings
 from pyqmail.mail.manager_log.sendlog import SendLog
+from pyqmail.mail.policy_files.rule_reader import RuleReader, RuleWatch
 from pyqmail.mail.queue.files import QueueNames, find_queue
 from pyqmail.mail.routing.lookup import DomainLookup
 from pyqmail.mail.routing.resolver_restart import Keeper, OwnStarter
@@ -90,6 +99,8 @@ PROGRAM = Program(
         "bouncemaxbytes",
         "concurrencylocal",
         "concurrencyremote",
+        "destinations.cdb",
+        "destinations.now",
         "doublebouncehost",
         "doublebounceto",
         "envnoathost",
@@ -98,6 +109,8 @@ PROGRAM = Program(
         "percenthack",
         "queuelifetime",
         "smtproutes",
+        "timeoutconnect",
+        "timeoutremote",
         "virtualdomains",
     ],
     controls_count={
@@ -105,6 +118,8 @@ PROGRAM = Program(
         "locals": "after HUP",
         "virtualdomains": "after HUP",
         "smtproutes": "from the next delivery on, with --native",
+        "destinations.cdb": "within 10 seconds, or after HUP",
+        "destinations.now": "within 10 seconds, or after HUP",
     },
     environment=["PYQMAIL_HOME", "QMAILQUEUE", "TMPDIR"],
     offers=["preload"],
@@ -131,7 +146,7 @@ def preload(words=()) -> None:
     from pyqmail.mail.queue import alone  # noqa: F401  bounces, where nobody listens for them
     from pyqmail.mail.routing import lookup  # noqa: F401
     from pyqmail.mail.spawners import native_client  # noqa: F401
-    from pyqmail.system import feeding, interfaces, run_program  # noqa: F401
+    from pyqmail.system import feeding, interfaces, public_suffixes, run_program  # noqa: F401
 
 
 def main(argv: list[str]) -> int:
@@ -186,7 +201,9 @@ def prepare(call, loop):
     controls.complain = lambda text: log.add_line(b"warning: %b" % text.encode())
     for text in complaints:
         controls.complain(text)
-    manager = Manager(loop, home, names, settings, dict(call.environ), log, connect(call, loop, controls, log))
+    rules, connections = RuleReader(controls, log.add_line), connect(call, loop, controls, log)
+    manager = Manager(loop, home, names, settings, dict(call.environ), log, connections, rules)
+    RuleWatch(loop, rules, manager.reread_rules)
     return manager, mutex
 
 

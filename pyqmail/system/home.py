@@ -13,12 +13,13 @@ USERS = ("alias", "qmaild", "qmaill", "qmailp", "qmailq", "qmailr", "qmails")
 
 
 class Home:
-    """Paths below the qmail home: control, queue, users, alias, run."""
+    """Paths below the qmail home: control, queue, users, alias, run, var."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.control, self.queue = f"{path}/control", f"{path}/queue"
         self.users, self.alias, self.run = f"{path}/users", f"{path}/alias", f"{path}/run"
+        self.var = f"{path}/var"  # what the queue manager has learned, and can do without
 
     @property
     def queue_socket(self) -> str:

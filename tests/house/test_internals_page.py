@@ -4,7 +4,7 @@ import os
 import re
 import types
 
-from pyqmail.mail.destinations.old import turns
+from pyqmail.mail.destinations.limits import windows
 from pyqmail.programs import pystart, registry
 from pyqmail.protocol.wires import handover_wire
 from pyqmail.system import home, loop
@@ -78,4 +78,4 @@ def test_the_figures():
     assert f"at most {handover_wire.IN_FLIGHT} connections" in text
     assert f"{1000 * loop.QUANTUM_SECONDS:.0f} ms at most (QUANTUM_SECONDS)" in text
     assert f"After {1000 * loop.SLICE_SECONDS:.0f} ms of turns (SLICE_SECONDS)" in text
-    assert turns.PROVEN_SECONDS == 86400 and "proven for a day" in text
+    assert windows.DAY == 86400 and "proven for a day" in text

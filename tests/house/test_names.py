@@ -16,17 +16,12 @@ SUBJECTS = {
     "programs and operations": ["programs", "operations"],
 }
 # (subject, class) -> why it stands twice.  To be emptied: a new entry needs a reason that will hold for ever
-EXCEPTIONS = {
-    ("mail", "DeliveryLog"): "the log, and the face of it that the manager knows: one of them gets another name",
-    ("mail", "Engine"): "the scheduler, and the manager's face of the old one: that goes with destinations/old",
-}
+EXCEPTIONS = {}
 
 
 def public_classes(folder):
     """Yield (class, module) of each public class at the top of a module, those only for the type checker included."""
     for place, _, files in os.walk(os.path.join(ROOT, "pyqmail", folder)):
-        if place.endswith("destinations/old"):
-            continue  # it goes as soon as nothing imports it any more
         for file in sorted(files):
             if not file.endswith(".py"):
                 continue

@@ -211,11 +211,8 @@ def test_what_the_other_server_refuses_bounces(running, smtp_peer):
     running.empty()
 
 
-@pytest.mark.parametrize(
-    "trouble", [{"recipient": b"450 later\r\n"}, {"greeting": b"421 busy\r\n"}], ids=["recipient", "greeting"]
-)
-def test_what_the_other_server_puts_off_is_tried_again(running, smtp_peer, trouble):
-    smtp_peer.scripts.append(script(**trouble))
+def test_what_the_other_server_puts_off_is_tried_again(running, smtp_peer):
+    smtp_peer.scripts.append(script(recipient=b"450 later\r\n"))
     running.mail(b"demo@here.example", [b"bob@remote.example"], b"Subject: x\r\n\r\nhello\r\n")
     running.log.find(rb"delivery [0-9]+: deferral: .*\nstatus: local 0/10 remote 0/20\n")
     assert not smtp_peer.mails
@@ -225,6 +222,13 @@ def test_what_the_other_server_puts_off_is_tried_again(running, smtp_peer, troub
     is_remote(smtp_peer.mails[0][1], b"Subject: x\n\nhello\n")
     assert not smtp_peer.mismatches
     running.empty()
+
+
+def test_a_server_that_is_busy_costs_no_message_anything(running, smtp_peer):
+    smtp_peer.scripts.append(script(greeting=b"421 busy\r\n"))
+    running.mail(b"demo@here.example", [b"bob@remote.example"], b"Subject: x\r\n\r\nhello\r\n")
+    running.log.find(rb"site 127.0.0.1:[0-9]+: paused 6[0-9]: refused: .*_421_busy.*\n")
+    assert not smtp_peer.mails and b"delivery" not in running.log.text
 
 
 @pytest.mark.parametrize(
@@ -259,7 +263,7 @@ def test_a_limit_of_the_connection_is_not_charged_to_the_mail(running, smtp_peer
 def test_a_server_that_takes_one_connection_at_a_time_and_two_messages_over_each(running, smtp_peer):
     def decide(seen, line):
         if not line:
-            return b"421 one is enough\r\n" if smtp_peer.open > 1 else None
+            return b"421 too many connections\r\n" if smtp_peer.open > 1 else None
         return b"451 enough\r\n" if seen.messages >= 2 and line.startswith(b"MAIL") else None
 
     smtp_peer.decide = decide
@@ -374,18 +378,27 @@ def test_another_client_delivers_what_dns_does_not_know(system, tmp_path):
     assert (tmp_path / "mail").read_bytes().endswith(b"Subject: x\n\nhello\n")
 
 
-def test_a_server_that_is_not_there_defers(running):
+def test_mail_waits_for_a_server_that_is_not_there(running, smtp_peer):
+    route = running.home.control + "/smtproutes"
+    with open(route, "rb") as file:
+        to_peer = file.read()
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # not listening
         running.control("smtproutes", b"remote.example:127.0.0.1:%d\n" % nobody.getsockname()[1])
         running.stop_sender()
         running.start_sender()
         running.mail(b"demo@here.example", [b"bob@remote.example"], b"Subject: x\r\n\r\nhello\r\n")
-        running.log.find(rb"delivery 1: deferral: %b\nstatus: local 0/10 remote 0/20\n" % re.escape(REFUSED.encode()))
+        running.log.find(rb"site 127.0.0.1:[0-9]+: dead: 1 start failed: %b\n" % re.escape(REFUSED.encode()[:-1]))
     (number,) = running.queued()
+    assert b"delivery" not in running.log.text
     running.stop_sender()
     info, remote = (os.stat(f"{running.home.queue}/{name}/{int(number) % 23}/{number}") for name in ("info", "remote"))
-    assert remote.st_mtime - info.st_mtime == 400  # qmail's first retry of a remote delivery: its age is 0, 20 squared
+    assert remote.st_mtime == info.st_mtime  # it has no retry time
+    running.control("smtproutes", to_peer)
+    running.start_sender()
+    running.log.find(rb"end msg [0-9]+\n")
+    assert len(smtp_peer.mails) == 1
+    running.empty()
 
 
 def test_mail_for_others_is_refused_and_nothing_is_kept(system):

@@ -3,13 +3,14 @@
 The order protects mail: the channel file, then the bounce queued, then bounce/ID, then info, then mess.
 """
 
+import collections
 import os
 import time
 
 from pyqmail.base.failure import reason
 from pyqmail.base.printable import logsafe
-from pyqmail.mail.destinations.retry import TROUBLE_SECONDS, DueHeap
-from pyqmail.mail.manager.passes import Broken
+from pyqmail.mail.destinations.retry import TROUBLE_SECONDS
+from pyqmail.mail.manager.channel_files import Broken
 from pyqmail.mail.queue.client import MessageBuffer, QueueOutcome, outcome_text
 from pyqmail.mail.queue.files import is_surely_gone
 from pyqmail.protocol.bounce_notice import CUT, NO_COPY
@@ -19,15 +20,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pyqmail.mail.manager.channel_files import QueueFiles
     from pyqmail.mail.manager.parts import Log, MessageRemover
-    from pyqmail.mail.manager.passes import Files
     from pyqmail.mail.queue.client import QueueClient
     from pyqmail.mail.queue.files import QueueNames
     from pyqmail.protocol.bounce_notice import BounceNotices
     from pyqmail.system.driver import Driver
     from pyqmail.system.loop import Loop
 
-CHECKS_A_TURN = 100
 INJECTIONS = 20  # bounces handed to the queue at once
 _PIECE = 262144
 
@@ -43,7 +43,7 @@ class Completion:
         loop: "Loop",
         log: "Log",
         names: "QueueNames",
-        files: "Files",
+        files: "QueueFiles",
         cleaner: "MessageRemover",
         notices: "BounceNotices",
         client: "QueueClient",
@@ -54,8 +54,8 @@ class Completion:
         self._loop, self._log, self._names, self._files, self._cleaner = loop, log, names, files, cleaner
         self._notices, self._client, self._driver, self._environ = notices, client, driver, environ
         self._finish_turn_soon = finish_turn_soon
-        self._later = DueHeap()
-        self._now: list[int] = []
+        self._later: dict[int, float] = {}  # message number -> when to look at it again (time.monotonic), ascending
+        self._now: collections.deque[int] = collections.deque()
         self.injecting: dict[int, object] = {}  # messages whose bounce is being queued -> a mark of this very one
         self._stopped = self._abandoned = False
 
@@ -91,33 +91,43 @@ class Completion:
         self._now.append(number)
         self._finish_turn_soon()
 
-    def check_later(self, number: int, due: int) -> None:
-        self._later.push(due, number)
-
     def forget_message(self, number: int) -> None:
         """The number is another message's now."""
-        self._later.discard(number)
+        self._later.pop(number, None)
         self.injecting.pop(number, None)
 
-    def make_due(self, now: int) -> None:
-        """ALRM: what waits for another look is due now, in Unix seconds."""
-        self._later.make_due(now)
+    def make_due(self) -> None:
+        """ALRM: what waits for another look is due now."""
+        self._later = dict.fromkeys(self._later, 0)
 
-    def next_due(self) -> int | None:
-        """Return when something must be looked at again, in Unix seconds."""
+    def next_time(self) -> float | None:
+        """Return when something must be looked at again, in time.monotonic() seconds."""
         if len(self.injecting) >= INJECTIONS:
             return None  # the end of one goes on
-        return 0 if self._now else self._later.next_due()
+        if self._now:
+            return 0
+        for when in self._later.values():
+            return None if self._stopped else when
+        return None
 
-    def check_messages(self, now: int) -> None:
-        """Look at what may be finished."""
-        for _ in range(CHECKS_A_TURN):
-            if len(self.injecting) >= INJECTIONS or self._abandoned:
-                return
-            number = self._now.pop() if self._now else None if self._stopped else self._later.pop_due(now)
+    def check_messages(self, until: float) -> None:
+        """Look at what may be finished, until that time.monotonic() at most."""
+        while len(self.injecting) < INJECTIONS and not self._abandoned:
+            now = time.monotonic()
+            number = self._now.popleft() if self._now else self._pop_due(now)
             if number is None:
                 return
             self._check(number)
+            if now > until:
+                return
+
+    def _pop_due(self, now):
+        for number, when in self._later.items():
+            if when <= now and not self._stopped:
+                del self._later[number]
+                return number
+            return None
+        return None
 
     def _check(self, number):
         if number in self.injecting:
@@ -151,7 +161,8 @@ class Completion:
         return True
 
     def _try_later(self, number):
-        self._later.push(int(time.time()) + TROUBLE_SECONDS, number)
+        self._later.pop(number, None)  # so that the times ascend
+        self._later[number] = time.monotonic() + TROUBLE_SECONDS
 
     def _injected(self, number, mark, error):
         self._finish_turn_soon()

@@ -1,38 +1,39 @@
 """The queue manager: its parts, built together on one loop; the end of each turn; signals, losses and the end.
 
 Each turn of the loop brings reports, answers and new mail; they are acted on once, at the end of the turn: bounce texts
-and marks, finished messages, passes that are due, deliveries to start.  Then the log goes out, then the
-commands to the spawners.
+and marks, finished messages, deliveries to start.  Then the log goes out, then the commands to the spawners.  The end
+of a turn takes TURN_SECONDS at most: what is left is for the next one.  What is to be put on disk is handed to the
+kernel (system/background_sync.py), and acted on when that is done.
 """
 
+import random
 import time
 
-from pyqmail.mail.destinations.old.engine import Sessions
-from pyqmail.mail.destinations.old.immediate import Immediate
-from pyqmail.mail.destinations.old.parcels import by_message
+from pyqmail.mail.destinations.engine import Engine
 from pyqmail.mail.manager.channel import Channel
+from pyqmail.mail.manager.channel_files import QueueFiles
 from pyqmail.mail.manager.cleanup import Sweep
 from pyqmail.mail.manager.completion import Completion
-from pyqmail.mail.manager.dispatch import Dispatch, Load
-from pyqmail.mail.manager.marks import Marks
+from pyqmail.mail.manager.deliveries import ChannelDeliveries, Load
+from pyqmail.mail.manager.marks import DirtyMessages, Marks
 from pyqmail.mail.manager.materialize import UnsettledMessages
-from pyqmail.mail.manager.passes import DirtyPasses, Files
-from pyqmail.mail.manager.queue_scan import QueueScan
+from pyqmail.mail.manager.queue_scan import ChannelReader, QueueScan
 from pyqmail.mail.manager.todo import Todo
 from pyqmail.mail.manager.todo_entry import TodoReader
 from pyqmail.mail.manager_log.delivery_log import DeliveryLog
 from pyqmail.mail.manager_log.status import StatusLines
+from pyqmail.mail.policy_files.learned_state import LearnedState
 from pyqmail.mail.queue.client import QueueClient
 from pyqmail.mail.queue.file_store import FileStore
 from pyqmail.mail.routing.rewrite import LOCAL, REMOTE, Rewriter
 from pyqmail.protocol.bounce_notice import BounceNotices
+from pyqmail.system.background_sync import BackgroundSync
 from pyqmail.system.driver import EventDriver
-from pyqmail.system.fsync_batch import FsyncBatch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyqmail.mail.manager.cleanup import Cleaner
-    from pyqmail.mail.manager.parts import HostLookup, Log, SpawnerClient
+    from pyqmail.mail.manager.parts import DestinationRules, HostLookup, Log, SpawnerClient
     from pyqmail.mail.queue.files import QueueNames
     from pyqmail.system.controls import Controls
     from pyqmail.system.home import Home
@@ -40,13 +41,15 @@ if TYPE_CHECKING:
 
 MAX_SECONDS = 86400
 EXIT_SECONDS = 10  # for the cleaner's last answers, and for the reader of the log
-_ROUNDS = 8  # at the end of one turn; what is left then is for the next
+TURN_SECONDS = 0.006  # of the end of one turn
+_MAX_ROUNDS = 8  # at the end of one turn
+MAX_GREETING_SECONDS = 60  # a server is not waited for as long as for a reply
 
 # a manager's states, in this order; each may be followed by DRAINING
 STARTING = "starting"  # the cleaner has not yet answered: nothing is read
 RUNNING = "running"
 DRAINING = "draining"  # TERM, or a loss: nothing starts, and what runs is waited for
-FLUSHING = "flushing"  # unsettled messages get their files; the cleaner's last answers are waited for
+FLUSHING = "flushing"  # unsettled messages get their files; the disk and the cleaner's last answers are waited for
 ENDED = "ended"
 
 
@@ -58,6 +61,8 @@ class ManagerSettings:
         self._controls = controls
         self.lifetime = get("queuelifetime")
         self.limits = {LOCAL: get("concurrencylocal"), REMOTE: get("concurrencyremote")}
+        reply_seconds = get("timeoutremote")
+        self.timeouts = get("timeoutconnect"), min(MAX_GREETING_SECONDS, reply_seconds), reply_seconds
         senders, receivers = (get("bouncefrom"), get("bouncehost")), (get("doublebounceto"), get("doublebouncehost"))
         self.notices = BounceNotices(*senders, *receivers, max_bytes=get("bouncemaxbytes") or None)
         self.rewriting = Rewriter(get("envnoathost"), get("percenthack"), self.locals(), get("virtualdomains"))
@@ -102,7 +107,10 @@ class Connections:
 
 
 class Manager:
-    """Whole once it is made; start() begins.  environ: the environment that bounces are queued with."""
+    """Whole once it is made; start() begins.  environ: the environment that bounces are queued with.
+
+    rules: what the rules about destinations say.
+    """
 
     def __init__(
         self,
@@ -113,18 +121,22 @@ class Manager:
         environ: dict[bytes, bytes],
         log: "Log",
         connections: Connections,
+        rules: "DestinationRules",
     ) -> None:
-        self._loop, self._settings, self._log, self._connections = loop, settings, log, connections
-        self._state, self._is_turn_end_due, self._is_all_due = STARTING, False, False
+        self._loop, self._settings, self._log, self._connections, self._rules = loop, settings, log, connections, rules
+        self._state, self._is_turn_end_due = STARTING, False
         self._timer = self._status_timer = None
         self._exit_deadline = 0.0
-        files, finish_turn_soon = Files(names), self._finish_turn_soon
+        self._disk = BackgroundSync(loop)
+        files, finish_turn_soon = QueueFiles(names), self._finish_turn_soon
         self._completion = self._make_completion(home, names, files, environ)
         self._channels = self._make_channels(names, files)
-        self._scan = QueueScan(loop, log, names, files, self._channels, self._completion, finish_turn_soon)
+        self._learned = LearnedState(loop, home.var, self._channels[REMOTE].engine, log.add_line)
+        self._reader = ChannelReader(loop, log, files, self._channels, self._completion, finish_turn_soon)
+        self._scan = QueueScan(loop, log, names, files, self._reader, self._completion, finish_turn_soon)
         self._unsettled = UnsettledMessages(
-            *(loop, log, names, settings.lifetime, self._channels, self._completion, connections.cleaner),
-            *(FileStore(names, sync=FsyncBatch().sync), finish_turn_soon),
+            *(loop, log, names, self._channels, self._completion, connections.cleaner),
+            *(FileStore(names, sync_later=self._disk.sync), self._reader, finish_turn_soon),
         )
         self._todo = Todo(
             *(loop, log, names, TodoReader(names, files, log, settings.rewriting), self._unsettled, self._channels),
@@ -143,17 +155,17 @@ class Manager:
         engines = {name: self._make_engine(name) for name in (LOCAL, REMOTE)}
         loads = {name: Load(engine) for name, engine in engines.items()}
         self._status = StatusLines(self._log, loads[LOCAL], loads[REMOTE], time.monotonic)
-        deliveries = DeliveryLog(self._log, self._status)
+        lines = DeliveryLog(self._log, self._status)
         channels = {}
         for name, engine in engines.items():
-            dirty = DirtyPasses(self._loop, self._finish_turn_soon)
-            dispatch = Dispatch(
-                *(name, engine, loads[name], self._connections.spawners[name], self._connections.lookup),
-                *(deliveries, names, self._settings.rewriting, dirty, self._finish_turn_soon),
+            dirty, spawner = DirtyMessages(self._loop, self._finish_turn_soon), self._connections.spawners[name]
+            deliveries = ChannelDeliveries(
+                *(name, engine, loads[name], spawner, lines, names, self._settings.rewriting, dirty),
+                self._finish_turn_soon,
             )
-            marks = Marks(files, self._log, self._loop, dirty)
-            lifetime = self._settings.lifetime
-            channels[name] = Channel(name, files, lifetime, dispatch, marks, dirty, self._completion, self._log)
+            marks = Marks(files, self._log, self._loop, dirty, self._disk)
+            parts = name, files, engine, deliveries, marks, dirty, self._completion, self._log, spawner
+            channels[name] = Channel(*parts, self._connections.lookup)
         return channels
 
     def _make_engine(self, name):
@@ -161,18 +173,24 @@ class Manager:
         if possible < wanted:
             values = name.encode(), wanted, possible
             self._log.add_line(b"warning: concurrency%b: of %d its spawner takes only %d at once" % values)
-        limit, lookup = min(wanted, possible), self._connections.lookup
-        if name == LOCAL:
-            return Immediate(limit, by_message)
-        if lookup is None:
-            return Immediate(limit)
-        engine = Sessions(limit)
-        engine.plan_of = lookup.plan_of
-        return engine
+        lookup = self._connections.lookup if name == REMOTE else None
+        return Engine(
+            min(wanted, possible),
+            self._rules.current,
+            channel=name,
+            opens_sessions=lookup is not None,
+            registrable=self._rules.registrable,
+            random=random.Random(),
+            now=time.monotonic(),
+            date=time.time(),
+            lifetime=self._settings.lifetime,
+            timeouts=self._settings.timeouts,
+            route_of=None if lookup is None else lookup.route_of,
+        )
 
     def start(self) -> None:
         for name, spawner in self._connections.spawners.items():
-            self._hear_spawner(spawner, self._channels[name].dispatch)
+            self._hear_spawner(spawner, self._channels[name].deliveries)
         self._connections.cleaner.listen(self._finish_turn_soon, self._lose_cleaner)
         if self._connections.lookup is not None:
             self._connections.lookup.listen(self._lose_lookup)
@@ -180,12 +198,13 @@ class Manager:
         # a cleaner that a killed queue manager left behind may still be removing what we would take for ours
         self._connections.cleaner.greet(lambda _: self._begin())
 
-    def _hear_spawner(self, spawner, dispatch):
-        spawner.listen(dispatch, lambda: self._lose_spawner(dispatch))
+    def _hear_spawner(self, spawner, deliveries):
+        spawner.listen(deliveries, lambda: self._lose_spawner(deliveries))
 
     def _begin(self):
         if self._state == STARTING:
             self._state = RUNNING
+            self._learned.restore()
             for part in (self._todo, self._scan, self._sweep):
                 part.start()
             self._finish_turn_soon()
@@ -204,30 +223,33 @@ class Manager:
             return
         is_more = self._act_on_turn()
         self._todo.go_on()
+        if self._channels[REMOTE].deliveries.take_news():
+            self._learned.news()
         self._write_status_line()
+        if is_more:
+            self._finish_turn_soon()
+        elif not self._is_exiting:
+            self._set_timer()
         if self._is_exiting:
             self._try_to_end()
-        else:
-            self._set_timer(is_more)
 
     @property
     def _is_exiting(self):
         return self._state in (DRAINING, FLUSHING)
 
     def _act_on_turn(self):
-        """Act on what the turn brought, for some rounds at most; returns whether something may be left."""
-        channels, now, is_more = self._channels.values(), int(time.time()), False
-        for _ in range(_ROUNDS):
+        """Act on what the turn brought, for a limited time; returns whether something may be left."""
+        channels, until = self._channels.values(), time.monotonic() + TURN_SECONDS
+        for _ in range(_MAX_ROUNDS):
             for channel in channels:
-                self._unsettled.note_progress(channel.write_progress())
-            self._completion.check_messages(now)
-            for channel in channels:
-                if not self._is_exiting:
-                    is_more = channel.open_passes(now) or is_more
-                channel.dispatch.obey_engine()
-            if not any(channel.is_dirty for channel in channels):
-                return is_more
-        return True
+                self._unsettled.note_progress(channel.write_progress(until))
+            self._completion.check_messages(until)
+            is_more = [channel.obey_engine(until) for channel in channels]
+            if time.monotonic() > until:
+                break
+            if not any(is_more) and not any(channel.is_dirty for channel in channels):
+                return False
+        return any(is_more) or any(channel.is_dirty for channel in channels)
 
     def _write_status_line(self):
         """See to it that a quiet log shows numbers that have changed."""
@@ -235,19 +257,16 @@ class Manager:
         if when is not None and (self._status_timer is None or self._status_timer.when is None):
             self._status_timer = self._loop.at(when, self._write_status_line)
 
-    def _set_timer(self, at_once):
+    def _set_timer(self):
         """Have a turn when something is due, even if nothing happens."""
-        now, channels = time.monotonic(), self._channels.values()
-        dues = [channel.next_due() for channel in channels] + [self._completion.next_due()]
-        waits = [due - time.time() + 0.01 for due in dues if due is not None]  # a little late rather than too early
-        waits += [when - now for channel in channels if (when := channel.dispatch.next_time()) is not None]
-        if at_once:
-            waits.append(0)
-        if not waits:
+        now = time.monotonic()
+        times = [channel.next_time() for channel in self._channels.values()] + [self._completion.next_time()]
+        when = min((when for when in times if when is not None), default=None)
+        if when is None:
             if self._timer is not None:
                 self._timer.cancel()
             return
-        when = now + min(MAX_SECONDS, max(0, min(waits)))
+        when = min(now + MAX_SECONDS, max(now, when))
         if self._timer is None:
             self._timer = self._loop.at(when, self._finish_turn_soon)
         else:
@@ -257,35 +276,42 @@ class Manager:
 
     def make_due(self) -> None:
         """ALRM: everything is due now."""
-        self._is_all_due, now = True, int(time.time())
-        self._scan.make_due()
-        self._unsettled.make_due(now)
-        self._completion.make_due(now)
+        self._reader.make_due()
+        self._completion.make_due()
         for channel in self._channels.values():
-            channel.make_due(now)
+            channel.make_due()
         self._finish_turn_soon()
 
     def reread(self) -> None:
-        """HUP: locals and virtualdomains again."""
+        """HUP: locals and virtualdomains again, and the rules about destinations."""
         alert = self._settings.reread()
         if alert is not None:
             self._log.add_line(alert)
+        self.reread_rules()
+
+    def reread_rules(self) -> None:
+        """The rules about destinations may have changed."""
+        rules = self._rules.read()
+        if rules is not None:
+            for channel in self._channels.values():
+                channel.engine.use_rules(rules, time.monotonic())
+            self._finish_turn_soon()
 
     def exit_soon(self) -> None:
         """TERM: start nothing more; end once all that runs has been reported."""
         if self._state in (STARTING, RUNNING):
             self._state = DRAINING
             self._status.say_exiting()
-            for part in (self._todo, self._scan, self._sweep, self._completion):
+            for part in (self._todo, self._scan, self._reader, self._sweep, self._completion):
                 part.stop()
             for channel in self._channels.values():
-                channel.dispatch.stop()
+                channel.deliveries.stop()
         self._finish_turn_soon()
 
     # losses
 
-    def _lose_spawner(self, dispatch):
-        dispatch.lose_spawner()
+    def _lose_spawner(self, deliveries):
+        deliveries.lose_spawner()
         self._exit_with(b"alert: oh no! lost spawn connection! dying...")
 
     def _lose_cleaner(self):
@@ -302,25 +328,30 @@ class Manager:
     # the end
 
     def _try_to_end(self):
-        if any(channel.dispatch.has_running for channel in self._channels.values()):
+        if any(channel.deliveries.has_running for channel in self._channels.values()):
             return
-        if self._completion.is_busy:
+        if self._completion.is_busy or any(channel.is_dirty for channel in self._channels.values()):
             if not self._completion.injecting:
                 self._finish_turn_soon()
             return
-        if self._state == DRAINING:
+        if self._state == DRAINING and not self._is_writing:
             self._state, self._exit_deadline = FLUSHING, time.monotonic() + EXIT_SECONDS
             self._unsettled.materialize_all()
             self._loop.at(self._exit_deadline, self._finish_turn_soon)
-        if time.monotonic() >= self._exit_deadline or not self._connections.cleaner.unanswered:
+        is_waited_for = self._state == DRAINING or self._is_writing or self._connections.cleaner.unanswered
+        if not is_waited_for or 0 < self._exit_deadline <= time.monotonic():
             self._end()
+
+    @property
+    def _is_writing(self):
+        """True while bounce texts or files are on their way to disk."""
+        return not self._disk.is_idle
 
     def _end(self):
         self._state = ENDED
         for channel in self._channels.values():
-            self._unsettled.note_progress(channel.write_progress())
-            if self._is_all_due:
-                channel.write_due_times()
+            self._unsettled.note_progress(channel.write_progress(time.monotonic() + EXIT_SECONDS))
+        self._learned.save_now()
         self._log.add_line(b"status: exiting")
         self._log.finish(EXIT_SECONDS)
         self._connections.close()

@@ -10,8 +10,9 @@ Most never get there: all recipients are done within a second, then todo and mes
        |     ^                             removed by the cleaner
        |     | the files could not be made
        v     |                                                  done
-    MATERIALIZING ---------------------------- todo --------------> settled: its passes go on with files (Channel)
-       info, local, remote on disk         removed by the cleaner
+    MATERIALIZING ---------------------------- todo --------------> settled: it goes on with files (Channel)
+       info, local, remote put on disk     removed by the cleaner
+       off the loop
 
     REMOVED, from any state: the todo entry is not the one that was read.  Nothing more is done for the message.
 
@@ -29,7 +30,8 @@ Why nothing is lost between todo and info:
 
 - todo is removed only after info, local and remote are on disk with their names (the store's promise), and only by the
   cleaner, whose answer says so.  Until that answer the message counts as standing in todo, and nothing is written into
-  its files.  If the answer is no, the removal is asked for again.
+  its files: what its deliveries bring meanwhile is noted in memory.  If the answer is no, the removal is asked for
+  again.
 - A crash between the two leaves both: todo is the authority then, and the files are made anew from it.
 - An ended message loses todo before mess.  A crash between the two leaves a mess that no one claims, for the sweep.
 - If making the files failed, what was made is removed again, the message is unsettled as before, and tried again after
@@ -45,14 +47,15 @@ import time
 
 from pyqmail.base.backoff import Backoff
 from pyqmail.mail.destinations.retry import TROUBLE_SECONDS
-from pyqmail.mail.manager.passes import Pass
+from pyqmail.mail.manager.channel_files import parse_records
 from pyqmail.mail.queue.store import PreprocessedMessage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from pyqmail.mail.manager.parts import EnvelopeRemover, Log, TodoChannel, TodoEnds
+    from pyqmail.mail.manager.marks import OpenMessage
+    from pyqmail.mail.manager.parts import EnvelopeRemover, FileReader, Log, TodoChannel, TodoEnds
     from pyqmail.mail.queue.files import QueueNames
     from pyqmail.mail.queue.store import Store
     from pyqmail.system.loop import Loop
@@ -72,36 +75,46 @@ _DONE = ord("D")
 class UnsettledMessage:
     """records: what its local and remote files will hold, if they are made: channel name -> bytearray.
 
-    birth in Unix seconds.  identity: of the todo entry that was read.  due: when it is materialized (time.monotonic).
-    That is moved once: by the first result, or when making its files failed.
+    birth in Unix seconds, size in bytes; is_bulk: its header says so.  identity: of the todo entry that was read.  due:
+    when it is materialized (time.monotonic).  That is moved once: by the first result, or when making its files failed.
+    opened: an OpenMessage for each channel; none before it is delivered to.  dues: channel -> when its file says that
+    it is to be tried, if that is not at once.
     """
 
     __slots__ = (
-        *("number", "sender", "birth", "due", "records", "passes", "state", "identity"),
+        *("number", "sender", "birth", "size", "is_bulk", "due", "records", "opened", "dues", "state", "identity"),
         *("is_listed", "_is_due_final", "_backoff"),
     )
 
     def __init__(
-        self, number: int, sender: bytes, birth: int, records: dict[str, bytearray], identity: tuple[int, int]
+        self,
+        number: int,
+        sender: bytes,
+        birth: int,
+        size: int,
+        records: dict[str, bytearray],
+        identity: tuple[int, int],
+        is_bulk: bool = False,
     ) -> None:
-        self.number, self.sender, self.birth, self.records = number, sender, birth, records
-        self.passes: list[Pass] = []
+        self.number, self.sender, self.birth, self.size, self.is_bulk = number, sender, birth, size, is_bulk
+        self.records = records
+        self.opened: list[OpenMessage] = []
+        self.dues: dict[str, int] = {}
         self.state, self.identity = UNSETTLED, identity
         self.is_listed = False  # todo had an entry of this number while its removal was under way
         self.due, self._is_due_final = time.monotonic() + WAITING_SECONDS, False
         self._backoff: Backoff | None = None  # once its files could not be made
 
-    def note_progress(self, pass_: Pass) -> bool:
-        """Something happened to one of its passes.  Returns whether nothing is left to be done for the message."""
-        has_result = pass_.marks or pass_.paragraphs or pass_.has_ended
-        if not pass_.paragraphs:  # otherwise nothing is marked: first comes the bounce text, which waits for files
-            record = self.records[pass_.channel]
-            for offset in pass_.marks:
+    def note_progress(self, opened: "OpenMessage") -> bool:
+        """Something happened in one channel.  Returns whether nothing is left to be done for the message."""
+        if not opened.paragraphs:  # otherwise nothing is marked: first comes the bounce text, which waits for files
+            record = self.records[opened.channel]
+            for offset in opened.marks:
                 record[offset] = _DONE
-            pass_.marks = []
+            opened.marks = []
             if self._is_done:
                 return True
-        if has_result and not self._is_due_final:
+        if opened.has_result and not self._is_due_final:
             self._is_due_final = True
             self.due = min(self.due, time.monotonic() + UNSETTLED_SECONDS)
         return False
@@ -114,7 +127,7 @@ class UnsettledMessage:
 
     @property
     def _is_done(self):
-        return all(pass_.has_ended and not pass_.undone and not pass_.paragraphs for pass_ in self.passes)
+        return all(opened.is_over for opened in self.opened)
 
 
 def todo_identity(seen: os.stat_result) -> tuple[int, int]:
@@ -125,6 +138,8 @@ def todo_identity(seen: os.stat_result) -> tuple[int, int]:
 class UnsettledMessages:
     """All messages that stand in todo and were read.  store makes their files (mail/queue/store.py).
 
+    reader reads the files of those that were too large to be delivered before they had any.
+
     finish_turn_soon() has this turn finished at its end (manager.py): then todo is told what changed here.
     """
 
@@ -133,25 +148,26 @@ class UnsettledMessages:
         loop: "Loop",
         log: "Log",
         names: "QueueNames",
-        lifetime: int,
         channels: "Mapping[str, TodoChannel]",
         ends: "TodoEnds",
         cleaner: "EnvelopeRemover",
         store: "Store",
+        reader: "FileReader",
         finish_turn_soon: "Callable[[], None]",
     ) -> None:
-        self._loop, self._log, self._names, self._lifetime = loop, log, names, lifetime
-        self._channels, self._ends, self._cleaner, self._store = channels, ends, cleaner, store
+        self._loop, self._log, self._names = loop, log, names
+        self._channels, self._ends, self._cleaner, self._store, self._reader = channels, ends, cleaner, store, reader
         self._finish_turn_soon = finish_turn_soon
         self.messages: dict[int, UnsettledMessage] = {}  # all that stand in todo and are known, oldest first
         self._unsettled: dict[int, UnsettledMessage] = {}  # those in the state UNSETTLED among them
         self._replaced: list[int] = []
+        self._committing = 0  # batches
         self._timer: Timer | None = None
 
     @property
     def is_full(self) -> bool:
         """True while todo has to wait."""
-        return len(self._unsettled) >= MAX_UNSETTLED
+        return len(self._unsettled) + MATERIALIZED_TOGETHER * self._committing >= MAX_UNSETTLED
 
     def remove_replaced(self) -> list[int]:
         """Return the numbers that another message has by now; each is returned once."""
@@ -169,34 +185,26 @@ class UnsettledMessages:
             return False
         self._unsettled[message.number] = message
         for name, record in message.records.items():
-            self._start_pass(message, name, bytes(record))
-        if message.passes:
+            recipients, _, _ = parse_records(bytes(record))
+            message.opened.append(self._channels[name].open_unsettled(message, recipients))
+        if message.opened:
             self._watch_age(message.due)
         else:
             self._end(message)
         return True
 
-    def _start_pass(self, message, name, record):
-        pass_ = Pass(message.number, name, message.sender, message.birth, message.birth, self._lifetime)
-        pass_.unsettled = message
-        message.passes.append(pass_)
-        recipients = pass_.parse_slice(record)
-        pass_.at_end = True
-        self._channels[name].add_recipients(pass_, recipients)
+    @property
+    def is_busy(self) -> bool:
+        """True while files are on their way to disk."""
+        return self._committing > 0
 
-    def make_due(self, now: int) -> None:
-        """ALRM: what a message put off before it had files is due now, in Unix seconds, as soon as it has them."""
-        for message in self.messages.values():
-            for pass_ in message.passes:
-                pass_.make_due(now)
-
-    def note_progress(self, passes: "Iterable[Pass]") -> None:
-        """Something happened to these passes of messages that stand in todo."""
-        for pass_ in passes:
-            message = pass_.unsettled
+    def note_progress(self, messages: "Iterable[OpenMessage]") -> None:
+        """Something happened to these messages, which stand in todo, in one channel."""
+        for opened in messages:
+            message = opened.unsettled
             if message is not None and message.state == UNSETTLED:
                 due = message.due
-                if message.note_progress(pass_):
+                if message.note_progress(opened):
                     self._end(message)
                 elif message.due != due:
                     self._watch_age(message.due)
@@ -253,30 +261,44 @@ class UnsettledMessages:
         self._finish_turn_soon()
 
     def _materialize(self, batch):
+        if not batch:
+            return
         for message in batch:
             self._unsettled.pop(message.number, None)
             message.state = MATERIALIZING
-        failed = self._store.materialize([_preprocessed(message) for message in batch])
+        self._committing += 1
+        self._store.materialize([_preprocessed(message) for message in batch], lambda failed: self._made(batch, failed))
+
+    def _made(self, batch, failed):
+        """The files of a batch are on disk, but for those of the numbers in failed."""
+        self._committing -= 1
         for message in batch:
-            if message.number in failed:
+            if not self.is_there(message):
+                if message.number not in self.messages:  # otherwise they are another's, or were removed for it
+                    self._remove_files(message.number)
+            elif message.number in failed:
                 self._log.add_line(failed[message.number])
                 self._give_up(message)
             else:
                 self._remove_todo(message)
+        self._finish_turn_soon()
 
     def _give_up(self, message):
         """The files could not be made: todo still vouches for the message, and they are made later."""
-        names = self._names
-        for path in (names.local(message.number), names.remote(message.number), names.info(message.number)):
-            try:
-                os.unlink(path)
-            except OSError:
-                pass  # when the files are made again, one that is in the way is the next failure
+        self._remove_files(message.number)
         message.state = UNSETTLED
         message.materialize_later()
         self._unsettled[message.number] = message
         self._watch_age(message.due)
-        self.note_progress(message.passes)
+        self.note_progress(message.opened)
+
+    def _remove_files(self, number):
+        names = self._names
+        for path in (names.local(number), names.remote(number), names.info(number)):
+            try:
+                os.unlink(path)
+            except OSError:
+                pass  # when the files are made again, one that is in the way is the next failure
 
     def _remove_todo(self, message):
         self._cleaner.remove_envelope(message.number, lambda is_removed: self._todo_removed(message, is_removed))
@@ -290,12 +312,11 @@ class UnsettledMessages:
             self._loop.after(TROUBLE_SECONDS, lambda: self.is_there(message) and self._remove_todo(message))
             return
         self.messages.pop(number, None)
-        for pass_ in message.passes:
-            pass_.unsettled = None
-            self._channels[pass_.channel].adopt(pass_)
-        if not message.passes:
+        for opened in message.opened:
+            self._channels[opened.channel].adopt(opened, _due(message, opened.channel))
+        if not message.opened:
             for name in message.records:
-                self._channels[name].heap.push(message.birth, number)
+                self._reader.read_soon(name, number)
             if not message.records:
                 self._ends.check_soon(number)
         self._finish_turn_soon()
@@ -353,19 +374,17 @@ class UnsettledMessages:
         message.state = REMOVED
         self.messages.pop(message.number, None)
         self._unsettled.pop(message.number, None)
-        for pass_ in message.passes:
-            self._channels[pass_.channel].abandon(pass_)
+        for opened in message.opened:
+            self._channels[opened.channel].forget_message(message.number)
 
 
 def _preprocessed(message):
     """Return the contents of the files of a message."""
+    message.dues = {opened.channel: int(opened.due) for opened in message.opened if opened.due is not None}
     channels = [(name, bytes(record), _due(message, name)) for name, record in message.records.items()]
     return PreprocessedMessage(message.number, message.sender, message.birth, channels)
 
 
 def _due(message, channel):
-    """Return when a channel of a message is to be tried, in Unix seconds: at once while its first pass goes on."""
-    for pass_ in message.passes:
-        if pass_.channel == channel and pass_.has_ended:
-            return pass_.retry
-    return message.birth
+    """Return when its file says that a channel is to be tried, in Unix seconds: at once if nothing was deferred."""
+    return message.dues.get(channel, message.birth)

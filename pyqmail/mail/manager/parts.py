@@ -11,12 +11,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any, Protocol
 
-    from pyqmail.mail.destinations.old.lanes import Recipient
-    from pyqmail.mail.destinations.outcome import Outcome
-    from pyqmail.mail.destinations.retry import DueHeap
-    from pyqmail.mail.manager.passes import Pass
-
-    Candidate = tuple[bytes, bytes, int]  # a host's name, its address, a port
+    from pyqmail.mail.destinations.orders import Opening
+    from pyqmail.mail.destinations.rules.lookup import RuleSet
+    from pyqmail.mail.manager.marks import OpenMessage
+    from pyqmail.mail.manager.materialize import UnsettledMessage
+    from pyqmail.mail.routing.exchangers import Hosts
 
     class Log(Protocol):
         """Whole lines, without their LF (mail/manager_log/sendlog.py)."""
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
         def finish(self, seconds: float) -> None:
             """Write all that is left, for at most so many seconds."""
 
-    class DeliveryLog(Protocol):
+    class DeliveryLines(Protocol):
         """Lines about deliveries (mail/manager_log/delivery_log.py)."""
 
         def log_start(self, message: int, channel: bytes, recipient: bytes) -> int:
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
     class SpawnerClient(Protocol):
         """A spawner, connected (mail/spawners): what runs at most at once, and orders to it.
 
-        What comes back goes to the Dispatch that listen() names.
+        What comes back goes to the ChannelDeliveries that listen() names.  Orders about sessions are for who has any.
         """
 
         @property
@@ -53,7 +52,9 @@ if TYPE_CHECKING:
 
         def listen(self, reports: Any, lost: Callable[[], None]) -> None: ...
 
-        def open_session(self, session: int, destination: bytes, candidates: Sequence[Candidate]) -> None: ...
+        def open_session(self, session: int, opening: Opening) -> None: ...
+
+        def more(self, session: int, opening: Opening) -> None: ...
 
         def deliver(
             self, session: int | None, path: bytes, sender: bytes, pairs: Sequence[tuple[int, bytes]]
@@ -66,9 +67,11 @@ if TYPE_CHECKING:
     class LookupClient(Protocol):
         """Who asks a lookup."""
 
-        def resolved(self, domain: bytes, candidates: Sequence[Candidate]) -> None: ...
+        def resolved(self, domain: bytes, hosts: Hosts) -> None: ...
 
-        def unroutable(self, domain: bytes, report: bytes) -> None: ...
+        def nowhere(self, domain: bytes, report: bytes) -> None: ...
+
+        def trouble(self, domain: bytes, reason: bytes) -> None: ...
 
     class HostLookup(Protocol):
         """Where mail for a domain goes (mail/routing/lookup.py)."""
@@ -76,8 +79,8 @@ if TYPE_CHECKING:
         def listen(self, lost: Callable[[], None]) -> None:
             """Begin to hear answers."""
 
-        def plan_of(self, domain: bytes) -> tuple[bool, bytes, bytes]:
-            """Return (is_strange, destination, name) of a Lane."""
+        def route_of(self, domain: bytes) -> tuple[bytes, bytes] | None:
+            """Return (name to look up, relay) if one host takes all mail for a domain."""
 
         def resolve(self, domain: bytes, channel: LookupClient) -> None:
             """Answer by a call of one of channel's methods, now or later."""
@@ -100,44 +103,15 @@ if TYPE_CHECKING:
         @property
         def unanswered(self) -> int: ...
 
-    # the engine (mail/destinations/old/engine.py)
+    class DestinationRules(Protocol):
+        """The rules about destinations (mail/policy_files/rule_reader.py)."""
 
-    class Engine(Protocol):
-        """Who is delivered to next.  Pure: it is told what happens, and its orders are taken.
+        current: RuleSet
 
-        The methods about sessions and domains are called only if it orders to open and to resolve.
-        """
+        def read(self) -> RuleSet | None:
+            """Read the files again; returns the rules if they are others now."""
 
-        total: int
-        connecting: int
-
-        def arrived(self, owner: Pass, recipients: list[Recipient], now: float) -> None: ...
-
-        def result(self, recipient: Recipient, outcome: Outcome | None, now: float) -> None: ...
-
-        def advance(self, now: float) -> None: ...
-
-        def stop(self) -> None: ...
-
-        def next_time(self) -> float | None: ...
-
-        def take_orders(self) -> list[Any]: ...
-
-        def log_lines(self, now: float) -> list[bytes]: ...
-
-        def unsent(self, recipient: Recipient, now: float) -> None: ...
-
-        def trying(self, number: int, host: bytes, now: float) -> None: ...
-
-        def ready(self, number: int, address: bytes, now: float) -> None: ...
-
-        def failed(self, number: int, outcome: Outcome, now: float) -> None: ...
-
-        def closed(self, number: int, now: float) -> None: ...
-
-        def resolved(self, domain: bytes, candidates: Sequence[Candidate], now: float) -> None: ...
-
-        def unroutable(self, domain: bytes, report: bytes, now: float) -> None: ...
+        def registrable(self, host: bytes) -> bytes: ...
 
     # from one part of the room to the next below it
 
@@ -153,7 +127,7 @@ if TYPE_CHECKING:
     class ScannedEnds(Protocol):
         """The end of messages, as the scan at the start uses it."""
 
-        def check_later(self, number: int, due: int) -> None: ...
+        def check_soon(self, number: int) -> None: ...
 
         def remove_leftovers(self, number: int) -> None: ...
 
@@ -166,24 +140,22 @@ if TYPE_CHECKING:
 
         def forget_message(self, number: int) -> None: ...
 
-    class DueChannel(Protocol):
-        """A channel whose heap is filled."""
+    class FileReader(Protocol):
+        """Who reads channel files (queue_scan.py), as it is used for messages that are new."""
 
-        heap: DueHeap
+        def read_soon(self, channel: str, number: int) -> None: ...
 
     class TodoChannel(Protocol):
         """A channel as it is used for new messages (channel.py)."""
 
-        heap: DueHeap
-
         @property
         def has_room(self) -> bool: ...
 
-        def add_recipients(self, pass_: Pass, recipients: list[Recipient]) -> None: ...
+        def open_unsettled(
+            self, unsettled: UnsettledMessage, recipients: Sequence[tuple[int, bytes]]
+        ) -> OpenMessage: ...
 
-        def adopt(self, pass_: Pass) -> None: ...
-
-        def abandon(self, pass_: Pass) -> None: ...
+        def adopt(self, message: OpenMessage, due: int) -> None: ...
 
         def forget_message(self, number: int) -> None: ...
 

@@ -52,7 +52,7 @@ MAX_UNCLEANED = 2000  # commands that the cleaner has not answered: beyond that,
 RESCAN_SECONDS = 1500
 FIRST_SECONDS, MAX_UNWATCHED_SECONDS = 1.0, 60.0  # pauses after what failed for a reason that may pass
 KNOWN_SECONDS = 5e-6  # a scan passes over what is known: for each such entry the next one waits a little
-ENTRIES_A_TURN, TURN_SECONDS = 100, 0.01
+ENTRIES_A_TURN, TURN_SECONDS = 100, 0.005
 _UNCLEANED_PAUSE_SECONDS = 0.02
 _TOGETHER_SECONDS = 0.1  # entries whose pause ends in that time are taken up together
 

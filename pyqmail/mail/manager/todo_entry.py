@@ -15,8 +15,8 @@ from pyqmail.system.durable import sync_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pyqmail.mail.manager.channel_files import QueueFiles
     from pyqmail.mail.manager.parts import Log
-    from pyqmail.mail.manager.passes import Files
     from pyqmail.mail.queue.files import QueueNames
     from pyqmail.mail.routing.rewrite import Rewriter
 
@@ -45,8 +45,8 @@ class EntryTrouble(Exception):
 class TodoReader:
     """Reads todo entries; `new msg` and `info msg` are logged as that is done."""
 
-    def __init__(self, names: "QueueNames", files: "Files", log: "Log", rewriting: "Rewriter") -> None:
-        self._names, self._log, self._rewriting, self._shown = names, log, rewriting, files.shown
+    def __init__(self, names: "QueueNames", files: "QueueFiles", log: "Log", rewriting: "Rewriter") -> None:
+        self._names, self._files, self._log, self._rewriting, self._shown = names, files, log, rewriting, files.shown
 
     def read_entry(self, number: int) -> UnsettledMessage | None:
         """Return the message of a todo entry; None if the entry has gone.  Raises UnusableEnvelope, EntryTrouble."""
@@ -66,7 +66,8 @@ class TodoReader:
         finally:
             os.close(fd)
         sender, records = self._parse(number, data, size, path)
-        return UnsettledMessage(number, sender, int(time.time()), records, identity)
+        is_bulk = self._files.is_bulk(number)
+        return UnsettledMessage(number, sender, int(time.time()), size, records, identity, is_bulk)
 
     def _message_size(self, number):
         path = self._names.mess(number)

@@ -1,4 +1,4 @@
-"""Make info, local and remote of many messages at once, on disk with their names when that returns.
+"""Make info, local and remote of many messages at once, on disk with their names when that is reported.
 
 All files are written first.  Then all of them are synced together, and after them each directory that has a new name.
 The order within a batch does not matter: the message is the authority of todo/ID until that is unlinked, and the caller
@@ -10,26 +10,28 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from pyqmail.mail.queue.files import QueueNames
-    from pyqmail.mail.queue.store import PreprocessedMessage, Sync
+    from pyqmail.mail.queue.store import PreprocessedMessage, SyncLater
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def make_envelope_files(
-    names: "QueueNames", sync: "Sync", batch: "Iterable[PreprocessedMessage]"
-) -> "dict[int, bytes]":
-    """Make the files of these messages.
+    names: "QueueNames",
+    sync: "SyncLater",
+    batch: "Iterable[PreprocessedMessage]",
+    then: "Callable[[dict[int, bytes]], object]",
+) -> None:
+    """Make the files of these messages; call then({number: warning}) once they are on disk, or when sync() calls.
 
-    Returns the warning to log for each number whose files are not all safely on disk.
+    The warnings are to be logged: they are those of the messages whose files are not all safely on disk.
     """
     made = _Batch(names)
     for message in batch:
         made.write_files(message)
-    made.put_on_disk(sync)
-    return made.failed
+    made.put_on_disk(sync, then)
 
 
 class _Batch:
@@ -69,15 +71,22 @@ class _Batch:
             return b"warning: trouble writing to"
         return b""
 
-    def put_on_disk(self, sync: "Sync") -> None:
-        """Sync the files and the directories that have their names, and close them."""
+    def put_on_disk(self, sync: "SyncLater", then: "Callable[[dict[int, bytes]], object]") -> None:
+        """Sync the files and the directories that have their names, close them, and call then(failed)."""
         directories: dict[int, tuple[str, int]] = {}  # descriptor -> folder, part
         try:
             for key, path in self._directories.items():
                 directories[os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)] = key
         except OSError:
             self.failed.update((number, b"warning: trouble fsyncing info") for number in self._numbers)
-        lost = sync(list(self._opened), list(directories))
+
+        def synced(lost: set[int]) -> None:
+            self._close(directories, lost)
+            then(self.failed)
+
+        sync(list(self._opened), list(directories), synced)
+
+    def _close(self, directories: "dict[int, tuple[str, int]]", lost: set[int]) -> None:
         for fd, (number, path) in self._opened.items():
             if fd in lost:
                 self.failed.setdefault(number, b"warning: trouble fsyncing %b" % self._shown(path))

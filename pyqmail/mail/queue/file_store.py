@@ -47,9 +47,9 @@ from pyqmail.system.fsync_batch import sync_in_turn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from pyqmail.mail.queue.store import Sync
+    from pyqmail.mail.queue.store import Sync, SyncLater
 
 _UNSAFE = "not safely on disk"
 _MAX_NAMES = 9
@@ -59,14 +59,19 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 class FileStore:
     """Keeps messages in one queue.  known: what Received lines say, see origin.invokers().
 
-    sync puts files and directories on disk.  The directories for new mail are opened by prepare(), or by the first
-    message.
+    sync puts files and directories on disk, sync_later does so for what is materialized.  The directories for new mail
+    are opened by prepare(), or by the first message.
     """
 
     def __init__(
-        self, names: QueueNames, known: "Mapping[int, bytes] | None" = None, sync: "Sync" = sync_in_turn
+        self,
+        names: QueueNames,
+        known: "Mapping[int, bytes] | None" = None,
+        sync: "Sync" = sync_in_turn,
+        sync_later: "SyncLater | None" = None,
     ) -> None:
         self._names, self._known, self._sync = names, known or {}, sync
+        self._sync_later = sync_later or (lambda files, directories, then: then(sync(files, directories)))
         self._sequence = 0
         self._parts: list[int] = []  # descriptors of mess/0, mess/1 ...
         self._todo = -1
@@ -266,9 +271,9 @@ class FileStore:
 
     # preprocessed messages
 
-    def materialize(self, batch: "Sequence[PreprocessedMessage]") -> dict[int, bytes]:
-        """Make info, local and remote of each; returns the warnings by number."""
-        return make_envelope_files(self._names, self._sync, batch)
+    def materialize(self, batch: "Sequence[PreprocessedMessage]", then: "Callable[[dict[int, bytes]], object]") -> None:
+        """Make info, local and remote of each; call then({number: warning}) once they are on disk."""
+        make_envelope_files(self._names, self._sync_later, batch, then)
 
 
 def _open_directory(path: str) -> int:

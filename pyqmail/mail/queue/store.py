@@ -20,7 +20,7 @@ it a number and two descriptors, write_staged() writes them, in another process 
 others.  What is staged and never added is invisible, and discard() removes it.
 
 The queue manager hands back what it has read and rewritten: materialize() makes the sender and the recipients of each
-channel durable, so that the envelope as it came in may go.
+channel durable, so that the envelope as it came in may go.  It may take its time, and reports when that is so.
 
 One process may use a store from one thread only.  Processes that were forked from it may call write_staged().
 """
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
     # Sync files, then directories, given by their descriptors; returns those that are not safely on disk
     Sync = Callable[[Sequence[int], Sequence[int]], set[int]]
+    # Do so while others go on, and call the third argument with what Sync returns
+    SyncLater = Callable[[Sequence[int], Sequence[int], Callable[[set[int]], object]], object]
 
     class Store(Protocol):
         """Where messages are kept; see the promises above."""
@@ -77,10 +79,13 @@ if TYPE_CHECKING:
             A verdict's exit code is 0, 53, 63, 64, 65 or 66.  Wakes the queue manager once if a message was queued.
             """
 
-        def materialize(self, batch: "Sequence[PreprocessedMessage]") -> dict[int, bytes]:
+        def materialize(
+            self, batch: "Sequence[PreprocessedMessage]", then: "Callable[[dict[int, bytes]], object]"
+        ) -> None:
             """Make sender and recipients of messages durable that stand in the queue.
 
-            Returns the warning to log for each number whose files are not all safely on disk; the others are.
+            Now or later then({number: warning}) is called, with the warning to log for each message whose files are not
+            all safely on disk; the others are.
             """
 
         def close(self) -> None:

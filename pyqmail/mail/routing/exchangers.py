@@ -2,7 +2,10 @@
 
     plan = plan_for(domain, routes)                          # nothing waits
     if plan.question: ask plan.question (a kind of resolve_wire) about plan.name
-    hosts = settle(plan, kind, body, own)                    # or settle_literal(plan, own) without a question
+    hosts = settle_found(plan, kind, found, own)             # or settle_literal(plan, own) without a question
+
+Who keeps what was found asks HOSTS for EXCHANGERS and RELAY for ADDRESSES, and gets Hosts: hosts_of(plan, kind, body,
+own), or hosts_of_literal(plan, own).
 
 Pure: DNS is asked by whoever can wait.  Source: main() of qmail-remote, dns_mxip() of qmail; RFC 5321 section 5.1
 """
@@ -13,7 +16,6 @@ from pyqmail.base.addresses import printable
 from pyqmail.base.literals import literal_address
 from pyqmail.mail.routing.smtproutes import SMTP_PORT, route_for
 from pyqmail.protocol.wires import resolve_wire
-from pyqmail.protocol.wires.frames import split_strings
 
 SOFT_DNS = b"ZSorry, I couldn't find any host by that name. (#4.1.2)\n"
 NO_EXCHANGER = b"DSorry, I couldn't find a mail exchanger or IP address. (#5.4.4)\n"
@@ -21,6 +23,8 @@ BEST_IS_ME = (
     b"DSorry. Although I'm listed as a best-preference MX or A for that host,\n"
     b"it isn't in my control/locals file, so I don't treat it as local. (#5.4.6)\n"
 )
+ROUTE_SECONDS = 60  # for how long control/smtproutes is believed without another look
+NULL_MX = b"DSorry, that domain takes no mail: it has a null MX. (#5.1.10)\n"
 NO_CONNECTION = b"ZSorry, I wasn't able to establish an SMTP connection. (#4.4.1)\n"
 
 
@@ -46,6 +50,29 @@ class Plan:
     def __init__(self, question, name, port, is_routed):
         self.question, self.name, self.port, self.is_routed = question, name, port, is_routed
 
+    @property
+    def route(self) -> bytes:
+        """The relay that smtproutes names, in lower case; empty if there is none."""
+        return self.name.lower() if self.is_routed else b""
+
+
+class Hosts:
+    """Where mail for a domain goes, and for how long that holds.
+
+    hosts [(preference, host, [addresses])] in the order to try; our own are not among them.  port and route, the relay
+    that smtproutes names, if it does.  is_stale: it holds no longer, but no name server answers.
+    """
+
+    __slots__ = ("hosts", "seconds", "is_stale", "port", "route")
+
+    def __init__(self, plan: Plan, found: "list[tuple[int, bytes, bytes]]", seconds: int, is_stale: bool) -> None:
+        self.seconds, self.is_stale, self.port, self.route = seconds, is_stale, plan.port, plan.route
+        self.hosts: list[tuple[int, bytes, list[bytes]]] = []
+        for preference, host, address in found:
+            if not self.hosts or self.hosts[-1][:2] != (preference, host.lower()):
+                self.hosts.append((preference, host.lower(), []))
+            self.hosts[-1][2].append(address)
+
 
 def plan_for(domain: bytes, routes: dict[bytes, bytes]) -> Plan:
     """Return the Plan for a recipient's domain part; routes is control/smtproutes as a map."""
@@ -63,31 +90,48 @@ def settle_literal(plan: Plan, own: set[bytes]) -> list[tuple[bytes, bytes, int]
     return choose(plan, [(0, plan.name, plan.name)], own)
 
 
-def settle(plan: Plan, kind: int, body: bytes, own: set[bytes]) -> list[tuple[bytes, bytes, int]]:
+def settle_found(plan: Plan, kind: int, found: list[tuple[int, bytes, bytes]], own) -> list[tuple[bytes, bytes, int]]:
     """Return [(host, address, port)] in the order to try from the answer (resolve_wire) to a plan's question.
 
-    own are the addresses of this machine's interfaces that are up.  Raises Unroutable, MalformedFrame.
+    found is [(preference, host, address)], what the answer holds if its kind is FOUND.  own are the addresses of this
+    machine's interfaces that are up.  Raises Unroutable.
     """
     if kind != resolve_wire.FOUND:
-        return settle_found(plan, kind, [], own)
-    if plan.question == resolve_wire.EXCHANGERS:
-        return settle_found(plan, kind, resolve_wire.split_exchangers(body), own)
-    return settle_found(plan, kind, [(0, plan.name, address) for address in split_strings(body)], own)
-
-
-def settle_found(plan: Plan, kind: int, found: list[tuple[int, bytes, bytes]], own) -> list[tuple[bytes, bytes, int]]:
-    """Do what settle() does, with an answer that is taken apart: kind, and for FOUND [(preference, host, address)]."""
-    if kind == resolve_wire.NO_HOST or (kind == resolve_wire.NO_RECORD and plan.question == resolve_wire.ADDRESSES):
-        raise Unroutable(no_host(plan.name))
-    if kind == resolve_wire.NO_RECORD:
-        raise Unroutable(NO_EXCHANGER)
-    if kind != resolve_wire.FOUND:
-        raise Unroutable(SOFT_DNS)
+        raise why_nowhere(plan, kind)
     return choose(plan, found, own)
 
 
+def why_nowhere(plan: Plan, kind: int) -> Unroutable:
+    """Return what an answer of another kind than FOUND means."""
+    if kind == resolve_wire.NO_MAIL:
+        return Unroutable(NULL_MX)
+    if kind == resolve_wire.NO_HOST or (kind == resolve_wire.NO_RECORD and plan.question == resolve_wire.ADDRESSES):
+        return Unroutable(no_host(plan.name))
+    return Unroutable(NO_EXCHANGER if kind == resolve_wire.NO_RECORD else SOFT_DNS)
+
+
+def hosts_of_literal(plan: Plan, own) -> Hosts:
+    """Return the Hosts of a plan without question.  Raises Unroutable."""
+    return Hosts(plan, usable(plan, [(0, plan.name, plan.name)], own), ROUTE_SECONDS, False)
+
+
+def hosts_of(plan: Plan, kind: int, body: bytes, own) -> Hosts:
+    """Return the Hosts that the answer (resolve_wire) to HOSTS or RELAY gives.  Raises Unroutable, MalformedFrame."""
+    if kind != resolve_wire.HOSTS_FOUND:
+        raise why_nowhere(plan, kind)
+    seconds, is_stale, found = resolve_wire.split_hosts(body)
+    if plan.is_routed:
+        seconds = min(seconds, ROUTE_SECONDS)
+    return Hosts(plan, usable(plan, found, own), seconds, is_stale)
+
+
 def choose(plan: Plan, found: list[tuple[int, bytes, bytes]], own: set[bytes]) -> list[tuple[bytes, bytes, int]]:
-    """Return [(host, address, port)] of found, [(preference, host, address)], that may be tried.  Raises Unroutable.
+    """Return [(host, address, port)] of what is usable().  Raises Unroutable."""
+    return [(host, address, plan.port) for _, host, address in usable(plan, found, own)]
+
+
+def usable(plan: Plan, found: list[tuple[int, bytes, bytes]], own) -> list[tuple[int, bytes, bytes]]:
+    """Return those of found, [(preference, host, address)], that may be tried.  Raises Unroutable.
 
     Unless routed, only what is preferred to the best that leads_to_us(): else mail would come back to us.
     """
@@ -99,7 +143,7 @@ def choose(plan: Plan, found: list[tuple[int, bytes, bytes]], own: set[bytes]) -
             found = [exchanger for exchanger in found if exchanger[0] < min(ours)]
         if not found:
             raise Unroutable(BEST_IS_ME)
-    return [(host, address, plan.port) for _, host, address in found]
+    return found
 
 
 def leads_to_us(address: bytes, own) -> bool:

@@ -1,13 +1,14 @@
 """Where to deliver a domain's mail: smtproutes, the resolver process, the check against our own addresses.
 
-Each look-up ends with channel.resolved(domain, candidates) or channel.unroutable(domain, report): at once for a route
-to an address and for a literal.  A question is asked once, however many domains wait for its answer.  A look-up that
-fails for want of something here (no descriptor, no memory, an unreadable control file) says nothing about the domain:
-it is made again after 1, 2, 4 ... seconds, and only after some minutes the domain's mail is deferred.
+Each look-up ends with channel.resolved(domain, hosts), channel.nowhere(domain, report), which says that there is no
+host, or channel.trouble(domain, reason), which says nothing about the domain: at once for a route to an address and for
+a literal.  A question is asked once, however many domains wait for its answer.  A look-up that fails for want of
+something here (no descriptor, no memory, an unreadable control file) is made again after 1, 2, 4 ... seconds, and only
+after some minutes it is reported as trouble.
 
 A resolver that is lost (killed for want of memory, or it could not start) is started again after 1, 2, 4 ... seconds,
 up to ten seconds.  What was asked is asked again then, and what needs no question goes on meanwhile.  Only a question
-that was open in MAX_LOSSES losses in a row is taken for their cause, and deferred.
+that was open in MAX_LOSSES losses in a row is taken for their cause, and reported as trouble.
 
 Where another program delivers, which finds hosts by itself, nothing is looked up: it may know what DNS does not.
 """
@@ -16,7 +17,7 @@ import os
 
 from pyqmail.base.backoff import Backoff
 from pyqmail.base.failure import reason
-from pyqmail.mail.routing.exchangers import SOFT_DNS, Unroutable, plan_for, settle, settle_literal
+from pyqmail.mail.routing.exchangers import Hosts, Plan, Unroutable, hosts_of, hosts_of_literal, plan_for
 from pyqmail.mail.routing.smtproutes import SMTP_PORT
 from pyqmail.protocol.wires import resolve_wire
 from pyqmail.system.stream import Pipe
@@ -26,8 +27,9 @@ MAX_TRIES = 8  # four minutes
 MAX_RESTART_SECONDS = 10.0  # mail that needs names waits so long after each loss
 MAX_LOSSES = 10  # a minute at least
 STEADY_SECONDS = 60  # a resolver that lived so long is started again after the shortest pause
-NO_RESOURCES = b"ZSystem resources temporarily unavailable. (#4.3.0)\n"
-NO_CONTROLS = b"ZUnable to read control files. (#4.3.0)\n"
+AGENT_SECONDS = 86400
+NO_ANSWER, LOST = b"no name server answers", b"pyresolve is lost again and again"
+_ASKED_AS = {resolve_wire.EXCHANGERS: resolve_wire.HOSTS, resolve_wire.ADDRESSES: resolve_wire.RELAY}
 
 
 class DomainLookup:
@@ -69,30 +71,31 @@ class DomainLookup:
         self._unpacker, self._since = resolve_wire.Unpacker(), self._clock()
         self._pipe = Pipe(self._loop, write_fd, read_fd, self._received, self._gone)
 
-    def plan_of(self, domain: bytes) -> tuple[bool, bytes, bytes]:
-        """Return (is_strange, destination, name) of a domain.
+    def route_of(self, domain: bytes) -> tuple[bytes, bytes] | None:
+        """Return (name, relay) of the one host that takes a domain's mail if control/smtproutes names it, else None.
 
-        is_strange is True if strangers' name servers say where its mail goes; destination is the domain or the relay
-        that its route names; name is what is looked up, empty if nothing is.
+        relay is `host:port`; name is what is looked up, empty if it is an address.
         """
         if not self._asks:
-            return False, domain, b""
+            return None
         try:
             plan = plan_for(domain, self._controls.get("smtproutes"))
         except OSError:
-            return True, domain, domain
-        name = plan.name.lower() if plan.question is not None else b""
-        return bool(name) and not plan.is_routed, b"%b:%d" % (plan.name, plan.port) if plan.is_routed else domain, name
+            return None  # the look-up says so
+        if not plan.is_routed:
+            return None
+        return b"" if plan.question is None else plan.name.lower(), b"%b:%d" % (plan.route, plan.port)
 
     def resolve(self, domain: bytes, channel) -> None:
         if not self._asks:
-            channel.resolved(domain, [(domain, domain, SMTP_PORT)])
+            plan = Plan(None, domain, SMTP_PORT, True)
+            channel.resolved(domain, Hosts(plan, [(0, domain, domain)], AGENT_SECONDS, False))
             return
 
         def find():
             return plan_for(domain, self._controls.get("smtproutes"))
 
-        self._look_up(domain, channel, NO_CONTROLS, find, lambda plan: self._follow(domain, channel, plan))
+        self._look_up(domain, channel, find, lambda plan: self._follow(domain, channel, plan))
 
     def close(self) -> None:
         self._is_closed = True
@@ -115,12 +118,12 @@ class DomainLookup:
         self._loop.after(pause, self._restart)
 
     def _defer_causes(self):
-        """Defer what is asked in one loss after another, and may be why."""
+        """Give up what is asked in one loss after another, and may be why."""
         for number in list(self._open):
             self._losses[number] = self._losses.get(number, 0) + 1
             if self._losses[number] >= MAX_LOSSES:
                 for domain, channel, _ in self._close_question(number):
-                    channel.unroutable(domain, SOFT_DNS)
+                    channel.trouble(domain, LOST)
 
     def _restart(self):
         if not self._is_closed:
@@ -139,7 +142,7 @@ class DomainLookup:
         self.replace_resolver(*pair)
 
     def _put_question(self, number, plan):
-        self._pipe.put(resolve_wire.pack(plan.question, number, resolve_wire.strings(plan.name)))
+        self._pipe.put(resolve_wire.pack(_ASKED_AS[plan.question], number, resolve_wire.strings(plan.name)))
 
     def _close_question(self, number):
         """Return the (domain, channel, plan) that wait for the answer to a question, which is open no more."""
@@ -153,9 +156,9 @@ class DomainLookup:
 
     def _follow(self, domain, channel, plan):
         if plan.question is None:
-            self._settle(domain, channel, lambda: settle_literal(plan, self._own_for(plan)))
+            self._settle(domain, channel, lambda: hosts_of_literal(plan, self._own_for(plan)))
         elif b"\0" in plan.name or self._pipe.gone and self._starter is None:
-            channel.unroutable(domain, SOFT_DNS)
+            channel.trouble(domain, LOST)
         else:
             self._ask(domain, channel, plan)
 
@@ -182,7 +185,10 @@ class DomainLookup:
                 self._answer(domain, channel, plan, kind, body)
 
     def _answer(self, domain, channel, plan, kind, body):
-        self._settle(domain, channel, lambda: settle(plan, kind, body, self._own_for(plan)))
+        if kind in (resolve_wire.SOFT, resolve_wire.UNABLE):
+            channel.trouble(domain, body.rstrip(b"\0") or NO_ANSWER)
+        else:
+            self._settle(domain, channel, lambda: hosts_of(plan, kind, body, self._own_for(plan)))
 
     def _settle(self, domain, channel, choose):
         def find():
@@ -191,30 +197,32 @@ class DomainLookup:
             except Unroutable as nowhere:
                 return None, nowhere.report
             except resolve_wire.MalformedFrame:
-                return None, SOFT_DNS
+                return None, b""
 
         def tell(found):
-            candidates, report = found
-            if report is None:
-                channel.resolved(domain, candidates)
+            hosts, report = found
+            if hosts is not None:
+                channel.resolved(domain, hosts)
+            elif report:
+                channel.nowhere(domain, report)
             else:
-                channel.unroutable(domain, report)
+                channel.trouble(domain, NO_ANSWER)
 
-        self._look_up(domain, channel, NO_RESOURCES, find, tell)
+        self._look_up(domain, channel, find, tell)
 
     # what fails here
 
-    def _look_up(self, domain, channel, report, find, use, is_last=False):
-        """Find something and use it; if it cannot be found now, do so later, or let report be the domain's end."""
+    def _look_up(self, domain, channel, find, use, is_last=False):
+        """Find something and use it; if it cannot be found now, do so later, or report the trouble."""
         try:
             found = find()
         except OSError as error:
             if is_last:
-                channel.unroutable(domain, report)
+                channel.trouble(domain, reason(error).encode())
                 return
             if not self._failed:
                 self._pause(error)
-            self._failed.append((domain, channel, report, find, use))
+            self._failed.append((domain, channel, find, use))
         else:
             use(found)
 

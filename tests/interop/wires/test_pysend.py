@@ -9,9 +9,9 @@ import pytest
 
 from tests.interop.wires.spoken import (
     DELIVER,
-    EXCHANGERS,
-    FOUND,
     HELLO,
+    HOSTS,
+    HOSTS_FOUND,
     MESSAGE,
     OPEN,
     READY,
@@ -146,8 +146,9 @@ def test_pysend_speaks_the_native_dialect(home, manager):
         os.write(reports, native(HELLO, 10))
     answer_first_command(cleaner)
     kind, question, body = resolver[1].frame()
-    assert (kind, body) == (EXCHANGERS, strings(b"there.example"))
-    os.write(resolver[0], frame(FOUND, question, strings(b"10", b"mx.there.example", b"192.0.2.1")))
+    assert (kind, body) == (HOSTS, strings(b"there.example"))
+    found = strings(b"300", b"0", b"10", b"mx.there.example", b"192.0.2.1")
+    os.write(resolver[0], frame(HOSTS_FOUND, question, found))
     kind, delivery, body = local[1].native()
     assert (kind, texts_of(body)) == (DELIVER, [path, SENDER, b"%d" % delivery, RECIPIENT])
     os.write(local[0], native(RESULT, delivery, strings(b"%d" % delivery, b"Kdid 1+0+0\n")))

@@ -4,8 +4,9 @@ import os
 
 import pytest
 
+from pyqmail.mail.manager.channel_files import QueueFiles
+from pyqmail.mail.manager.marks import OpenMessage
 from pyqmail.mail.manager.materialize import UnsettledMessages
-from pyqmail.mail.manager.passes import Files
 from pyqmail.mail.manager.todo import Todo
 from pyqmail.mail.manager.todo_entry import TodoReader
 from pyqmail.mail.queue.files import QueueNames
@@ -31,21 +32,22 @@ def made_todo(home, channel):
     """Todo, with one channel and a log that is a list of lines."""
     names, loop, log, ends = QueueNames(home.queue, 23), Loop(), Log(), Ends()
     channels, cleaner = {"local": channel}, Cleaner()
-    unsettled = UnsettledMessages(loop, log, names, 604800, channels, ends, cleaner, None, lambda: None)
-    reader = TodoReader(names, Files(names), log, Rewriter(b"here.example", [], [b"here.example"], {}))
+    unsettled = UnsettledMessages(loop, log, names, channels, ends, cleaner, None, None, lambda: None)
+    reader = TodoReader(names, QueueFiles(names), log, Rewriter(b"here.example", [], [b"here.example"], {}))
     return Todo(loop, log, names, reader, unsettled, channels, ends, StartScan(), cleaner, lambda: None)
 
 
 class Channel:
-    """taken is (number, directories synced by then) of each pass."""
+    """taken is (number, directories synced by then) of each message."""
 
     has_room = True
 
     def __init__(self, synced):
         self.taken, self._synced = [], synced
 
-    def add_recipients(self, pass_, recipients):
-        self.taken.append((pass_.number, len(self._synced)))
+    def open_unsettled(self, unsettled, recipients):
+        self.taken.append((unsettled.number, len(self._synced)))
+        return OpenMessage(unsettled.number, "local")
 
     def forget_message(self, number):
         pass

@@ -25,7 +25,7 @@ def refuse():
 WHAT = {"pass": lambda: None, "refuse": refuse, "crash": lambda: os._exit(CRASHED)}
 
 
-def store(names, known=None, sync=None):
+def store(names, known=None, sync_later=None):
     """Return the store of a program that was told what is to happen."""
     made = MemoryStore(names, known)
     for word in os.environ.get("MEMORY_STORE", "").split():

@@ -177,8 +177,15 @@ PREPROCESSED = [
 ]
 
 
+def materialized(store):
+    told = []
+    store.materialize(PREPROCESSED, told.append)
+    (failed,) = told
+    return failed
+
+
 def test_sender_and_recipients_become_files(make, names):
-    assert make().materialize(PREPROCESSED) == {}
+    assert materialized(make()) == {}
     assert content(names.info(50)) == b"Fs@x\0" and content(names.info(51)) == b"F\0"
     assert content(names.local(50)) == b"Tjoe@h\0Dann@h\0" and content(names.remote(50)) == b"Tr@far\0"
     assert not os.path.exists(names.local(51))  # nobody is left
@@ -187,7 +194,7 @@ def test_sender_and_recipients_become_files(make, names):
 
 
 def test_those_that_cannot_be_committed_are_reported(make, names):
-    assert set(make(refuses=True).materialize(PREPROCESSED)) == {50, 51}
+    assert set(materialized(make(refuses=True))) == {50, 51}
 
 
 # the store in memory has a step that the files have not: what is committed and not yet visible
@@ -212,5 +219,5 @@ def test_after_a_crash_all_of_a_batch_is_there_or_nothing(names, step, queued):
 def test_a_memory_store_shows_no_info_before_its_commit(names):
     seen, store = [], MemoryStore(names)
     store.at["commit"] = [lambda: seen.append(listed(names, "info", "local", "remote"))]
-    store.materialize(PREPROCESSED)
+    materialized(store)
     assert seen == [[]] and len(listed(names, "info")) == 2

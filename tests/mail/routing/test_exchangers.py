@@ -2,9 +2,8 @@ import pytest
 
 from pyqmail.base.literals import literal_address
 from pyqmail.mail.routing import exchangers
-from pyqmail.mail.routing.exchangers import Unroutable, plan_for, settle, settle_literal
+from pyqmail.mail.routing.exchangers import Unroutable, plan_for, settle_found, settle_literal
 from pyqmail.protocol.wires import resolve_wire as wire
-from pyqmail.protocol.wires.frames import strings
 
 ROUTES = {
     b"a.b.c": b"full:1",
@@ -40,7 +39,16 @@ OWN = {b"127.0.0.1", b"10.0.0.9", b"2001:db8::9"}
 
 
 def hosts_of(plan, found):
-    return settle(plan, wire.FOUND, wire.exchangers_body(found), OWN)
+    """Return (host, address, port) of what may be tried; both forms of a plan's answer have the same."""
+    body = wire.hosts_body(300, False, found)
+    try:
+        hosts = exchangers.hosts_of(plan, wire.HOSTS_FOUND, body, OWN)
+    except Unroutable as nowhere:
+        assert why(settle_found, plan, wire.FOUND, found, OWN) == nowhere.report
+        raise
+    flat = [(host, address, hosts.port) for _, host, addresses in hosts.hosts for address in addresses]
+    assert settle_found(plan, wire.FOUND, found, OWN) == flat
+    return flat
 
 
 def why(call, *arguments):
@@ -104,7 +112,7 @@ def test_a_route_may_lead_to_any_address(address):
     plan = plan_for(b"d.test", {b"d.test": literal + b":26"})
     assert [host[2] for host in settle_literal(plan, OWN)] == [26]
     plan = plan_for(b"d.test", {b"d.test": b"relay.test:26"})
-    assert settle(plan, wire.FOUND, strings(address), OWN) == [(b"relay.test", address, 26)]
+    assert hosts_of(plan, [(0, b"relay.test", address)]) == [(b"relay.test", address, 26)]
     plan = plan_for(b"d.test", {b"d.test": b"", b"": b"relay.test"})  # as usual
     assert why(hosts_of, plan, [(5, b"x", address)]) == exchangers.BEST_IS_ME
 
@@ -115,7 +123,7 @@ def test_a_route_may_lead_to_ourselves():
     assert settle_literal(plan, OWN) == [(b"127.0.0.1", b"127.0.0.1", 2525)]
     plan = plan_for(b"d.test", {b"": b"relay.test:2525"})
     assert (plan.question, plan.name) == (wire.ADDRESSES, b"relay.test")
-    assert settle(plan, wire.FOUND, strings(b"10.0.0.9", b"10.0.0.1"), OWN) == [
+    assert hosts_of(plan, [(0, b"relay.test", b"10.0.0.9"), (0, b"relay.test", b"10.0.0.1")]) == [
         (b"relay.test", b"10.0.0.9", 2525),
         (b"relay.test", b"10.0.0.1", 2525),
     ]
@@ -141,4 +149,28 @@ FAILURES = [
 
 @pytest.mark.parametrize("routes, kind, report", FAILURES)
 def test_failures(routes, kind, report):
-    assert why(settle, plan_for(b"d\xe9.test", routes), kind, b"", OWN) == report
+    plan = plan_for(b"d\xe9.test", routes)
+    assert why(settle_found, plan, kind, [], OWN) == why(exchangers.hosts_of, plan, kind, b"", OWN) == report
+
+
+def test_a_domain_that_takes_no_mail():
+    report = b"DSorry, that domain takes no mail: it has a null MX. (#5.1.10)\n"
+    assert why(exchangers.hosts_of, plan_for(b"d.test", {}), wire.NO_MAIL, b"", OWN) == report
+
+
+@pytest.mark.parametrize(
+    "routes, seconds, wanted, route",
+    [
+        ({}, 3600, 3600, b""),
+        ({b"": b"Relay.test:26"}, 3600, exchangers.ROUTE_SECONDS, b"relay.test"),  # the route may change
+        ({b"": b"Relay.test:26"}, 20, 20, b"relay.test"),
+    ],
+)
+def test_hosts_say_how_long_they_hold(routes, seconds, wanted, route):
+    plan = plan_for(b"d.test", routes)
+    found = [(1, b"a", b"10.0.0.1"), (1, b"a", b"10.0.0.2"), (1, b"b", b"10.0.0.3"), (2, b"a", b"10.0.0.1")]
+    hosts = exchangers.hosts_of(plan, wire.HOSTS_FOUND, wire.hosts_body(seconds, True, found), OWN)
+    assert (hosts.seconds, hosts.is_stale, hosts.route) == (wanted, True, route)
+    assert hosts.hosts == [
+        *((1, b"a", [b"10.0.0.1", b"10.0.0.2"]), (1, b"b", [b"10.0.0.3"]), (2, b"a", [b"10.0.0.1"])),
+    ]

@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from pyqmail.mail.routing.lookup import DomainLookup
+from pyqmail.mail.routing.exchangers import BEST_IS_ME, NO_EXCHANGER, NULL_MX
+from pyqmail.mail.routing.lookup import NO_ANSWER, DomainLookup
 from pyqmail.protocol.wires import resolve_wire
 from pyqmail.system.controls import Controls
 from pyqmail.system.loop import Loop
@@ -19,11 +20,15 @@ class Channel:
     def __init__(self):
         self.told = []
 
-    def resolved(self, domain, candidates):
-        self.told.append((domain, candidates))
+    def resolved(self, domain, hosts):
+        assert not hosts.is_stale
+        self.told.append((domain, hosts.hosts, hosts.port, hosts.route))
 
-    def unroutable(self, domain, report):
+    def nowhere(self, domain, report):
         self.told.append((domain, report))
+
+    def trouble(self, domain, reason):
+        self.told.append((domain, "trouble", reason))
 
 
 class Setting:
@@ -94,16 +99,15 @@ def setting(home):
 @pytest.mark.parametrize(
     "domain, wanted",
     [
-        (b"far.example", (True, b"far.example", b"far.example")),
-        (b"to-itself", (True, b"to-itself", b"to-itself")),
-        (b"to-address", (False, b"192.0.2.7:2525", b"")),
-        (b"a.to-relay", (False, b"Relay.example:25", b"relay.example")),
-        (b"[192.0.2.9]", (False, b"[192.0.2.9]", b"")),
-        (b"[IPv6:2001:db8::1]", (False, b"[IPv6:2001:db8::1]", b"")),
+        (b"far.example", None),
+        (b"to-itself", None),
+        (b"to-address", (b"", b"192.0.2.7:2525")),
+        (b"a.to-relay", (b"relay.example", b"relay.example:25")),
+        (b"[192.0.2.9]", None),
     ],
 )
-def test_plans(setting, domain, wanted):
-    assert setting.resolving.plan_of(domain) == wanted
+def test_routes(setting, domain, wanted):
+    assert setting.resolving.route_of(domain) == wanted
 
 
 def test_a_route_to_an_address_and_a_literal_are_answered_at_once(setting):
@@ -111,8 +115,8 @@ def test_a_route_to_an_address_and_a_literal_are_answered_at_once(setting):
         setting.resolving.resolve(domain, setting.channel)
     assert setting.asked() == []
     assert setting.channel.told == [
-        (b"to-address", [(b"192.0.2.7", b"192.0.2.7", 2525)]),
-        (b"[192.0.2.9]", [(b"192.0.2.9", b"192.0.2.9", 25)]),
+        (b"to-address", [(0, b"192.0.2.7", [b"192.0.2.7"])], 2525, b"192.0.2.7"),
+        (b"[192.0.2.9]", [(0, b"192.0.2.9", [b"192.0.2.9"])], 25, b""),
     ]
 
 
@@ -121,9 +125,11 @@ def test_a_relay_is_asked_about_once_for_all_its_domains(setting):
     for domain in domains:
         setting.resolving.resolve(domain, setting.channel)
     [(kind, number, name)] = setting.asked()
-    assert (kind, name) == (resolve_wire.ADDRESSES, b"Relay.example")
-    setting.answer(resolve_wire.FOUND, number, b"192.0.2.5\0")
-    assert setting.channel.told == [(domain, [(b"Relay.example", b"192.0.2.5", 25)]) for domain in domains]
+    assert (kind, name) == (resolve_wire.RELAY, b"Relay.example")
+    found = [(0, b"Relay.example", b"192.0.2.5")]
+    setting.answer(resolve_wire.HOSTS_FOUND, number, resolve_wire.hosts_body(300, False, found))
+    hosts = [(0, b"relay.example", [b"192.0.2.5"])]
+    assert setting.channel.told == [(domain, hosts, 25, b"relay.example") for domain in domains]
     setting.resolving.resolve(domains[0], setting.channel)
     assert len(setting.asked()) == 1  # the answer was for those who had asked
 
@@ -137,8 +143,27 @@ def test_what_fails_here_is_no_answer_about_a_domain(setting):
     setting.own = no_descriptor
     for domain in (b"to-address", b"[192.0.2.9]"):
         setting.resolving.resolve(domain, setting.channel)
-    assert [domain for domain, _ in setting.channel.told] == [b"to-address"]  # nothing to compare with
+    assert [told[0] for told in setting.channel.told] == [b"to-address"]  # nothing to compare with
     assert setting.lines == [b"warning: unable to look up hosts: process cannot open more files; trying again"]
     setting.own = own
     turn_until(setting.loop, lambda: len(setting.channel.told) >= 2)
-    assert setting.channel.told[1] == (b"[192.0.2.9]", [(b"192.0.2.9", b"192.0.2.9", 25)]) and len(setting.lines) == 1
+    assert setting.channel.told[1][0] == b"[192.0.2.9]" and len(setting.lines) == 1
+
+
+@pytest.mark.parametrize(
+    "kind, body, told",
+    [
+        (resolve_wire.SOFT, b"timed out\0", ("trouble", b"timed out")),
+        (resolve_wire.UNABLE, b"out of memory\0", ("trouble", b"out of memory")),
+        (resolve_wire.HOSTS_FOUND, b"nonsense", ("trouble", NO_ANSWER)),
+        (resolve_wire.NO_HOST, b"", (b"DSorry, I couldn't find any host named far.example. (#5.1.2)\n",)),
+        (resolve_wire.NO_RECORD, b"", (NO_EXCHANGER,)),
+        (resolve_wire.NO_MAIL, b"", (NULL_MX,)),
+        (resolve_wire.HOSTS_FOUND, resolve_wire.hosts_body(60, False, [(1, b"me", b"127.0.0.1")]), (BEST_IS_ME,)),
+    ],
+)
+def test_only_an_answer_says_something_about_a_domain(setting, kind, body, told):
+    setting.resolving.resolve(b"far.example", setting.channel)
+    [(question, number, _)] = setting.asked()
+    setting.answer(kind, number, body)
+    assert question == resolve_wire.HOSTS and setting.channel.told == [(b"far.example", *told)]

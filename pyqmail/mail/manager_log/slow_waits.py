@@ -67,3 +67,34 @@ class SlowWaits:
                 return slow, since + SLOW_SECONDS
             slow.setdefault(name, since)
         return slow, math.inf
+
+
+class SlowLines:
+    """What a channel waits for: sessions that connect, domains that are asked about.  Both may have a line."""
+
+    def __init__(self) -> None:
+        self._connects = SlowWaits(b"connecting: %b: sessions %d, seconds %d")
+        self._questions = SlowWaits(b"looking up: %b: domains %d, seconds %d")
+
+    def start_connect(self, session: int, host: bytes, now: float) -> None:
+        """A session connects to a host; if it connected to another, this one counts from now on."""
+        self._connects.start_wait(session, host, now)
+
+    def end_connect(self, session: int) -> None:
+        """A session has greeted, or it connects no longer."""
+        self._connects.end_wait(session)
+
+    def start_question(self, domain: bytes, name: bytes, now: float) -> None:
+        """A name is looked up for a domain."""
+        self._questions.start_wait(domain, name, now)
+
+    def end_question(self, domain: bytes) -> None:
+        self._questions.end_wait(domain)
+
+    def next_time(self) -> float | None:
+        """Return when lines() may have something to say."""
+        times = [when for part in (self._connects, self._questions) if (when := part.next_time()) is not None]
+        return min(times, default=None)
+
+    def lines(self, now: float) -> list[bytes]:
+        return self._connects.slow_lines(now) + self._questions.slow_lines(now)
