@@ -25,15 +25,17 @@ def main() -> int:
     parser.add_argument("--dir", default=os.path.join(ROOT, ".bench"))
     parser.add_argument("--no-image", action="store_true", help="run in a folder, not in an ext4 image")
     options = parser.parse_args()
-    for name in set(options.rows) - set(ROWS):
-        parser.error(f"no such row: {name}")
+    for name in options.rows:
+        if not rows_of(name):
+            parser.error(f"no such row: {name}")
+    chosen = [row for name in options.rows for row in rows_of(name)] or ROWS
     image = not options.no_image and os.getuid() == 0 and shutil.which("mkfs.ext4") is not None
     print(
         f"file system: {'a new ext4 image with a journal for each run' if image else 'a folder below ' + options.dir}"
     )
     print(f"{'row':16} {'figures, medians of ' + str(options.runs) + ' (all runs)':76} {'ratio':>7}  bar")
     missing = 0
-    for name in options.rows or ROWS:
+    for name in chosen:
         work, bar = ROWS[name]
         try:
             print(line(name, [measure(options, image, work, run) for run in range(options.runs)], bar), flush=True)
@@ -42,6 +44,11 @@ def main() -> int:
             missing += 1
     remove(options.dir)
     return 1 if missing else 0
+
+
+def rows_of(name) -> list[str]:
+    """Return the row of this name, otherwise those whose names begin so: `destinations` is all of destinations-*."""
+    return [name] if name in ROWS else [row for row in ROWS if row.startswith(f"{name}-")]
 
 
 def measure(options, image, work, run):

@@ -9,7 +9,6 @@ import socket
 import threading
 import time
 
-from bench import machine
 from bench.machine import until
 from bench.systems import Ours
 
@@ -22,15 +21,11 @@ class Sender(Ours):
 
     def __init__(self, folder, sink_port, name_server_port, routes=""):
         super().__init__(folder, sink_port)
-        self._name_server_port = name_server_port
+        self.environment["PYQMAIL_DNS"] = f"127.0.0.1:{name_server_port}"
         self._write("rcpthosts", "remote.example\n.remote.example\n.silent.example\n.dead.example\n")
         sink = f"127.0.0.1:{sink_port}"
         self._write("smtproutes", f"remote.example:{sink}\n.remote.example:{sink}\n{routes}")
         self._write("concurrencyremote", f"{PLACES}\n")
-
-    def deliver(self):
-        environment = {"PYQMAIL_HOME": self.home, "PYQMAIL_DNS": f"127.0.0.1:{self._name_server_port}"}
-        self._parts.append(machine.start(["pystart", "./Maildir/"], self.log, **environment))
 
     def send(self, recipients):
         with smtplib.SMTP("127.0.0.1", self.port) as client:

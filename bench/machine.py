@@ -53,6 +53,11 @@ def start(argv, log, **environment) -> subprocess.Popen:
         )
 
 
+def sink_words(*words: str) -> list[str]:
+    """Return how to start smtp-sink: as root it wants to become somebody else.  Raises Missing."""
+    return [tool("smtp-sink", "postfix"), *(["-u", "nobody"] if os.getuid() == 0 else []), *words]
+
+
 def stop(process: subprocess.Popen) -> None:
     """TERM the program, KILL its whole session after five seconds."""
     if process.poll() is None:

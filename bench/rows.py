@@ -5,8 +5,18 @@ import shutil
 import subprocess
 import time
 
-from bench import destination_rows, flood_rows, listener_rows, logging_rows, machine, rules, supervision_rows, tools
-from bench.machine import BIN, free_port, send, start, stop, tool, until
+from bench import (
+    destination_rows,
+    flood_rows,
+    listener_rows,
+    logging_rows,
+    machine,
+    rules,
+    staged_rows,
+    supervision_rows,
+    tools,
+)
+from bench.machine import BIN, free_port, send, sink_words, start, stop, until
 from bench.systems import BusierPostfix, Ours, Postfix
 
 SYSTEMS = (Ours, Postfix)
@@ -43,8 +53,8 @@ class Sink:
 
     def __init__(self, folder, *options):
         self.port = free_port()
-        argv = [tool("smtp-sink", "postfix"), "-u", "nobody", *options, f"127.0.0.1:{self.port}", "1000"]
-        self._process = start(argv if os.getuid() == 0 else argv[:1] + argv[3:], os.path.join(folder, "sink.log"))
+        argv = sink_words(*options, f"127.0.0.1:{self.port}", "1000")
+        self._process = start(argv, os.path.join(folder, "sink.log"))
         until(lambda: machine.accepts(self.port))
 
     def stop(self):
@@ -138,6 +148,7 @@ ROWS = {
     "drain": (drain, ">= 1.5 x Postfix"),
     "local": (local, ">= 2 x Postfix"),
     **destination_rows.DESTINATION_ROWS,
+    **staged_rows.STAGED_ROWS,
     "idle-sessions": (listener_rows.idle_sessions, "<= 20 KB, <= 50 ms"),
     "attack": (listener_rows.attack, "<= 2 x quiet, no growth"),
     **flood_rows.FLOOD_ROWS,

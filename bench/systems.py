@@ -1,6 +1,7 @@
 """The mail systems that are measured: ours in a private home, Postfix in an instance of its own."""
 
 import os
+import re
 import shutil
 import subprocess
 
@@ -9,9 +10,14 @@ from bench.machine import BIN, count_files, free_port, tool, until
 
 
 class Ours:
-    """A private home below folder.  accept() starts what takes mail in, deliver() what sends it out."""
+    """A private home below folder.  accept() starts what takes mail in, deliver() what sends it out.
+
+    All remote mail of most rows goes to one sink: a line of the rules lifts the limit that a destination has.
+    """
 
     name = "pyqmail"
+    rules = "remote.example:c=100,i=100,n=10000,k=100000/m~10000\n"
+    options = ()  # of pystart
 
     def __init__(self, folder: str, sink_port: int = 0) -> None:
         self.home = os.path.join(folder, "pyqmail")
@@ -27,18 +33,26 @@ class Ours:
             check=True,
         )
         self.log, self.port, self._parts = os.path.join(folder, "pyqmail.log"), free_port(), []
+        self.environment = {"PYQMAIL_HOME": self.home}
         self._write("rcpthosts", "remote.example\nlocal.example\n")
         self._write("locals", "local.example\n")
         self._write("smtproutes", f"remote.example:127.0.0.1:{sink_port}\n")
         self._write("concurrencyremote", "100\n")
+        if self.rules:
+            self.write_rules(self.rules)
         self.local_recipient = "demo@local.example"
 
     def _write(self, name, text):
         with open(f"{self.home}/control/{name}", "w", encoding="ascii") as file:
             file.write(text)
 
+    def write_rules(self, text):
+        """Replace the rules for destinations."""
+        self._write("destinations", text)
+        subprocess.run([f"{BIN}/pydestrules"], check=True, env={"PATH": machine.PATH, **self.environment})
+
     def _start(self, *argv):
-        self._parts.append(machine.start(argv, self.log, PYQMAIL_HOME=self.home))
+        self._parts.append(machine.start(argv, self.log, **self.environment))
         return self._parts[-1]
 
     def accept(self):
@@ -50,10 +64,14 @@ class Ours:
         until(lambda: machine.accepts(self.port))
 
     def deliver(self):
-        self._start("pystart", "./Maildir/")
+        self.sender = self._start("pystart", *self.options, "./Maildir/")
 
     def queued(self) -> int:
         return count_files(f"{self.home}/queue/mess")
+
+    def deferrals(self) -> int:
+        """Return how many deliveries were put off so far."""
+        return count_in(self.log, r"^delivery \d+: deferral: ")
 
     def delivered_locally(self) -> int:
         return count_files(f"{self.home}/home/demo/Maildir/new")
@@ -78,6 +96,11 @@ class Postfix:
     name = "Postfix"
 
     local_concurrency = 2
+    limits = """default_process_limit = 200
+default_destination_concurrency_limit = 100
+smtp_destination_concurrency_limit = 100
+initial_destination_concurrency = 100
+"""
 
     def __init__(self, folder: str, sink_port: int = 0) -> None:
         self._postfix = tool("postfix", "postfix")
@@ -121,12 +144,8 @@ smtp_tls_security_level = none
 smtpd_tls_security_level = none
 smtpd_client_connection_count_limit = 0
 smtpd_client_connection_rate_limit = 0
-default_process_limit = 200
-default_destination_concurrency_limit = 100
-smtp_destination_concurrency_limit = 100
-initial_destination_concurrency = 100
 in_flow_delay = 0
-"""
+{self.limits}"""
         services = f"""127.0.0.1:{self.port} inet n - n - - smtpd
 pickup unix n - n 60 1 pickup
 cleanup unix n - n - 0 cleanup
@@ -180,6 +199,9 @@ postlog unix-dgram n - n - 1 postlogd
             *(f"{self._queue}/{part}" for part in ("incoming", "active", "deferred", "hold", "maildrop"))
         )
 
+    def deferrals(self) -> int:
+        return count_in(self.log, " status=deferred ")
+
     def delivered_locally(self) -> int:
         return count_files(f"{self.folder}/mail/nobody/new")
 
@@ -197,3 +219,42 @@ class BusierPostfix(Postfix):
     """The same with as many local deliveries at once as ours has by default."""
 
     name, local_concurrency = "Postfix with 10 at once", 10
+
+
+class OursInNetwork(Ours):
+    """In a network with a name server at 127.0.0.1, under the rules of a new home; many sessions at once."""
+
+    rules = ""
+    options = ("--sessions", "2")
+    places = 2000
+
+    def __init__(self, folder, sink_port=0) -> None:
+        super().__init__(folder, sink_port)
+        self.environment["PYQMAIL_DNS"] = "127.0.0.1"
+        self._write("concurrencyremote", f"{self.places}\n")
+        self._write("rcpthosts", ".test\n")
+
+
+class DefaultPostfix(Postfix):
+    """With the limits that it has by itself; it looks names up."""
+
+    limits = ""
+
+
+class Postfix300(Postfix):
+    """With three hundred processes, all for one destination if that is all there is."""
+
+    name = "Postfix with 300 processes"
+    limits = """default_process_limit = 300
+smtp_destination_concurrency_limit = 300
+default_destination_concurrency_limit = 300
+initial_destination_concurrency = 300
+"""
+
+
+def count_in(path, pattern) -> int:
+    """Return how many times a pattern stands in a file."""
+    if not os.path.exists(path):
+        return 0
+    with open(path, encoding="ascii", errors="replace") as file:
+        return len(re.findall(pattern, file.read(), re.MULTILINE))

@@ -1,9 +1,11 @@
-"""python -m bench.servers [--port N] [--names ADDRESS:PORT] [--controlled] LINE...: serve until TERM.
+"""python -m bench.servers [--port N] [--shared] [--names ADDRESS:PORT] [--controlled] LINE...: serve until TERM.
 
 A LINE is MODEL [each] [KEY=VALUE ...] ADDRESS...; an ADDRESS may be a network, 198.18.4.0/22.  All addresses of a line
 are one server, with one count, named MODEL@ADDRESS after its first; with `each`, every address is one of its own.
 Without --port all listen on port 25; 0 takes one that is free.  What a server counts for the first time is logged on
 descriptor 2.  A VALUE with blanks stands in quotes.
+
+--shared: other processes may listen at the same addresses; the kernel shares the connections among them.
 
 --controlled: descriptor 0 has commands, a line each (counts; arrivals NAME; set NAME KEY=VALUE), descriptor 1 the
 answers, in JSON; the first is {"port": N}.  It ends when descriptor 0 does.
@@ -32,6 +34,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="bench.servers", description=__doc__)
     parser.add_argument("lines", nargs="+", metavar="LINE", help=" ".join(MODELS))
     parser.add_argument("--port", type=int, default=25)
+    parser.add_argument("--shared", action="store_true")
     parser.add_argument("--names", default="", metavar="ADDRESS:PORT")
     parser.add_argument("--controlled", action="store_true")
     options = parser.parse_args()
@@ -64,7 +67,7 @@ async def serve(servers, options):
     for server, addresses in servers:
         for address in addresses:
             make = lambda server=server: Session(server, loop)  # noqa: E731
-            listening = await loop.create_server(make, address, port, backlog=BACKLOG)
+            listening = await loop.create_server(make, address, port, backlog=BACKLOG, reuse_port=options.shared)
             port = listening.sockets[0].getsockname()[1]
     if options.names:
         address, _, names_port = options.names.rpartition(":")

@@ -1,6 +1,7 @@
 """A process of staged servers, as one who started it sees it."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -10,11 +11,11 @@ from bench.machine import ROOT
 class Staged:
     """python -m bench.servers with these lines, started behind prefix (Network.prefix); port is where all listen.
 
-    names: where the name server listens, address:port; empty for none.
+    names: where the name server listens, address:port; empty for none.  is_shared: several share addresses and port.
     """
 
-    def __init__(self, *lines: str, prefix=(), port: int = 0, names: str = "") -> None:
-        more = ["--names", names] if names else []
+    def __init__(self, *lines: str, prefix=(), port: int = 0, names: str = "", is_shared: bool = False) -> None:
+        more = (["--names", names] if names else []) + (["--shared"] if is_shared else [])
         self._process = subprocess.Popen(
             [*prefix, sys.executable, "-m", "bench.servers", "--controlled", "--port", str(port), *more, *lines],
             stdin=subprocess.PIPE,
@@ -35,6 +36,12 @@ class Staged:
     def set(self, name: str, option: str, value) -> None:
         """Change an option of a server's model."""
         self._ask(f"set {name} {option}={value}")
+
+    def cpu_seconds(self) -> float:
+        """Return how long it has worked so far."""
+        with open(f"/proc/{self._process.pid}/stat", encoding="ascii") as file:
+            fields = file.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def close(self) -> int:
         """End it; return its exit code."""
