@@ -1,6 +1,6 @@
-"""What becomes of mail for destinations that limit sessions, are half silent, or dead: ours beside Postfix, with defaults.
+"""Mail for destinations that limit sessions, are half silent, or dead: ours beside Postfix, both with their defaults.
 
-Both send to the same staged servers (bench/servers), each in a network of its own; what counts is what these have counted.
+Both send to the same staged servers (bench/servers), in a network of its own; what counts is what these have counted.
 """
 
 import os
