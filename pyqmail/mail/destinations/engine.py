@@ -3,7 +3,20 @@
 Pure: events come in by method, orders (orders.py) go out by take_orders(), the time is an argument.  `now` is monotonic
 seconds; a date is Unix seconds.  Domains, hosts and names of groups are bytes in lower case.
 
-What follows the signatures below is built in steps; an event that is not built yet raises NotImplementedError.
+    arrived -> lane -> RESOLVE -> site, door -> a unit of every budget -> OPEN -> ready -> DELIVER -> result
+                 ^      (questions)   (ways)      or a room (admission)     (openings)    (feeding)      |
+                 +-- due (wheel) <-- deferred; unsent, parked: ready at once --------------- (results) --+
+
+What is kept true, and why it suffices:
+
+- A parcel is in one place: a queue, the returned of a door, the wheel, or in flight; or it was reported and is gone.
+- A session has one unit of each budget of its chain, and of the host it tries, from OPEN to closed(), which alone frees
+  it: servers count a connection until it is gone.  A recipient in flight takes one more of the total.
+- Mail is bound to a session that has greeted.  So a server that refuses, is slow or dead changes no parcel's time.
+- A door that wants a session and has none coming stands before a budget that is not free.  So whatever makes a door
+  want (mail, a smaller m, a session that ends) seeks, and whatever frees a budget tells Admission.
+- A greeting is believed unless the last sessions greeted and then ended with nothing answered.
+- A timer is a promise only: it looks at what is so when its time comes, and may come late or for nothing.
 """
 
 from pyqmail.mail.destinations.events.agents import AgentGrants
