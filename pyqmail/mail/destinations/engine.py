@@ -22,6 +22,7 @@ What is kept true, and why it suffices:
 from pyqmail.mail.destinations.events.agents import AgentGrants
 from pyqmail.mail.destinations.events.consequences import Consequences
 from pyqmail.mail.destinations.events.feeding import Feeding
+from pyqmail.mail.destinations.events.guards import Guards
 from pyqmail.mail.destinations.events.learning import Learning
 from pyqmail.mail.destinations.events.memory import EngineMemory
 from pyqmail.mail.destinations.events.openings import Openings
@@ -127,10 +128,12 @@ class Engine:
         core, ways = self._core, self._ways
         self._moves = 0  # of admission, when it was last looked who gives way
         self._agents = AgentGrants(core, ways, self._binding, self._deliveries)
-        self._trials = Trials(core, self._close)
+        self._trials, self._guards = Trials(core, self._close), Guards(core, ways)
         self._openings = Openings(
-            *(core, ways, HostUnits(core), self._trials, self._consequences, self._learning, timeouts, self._feed)
+            *(core, ways, HostUnits(core), self._trials, self._consequences, self._learning),
+            *(self._guards, timeouts, self._feed),
         )
+        self._guards.open_test, self._guards.blame = self._openings.open_test, self._openings.count_failure
         self._feeding = Feeding(core, ways, self._binding, self._deliveries, self._close)
         self._ends = SessionEnds(
             *(core, ways, self._openings, self._feeding, self._trials, self._deliveries, self._results),

@@ -37,6 +37,7 @@ RESPONSES = b"""\
 :45:try again later:grey
 :4:maximum number of messages per connection:n
 """
+MX = [(10, b"mx.a.example", [b"192.0.2.1"])]
 TWO_HOSTS = ["mx1", "mx2"]
 TESTED = []
 
@@ -208,21 +209,68 @@ def one_more(post):
 
 @row(START, "many organisations are silent at once")
 @row(NO_HOST_LEFT, "many organisations are silent at once")
-@pytest.mark.xfail(strict=True, reason="the network guard is built next")
 def test_silence_of_many_is_our_own():
-    post = Post(b"")
-    for number in range(40):
-        post.arrive(domain=b"d%d.example" % number)
-    sessions = list(post.opened)
+    post, sessions = with_many_sites()
     for session in sessions[:20]:
+        assert not post.says("network")
         post.fail(session, ETIMEDOUT)
-    assert post.says("network: suspected: 20 organisations silent")
+    assert post.says("network: suspected: 20 organisations silent in 15")
     post.take_lines()
+    tests = [session for session in post.opened if session not in sessions]
+    assert len(tests) == 8 and all(post.opened[session].connect_seconds == 5.0 for session in tests)
     for session in sessions[20:30]:
         post.fail(session, ETIMEDOUT)
         assert session in post.closing
     assert not post.says("off ") and not post.says("dead")
+    post.arrive(domain=b"new.example")
+    assert len(post.opened) == len(sessions) + 8  # no session but those
+    for session in tests:
+        post.fail(session, ETIMEDOUT)
+        assert session in post.closing
+    assert post.says("network: frozen: 20 organisations silent in 15") and not post.says("off ")
+    for session in list(post.opened):
+        if session in post.closing:
+            post.close(session)
+    opened = len(post.opened)
+    post.wait(1.9)
+    assert len(post.opened) == opened
+    post.wait(0.2)
+    again = list(post.opened)[opened:]
+    assert len(again) == 8
+    post.wait(600)
+    post.ready(again[3])
+    assert post.says("network: thawed after 60") and again[3] in post.closing and again[3] not in post.delivering
+    # who was silent is not off, nor dead: each has a session as soon as it may
+    assert {opening.host for opening in post.opened.values()} >= {b"mx1.d%d.example" % number for number in range(20)}
     assert post.reports == [] and post.dues == []
+
+
+def test_a_list_that_was_bad_is_not_our_fault():
+    post, sessions = with_many_sites()
+    for session in sessions[:20]:
+        post.fail(session, ETIMEDOUT)
+    test = list(post.opened)[-1]
+    post.ready(test)
+    assert test in post.closing and post.says("network: not suspected any more")
+    for session in sessions[20:]:
+        post.fail(session, ETIMEDOUT)  # no suspicion for 5 min
+    assert post.says("site d35.example#mx1: dead", "1 start failed")
+
+
+def with_many_sites():
+    """Return a Post that delivered to 25 organisations lately, and the sessions that connect to 40 others."""
+    post = Post(b"")
+    for number in range(25):
+        post.arrive(domain=b"g%d.example" % number)
+    post.ready(*post.opened)
+    for session in list(post.delivering):
+        post.accept(session)
+        post.close(session)
+    post.wait(20)
+    for number in range(40):
+        post.arrive(domain=b"d%d.example" % number)
+    post.take_lines()
+    return post, list(post.opened)
 
 
 @row(START, "something is lacking here")
@@ -583,6 +631,18 @@ def test_a_connection_that_is_ended_three_times_at_one_number(stage, code):
     assert post.says("messages a session: 5") and post.dues == [] and not post.says("dead")
 
 
+@row(END, "it ends after answers that accepted nothing")
+def test_a_session_that_refused_its_mail_and_ended_is_no_failed_start():
+    post = with_sessions(1, rules=b",c=1")
+    [session] = post.delivering
+    assert post.end(session, DATA, 554, "5.7.1 spam") == b"D"
+    message = post.carrying[session]
+    post.take_lines()
+    post.started.clear()
+    post.close(session, DATA, 451)
+    assert post.take_lines() == [] and post.dues == [] and goes_next(post, message)
+
+
 @row(END, "it ends before any message was answered")
 def test_a_server_that_greets_and_closes_is_a_failed_start():
     """Scenario 29: dead after three; nothing goes out more than three times before its own retry time."""
@@ -829,11 +889,33 @@ def test_a_lane_without_an_answer_waits():
         assert len(post.asked) == times + 1
         post.wait(2)
     assert post.dues == [] and post.reports == []
-    post.engine.resolved(
-        b"a.example", post.hosts_of(b"a.example") or [(10, b"mx", [b"192.0.2.1"])], 60.0, False, now=post.now
-    )
+    post.engine.resolved(b"a.example", MX, 60.0, False, now=post.now)
     post.turn()
     assert len(post.opened) == 1
+
+
+def test_a_silent_resolver_is_no_fault_of_a_domain():
+    """While it is silent each is asked about once a minute; the first answer has all asked about at once."""
+    post = Post(hosts=())
+    domains = [b"d%d.example" % number for number in range(30)]
+    for domain in domains:
+        post.arrive(domain=domain)
+    for _ in range(10):
+        for domain in domains:
+            post.engine.trouble(domain, b"timeout", post.now)
+        post.asked.clear()
+        post.wait(61)
+        assert sorted(post.asked) == sorted(domains)
+    assert post.says("resolver: suspected")
+    for domain in domains[:29]:
+        post.engine.trouble(domain, b"timeout", post.now)
+    post.asked.clear()
+    post.engine.resolved(domains[29], MX, 60.0, True, now=post.now)  # an old answer
+    post.turn()
+    assert post.asked == []
+    post.engine.nowhere(domains[29], Outcome(b"DNo such host. (#5.1.2)\n", LOOKUP), post.now)
+    post.turn()
+    assert sorted(post.asked) == sorted(domains[:29]) and post.says("resolver: not suspected any more")
 
 
 @row(NAMES, "no such domain, or no mail exchanger and no address")

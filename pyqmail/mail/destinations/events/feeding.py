@@ -6,6 +6,7 @@ one of its units, after 10 messages, and at once if it idles.
 
 from itertools import islice
 
+from pyqmail.mail.destinations.events.guards import OUR_NETWORK
 from pyqmail.mail.destinations.events.openings import HOSTS_OFF
 from pyqmail.mail.destinations.events.site_faults import SOFT_BLOCKED, SPREAD_SECONDS
 from pyqmail.mail.destinations.faults.flow_faults import BLOCK_SECONDS
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 MAX_SECONDS = 300.0
 SHARED_MESSAGES = 10
-HARMLESS = (HOSTS_OFF,)  # reasons for pauses that are none for a session that is up
+HARMLESS = (HOSTS_OFF, OUR_NETWORK)  # reasons for pauses that are none for a session that is up
 LOOKED_AT = 64  # idle sessions at a time, the longest first
 
 

@@ -7,6 +7,7 @@ from pyqmail.mail.destinations.events.consequences import Event
 from pyqmail.mail.destinations.events.session_facts import fill_facts
 from pyqmail.mail.destinations.faults import blame
 from pyqmail.mail.destinations.faults import table as t
+from pyqmail.mail.destinations.faults.network import TEST_TIMEOUT
 from pyqmail.mail.destinations.faults.replies import classify
 from pyqmail.mail.destinations.faults.table import Facts
 from pyqmail.mail.destinations.limits.budgets import Pause
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from pyqmail.mail.destinations.doors import Door
     from pyqmail.mail.destinations.events.consequences import Consequences
+    from pyqmail.mail.destinations.events.guards import Guards
     from pyqmail.mail.destinations.events.learning import Learning
     from pyqmail.mail.destinations.events.trials import Trials
     from pyqmail.mail.destinations.limits.budgets import Budget
@@ -52,11 +54,13 @@ class Openings:
         trials: "Trials",
         consequences: "Consequences",
         learning: "Learning",
+        guards: "Guards",
         timeouts: tuple[float, float, float],
         feed: "Callable[[DeliverySession, float], None]",
     ) -> None:
         self._core, self._ways, self._units, self._trials = core, ways, units, trials
         self._consequences, self._learning, self._timeouts, self._feed = consequences, learning, timeouts, feed
+        self._guards = guards
         self.sessions = SessionNumbers()
         self.connecting = 0
 
@@ -88,12 +92,8 @@ class Openings:
         host, address = door.choice
         count = len(units) - len(door.chain)
         session = self.sessions.add(door, units[count:], now)
-        session.tries[address] = host, units[:count], now
-        session.tried[address] = None
         session.is_trial = self._core.budgets.unproven in units
-        self.connecting += 1
-        door.connecting += 1
-        door.sessions += 1
+        self._begin(session, host, address, units[:count], now)
         door.attempts += 1
         door.started += 1
         door.chain = self._ways.chain(door, now)
@@ -102,6 +102,27 @@ class Openings:
                 self._ways.refresh(lane, now)
         if session.is_trial:
             self._trials.started(session, now)
+
+    def open_test(self, door: "Door", now: float) -> bool:
+        """Open a session that only tells whether anybody answers us; False: no host, or no unit of the total."""
+        core = self._core
+        choice = core.hosts.choose(door.site.candidates, (), _everywhere, now, core.random, is_probe=True)
+        if choice is None or not core.admission.take((core.budgets.total,), 1, now):
+            return False
+        session = self.sessions.add(door, (core.budgets.total,), now)
+        session.is_test = True
+        self._begin(session, *choice, (), now)
+        return True
+
+    def _begin(
+        self, session: "DeliverySession", host: bytes, address: bytes, units: "tuple[Budget, ...]", now: float
+    ) -> None:
+        door = session.door
+        session.tries[address] = host, units, now
+        session.tried[address] = None
+        self.connecting += 1
+        door.connecting += 1
+        door.sessions += 1
         self._core.orders.append((OPEN, session.number, self._opening(session, host, address, now)))
 
     def _opening(self, session: "DeliverySession", host: bytes, address: bytes, now: float) -> Opening:
@@ -111,13 +132,16 @@ class Openings:
         connect = getattr(policy, "connect_seconds", None) or connect
         if session.is_trial or is_dead(door):
             connect = min(connect, UNPROVEN_CONNECT_SECONDS)
+        greeting = getattr(policy, "greeting_seconds", None) or greeting
+        if session.is_test:
+            connect = greeting = TEST_TIMEOUT
         others = self._core.hosts.usable(door.site.candidates, session.tried, now)
         return Opening(
             *(host, address, door.site.port),
             source=door.source.address if door.source else b"",
             helo=door.source.helo if door.source else b"",
             connect_seconds=connect,
-            greeting_seconds=getattr(policy, "greeting_seconds", None) or greeting,
+            greeting_seconds=greeting,
             reply_seconds=getattr(policy, "reply_seconds", None) or reply,
             hedge_seconds=self._core.hosts.hedge_seconds(host) if others else 0.0,
             no_ehlo=memory.helo_until > now,
@@ -157,6 +181,10 @@ class Openings:
     def ready(self, number: int, host: bytes, address: bytes, limits: "Limits", now: float) -> None:
         session = self.sessions.get(number)
         if session is None or session.state != CONNECTING:
+            return
+        self._guards.greeted(session, now)
+        if session.is_test:
+            self.close(session, now)
             return
         door, core = session.door, self._core
         began = session.tries[address][2] if address in session.tries else session.opened_at
@@ -229,12 +257,18 @@ class Openings:
         host = self._drop_try(session, outcome.address, now)
         if session.state != CONNECTING:
             return  # a hedge's loser that reported late
+        self._guards.met(session, outcome, now)
+        if session.is_test:
+            self.close(session, now)
+            return
         if outcome.stage in (GREETING, NAME):
             self._core.note(session.door, REFUSED_SESSION, now)
         facts = self._facts(session, outcome, host, now)
         row = blame.blame_start(facts)
         self._consequences.apply(row, Event(session.door, session, facts), now)
         if t.END_START in row.effects:
+            if facts.is_us and not facts.has_answer:
+                self._guards.withhold(session.door, outcome)
             self._fail_start(session, outcome, now)
         elif not session.tries and not self._try_another(session, now):
             row = blame.blame_all_hosts(facts)
@@ -242,6 +276,12 @@ class Openings:
             if t.FAIL_LANE in row.effects:
                 self._core.failed_doors.append((session.door, outcome))
             self._fail_start(session, outcome, now)
+
+    def count_failure(self, door: "Door", outcome: "Outcome", now: float) -> None:
+        """A start that failed a while ago was the site's fault after all."""
+        facts = Facts(outcome)
+        facts.others_up = sum(door.up.values())
+        self._consequences.apply(blame.blame_all_hosts(facts), Event(door, None, facts), now)
 
     def _facts(self, session: "DeliverySession", outcome: "Outcome", host: bytes, now: float) -> Facts:
         door = session.door
@@ -251,7 +291,7 @@ class Openings:
             session.has_answer = True
         session.only_no_mail = session.only_no_mail and outcome.code == _NO_MAIL_HERE
         facts.has_answer, facts.all_no_mail = session.has_answer, session.only_no_mail
-        facts.is_us = self._core.is_us
+        facts.is_us = self._guards.is_us(door)
         usable = self._core.hosts.usable(door.site.candidates, session.tried, now)
         facts.is_last_host = not session.tries and not usable
         return facts
@@ -321,6 +361,8 @@ class Openings:
             session.door.working -= 1
             session.door.idle.pop(session, None)
         session.state = CLOSING  # to whoever still knows it
+        if session.is_test:
+            self._guards.test_gone(session)
         assert session.number is not None
         self.sessions.remove(session.number)
         held = [unit for _, units, _ in session.tries.values() for unit in units]
@@ -342,6 +384,10 @@ class Openings:
             self._core.admission.release(units, now)
             self._units.drop(units, now)
         return host
+
+
+def _everywhere(host: bytes, address: bytes) -> bool:
+    return True
 
 
 def is_dead(door: "Door") -> bool:

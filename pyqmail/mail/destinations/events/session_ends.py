@@ -98,7 +98,7 @@ class SessionEnds:
         facts = Facts(outcome, classify(outcome, self._core.rules.responses, getattr(door.policy, "groups", ())))
         fill_facts(facts, session, now)
         facts.carried, facts.had_parcel = session.carried, session.had_parcel or session.has_returned
-        facts.is_us = self._core.is_us
+        facts.was_answered = session.has_ended
         row = blame.blame_end(facts)
         if t.COUNT_START in row.effects:
             door.hollow += 1

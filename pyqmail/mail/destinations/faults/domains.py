@@ -36,6 +36,10 @@ class DomainFaults:
         self._troubles.put(domain, (wait, now))
         return wait
 
+    def forget_troubles(self) -> None:
+        """It was the resolver."""
+        self._troubles = BoundedTable(self._troubles.limit)
+
     def is_known_to_fail(self, domain: bytes) -> bool:
         """Return whether the last question about the domain had no answer: a quarter of the places is for those."""
         return self._troubles.get(domain) is not None

@@ -242,6 +242,13 @@ END = (
         "the parcel goes over another connection; n = messages carried if it happens three times running",
     ),
     Row(
+        "it ends after answers that accepted nothing",
+        lambda facts: facts.was_answered,
+        t.CONNECTION,
+        (t.RESEND,),
+        "the parcel goes over another connection; the third time it is deferred",
+    ),
+    Row(
         "it ends before any message was answered",
         always,
         t.HOST,

@@ -64,6 +64,7 @@ class Facts:
     is_last_host    no other address is left to try in this session start
     is_repeated     the door's session start before this one ended with the same code
     has_mass_end    another session of the door was ended by the server within the last second: it is shutting down
+    was_answered    the session has had an answer about mail, if only by refusing it
     had_parcel      a parcel was ordered that the session did not finish
     has_answer      an address of this session start has answered, if only by refusing
     all_no_mail     each address of this session start answered 521
@@ -73,14 +74,14 @@ class Facts:
 
     __slots__ = (
         *("outcome", "rule", "is_us", "carried", "others_up", "here_up", "is_last_host", "is_repeated"),
-        *("has_mass_end", "had_parcel", "has_answer", "all_no_mail", "is_new", "has_greylist"),
+        *("has_mass_end", "was_answered", "had_parcel", "has_answer", "all_no_mail", "is_new", "has_greylist"),
     )
 
     def __init__(self, outcome: "Outcome", rule: "Response | None" = None) -> None:
         self.outcome, self.rule = outcome, rule
         self.carried = self.others_up = self.here_up = 0
         self.is_us = self.is_last_host = self.is_repeated = self.has_mass_end = self.had_parcel = False
-        self.has_answer = self.all_no_mail = self.is_new = self.has_greylist = False
+        self.was_answered = self.has_answer = self.all_no_mail = self.is_new = self.has_greylist = False
 
     @property
     def action(self) -> bytes:

@@ -268,7 +268,7 @@ class MailStore:
             if flags & IN_FLIGHT:
                 continue
             lane = self._ways.lanes[rows.p_lane[parcel]]
-            if self._ways.is_open(lane, now) or not self.is_too_old(lane, message, now):
+            if self._core.is_us or self._ways.is_open(lane, now) or not self.is_too_old(lane, message, now):
                 continue  # it has its last try, when it is due
             self.report(parcel, self._ways.last_outcome(lane, now))
             self.remove_parcel(parcel)

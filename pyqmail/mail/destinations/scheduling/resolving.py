@@ -6,8 +6,10 @@ day; then the lane is asked about again, and goes on with what it knows until th
 
 from pyqmail.mail.destinations.faults import blame
 from pyqmail.mail.destinations.faults import table as t
-from pyqmail.mail.destinations.faults.domains import DomainFaults
+from pyqmail.mail.destinations.faults.domains import ASK_SECONDS, DomainFaults
+from pyqmail.mail.destinations.faults.network import OK, NetworkGuard
 from pyqmail.mail.destinations.faults.table import Facts
+from pyqmail.mail.destinations.limits.budgets import FOREVER, NEVER
 from pyqmail.mail.destinations.orders import RESOLVE
 from pyqmail.mail.destinations.outcome import LOOKUP, Outcome
 from pyqmail.mail.destinations.questions import FAILING, KNOWN, ROUTED, STRANGE, ResolverQuestions
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     Route = tuple[bytes, bytes]
 
 LEAST_SECONDS, MOST_SECONDS = 60.0, 86400.0
+LATE_SECONDS, QUESTION_SECONDS = 5.0, 60.0  # a question that has no answer ends within it
 
 
 class Resolving:
@@ -37,6 +40,9 @@ class Resolving:
         self._core, self._ways, self._store, self._route_of = core, ways, store, route_of
         self.questions = ResolverQuestions()
         self._faults = DomainFaults()
+        self._guard = NetworkGuard(b"resolver", b"domains", is_always_small=True)
+        self._in_trouble: dict[Lane, float] = {}  # when to ask again
+        self._answered_at = NEVER  # when the resolver was last in doubt and answered
 
     def need(self, lane: "Lane", now: float) -> None:
         """A lane has mail, and does not know where to, or its answer is old."""
@@ -67,6 +73,10 @@ class Resolving:
         if lane is None:
             return
         self._faults.found(domain)
+        if is_stale:
+            self._is_silent(domain, now)
+        else:
+            self._has_answered(domain, now)
         lane.trouble = b""
         lane.known_until = now + (LEAST_SECONDS if is_stale else min(max(ttl, LEAST_SECONDS), MOST_SECONDS))
         lane.answered_at = now
@@ -90,6 +100,7 @@ class Resolving:
         if t.WAIT_LANE in effects:
             self._wait(lane, outcome.text, now)
             return
+        self._has_answered(domain, now)
         is_final = t.FAIL_LANE in effects or self._faults.missing(domain, now)
         self._store.end_lane(lane, Outcome((b"D" if is_final else b"Z") + outcome.text, LOOKUP, host=domain), now)
         lane.known_until = 0.0
@@ -100,15 +111,52 @@ class Resolving:
         if lane is not None:
             self._wait(lane, reason, now)
 
+    def _has_answered(self, domain: bytes, now: float) -> None:
+        """A name server has answered.  If the resolver was in doubt, all that waits for it is asked about again."""
+        before = self._guard.state
+        if self._guard.answered(domain, now) != before:
+            self._answered_at = now
+            self._tell()
+            for lane in list(self._in_trouble):
+                self._ask_now(lane, now)
+
+    def _is_silent(self, domain: bytes, now: float) -> bool:
+        """A question had no answer.  Return whether that is the resolver's fault."""
+        before = self._guard.state
+        if self._guard.failed(domain, now) != before:
+            self._tell()
+            self._faults.forget_troubles()
+            for lane in list(self._in_trouble):
+                self._ask_at(lane, now + ASK_SECONDS)
+        return self._guard.state != OK
+
+    def _tell(self) -> None:
+        for line in self._guard.log_lines():
+            self._core.log.add(line)
+
     def _wait(self, lane: "Lane", reason: bytes, now: float) -> None:
         """Nothing is known now: ask again later; what is known already goes on."""
-        seconds = self._faults.trouble(lane.domain, now)
+        if self._is_silent(lane.domain, now):
+            seconds = ASK_SECONDS
+        elif now - self._answered_at <= QUESTION_SECONDS:
+            seconds = LATE_SECONDS  # it was asked while the resolver was silent
+        else:
+            seconds = self._faults.trouble(lane.domain, now)
         lane.trouble = reason
-        lane.known_until = now + seconds
         lane.is_asked = True  # nobody asks before
-        self._core.timers.at(now + seconds, self._ask_again, lane)
+        self._ask_at(lane, now + seconds)
+
+    def _ask_at(self, lane: "Lane", when: float) -> None:
+        if when < self._in_trouble.get(lane, FOREVER):
+            lane.known_until = self._in_trouble[lane] = when
+            self._core.timers.at(when, self._ask_again, lane)
 
     def _ask_again(self, lane: "Lane", now: float) -> None:
+        if self._in_trouble.get(lane, FOREVER) <= now:
+            self._ask_now(lane, now)  # else it was asked about before its time
+
+    def _ask_now(self, lane: "Lane", now: float) -> None:
+        del self._in_trouble[lane]
         lane.is_asked = False
         if self._ways.find(lane.domain) is not lane:
             return

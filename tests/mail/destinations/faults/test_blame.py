@@ -106,6 +106,7 @@ END = [
     (facts_of(RECIPIENTS, 421, carried=10, had_parcel=True),   "connection",      "resend, learn n by close"),
     (facts_of(DIALOGUE, 0, carried=10, had_parcel=True),       "connection",      "resend, learn n by close"),
     (facts_of(SENDER, 0, carried=10, had_parcel=True),         "connection",      "resend, learn n by close"),
+    (facts_of(DATA, 451, was_answered=True, had_parcel=True),  "connection",      "resend"),
     (facts_of(DIALOGUE, 0, had_parcel=True),                   "host",            "resend, penalty, count start"),
     (facts_of(SENDER, 421, "try later", had_parcel=True),      "host",            "resend, penalty, count start"),
 ]  # fmt: skip

@@ -93,25 +93,48 @@ def test_none_of_the_first_tests_and_we_are_frozen_until_anybody_answers():
     assert silence(guard, range(500, 520), 720.0)[-1] == SUSPECT  # it may fail again at once
 
 
-def test_where_nobody_was_alive_the_silent_and_the_untried_are_tested():
+def test_where_nobody_was_alive_the_silent_are_tested_more_and_more_rarely():
     """A network that never worked for those that were tried must not stay frozen for others."""
     guard, chance = NetworkGuard(), random.Random(1)
     silence(guard, range(30), 0.0)
     assert guard.state == SUSPECT
-    tested = []
-    for second in range(0, 40, 2):
+    tested, times = [], []
+    for second in range(0, 400, 2):
         tests = guard.tests_wanted(float(second), chance, [b"new.example", b"newer.example"])
-        assert tests[:2] == [b"new.example", b"newer.example"] and len(tests) == 8
+        assert tests[:2] == [b"new.example", b"newer.example"] and len(tests) in (2, 8)
         tested += tests
+        times += [second] if len(tests) == 8 else []
         for organisation in tests:
             guard.failed(organisation, second + 1.0)
     assert {org(number) for number in range(20)} <= set(tested)
+    assert times[:6] == [0, 2, 6, 14, 30, 62] and times[-1] - times[-2] == 60
 
 
-def test_an_hour_later_nobody_counts_as_alive():
+def test_those_of_the_last_hour_are_tested_before_those_of_the_day():
     guard, chance = suspected(), random.Random(1)
+    guard.failed(org(1), 101.0)
     tests = guard.tests_wanted(5000.0, chance)
-    assert len(tests) == 8 and not set(tests) & {org(number) for number in range(100)}
+    assert len(tests) == 8 and set(tests) <= {org(number) for number in range(100)}
+    guard.answered(org(7), 6000.0)
+    silence(guard, range(300, 320), 6400.0)
+    assert guard.state == SUSPECT and guard.tests_wanted(6400.0, chance) == [org(7)]
+
+
+def test_false_alarms_come_more_and_more_rarely():
+    guard, now, quiet = suspected(), 100.0, []
+    for _ in range(6):
+        guard.answered(org(5), now)
+        start = now
+        while guard.state == OK:
+            now += 10.0
+            silence(guard, range(300, 320), now)
+        quiet.append(now - start)
+    assert quiet == [300, 600, 1200, 2400, 3600, 3600]
+
+
+def test_who_is_silent_is_known():
+    guard = suspected()
+    assert guard.is_silent(org(200)) and not guard.is_silent(org(5)) and not guard.is_silent(b"new.example")
 
 
 def test_a_test_that_cannot_be_opened_tells_nothing():
