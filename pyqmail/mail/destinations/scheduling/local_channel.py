@@ -9,7 +9,7 @@ from pyqmail.mail.destinations.doors import Door, Lane, Organisation, Site
 from pyqmail.mail.destinations.limits.budgets import FOREVER
 from pyqmail.mail.destinations.rules.policies import DOMAIN
 from pyqmail.mail.destinations.scheduling.core import IS_PARKED
-from pyqmail.mail.destinations.waiting.rows import CLASS_MASK, CLASS_SHIFT
+from pyqmail.mail.destinations.waiting.rows import CLASS_MASK, CLASS_SHIFT, IS_SPLIT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,6 +43,9 @@ class LocalChannel:
 
     def add(self, parcel: int, klass: int, sender: int, at_head: bool) -> None:
         """A parcel is ready."""
+        rows = self._core.rows
+        if rows.m_left[rows.p_message[parcel]] > 1:
+            rows.p_flags[parcel] |= IS_SPLIT  # all of a message stand in one queue: it has its turn once, not for each
         self._lanes[0].queue.add(parcel, klass, sender, at_head=at_head)
         self.door.count(self._lanes[0], 1)
 
