@@ -304,6 +304,7 @@ class Engine:
     def make_due(self, now: float) -> None:
         """Everything deferred is due, and each dead site gets a probe.  Source: SIGALRM of qmail-send."""
         self._store.make_due(now)
+        self._trials.probe_dead_sites(self._ways.sites(), now)
         self._end_turn(now)
 
     def use_rules(self, rules: "RuleSet", now: float) -> None:

@@ -142,6 +142,23 @@ def test_a_host_that_keeps_us_waiting_is_hedged_and_the_first_greeting_wins():
     assert play.engine._core.hosts.get(first.host).penalty == 1
 
 
+def test_alarm_probes_dead_sites_some_at_once_and_the_rest_within_a_minute():
+    play = Play(200, FREE)
+    domains = [b"d%d.example" % number for number in range(30)]
+    for number, domain in enumerate(domains):
+        play.arrive(domain)
+        play.orders()
+        play.resolved(domain, ((10, b"mx.%b" % domain, [b"192.0.%d.1" % number]),))
+        [(_, session, opening)] = words(play.orders(), OPEN)
+        play.failed(session, silence(opening.address, opening.host, errno.ECONNREFUSED))
+        play.orders()
+        play.closed(session, None)
+    assert words(play.run(10), OPEN) == []
+    play.make_due()
+    assert len(words(play.orders(), OPEN)) == 20
+    assert len(words(play.run(29), OPEN)) == 5
+
+
 def test_of_many_that_wait_three_are_hedged_and_the_others_once_the_host_is_known_to_fail():
     play = Play(40, FREE)
     for _ in range(21):

@@ -7,17 +7,20 @@ place up as soon as another unproven site waits.  Nobody is blamed for it.
 import heapq
 
 from pyqmail.mail.destinations.limits.rooms import LeastTriedRoom
+from pyqmail.mail.destinations.limits.windows import DEAD_REASON
 from pyqmail.mail.destinations.sessions import CONNECTING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-    from pyqmail.mail.destinations.doors import Door
+    from pyqmail.mail.destinations.doors import Door, Site
+    from pyqmail.mail.destinations.limits.budgets import Budget
     from pyqmail.mail.destinations.scheduling.core import Core
     from pyqmail.mail.destinations.sessions import DeliverySession
 
 GRACE_SECONDS, LONGEST_GRACE = 2.0, 60.0
+PROBES_AT_ONCE, SPREAD_SECONDS = 20, 60.0  # after ALRM
 
 
 class Trials:
@@ -66,6 +69,21 @@ class Trials:
 
     def _want_one(self) -> None:
         self.is_wanted = True
+
+    def probe_dead_sites(self, sites: "Iterable[Site]", now: float) -> None:
+        """Each dead site with mail gets its probe now: the first at once, the others within a minute."""
+        doors = [door for site in sites for door in site.doors.values() if door.ready]
+        budgets = [budget for door in doors if (budget := door.site_budget) and budget.pause_reason == DEAD_REASON]
+        first, others = budgets[:PROBES_AT_ONCE], budgets[PROBES_AT_ONCE:]
+        for budget in first:
+            self._probe(budget, now)
+        for number, budget in enumerate(others):
+            self._core.timers.at(now + SPREAD_SECONDS * (number + 1) / (len(others) + 1), self._probe, budget)
+
+    def _probe(self, budget: "Budget", now: float) -> None:
+        if budget.pause_reason == DEAD_REASON:
+            budget.lift()
+            self._core.admission.changed(budget, now)
 
 
 def _is_trial(session: "DeliverySession") -> bool:
