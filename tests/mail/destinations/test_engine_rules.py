@@ -4,8 +4,8 @@ import pytest
 
 from pyqmail.mail.destinations import state_file
 from pyqmail.mail.destinations.engine import LOCAL
-from pyqmail.mail.destinations.orders import CLOSE, DELIVER, OPEN
-from pyqmail.mail.destinations.outcome import GREETING, Outcome
+from pyqmail.mail.destinations.orders import CLOSE, DELIVER, OPEN, RESOLVE
+from pyqmail.mail.destinations.outcome import GREETING, LOOKUP, Outcome
 from pyqmail.mail.destinations.rules.lookup import RuleSet
 from tests.mail.destinations.play import SILENT, Play, words
 
@@ -164,6 +164,51 @@ def test_hold_opens_nothing_until_the_rule_has_gone():
     assert words(play.run(100), OPEN) == []
     use(play, b"")
     assert len(words(play.orders(), OPEN)) == 1
+
+
+def test_a_domain_that_is_held_is_asked_about_when_it_is_released():
+    play = Play(50, b"x:hold\n")
+    play.arrive(b"x")
+    assert play.run(200) == []
+    use(play, b"")
+    assert words(play.orders(), RESOLVE) == [(RESOLVE, b"x")]
+    play.resolved(b"x")
+    assert len(words(play.orders(), OPEN)) == 1
+
+
+@pytest.mark.parametrize("domain", [b"x", b"[192.0.2.1]"])
+def test_an_answer_that_comes_while_a_domain_is_held_defers_nothing(domain):
+    play = Play(50, b"")
+    play.arrive(domain)
+    assert play.orders() == [(RESOLVE, domain)]
+    use(play, b":hold\n")
+    play.engine.nowhere(domain, Outcome(b"DSorry. (#5.1.10)\n", LOOKUP), play.now)
+    assert play.run(200) == []
+    use(play, b"")
+    assert play.orders() == [(RESOLVE, domain)]
+    use(play, b":hold\n")
+    play.engine.trouble(domain, b"SERVFAIL", play.now)
+    assert play.run(200) == []
+    use(play, b"")
+    assert play.orders() == [(RESOLVE, domain)]
+
+
+def test_what_waits_to_be_asked_about_is_not_if_it_is_held_by_then():
+    play = Play(50, b"")
+    for i in range(300):
+        play.arrive(b"d%d" % i)
+    assert len(words(play.orders(), RESOLVE)) == 256  # young at once
+    use(play, b"d280:hold\nd281:hold\n")
+    asked = [order[1] for order in words(play.run(5), RESOLVE)]
+    assert len(asked) == 42 and not {b"d280", b"d281"} & set(asked)
+
+
+def test_a_domain_is_held_until_a_date_before_it_is_asked_about():
+    play = Play(50, b"")
+    play.engine._core.rules.for_site(b"x").held_until = play.date + 90  # as destinations.now has it
+    play.arrive(b"x")
+    assert play.run(89) == []
+    assert words(play.run(2), RESOLVE) == [(RESOLVE, b"x")]
 
 
 def test_hold_until_a_date():

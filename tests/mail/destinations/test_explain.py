@@ -197,6 +197,24 @@ def test_a_hold_names_its_line():
     assert (entry["state"], entry["reason"]) == ("held", "held, destinations line 2")
 
 
+def test_a_hold_is_told_before_name_servers_are_asked():
+    play = Play(20, b"big.example:hold\n")
+    play.arrive(b"big.example")
+    assert play.orders() == []
+    [entry] = why(play, "domain", b"big.example")
+    assert (entry["state"], entry["reason"]) == ("held", "held, destinations line 1")
+    [row] = explain.shape([play.engine], "domain", 9, play.now, play.date)["rows"]
+    assert (row["ready"], row["retry"], row["state"]) == (1, 0, "held, destinations line 1")
+
+
+def test_a_hold_of_a_local_recipient_is_told():
+    play = Play(20, b"rcpt=me@here.example:hold\n", channel=LOCAL)
+    play.arrive(b"me@here.example")
+    assert play.orders() == []
+    [entry] = why(play, "recipient", b"me@here.example")
+    assert (entry["state"], entry["reason"]) == ("held", "held, destinations line 1")
+
+
 def test_our_own_network_comes_before_all_else():
     play = waiting()
     play.engine.tables.core.is_us = True

@@ -1,7 +1,8 @@
 """From a domain to its door: questions to the resolver, and what their answers make of a lane.
 
 A lane that has mail and does not know where to is asked about.  Answers are used for their TTL, between a minute and a
-day; then the lane is asked about again, and goes on with what it knows until there is another answer.
+day; then the lane is asked about again, and goes on with what it knows until there is another answer.  A domain that a
+rule holds is not asked about, and an answer that comes meanwhile ends nothing.
 """
 
 from pyqmail.mail.destinations.faults import blame
@@ -13,6 +14,7 @@ from pyqmail.mail.destinations.limits.budgets import FOREVER, NEVER
 from pyqmail.mail.destinations.orders import RESOLVE
 from pyqmail.mail.destinations.outcome import LOOKUP, Outcome
 from pyqmail.mail.destinations.questions import FAILING, KNOWN, ROUTED, STRANGE, ResolverQuestions
+from pyqmail.mail.destinations.rules.policies import FOR_EVER
 from pyqmail.mail.destinations.sites import site_key
 
 TYPE_CHECKING = False
@@ -42,6 +44,7 @@ class Resolving:
         self._faults = DomainFaults()
         self._guard = NetworkGuard(b"resolver", b"domains", is_always_small=True)
         self._in_trouble: dict[Lane, float] = {}  # when to ask again
+        self._held: dict[Lane, float] = {}  # until which date, if that comes
         self._answered_at = NEVER  # when the resolver was last in doubt and answered
 
     def need(self, lane: "Lane", now: float) -> None:
@@ -53,7 +56,8 @@ class Resolving:
         if route is not None and not route[0]:
             self._follow(lane, route[1], now)
         elif lane.domain[:1] == b"[":
-            self._core.orders.append((RESOLVE, lane.domain))  # nobody is asked, nothing is waited for
+            if not self._is_held(lane, now):
+                self._core.orders.append((RESOLVE, lane.domain))  # nobody is asked, nothing is waited for
         elif route is not None:
             self.questions.add(lane.domain, ROUTED, route[1])
         elif lane.door is not None:
@@ -64,7 +68,29 @@ class Resolving:
     def ask(self, now: float) -> None:
         """Order what may be asked now."""
         while (domain := self.questions.next_domain(now)) is not None:
-            self._core.orders.append((RESOLVE, domain))
+            lane = self._ways.find(domain)
+            if lane is not None and self._is_held(lane, now):
+                self.questions.note_answer(domain)
+            else:
+                self._core.orders.append((RESOLVE, domain))
+
+    def _is_held(self, lane: "Lane", now: float) -> bool:
+        """Return whether a rule holds the mail of a domain; then it is asked about when that is over."""
+        until = self._core.rules.for_site(lane.domain).held_until
+        seconds = until - self._core.clock.date(now)
+        if seconds <= 0:
+            return False
+        lane.is_asked, lane.trouble = False, b""
+        lane.known_until = now + min(seconds, LEAST_SECONDS)
+        if until < FOR_EVER and self._held.get(lane) != until:
+            self._held[lane] = until
+            self._core.timers.at(now + seconds, self._hold_is_over, lane)
+        return True
+
+    def _hold_is_over(self, lane: "Lane", now: float) -> None:
+        self._held.pop(lane, None)
+        if lane.left and self._ways.find(lane.domain) is lane:
+            self.need(lane, now)
 
     def resolved(
         self, domain: bytes, hosts: "Hosts", ttl: float, is_stale: bool, port: int, route: bytes, now: float
@@ -98,9 +124,12 @@ class Resolving:
             return
         effects = blame.blame_lookup(Facts(outcome)).effects
         if t.WAIT_LANE in effects:
-            self._wait(lane, outcome.text, now)
+            if not self._is_held(lane, now):
+                self._wait(lane, outcome.text, now)
             return
         self._has_answered(domain, now)
+        if self._is_held(lane, now):
+            return
         is_final = t.FAIL_LANE in effects or self._faults.missing(domain, now)
         self._store.end_lane(lane, Outcome((b"D" if is_final else b"Z") + outcome.text, LOOKUP, host=domain), now)
         lane.known_until = 0.0
@@ -108,7 +137,7 @@ class Resolving:
 
     def trouble(self, domain: bytes, reason: bytes, now: float) -> None:
         lane = self._answered(domain)
-        if lane is not None:
+        if lane is not None and not self._is_held(lane, now):
             self._wait(lane, reason, now)
 
     def _has_answered(self, domain: bytes, now: float) -> None:

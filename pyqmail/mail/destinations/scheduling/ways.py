@@ -80,6 +80,8 @@ class Ways:
         elif lane.door is not None:
             site = lane.door.site
             self.attach(lane, site.key, site.hosts, site.port, site.route, now)
+        elif lane.left:
+            self.need(lane, now)  # it may have been held
 
     def organisations(self) -> list[Organisation]:
         """Return all organisations; a lane that leads to a site of its own has none of them."""
@@ -374,12 +376,9 @@ class Ways:
             self._core.admission.change_chain(door, chain, now)
 
     def _new_lane(self, domain: bytes) -> Lane:
-        if self._free:
-            number = self._free.pop()
-            lane = self.lanes[number] = Lane(domain, number, self._core.flows)
-            return lane
-        lane = Lane(domain, len(self.lanes), self._core.flows)
-        self.lanes.append(lane)
+        number = self._free.pop() if self._free else len(self.lanes)
+        lane = Lane(domain, number, self._core.flows)
+        self.lanes[number : number + 1] = [lane]
         return lane
 
 

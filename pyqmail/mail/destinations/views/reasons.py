@@ -9,6 +9,7 @@ import math
 from pyqmail.base.printable import printable
 from pyqmail.mail.destinations.limits.budgets import FOREVER, GROUP, UNLIMITED, UNPROVEN
 from pyqmail.mail.destinations.limits.states import DEAD, FROZEN, HELD, PAUSED, SOFT_BLOCKED, state_of
+from pyqmail.mail.destinations.rules.policies import NOT_HELD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pyqmail.mail.destinations.doors import Door, Lane
     from pyqmail.mail.destinations.faults.hosts import Host
     from pyqmail.mail.destinations.limits.budgets import Budget
+    from pyqmail.mail.destinations.rules.policies import RecipientPolicy, SitePolicy
     from pyqmail.mail.destinations.scheduling.core import Core
     from pyqmail.mail.destinations.sessions import DeliverySession
 
@@ -47,11 +49,12 @@ def obstacle_of(core: "Core", lane: "Lane", now: float) -> Obstacle:
         return Obstacle(STOPPED, "stopped: no session is opened any more")
     if core.is_us:
         return Obstacle(FROZEN, "our own network is suspected, or down")
-    if door is None:
-        return _resolving(lane, now)
+    held = _held(core, lane, now)
+    if held is not None or door is None:
+        return held or _resolving(lane, now)
     if lane.budgets:
         return _at_recipient(lane, now) or _standing(door, now) or _open(door, now)
-    found = _held(core, door, now) or _paused(door, now) or _soft_blocked(door, now)
+    found = _paused(door, now) or _soft_blocked(door, now)
     return found or _standing(door, now) or _open(door, now)
 
 
@@ -73,12 +76,16 @@ def _resolving(lane: "Lane", now: float) -> Obstacle:
     return Obstacle(RESOLVING, f"no answer of name servers ({shown(lane.trouble)})", seconds=seconds)
 
 
-def _held(core: "Core", door: "Door", now: float) -> Obstacle | None:
-    until = door.policy.held_until
+def _held(core: "Core", lane: "Lane", now: float) -> Obstacle | None:
+    """A hold: of a local recipient, of the site, or of a domain of which no site is known yet."""
+    policy: SitePolicy | RecipientPolicy | None = lane.policy
+    if not core.is_local:
+        policy = lane.door.policy if lane.door is not None else core.rules.for_site(lane.domain)
+    until = policy.held_until if policy is not None else NOT_HELD
     seconds = until - core.clock.date(now)
-    if seconds <= 0:
+    if policy is None or seconds <= 0:
         return None
-    line = getattr(door.policy, "sources", {}).get(b"hold")
+    line = next((line for line in policy.matches if b"hold" in line.values), None)
     where = f", {line.where} line {line.number}" if line is not None else ""
     if math.isinf(until):
         return Obstacle(HELD, f"held{where}")
