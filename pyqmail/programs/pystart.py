@@ -15,6 +15,10 @@ pyqueued is not one of the parts: it is a service of its own.  It queues what .q
 Without it, and without the original's bin/qmail-queue below the qmail home, forwards are deferred and bounces wait;
 both report `no pyqueued at run/pyqueued` in the log.  All other mail is delivered.
 
+The queue manager answers what waits, and why, on the UNIX socket run/pysend below the qmail home: to root, to qmails
+and to the group qmail; in a private home, and when started by another user, to that user.  If the socket cannot be
+made, that is one line in the log, and mail goes on.  See pyqshape(8), pyqwhy(8) and pysendtop(1).
+
 Started by root, the logger runs as qmaill, the queue manager as qmails, the remote spawner as qmailr, the resolver as
 qmailr in the group nofiles alone, the cleaner as qmailq.  The local spawner stays root, to become each user.  In a
 private home, and when started by another user, everything runs as that one user.
@@ -30,10 +34,11 @@ from pyqmail.base.options import Argument, Flag, Rest, Value
 from pyqmail.mail.routing.resolver_restart import keep
 from pyqmail.programs import registry
 from pyqmail.system.command_line import Program
-from pyqmail.system.descriptors import arrange
+from pyqmail.system.descriptors import arrange, write_all
 from pyqmail.system.home import find_home
 from pyqmail.system.privileges import drop_to, supplementary_groups
 from pyqmail.system.processes import become, execute, find_ahead, find_ours, fork, reset_signals
+from pyqmail.system.status_socket import make_status_socket
 from pyqmail.system.title import hold_title, show_command
 
 PROGRAM = Program(
@@ -64,7 +69,17 @@ PROGRAM = Program(
     ],
     exits={0: "ended by TERM", 111: "a part could not be started"},
     environment=["PYQMAIL_HOME", "PATH", "QMAILREMOTE"],
-    see=["pysend(8)", "pylspawn(8)", "pyrspawn(8)", "pyclean(8)", "pyresolve(8)", "pyqueued(8)"],
+    see=[
+        "pysend(8)",
+        "pylspawn(8)",
+        "pyrspawn(8)",
+        "pyclean(8)",
+        "pyresolve(8)",
+        "pyqueued(8)",
+        "pyqshape(8)",
+        "pyqwhy(8)",
+        "pysendtop(1)",
+    ],
 )
 
 RESOLVER = "qmailr:nofiles"  # it reads what strangers' name servers write, and needs no file of ours
@@ -127,6 +142,16 @@ class Identities:
         self._uids = {user: home.uid(user) for user in ("qmaill", "qmailq", "qmailr", "qmails")}
         self._qmail, self._nofiles = home.gid("qmail"), home.gid("nofiles")
 
+    @property
+    def status_mode(self) -> int:
+        """The mode of the socket that answers what waits: for one user, or for the group qmail besides."""
+        return 0o600 if self.is_one else 0o660
+
+    def own_status_socket(self, path: str) -> None:
+        """Give the file of that socket to those who may ask.  Raises OSError."""
+        if not self.is_one:
+            os.chown(path, self._uids["qmails"], self._qmail)
+
     def assume(self, user: str) -> None:
         """Become user; for `root` only the groups change.  Raises OSError."""
         if self.is_one:
@@ -159,13 +184,29 @@ def launch(call, parts, identities) -> int:
         os.close(reports[1])
         ours[2 * index + 1], ours[2 * index + 2] = commands[1], reports[0]
     sender = ["pysend"] if call.classic else ["pysend", "--native", "--sessions", str(call.sessions)]
+    beyond = 2 * len(parts) + 1
+    listening = listen_for_questions(find_home(call.environ), log, identities)
+    if listening is not None:
+        ours[beyond + 1] = listening
+        sender += ["--status-fd", str(beyond + 1)]
     if not call.classic and call.has_agent:
         sender.append("--agent")
     if not call.classic and not identities.is_one:
-        number = 2 * len(parts) + 1
-        ours[number] = start_keeper(log, identities)
-        sender += ["--resolver-keeper", str(number)]
+        ours[beyond] = start_keeper(log, identities)
+        sender += ["--resolver-keeper", str(beyond)]
     return run_part(sender, ours, "qmails", identities, call.classic)
+
+
+def listen_for_questions(home, log, identities) -> int | None:
+    """Return a socket on which pysend is asked what waits; None, and a line in the log, if it cannot be made."""
+    try:
+        listening = make_status_socket(home.send_socket, identities.status_mode)
+        identities.own_status_socket(home.send_socket)
+    except (Temporary, OSError) as failure:
+        why = str(failure) if isinstance(failure, Temporary) else f"unable to own {home.send_socket}: {reason(failure)}"
+        write_all(log, os.fsencode(f"pystart: warning: {why}; pyqshape and its like have no answer\n"))
+        return None
+    return listening.detach()
 
 
 def start_keeper(log, identities) -> int:

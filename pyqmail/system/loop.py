@@ -75,6 +75,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pyqmail.system.turn_meter import TurnMeter
+
 
 def print_traceback(failure: BaseException) -> None:
     """Print an exception, and where it came from, to descriptor 2."""
@@ -100,6 +102,7 @@ class Loop:
         self._pending_signals: deque[int] = deque()
         self._wakeup: tuple[int, int] | None = None  # the pipe that a signal writes to
         self.tasks: set[Task] = set()
+        self.meter: TurnMeter | None = None  # hears how long each turn was
 
     # readiness
 
@@ -257,6 +260,8 @@ class Loop:
         self._timers.fire()
         self._run_soon()
         self._run_line(SLICE_SECONDS + _LOOK_SECONDS * len(ready))
+        if self.meter is not None:
+            self.meter.note(self._now, time.monotonic())
 
     def abandon(self):
         """In a forked child: let go of everything without touching what the parent goes on with."""

@@ -32,7 +32,7 @@ ROOMS = {
         "queue": set(),
         "routing": set(),
         "spawners": {"destinations"},
-        "manager_log": set(),
+        "manager_log": {"destinations"},
         "local": {"queue", "spawners"},
         "policy_files": {"destinations"},
         "manager": {"policy_files", "destinations", "manager_log", "queue", "routing"},
