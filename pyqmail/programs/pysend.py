@@ -41,7 +41,7 @@ import os
 import signal
 import time
 
-from pyqmail.base.failure import Failure, is_out_of_memory, reason, traceback_text
+from pyqmail.base.failure import Failure, Temporary, is_out_of_memory, reason, traceback_text
 from pyqmail.base.numbers import session_processes, whole_number
 from pyqmail.base.options import Flag, Value
 from pyqmail.mail.destinations import outcome
@@ -59,7 +59,9 @@ from pyqmail.system.command_line import Program
 from pyqmail.system.controls import Controls
 from pyqmail.system.home import Home, find_home
 from pyqmail.system.interfaces import own_addresses
+from pyqmail.system.listener import inherit
 from pyqmail.system.loop import Loop
+from pyqmail.system.status_socket import StatusSocket
 
 PROGRAM = Program(
     name="pysend",
@@ -89,6 +91,14 @@ PROGRAM = Program(
             "agent",
             "with --native: the remote spawner runs $QMAILREMOTE, which finds hosts itself; pysend looks up none",
             long="agent",
+        ),
+        Value(
+            None,
+            "status",
+            "FD",
+            "a listening UNIX socket of pystart, on which to answer what waits, and why",
+            whole_number,
+            long="status-fd",
         ),
         Flag(None, "wide", "two bytes for a delivery in the stock dialect", long="wide"),
     ],
@@ -204,6 +214,8 @@ def prepare(call, loop):
     rules, connections = RuleReader(controls, log.add_line), connect(call, loop, controls, log)
     manager = Manager(loop, home, names, settings, dict(call.environ), log, connections, rules)
     RuleWatch(loop, rules, manager.reread_rules)
+    if call.status is not None:
+        manager.answer_on(status_socket(call.status, home))
     return manager, mutex
 
 
@@ -257,6 +269,15 @@ def lookup(call, loop, controls, log):
         os.set_inheritable(call.keeper, False)
         starter = Keeper(loop, call.keeper)
     return DomainLookup(loop, *RESOLVE, controls, own_addresses, time.monotonic, log.add_line, starter, not call.agent)
+
+
+def status_socket(fd: int, home) -> StatusSocket:
+    """Return the socket of a descriptor, on which we are asked.  Raises CannotStart."""
+    try:
+        (listening,) = inherit([fd])
+    except Temporary as failure:
+        raise CannotStart(str(failure)) from None
+    return StatusSocket(home.send_socket, listening)
 
 
 def raise_it(failure):

@@ -22,6 +22,7 @@ from pyqmail.mail.manager.todo import Todo
 from pyqmail.mail.manager.todo_entry import TodoReader
 from pyqmail.mail.manager_log.delivery_log import DeliveryLog
 from pyqmail.mail.manager_log.status import StatusLines
+from pyqmail.mail.manager_log.status_answers import StatusAnswers
 from pyqmail.mail.policy_files.learned_state import LearnedState
 from pyqmail.mail.queue.client import QueueClient
 from pyqmail.mail.queue.file_store import FileStore
@@ -29,6 +30,7 @@ from pyqmail.mail.routing.rewrite import LOCAL, REMOTE, Rewriter
 from pyqmail.protocol.bounce_notice import BounceNotices
 from pyqmail.system.background_sync import BackgroundSync
 from pyqmail.system.driver import EventDriver
+from pyqmail.system.turn_meter import TurnMeter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from pyqmail.system.controls import Controls
     from pyqmail.system.home import Home
     from pyqmail.system.loop import Loop
+    from pyqmail.system.status_socket import StatusSocket
 
 MAX_SECONDS = 86400
 EXIT_SECONDS = 10  # for the cleaner's last answers, and for the reader of the log
@@ -126,6 +129,7 @@ class Manager:
         self._loop, self._settings, self._log, self._connections, self._rules = loop, settings, log, connections, rules
         self._state, self._is_turn_end_due = STARTING, False
         self._timer = self._status_timer = None
+        self._answers: StatusAnswers | None = None
         self._exit_deadline = 0.0
         self._disk = BackgroundSync(loop)
         files, finish_turn_soon = QueueFiles(names), self._finish_turn_soon
@@ -188,7 +192,15 @@ class Manager:
             route_of=None if lookup is None else lookup.route_of,
         )
 
+    def answer_on(self, socket: "StatusSocket") -> None:
+        """Answer there what waits, and why, until the end."""
+        self._loop.meter = TurnMeter()
+        local, remote = (self._channels[name].engine for name in (LOCAL, REMOTE))
+        self._answers = StatusAnswers(self._loop, socket, local, remote, self._loop.meter)
+
     def start(self) -> None:
+        if self._answers is not None:
+            self._answers.start(self._log.add_line, self._log.flush)
         for name, spawner in self._connections.spawners.items():
             self._hear_spawner(spawner, self._channels[name].deliveries)
         self._connections.cleaner.listen(self._finish_turn_soon, self._lose_cleaner)
@@ -355,4 +367,6 @@ class Manager:
         self._log.add_line(b"status: exiting")
         self._log.finish(EXIT_SECONDS)
         self._connections.close()
+        if self._answers is not None:
+            self._answers.close()
         self._loop.stop()

@@ -8,6 +8,9 @@ from pyqmail.protocol.wires import send_status_wire as wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from pyqmail.mail.destinations.engine import Engine
     from pyqmail.system.loop import Loop
     from pyqmail.system.status_socket import StatusSocket
@@ -22,13 +25,13 @@ class StatusAnswers:
     ) -> None:
         self._loop, self._socket, self._local, self._remote, self._meter = loop, socket, local, remote, meter
 
-    def start(self, log: "object") -> None:
-        """Answer from now on.  log takes lines (mail/manager/parts.py)."""
+    def start(self, add_line: "Callable[[bytes], None]", flush: "Callable[[], None]") -> None:
+        """Answer from now on; what goes wrong is a line for the log, which is flushed before each fork."""
 
         def warn(text: str) -> None:
-            log.add_line(b"warning: " + os.fsencode(text))
+            add_line(b"warning: " + os.fsencode(text))
 
-        self._socket.start(self._loop, self.answer, warn, log.flush, wire.QUESTION_BYTES, reaps=True)
+        self._socket.start(self._loop, self.answer, warn, flush, wire.QUESTION_BYTES, reaps=True)
 
     def close(self) -> None:
         self._socket.close()
@@ -41,11 +44,12 @@ class StatusAnswers:
             kind, word, last = wire.split_question(line)
         except wire.MalformedSendStatus as why:
             return wire.pack({**common, "error": str(why)})
-        if kind == wire.TOP:
-            fields = explain.top(self._remote, last, now)
-            fields["longest_turn_ms"] = round(self._meter.longest(now) * 1000, 3)
-        elif kind == wire.SHAPE:
-            fields = explain.shape((self._remote, self._local), word.decode(), last, now, date)
-        else:
-            fields = explain.why((self._remote, self._local), word.decode(), last, now, date)
-        return wire.pack({**common, **fields})
+        return wire.pack({**common, **self._describe(kind, word.decode(), last, now, date)})
+
+    def _describe(self, kind: bytes, word: str, last: int | bytes, now: float, date: float) -> "dict[str, Any]":
+        engines = self._remote, self._local
+        if isinstance(last, bytes):
+            return explain.why(engines, word, last, now, date)
+        if kind == wire.SHAPE:
+            return explain.shape(engines, word, last, now, date)
+        return {**explain.top(self._remote, last, now), "longest_turn_ms": round(self._meter.longest(now) * 1000, 3)}
