@@ -2,7 +2,7 @@
 
 Prints the lines of control/destinations.cdb and control/destinations.now that match ADDRESS, a mail address or a
 domain, the one that wins first; then the limits that result, and all else, each with the line that it comes from.  A
-domain that control/smtproutes or `route=` gives to a relay is shown as that relay: it is the destination.
+domain that control/smtproutes gives to a relay is shown as that relay: it is the destination.
 
 Lines of hosts and networks need the hosts: with -m the domain is looked up, and each address is shown with what applies
 to it besides.
@@ -84,7 +84,11 @@ def rules_of_text(path: str) -> RuleSet:
     text = _read(path)
     try:
         compiled = compile_rules(
-            text, None, shipped_responses=defaults.SHIPPED_RESPONSES, is_public_suffix=suffixes.is_public
+            text,
+            None,
+            shipped_responses=defaults.SHIPPED_RESPONSES,
+            is_public_suffix=suffixes.is_public,
+            unbuilt=defaults.UNBUILT,
         )
     except BadRules as bad:
         raise Permanent(f"{path}:{bad}") from None

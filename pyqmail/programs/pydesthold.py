@@ -19,7 +19,9 @@ import time
 from pyqmail.base.failure import Permanent, Temporary
 from pyqmail.base.options import Argument, Flag
 from pyqmail.mail.destinations.rules import overlay
+from pyqmail.mail.destinations.rules.defaults import UNBUILT
 from pyqmail.mail.destinations.rules.items import BadValue, date_of, seconds_of
+from pyqmail.mail.destinations.rules.tables import read_lines
 from pyqmail.mail.destinations.rules.text import BadRules
 from pyqmail.protocol.visible import visible
 from pyqmail.system.cdb import Reader
@@ -95,6 +97,7 @@ def _change(call, path, controls):
     else:
         changed = _checked(overlay.with_hold, text, address, end_of(call.time, now), now)
     _checked(overlay.Overlay.of_text, changed, _compiled(controls))
+    _checked(lambda: read_lines(changed, is_overlay=True, unbuilt=UNBUILT))
     _write(path, changed)
 
 

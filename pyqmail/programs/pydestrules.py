@@ -19,8 +19,8 @@ line is an address, a colon, and items with commas between.  A comment begins wi
 
 An address is a domain, or `.domain` for every name below it, or `label.*`, where the star stands for a public suffix,
 or `mx=host` and `mx=.domain` for MX hosts, all of the destination's, or `ip=network` for the address that is tried, or
-`@group`, or `@group/address` for one source address, or `from=domain` for an envelope sender (empty: the null sender),
-or `rcpt=address` for a local recipient (empty: each of them), or `%pool` for source addresses, or empty: everything.
+`@group`, or `from=domain` for an envelope sender (empty: the null sender), or `rcpt=address` for a local recipient
+(empty: each of them), or empty: everything.
 
 An item is `@group` (member of this group), a key with a value, or a word.  ITEMS below lists them, LIMITS explains
 which count for what.
@@ -82,27 +82,18 @@ PROGRAM = Program(
             ("p=N", "messages that are ready for each session before another is opened"),
             ("idle=D", "how long a session without work is kept: 30s, 5m, 2h, 7d"),
             ("to=D/D/D", "timeouts of connect, greeting and reply; an empty one stays as it is"),
-            ("src=%pool, by=message, by=sender, spill",
-             "which source addresses; what one is chosen by; mail of a paused one may go to others"),
             ("try=q, try=D*F<D, try=D;D;D", "retry times: qmail's; F times as long each time, up to a longest; a list"),
             ("die=D", "lifetime of a message"),
             ("dead=N", "failed starts until a destination counts as dead; 0: never"),
             ("grey=D", "first retry after greylisting"),
             ("w=urgent, w=normal, w=bulk", "class of the mail; otherwise by the message"),
-            ("route=host:port", "as in smtproutes"),
-            ("fall=host:port~D",
-             "hands over to this host what is older than D; without `~D`: once every host has failed"),
             ("v=4, v=6, v=46", "address family"),
             ("hold, hold=TIME", "nothing is sent, until a date: 2026-11-01, 2026-11-01T14:05Z"),
             ("learn=no", "limits are exactly as written"),
         ]),
         ("ADDRESSES", (
-            "A line of networks (ip=) may have limits, n, m, hold and groups; one of a sender (from=) try, die, w, "
-            "src, by and spill, which win over what the destination's lines say; one of a local recipient (rcpt=) c, "
-            "r, try, die, w and hold.\n\n"
-            "A pool lists source addresses, each with the name to greet with and a weight if needed: "
-            "`%bulk:192.0.2.1=mx1.example.net*3,warm=192.0.2.2@2026-11-01`.  `warm=` gives the first day of a new "
-            "one.\n\n"
+            "A line of networks (ip=) may have limits and groups; one of a sender (from=) try, die and w, which win "
+            "over what the destination's lines say; one of a local recipient (rcpt=) c, r, try, die, w and hold.\n\n"
             "A line of hosts (mx=) counts if all hosts of the destination match; a group does if each host is in it by "
             "whatever line.  `!` before an address confirms that a shipped line is meant to be replaced."
         )),
@@ -174,6 +165,7 @@ def _compiled(destinations, responses):
             shipped_responses=defaults.SHIPPED_RESPONSES,
             shipped=defaults.SHIPPED,
             is_public_suffix=PublicSuffixes().is_public,
+            unbuilt=defaults.UNBUILT,
             most_sessions=0 if most == resource.RLIM_INFINITY else most,
         )
     except BadRules as bad:

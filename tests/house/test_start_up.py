@@ -37,7 +37,7 @@ BUDGETS = {
     "pydate@": (25, 21),
     "pydelcr": (19, 16),
     "pydestcheck": (59, 34),
-    "pydesthold": (50, 28),
+    "pydesthold": (51, 29),
     "pydestrules": (49, 26),
     "pyenvdir": (17, 15),
     "pyenvuidgid": (17, 15),

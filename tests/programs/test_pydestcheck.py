@@ -98,7 +98,7 @@ def test_a_domain_without_hosts(check, name_server, zone, code, text):
     assert (done.code, done.out) == (code, b"") and text in done.err
 
 
-@pytest.mark.parametrize("routes, rules", [(b"b.example:10.0.0.7:26\n", b""), (b"", b"b.example:route=10.0.0.7:26\n")])
+@pytest.mark.parametrize("routes, rules", [(b"b.example:10.0.0.7:26\n", b"")])
 @pytest.mark.parametrize("options", [[], ["-m"]])
 def test_a_relay_is_the_destination(check, home, routes, rules, options):
     with open(f"{home.control}/smtproutes", "wb") as file:

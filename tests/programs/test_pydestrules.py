@@ -176,3 +176,20 @@ def test_what_cannot_be_written_to_descriptor_1_is_an_error():
         done = subprocess.run(command, input=source, stdout=full, stderr=subprocess.PIPE, timeout=30, check=False)
     said = b"pydestrules: fatal: unable to write output: out of disk space\n"
     assert (done.returncode, done.stderr) == (111, said)
+
+
+UNBUILT = [
+    # what nobody obeys yet       column and words
+    (b"a:src=%bulk\n",            b"1:3: unknown key: src"),
+    (b"a:c=1,route=b:25\n",       b"1:7: unknown key: route"),
+    (b":fall=b\n",                b"1:2: unknown key: fall"),
+    (b"from=a:by=sender\n",       b"1:8: unknown key: by"),
+    (b"ip=192.0.2.0/24:n=5\n",    b"1:17: unknown key: n"),
+    (b"ip=192.0.2.0/24:hold\n",   b"1:17: unknown key: hold"),
+    (b"%p:192.0.2.1=a\n",         b"1:1: unknown address: %p"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text, why", UNBUILT)
+def test_what_no_scheduler_obeys_is_refused(compiled, text, why):
+    assert compiled(text)[0] == (100, b"", b"pydestrules: fatal: control/destinations:" + why + b"\n")

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
         def add_line(self, line: bytes) -> None:
             """Have a line written at the end of this turn."""
 
+        def flush(self) -> None:
+            """Write what there is now, as far as the reader takes it."""
+
         def finish(self, seconds: float) -> None:
             """Write all that is left, for at most so many seconds."""
 

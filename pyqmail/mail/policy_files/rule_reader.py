@@ -17,6 +17,7 @@ import time
 
 from pyqmail.base.failure import reason
 from pyqmail.base.printable import logsafe
+from pyqmail.mail.destinations.rules.defaults import UNBUILT
 from pyqmail.mail.destinations.rules.lookup import RuleSet
 from pyqmail.mail.destinations.rules.tables import read_lines, table_of
 from pyqmail.mail.destinations.rules.text import BadRules
@@ -120,7 +121,7 @@ class RuleReader:
         except OSError as error:
             raise _Unusable(NOW, reason(error)) from None
         try:
-            return read_lines(text[:MAX_NOW_BYTES], is_overlay=True)
+            return read_lines(text[:MAX_NOW_BYTES], is_overlay=True, unbuilt=UNBUILT)
         except BadRules as bad:
             raise _Unusable(NOW, f"line {bad}") from None
 

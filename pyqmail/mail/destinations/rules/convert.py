@@ -6,6 +6,7 @@ so does a setting without a counterpart.  Where each line comes from stands abov
 
 from pyqmail.base.controls import read_integer, read_lines
 from pyqmail.base.numbers import count_digits
+from pyqmail.mail.destinations.rules.defaults import UNBUILT
 from pyqmail.mail.destinations.rules.items import BadValue
 from pyqmail.mail.destinations.rules.text import BadPlace, read_address, read_line
 
@@ -37,6 +38,9 @@ class RuleText:
             self.remark(b"%b: not converted: %b" % (origin, str(bad).encode()))
             return
         key = item if item.startswith(b"@") else item.partition(b"=")[0]
+        if key in UNBUILT:
+            self.remark(b"%b: not converted: no rule can say this yet" % origin)
+            return
         items = self._items.setdefault(address, {})
         if items.setdefault(key, item) != item:
             self.remark(b"%b: not converted: %b has %b already" % (origin, address, items[key]))

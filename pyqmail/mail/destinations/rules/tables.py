@@ -62,15 +62,16 @@ def compile_rules(
     shipped: bytes = b"",
     is_public_suffix: "Callable[[bytes], bool]" = has_no_dot,
     most_sessions: int = 0,
+    unbuilt: frozenset[bytes] = frozenset(),
 ) -> Compiled:
     """Compile the text of control/destinations and of control/responses (None: the shipped ones).
 
     A response rule that is shipped may name a group that no line defines: its provider has none then.
 
     shipped: the destinations that are shipped; who replaces a line of them is warned.  most_sessions: descriptors that
-    a process may have, 0 if that is unknown.  Raises BadRules.
+    a process may have, 0 if that is unknown.  unbuilt: as for read_lines().  Raises BadRules.
     """
-    lines = read_lines(destinations, is_public_suffix=is_public_suffix)
+    lines = read_lines(destinations, is_public_suffix=is_public_suffix, unbuilt=unbuilt)
     rules, raw = read_responses(shipped_responses if responses is None else responses)
     ours = {rule.text for rule in read_responses(shipped_responses)[0]}
     problems = [*_check_members(lines), *_check_groups_of((rule for rule in rules if rule.text not in ours), lines)]
@@ -83,9 +84,16 @@ def compile_rules(
 
 
 def read_lines(
-    text: bytes, *, is_overlay: bool = False, is_public_suffix: "Callable[[bytes], bool]" = has_no_dot
+    text: bytes,
+    *,
+    is_overlay: bool = False,
+    is_public_suffix: "Callable[[bytes], bool]" = has_no_dot,
+    unbuilt: frozenset[bytes] = frozenset(),
 ) -> list[RuleLine]:
-    """Return the lines of a text, each checked by itself, no address twice.  Raises BadRules."""
+    """Return the lines of a text, each checked by itself, no address twice.
+
+    unbuilt: keys that are unknown to those who obey the rules (defaults.UNBUILT).  Raises BadRules.
+    """
     lines, problems = [], []
     known: dict[bytes, int] = {}
     for number, raw in enumerate(text.split(b"\n"), 1):
@@ -93,6 +101,7 @@ def read_lines(
             line = read_line(number, raw, is_overlay)
             if line is None:
                 continue
+            _refuse_unbuilt(line, unbuilt)
             if line.key in known:
                 raise BadPlace(0, f"the same address as in line {known[line.key]}: {printable(line.address)}")
             if line.kind in (SUFFIX, HOST_SUFFIX) and is_public_suffix(line.key[1:]):
@@ -105,6 +114,15 @@ def read_lines(
     if problems:
         raise BadRules(problems[:MAX_PROBLEMS])
     return lines
+
+
+def _refuse_unbuilt(line: RuleLine, unbuilt: frozenset[bytes]) -> None:
+    """Raise BadPlace if a line has a key that nobody obeys, or one that nobody obeys at such an address."""
+    if unbuilt and (line.kind == POOL or line.kind == GROUP and b"/" in line.key):
+        raise BadPlace(0, f"unknown address: {printable(line.address)}")
+    for key, _, _, offset in line.items:
+        if key in unbuilt or unbuilt and line.kind in (IP4, IP6) and key in (b"n", b"m", b"hold"):
+            raise BadPlace(offset, f"unknown key: {printable(key)}")
 
 
 def read_responses(text: bytes) -> tuple[list[Response], bytes]:
