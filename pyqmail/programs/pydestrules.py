@@ -39,6 +39,8 @@ import resource
 
 from pyqmail.base.failure import Permanent, Temporary
 from pyqmail.base.options import Rest, Value
+from pyqmail.mail.destinations.faults import blame
+from pyqmail.mail.destinations.limits import states
 from pyqmail.mail.destinations.rules import defaults
 from pyqmail.mail.destinations.rules.tables import compile_rules
 from pyqmail.mail.destinations.rules.text import BadRules
@@ -116,6 +118,14 @@ PROGRAM = Program(
             "limit is reached), grey (greylisting), fail, defer D, ignore.  A scope may follow: flow, "
             "source, site, org."
         )),
+        ("STATES OF A DESTINATION", [
+            (state, f"{enters}; until {leaves}; sessions: {sessions}")
+            for state, enters, leaves, sessions in states.rows()
+        ]),
+        ("WHOSE FAULT IT IS", [
+            (f"{moment}: {event}", f"{blamed}: {text}")
+            for moment, event, blamed, text in blame.rows()
+        ]),
         ("NOW", (
             "control/destinations.now has such lines, with `until=TIME` besides.  They win over all others, and are "
             "read whenever the file changes, without being compiled."

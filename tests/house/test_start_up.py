@@ -38,7 +38,7 @@ BUDGETS = {
     "pydelcr": (19, 16),
     "pydestcheck": (59, 34),
     "pydesthold": (51, 29),
-    "pydestrules": (49, 26),
+    "pydestrules": (58, 34),
     "pyenvdir": (17, 15),
     "pyenvuidgid": (17, 15),
     "pyfghack": (13, 11),
