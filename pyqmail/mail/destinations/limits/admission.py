@@ -64,13 +64,26 @@ class Admission:
     choose(waiter, now), if given, is called when every budget of the chain is free.  It returns the budgets of the host
     and net it would use: all free, or else, if no host has room, those that are in the way of each (at most 5 hosts).
 
-    moves counts how often a waiter was placed into a room.
+    moves counts how often a waiter was placed into a room.  full(waiter, budget), if set, is called when it is placed
+    before a budget of which as much is used as is written.
     """
 
-    __slots__ = ("moves", "_open_session", "_choose", "_work", "_seekers", "_is_busy", "_carried", "_timers", "_serial")
+    __slots__ = (
+        "moves",
+        "full",
+        "_open_session",
+        "_choose",
+        "_work",
+        "_seekers",
+        "_is_busy",
+        "_carried",
+        "_timers",
+        "_serial",
+    )
 
     def __init__(self, open_session: "OpenSession", choose: "ChooseHost | None" = None) -> None:
         self.moves = 0
+        self.full: Callable[[Waiter, Budget], None] | None = None
         self._open_session, self._choose = open_session, choose
         self._work: deque[Budget] = deque()  # whose rooms are to be served
         self._seekers: deque[Waiter] = deque()  # who sought while we were busy
@@ -269,6 +282,8 @@ class Admission:
         self.moves += 1
         waiter.place = budget
         budget.room.add(waiter, chain[index + 1 :])
+        if self.full is not None and budget.used >= budget.limit:
+            self.full(waiter, budget)
         self._arm(budget, now)
 
     def _place_at_hosts(self, waiter: "Waiter", budgets: "tuple[Budget, ...]", now: float) -> None:
@@ -278,6 +293,8 @@ class Admission:
             if budget.room is None:
                 budget.room = Room()
             budget.room.add(waiter, waiter.chain[1:])
+            if self.full is not None and budget.used >= budget.limit:
+                self.full(waiter, budget)
             self._arm(budget, now)
 
     def _leave(self, waiter: "Waiter") -> None:

@@ -112,6 +112,17 @@ class _Layer:
             _keep(self.lines, key, line)
         return line
 
+    def relay_line(self, relay: bytes) -> MatchedLine | None:
+        """Return the line of a domain as one of an MX host: what it limits is the site, whatever domains it serves."""
+        line = self.lines.get(b"\0" + relay)
+        if line is None:
+            value = self.table.get(DOMAIN_LINE + relay)
+            if value is None:
+                return None
+            line = _matched_line(HOST_LINE + relay, value, self.where, self.rank)
+            _keep(self.lines, b"\0" + relay, line)
+        return line
+
 
 def _matched_line(key: bytes, value: bytes, where: str, rank: int) -> MatchedLine:
     number, text, *size = value.split(b"\0")
@@ -209,13 +220,18 @@ class RuleSet:
         hosts: "Sequence[bytes]" = (),
         addresses: "Sequence[bytes]" = (),
         source: bytes = b"",
+        relay: bytes = b"",
     ) -> SitePolicy:
-        """Return what applies to a domain (or the host of a route) whose MX hosts have these names and addresses.
+        """Return what applies to a domain whose MX hosts have these names and addresses.
+
+        relay: the name of the host that a route sends it to; a line of that name speaks of it as one of a host would.
 
         domain may be empty: what its lines say is left out then.  Without hosts, before a domain is resolved, no line
         of a host counts.  addresses may be empty if they are not known.  Equal policies are one object, mostly.
         """
         direct = self._of_domain(domain)
+        if relay and DOMAIN_LINE in self._has:
+            direct += [line for layer in self._layers if (line := layer.relay_line(relay)) is not None]
         named = [group for line in direct for group in line.groups]
         for each in (
             [self._of_host(host) for host in hosts if self._has_hosts],

@@ -60,11 +60,16 @@ class Core:
         self.learned_rates: dict[Budget, LearnedRate] = {}
         self.orders: list[tuple[Any, ...]] = []
         self.log = EngineLog()
+        self.admission.full = self._full  # type: ignore[assignment]
         self.recent = RecentCounts()
         self.closing = 0  # sessions that were told to end, and have not
         self.is_us = False  # our own network is suspected, or down
         self.failed_doors: list[tuple[Door, Outcome]] = []  # none of their hosts takes mail: what waits there fails
         self.released: list[Site] = []  # their soft block is over: their doors may want sessions
+
+    def _full(self, door: "Door", budget: "Budget") -> None:
+        """A door stands before a budget that is used up."""
+        self.log.held_back(budget, door, door.lanes[0].domain if door.lanes else b"")
 
     def note(self, door: "Door", what: int, now: float) -> None:
         """Count what has just happened at a door's organisation; what: as RecentCounts.add has it."""

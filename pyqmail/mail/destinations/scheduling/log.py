@@ -5,7 +5,8 @@ original's.  What a stranger chose stands there by logsafe().
 """
 
 from pyqmail.base.printable import logsafe
-from pyqmail.mail.destinations.limits.budgets import ORGANISATION
+from pyqmail.mail.destinations.limits.budgets import DOMAIN, ORGANISATION, SHARED, TOTAL, UNPROVEN
+from pyqmail.mail.destinations.views.advice import line_for
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 MAX_TEXT = 200  # bytes of a reply
 MAX_LINES = 10_000  # that wait to be written; more are counted only
-MAX_SAID = 20_000  # budgets of which it was said that they hold mail back
+MAX_SAID = 20_000  # budgets of which it is remembered what was said of them
 
 
 class EngineLog:
@@ -27,7 +28,7 @@ class EngineLog:
         self._lines: list[bytes] = []
         self._left_out = 0
         self._windows: dict[Budget, tuple[float, int]] = {}  # when a line spoke of it, and the window it told
-        self._said: dict[Budget, None] = {}
+        self._said: dict[tuple[str, bytes], None] = {}  # kind and name of a budget
 
     def take(self) -> list[bytes]:
         lines, self._lines = self._lines, []
@@ -97,20 +98,20 @@ class EngineLog:
     def date_set(self, seconds: float) -> None:
         self.add(b"clock: the date was set by %d seconds: what waits keeps its time" % seconds)
 
-    def held_back(self, budget: "Budget", rule: bytes) -> None:
-        """A limit holds mail back for the first time: name it, and the line that lifts it."""
-        if budget in self._said or len(self._said) >= MAX_SAID:
+    def held_back(self, budget: "Budget", door: "Door", domain: bytes) -> None:
+        """A limit that has a number holds mail to a domain back for the first time: name the line that allows more."""
+        key = budget.kind, budget.name
+        if key in self._said or len(self._said) >= MAX_SAID or budget.kind in (TOTAL, SHARED, UNPROVEN):
             return
-        self._said[budget] = None
-        owner = logsafe(budget.owner) or b"built_in"
-        self.add(
-            b"%b: limit %d holds mail back (%b); to raise it write %b in control/destinations"
-            % (_name(budget), budget.cap, owner, rule)
-        )
+        self._said[key] = None
+        line = logsafe(line_for(budget, door, domain))
+        self.add(b"%b: full with %d sessions: to allow more write %b" % (_name(budget), budget.limit, line))
 
 
 def _name(budget: "Budget") -> bytes:
     kind = b"org" if budget.kind == ORGANISATION else budget.kind.encode()
+    if budget.kind == DOMAIN and b"@" in budget.name:
+        kind = b"recipient"
     return kind + b" " + logsafe(budget.name)
 
 

@@ -195,7 +195,7 @@ class Ways:
         site = self._site_of(key, hosts, port, route)
         addresses = [address for _, _, some in hosts for address in some]
         self._note_addresses(site.organisation, addresses)
-        policy = self._core.rules.for_site(lane.domain, [name for _, name, _ in hosts], addresses)
+        policy = self._core.rules.for_site(lane.domain, [name for _, name, _ in hosts], addresses, relay=route)
         if site.hosts is not hosts or site.families != policy.families:
             site.hosts, site.families = hosts, policy.families
             site.candidates = hosts_to_try(_of_families(hosts, policy.families), self._core.random)
