@@ -4,7 +4,7 @@ BIN = .venv/bin
 # Most tests wait rather than work: three for each processor.
 WORKERS ?= $(shell n=$$(( 3 * $$(nproc) )); echo $$(( n > 16 ? 16 : n )))
 
-.PHONY: help run test test-long lint coverage bench man venv clean
+.PHONY: help run tour test test-long lint coverage bench man venv clean
 
 venv: .venv/made
 
@@ -20,6 +20,7 @@ venv: .venv/made
 
 help:
 	@echo 'make run        run everything in a private home, in the foreground (ONCE=1: until the first message has arrived)'
+	@echo 'make tour       how destinations are limited: staged peers, some seconds'
 	@echo 'make test       all tests but the long ones'
 	@echo 'make test-long  the tests that take minutes'
 	@echo 'make lint       the linter, the formatter and the type checker'
@@ -31,6 +32,9 @@ help:
 
 run: venv
 	@$(BIN)/pyqmail run $(if $(ONCE),--once)
+
+tour: venv
+	@$(BIN)/python -m bench.tour
 
 test: venv
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
