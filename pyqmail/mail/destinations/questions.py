@@ -5,6 +5,7 @@ not held back by the young questions, and the last MAX_YOUNG of all are theirs: 
 servers are silent hold up none that is known.  Those that had no answer the last time have a quarter of the places.
 """
 
+import math
 from collections import OrderedDict, deque
 
 MAX_YOUNG = 256  # open and younger than YOUNG_SECONDS
@@ -31,13 +32,17 @@ class ResolverQuestions:
         self._failing = 0
         self.is_narrow = False
         self._next_test = 0.0
+        self._quiet_until = 0.0  # nothing may be asked before, unless an answer comes or another question
 
     def add(self, domain: bytes, kind: int, relay: bytes = b"") -> None:
         """A domain is to be asked about: next_domain() returns it when it may."""
         self._waiting[kind].append((domain, relay))
+        self._quiet_until = 0.0
 
     def next_domain(self, now: float) -> bytes | None:
         """Return a domain that may be asked about now, and count it as asked."""
+        if now < self._quiet_until:
+            return None
         while self._young and next(iter(self._young.values())) + YOUNG_SECONDS <= now:
             self._young.popitem(last=False)
         if self.is_narrow and now < self._next_test:
@@ -47,10 +52,12 @@ class ResolverQuestions:
                 domain, relay = waiting.popleft()
                 self._ask(domain, kind, relay, now)
                 return domain
+        self._quiet_until = next(iter(self._young.values())) + YOUNG_SECONDS if self._young else math.inf
         return None
 
     def note_answer(self, domain: bytes) -> None:
         """A question is answered, well or badly."""
+        self._quiet_until = 0.0
         kind, relay = self._open.pop(domain, (KNOWN, b""))
         self._young.pop(domain, None)
         self._failing -= kind == FAILING

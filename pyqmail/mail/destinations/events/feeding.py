@@ -78,7 +78,8 @@ class Feeding:
             return
         places: dict[Budget, int] = {}
         for session in list(islice(self._idle, LOOKED_AT)):
-            wanted = [unit for unit in session.units if self._places(unit, session.door, places) > 0]
+            units, door = session.units, session.door
+            wanted = [unit for unit in units if unit.room is not None and self._places(unit, door, places) > 0]
             if wanted:
                 for unit in wanted:
                     places[unit] -= 1
@@ -94,9 +95,8 @@ class Feeding:
 
     def _places(self, unit: "Budget", door: "Door", places: "dict[Budget, int]") -> int:
         """Return how many more units of a budget its room could use than are being given back."""
-        if unit.room is None:
-            return 0
         if unit not in places:
+            assert unit.room is not None
             places[unit] = unit.room.size - (door.place is unit) - self._core.closing
         return places[unit]
 
