@@ -49,11 +49,12 @@ class Budget:
     paused_until, pause_reason, pause_text   the pause alone; in the past: none
     room, timer     Admission's alone
     partner         of a total: its SharedBudget, or None
+    key             what the table of budgets finds it by; None: it is not in there
     """
 
     __slots__ = (
         "name", "kind", "owner", "learned_owner", "window", "used", "cap", "connect_rates", "recipient_rates",
-        "not_before", "paused_until", "pause_reason", "pause_text", "room", "timer", "partner", "is_cautious",
+        "not_before", "paused_until", "pause_reason", "pause_text", "room", "timer", "partner", "is_cautious", "key",
         "_limit", "_learned",
     )  # fmt: skip
 
@@ -77,6 +78,7 @@ class Budget:
         self.room: WaitingRoom | None = None
         self.timer = FOREVER
         self.partner: Budget | None = None
+        self.key: tuple[str, bytes, bytes | None] | None = None
 
     @property
     def limit(self) -> int:

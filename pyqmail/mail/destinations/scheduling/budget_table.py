@@ -54,7 +54,6 @@ class BudgetTable:
         self.unproven = Budget(b"unproven", UNPROVEN, max(1, total // 2))
         self._is_local, self._has_sessions = is_local, has_sessions
         self._budgets: dict[Key, Budget] = {}
-        self._keys: dict[Budget, Key] = {}
         self._fresh: list[Budget] = []
         self.learned_gcras: dict[Gcra, None] = {}  # rates that no rule wrote
         self._stale: dict[Budget, None] = {}  # they have what earlier rules said
@@ -62,7 +61,7 @@ class BudgetTable:
 
     def forget_rules(self) -> None:
         """The rules are others: what a budget has of them is forgotten when a line names it again."""
-        self._stale = dict.fromkeys(self._keys)
+        self._stale = dict.fromkeys(self._budgets.values())
 
     def resize(self, total: int) -> None:
         """The total is another one."""
@@ -101,7 +100,7 @@ class BudgetTable:
         budget = self._budgets.get(key)
         if budget is None:
             budget = self._budgets[key] = Budget(name, kind)
-            self._keys[budget] = key
+            budget.key = key
             self._fresh.append(budget)
         elif budget in self._stale:
             del self._stale[budget]
@@ -115,9 +114,8 @@ class BudgetTable:
         fresh, self._fresh = self._fresh, []
         if self.made is not None:
             for budget in fresh:
-                key = self._keys.get(budget)
-                if key is not None:
-                    self.made(key, budget, now)
+                if budget.key is not None:
+                    self.made(budget.key, budget, now)
 
     def all_budgets(self) -> "list[tuple[Key, Budget]]":
         return list(self._budgets.items())
@@ -130,7 +128,7 @@ class BudgetTable:
         if budget.used or budget.room is not None or budget.learned is not None or budget.not_before > now:
             return
         self._stale.pop(budget, None)
-        key = self._keys.pop(budget, None)
+        key, budget.key = budget.key, None
         if key is not None:
             del self._budgets[key]
 
