@@ -6,10 +6,9 @@ source for lanes to which the same rules apply: what waits for budgets, opens se
 to them.  What doors of one site have in common, its window above all, belongs to a budget of the site.
 """
 
-from collections import deque
-
 from pyqmail.mail.destinations.faults.learned import LearnedMessages, LearnedRecipients
 from pyqmail.mail.destinations.waiting.flows import LaneQueue
+from pyqmail.mail.destinations.waiting.small_queue import SmallQueue
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -145,8 +144,8 @@ class Door:
         self.site_budget: Budget | None = None
         self.chain: tuple[Budget, ...] = ()
         self.place: Budget | tuple[Budget, ...] | None = None
-        self.lanes: deque[Lane] = deque()
-        self.returned: deque[int] = deque()
+        self.lanes = SmallQueue()
+        self.returned = SmallQueue()
         self.ready = self.connecting = self.late = self.working = self.sessions = 0
         self.up: dict[bytes, int] = {}
         self.idle: dict[DeliverySession, None] = {}

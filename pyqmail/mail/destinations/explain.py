@@ -315,7 +315,7 @@ def _organisation_row(
     state = ""
     busy = max(doors, key=lambda door: door.ready, default=None)
     if busy is not None and busy.ready and busy.lanes:
-        state = reasons.obstacle_of(tables.core, busy.lanes[0], now).text
+        state = reasons.obstacle_of(tables.core, next(iter(busy.lanes)), now).text
     return {
         "name": _text(organisation.shown) or NONE,
         "sessions": sum(door.sessions for door in doors),

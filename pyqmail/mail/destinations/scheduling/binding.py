@@ -4,7 +4,7 @@ from pyqmail.mail.destinations.limits.budgets import UNLIMITED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyqmail.mail.destinations.doors import Door
+    from pyqmail.mail.destinations.doors import Door, Lane
     from pyqmail.mail.destinations.scheduling.core import Core
     from pyqmail.mail.destinations.scheduling.ways import Ways
     from pyqmail.mail.destinations.sessions import DeliverySession
@@ -28,9 +28,10 @@ class Binding:
         if door.returned and not session.messages:
             door.ready -= 1
             session.is_retry = True
-            return door.returned.popleft()
+            first: int = door.returned.popleft()
+            return first
         while door.lanes:
-            lane = door.lanes.popleft()
+            lane: Lane = door.lanes.popleft()
             lane.is_listed = False
             self._ways.refresh(lane, now)
             parcel = lane.queue.take(min(most, self._ways.most_recipients(lane)))

@@ -69,7 +69,8 @@ class Core:
 
     def _full(self, door: "Door", budget: "Budget") -> None:
         """A door stands before a budget that is used up."""
-        self.log.held_back(budget, door, door.lanes[0].domain if door.lanes else b"")
+        lane = next(iter(door.lanes), None)
+        self.log.held_back(budget, door, lane.domain if lane is not None else b"")
 
     def note(self, door: "Door", what: int, now: float) -> None:
         """Count what has just happened at a door's organisation; what: as RecentCounts.add has it."""
