@@ -65,7 +65,7 @@ PROGRAM = Program(
     name="pydestrules",
     summary="compile the rules for destinations",
     options=[Value("c", "kind", "KIND", "convert settings of KIND into rules instead", _kind)],
-    arguments=[Rest("files", metavar="FILE")],
+    arguments=[Rest("files", "settings to convert, with -c", metavar="FILE")],
     exits={
         0: "compiled, or converted",
         100: "a line means nothing, and destinations.cdb is unchanged",

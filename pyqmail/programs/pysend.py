@@ -152,11 +152,14 @@ class CannotStart(Exception):
 
 
 def preload(words=()) -> None:
-    """Import what only --native needs, and what is needed now and then."""
+    """Import what only --native needs, and what is needed now and then; read the list of public suffixes."""
     from pyqmail.mail.queue import alone  # noqa: F401  bounces, where nobody listens for them
     from pyqmail.mail.routing import lookup  # noqa: F401
     from pyqmail.mail.spawners import native_client  # noqa: F401
-    from pyqmail.system import feeding, interfaces, public_suffixes, run_program  # noqa: F401
+    from pyqmail.system import feeding, interfaces, run_program  # noqa: F401
+    from pyqmail.system.public_suffixes import public_suffixes
+
+    public_suffixes()
 
 
 def main(argv: list[str]) -> int:

@@ -17,7 +17,8 @@ both report `no pyqueued at run/pyqueued` in the log.  All other mail is deliver
 
 The queue manager answers what waits, and why, on the UNIX socket run/pysend below the qmail home: to root, to qmails
 and to the group qmail; in a private home, and when started by another user, to that user.  If the socket cannot be
-made, that is one line in the log, and mail goes on.  See pyqshape(8), pyqwhy(8) and pysendtop(1).
+made, that is one line in the log, and mail goes on; with --classic there is none.  See
+pyqshape(8), pyqwhy(8) and pysendtop(1).
 
 Started by root, the logger runs as qmaill, the queue manager as qmails, the remote spawner as qmailr, the resolver as
 qmailr in the group nofiles alone, the cleaner as qmailq.  The local spawner stays root, to become each user.  In a
@@ -185,7 +186,7 @@ def launch(call, parts, identities) -> int:
         ours[2 * index + 1], ours[2 * index + 2] = commands[1], reports[0]
     sender = ["pysend"] if call.classic else ["pysend", "--native", "--sessions", str(call.sessions)]
     beyond = 2 * len(parts) + 1
-    listening = listen_for_questions(find_home(call.environ), log, identities)
+    listening = None if call.classic else listen_for_questions(find_home(call.environ), log, identities)
     if listening is not None:
         ours[beyond + 1] = listening
         sender += ["--status-fd", str(beyond + 1)]

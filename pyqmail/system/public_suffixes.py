@@ -4,13 +4,21 @@ The list is dated: a suffix that is younger than the package, or no public one, 
 the list that registries keep is asked (ICANN): what a hoster gives to its customers is one organisation's machines.
 """
 
+import functools
+
 from publicsuffixlist import PublicSuffixList
 
 _LONGEST = 255  # bytes of a name.  RFC 1035 section 2.3.4
 
 
+@functools.cache
+def public_suffixes() -> "PublicSuffixes":
+    """Return the list, read at the first call: a program that gives up rights calls this before, as it imports."""
+    return PublicSuffixes()
+
+
 class PublicSuffixes:
-    """The list, read once: 10,000 names, some megabytes."""
+    """The list, as it is read: 10,000 names, some megabytes."""
 
     __slots__ = ("_list",)
 

@@ -161,7 +161,9 @@ def test_without_a_part_all_of_them_end(start, options, part):
     os.kill(started.parts()[part][0], signal.SIGKILL)
     assert started.process.wait(SECONDS) == 0
     said = b"qmail-clean" if part == "pyclean" else b"spawn"
-    assert started.log().startswith(FIRST + b"alert: oh no! lost %b connection! dying...\n" % said)
+    lost = b"warning: lost a session process: what it had under way is delivered again\n"
+    first = FIRST + lost if part == "pyrspawn" and not options else FIRST
+    assert started.log().startswith(first + b"alert: oh no! lost %b connection! dying...\n" % said)
     assert started.log().endswith(b"status: exiting\n")
     until(lambda: not started.parts())
 
@@ -260,7 +262,9 @@ def test_a_second_one_ends_and_leaves_the_first_alone(start):
     until(lambda: first.log() == FIRST)
     second = start()
     assert second.process.wait(SECONDS) == 111
-    assert first.log() == FIRST + b"alert: cannot start: qmail-send is already running\n"
+    warning = b"pystart: warning: unable to bind %b: address already used; pyqshape and its like have no answer\n"
+    place = os.fsencode(f"{first.home.path}/run/pysend")
+    assert first.log() == FIRST + warning % place + b"alert: cannot start: qmail-send is already running\n"
     assert first.process.poll() is None
     until(lambda: set(first.parts()) == {"pysend", "pylspawn", "pyrspawn", "pyclean", "pyresolve"})
 

@@ -64,11 +64,11 @@ class RuleReader:
     def __init__(
         self, controls: "Controls", complain: "Callable[[bytes], None]", date: "Callable[[], float]" = time.time
     ) -> None:
-        from pyqmail.system.public_suffixes import PublicSuffixes
+        from pyqmail.system.public_suffixes import public_suffixes
 
         self._controls, self._complain, self._date = controls, complain, date
         self.directory = os.path.dirname(controls.path(COMPILED))
-        self.registrable = PublicSuffixes().registrable
+        self.registrable = public_suffixes().registrable
         self._stamps: tuple[object, object] | None = None
         self.ends_at: float | None = None  # when a line of destinations.now ends, in Unix seconds
         self.current = RuleSet.of_text(b"", registrable=self.registrable)
