@@ -252,6 +252,26 @@ def test_unsent_goes_over_another_session_and_is_deferred_the_third_time():
         recipient = words(play.orders(), DELIVER)[0][3][0][0]
 
 
+def test_what_came_back_of_a_message_that_has_gone_is_not_counted_against_the_next():
+    play, session, recipient = opened()
+    for turn in range(2):
+        play.unsent(recipient)
+        play.closed(session, None)
+        if turn == 0:
+            session = words(play.run(70), OPEN)[0][1]
+            play.ready(session)
+            recipient = words(play.orders(), DELIVER)[0][3][0][0]
+    play.engine.forget(1, play.now)
+    play.arrive(b"x")
+    session = words(play.run(200), OPEN)[0][1]
+    play.ready(session)
+    [deliver] = words(play.orders(), DELIVER)
+    assert deliver[3][0][0] == recipient  # the row is used again
+    play.unsent(recipient)
+    play.closed(session, None)
+    assert words(play.run(300), DUE) == []
+
+
 def test_what_a_used_session_gives_back_is_for_a_new_one():
     play, session, recipient = opened(1)
     play.result(recipient)

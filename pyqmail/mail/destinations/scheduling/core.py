@@ -23,12 +23,9 @@ if TYPE_CHECKING:
     from pyqmail.mail.destinations.rules.lookup import RuleSet
 
 # of p_flags, beside those of mail/destinations/waiting/rows.py: where a parcel is, if not in the queue of its lane
-ON_WHEEL, IN_FLIGHT, IS_GREY, IS_PARKED = 16, 32, 64, 128
+ON_WHEEL, IN_FLIGHT, IS_PARKED = 16, 32, 128
 # of m_flags
 IS_BULK, IS_MORE_TO_COME, IS_FORGOTTEN, IS_TOO_OLD = 16, 32, 64, 128
-# of r_state: what has become of a recipient in flight
-FLYING, DEFERRED, TO_RESEND, TO_TRY_AGAIN, STATE_MASK = 1, 2, 3, 4, 7
-RETURN_SHIFT = 3  # the other bits of r_state: how often it came back untouched running
 
 
 class Core:

@@ -32,7 +32,6 @@ class Deliveries:
         self._core, self._store, self._ways, self._rows = core, store, ways, core.rows
         self._sessions: dict[int, DeliverySession] = {}  # by parcel
         self._ends: dict[int, End] = {}  # by recipient: those that have ended and are not gone
-        self._returns: dict[int, int] = {}  # by recipient: how often it came back untouched, running
 
     def start(self, session: "DeliverySession", parcel: int, now: float) -> None:
         """Bind a parcel, which is nowhere, to a session."""
@@ -63,26 +62,20 @@ class Deliveries:
 
     def gone(self, session: "DeliverySession", recipient: int, now: float) -> None:
         """A recipient has ended for good."""
-        self._returns.pop(recipient, None)
         self._store.remove_recipient(recipient)
         self._landed(session, now)
 
     def ended(self, session: "DeliverySession", recipient: int, end: End, now: float) -> None:
         """A recipient has ended, and is not done."""
         if end[0] == DEFERRED:
-            self._returns.pop(recipient, None)
+            self._rows.r_returns[recipient] = 0
         self._ends[recipient] = end
         self._landed(session, now)
 
     def count_return(self, recipient: int) -> bool:
         """It came back untouched; return whether that may go on."""
-        times = self._returns[recipient] = self._returns.get(recipient, 0) + 1
+        times = self._rows.r_returns[recipient] = min(MAX_RETURNS, self._rows.r_returns[recipient] + 1)
         return times < MAX_RETURNS
-
-    def forgive_returns(self, session: "DeliverySession") -> None:
-        """Somebody of the transaction got further: what comes back starts counting again."""
-        for recipient in self._rows.recipients(session.parcel):
-            self._returns.pop(recipient, None)
 
     def flying(self, session: "DeliverySession") -> list[int]:
         """Return the recipients of a session that have not ended."""
@@ -112,7 +105,6 @@ class Deliveries:
         elif rows.m_flags[message] & IS_FORGOTTEN:
             for recipient in rows.recipients(parcel):
                 self._ends.pop(recipient, None)
-                self._returns.pop(recipient, None)
             self._store.drop_parcel(parcel)
         else:
             self._part(session, parcel, since, now)

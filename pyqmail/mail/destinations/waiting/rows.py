@@ -37,13 +37,13 @@ class MailRows:
 
     m_number 64 bits; m_birth Unix seconds; m_size bytes (at most 2**32 - 1); m_left recipients that are left; m_sender
     the sender's key; m_flags; m_next for the owner (a wheel).  p_lane and p_due 32 bits for the owner; p_tries;
-    p_flags.  r_offset: where the address stands in the channel file; r_state for the owner.
+    p_flags.  r_offset: where the address stands in the channel file; r_returns for the owner.
     """
 
     __slots__ = (
         "m_number", "m_birth", "m_size", "m_left", "m_sender", "m_flags", "m_next", "m_parcels", "_m_chain",
         "p_next", "p_lane", "p_message", "p_first", "p_due", "p_tries", "p_flags", "_p_after", "_p_before",
-        "r_next", "r_offset", "r_state", "r_parcel", "_numbers", "_free_message", "_free_parcel", "_free_recipient",
+        "r_next", "r_offset", "r_returns", "r_parcel", "_numbers", "_free_message", "_free_parcel", "_free_recipient",
         "_unused_message", "_unused_parcel", "_unused_recipient", "message_count", "parcel_count", "recipient_count",
     )  # fmt: skip
 
@@ -54,7 +54,7 @@ class MailRows:
         self.p_next, self.p_lane, self.p_message, self.p_first = _column(), _column(), _column(), _column()
         self.p_due, self.p_tries, self.p_flags = _column(), array("B", [0]), array("B", [0])
         self._p_after, self._p_before = _column(), _column()
-        self.r_next, self.r_offset, self.r_state, self.r_parcel = _column(), _column(), array("B", [0]), _column()
+        self.r_next, self.r_offset, self.r_returns, self.r_parcel = _column(), _column(), array("B", [0]), _column()
         self._numbers = RowIndex(self.m_number, self._m_chain)
         self._free_message = self._free_parcel = self._free_recipient = 0
         self._unused_message = self._unused_parcel = self._unused_recipient = 1  # rows that were never in use
@@ -104,11 +104,11 @@ class MailRows:
             recipient = self._free_recipient
             if recipient:
                 self._free_recipient = r_next[recipient]
-                r_next[recipient] = self.r_state[recipient] = 0
+                r_next[recipient] = self.r_returns[recipient] = 0
             else:
                 recipient, self._unused_recipient = self._unused_recipient, self._unused_recipient + 1
                 if recipient == len(r_next):
-                    lengthen(r_next, r_parcel, self.r_offset, self.r_state)
+                    lengthen(r_next, r_parcel, self.r_offset, self.r_returns)
             self.r_offset[recipient], r_parcel[recipient] = offset, parcel
             if last:
                 r_next[last] = recipient
