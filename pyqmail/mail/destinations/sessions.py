@@ -52,8 +52,6 @@ class DeliverySession:
             "is_leaving",
             "is_dying",
             "has_ended",
-            "has_no_ehlo",
-            "has_no_pipelining",
             "grace",
             "lane",
             "greeting_seconds",
@@ -78,7 +76,6 @@ class DeliverySession:
         self.is_trial = self.is_test = self.is_late = self.is_up = self.is_dying = self.is_leaving = self.has_ended = (
             False
         )
-        self.has_no_ehlo = self.has_no_pipelining = False
         self.refusers: dict[bytes, None] = {}
         self.gave_way = self.has_answer = self.has_returned = self.had_parcel = self.is_retry = False
         self.only_no_mail = True

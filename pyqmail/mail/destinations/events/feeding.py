@@ -85,11 +85,6 @@ class Feeding:
                     places[unit] -= 1
                 self._end(session, now)
 
-    def end_all(self, now: float) -> None:
-        """Nothing more is started: sessions that idle end."""
-        for session in list(self._idle):
-            self._end(session, now)
-
     def gone(self, session: "DeliverySession") -> None:
         self._wake(session)
 

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 UNPROVEN_CONNECT_SECONDS = 10.0
 FREE_HEDGES, HEDGE_SHARE = 3, 10  # the first three of a site, then one session in ten
 HOSTS_OFF = b"hosts off"
-HELD_SECONDS = 60.0
 _NO_MAIL_HERE = 521
 
 

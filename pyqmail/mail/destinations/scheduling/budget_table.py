@@ -63,10 +63,6 @@ class BudgetTable:
         """The rules are others: what a budget has of them is forgotten when a line names it again."""
         self._stale = dict.fromkeys(self._budgets.values())
 
-    def resize(self, total: int) -> None:
-        """The total is another one."""
-        self.total.limit, self.unproven.limit = total, max(1, total // 2)
-
     def chain_of(self, door: "Door", domain: bytes) -> "tuple[Budget, ...]":
         """Return the budgets of a door itself: all but the class of the unproven, shared, and the total."""
         site, source = door.site, door.source.address if door.source else b""
