@@ -240,6 +240,7 @@ class QueueScan:
         self._new: set[int] = set()  # messages that came since the start
         self._whole = 0  # how many have mess
         self._without_mess: list[int] = []  # those that have not
+        self._troubled: set[int] = set()  # those that are looked at again after a pause
 
     def start(self) -> None:
         self._loop.after(0, self._slice)
@@ -250,6 +251,7 @@ class QueueScan:
     def note_new(self, number: int) -> None:
         """A message is new since the start: it is not to be found again."""
         self._reader.forget_message(number)
+        self._troubled.discard(number)
         if not self.ended:
             self._new.add(number)
 
@@ -307,7 +309,14 @@ class QueueScan:
         except OSError as error:
             shown = self._files.shown(error.filename)
             self._log.add_line(b"warning: unable to stat %b; will try again later" % shown)
-            self._loop.after(TROUBLE_SECONDS, lambda: self._find(number, True))
+            self._troubled.add(number)
+            self._loop.after(TROUBLE_SECONDS, lambda: self._find_again(number))
+
+    def _find_again(self, number):
+        """Look at a message again, unless its number is another one's by now."""
+        if number in self._troubled:
+            self._troubled.discard(number)
+            self._find(number, True)
 
     def _size_of(self, number):
         """Return the size of mess; None if it is certain that a message has none."""

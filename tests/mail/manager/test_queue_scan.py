@@ -250,6 +250,23 @@ def test_what_cannot_be_read_is_read_after_a_pause_and_what_has_gone_is_forgotte
     assert setting.local.numbers == [46] and len(setting.log) == 2
 
 
+@pytest.mark.parametrize("is_new", [False, True])
+def test_what_could_not_be_looked_at_is_found_later_unless_its_number_is_a_new_message(home, is_new):
+    """The deliveries of a new one run already: found here it would be delivered twice."""
+    setting = Setting(home)
+    write_message(setting.names, 46)
+    path = setting.names.local(46)
+    os.rename(path, path + "-away")
+    os.symlink(path, path)
+    scanned(setting)
+    assert setting.log == [b"warning: unable to stat local/0/46; will try again later"]
+    os.rename(path + "-away", path)
+    if is_new:
+        setting.scan.note_new(46)
+    setting.loop.run(queue_scan.TROUBLE_SECONDS)
+    assert setting.local.numbers == ([] if is_new else [46]) and len(setting.log) == 1
+
+
 def test_a_record_that_means_nothing_keeps_the_message_and_is_looked_at_again(home):
     setting = Setting(home)
     write_channel(setting, 46, b"Ta@here.example\0Qhm\0Tb@here.example\0")
