@@ -91,7 +91,10 @@ class LearnedState:
 
     def _ended(self, code):
         self._is_writing = False
-        self._note_end(max(0, code))
+        if code < 0:
+            self._complain(b"warning: unable to write var/%b: killed by signal %d" % (_NAME.encode(), -code))
+        else:
+            self._note_end(code)
 
     def _write(self) -> int:
         """Write the file if it would be another; returns 0, or an errno."""

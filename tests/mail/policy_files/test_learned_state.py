@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 
 import pytest
 
@@ -124,3 +125,11 @@ def test_a_child_that_cannot_be_had_is_a_line(setting, monkeypatch):
     setting.learned.news()
     turn_until(setting.loop, lambda: setting.lines)
     assert b"unable to write var/destinations.state: " in setting.lines[0]
+
+
+def test_a_child_that_is_killed_is_a_line(setting, monkeypatch):
+    monkeypatch.setattr(setting.engine, "snapshot", lambda now: os.kill(os.getpid(), signal.SIGKILL))
+    setting.learned.news()
+    turn_until(setting.loop, lambda: setting.lines)
+    assert setting.lines == [b"warning: unable to write var/destinations.state: killed by signal 9"]
+    assert not setting.learned._is_writing and not setting.is_written()
