@@ -32,7 +32,7 @@ from pyqmail.mail.destinations.events.site_faults import SiteFaults
 from pyqmail.mail.destinations.events.trials import Trials
 from pyqmail.mail.destinations.limits.budgets import FOREVER, Pause
 from pyqmail.mail.destinations.scheduling.binding import Binding
-from pyqmail.mail.destinations.scheduling.core import IS_BULK, IS_MORE_TO_COME, Core
+from pyqmail.mail.destinations.scheduling.core import IS_BULK, IS_MORE_TO_COME, Core, EngineTables
 from pyqmail.mail.destinations.scheduling.deliveries import Deliveries
 from pyqmail.mail.destinations.scheduling.host_units import HostUnits
 from pyqmail.mail.destinations.scheduling.mail_store import MailStore
@@ -41,7 +41,6 @@ from pyqmail.mail.destinations.scheduling.resolving import Resolving
 from pyqmail.mail.destinations.scheduling.ways import Ways
 from pyqmail.mail.destinations.sessions import OPENED
 from pyqmail.mail.destinations.sites import last_two_labels
-from pyqmail.mail.destinations.views.tables import EngineTables
 from pyqmail.mail.destinations.waiting.rows import IS_ALONE
 from pyqmail.mail.destinations.waiting.timers import Clock
 

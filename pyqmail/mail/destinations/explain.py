@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pyqmail.mail.destinations.doors import Door, Lane, Organisation
     from pyqmail.mail.destinations.engine import Engine
     from pyqmail.mail.destinations.limits.budgets import Budget
-    from pyqmail.mail.destinations.views.tables import EngineTables
+    from pyqmail.mail.destinations.scheduling.core import EngineTables
 
     Fields = dict[str, Any]
     Group = tuple[bytes, tuple[int, list[Any]]]  # name, recipients, its lanes or the numbers of its senders

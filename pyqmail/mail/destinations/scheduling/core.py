@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pyqmail.mail.destinations.limits.rates import LearnedRate
     from pyqmail.mail.destinations.outcome import Outcome
     from pyqmail.mail.destinations.rules.lookup import RuleSet
+    from pyqmail.mail.destinations.scheduling.ways import Ways
+    from pyqmail.mail.destinations.sessions import DeliverySession
 
 # of p_flags, beside those of mail/destinations/waiting/rows.py: where a parcel is, if not in the queue of its lane
 ON_WHEEL, IN_FLIGHT, IS_PARKED = 16, 32, 128
@@ -73,3 +75,15 @@ class Core:
         """Count what has just happened at a door's organisation; what: as RecentCounts.add has it."""
         if self.has_sessions:
             self.recent.add(door.site.organisation.name, what, now)
+
+
+class EngineTables:
+    """What explain.py reads of an engine, and changes nothing of.
+
+    sessions(): all that there are, those of agents and of the local channel included.
+    """
+
+    __slots__ = ("core", "ways", "sessions")
+
+    def __init__(self, core: Core, ways: "Ways", sessions: "Callable[[], list[DeliverySession]]") -> None:
+        self.core, self.ways, self.sessions = core, ways, sessions
