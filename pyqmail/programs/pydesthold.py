@@ -21,9 +21,8 @@ from pyqmail.base.options import Argument, Flag
 from pyqmail.mail.destinations.rules import overlay
 from pyqmail.mail.destinations.rules.defaults import UNBUILT
 from pyqmail.mail.destinations.rules.items import BadValue, date_of, seconds_of
-from pyqmail.mail.destinations.rules.tables import read_lines
 from pyqmail.mail.destinations.rules.text import BadRules
-from pyqmail.protocol.visible import visible
+from pyqmail.protocol.visible import visible, visible_line
 from pyqmail.system.cdb import Reader
 from pyqmail.system.command_line import Program
 from pyqmail.system.controls import Controls
@@ -93,11 +92,10 @@ def _change(call, path, controls):
     if call.is_release:
         changed = _checked(overlay.without_hold, text, address, now)
         if changed is None:
-            raise Permanent(f"no line of {path} holds {_shown(address)}")
+            raise Permanent(f"no line of {path} holds {visible_line(call.address)}")
     else:
         changed = _checked(overlay.with_hold, text, address, end_of(call.time, now), now)
-    _checked(overlay.Overlay.of_text, changed, _compiled(controls))
-    _checked(lambda: read_lines(changed, is_overlay=True, unbuilt=UNBUILT))
+    _checked(lambda: overlay.Overlay.of_text(changed, _compiled(controls), unbuilt=UNBUILT))
     _write(path, changed)
 
 
@@ -114,7 +112,7 @@ def end_of(text: str | None, date: float) -> bytes:
     except BadValue as bad:
         raise Permanent(f"TIME: {bad}") from None
     if end <= date:
-        raise Permanent(f"TIME: {_shown(given)} is over")
+        raise Permanent(f"TIME: {visible_line(text)} is over")
     year, month, day, hour, minute, second, *_ = time.gmtime(end)
     if year > 9999:
         raise Permanent("TIME: there is no such date")
@@ -171,7 +169,3 @@ def _write(path, text):
         raise Temporary(f"unable to {failed.step} {path}", failed.error) from None
     except OSError as error:
         raise Temporary(f"unable to sync {os.path.dirname(path)}", error) from None
-
-
-def _shown(name):
-    return visible(name).replace(b"\n", b"^J").replace(b"\t", b"^I").decode("ascii")

@@ -4,7 +4,7 @@
     control/destinations.now    text: what holds for now, before all else; a line with until= ends by itself
 
 A file that is missing says nothing; the built-in rules hold always.  One that cannot be read or used is a line in the
-log, and the rules that were read before go on; at the start, the built-in ones.  A compiled file that is damaged within
+log, and what was read of it before goes on; at the start, the built-in rules.  A compiled file that is damaged within
 says nothing where it is damaged, and that is a line as well: a look-up never fails.
 
 RuleWatch notices changes: the kernel gives notice of names that come or are replaced, and of files that are closed
@@ -15,11 +15,11 @@ LOOK_SECONDS.
 import os
 import time
 
-from pyqmail.base.failure import reason
+from pyqmail.base.failure import is_temporary, reason
 from pyqmail.base.printable import logsafe
 from pyqmail.mail.destinations.rules.defaults import UNBUILT
 from pyqmail.mail.destinations.rules.lookup import RuleSet
-from pyqmail.mail.destinations.rules.tables import read_lines, table_of
+from pyqmail.mail.destinations.rules.overlay import Overlay
 from pyqmail.mail.destinations.rules.text import BadRules
 from pyqmail.system.cdb import Reader
 from pyqmail.system.coroutines import READ
@@ -30,7 +30,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pyqmail.mail.destinations.rules.text import RuleLine
     from pyqmail.system.controls import Controls
     from pyqmail.system.loop import Loop
 
@@ -69,30 +68,51 @@ class RuleReader:
         self._controls, self._complain, self._date = controls, complain, date
         self.directory = os.path.dirname(controls.path(COMPILED))
         self.registrable = public_suffixes().registrable
-        self._stamps: tuple[object, object] | None = None
+        self._stamps: dict[str, object] = {}  # of the files that were read, or can never be
+        self._said: dict[str, bytes] = {}  # what is wrong with a file
+        self._table: _GuardedTable | None = None
+        self._overlay: Overlay | None = None
         self.ends_at: float | None = None  # when a line of destinations.now ends, in Unix seconds
+        self.is_troubled = False  # a file could not be read for a reason that may pass
         self.current = RuleSet.of_text(b"", registrable=self.registrable)
         self.read()
 
     def read(self) -> RuleSet | None:
         """Look at the files again; returns the rules if there are others now, None if the old ones go on."""
-        stamps = self._stamp(COMPILED), self._stamp(NOW)
-        has_ended = self.ends_at is not None and self.ends_at <= self._date()
-        if stamps == self._stamps and not has_ended:
+        is_first, self.is_troubled = not self._stamps and not self._said, False
+        is_other = self._load(COMPILED, self._load_compiled)
+        is_other = self._load(NOW, self._load_now) or is_other
+        date = self._date()
+        if not is_other and (self.ends_at is None or self.ends_at > date):
             return None
-        is_first, self._stamps = self._stamps is None, stamps
-        try:
-            table, lines = self._compiled(), self._now_lines()
-        except _Unusable as unusable:
-            self._complain(unusable.line)
+        overlay = self._overlay.table(date) if self._overlay is not None else None
+        self.ends_at = self._overlay.next_change(date) if self._overlay is not None else None
+        if is_first and self._table is None and self._overlay is None:
             return None
-        if is_first and table is None and not lines:
-            return None
-        overlay = table_of(self._still_held(lines))
-        self.current = RuleSet(table or {}, overlay if lines else None, registrable=self.registrable)
-        if not is_first or table is not None:
-            self._complain(b"rules: read from %b" % (COMPILED if table is not None else NOW).encode())
+        self.current = RuleSet(self._table or {}, overlay, registrable=self.registrable)
+        if not is_first or self._table is not None:
+            self._complain(b"rules: read from %b" % (COMPILED if self._table is not None else NOW).encode())
         return self.current
+
+    def _load(self, name: str, load: "Callable[[], None]") -> bool:
+        """Read a file if it may be another; returns whether it was.  One that cannot be used leaves what was read."""
+        stamp = self._stamp(name)
+        if name in self._stamps and self._stamps[name] == stamp:
+            return False
+        try:
+            load()
+        except _Unusable as unusable:
+            if self._said.get(name) != unusable.line:
+                self._complain(unusable.line)
+            self._said[name] = unusable.line
+            self._stamps.pop(name, None)
+            if not unusable.may_pass:
+                self._stamps[name] = stamp
+            self.is_troubled |= unusable.may_pass
+            return False
+        self._stamps[name] = stamp
+        self._said.pop(name, None)
+        return True
 
     def _stamp(self, name):
         try:
@@ -101,49 +121,36 @@ class RuleReader:
             return error.errno
         return seen.st_mtime_ns, seen.st_ctime_ns, seen.st_size, seen.st_ino
 
-    def _compiled(self):
-        """Return the compiled rules, None if there are none.  Raises _Unusable."""
+    def _load_compiled(self) -> None:
+        """Raises _Unusable."""
         try:
             reader = Reader(self._controls.path(COMPILED))
             reader.get(b"")  # a file that a crash left empty is seen at once
+            self._table = _GuardedTable(reader, self._complain)
         except FileNotFoundError:
-            return None
+            self._table = None
         except OSError as error:
-            raise _Unusable(COMPILED, reason(error)) from None
-        return _GuardedTable(reader, self._complain)
+            raise _Unusable(COMPILED, reason(error), is_temporary(error)) from None
 
-    def _now_lines(self):
-        """Return the lines of destinations.now.  Raises _Unusable."""
+    def _load_now(self) -> None:
+        """Raises _Unusable."""
         try:
-            text = read_file(self._controls.path(NOW))
+            text = read_file(self._controls.path(NOW))[:MAX_NOW_BYTES]
+            self._overlay = Overlay.of_text(text, self._table or {}, unbuilt=UNBUILT)
         except FileNotFoundError:
-            return []
+            self._overlay = None
         except OSError as error:
-            raise _Unusable(NOW, reason(error)) from None
-        try:
-            return read_lines(text[:MAX_NOW_BYTES], is_overlay=True, unbuilt=UNBUILT)
+            raise _Unusable(NOW, reason(error), is_temporary(error)) from None
         except BadRules as bad:
             raise _Unusable(NOW, f"line {bad}") from None
 
-    def _still_held(self, lines: "list[RuleLine]") -> "list[RuleLine]":
-        """Return those lines that have not ended; notes when the next one does."""
-        now, held = self._date(), []
-        ends: list[float] = []
-        for line in lines:
-            end = [value for key, value, *_ in line.items if key == b"until" and isinstance(value, (int, float))]
-            if not end or end[0] > now:
-                held.append(line)
-                ends += end
-        self.ends_at = min(ends, default=None)
-        return held
-
 
 class _Unusable(Exception):
-    """A file of rules that cannot be used: line says why."""
+    """A file of rules that cannot be used: line says why.  may_pass: it may be read later, as it is."""
 
-    def __init__(self, name: str, why: str) -> None:
+    def __init__(self, name: str, why: str, may_pass: bool = False) -> None:
         super().__init__(why)
-        self.line = _trouble(name, why)
+        self.line, self.may_pass = _trouble(name, why), may_pass
 
 
 def _trouble(name: str, why: str) -> bytes:
@@ -166,6 +173,8 @@ class RuleWatch:
                 self._inotify.watch(reader.directory, with_content=True)
                 loop.watch_surely(self._inotify.fileno(), READ, lambda _: self._noticed())
         except OSError:
+            if self._inotify is not None:
+                self._inotify.close()
             self._inotify = None
         self._set_timer()
 
@@ -180,7 +189,7 @@ class RuleWatch:
 
     def _set_timer(self):
         """Look again when a line ends, or now and then where there are no notices."""
-        waits = [] if self._inotify is not None else [LOOK_SECONDS]
+        waits = [] if self._inotify is not None and not self._reader.is_troubled else [LOOK_SECONDS]
         if self._reader.ends_at is not None:
             waits.append(max(0.0, self._reader.ends_at - time.time()) + 0.1)
         if not waits:

@@ -1,6 +1,7 @@
 """The rules about destinations from their files, and how a change is noticed: real files, a real inotify."""
 
 import os
+import resource
 import time
 
 import pytest
@@ -91,6 +92,39 @@ def test_a_file_that_cannot_be_used_is_one_line_and_the_old_rules_go_on(setting,
     (line,) = setting.lines
     assert line.startswith(b"warning: unable to use control/%b: " % name.encode()) and words in line
     assert line.endswith(b"; the rules stay as they were")
+
+
+def test_a_file_that_cannot_be_used_holds_up_no_other(setting):
+    setting.compile(b"far.example:grey=60s\n")
+    setting.write("destinations.now", b"other.example:grey=90s\n")
+    setting.read()
+    setting.write("destinations.now", b"nonsense\n")
+    setting.compile(b"far.example:grey=70s\n")
+    assert setting.reader.read() is not None
+    assert (setting.retries(), setting.retries(b"other.example")) == (70, 90)
+    assert sum(b"unable to use control/destinations.now" in line for line in setting.lines) == 1
+
+
+def test_a_group_that_nobody_defines_is_a_line(setting):
+    setting.write("destinations.now", b"@nobody:hold\n")
+    setting.read()
+    (line,) = setting.lines
+    assert line.startswith(b"warning: unable to use control/destinations.now: line 1:1: ")
+
+
+def test_what_is_lacking_for_a_while_is_one_line_and_then_the_file_is_read(setting):
+    setting.compile(b"far.example:grey=60s\n")
+    setting.read()
+    setting.write("destinations.now", b"far.example:grey=70s\n")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    setting.lines.clear()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        assert setting.reader.read() is None and setting.reader.read() is None
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert setting.reader.is_troubled and setting.retries() == 60 and len(setting.lines) == 1
+    assert setting.reader.read() is not None and setting.retries() == 70 and not setting.reader.is_troubled
 
 
 def test_a_file_that_is_damaged_within_says_nothing_there_and_one_line(setting):

@@ -25,10 +25,18 @@ class Overlay:
 
     @classmethod
     def of_text(
-        cls, text: bytes, base: "Table", *, is_public_suffix: "Callable[[bytes], bool]" = has_no_dot
+        cls,
+        text: bytes,
+        base: "Table",
+        *,
+        is_public_suffix: "Callable[[bytes], bool]" = has_no_dot,
+        unbuilt: frozenset[bytes] = frozenset(),
     ) -> "Overlay":
-        """Return the overlay of a text.  Raises BadRules; a group that neither it nor base knows is an error, too."""
-        lines = read_lines(text, is_overlay=True, is_public_suffix=is_public_suffix)
+        """Return the overlay of a text; unbuilt: as for read_lines().
+
+        Raises BadRules; a group that neither the text nor base knows is an error, too.
+        """
+        lines = read_lines(text, is_overlay=True, is_public_suffix=is_public_suffix, unbuilt=unbuilt)
         known = {line.key for line in lines}
         problems = []
         for line in lines:
