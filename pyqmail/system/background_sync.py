@@ -106,7 +106,7 @@ class BackgroundSync:
         self._is_due = False
         line, free = self._line, self._free
         if self._queue is None:
-            self._slow.extend(line)
+            self._add_slow(line)
             line.clear()
         while line and free:
             some = [(free.pop(), *line.popleft()) for _ in range(min(len(line), len(free)))]
@@ -114,7 +114,7 @@ class BackgroundSync:
             self._under_way.update((place, (fd, job)) for place, fd, job in some[:taken])
             refused = some[taken:]
             free.extend(place for place, _, _ in refused)
-            self._slow.extend((fd, job) for _, fd, job in refused[:1])
+            self._add_slow([(fd, job) for _, fd, job in refused[:1]])
             line.extendleft((fd, job) for _, fd, job in reversed(refused[1:]))
         self._go_on_slowly()
 
@@ -150,6 +150,12 @@ class BackgroundSync:
             self._ended(fd, job, False)
         self._submit()
 
+    def _add_slow(self, some):
+        """Have fsync(2) sync descriptors: their blocks are allocated together, and the first fsync commits them all."""
+        for fd, _ in some:
+            _start_writing(fd)
+        self._slow.extend(some)
+
     def _go_on_slowly(self):
         if self._slow and not self._is_slow_due:
             self._is_slow_due = True
@@ -158,8 +164,6 @@ class BackgroundSync:
     def _sync_slowly(self):
         self._is_slow_due = False
         slow, until = self._slow, time.monotonic() + _SLICE_SECONDS
-        for fd, _ in slow:  # their blocks are allocated together, and the first fsync commits them all
-            _start_writing(fd)
         while slow:
             fd, job = slow.popleft()
             self._ended(fd, job, is_synced(fd))
