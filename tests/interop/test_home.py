@@ -11,11 +11,11 @@ import shutil
 import stat
 import subprocess
 import sys
-import tempfile
 
 import pytest
 
 from pyqmail.mail.destinations.rules.defaults import SHIPPED, SHIPPED_RESPONSES
+from tests.folders import open_folder
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 USERS = ("alias", "qmaild", "qmaill", "qmailp", "qmailq", "qmailr", "qmails")
@@ -30,8 +30,7 @@ NAMESPACES = ["unshare", "-m", "-n", "-u", "sh", "-c", INSIDE]
 @pytest.fixture
 def place():
     """A folder with an etc without qmail's users; not below pytest's, which only root can enter."""
-    folder = tempfile.mkdtemp(prefix="pyqmail-", dir="/var/tmp")
-    os.chmod(folder, 0o755)
+    folder = open_folder()
     shutil.copytree("/etc", f"{folder}/etc", symlinks=True, ignore_dangling_symlinks=True)
     for name in ("passwd", "shadow", "group", "gshadow"):
         if os.path.exists(f"{folder}/etc/{name}"):

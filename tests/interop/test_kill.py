@@ -14,6 +14,7 @@ import threading
 
 import pytest
 
+from tests.folders import open_folder
 from tests.waiting import until
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -114,9 +115,8 @@ def processes_of(home, name):
 def system(tmp_path_factory):
     """(home, port, me, sink) of a running private home that relays remote.example to the sink."""
     import shutil
-    import tempfile
 
-    folder = tempfile.mkdtemp(prefix="pyq", dir="/var/tmp")
+    folder = open_folder("pyq")
     home, sink = f"{folder}/home", Sink()
     environ = {
         "PATH": f"{ROOT}/bin:{os.path.dirname(sys.executable)}:{os.environ['PATH']}",

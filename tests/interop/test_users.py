@@ -18,6 +18,7 @@ import tempfile
 import pytest
 
 from pyqmail.system.home import Home
+from tests.folders import open_folder
 from tests.waiting import until
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -135,8 +136,7 @@ def without(path, names):
 @pytest.fixture
 def place():
     """A folder with a qmail home and people; not below pytest's, which only root can enter."""
-    folder = tempfile.mkdtemp(prefix="pyqmail-", dir="/var/tmp")
-    os.chmod(folder, 0o755)
+    folder = open_folder()
     make_home(f"{folder}/qmail")
     make_people(folder)
     yield folder
