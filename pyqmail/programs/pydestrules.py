@@ -94,8 +94,10 @@ PROGRAM = Program(
             ("learn=no", "limits are exactly as written"),
         ]),
         ("ADDRESSES", (
-            "A line of networks (ip=) may have limits and groups; one of a sender (from=) try, die and w, which win "
-            "over what the destination's lines say; one of a local recipient (rcpt=) c, r, try, die, w and hold.\n\n"
+            "A line of networks (ip=) may have limits, groups, n, m and hold, which count for a session with such an "
+            "address; an address that is held is not tried, and a destination of which all are held waits.  One of a "
+            "sender (from=) may have try, die and w, which win over what the destination's lines say; one of a local "
+            "recipient (rcpt=) c, r, try, die, w and hold.\n\n"
             "A line of hosts (mx=) counts if all hosts of the destination match; a group does if each host is in it by "
             "whatever line.  `!` before an address confirms that a shipped line is meant to be replaced."
         )),

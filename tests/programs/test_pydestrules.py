@@ -184,8 +184,6 @@ UNBUILT = [
     (b"a:c=1,route=b:25\n",       b"1:7: unknown key: route"),
     (b":fall=b\n",                b"1:2: unknown key: fall"),
     (b"from=a:by=sender\n",       b"1:8: unknown key: by"),
-    (b"ip=192.0.2.0/24:n=5\n",    b"1:17: unknown key: n"),
-    (b"ip=192.0.2.0/24:hold\n",   b"1:17: unknown key: hold"),
     (b"%p:192.0.2.1=a\n",         b"1:1: unknown address: %p"),
 ]  # fmt: skip
 

@@ -118,6 +118,7 @@ class Door:
     hollow      sessions that greeted and ended before any message was answered, running
     blocks      how often it was refused as blocked, running
     is_held     a rule, a soft block or the like forbids sessions now
+    open_hosts  candidates of the site without the addresses that a rule holds; None: it holds none
     """
 
     __slots__ = (
@@ -136,6 +137,7 @@ class Door:
             "last_code",
         ),
         *("is_held", "parcels_each", "ended_at", "blocks", "lane_count", "hollow", "own_domain"),
+        "open_hosts",
     )
 
     def __init__(self, site: Site, source: "PoolMember | None", policy: "SitePolicy | RecipientPolicy") -> None:
@@ -155,6 +157,12 @@ class Door:
         self.parcels_each = getattr(policy, "parcels", 1)
         self.ended_at, self.blocks, self.lane_count, self.own_domain = 0.0, 0, 0, b""
         self.hollow = 0
+        self.open_hosts: Candidates | None = None
+
+    @property
+    def candidates(self) -> "Candidates":
+        """The hosts that its sessions may try."""
+        return self.site.candidates if self.open_hosts is None else self.open_hosts
 
     @property
     def wants(self) -> bool:

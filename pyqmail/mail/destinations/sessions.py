@@ -81,6 +81,12 @@ class DeliverySession:
         self.only_no_mail = True
         self.lane: Lane | None = None  # of a local delivery
 
+    @property
+    def all_units(self) -> "tuple[Budget, ...]":
+        """The budgets whose rates its messages count against: those of the host that it is with, and all others."""
+        held = self.tries.get(self.address)
+        return self.units if held is None else (*held[1], *self.units)
+
 
 class SessionNumbers:
     """Sessions by number; a number is used again only when its session is gone."""

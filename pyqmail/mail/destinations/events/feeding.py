@@ -121,6 +121,8 @@ class Feeding:
         """Return n: as written; less if the server announced it, or else showed it."""
         policy = session.door.policy
         written = policy.messages if isinstance(policy, SitePolicy) else 1
+        if self._core.rules.has_network_lines and isinstance(policy, SitePolicy):
+            written = self._core.rules.for_address(session.host, session.address, policy).messages or written
         shown = session.most_messages or session.door.site.messages.value
         return min(written, shown) if shown else written
 
@@ -132,7 +134,7 @@ class Feeding:
         """Look at an idle session again when its time is over, or when a rate that holds it back lets it go on."""
         until = self._idle_until(session)
         if session.door.ready:
-            until = min([until, *(unit.not_before for unit in session.units if unit.not_before > now)])
+            until = min([until, *(unit.not_before for unit in session.all_units if unit.not_before > now)])
         self._core.timers.at(max(until, now), self._look_at, (session, session.idle_since))
 
     def _look_at(self, idling: "tuple[DeliverySession, float]", now: float) -> None:

@@ -67,7 +67,7 @@ class Openings:
 
     def choose(self, door: "Door", now: float) -> "tuple[Budget, ...]":
         """Choose the host that a door's next session tries; return its units, or those that are in the way."""
-        candidates, hosts = door.site.candidates, self._core.hosts
+        candidates, hosts = door.candidates, self._core.hosts
         is_probe = is_dead(door)
         found: dict[bytes, tuple[Budget, ...]] = {}
 
@@ -105,7 +105,7 @@ class Openings:
     def open_test(self, door: "Door", now: float) -> bool:
         """Open a session that only tells whether anybody answers us; False: no host, or no unit of the total."""
         core = self._core
-        choice = core.hosts.choose(door.site.candidates, (), _everywhere, now, core.random, is_probe=True)
+        choice = core.hosts.choose(door.candidates, (), _everywhere, now, core.random, is_probe=True)
         if choice is None or not core.admission.take((core.budgets.total,), 1, now):
             return False
         session = self.sessions.add(door, (core.budgets.total,), now)
@@ -134,7 +134,7 @@ class Openings:
         greeting = getattr(policy, "greeting_seconds", None) or greeting
         if session.is_test:
             connect = greeting = TEST_TIMEOUT
-        others = self._core.hosts.usable(door.site.candidates, session.tried, now)
+        others = self._core.hosts.usable(door.candidates, session.tried, now)
         return Opening(
             *(host, address, door.site.port),
             source=door.source.address if door.source else b"",
@@ -162,7 +162,7 @@ class Openings:
         is_free = door.hedged < FREE_HEDGES or door.hedged * HEDGE_SHARE < door.started
         memory = self._core.hosts.get(host)
         if is_free or (memory.penalty and memory.penalised_at > began):
-            preference = next((one for one, name, _ in door.site.candidates if name == host), None)
+            preference = next((one for one, name, _ in door.candidates if name == host), None)
             if self._try_another(session, now, preference=preference):
                 door.hedged += is_free
                 return
@@ -291,7 +291,7 @@ class Openings:
         session.only_no_mail = session.only_no_mail and outcome.code == _NO_MAIL_HERE
         facts.has_answer, facts.all_no_mail = session.has_answer, session.only_no_mail
         facts.is_us = self._guards.is_us(door)
-        usable = self._core.hosts.usable(door.site.candidates, session.tried, now)
+        usable = self._core.hosts.usable(door.candidates, session.tried, now)
         facts.is_last_host = not session.tries and not usable
         return facts
 
@@ -313,7 +313,7 @@ class Openings:
 
         hosts, is_probe = self._core.hosts, is_dead(door)
         choice = hosts.choose(
-            *(door.site.candidates, session.tried, has_room, now, self._core.random),
+            *(door.candidates, session.tried, has_room, now, self._core.random),
             is_probe=is_probe,
             preference=preference,
         )

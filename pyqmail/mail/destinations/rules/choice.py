@@ -78,11 +78,12 @@ def address_policy(lines: "Sequence[MatchedLine]", site: SitePolicy, more_groups
     limits = [limit for limit in applying if limit.scope in _OF_AN_ADDRESS or limit.name in names]
     known = frozenset(site.matches)
     values: dict[bytes, object] = {}
+    sources: dict[bytes, MatchedLine] = {}
     for key in (b"n", b"m", b"hold"):
         setting = [line for line in lines if key in line.values and (line in known or line.key[:1] not in _OF_HOSTS)]
         if setting and setting[0] not in known:
-            values[key] = setting[0].values[key]
-    return AddressPolicy(values, tuple(limits))
+            values[key], sources[key] = setting[0].values[key], setting[0]
+    return AddressPolicy(values, tuple(limits), sources)
 
 
 def recipient_policy(lines: "Sequence[MatchedLine]") -> RecipientPolicy:

@@ -64,8 +64,10 @@ def site_lines(policy: SitePolicy) -> list[str]:
 def address_lines(policy: AddressPolicy) -> list[str]:
     """Return lines of text: what results for one address of a host besides."""
     shown = [_limit_row(limit) for limit in policy.limits]
-    numbers = (("n", policy.messages), ("m", policy.recipients))
-    return shown + [f"  {key}={number}" for key, number in numbers if number is not None]
+    for key, line in policy.sources.items():
+        written = next(item for item in line.text.split(b",") if item.partition(b"=")[0] == key)
+        shown.append(f"  {written.decode('latin-1')}: {place_of(line)}")
+    return shown
 
 
 def recipient_lines(policy: RecipientPolicy) -> list[str]:

@@ -204,6 +204,11 @@ class RuleSet:
         return SENDER in self._has
 
     @property
+    def has_network_lines(self) -> bool:
+        """Whether any line speaks of a network: otherwise for_address() sets no n, m or hold."""
+        return self._has_networks
+
+    @property
     def responses(self) -> Automaton:
         """The response rules; where none were compiled, the shipped ones."""
         if self._responses is None:

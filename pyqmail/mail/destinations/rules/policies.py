@@ -190,11 +190,15 @@ class AddressPolicy:
     messages, recipients   n=, m=; None: as the site's policy says
     held_until             as of a SitePolicy
     limits                 those of ADDRESS, HOST and NET; those of groups that the address is in and the site is not
+    sources                key (b"n") -> the line that sets it
     """
 
-    __slots__ = ("messages", "recipients", "held_until", "limits")
+    __slots__ = ("messages", "recipients", "held_until", "limits", "sources")
 
-    def __init__(self, values: "Mapping[bytes, Any]", limits: tuple[Limit, ...]) -> None:
+    def __init__(
+        self, values: "Mapping[bytes, Any]", limits: tuple[Limit, ...], sources: "Mapping[bytes, MatchedLine]"
+    ) -> None:
+        self.sources = sources
         self.messages: int | None = values.get(b"n")
         self.recipients: int | None = values.get(b"m")
         self.held_until: float = values.get(b"hold", NOT_HELD)

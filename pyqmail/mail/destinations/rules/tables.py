@@ -121,7 +121,7 @@ def _refuse_unbuilt(line: RuleLine, unbuilt: frozenset[bytes]) -> None:
     if unbuilt and (line.kind == POOL or line.kind == GROUP and b"/" in line.key):
         raise BadPlace(0, f"unknown address: {printable(line.address)}")
     for key, _, _, offset in line.items:
-        if key in unbuilt or unbuilt and line.kind in (IP4, IP6) and key in (b"n", b"m", b"hold"):
+        if key in unbuilt:
             raise BadPlace(offset, f"unknown key: {printable(key)}")
 
 

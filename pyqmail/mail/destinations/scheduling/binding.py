@@ -1,6 +1,7 @@
 """Which parcel a session takes next."""
 
 from pyqmail.mail.destinations.limits.budgets import UNLIMITED
+from pyqmail.mail.destinations.rules.policies import SitePolicy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Binding:
             lane: Lane = door.lanes.popleft()
             lane.is_listed = False
             self._ways.refresh(lane, now)
-            parcel = lane.queue.take(min(most, self._ways.most_recipients(lane)))
+            parcel = lane.queue.take(min(most, self._ways.most_recipients(lane, self._written(session))))
             self._ways.recount(lane)
             if parcel:
                 return parcel
@@ -44,13 +45,20 @@ class Binding:
         """Return whether its rates let a session send something now."""
         return self._most(session, now) > 0
 
+    def _written(self, session: "DeliverySession") -> int:
+        """Return m= of a line of the network that a session's host is in, 0 if there is none."""
+        rules, policy = self._core.rules, session.door.policy
+        if not rules.has_network_lines or not isinstance(policy, SitePolicy):
+            return 0
+        return rules.for_address(session.host, session.address, policy).recipients or 0
+
     def _most(self, session: "DeliverySession", now: float) -> int:
         """Return how many recipients a transaction may have now."""
         total = self._core.budgets.total
         most = 1 + max(0, total.cap - total.used)
         if session.most_recipients:
             most = min(most, session.most_recipients)
-        for budget in session.units:
+        for budget in session.all_units:
             if budget.recipient_rates:
                 most = min(most, budget.recipients_allowed(now))
         return most if most < UNLIMITED else 1

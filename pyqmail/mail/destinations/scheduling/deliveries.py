@@ -43,7 +43,7 @@ class Deliveries:
         self._sessions[parcel] = session
         if count > 1:
             session.extra = self._core.admission.take((self._core.budgets.total,), count - 1, now)
-        for budget in session.units:
+        for budget in session.all_units:
             if budget.recipient_rates:
                 budget.send(count, now)
         offsets = [(recipient, rows.r_offset[recipient]) for recipient in recipients]

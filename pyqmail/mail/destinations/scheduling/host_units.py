@@ -1,15 +1,18 @@
-"""The budgets of the host that is tried: its own ceiling, its address, its net, and what rules say of them."""
+"""The budgets of the host that is tried: its own ceiling, its address, its net, and what rules say of them; and holds.
 
-from pyqmail.mail.destinations.limits.budgets import HOST
+An address that a rule holds is none that a session may try; a site of which all are held waits.
+"""
+
+from pyqmail.mail.destinations.limits.budgets import FOREVER, HOST
 from pyqmail.mail.destinations.rules import policies
 from pyqmail.mail.destinations.rules.policies import SitePolicy
 from pyqmail.mail.destinations.sites import network_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
-    from pyqmail.mail.destinations.doors import Door
+    from pyqmail.mail.destinations.doors import Candidates, Door
     from pyqmail.mail.destinations.limits.budgets import Budget
     from pyqmail.mail.destinations.scheduling.core import Core
 
@@ -40,6 +43,44 @@ class HostUnits:
         """Forget those of units that nobody uses or waits for, and that remember nothing."""
         for budget in units:
             self._core.budgets.drop_unused(budget, now)
+
+
+class Holds:
+    """Whether a rule holds a door, or some of its addresses.  seek(door, now): one may want a session again."""
+
+    def __init__(self, core: "Core", seek: "Callable[[Door, float], None]") -> None:
+        self._core, self._seek = core, seek
+
+    def obey(self, door: "Door", now: float) -> None:
+        """Obey `hold`: no session while it lasts, and none with an address that is held."""
+        was_held = door.is_held
+        seconds = door.policy.held_until - self._core.clock.date(now)
+        if seconds > 0:
+            door.is_held = True
+        else:
+            door.open_hosts, seconds = self._open_hosts(door, now)
+            door.is_held = door.open_hosts == []
+        if 0 < seconds < FOREVER:
+            self._core.timers.at(now + seconds, self._is_over, door)
+        if was_held and not door.is_held:
+            self._seek(door, now)
+
+    def _is_over(self, door: "Door", now: float) -> None:
+        self.obey(door, now)
+        self._seek(door, now)
+
+    def _open_hosts(self, door: "Door", now: float) -> "tuple[Candidates | None, float]":
+        """Return (the candidates that no line of a network holds, None if it holds none; when the first hold ends)."""
+        policy, rules = door.policy, self._core.rules
+        if not rules.has_network_lines or not isinstance(policy, SitePolicy):
+            return None, 0.0
+        date, found, first = self._core.clock.date(now), [], FOREVER
+        for preference, name, addresses in door.site.candidates:
+            untils = {one: rules.for_address(name, one, policy).held_until - date for one in addresses}
+            first = min([first, *(seconds for seconds in untils.values() if seconds > 0)])
+            if usable := [one for one in addresses if untils[one] <= 0]:
+                found.append((preference, name, usable))
+        return (None, 0.0) if found == door.site.candidates else (found, first)
 
 
 def _thing(scope: str, host: bytes, address: bytes) -> bytes:

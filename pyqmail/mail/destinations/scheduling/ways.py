@@ -5,9 +5,9 @@ connect by themselves) each lane has a site of its own.
 """
 
 from pyqmail.mail.destinations.doors import Door, Lane, Organisation, Site
-from pyqmail.mail.destinations.limits.budgets import FOREVER
 from pyqmail.mail.destinations.outcome import CONNECT, Outcome
 from pyqmail.mail.destinations.rules.policies import DOMAIN, SitePolicy
+from pyqmail.mail.destinations.scheduling.host_units import Holds
 from pyqmail.mail.destinations.scheduling.local_channel import LocalChannel
 from pyqmail.mail.destinations.sites import hosts_to_try, organisation_of, site_name
 
@@ -42,6 +42,7 @@ class Ways:
         self._organisations: dict[bytes, Organisation] = {}
         self._sites: dict[bytes, Site] = {}
         self._doomed: list[Lane] = []
+        self._holds = Holds(core, self.seek)
         self.local = LocalChannel(core, self.lanes) if core.is_local else None
         self.has_sender_rules = False
         self.need: Callable[[Lane, float], None] = _nothing
@@ -132,12 +133,12 @@ class Ways:
         if door.place is None and door.wants and not self._core.is_stopped:
             self._core.admission.seek(door, now)
 
-    def most_recipients(self, lane: Lane) -> int:
-        """Return how many recipients a transaction may have."""
+    def most_recipients(self, lane: Lane, written: int = 0) -> int:
+        """Return how many recipients a transaction may have.  written: what a line of the host's network allows."""
         if not self._core.has_sessions:
             return 1
         policy, door = lane.policy, lane.door
-        most = policy.recipients if isinstance(policy, SitePolicy) else UNBOUNDED
+        most = written or (policy.recipients if isinstance(policy, SitePolicy) else UNBOUNDED)
         learned = door.site.recipients.value if door is not None else 0
         return min(most, learned) if learned else most
 
@@ -284,23 +285,10 @@ class Ways:
         door.budgets = table.chain_of(door, lane.domain)
         table.announce(now)
         self.update_chain(door, now)
-        self._hold(door, now)
+        self._holds.obey(door, now)
         for budget in door.budgets:
             if budget.room is not None and before.get(budget, budget.cap) < budget.cap:
                 self._core.admission.changed(budget, now)
-
-    def _hold(self, door: Door, now: float) -> None:
-        """Obey `hold`: no session while it lasts."""
-        seconds = door.policy.held_until - self._core.clock.date(now)
-        was_held, door.is_held = door.is_held, seconds > 0
-        if 0 < seconds < FOREVER:
-            self._core.timers.at(now + seconds, self._hold_is_over, door)
-        elif was_held and not door.is_held:
-            self.seek(door, now)
-
-    def _hold_is_over(self, door: Door, now: float) -> None:
-        self._hold(door, now)
-        self.seek(door, now)
 
     def drop_door(self, door: Door) -> None:
         """Forget a door that no lane leads to and that has no session."""

@@ -14,11 +14,12 @@ from pyqmail.mail.destinations.rules.policies import NOT_HELD
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Any
 
     from pyqmail.mail.destinations.doors import Door, Lane
     from pyqmail.mail.destinations.faults.hosts import Host
     from pyqmail.mail.destinations.limits.budgets import Budget
-    from pyqmail.mail.destinations.rules.policies import RecipientPolicy, SitePolicy
+    from pyqmail.mail.destinations.rules.policies import MatchedLine, RecipientPolicy, SitePolicy
     from pyqmail.mail.destinations.scheduling.core import Core
     from pyqmail.mail.destinations.sessions import DeliverySession
 
@@ -82,14 +83,24 @@ def _held(core: "Core", lane: "Lane", now: float) -> Obstacle | None:
     if not core.is_local:
         policy = lane.door.policy if lane.door is not None else core.rules.for_site(lane.domain)
     until = policy.held_until if policy is not None else NOT_HELD
+    line = next((line for line in policy.matches if b"hold" in line.values), None) if policy is not None else None
+    if lane.door is not None and lane.door.open_hosts == [] and until <= core.clock.date(now):
+        until, line = _held_network(core, lane.door, now)
     seconds = until - core.clock.date(now)
     if policy is None or seconds <= 0:
         return None
-    line = next((line for line in policy.matches if b"hold" in line.values), None)
     where = f", {line.where} line {line.number}" if line is not None else ""
     if math.isinf(until):
         return Obstacle(HELD, f"held{where}")
     return Obstacle(HELD, f"held for {duration(seconds)} more{where}", seconds=seconds)
+
+
+def _held_network(core: "Core", door: "Door", now: float) -> "tuple[float, MatchedLine | None]":
+    """Return (date, line) of the hold that ends first of those of a site's addresses; all of them are held."""
+    policy: Any = door.policy  # a site's: no local recipient has hosts
+    held = [core.rules.for_address(name, one, policy) for _, name, some in door.site.candidates for one in some]
+    first = min(held, key=lambda one: one.held_until, default=None)
+    return (first.held_until, first.sources.get(b"hold")) if first is not None else (NOT_HELD, None)
 
 
 def _paused(door: "Door", now: float) -> Obstacle | None:

@@ -49,8 +49,8 @@ def test_an_address():
     assert lines == [
         "  3 sessions at once from each source, for each address: destinations line 1",
         "  100 sessions at once from each source, for each network: built in",
-        "  n=1",
-        "  m=2",
+        "  n=1: destinations line 1",
+        "  m=2: destinations line 1",
     ]
 
 
