@@ -37,6 +37,16 @@ def pytest_configure(config):
         config.option.markexpr = "not long"
     settings.register_profile("no stopwatch", deadline=None)  # a machine that is busy makes no test fail
     settings.load_profile("no stopwatch")
+    heed_signals()
+
+
+def heed_signals():
+    """Take back what nohup and a shell's `&` ignore: the programs would inherit it, and signals are tested."""
+    for number in (signal.SIGHUP, signal.SIGQUIT):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter):
