@@ -3,19 +3,29 @@
 SUBJECT is the number of a message as it stands in the log, the address of a recipient, or a domain.  pysend answers
 from memory, for each domain that is meant:
 
-    example.com, remote: 812 recipients, dead
-        mail waits since 3 starts failed: connection timed out; next probe in 11m20s
+    example.com, remote: 812 recipients, full
+        full: site example.com#mx1+1 5/5 (ceiling 5, one more is tried in 8m20s: 421 too many connections)
+        place 1 among the destinations that wait for it
+        it should go in 11m20s, at 14:05:20
+        last reply: 421 too many connections
+        today: 9120 accepted, 3 deferred, 0 failed; sessions refused: 2
         site example.com#mx1+1, found 4m10s ago
-        BUDGET                KIND  USED  LIMIT  LEARNED  SET BY
-        example.com#mx1+1     site     1     10        -  default
-      > ...
+        host mx1.example.com (10) 192.0.2.1
+        host mx2.example.com (20) 192.0.2.2: off for 2m00s more
+         BUDGET             KIND   USED  LIMIT  LEARNED  PAUSED  SET BY
+      >  example.com#mx1+1  site      5     10        5       -  :c=10 (destinations line 1)
+         total              total    80   2000        -       -  control/concurrencyremote
 
-The budgets are the limits that a session falls under, the narrowest first, and the one that it waits for is marked.
-LEARNED is the number that refusals of the other side have taught.  SET BY names the line of the rules, or the reply.
+The second line is the one limit that holds the mail up: how much of it is used, how much is allowed, and the line of
+the rules or the reply that set the number.  The budgets are all limits that a session falls under, the narrowest first;
+the one that it waits for is marked.  LEARNED is the number that refusals of the other side have taught.  When it should
+go is a guess by what the sessions have done so far, for all that is ready, unless a clock decides.  Mail that nothing
+waits for has been delivered or has bounced, or pysend has not read it yet.
 """
 
 import json
 import os
+import time
 
 from pyqmail.base.failure import Permanent
 from pyqmail.base.numbers import is_number
@@ -28,6 +38,7 @@ from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import write_all
 
 _HEADS = (" ", "BUDGET", "KIND", "USED", "LIMIT", "LEARNED", "PAUSED", "SET BY")
+_LAST_DATE = 253402300799  # of year 9999
 _TO_THE_LEFT = {" ", "BUDGET", "KIND", "SET BY"}
 
 PROGRAM = Program(
@@ -75,29 +86,44 @@ def shown(answer: dict) -> list[str]:
     """Return the lines that show an answer to `why`."""
     if not answer["entries"]:
         return [f"nothing waits for {visible_line(answer['subject'])}"]
-    return [line for entry in answer["entries"] for line in _entry(entry)]
+    return [line for entry in answer["entries"] for line in _entry(entry, answer["now"])]
 
 
-def _entry(entry):
+def _entry(entry, now):
     count = entry["recipients"]
     who = f"{visible_line(entry['domain'])}, {visible_line(entry['channel'])}"
     yield f"{who}: {count} recipient{'s' if count != 1 else ''}, {visible_line(entry['state'])}"
     yield f"    {visible_line(entry['reason'])}"
     if entry["place"] is not None:
-        yield f"    place {entry['place']} of those that wait for it"
+        yield f"    place {entry['place']} among the destinations that wait for it"
     if entry["expected_seconds"] is not None:
-        yield f"    it should go in {duration(entry['expected_seconds'])}"
+        yield f"    it should go in {duration(entry['expected_seconds'])}, at {_clock(now, entry['expected_seconds'])}"
     if entry["last_reply"]:
         yield f"    last reply: {visible_line(entry['last_reply'])}"
+    if entry.get("today"):
+        yield f"    today: {_today(entry['today'])}"
     if entry["site"]:
         age = f", found {duration(entry['answer_age'])} ago" if entry["answer_age"] is not None else ""
         yield f"    site {visible_line(entry['site'])}{age}"
     for host in entry["hosts"]:
         addresses = " ".join(map(visible_line, map(str, host["addresses"])))
-        yield f"    host {visible_line(host['name'])} ({host['preference']}) {addresses}: {visible_line(host['state'])}"
+        state = f": {visible_line(host['state'])}" if host["state"] else ""
+        yield f"    host {visible_line(host['name'])} ({host['preference']}) {addresses}{state}"
     if entry["budgets"]:
         for line in columns([_HEADS, *map(_budget, entry["budgets"])], _TO_THE_LEFT):
             yield f"  {line}"
+
+
+def _today(counts):
+    deliveries = ", ".join(f"{counts[name]} {name}" for name in ("accepted", "deferred", "failed"))
+    return f"{deliveries}; sessions refused: {counts['refused']}"
+
+
+def _clock(now, seconds):
+    """Return a time to come as clocks here show it, with the day if that is another one."""
+    then = time.localtime(min(now + seconds, _LAST_DATE))
+    is_today = then[:3] == time.localtime(now)[:3]
+    return time.strftime("%H:%M:%S" if is_today else "%Y-%m-%d %H:%M", then)
 
 
 def _budget(budget):

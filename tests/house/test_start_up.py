@@ -64,7 +64,7 @@ BUDGETS = {
     "pyremote": (54, 46),
     "pyresolve": (36, 28),
     "pyrspawn": (72, 62),
-    "pysend": (221, 175),
+    "pysend": (230, 184),
     "pysendtop": (51, 19),
     "pysetlock": (13, 11),
     "pysetuidgid": (12, 11),

@@ -15,7 +15,10 @@ ENTRY = {
     "state": "dead",
     "reason": "dead: 3 starts failed: connect timed out",
     "site": "example.com#mx1+1",
-    "hosts": [{"name": "mx1.example.com", "preference": 10, "addresses": ["192.0.2.1"], "state": "off 135"}],
+    "hosts": [
+        {"name": "mx1.example.com", "preference": 10, "addresses": ["192.0.2.1"], "state": "off 135"},
+        {"name": "mx2.example.com", "preference": 20, "addresses": ["192.0.2.2", "2001:db8::2"], "state": ""},
+    ],
     "answer_age": 250.0,
     "budgets": [
         {
@@ -42,6 +45,7 @@ ENTRY = {
     "place": 3,
     "expected_seconds": 680.0,
     "last_reply": "connect timed out",
+    "today": {"accepted": 7, "deferred": 3, "failed": 0, "refused": 1},
 }
 BARE = {
     **ENTRY,
@@ -53,6 +57,7 @@ BARE = {
     "answer_age": None,
     "expected_seconds": None,
     "last_reply": "",
+    "today": None,
     "state": "asking",
     "reason": "name servers are asked",
 }
@@ -60,11 +65,13 @@ ANSWER = {"pid": 77, "now": 1700000000.5, "subject": "example.com", "entries": [
 SHOWN = """\
 example.com, remote: 812 recipients, dead
     dead: 3 starts failed: connect timed out
-    place 3 of those that wait for it
-    it should go in 11m20s
+    place 3 among the destinations that wait for it
+    it should go in 11m20s, at 22:24:40
     last reply: connect timed out
+    today: 7 accepted, 3 deferred, 0 failed; sessions refused: 1
     site example.com#mx1+1, found 4m10s ago
     host mx1.example.com (10) 192.0.2.1: off 135
+    host mx2.example.com (20) 192.0.2.2 2001:db8::2
      BUDGET             KIND   USED  LIMIT  LEARNED  PAUSED  SET BY
   >  example.com#mx1+1  site      1     10        -  11m20s  default
      total              total     5     20        -       -  concurrencyremote
@@ -86,9 +93,25 @@ SUBJECTS = [
 def test_what_is_asked(run, tmp_path, subject, question):
     path = str(tmp_path / "pysend")
     with Answering(path, wire.pack(ANSWER), asks=True) as server:
-        shown = run("pyqwhy", "--socket", path, subject)
+        shown = run("pyqwhy", "--socket", path, subject, env={"TZ": "UTC"})
     assert (shown.code, shown.err, server.asked) == (0, b"", question)
     assert shown.out.decode() == SHOWN
+
+
+def test_a_time_of_another_day_has_its_date(run, tmp_path):
+    path = str(tmp_path / "pysend")
+    entry = {**BARE, "expected_seconds": 86400.0}
+    with Answering(path, wire.pack({**ANSWER, "entries": [entry]}), asks=True):
+        shown = run("pyqwhy", "--socket", path, "example.com", env={"TZ": "UTC"})
+    assert b"it should go in 1d00h, at 2023-11-15 22:13\n" in shown.out
+
+
+def test_what_an_older_pysend_does_not_tell_is_left_out(run, tmp_path):
+    path = str(tmp_path / "pysend")
+    entry = {name: value for name, value in BARE.items() if name != "today"}
+    with Answering(path, wire.pack({**ANSWER, "entries": [entry]}), asks=True):
+        shown = run("pyqwhy", "--socket", path, "example.com")
+    assert (shown.code, b"today" in shown.out) == (0, False)
 
 
 def test_nothing_waits(run, tmp_path):

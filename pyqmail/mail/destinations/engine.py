@@ -174,7 +174,7 @@ class Engine:
     @property
     def tables(self) -> EngineTables:
         """What explain.py reads, and changes nothing of."""
-        return EngineTables(self._core, self._ways, self._all_sessions)
+        return EngineTables(self._core, self._ways, self._all_sessions, self._store.grey_since)
 
     # mail
 

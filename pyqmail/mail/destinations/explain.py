@@ -9,10 +9,11 @@ from heapq import nlargest, nsmallest
 from operator import attrgetter
 
 from pyqmail.mail.destinations.limits.budgets import FOREVER, ORGANISATION
-from pyqmail.mail.destinations.limits.states import PAUSED
-from pyqmail.mail.destinations.scheduling.core import IN_FLIGHT, IS_PARKED, ON_WHEEL
-from pyqmail.mail.destinations.views import reasons, tallies
+from pyqmail.mail.destinations.views import parcel_reasons, reasons, tallies
 from pyqmail.mail.destinations.views.age_bands import BANDS, add
+from pyqmail.mail.destinations.views.day_counts import NAMES
+from pyqmail.mail.destinations.views.estimates import seconds_to_go
+from pyqmail.mail.destinations.views.limit_texts import limit_of, owner_text, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -187,66 +188,55 @@ def _of_message(tables: "EngineTables", number: int, now: float) -> "list[Fields
     by_lane: dict[int, list[int]] = {}
     for parcel in rows.parcels(message):
         by_lane.setdefault(rows.p_lane[parcel], []).append(parcel)
-    flow = tables.core.senders.name(rows.m_sender[message])
     return [
-        _entry(tables, tables.ways.lanes[lane], parcels, sum(map(rows.count, parcels)), now, flow)
+        _entry(tables, tables.ways.lanes[lane], parcels, sum(map(rows.count, parcels)), now)
         for lane, parcels in list(by_lane.items())[:MAX_ENTRIES]
     ]
 
 
-def _entry(
-    tables: "EngineTables", lane: "Lane", parcels: list[int], count: int, now: float, flow: bytes | None = None
-) -> "Fields":
+def _entry(tables: "EngineTables", lane: "Lane", parcels: list[int], count: int, now: float) -> "Fields":
     door, core = lane.door, tables.core
-    obstacle = _obstacle(tables, lane, parcels, now, flow)
+    obstacle = parcel_reasons.obstacle_of_parcels(tables, lane, parcels, now)
     places = _places(lane, obstacle)
-    place = core.admission.place_of(door) if door is not None and places and places[0] not in lane.budgets else None
-    seconds = obstacle.seconds
-    if seconds is None and place is not None and obstacle.budget is not None:
-        seconds = reasons.place_seconds(obstacle.budget, place, tables.sessions(), now)
+    before = core.admission.place_of(door) if door is not None and places and places[0] not in lane.budgets else None
     return {
         "channel": "local" if core.is_local else "remote",
         "domain": _text(lane.domain),
         "recipients": count,
         "state": obstacle.state,
-        "site": _text(door.site.name) if door is not None else "",
+        "site": _text(door.site.name) if door is not None and not core.is_local else "",
         "hosts": _hosts(tables, door, now) if door is not None else [],
         "answer_age": max(0.0, now - lane.answered_at) if lane.answered_at else None,
         "budgets": _budgets(lane, places, now),
-        "place": place,
+        "place": before + 1 if before is not None else None,
         "reason": obstacle.text or "nothing holds it up: it goes with the next session",
-        "expected_seconds": seconds,
-        "last_reply": _last_reply(door, obstacle.budget),
+        "expected_seconds": _expected(tables, lane, obstacle, before, now),
+        "last_reply": _last_reply(tables, lane, obstacle),
+        "today": _today(tables, door, now),
     }
 
 
 def _places(lane: "Lane", obstacle: reasons.Obstacle) -> "tuple[Budget, ...]":
-    """Return the budgets at which a lane stands: a limit of its own, else where its door does."""
-    if obstacle.budget is not None and obstacle.budget in lane.budgets:
+    """Return the budgets at which a lane stands, if that is what holds it up: a limit of its own, or its door's."""
+    if obstacle.budget is None:
+        return ()
+    if obstacle.budget in lane.budgets:
         return (obstacle.budget,)
     place = lane.door.place if lane.door is not None else None
-    return place if isinstance(place, tuple) else (place,) if place is not None else ()
+    places = place if isinstance(place, tuple) else (place,) if place is not None else ()
+    return places if obstacle.budget in places else ()
 
 
-def _obstacle(
-    tables: "EngineTables", lane: "Lane", parcels: list[int], now: float, flow: bytes | None
-) -> reasons.Obstacle:
-    """Return what holds some parcels of a lane up: that of those that are ready, else what the others wait for."""
-    core = tables.core
-    flags = [core.rows.p_flags[parcel] for parcel in parcels]
-    if any(not flag & (ON_WHEEL | IN_FLIGHT) for flag in flags):
-        return reasons.obstacle_of(core, lane, now)
-    if any(flag & IN_FLIGHT for flag in flags):
-        return reasons.Obstacle(reasons.FLYING, "in delivery now")
-    faults = lane.door.site.organisation.flow_faults if lane.door is not None else None
-    if flow is not None and faults is not None and faults.paused_until(flow) > now:
-        seconds = faults.paused_until(flow) - now
-        text = f"mail of {reasons.shown(flow) or '<>'} is paused there for {reasons.duration(seconds)} more"
-        return reasons.Obstacle(PAUSED, text, seconds=seconds)
-    due = min(core.rows.p_due[parcel] for parcel in parcels)
-    seconds = max(0.0, core.clock.time_of_second(due) - now)
-    what = "parked" if all(flag & IS_PARKED for flag in flags) else "deferred"
-    return reasons.Obstacle(reasons.RETRY, f"{what}: tried again in {reasons.duration(seconds)}", seconds=seconds)
+def _expected(
+    tables: "EngineTables", lane: "Lane", obstacle: reasons.Obstacle, before: int | None, now: float
+) -> float | None:
+    """Return after how long the mail should go: by the clock, or by what the sessions have done so far."""
+    if obstacle.seconds is not None or obstacle.budget is None or obstacle.state != reasons.FULL:
+        return obstacle.seconds
+    if before is None:
+        before = lane.queue.parcels - 1
+    assert lane.door is not None
+    return seconds_to_go(lane.door, obstacle.budget, before, tables.sessions(), now)
 
 
 def _hosts(tables: "EngineTables", door: "Door", now: float) -> "list[Fields]":
@@ -269,9 +259,9 @@ def _budgets(lane: "Lane", places: "tuple[Budget, ...]", now: float) -> "list[Fi
             "name": _text(budget.name),
             "kind": budget.kind,
             "used": budget.used,
-            "limit": reasons.limit_of(budget),
+            "limit": limit_of(budget),
             "learned": budget.learned,
-            "owner": _text(budget.owner),
+            "owner": owner_text(budget),
             "paused_seconds": budget.paused_until - now if now < budget.paused_until < FOREVER else None,
             "stands_here": budget in places,
         }
@@ -279,10 +269,20 @@ def _budgets(lane: "Lane", places: "tuple[Budget, ...]", now: float) -> "list[Fi
     ]
 
 
-def _last_reply(door: "Door | None", budget: "Budget | None") -> str:
+def _today(tables: "EngineTables", door: "Door | None", now: float) -> "Fields | None":
+    """Return what became of today's mail to the organisation; None where none is known."""
+    if door is None or not door.site.organisation.name:
+        return None
+    return dict(zip(NAMES, tables.core.days.of(door.site.organisation.name, now), strict=True))
+
+
+def _last_reply(tables: "EngineTables", lane: "Lane", obstacle: reasons.Obstacle) -> str:
+    """Return the last reply that has to do with what holds the mail up, else the last one that deferred any."""
+    budget, deferred = obstacle.budget, tables.core.replies.of(lane.domain)
     if budget is not None and (budget.pause_text or budget.learned_owner):
-        return reasons.shown(budget.pause_text or budget.learned_owner)
-    return reasons.shown(door.site.last_text) if door is not None else ""
+        return shown(budget.pause_text or budget.learned_owner)
+    text = lane.door.site.last_text if lane.door is not None else b""
+    return shown(deferred or text if obstacle.budget is None else text or deferred)
 
 
 # top
@@ -309,9 +309,9 @@ def _organisation_row(
     tables: "EngineTables", organisation: "Organisation", recent: dict[bytes, list[int]], now: float
 ) -> "Fields":
     doors = list(organisation.doors)
-    accepted, deferred, refused = recent.get(organisation.name, (0, 0, 0))
+    accepted, deferred, _, refused = recent.get(organisation.name, (0, 0, 0, 0))
     budget = _busiest_budget(doors)
-    limit = reasons.limit_of(budget) if budget is not None else None
+    limit = limit_of(budget) if budget is not None else None
     state = ""
     busy = max(doors, key=lambda door: door.ready, default=None)
     if busy is not None and busy.ready and busy.lanes:

@@ -38,8 +38,11 @@ is an organisation:
     site, hosts                   name; [{name, preference, addresses, state}]
     answer_age                    seconds since name servers answered, null if they were not asked
     budgets                       [{name, kind, used, limit, learned, owner, paused_seconds, stands_here}], narrow first
-    place, expected_seconds       its place in the queue of that limit, and after how long it should go; null if unknown
-    last_reply                    the last reply or error that changed a limit; may be empty
+    place, expected_seconds       its place, from 1, among the destinations that wait for that limit, and after how long
+                                  all of it that is ready should have gone; null if unknown
+    last_reply                    the last reply or error that changed a limit or deferred mail; may be empty
+    today                         {accepted, deferred, failed, refused}: deliveries to its organisation and sessions
+                                  refused there since midnight UTC; null if unknown, absent from an older pysend
 
 A byte of a name that is not UTF-8 stands as a lone surrogate.  A document has at most LIMIT_BYTES.
 pyqmail-wires(5) describes the wire for a program that stands at one end of it.
@@ -98,6 +101,7 @@ _ROWS: "dict[bytes, Kinds]" = {
     },
 }
 _HOST: "Kinds" = {"name": _TEXT, "preference": _WHOLE, "addresses": list, "state": _TEXT}
+_TODAY: "Kinds" = dict.fromkeys(("accepted", "deferred", "failed", "refused"), _WHOLE)
 _BUDGET: "Kinds" = {
     **dict.fromkeys(("name", "kind", "owner"), _TEXT),
     "used": _WHOLE,
@@ -192,6 +196,8 @@ def _check_entries(entries: "list[Fields]") -> None:
         for kind, rows in ((_HOST, entry["hosts"]), (_BUDGET, entry["budgets"])):
             for row in rows:
                 _check(row, kind)
+        if entry.get("today") is not None:
+            _check(entry["today"], _TODAY)
 
 
 def _check(fields: object, kinds: "Kinds") -> None:

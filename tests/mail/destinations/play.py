@@ -26,9 +26,8 @@ class Play:
             random=random.Random(1),
             now=self.now,
             date=DATE,
-            lifetime=WEEK,
             timeouts=(60.0, 60.0, 1200.0),
-            **({"channel": REMOTE} | options),
+            **({"channel": REMOTE, "lifetime": WEEK} | options),
         )
 
     @property

@@ -114,7 +114,7 @@ def test_a_full_limit_is_named_with_its_line_and_the_place():
         "full",
         "full: site big.example#mx1+1 2/2 (:c=2 (destinations line 1))",
     )
-    assert (entry["channel"], entry["domain"], entry["recipients"], entry["place"]) == ("remote", "big.example", 5, 0)
+    assert (entry["channel"], entry["domain"], entry["recipients"], entry["place"]) == ("remote", "big.example", 5, 1)
     assert [budget["name"] for budget in entry["budgets"] if budget["stands_here"]] == ["big.example#mx1+1"]
     assert entry["hosts"][0] == {
         "name": "mx1.big.example",
@@ -142,7 +142,7 @@ def test_a_deferred_message_says_when_it_is_tried_again():
     play.result(play.flying[0], LATER)
     play.orders()
     [entry] = why(play, "message", b"1")
-    assert (entry["state"], entry["reason"]) == ("retry", "deferred: tried again in 6 min")
+    assert (entry["state"], entry["reason"]) == ("retry", "deferred: tried again in 6m40s")
     assert entry["expected_seconds"] == pytest.approx(400, abs=1)
 
 
@@ -152,7 +152,7 @@ def test_a_pause_tells_the_reply_that_set_it():
     budget.pause(Pause(play.now + 7200, b"rule 9", b"421 OFR_999\n"))
     [entry] = why(play, "domain", b"big.example")
     assert (entry["state"], entry["expected_seconds"], entry["last_reply"]) == ("paused", 7200, "421 OFR_999")
-    assert entry["reason"] == "site big.example#mx1+1 paused for 2 h more, rule 9: 421 OFR_999"
+    assert entry["reason"] == "site big.example#mx1+1 paused for 2h00m more, responses line 9: 421 OFR_999"
     assert [one["paused_seconds"] for one in entry["budgets"]].count(7200) == 1
 
 
@@ -168,7 +168,7 @@ def test_a_dead_site_says_since_when_and_when_the_next_probe_is():
     play.orders(10)
     [entry] = why(play, "domain", b"dead.example")
     assert entry["state"] == "dead"
-    assert entry["reason"].startswith("dead for 10 s, next probe in ")
+    assert entry["reason"].startswith("dead for 10s, next probe in ")
     assert entry["reason"].endswith(": connect timed out")
     assert entry["hosts"][0]["state"].startswith("off for ")
     assert 40 < entry["expected_seconds"] < 60
@@ -183,8 +183,10 @@ def test_a_ceiling_is_told_with_the_reply_that_taught_it():
     budget.learned_owner = b"421 too many connections"
     budget.refresh(play.now)
     [entry] = why(play, "domain", b"big.example")
-    assert entry["reason"] == "full: site big.example#mx1+1 9/2 (ceiling 2: 421 too many connections)"
-    assert (entry["last_reply"], entry["expected_seconds"]) == ("421 too many connections", 600)
+    assert entry["reason"] == (
+        "full: site big.example#mx1+1 9/2 (ceiling 2, one more is tried in 10m00s: 421 too many connections)"
+    )
+    assert (entry["last_reply"], entry["expected_seconds"]) == ("421 too many connections", 0)
 
 
 def test_a_hold_names_its_line():
@@ -227,7 +229,10 @@ def test_name_servers_that_do_not_answer_are_told():
     play.orders()
     play.engine.trouble(b"x.example", b"SERVFAIL", play.now)
     [entry] = why(play, "domain", b"x.example")
-    assert (entry["state"], entry["reason"]) == ("resolving", "no answer of name servers (SERVFAIL)")
+    assert (entry["state"], entry["reason"]) == (
+        "resolving",
+        "no answer of name servers (SERVFAIL); asked again in 1m00s",
+    )
     assert (entry["site"], entry["hosts"], entry["budgets"], entry["expected_seconds"]) == ("", [], [], 60)
 
 
@@ -239,7 +244,7 @@ def test_the_local_channel_knows_whole_addresses():
     for kind, name in (("recipient", b"joe@here.example"), ("domain", b"here.example")):
         [entry] = why(play, kind, name)
         assert (entry["channel"], entry["domain"], entry["recipients"]) == ("local", "joe@here.example", 3)
-        assert entry["reason"] == "full: domain joe@here.example 2/2 (rcpt=:c=2 (built in line 2))"
+        assert entry["reason"] == "full: recipient joe@here.example 2/2 (rcpt=:c=2 (built in))"
         stands = [(budget["name"], budget["used"]) for budget in entry["budgets"] if budget["stands_here"]]
         assert (stands, entry["place"]) == ([("joe@here.example", 2)], None)
         assert [budget["name"] for budget in entry["budgets"]] == ["joe@here.example", "total"]
@@ -280,3 +285,41 @@ def test_the_top_counts_the_last_minute():
     rows = {row["name"]: row for row in explain.top(play.engine, 10, play.now)["rows"]}
     assert [rows["big.example"][name] for name in ("accepted", "deferred", "refused")] == [1, 1, 0]
     assert [rows["new.example"][name] for name in ("accepted", "deferred", "refused")] == [0, 0, 1]
+
+
+def test_what_is_in_delivery_has_no_place_and_no_limit_is_marked():
+    play = waiting()
+    [entry] = why(play, "message", b"1")
+    assert (entry["state"], entry["place"], entry["expected_seconds"]) == ("flying", None, None)
+    assert not any(budget["stands_here"] for budget in entry["budgets"])
+
+
+def test_what_was_delivered_waits_for_nothing():
+    play = waiting(mail=1)
+    play.result(play.flying[0])
+    play.orders()
+    assert why(play, "message", b"1") == why(play, "domain", b"big.example") == []
+
+
+def test_when_all_should_have_gone_follows_from_what_the_sessions_carried():
+    play = waiting(mail=8)
+    play.now += 10
+    for recipient in list(play.flying):
+        play.result(recipient)
+    play.orders()
+    play.now += 10
+    [entry] = why(play, "domain", b"big.example")
+    assert entry["recipients"] == 6
+    assert entry["expected_seconds"] == 40  # 2 sessions carried 2 in 20 s; 4 are ready
+
+
+def test_a_deferral_and_the_day_are_told():
+    play = waiting(mail=2)
+    first, second = play.flying
+    play.result(first)
+    play.result(second, LATER)
+    [entry] = why(play, "domain", b"big.example")
+    assert entry["last_reply"] == "192.0.2.1 does not like recipient. Remote host said: 450 4.2.1 not now"
+    assert entry["today"] == {"accepted": 1, "deferred": 1, "failed": 0, "refused": 0}
+    play.now += 86400
+    assert why(play, "domain", b"big.example")[0]["today"]["accepted"] == 0

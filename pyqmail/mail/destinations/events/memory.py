@@ -8,7 +8,8 @@ from pyqmail.mail.destinations.faults.hosts import Host
 from pyqmail.mail.destinations.limits.budgets import NEVER
 from pyqmail.mail.destinations.limits.records import budget_record, restore_budget
 from pyqmail.mail.destinations.limits.windows import Window
-from pyqmail.mail.destinations.state_file import KEPT_SECONDS, BudgetRecord, HostRecord, SiteRecord, State
+from pyqmail.mail.destinations.state_file import KEPT_SECONDS, BudgetRecord, DayRecord, HostRecord, SiteRecord, State
+from pyqmail.mail.destinations.views.day_counts import NAMES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class EngineMemory:
                 state.budgets.append(found)
         state.sites += [one for one in self._sites.values() if date - one.seen <= KEPT_SECONDS]
         state.budgets += [one for one in self._budgets.values() if date - one.seen <= KEPT_SECONDS]
+        state.days = [_day_record(name, counts, self._core.days.began) for name, counts in self._core.days.items(now)]
         state.hosts = [_host_record(host, now, date) for host in self._core.hosts.items() if _is_known(host, now)]
         return state
 
@@ -63,6 +65,8 @@ class EngineMemory:
                 when = getattr(record, field)
                 setattr(host, name, when - offset if when else 0.0)
             self._core.hosts.put(host)
+        for day in state.days:
+            self._core.days.restore(day.name, day.began, [getattr(day, name) for name in NAMES], now)
         for site in self._ways.sites():
             self.site_is_there(site)
         for key, budget in self._core.budgets.all_budgets():
@@ -111,6 +115,14 @@ def _host_record(host: Host, now: float, date: float) -> HostRecord:
     for name, field in _TIMES:
         when = getattr(host, name)
         setattr(record, field, date + when - now if when > now else 0)
+    return record
+
+
+def _day_record(name: bytes, counts: list[int], began: float) -> DayRecord:
+    record = DayRecord(name)
+    record.began = began
+    for field, count in zip(NAMES, counts, strict=True):
+        setattr(record, field, count)
     return record
 
 

@@ -11,7 +11,7 @@ from pyqmail.mail.destinations.orders import REPORT
 from pyqmail.mail.destinations.outcome import DATA, DIALOGUE, SENDER, Outcome
 from pyqmail.mail.destinations.retry import LOCAL_CONSTANT, REMOTE_CONSTANT, next_date
 from pyqmail.mail.destinations.scheduling.deliveries import AT_HEAD, DEFERRED, FRESH
-from pyqmail.mail.destinations.views.recent import ACCEPTED_DELIVERY, DEFERRED_DELIVERY
+from pyqmail.mail.destinations.views.recent import ACCEPTED_DELIVERY, DEFERRED_DELIVERY, FAILED_DELIVERY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,9 +66,11 @@ class Results:
             self._succeed(session, recipient, carried, now)
             self._core.note(session.door, ACCEPTED_DELIVERY, now)
             return b"K"
+        lane = self._ways.lanes[self._rows.p_lane[self._rows.r_parcel[recipient]]]
         letter = self._fail(session, recipient, outcome, carried, now)
         if letter == b"Z":
-            self._core.note(session.door, DEFERRED_DELIVERY, now)
+            self._core.replies.note(lane.domain, outcome.text)
+        self._core.note(session.door, DEFERRED_DELIVERY if letter == b"Z" else FAILED_DELIVERY, now)
         return letter
 
     def unsent(self, recipient: int, now: float) -> None:

@@ -65,7 +65,7 @@ class Admission:
     and net it would use: all free, or else, if no host has room, those that are in the way of each (at most 5 hosts).
 
     moves counts how often a waiter was placed into a room.  full(waiter, budget), if set, is called when it is placed
-    before a budget of which as much is used as is written.
+    before a budget of which as much is used as is written, or whose time has not come.
     """
 
     __slots__ = (
@@ -282,7 +282,7 @@ class Admission:
         self.moves += 1
         waiter.place = budget
         budget.room.add(waiter, chain[index + 1 :])
-        if self.full is not None and budget.used >= budget.limit:
+        if self.full is not None and (budget.used >= budget.limit or budget.not_before > now):
             self.full(waiter, budget)
         self._arm(budget, now)
 
@@ -293,7 +293,7 @@ class Admission:
             if budget.room is None:
                 budget.room = Room()
             budget.room.add(waiter, waiter.chain[1:])
-            if self.full is not None and budget.used >= budget.limit:
+            if self.full is not None and (budget.used >= budget.limit or budget.not_before > now):
                 self.full(waiter, budget)
             self._arm(budget, now)
 

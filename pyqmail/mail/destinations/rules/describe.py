@@ -72,12 +72,13 @@ def address_lines(policy: AddressPolicy) -> list[str]:
 
 def recipient_lines(policy: RecipientPolicy) -> list[str]:
     """Return lines of text for a local recipient."""
-    limits = [f"  {_of_recipient(limit)}: {place_of(limit)}" for limit in policy.limits]
+    limits = [f"  {recipient_limit_text(limit)}: {place_of(limit)}" for limit in policy.limits]
     values = _values(policy.matches)
     return [*_matches(policy.matches), "limits:", *limits, *(["otherwise:", *values] if values else [])]
 
 
-def _of_recipient(limit: Limit) -> str:
+def recipient_limit_text(limit: Limit) -> str:
+    """Return a limit of a local recipient in words: `2 deliveries at once to each recipient`."""
     rate = f" in {limit.period_seconds:g} s, {limit.burst} at once," if limit.period_seconds else " at once"
     return f"{_count(limit.value, 'delivery')}{rate} to each recipient"
 

@@ -49,7 +49,8 @@ class BudgetTable:
     """Made at first use; drop_unused() forgets those that nobody uses.  made(key, budget, now): there is a new one."""
 
     def __init__(self, total: int, *, is_local: bool, has_sessions: bool) -> None:
-        self.total = Budget(b"total", TOTAL, total)
+        control = b"control/concurrencylocal" if is_local else b"control/concurrencyremote"
+        self.total = Budget(b"total", TOTAL, total, owner=control)
         self.shared = SharedBudget(self.total)
         self.unproven = Budget(b"unproven", UNPROVEN, max(1, total // 2))
         self._is_local, self._has_sessions = is_local, has_sessions
@@ -177,4 +178,8 @@ def _add_rate(budget: Budget, limit: "Limit") -> None:
 
 
 def _owner(limit: "Limit") -> bytes:
-    return b"%b (%b line %d)" % (limit.owner, limit.where.encode(), limit.line) if limit.line else limit.owner
+    if not limit.line:
+        return limit.owner
+    if limit.where == policies.BUILT_IN_FILE:
+        return b"%b (built in)" % limit.owner
+    return b"%b (%b line %d)" % (limit.owner, limit.where.encode(), limit.line)

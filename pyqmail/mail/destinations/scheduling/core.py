@@ -4,6 +4,9 @@ from pyqmail.mail.destinations.faults.hosts import HostTable
 from pyqmail.mail.destinations.limits.admission import Admission
 from pyqmail.mail.destinations.scheduling.budget_table import BudgetTable
 from pyqmail.mail.destinations.scheduling.log import EngineLog
+from pyqmail.mail.destinations.views.day_counts import DayCounts
+from pyqmail.mail.destinations.views.last_replies import LastReplies
+from pyqmail.mail.destinations.views.rate_texts import blocking_rate, limit_of_rate, limits_of_door
 from pyqmail.mail.destinations.views.recent import RecentCounts
 from pyqmail.mail.destinations.waiting.flows import FlowRows
 from pyqmail.mail.destinations.waiting.rows import MailRows
@@ -12,11 +15,11 @@ from pyqmail.mail.destinations.waiting.timers import Clock, Timers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container
     from random import Random
     from typing import Any
 
-    from pyqmail.mail.destinations.doors import Door, Site
+    from pyqmail.mail.destinations.doors import Door, Lane, Site
     from pyqmail.mail.destinations.limits.budgets import Budget
     from pyqmail.mail.destinations.limits.rates import LearnedRate
     from pyqmail.mail.destinations.outcome import Outcome
@@ -60,30 +63,48 @@ class Core:
         self.orders: list[tuple[Any, ...]] = []
         self.log = EngineLog()
         self.admission.full = self._full  # type: ignore[assignment]
-        self.recent = RecentCounts()
+        self.recent, self.days, self.replies = RecentCounts(), DayCounts(clock, now), LastReplies()
         self.closing = 0  # sessions that were told to end, and have not
         self.is_us = False  # our own network is suspected, or down
         self.failed_doors: list[tuple[Door, Outcome]] = []  # none of their hosts takes mail: what waits there fails
         self.released: list[Site] = []  # their soft block is over: their doors may want sessions
 
     def _full(self, door: "Door", budget: "Budget") -> None:
-        """A door stands before a budget that is used up."""
+        """A door stands before a budget that is used up, or paused, or at the next time of a rate."""
         lane = next(iter(door.lanes), None)
-        self.log.held_back(budget, door, lane.domain if lane is not None else b"")
+        if lane is not None:
+            self.note_full(budget, door, lane)
+
+    def note_full(self, budget: "Budget", door: "Door", lane: "Lane") -> None:
+        """A limit holds mail of a lane back: the log names the line that allows more, the first time."""
+        if budget.used >= budget.limit:
+            self.log.held_back(budget, door, lane.domain)
+        elif budget.not_before > budget.paused_until and self.log.may_tell_rate(budget):
+            limit = limit_of_rate(blocking_rate(budget), limits_of_door(self.rules, door, lane.policy))
+            self.log.held_back_by_rate(budget, limit, door, lane.domain)
 
     def note(self, door: "Door", what: int, now: float) -> None:
         """Count what has just happened at a door's organisation; what: as RecentCounts.add has it."""
         if self.has_sessions:
-            self.recent.add(door.site.organisation.name, what, now)
+            name = door.site.organisation.name
+            self.recent.add(name, what, now)
+            self.days.add(name, what, now)
 
 
 class EngineTables:
     """What explain.py reads of an engine, and changes nothing of.
 
-    sessions(): all that there are, those of agents and of the local channel included.
+    sessions(): all that there are, those of agents and of the local channel included.  grey_since: the parcels that
+    a greylist has deferred.
     """
 
-    __slots__ = ("core", "ways", "sessions")
+    __slots__ = ("core", "ways", "sessions", "grey_since")
 
-    def __init__(self, core: Core, ways: "Ways", sessions: "Callable[[], list[DeliverySession]]") -> None:
-        self.core, self.ways, self.sessions = core, ways, sessions
+    def __init__(
+        self,
+        core: Core,
+        ways: "Ways",
+        sessions: "Callable[[], list[DeliverySession]]",
+        grey_since: "Container[int]",
+    ) -> None:
+        self.core, self.ways, self.sessions, self.grey_since = core, ways, sessions, grey_since

@@ -102,8 +102,7 @@ class LocalChannel:
         rows.p_flags[parcel] = flags | IS_PARKED
         lane.queue.add(parcel, _class_of(flags), rows.m_sender[rows.p_message[parcel]])
         for budget in lane.budgets:
-            if budget.used >= budget.limit:
-                self._core.log.held_back(budget, self.door, lane.domain)
+            self._core.note_full(budget, self.door, lane)
         when = max((budget.not_before for budget in lane.budgets), default=now)
         if lane.policy is not None and lane.policy.held_until > self._core.clock.date(now):
             when = max(when, now + lane.policy.held_until - self._core.clock.date(now))

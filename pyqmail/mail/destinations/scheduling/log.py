@@ -6,7 +6,8 @@ original's.  What a stranger chose stands there by logsafe().
 
 from pyqmail.base.printable import logsafe
 from pyqmail.mail.destinations.limits.budgets import DOMAIN, ORGANISATION, SHARED, TOTAL, UNPROVEN
-from pyqmail.mail.destinations.views.advice import line_for
+from pyqmail.mail.destinations.rules.describe import limit_text
+from pyqmail.mail.destinations.views.advice import line_for, line_for_rate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
     from pyqmail.mail.destinations.limits.rates import LearnedRate
     from pyqmail.mail.destinations.limits.windows import Window
     from pyqmail.mail.destinations.outcome import Outcome
+    from pyqmail.mail.destinations.rules.policies import Limit
 
+RATE = "rate of "  # before the kind of a budget: its rates
 MAX_TEXT = 200  # bytes of a reply
 MAX_LINES = 10_000  # that wait to be written; more are counted only
 MAX_SAID = 20_000  # budgets of which it is remembered what was said of them
@@ -106,6 +109,19 @@ class EngineLog:
         self._said[key] = None
         line = logsafe(line_for(budget, door, domain))
         self.add(b"%b: full with %d sessions: to allow more write %b" % (_name(budget), budget.limit, line))
+
+    def may_tell_rate(self, budget: "Budget") -> bool:
+        """Return whether nothing was said yet of the rates of a budget."""
+        return len(self._said) < MAX_SAID and (RATE + budget.kind, budget.name) not in self._said
+
+    def held_back_by_rate(self, budget: "Budget", limit: "Limit | None", door: "Door", domain: bytes) -> None:
+        """A rate holds mail to a domain back for the first time; None: no line wrote it, it was learned."""
+        self._said[RATE + budget.kind, budget.name] = None
+        if limit is None:
+            return
+        line = logsafe(line_for_rate(limit, budget, door, domain))
+        told = limit_text(limit).partition(" at once")[0].encode("ascii", "replace")
+        self.add(b"%b: full with %b: to allow more write %b" % (_name(budget), told, line))
 
 
 def _name(budget: "Budget") -> bytes:

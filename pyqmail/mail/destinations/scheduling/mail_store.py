@@ -20,6 +20,7 @@ from pyqmail.mail.destinations.scheduling.due_dates import DueDates
 from pyqmail.mail.destinations.waiting.expiries import Expiries
 from pyqmail.mail.destinations.waiting.flows import BULK, NORMAL, URGENT
 from pyqmail.mail.destinations.waiting.rows import IS_STRUCK
+from pyqmail.mail.destinations.waiting.untried import last_outcome
 from pyqmail.mail.destinations.waiting.wheel import Wheel
 
 TYPE_CHECKING = False
@@ -219,6 +220,7 @@ class MailStore:
     def end_lane(self, lane: "Lane", outcome: "Outcome", now: float) -> None:
         """All that is ready in a lane without sessions ends so: it has failed, or is deferred."""
         rows, clock = self._rows, self._core.clock
+        self._core.replies.note(lane.domain, outcome.text)
         for parcel in self._ways.drain(lane):
             message = rows.p_message[parcel]
             if outcome.letter == b"D" or self.is_too_old(lane, message, now):
@@ -270,7 +272,7 @@ class MailStore:
             lane = self._ways.lanes[rows.p_lane[parcel]]
             if self._core.is_us or self._ways.is_open(lane, now) or not self.is_too_old(lane, message, now):
                 continue  # it has its last try, when it is due
-            self.report(parcel, self._ways.last_outcome(lane, now))
+            self.report(parcel, last_outcome(self._core, lane, now))
             self.remove_parcel(parcel)
         if rows.m_parcels[message]:
             self.expiries.set(message, max(second + 1, following))

@@ -5,11 +5,11 @@ connect by themselves) each lane has a site of its own.
 """
 
 from pyqmail.mail.destinations.doors import Door, Lane, Organisation, Site
-from pyqmail.mail.destinations.outcome import CONNECT, Outcome
 from pyqmail.mail.destinations.rules.policies import DOMAIN, SitePolicy
 from pyqmail.mail.destinations.scheduling.host_units import Holds
 from pyqmail.mail.destinations.scheduling.local_channel import LocalChannel
 from pyqmail.mail.destinations.sites import hosts_to_try, organisation_of, site_name
+from pyqmail.mail.destinations.waiting.untried import is_held
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     Hosts = Sequence[tuple[int, bytes, Sequence[bytes]]]
 
-NOT_REACHED = b"Sorry, I wasn't able to establish an SMTP connection. (#4.4.1)\n"
 UNBOUNDED = 1 << 30  # recipients of a transaction, where nothing bounds it
 
 
@@ -162,15 +161,9 @@ class Ways:
     def is_open(self, lane: Lane, now: float) -> bool:
         """Return whether mail of a lane can be tried about now."""
         door = lane.door
-        if door is None or door.is_held:
+        if door is None or is_held(self._core, lane, now):
             return False
         return all(budget.paused_until <= now for budget in door.chain)
-
-    def last_outcome(self, lane: Lane, now: float) -> Outcome:
-        """Return how a parcel ends that is too old, and could not be tried."""
-        door = lane.door
-        text = door.site.last_text if door is not None else b""
-        return Outcome(b"D" + (text or NOT_REACHED), CONNECT, host=lane.domain)
 
     def sender_policy(self, key: int) -> "SenderPolicy | None":
         return self._core.rules.for_sender(self._core.senders.name(key))

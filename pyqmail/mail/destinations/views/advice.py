@@ -1,7 +1,7 @@
 """Which line of control/destinations allows more than a limit that holds mail back.
 
 A limit that somebody wrote is raised where it stands.  A default is lifted for one destination: its domain or, if
-several lead there, its hosts.  The line names twice as much.
+several lead there, its hosts.  A rate likewise.  The line names twice as much.
 """
 
 from pyqmail.mail.destinations.limits.budgets import ADDRESS, DOMAIN, HOST, NET, SITE
@@ -10,6 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyqmail.mail.destinations.doors import Door
     from pyqmail.mail.destinations.limits.budgets import Budget
+    from pyqmail.mail.destinations.rules.policies import Limit
 
 EVERY_RECIPIENT = b"rcpt="
 
@@ -23,7 +24,26 @@ def line_for(budget: "Budget", door: "Door", domain: bytes) -> bytes:
         kind, _, number = item.partition(b"=")
         scope = number.partition(b"/")[2]
         return b"%b:%b=%d%b" % (address, kind, more, b"/" + scope if scope else b"")
-    return b"%b:c=%d" % (_address(budget, door, domain), more)
+    scope = b"/net" if budget.kind == NET else b""
+    return b"%b:c=%d%b" % (_address(budget, door, domain), more, scope)
+
+
+def line_for_rate(limit: "Limit", budget: "Budget", door: "Door", domain: bytes) -> bytes:
+    """Return the line that doubles a rate of a budget, for a door that waits for it with mail to a domain."""
+    address, _, item = limit.owner.rpartition(b":")
+    if address in (b"", EVERY_RECIPIENT):
+        address = _address(budget, door, domain)
+    kind, _, text = item.partition(b"=")
+    rate, slash, scope = _without_scope(text)
+    number, _, period = rate.partition(b"~")[0].partition(b"/")
+    return b"%b:%b=%d/%b~%d%b" % (address, kind, 2 * limit.value, period, 2 * limit.burst, slash + scope)
+
+
+def _without_scope(text: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return a rate as it was written, and its scope with the slash before it if there is one."""
+    number, first, rest = text.partition(b"/")
+    period, slash, scope = rest.partition(b"/")
+    return number + first + period, slash, scope
 
 
 def _address(budget: "Budget", door: "Door", domain: bytes) -> bytes:

@@ -6,26 +6,31 @@ servers, a pause, a limit).  Nothing here changes anything.
 
 import math
 
-from pyqmail.base.printable import printable
-from pyqmail.mail.destinations.limits.budgets import FOREVER, GROUP, UNLIMITED, UNPROVEN
+from pyqmail.mail.destinations.limits.budgets import FOREVER
 from pyqmail.mail.destinations.limits.states import DEAD, FROZEN, HELD, PAUSED, SOFT_BLOCKED, state_of
 from pyqmail.mail.destinations.rules.policies import NOT_HELD
+from pyqmail.mail.destinations.views.limit_texts import full_text, name_of, shown, time_left
+from pyqmail.mail.destinations.views.rate_texts import limits_of_door, rate_text
+from pyqmail.mail.destinations.waiting.untried import policy_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import Any
 
     from pyqmail.mail.destinations.doors import Door, Lane
     from pyqmail.mail.destinations.faults.hosts import Host
     from pyqmail.mail.destinations.limits.budgets import Budget
-    from pyqmail.mail.destinations.rules.policies import MatchedLine, RecipientPolicy, SitePolicy
+    from pyqmail.mail.destinations.rules.policies import MatchedLine
     from pyqmail.mail.destinations.scheduling.core import Core
-    from pyqmail.mail.destinations.sessions import DeliverySession
 
 RESOLVING, FULL, RATE, STOPPED = "resolving", "full", "rate", "stopped"
 RETRY, FLYING, READY = "retry", "flying", "ready"
-MAX_TEXT = 200
+# reason of a pause -> what people are told
+_PAUSES = {
+    "refused": "it refused a session while none was up",
+    "blocked": "it answers that we are blocked",
+    "rate": "it answers that the rate is too high",
+}
 
 
 class Obstacle:
@@ -50,40 +55,44 @@ def obstacle_of(core: "Core", lane: "Lane", now: float) -> Obstacle:
         return Obstacle(STOPPED, "stopped: no session is opened any more")
     if core.is_us:
         return Obstacle(FROZEN, "our own network is suspected, or down")
-    held = _held(core, lane, now)
+    held = held_of(core, lane, now)
     if held is not None or door is None:
         return held or _resolving(lane, now)
     if lane.budgets:
-        return _at_recipient(lane, now) or _standing(door, now) or _open(door, now)
-    found = _paused(door, now) or _soft_blocked(door, now)
-    return found or _standing(door, now) or _open(door, now)
+        return _at_recipient(core, lane, now) or _standing(core, lane, door, now) or _open(core, lane, door, now)
+    found = paused_of(door, now) or _soft_blocked(door, now) or _probed(door, now)
+    return found or _standing(core, lane, door, now) or _open(core, lane, door, now)
 
 
-def _at_recipient(lane: "Lane", now: float) -> Obstacle | None:
+def _at_recipient(core: "Core", lane: "Lane", now: float) -> Obstacle | None:
     """A local recipient that has as many deliveries as it may."""
     for budget in lane.budgets:
         if budget.used >= budget.cap:
-            return Obstacle(FULL, full_text(budget), budget)
+            return Obstacle(FULL, full_text(budget, now), budget)
         if budget.not_before > now:
-            seconds = budget.not_before - now
-            return Obstacle(RATE, f"rate of {name_of(budget)}: next in {duration(seconds)}", budget, seconds)
+            return _at_rate(core, lane, budget, now)
     return None
+
+
+def _at_rate(core: "Core", lane: "Lane", budget: "Budget", now: float) -> Obstacle:
+    limits = limits_of_door(core.rules, lane.door, lane.policy) if lane.door is not None else ()
+    text = rate_text(budget, core.learned_rates.get(budget), limits, now)
+    return Obstacle(RATE, text, budget, budget.not_before - now)
 
 
 def _resolving(lane: "Lane", now: float) -> Obstacle:
     if not lane.trouble:
         return Obstacle(RESOLVING, "the name servers are being asked")
     seconds = max(0.0, lane.known_until - now)
-    return Obstacle(RESOLVING, f"no answer of name servers ({shown(lane.trouble)})", seconds=seconds)
+    text = f"no answer of name servers ({shown(lane.trouble)}); asked again in {time_left(seconds)}"
+    return Obstacle(RESOLVING, text, seconds=seconds)
 
 
-def _held(core: "Core", lane: "Lane", now: float) -> Obstacle | None:
+def held_of(core: "Core", lane: "Lane", now: float) -> Obstacle | None:
     """A hold: of a local recipient, of the site, or of a domain of which no site is known yet."""
-    policy: SitePolicy | RecipientPolicy | None = lane.policy
-    if not core.is_local:
-        policy = lane.door.policy if lane.door is not None else core.rules.for_site(lane.domain)
+    policy = policy_of(core, lane)
     until = policy.held_until if policy is not None else NOT_HELD
-    line = next((line for line in policy.matches if b"hold" in line.values), None) if policy is not None else None
+    line = line_that_sets(policy.matches, b"hold") if policy is not None else None
     if lane.door is not None and lane.door.open_hosts == [] and until <= core.clock.date(now):
         until, line = _held_network(core, lane.door, now)
     seconds = until - core.clock.date(now)
@@ -92,7 +101,7 @@ def _held(core: "Core", lane: "Lane", now: float) -> Obstacle | None:
     where = f", {line.where} line {line.number}" if line is not None else ""
     if math.isinf(until):
         return Obstacle(HELD, f"held{where}")
-    return Obstacle(HELD, f"held for {duration(seconds)} more{where}", seconds=seconds)
+    return Obstacle(HELD, f"held for {time_left(seconds)} more{where}", seconds=seconds)
 
 
 def _held_network(core: "Core", door: "Door", now: float) -> "tuple[float, MatchedLine | None]":
@@ -103,21 +112,47 @@ def _held_network(core: "Core", door: "Door", now: float) -> "tuple[float, Match
     return (first.held_until, first.sources.get(b"hold")) if first is not None else (NOT_HELD, None)
 
 
-def _paused(door: "Door", now: float) -> Obstacle | None:
-    paused = [budget for budget in door.chain if budget.paused_until > now]
+def line_that_sets(lines: "tuple[MatchedLine, ...]", key: bytes) -> "MatchedLine | None":
+    """Return the line, of those that match, that sets a key which is no limit."""
+    return next((line for line in lines if key in line.values), None)
+
+
+def paused_of(door: "Door", now: float) -> Obstacle | None:
+    """A pause of the site, or of anything broader; a dead site is one.  That of a soft block is told as such."""
+    paused = [one for one in door.chain if one.paused_until > now and one.pause_reason != SOFT_BLOCKED.encode()]
     if not paused:
         return None
     budget = max(paused, key=lambda one: one.paused_until)
+    if budget.paused_until == FOREVER:
+        return Obstacle(FROZEN, f"the network of {name_of(budget)} is suspected, or down", budget)
     seconds = budget.paused_until - now
     window = budget.window
     if window is not None and window.dead_since is not None:
-        said = f": {shown(door.site.last_text)}" if door.site.last_text else ""
-        text = f"dead for {duration(now - window.dead_since)}, next probe in {duration(seconds)}{said}"
+        text = f"dead for {time_left(now - window.dead_since)}, next probe in {time_left(seconds)}{_last_said(door)}"
         return Obstacle(DEAD, text, budget, seconds)
-    text = f"{name_of(budget)} paused for {duration(seconds)} more, {shown(budget.pause_reason)}"
+    text = f"{name_of(budget)} paused for {time_left(seconds)} more, {_why_paused(budget)}"
     if budget.pause_text:
         text += f": {shown(budget.pause_text)}"
     return Obstacle(PAUSED, text, budget, seconds)
+
+
+def _why_paused(budget: "Budget") -> str:
+    reason = shown(budget.pause_reason)
+    word, _, number = reason.partition(" ")
+    return f"responses line {number}" if word == "rule" and number.isdigit() else _PAUSES.get(reason, reason)
+
+
+def _probed(door: "Door", now: float) -> Obstacle | None:
+    """A dead site whose probe is on its way, or about to be."""
+    budget = door.site_budget
+    if budget is None or budget.window is None or budget.window.dead_since is None:
+        return None
+    since = time_left(now - budget.window.dead_since)
+    return Obstacle(DEAD, f"dead for {since}, a probe is on its way{_last_said(door)}", budget)
+
+
+def _last_said(door: "Door") -> str:
+    return f": {shown(door.site.last_text)}" if door.site.last_text else ""
 
 
 def _soft_blocked(door: "Door", now: float) -> Obstacle | None:
@@ -129,36 +164,23 @@ def _soft_blocked(door: "Door", now: float) -> Obstacle | None:
     return Obstacle(SOFT_BLOCKED, f"all are deferred with {block.code}: one message a minute", seconds=seconds)
 
 
-def _standing(door: "Door", now: float) -> Obstacle | None:
+def _standing(core: "Core", lane: "Lane", door: "Door", now: float) -> Obstacle | None:
     """A door that stands in a room: the limit that it waits for."""
     place = door.place
     if place is None:
         return None
     budget = place[0] if isinstance(place, tuple) else place
     if budget.used >= budget.cap:
-        seconds = budget.free_time(now) - now
-        return Obstacle(FULL, full_text(budget), budget, seconds if 0 < seconds < FOREVER else None)
+        return Obstacle(FULL, full_text(budget, now), budget)
     if budget.not_before > now:
-        seconds = budget.not_before - now
-        text = f"rate of {name_of(budget)}: next in {duration(seconds)}{owner_of(budget)}"
-        return Obstacle(RATE, text, budget, seconds)
+        return _at_rate(core, lane, budget, now)
     return Obstacle(FULL, f"waits for its turn at {name_of(budget)}", budget, 0.0)
 
 
-def full_text(budget: "Budget") -> str:
-    """Return which number of a budget is used up, and who set it."""
-    text = f"full: {name_of(budget)} {budget.used}/{budget.cap}"
-    window = budget.window
-    if budget.learned is None or budget.learned >= budget.limit:
-        return text + owner_of(budget)
-    if window is not None and window.ceiling:
-        return f"{text} (ceiling {window.ceiling}{_said(budget.learned_owner)})"
-    if window is not None:
-        return f"{text} (window, of {budget.limit})"
-    return f"{text} (learned{_said(budget.learned_owner)})"
-
-
-def _open(door: "Door", now: float) -> Obstacle:
+def _open(core: "Core", lane: "Lane", door: "Door", now: float) -> Obstacle:
+    for budget in door.chain:
+        if door.ready and budget.not_before > now:
+            return _at_rate(core, lane, budget, now)
     site = door.site_budget
     if not door.ready:
         return Obstacle(READY if not door.sessions else state_of(()))
@@ -166,62 +188,14 @@ def _open(door: "Door", now: float) -> Obstacle:
     return Obstacle(state_of(window.facts(now)) if window is not None else state_of(()))
 
 
-def place_seconds(budget: "Budget", place: int, sessions: "Iterable[DeliverySession]", now: float) -> float | None:
-    """Return after how long the waiter at a place (0 the first) of a full budget should have its unit; None: unknown.
-
-    A session that holds a unit now is half over on average, so twice its age is how long one takes.
-    """
-    ages = [now - session.opened_at for session in sessions if budget in session.units]
-    if not ages or budget.cap <= 0:
-        return None
-    return (place + 1) / min(budget.cap, len(ages)) * 2 * sum(ages) / len(ages)
-
-
 def host_state(host: "Host | None", now: float) -> str:
-    """Return what is remembered against a host; empty for nothing."""
+    """Return what is remembered of a host that changes how it is used; empty for nothing."""
     if host is None:
         return ""
-    if host.off_until > now:
-        return f"off for {duration(host.off_until - now)} more"
-    return f"ceiling {host.ceiling}" if host.ceiling else ""
-
-
-def name_of(budget: "Budget") -> str:
-    """Return the kind and name of a budget: `group @yahoo`, `total`."""
-    name = shown(budget.name)
-    if budget.kind in (name, UNPROVEN):
-        return budget.kind if budget.kind != UNPROVEN else "sites that have not greeted"
-    return name if budget.kind == GROUP and name.startswith("@") else f"{budget.kind} {name}"
-
-
-def owner_of(budget: "Budget") -> str:
-    return f" ({shown(budget.owner)})" if budget.owner else ""
-
-
-def limit_of(budget: "Budget") -> int | None:
-    """Return the limit, None for none."""
-    return budget.limit if budget.limit < UNLIMITED else None
-
-
-def shown(text: bytes) -> str:
-    """Return what a stranger may have written, on one line."""
-    return printable(b" ".join(text[:MAX_TEXT].split()))
-
-
-def duration(seconds: float) -> str:
-    """Return a time for people: `42 s`, `12 min`, `3 h 5 min`, `2 d 4 h`."""
-    whole = math.ceil(max(0.0, seconds))
-    if whole < 120:
-        return f"{whole} s"
-    minutes = whole // 60
-    if minutes < 120:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-    days, hours = divmod(hours, 24)
-    return f"{days} d {hours} h" if hours else f"{days} d"
-
-
-def _said(text: bytes) -> str:
-    return f": {shown(text)}" if text else ""
+    found = [
+        (f"off for {time_left(host.off_until - now)} more", host.off_until > now),
+        (f"ceiling {host.ceiling}", bool(host.ceiling)),
+        ("no EHLO", host.helo_until > now),
+        ("no PIPELINING", host.single_until > now),
+    ]
+    return ", ".join(text for text, holds in found if holds)

@@ -1,6 +1,6 @@
 """What happened in the last minute, by organisation."""
 
-ACCEPTED_DELIVERY, DEFERRED_DELIVERY, REFUSED_SESSION = 0, 1, 2  # deliveries, deliveries, sessions
+ACCEPTED_DELIVERY, DEFERRED_DELIVERY, FAILED_DELIVERY, REFUSED_SESSION = 0, 1, 2, 3
 _SLOTS, _SLOT_SECONDS = 12, 5
 
 
@@ -14,23 +14,23 @@ class RecentCounts:
         self._slot = 0
 
     def add(self, name: bytes, what: int, now: float) -> None:
-        """Count one more for an organisation; what: ACCEPTED_DELIVERY, DEFERRED_DELIVERY or REFUSED_SESSION."""
+        """Count one more for an organisation; what: one of the four above."""
         slot = int(now // _SLOT_SECONDS)
         if slot > self._slot:
             self._turn_to(slot)
         table = self._tables[slot % _SLOTS]
         counts = table.get(name)
         if counts is None:
-            counts = table[name] = [0, 0, 0]
+            counts = table[name] = [0, 0, 0, 0]
         counts[what] += 1
 
     def totals(self, now: float) -> dict[bytes, list[int]]:
-        """Return name -> [accepted, deferred, refused] of the last minute."""
+        """Return name -> [accepted, deferred, failed, refused] of the last minute."""
         self._turn_to(int(now // _SLOT_SECONDS))
         found: dict[bytes, list[int]] = {}
         for table in self._tables:
             for name, counts in table.items():
-                sums = found.setdefault(name, [0, 0, 0])
+                sums = found.setdefault(name, [0, 0, 0, 0])
                 for what, count in enumerate(counts):
                     sums[what] += count
         return found

@@ -5,29 +5,26 @@ import pytest
 from pyqmail.mail.destinations.faults.hosts import Host
 from pyqmail.mail.destinations.limits.budgets import GROUP, SITE, TOTAL, UNPROVEN, Budget
 from pyqmail.mail.destinations.limits.windows import Window
-from pyqmail.mail.destinations.views import reasons
+from pyqmail.mail.destinations.views import limit_texts, reasons
 
 
 @pytest.mark.parametrize(
     "seconds, text",
     [
-        (-1, "0 s"),
-        (0.2, "1 s"),
-        (119, "119 s"),
-        (120, "2 min"),
-        (7199, "119 min"),
-        (7200, "2 h"),
-        (11100, "3 h 5 min"),
-        (172800, "2 d"),
-        (187200, "2 d 4 h"),
+        (-1, "0s"),
+        (0.2, "1s"),
+        (119, "1m59s"),
+        (7199.5, "2h00m"),
+        (11100, "3h05m"),
+        (187200, "2d04h"),
     ],
 )
 def test_durations(seconds, text):
-    assert reasons.duration(seconds) == text
+    assert limit_texts.time_left(seconds) == text
 
 
 def test_what_a_stranger_wrote_is_one_short_line():
-    assert reasons.shown(b"421 a_b\r\n\x1b[2J\xff " + b"x" * 1000) == "421 a_b ?[2J? " + "x" * 185
+    assert limit_texts.shown(b"421 a_b\r\n\x1b[2J\xff " + b"x" * 1000) == "421 a_b ?[2J? " + "x" * 185
 
 
 @pytest.mark.parametrize(
@@ -41,7 +38,7 @@ def test_what_a_stranger_wrote_is_one_short_line():
     ],
 )
 def test_names_of_budgets(name, kind, text):
-    assert reasons.name_of(Budget(name, kind)) == text
+    assert limit_texts.name_of(Budget(name, kind)) == text
 
 
 def full(learned, ceiling=0, owner=b"@y:c=9 (line 3)"):
@@ -49,7 +46,7 @@ def full(learned, ceiling=0, owner=b"@y:c=9 (line 3)"):
     budget.used, budget.learned, budget.learned_owner = 9, learned, b"421 busy"
     if ceiling:
         budget.window = Window()
-        budget.window.ceiling = ceiling
+        budget.window.ceiling, budget.window.greeted_at = ceiling, 0.0
     return budget
 
 
@@ -64,7 +61,7 @@ def full(learned, ceiling=0, owner=b"@y:c=9 (line 3)"):
     ],
 )
 def test_the_number_that_is_used_up_is_told_with_who_set_it(budget, text):
-    assert reasons.full_text(budget) == text
+    assert limit_texts.full_text(budget, 5.0) == text
 
 
 def test_what_is_remembered_against_a_host():
@@ -73,4 +70,4 @@ def test_what_is_remembered_against_a_host():
     host.ceiling = 4
     assert reasons.host_state(host, 5.0) == "ceiling 4"
     host.off_until = 65.0
-    assert reasons.host_state(host, 5.0) == "off for 60 s more"
+    assert reasons.host_state(host, 5.0) == "off for 1m00s more, ceiling 4"

@@ -92,7 +92,7 @@ def test_the_last_minute_is_counted_and_what_is_older_is_not():
     recent.add(b"b", REFUSED_SESSION, 1199.0)
     recent.add(b"b", REFUSED_SESSION, 1199.0)
     found = recent.totals(1199.0)
-    assert found[b"b"] == [0, 1, 2]
+    assert found[b"b"] == [0, 1, 0, 2]
     assert 55 <= found[b"a"][ACCEPTED_DELIVERY] <= 60
     assert recent.totals(1300.0) == {}
 
