@@ -174,9 +174,11 @@ class Door:
 
     def count(self, lane: Lane, most: int) -> None:
         """Take note of how much is ready in a lane of this door."""
-        ready = lane.queue.transactions(most) if lane.queue.parcels else 0
-        self.ready += ready - lane.ready
-        lane.ready = ready
+        queue = lane.queue
+        ready = queue.parcels if queue.recipients == queue.parcels else queue.transactions(most)
+        if ready != lane.ready:
+            self.ready += ready - lane.ready
+            lane.ready = ready
         if ready and not lane.is_listed:
             lane.is_listed = True
             self.lanes.append(lane)

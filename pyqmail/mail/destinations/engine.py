@@ -362,11 +362,14 @@ class Engine:
             if core.admission.moves != self._moves:
                 self._moves = core.admission.moves
                 self._feeding.give_way(now)
-            self._trials.yield_places(now)
-            self._resolving.ask(now)
+            if self._trials.look_at <= now:
+                self._trials.yield_places(now)
+            if self._resolving.questions.quiet_until <= now:
+                self._resolving.ask(now)
         if core.failed_doors or core.released:
             self._site_faults.end_turn(now)
-        self._ways.forget_unused(now)
+        if self._ways.doomed:
+            self._ways.forget_unused(now)
 
     def _all_sessions(self) -> "list[DeliverySession]":
         return self._openings.sessions.all() if self._core.has_sessions else self._deliveries.running()

@@ -20,6 +20,7 @@ class ResolverQuestions:
     """The questions that are open, oldest first, and which of those that wait may be asked now.
 
     is_narrow: the resolver is suspected; then one is asked every TEST_SECONDS.
+    quiet_until: next_domain() has none before, unless an answer comes or another question.
     """
 
     TEST_SECONDS = 2.0
@@ -32,16 +33,16 @@ class ResolverQuestions:
         self._failing = 0
         self.is_narrow = False
         self._next_test = 0.0
-        self._quiet_until = 0.0  # nothing may be asked before, unless an answer comes or another question
+        self.quiet_until = 0.0
 
     def add(self, domain: bytes, kind: int, relay: bytes = b"") -> None:
         """A domain is to be asked about: next_domain() returns it when it may."""
         self._waiting[kind].append((domain, relay))
-        self._quiet_until = 0.0
+        self.quiet_until = 0.0
 
     def next_domain(self, now: float) -> bytes | None:
         """Return a domain that may be asked about now, and count it as asked."""
-        if now < self._quiet_until:
+        if now < self.quiet_until:
             return None
         while self._young and next(iter(self._young.values())) + YOUNG_SECONDS <= now:
             self._young.popitem(last=False)
@@ -52,12 +53,12 @@ class ResolverQuestions:
                 domain, relay = waiting.popleft()
                 self._ask(domain, kind, relay, now)
                 return domain
-        self._quiet_until = next(iter(self._young.values())) + YOUNG_SECONDS if self._young else math.inf
+        self.quiet_until = next(iter(self._young.values())) + YOUNG_SECONDS if self._young else math.inf
         return None
 
     def note_answer(self, domain: bytes) -> None:
         """A question is answered, well or badly."""
-        self._quiet_until = 0.0
+        self.quiet_until = 0.0
         kind, relay = self._open.pop(domain, (KNOWN, b""))
         self._young.pop(domain, None)
         self._failing -= kind == FAILING

@@ -49,12 +49,13 @@ class Feeding:
 
     def feed(self, session: "DeliverySession", now: float) -> None:
         """A session that is up and has nothing in flight gets the next parcel, idles, or ends."""
-        self._wake(session)
+        if session.state == IDLE:
+            self._wake(session)
         door = session.door
         if self._must_end(session, now):
             self._end(session, now)
             return
-        parcel = self._binding.next_parcel(session, now)
+        parcel = self._binding.next_parcel(session, now) if door.ready else 0
         if parcel:
             self._deliveries.start(session, parcel, now)
         elif door.returned or has_waiters(session, door):
@@ -102,7 +103,7 @@ class Feeding:
         if session.messages >= self._most_messages(session):
             return True
         for unit in session.units:
-            if unit.used > unit.limit:
+            if unit.used > unit.cap and unit.used > unit.limit:
                 return True  # the rules have lowered it
             if unit.paused_until > now and self._ends_sessions(unit, session):
                 return True

@@ -17,7 +17,8 @@ class Learning:
     def accepted(self, session: "DeliverySession", parcel: int, now: float) -> None:
         core = self._core
         for budget in session.units:
-            if budget.window is not None:
+            window = budget.window
+            if window is not None and window.accepted(now, budget.used, budget.limit):
                 self._grow(budget, now)
             if budget.is_cautious and session.opened_at >= budget.paused_until:
                 budget.be_cautious(False)
@@ -28,7 +29,7 @@ class Learning:
                     budget.use_rates(budget.connect_rates, budget.recipient_rates)
                     core.log.rate(budget, rate, now)
         site = session.door.site
-        if parcel in self._store.grey_since:
+        if self._store.grey_since and parcel in self._store.grey_since:
             since = self._store.grey_since.pop(parcel)
             if site.bracket is not None and core.clock.second(now) > since:
                 site.bracket.accepted(core.clock.second(now) - since)
@@ -52,13 +53,12 @@ class Learning:
                 self._core.admission.changed(budget, now)
 
     def _grow(self, budget: "Budget", now: float) -> None:
-        window = budget.window
-        assert window is not None
-        before = int(window.size)
-        if window.accepted(now, budget.used, budget.limit):
-            budget.refresh(now)
-            self._core.log.window(budget, before, int(window.size), now)
-            self._core.admission.changed(budget, now)
+        """A window is larger by one."""
+        assert budget.window is not None
+        size = int(budget.window.size)
+        budget.refresh(now)
+        self._core.log.window(budget, size - 1, size, now)
+        self._core.admission.changed(budget, now)
 
     def _unblock(self, session: "DeliverySession", now: float) -> None:
         site = session.door.site

@@ -56,15 +56,18 @@ class Results:
             self._answered(session, now)
         if session.number is None and outcome.stage not in t.STARTS:
             self._learning.greeted(session, now)
-        session.carried = max(session.carried, carried)
+        if carried > session.carried:
+            session.carried = carried
         if accepted and self._core.has_sessions:
             facts = Facts(outcome)
             self._consequences.apply(
                 blame.blame_transaction(facts), Event(session.door, session, facts, b"", accepted), now
             )
         if outcome.letter == b"K":
-            self._succeed(session, recipient, carried, now)
+            session.carried = max(session.carried, carried + 1)
+            self._learning.accepted(session, session.parcel, now)
             self._core.note(session.door, ACCEPTED_DELIVERY, now)
+            self._deliveries.gone(session, recipient, now)
             return b"K"
         lane = self._ways.lanes[self._rows.p_lane[self._rows.r_parcel[recipient]]]
         letter = self._fail(session, recipient, outcome, carried, now)
@@ -109,12 +112,6 @@ class Results:
             return False
         self._defer(session, recipient, now)
         return True
-
-    def _succeed(self, session: "DeliverySession", recipient: int, carried: int, now: float) -> None:
-        parcel = self._rows.r_parcel[recipient]
-        session.carried = max(session.carried, carried + 1)
-        self._learning.accepted(session, parcel, now)
-        self._deliveries.gone(session, recipient, now)
 
     def _fail(self, session: "DeliverySession", recipient: int, outcome: "Outcome", carried: int, now: float) -> bytes:
         """A delivery ended without success: whose fault is it, and does it count?"""

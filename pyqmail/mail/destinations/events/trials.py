@@ -6,6 +6,7 @@ place up as soon as another unproven site waits.  Nobody is blamed for it.
 
 import heapq
 
+from pyqmail.mail.destinations.limits.budgets import FOREVER
 from pyqmail.mail.destinations.limits.rooms import LeastTriedRoom
 from pyqmail.mail.destinations.limits.windows import DEAD_REASON
 from pyqmail.mail.destinations.sessions import CONNECTING
@@ -24,28 +25,36 @@ PROBES_AT_ONCE, SPREAD_SECONDS = 20, 60.0  # after ALRM
 
 
 class Trials:
-    """close(session, now): the session is to give way."""
+    """close(session, now): the session is to give way.
+
+    look_at: yield_places() finds nothing to do before.
+    """
 
     def __init__(self, core: "Core", close: "Callable[[DeliverySession, float], None]") -> None:
         self._core, self._close = core, close
         self._graces: list[tuple[float, int, DeliverySession]] = []  # when it may be asked to give way
         self._leaving = 0
-        self.is_wanted = False
+        self.look_at = FOREVER
         core.budgets.unproven.room = LeastTriedRoom(_attempts, self._want_one)  # type: ignore[arg-type]
 
     def started(self, session: "DeliverySession", now: float) -> None:
         """A session of the class has begun; its door's attempts count it already."""
+        graces = self._graces
+        while graces and not _is_trial(graces[0][2]):
+            heapq.heappop(graces)
         times = max(0, session.door.attempts - 1)
         session.grace = now + min(GRACE_SECONDS * 2.0 ** min(times, 10), LONGEST_GRACE)
         assert session.number is not None
-        heapq.heappush(self._graces, (session.grace, session.number, session))
+        heapq.heappush(graces, (session.grace, session.number, session))
+        self.look_at = min(self.look_at, session.grace)
 
     def yield_places(self, now: float) -> None:
         """While unproven sites wait, let those give way whose grace is over."""
         room = self._core.budgets.unproven.room
         waiting = len(room) if room is not None else 0
         graces = self._graces
-        while graces and (waiting > self._leaving or not _is_trial(graces[0][2])):
+        self.look_at = FOREVER
+        while graces and waiting > self._leaving:
             when, _, session = graces[0]
             if not _is_trial(session):
                 heapq.heappop(graces)
@@ -55,11 +64,14 @@ class Trials:
                 self._leaving += 1
                 self._close(session, now)
             else:
+                self.look_at = min(self.look_at, when)
                 break
 
     def ended(self, session: "DeliverySession") -> None:
         """A session is gone."""
-        self._leaving -= session.gave_way
+        if session.gave_way:
+            self._leaving -= 1
+            self.look_at = 0.0
 
     def next_time(self) -> float | None:
         room = self._core.budgets.unproven.room
@@ -68,7 +80,7 @@ class Trials:
         return self._graces[0][0]
 
     def _want_one(self) -> None:
-        self.is_wanted = True
+        self.look_at = 0.0
 
     def probe_dead_sites(self, sites: "Iterable[Site]", now: float) -> None:
         """Each dead site with mail gets its probe now: the first at once, the others within a minute."""

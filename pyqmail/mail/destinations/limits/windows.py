@@ -103,7 +103,7 @@ class Window:
 
     def accepted(self, now: float, used: int, limit: int) -> bool:
         """A message was accepted while the door had `used` sessions.  Returns whether allowed() changed."""
-        self.answered()
+        self.failures = self.probes = 0  # as answered()
         self._count(now)
         window = int(self.size)
         if used < window or window >= limit or (self.ceiling and self.size > self.ceiling):

@@ -34,8 +34,10 @@ class Binding:
         while door.lanes:
             lane: Lane = door.lanes.popleft()
             lane.is_listed = False
-            self._ways.refresh(lane, now)
-            parcel = lane.queue.take(min(most, self._ways.most_recipients(lane, self._written(session))))
+            if lane.known_until <= now:
+                self._ways.refresh(lane, now)
+            queue = lane.queue
+            parcel = queue.take(self._most_of(session, lane, most) if queue.recipients > queue.parcels else 1)
             self._ways.recount(lane)
             if parcel:
                 return parcel
@@ -53,15 +55,17 @@ class Binding:
         return rules.for_address(session.host, session.address, policy).recipients or 0
 
     def _most(self, session: "DeliverySession", now: float) -> int:
-        """Return how many recipients a transaction may have now."""
-        total = self._core.budgets.total
-        most = 1 + max(0, total.cap - total.used)
-        if session.most_recipients:
-            most = min(most, session.most_recipients)
+        """Return how many recipients a transaction may have now, by its server and its rates."""
+        most = session.most_recipients or UNLIMITED
         for budget in session.all_units:
             if budget.recipient_rates:
                 most = min(most, budget.recipients_allowed(now))
-        return most if most < UNLIMITED else 1
+        return most
+
+    def _most_of(self, session: "DeliverySession", lane: "Lane", most: int) -> int:
+        """Return how many of them may be of a lane; each but the first takes one more of the total."""
+        total = self._core.budgets.total
+        return min(most, 1 + max(0, total.cap - total.used), self._ways.most_recipients(lane, self._written(session)))
 
 
 def has_waiters(session: "DeliverySession", door: "Door") -> bool:

@@ -36,18 +36,22 @@ class Deliveries:
     def start(self, session: "DeliverySession", parcel: int, now: float) -> None:
         """Bind a parcel, which is nowhere, to a session."""
         rows = self._rows
-        recipients = rows.recipients(parcel)
-        count = len(recipients)
+        r_offset, recipient = rows.r_offset, rows.p_first[parcel]
+        if rows.r_next[recipient]:
+            offsets = [(one, r_offset[one]) for one in rows.recipients(parcel)]
+        else:
+            offsets = [(recipient, r_offset[recipient])]
+        count = len(offsets)
         rows.p_flags[parcel] |= IN_FLIGHT
         session.parcel, session.flying, session.messages = parcel, count, session.messages + 1
         self._sessions[parcel] = session
+        number = rows.m_number[rows.p_message[parcel]]
         if count > 1:
             session.extra = self._core.admission.take((self._core.budgets.total,), count - 1, now)
         for budget in session.all_units:
             if budget.recipient_rates:
                 budget.send(count, now)
-        offsets = [(recipient, rows.r_offset[recipient]) for recipient in recipients]
-        self._core.orders.append((DELIVER, session.number, rows.m_number[rows.p_message[parcel]], offsets))
+        self._core.orders.append((DELIVER, session.number, number, offsets))
 
     def running(self) -> "list[DeliverySession]":
         """Return the sessions that have a transaction in flight."""
@@ -62,8 +66,28 @@ class Deliveries:
 
     def gone(self, session: "DeliverySession", recipient: int, now: float) -> None:
         """A recipient has ended for good."""
+        rows, parcel = self._rows, session.parcel
+        if rows.p_first[parcel] == recipient and not rows.r_next[recipient]:
+            self._end_parcel(session, parcel, now)  # the last of its parcel, and mostly the only one
+            return
         self._store.remove_recipient(recipient)
         self._landed(session, now)
+
+    def _end_parcel(self, session: "DeliverySession", parcel: int, now: float) -> None:
+        """The last recipient of a transaction has ended for good, and so have the others."""
+        store, rows = self._store, self._rows
+        message, session.parcel, session.flying = rows.p_message[parcel], 0, 0
+        if session.extra:
+            self._core.admission.give((self._core.budgets.total,), session.extra, now)
+            session.extra = 0
+        del self._sessions[parcel]
+        if store.grey_since:
+            store.grey_since.pop(parcel, None)
+        store.count_out(self._ways.lanes[rows.p_lane[parcel]], 1)
+        rows.remove_parcel(parcel)
+        if not rows.m_left[message]:
+            store.settle(message)
+        self._finished(session, now)
 
     def ended(self, session: "DeliverySession", recipient: int, end: End, now: float) -> None:
         """A recipient has ended, and is not done."""

@@ -38,8 +38,10 @@ class DueDates:
 
     def clear(self, message: int) -> None:
         """The message is gone."""
-        self._changed.pop(message, None)
-        self._large.pop(message, None)
+        if self._changed:
+            self._changed.pop(message, None)
+        if self._large:
+            self._large.pop(message, None)
         if message < len(self._told):
             self._told[message] = 0
 

@@ -83,7 +83,8 @@ class MailStore:
                 self.put_on_wheel(parcel, when)
             else:
                 self.make_ready(parcel, now)
-        self.settle(message)
+        if not rows.m_left[message]:
+            self.settle(message)
 
     def _by_key(self, recipients: "Sequence[tuple[int, bytes]]") -> dict[bytes, list[int]]:
         if len(recipients) == 1:
@@ -208,7 +209,11 @@ class MailStore:
         rows = self._rows
         lane = self._ways.lanes[rows.p_lane[rows.r_parcel[recipient]]]
         rows.remove_recipient(recipient)
-        lane.left -= 1
+        self.count_out(lane, 1)
+
+    def count_out(self, lane: "Lane", count: int) -> None:
+        """So many recipients of a lane are done."""
+        lane.left -= count
         if not lane.left:
             self._ways.may_forget(lane)
 
@@ -244,9 +249,7 @@ class MailStore:
     def _count_out(self, parcel: int) -> None:
         self.grey_since.pop(parcel, None)
         lane = self._ways.lanes[self._rows.p_lane[parcel]]
-        lane.left -= self._rows.count(parcel)
-        if not lane.left:
-            self._ways.may_forget(lane)
+        self.count_out(lane, self._rows.count(parcel))
 
     def _take_off(self, parcel: int, now: float) -> None:
         """A parcel has come off the wheel."""
@@ -281,7 +284,9 @@ class MailStore:
     def settle(self, message: int) -> None:
         """See whether anything is left of a message."""
         rows = self._rows
-        if not rows.m_left[message] and not rows.m_flags[message] & IS_MORE_TO_COME and not rows.m_parcels[message]:
+        if rows.m_left[message]:
+            return
+        if not rows.m_flags[message] & IS_MORE_TO_COME and not rows.m_parcels[message]:
             if not rows.m_flags[message] & IS_FORGOTTEN:
                 self._core.orders.append((DONE, rows.m_number[message]))
             self._core.senders.give_back(rows.m_sender[message])

@@ -26,7 +26,7 @@ UNBOUNDED = 1 << 30  # recipients of a transaction, where nothing bounds it
 
 
 class Ways:
-    """lanes: by number, the first is none.
+    """lanes: by number, the first is none.  doomed: those that may be forgotten at the end of the turn.
 
     Called are: need(lane, now) for a lane that has mail and does not know where to; feed_idle(door, now) for a door
     that has mail and idle sessions; site_made(site) for a new site; sort_again(lane, now) for a
@@ -40,7 +40,7 @@ class Ways:
         self._by_domain: dict[bytes, Lane] = {}
         self._organisations: dict[bytes, Organisation] = {}
         self._sites: dict[bytes, Site] = {}
-        self._doomed: list[Lane] = []
+        self.doomed: list[Lane] = []
         self._holds = Holds(core, self.seek)
         self.local = LocalChannel(core, self.lanes) if core.is_local else None
         self.has_sender_rules = False
@@ -103,7 +103,8 @@ class Ways:
             if door.idle:
                 self.feed_idle(door, now)
             self.seek(door, now)
-        self.refresh(lane, now)
+        if lane.known_until <= now:
+            self.refresh(lane, now)
 
     def refresh(self, lane: Lane, now: float) -> None:
         """A lane with mail is used: ask for its hosts again if what is known of them is old."""
@@ -119,7 +120,8 @@ class Ways:
     def recount(self, lane: Lane) -> None:
         """What is ready in a lane has changed."""
         assert lane.door is not None
-        lane.door.count(lane, self.most_recipients(lane))
+        queue = lane.queue
+        lane.door.count(lane, 1 if queue.recipients == queue.parcels else self.most_recipients(lane))
 
     def recount_door(self, door: Door, now: float) -> None:
         """What is ready makes another number of transactions: a door may want more sessions for it."""
@@ -294,11 +296,11 @@ class Ways:
         """A lane has no mail any more: see at the end of the turn whether it can be forgotten."""
         if not lane.is_doomed:
             lane.is_doomed = True
-            self._doomed.append(lane)
+            self.doomed.append(lane)
 
     def forget_unused(self, now: float) -> None:
         """Forget the lanes that have no mail, unless what is known of them is still new."""
-        doomed, self._doomed = self._doomed, []
+        doomed, self.doomed = self.doomed, []
         for lane in doomed:
             lane.is_doomed = False
             if lane.left or lane.is_asked:

@@ -3,6 +3,7 @@
 import heapq
 from array import array
 
+from pyqmail.mail.destinations.waiting.rows import lengthen
 from pyqmail.mail.destinations.waiting.wheel import Wheel
 
 
@@ -24,13 +25,15 @@ class Expiries:
 
     def set(self, message: int, second: int) -> None:
         """A message expires at a second, or earlier if that was set before."""
-        while len(self._seconds) <= message:
-            for column in (self._seconds, self._next, self._time):
-                column.append(0)
-        second = max(1, second)
-        if self._seconds[message]:
-            second = min(second, self._seconds[message])
-        self._seconds[message] = second
+        seconds = self._seconds
+        while message >= len(seconds):
+            lengthen(seconds, self._next, self._time)
+        before = seconds[message]
+        if second < 1:
+            second = 1
+        if before and before < second:
+            second = before
+        seconds[message] = second
         planned = self._time[message]  # 0: it has no entry
         if not planned:
             self._wheel.add(message, second)

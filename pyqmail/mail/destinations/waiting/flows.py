@@ -113,14 +113,14 @@ class FlowRows:
 
 
 class LaneQueue:
-    """What is ready in one lane through one source.  parcels: how many."""
+    """What is ready in one lane through one source.  parcels, recipients: how many."""
 
     __slots__ = (
         "parcels",
         "_flows",
         "_number",
         "_ring",
-        "_recipients",
+        "recipients",
         "_alone",
         "_alone_parcels",
         "_struck",
@@ -130,30 +130,34 @@ class LaneQueue:
     def __init__(self, flows: FlowRows, number: int) -> None:
         """number: of this queue, below 2**30, unlike that of any other queue of these flows."""
         self._flows, self._number = flows, number
-        self.parcels = self._recipients = self._alone = self._alone_parcels = self._struck = 0
+        self.parcels = self.recipients = self._alone = self._alone_parcels = self._struck = 0
         self._ring: ClassRing | None = None
         self._firsts: dict[int, int] | None = None  # of a split message: the parcel that has the others behind it
 
     def add(self, parcel: int, klass: int, sender_key: int, *, at_head: bool = False) -> None:
         """Put in a parcel that has recipients; at_head: it came back untouched, and goes before all of its flow."""
-        rows, flows = self._flows.rows, self._flows
-        rows.p_due[parcel] = 0
-        first = 0
-        if not at_head and self._firsts and rows.p_flags[parcel] & IS_SPLIT:
+        flows = self._flows
+        rows, first = flows.rows, 0
+        rows.p_due[parcel], flags = 0, rows.p_flags[parcel]
+        if self._firsts and not at_head and flags & IS_SPLIT:
             first = self._firsts.get(rows.p_message[parcel], 0)
         if first:
             klass = (rows.p_flags[first] & CLASS_MASK) >> CLASS_SHIFT
-        ring = self._ring_of(klass)
-        rows.p_flags[parcel] = rows.p_flags[parcel] & ~CLASS_MASK | klass << CLASS_SHIFT
+        ring = self._ring
+        if ring is None or ring.klass != klass:
+            ring = self._ring_of(klass)
+        rows.p_flags[parcel] = flags & ~CLASS_MASK | klass << CLASS_SHIFT
         if first:
             rows.p_due[parcel], rows.p_due[first] = rows.p_due[first], parcel
         else:
             flow = self._flow_of(ring, sender_key)
             if at_head:
                 flows.push(flow, parcel)
-            else:
+            elif flags & IS_SPLIT:
                 self._enter(flow, parcel)
-        self._count(parcel, ring, 1, rows.count(parcel))
+            else:
+                flows.append(flow, parcel)
+        self._count(parcel, ring, 1, rows.count(parcel) if rows.r_next[rows.p_first[parcel]] else 1)
 
     def take(self, most: int) -> int:
         """Take out the parcel whose turn it is, 0 if there is none; of more than `most` recipients the first go.
@@ -162,23 +166,31 @@ class LaneQueue:
         """
         if not self.parcels:
             return 0
-        flows, rows, ring = self._flows, self._flows.rows, self._next_ring()
-        flow = ring.new_first or ring.old_first
-        whole = flows.f_first[flow]
+        flows, ring = self._flows, self._ring
+        if ring is None or ring.following is not ring:
+            ring = self._next_ring()
+        rows, f_first, flow = flows.rows, flows.f_first, ring.new_first or ring.old_first
+        whole = f_first[flow]
         if not whole or rows.p_flags[whole] & IS_STRUCK or flows.f_deficit[flow] <= 0:
             flow = self._next_flow(ring)
-            whole = flows.f_first[flow]
-        flows.f_first[flow] = rows.p_next[whole]
+            whole = f_first[flow]
+        f_first[flow] = rows.p_next[whole]
         if self._firsts:
             self._forget_first(whole)
-        parcel, cost = self._cut(whole, most)
+        parcel, cost = self._cut(whole, most) if rows.r_next[rows.p_first[whole]] else (whole, 1)
         behind = rows.p_due[whole] if parcel == whole else whole
         rows.p_due[parcel] = rows.p_next[parcel] = 0
         if behind:
             self._enter(flow, behind)
-        self._count(parcel, ring, -1 if parcel == whole else 0, -cost)
+        message, parcels = rows.p_message[parcel], 1 if parcel == whole else 0
+        self.parcels -= parcels
+        ring.parcels -= parcels
+        self.recipients -= cost
+        if rows.m_flags[message] & IS_ALONE:
+            self._alone -= cost
+            self._alone_parcels -= parcels
         flows.f_deficit[flow] -= cost
-        ring.deficit -= cost + rows.m_size[rows.p_message[parcel]] // COST_BYTES
+        ring.deficit -= cost + rows.m_size[message] // COST_BYTES
         if not ring.parcels:
             self._close(ring)
         elif not flows.f_first[flow] and ring.new_first == flow:
@@ -200,7 +212,7 @@ class LaneQueue:
 
     def transactions(self, most: int) -> int:
         """Return about how many transactions of at most this many recipients are ready."""
-        together = self._recipients - self._alone
+        together = self.recipients - self._alone
         return self._alone + max(self.parcels - self._alone_parcels, (together + most - 1) // most)
 
     def drain(self) -> list[int]:
@@ -215,7 +227,7 @@ class LaneQueue:
             self._close(self._ring)
         for parcel in found:
             rows.p_next[parcel] = rows.p_due[parcel] = 0
-        self.parcels = self._recipients = self._alone = self._alone_parcels = 0
+        self.parcels = self.recipients = self._alone = self._alone_parcels = 0
         return found
 
     def take_flow(self, sender_key: int, most: int) -> list[int]:
@@ -251,10 +263,8 @@ class LaneQueue:
         return found
 
     def _cut(self, whole: int, most: int) -> tuple[int, int]:
-        """Return what goes of a parcel, and how many recipients that has."""
+        """Return what goes of a parcel of several recipients, and how many that has."""
         rows = self._flows.rows
-        if not rows.r_next[rows.p_first[whole]]:
-            return whole, 1
         parcel = rows.cut(whole, 1 if rows.m_flags[rows.p_message[whole]] & IS_ALONE else most)
         return parcel, rows.count(parcel)
 
@@ -263,22 +273,19 @@ class LaneQueue:
         rows = self._flows.rows
         self.parcels += parcels
         ring.parcels += parcels
-        self._recipients += recipients
+        self.recipients += recipients
         if rows.m_flags[rows.p_message[parcel]] & IS_ALONE:
             self._alone += recipients
             self._alone_parcels += parcels
 
     def _next_ring(self) -> ClassRing:
-        """Return the class whose turn it is; there are parcels."""
+        """Return the class whose turn it is; there are several."""
         ring = self._ring
         assert ring
-        if ring.following is ring:
-            ring.deficit = 0
-        else:
-            while ring.deficit <= 0:
-                ring = ring.following
-                ring.deficit += WEIGHTS[ring.klass]
-            self._ring = ring
+        while ring.deficit <= 0:
+            ring = ring.following
+            ring.deficit += WEIGHTS[ring.klass]
+        self._ring = ring
         return ring
 
     def _next_flow(self, ring: ClassRing) -> int:
@@ -356,7 +363,7 @@ class LaneQueue:
         """Forget a class that has no parcels but struck ones, and its flows."""
         rows, flows = self._flows.rows, self._flows
         for flow in ring.all_flows(flows):
-            for parcel in flows.all_parcels(flow):
+            for parcel in flows.all_parcels(flow) if self._struck else ():
                 if rows.p_flags[parcel] & IS_STRUCK:
                     rows.free_struck(parcel)
                     self._struck -= 1

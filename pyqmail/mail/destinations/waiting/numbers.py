@@ -1,7 +1,7 @@
 """Find the row that has a key, without an object for each key.
 
 A linear hash table: chains of rows through a column of 32 bits, and one array of heads.  It grows by one chain for each
-key, so no insertion ever moves the whole table.  Source: Litwin, Linear hashing, 1980
+ROWS_EACH keys, so no insertion ever moves the whole table.  Source: Litwin, Linear hashing, 1980
 """
 
 from array import array
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _FACTOR, _PRIME = 2654435761, 4294967291  # by both, a place depends on all bits of a key
 _FIRST_CHAINS = 8
+ROWS_EACH = 3  # in a chain: a longer one is cheaper to walk than more of them are to split
 
 
 class RowIndex:
@@ -45,7 +46,7 @@ class RowIndex:
             place &= self._low_mask
         self._chain[row], heads[place] = heads[place], row
         self._count += 1
-        if self._count > len(heads):
+        if self._count > ROWS_EACH * len(heads):
             self._grow()
 
     def remove(self, row: int) -> None:

@@ -182,8 +182,17 @@ class MailRows:
 
     def remove_parcel(self, parcel: int) -> None:
         """Free a parcel and the recipients it still has."""
-        self.strike(parcel)
-        self.free_struck(parcel)
+        recipient, message = self.p_first[parcel], self.p_message[parcel]
+        if not recipient or self.r_next[recipient] or self.m_parcels[message] != parcel or self._p_after[parcel]:
+            self.strike(parcel)
+        else:  # the only recipient of the only parcel of its message
+            self.r_next[recipient], self._free_recipient, self.r_parcel[recipient] = self._free_recipient, recipient, 0
+            self.m_left[message] -= 1
+            self.m_parcels[message] = self.p_first[parcel] = self.p_message[parcel] = 0
+            self.p_flags[parcel] |= IS_STRUCK
+            self.recipient_count -= 1
+            self.parcel_count -= 1
+        self.p_next[parcel], self._free_parcel = self._free_parcel, parcel
 
     def strike(self, parcel: int) -> None:
         """Free all of a parcel but its row, which still stands somewhere."""
