@@ -1,7 +1,7 @@
 """man/pyqmail-control.5: every control file, rendered from its declaration and from the programs that read it."""
 
 from pyqmail.base import controls
-from pyqmail.base.controls import CDB, CONTROLS, INTEGER, LINE, LINES, MAP, RULES, SCRIPT_FILES
+from pyqmail.base.controls import CDB, CONTROLS, INTEGER, LIMIT, LINE, LINES, MAP, RULES, SCRIPT_FILES
 from pyqmail.base.manual import default_of, paragraphs, running_text, term_list
 
 TYPE_CHECKING = False
@@ -37,7 +37,7 @@ def page(programs: "Sequence[Declaration]") -> str:
 
 def _entry(control: "Control", readers: "Sequence[Declaration]") -> "Iterator[str]":
     meaning = f"{control.meaning}.  {'' if control.is_original else 'The original has no such file.'}".rstrip()
-    form = f"A number of {control.unit}." if control.mode == INTEGER else _FORMS[control.mode]
+    form = _form(control)
     yield from (".TP", f".B {running_text(control.name)}", running_text(meaning[0].upper() + meaning[1:]))
     yield from (".br", running_text(f"{form}  {default_of(control)}"))
     for program in readers:
@@ -46,6 +46,12 @@ def _entry(control: "Control", readers: "Sequence[Declaration]") -> "Iterator[st
     if control.example is not None:
         shown = [running_text(f"`{line}`") for line in control.example.split("\n")]
         yield from (".br", *(["Example:", *shown] if len(shown) == 1 else ["Example:\n.br", "\n.br\n".join(shown)]))
+
+
+def _form(control: "Control") -> str:
+    if control.mode == INTEGER:
+        return f"A number of {control.unit}."
+    return f"A limit: {control.unit}." if control.mode == LIMIT else _FORMS[control.mode]
 
 
 def _script_file(meaning: str, service: str, since: str, example: str | None) -> str:

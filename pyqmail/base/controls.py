@@ -8,6 +8,9 @@ One line is the first line, without spaces, tabs and newlines at its end.
 A number is the digits that the first line starts with, modulo 2^32.  What follows them is ignored.  A file whose first
 line does not start with a digit counts as missing.  pysend, pysmtpd, pyqueued and pyrspawn warn about both.
 
+A limit is a number of digits and nothing else, at most 2147483648.  Anything else is reported with the name of the
+file, and the default counts: a slip of the pen lifts no limit.
+
 Lines are all lines, without spaces and tabs at their ends, except empty ones and those whose first byte is `#`.
 
 Rules are lines of their own form, which a program compiles or checks: pydestrules(8).
@@ -20,15 +23,16 @@ CR is not a blank: a file with DOS line ends matches nothing.  Blanks at the sta
 A program may read a file at any moment.  To change one, write the new file beside it and rename it.
 """
 
-from pyqmail.base.numbers import UINT32, count_digits, leading_number
+from pyqmail.base.numbers import UINT32, count_digits, leading_number, whole_number
 from pyqmail.base.printable import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     Default = str | int | bytes | list[bytes] | dict[bytes, bytes] | tuple[str, bytes] | None
 
-LINE, INTEGER, LINES, MAP, CDB, RULES = "line", "integer", "lines", "map", "cdb", "rules"
+LINE, INTEGER, LIMIT, LINES, MAP, CDB, RULES = "line", "integer", "limit", "lines", "map", "cdb", "rules"
 ME = "me"
+MAX_LIMIT = 1 << 31
 
 
 class Control:
@@ -36,8 +40,9 @@ class Control:
 
     default is what holds when the file is missing: ME for the content of control/me, or a value as the mode
     reads it, or a pair (ME, value) for the value when me is missing too, or None for nothing.
-    unit is that of a number, None for any other mode.  example is a whole content, its last newline left out; None for
-    a cdb.  RULES are read by their own program, not by system/controls.py.  is_original: qmail has the file, too.
+    unit is that of a number or a limit, None for any other mode.  example is a whole content, its last newline left
+    out; None for a cdb.  RULES are read by their own program, not by system/controls.py.  is_original: qmail has the
+    file, too.
     """
 
     __slots__ = ("default", "example", "is_original", "meaning", "mode", "name", "unit")
@@ -64,14 +69,41 @@ def _number(name: str, default: int, unit: str, meaning: str, example: str, is_o
     return Control(name, INTEGER, default, meaning, unit, example, is_original)
 
 
+def _limit(name: str, default: int, unit: str, meaning: str, example: str) -> Control:
+    return Control(name, LIMIT, default, meaning, unit, example, False)
+
+
 CONTROLS = {
     control.name: control
     for control in (
+        Control(
+            "badhelo",
+            LINES,
+            [],
+            "names in HELO and EHLO to refuse, at RCPT: a name, or .suffix; no patterns",
+            example="localhost\n.spam.example",
+            is_original=False,
+        ),
         Control("badmailfrom", LINES, [], "envelope senders to refuse: an address, or @host", example="@spam.example"),
+        Control(
+            "badrcptto",
+            LINES,
+            [],
+            "envelope recipients to refuse: an address, or @host; no patterns",
+            example="formermember@example.org",
+            is_original=False,
+        ),
         _text("bouncefrom", b"MAILER-DAEMON", "local part of the From of bounces", "MAILER-DAEMON"),
         _text("bouncehost", (ME, b"bouncehost"), "host of the From of bounces", "mail.example.org"),
         _number(
             "bouncemaxbytes", 50000, "bytes", "maximum of the original message in a bounce; 0: no limit", "20000", False
+        ),
+        _limit(
+            "brtlimit",
+            0,
+            "recipients",
+            "recipients refused by `badrcptto` in a session after which the next RCPT ends it; 0: never",
+            "5",
         ),
         _number("concurrencylocal", 10, "deliveries", "maximum of local deliveries at once; 0 holds them", "40"),
         _number("concurrencyremote", 20, "deliveries", "maximum of remote deliveries at once; 0 holds them", "500"),
@@ -101,8 +133,24 @@ CONTROLS = {
         ),
         _text("doublebouncehost", (ME, b"doublebouncehost"), "host that double bounces go to", "mail.example.org"),
         _text("doublebounceto", b"postmaster", "local part that double bounces go to", "bounces"),
+        _limit(
+            "earlytalkers",
+            1,
+            "0 or 1",
+            "whether a client that speaks before its greeting is refused, where it is held back; 0: no",
+            "0",
+        ),
         _text("envnoathost", (ME, b"envnoathost"), "domain for envelope recipients without @", "example.org"),
+        _limit("errordelay", 1, "seconds", "how long each reply waits beyond `softerrorlimit`; 0: not at all", "5"),
+        _limit("errorlimit", 20, "errors", "errors without a message in between that end a session; 0: never", "10"),
         _text("helohost", ME, "our name in EHLO and HELO", "mail.example.org"),
+        _limit(
+            "junklimit",
+            100,
+            "commands",
+            "commands that bring no mail, without a message in between, beyond which each counts as an error; 0: never",
+            "50",
+        ),
         _text("localiphost", ME, "domain that replaces [our.own.address] in recipients", "example.org"),
         _number(
             "localbytes",
@@ -113,10 +161,16 @@ CONTROLS = {
             False,
         ),
         Control("locals", LINES, ME, "domains to deliver locally", example="example.org\nmail.example.org"),
-        _number(
-            "maxrcpt", 1000, "recipients", "maximum of a message's recipients; more get 452; 0: no limit", "100", False
-        ),
+        _limit("maxrcpt", 1000, "recipients", "maximum of a message's recipients; more get 452; 0: no limit", "100"),
         _text("me", None, "name of this host; the default of other files", "mail.example.org"),
+        _limit(
+            "mindatarate",
+            500,
+            "bytes a second",
+            "how fast a message has to come; `timeoutsmtpd` is then for a whole command and for all replies to it; "
+            "0: no such rate, and it is for each piece",
+            "2000",
+        ),
         Control(
             "morercpthosts.cdb",
             CDB,
@@ -151,6 +205,13 @@ CONTROLS = {
             example="@yahoo:421:[TSS04]:pause 2h",
             is_original=False,
         ),
+        _limit(
+            "sessionidle",
+            3600,
+            "seconds",
+            "how long a session may go on without an accepted message; 0: for ever",
+            "600",
+        ),
         _text("smtpgreeting", ME, "text of the greeting after 220", "mail.example.org ESMTP"),
         Control(
             "smtproutes",
@@ -159,6 +220,21 @@ CONTROLS = {
             "relays instead of a domain's mail exchangers: domain:relay:port, .suffix:relay:port, :relay:port; an "
             "empty relay means the mail exchangers",
             example="example.net:10.0.0.7:2525\nexample.com:\n:relay.example.org",
+        ),
+        _limit(
+            "softerrorlimit",
+            10,
+            "errors",
+            "errors without a message in between from which on each reply waits `errordelay`; 0: never",
+            "5",
+        ),
+        _limit("tarpitcount", 0, "recipients", "recipients of a message beyond which each reply waits; 0: never", "50"),
+        _limit(
+            "tarpitdelay",
+            5,
+            "seconds",
+            "how long each reply waits beyond `tarpitcount`, 60 seconds for all of a message; 0: not at all",
+            "2",
         ),
         _number("timeoutconnect", 60, "seconds", "time to wait for a connection", "30"),
         _number("timeoutremote", 1200, "seconds", "time to wait for each reply of a remote server", "600"),
@@ -200,6 +276,20 @@ def read_integer(data: bytes) -> int | None:
     """Return the number a control file starts with, modulo 2^32; None (absent) if no digit stands there."""
     line = read_line(data)
     return leading_number(line, UINT32) if count_digits(line) else None
+
+
+def read_limit(data: bytes) -> int | None:
+    """Return the number that the first line is; None (the default counts) if it is none, or above MAX_LIMIT."""
+    try:
+        return whole_number(read_line(data), MAX_LIMIT)
+    except ValueError:
+        return None
+
+
+def odd_limit(data: bytes, value: int | None) -> str | None:
+    """Return what to report of a control file that read_limit() reads as value; None if it is a limit."""
+    shown = printable(read_line(data)[:64]).replace(" ", "?")
+    return None if value is not None else f"{shown} is no number up to {MAX_LIMIT}, so the default counts"
 
 
 def odd_integer(data: bytes, value: int | None) -> str | None:

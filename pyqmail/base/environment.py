@@ -9,20 +9,30 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+_LIMIT = "overrides control/%s for a client; a rule may set it, and a value that is no number has no effect"
+_LIST = "overrides control/%s for a client: entries separated by blanks; empty: none"
+
 VARIABLES = {
+    "BADHELO": _LIST % "badhelo",
+    "BADRCPTTO": _LIST % "badrcptto",
+    "BRTLIMIT": _LIMIT % "brtlimit",
     "DATABYTES": "overrides control/databytes; no leading digit means 0, no limit",
     "DEFAULT": "the part of EXT that `default` in the .qmail file's name stood for; set only then",
     "DIEMSG": "reply to a client above a limit before it is denied; DIEMSG_MAXCONNIP and its like: for one limit",
     "DNSCACHEIP": "DNS servers to ask instead of /etc/resolv.conf's: dotted addresses, joined by dots if several",
     "DNSREWRITEFILE": "the file of rules to rewrite host names with",
     "DTLINE": "the Delivered-To line of this delivery, its newline included",
+    "EARLYTALKERS": _LIMIT % "earlytalkers",
     "EARLYTALKER": "1 if a client that was held back sent something, or left, too early; otherwise not set",
+    "ERRORDELAY": _LIMIT % "errordelay",
+    "ERRORLIMIT": _LIMIT % "errorlimit",
     "EXT": "the address extension of this delivery; EXT2, EXT3, EXT4 its ends after the first, second, third dash",
     "GID": "group id, decimal",
     "GREETDELAY": "seconds that a client waits for its greeting",
     "GREETHOLD": "seconds that a client is held back before the program starts; set by a rule",
     "HOME": "home directory of the user",
     "HOST": "domain part of the recipient; HOST2, HOST3, HOST4 without its last one, two, three labels",
+    "JUNKLIMIT": _LIMIT % "junklimit",
     "LISTEN_FDS": "number of sockets that were passed on, from descriptor 3 up",
     "LISTEN_PID": "pid of the process that the sockets were passed on to",
     "LOCAL": "local part of the recipient",
@@ -31,6 +41,8 @@ VARIABLES = {
     "MAXCONNIP": "maximum of connections from one address; a rule may set it",
     "MAXCONNRATE": "maximum of new connections from one address, of IPv6 one /64, within 60 seconds; a rule may set it",
     "MAXLOAD": "deny all clients while the load average of a minute, times 100, is above it; a rule may set it",
+    "MAXRCPT": _LIMIT % "maxrcpt",
+    "MINDATARATE": _LIMIT % "mindatarate",
     "NEWSENDER": "envelope sender of forwarded messages",
     "NOTIFY_SOCKET": "the datagram socket of a service manager, to report that connections are served, or no longer",
     "PATH": "directories in which programs are searched",
@@ -46,9 +58,13 @@ VARIABLES = {
     "RELAYCLIENT": "if set, every recipient is accepted and its value, usually empty, is appended to it",
     "RPLINE": "the Return-Path line of this delivery, its newline included",
     "SENDER": "the envelope sender, empty for a bounce",
+    "SESSIONIDLE": _LIMIT % "sessionidle",
     "SMTP_ADDRESS": "the address where SMTP listens: a word like the host of pytcpserver",
     "SMTP_PORT": "the port of SMTP",
+    "SOFTERRORLIMIT": _LIMIT % "softerrorlimit",
     "SUPERVISEDIR": "place of the supervisors' files, instead of supervise/ in the directory of each service",
+    "TARPITCOUNT": _LIMIT % "tarpitcount",
+    "TARPITDELAY": _LIMIT % "tarpitdelay",
     "TCPLOCALHOST": "name of the local end of the connection; unset if it is unknown",
     "TCPLOCALIP": "address of the local end of the connection",
     "TCPLOCALPORT": "port of the local end of the connection",

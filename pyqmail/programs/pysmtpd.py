@@ -8,7 +8,26 @@ A message is collected first and queued when its last line has come.  The client
 message and envelope are safely on disk.
 
 A message has at most control/maxrcpt recipients; further ones are answered with 452, and the client sends to them in
-another message.  Incoming messages share memory and, when they are large, a quarter of the free space in TMPDIR; a
+another message.  The first thousand of these replies are no errors, so that no list is cut off.
+
+A client that makes errors is slowed down, and then left.  Errors are replies 4xx and 5xx; so is each of the commands
+that bring no mail (NOOP, RSET, VRFY, HELP, HELO, EHLO, MAIL within a transaction) beyond control/junklimit.  An
+accepted message sets all of them back to 0.  From control/softerrorlimit errors on each reply waits
+control/errordelay seconds; at control/errorlimit the session ends with `421 too many errors (#4.7.0)`.  While a reply
+waits the client is not read.  Nobody else waits for it.
+
+A session that has had no message accepted for control/sessionidle seconds ends with a 421, unless a message is coming
+just then, and fast enough: control/mindatarate.  A client that pytcpserver --greet-delay holds back, and that speaks
+nevertheless, gets `554 SMTP protocol violation` if control/earlytalkers is not 0 and it may not relay.  One that speaks
+HTTP gets one reply.
+
+Each limit is a rule variable, too, in capitals, for the clients of that rule: `10.:allow,ERRORLIMIT="0"`.  What is
+refused by badhelo and badrcptto, or is the end of a session by these limits, is a line in the log, at most 11 for a
+session:
+
+    qmail-smtpd: client 192.0.2.1: too many errors, last refused: VRFY root
+
+Incoming messages share memory and, when they are large, a quarter of the free space in TMPDIR; a
 message without room is answered with 452.
 
 If control/rcpthosts does not exist, mail for all domains is accepted and relayed: always make the file.
@@ -20,9 +39,9 @@ one that cannot be read is a 421 and never its default.
 from pyqmail.base.numbers import UINT32, leading_number, says_just
 from pyqmail.base.options import Rest
 from pyqmail.base.printable import printable
-from pyqmail.mail.queue import bounds
+from pyqmail.mail.queue import BOUND_CONTROLS
 from pyqmail.mail.queue.space import share
-from pyqmail.mail.smtpd.policy import CONTROLS
+from pyqmail.mail.smtpd import client_limits, policy
 from pyqmail.mail.smtpd.session import SmtpService
 from pyqmail.mail.smtpd.transaction import LABEL
 from pyqmail.system.command_line import Program
@@ -37,13 +56,16 @@ PROGRAM = Program(
     usage="qmail-smtpd",
     arguments=[Rest("ignored")],
     exits={0: "the client sent QUIT", 1: "any other end", 111: "a fault of our own"},
-    controls=[*CONTROLS, *bounds.CONTROLS],  # the latter where it writes the queue itself
+    # the last ones where it writes the queue itself
+    controls=[*policy.CONTROLS, *client_limits.CONTROLS, *BOUND_CONTROLS],
     controls_count={
         "others": "from the next connection on",
-        **dict.fromkeys(bounds.CONTROLS, "from the next message on, where it writes the queue itself"),
+        **dict.fromkeys(client_limits.CONTROLS, "from the next connection on, after at most 2 seconds"),
+        **dict.fromkeys(BOUND_CONTROLS, "from the next message on, where it writes the queue itself"),
     },
     environment=(
-        "DATABYTES", "PYQMAIL_HOME", "QMAILQUEUE", "RELAYCLIENT", "TMPDIR", "TCPLOCALHOST", "TCPLOCALIP",
+        *(name.upper() for name in client_limits.CONTROLS),
+        "DATABYTES", "EARLYTALKER", "PYQMAIL_HOME", "QMAILQUEUE", "RELAYCLIENT", "TMPDIR", "TCPLOCALHOST", "TCPLOCALIP",
         "TCPREMOTEHOST", "TCPREMOTEINFO", "TCPREMOTEIP", "UNIXREMOTEEUID",
     ),
     offers=["preload", "session"],

@@ -4,10 +4,17 @@ import os
 import time
 
 from pyqmail.base import controls as declared
-from pyqmail.base.controls import CONTROLS, INTEGER, LINE, LINES, MAP, ME
+from pyqmail.base.controls import CONTROLS, INTEGER, LIMIT, LINE, LINES, MAP, ME
 from pyqmail.system.descriptors import read_file
 
-_READ = {LINE: declared.read_line, INTEGER: declared.read_integer, LINES: declared.read_lines, MAP: declared.read_map}
+_READ = {
+    LINE: declared.read_line,
+    INTEGER: declared.read_integer,
+    LIMIT: declared.read_limit,
+    LINES: declared.read_lines,
+    MAP: declared.read_map,
+}
+_ODD = {INTEGER: declared.odd_integer, LIMIT: declared.odd_limit}  # what is wrong with a number
 _TICK = 50_000_000  # ns: a change this fresh could be followed by another with the same time stamp
 
 
@@ -99,9 +106,10 @@ class Controls:
         return value
 
     def _check_number(self, name, data, value, stamp):
-        if name in CONTROLS and CONTROLS[name].mode == INTEGER and self._said.get(name) != stamp:
+        odd = _ODD.get(CONTROLS[name].mode) if name in CONTROLS else None
+        if odd is not None and self._said.get(name) != stamp:
             self._said[name] = stamp
-            problem = declared.odd_integer(data, value)
+            problem = odd(data, value)
             if problem is not None:
                 self.complain(f"control/{name}: {problem}")
 

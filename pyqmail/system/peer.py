@@ -6,6 +6,7 @@ any moment between two reads.
 
 import os
 import select
+import time
 
 from pyqmail.base.failure import Temporary
 from pyqmail.system.channel import Gone
@@ -20,11 +21,13 @@ if TYPE_CHECKING:
         """What a session may ask of a peer.
 
         timeout_seconds   how long read() and flush() wait for a byte to move
+        flush_seconds     how long flush() takes at most; None: as long as some of it moves
         pause_seconds     how long read() waits before it reads, 0 not at all; for a client that only keeps us busy
         is_bulk           True while content comes, which costs little for each byte; False while commands come
         """
 
         timeout_seconds: float
+        flush_seconds: float | None
         pause_seconds: float
         is_bulk: bool
 
@@ -53,6 +56,7 @@ if TYPE_CHECKING:
 READ_BYTES = 65536
 QUANTUM_BYTES = 4096
 TIMEOUT_SECONDS = 1200.0  # where nothing else is set
+_NEVER = float("inf")
 
 
 class Lost(Gone, Temporary):
@@ -70,6 +74,7 @@ class BlockingPeer:
 
     is_bulk: bool = False  # the two are all the same here: no other session waits
     pause_seconds: float = 0
+    flush_seconds: float | None = None
 
     def __init__(
         self,
@@ -87,8 +92,9 @@ class BlockingPeer:
 
     async def flush(self) -> None:
         data, self._pieces = memoryview(b"".join(self._pieces)), []
+        until = _end_of(self.flush_seconds)
         while data:
-            self._wait(self._write_fd, select.POLLOUT)
+            self._wait(self._write_fd, select.POLLOUT, until)
             try:
                 data = data[os.write(self._write_fd, data[:READ_BYTES]) :]
             except BlockingIOError:
@@ -120,10 +126,10 @@ class BlockingPeer:
     def fileno(self) -> int:
         return self._read_fd
 
-    def _wait(self, fd: int, events: int) -> None:
+    def _wait(self, fd: int, events: int, until: float = _NEVER) -> None:
         poll = select.poll()
         poll.register(fd, events)
-        if not poll.poll(self.timeout_seconds * 1000):
+        if not poll.poll(_wait_seconds(self.timeout_seconds, until) * 1000):
             raise TimedOut
 
 
@@ -134,7 +140,7 @@ class EventPeer:
     """
 
     __slots__ = (
-        *("timeout_seconds", "is_bulk", "pause_seconds"),
+        *("timeout_seconds", "flush_seconds", "is_bulk", "pause_seconds"),
         *("_loop", "_read_fd", "_write_fd", "_pieces", "_is_open", "_is_owner"),
     )
 
@@ -148,6 +154,7 @@ class EventPeer:
     ) -> None:
         self._loop, self._read_fd, self._write_fd = loop, read_fd, write_fd
         self.timeout_seconds, self.is_bulk = timeout_seconds, False
+        self.flush_seconds: float | None = None
         self.pause_seconds: float = 0
         self._pieces: list[bytes] = []
         self._is_open, self._is_owner = True, is_owner
@@ -163,13 +170,15 @@ class EventPeer:
             return
         data: bytes | memoryview = b"".join(self._pieces)
         self._pieces.clear()
+        until: float | None = None
         while True:
             sent = self._write(data)
             if sent == len(data):
                 break
             data = memoryview(data)[sent:]
+            until = _end_of(self.flush_seconds) if until is None else until
             try:
-                await self._loop.writable(self._write_fd, self.timeout_seconds)
+                await self._loop.writable(self._write_fd, _wait_seconds(self.timeout_seconds, until))
             except OSError as error:
                 raise Lost(error) from None
         if self._loop.turn_is_over():
@@ -265,6 +274,14 @@ class WrappedPeer:
         self._peer.timeout_seconds = seconds
 
     @property
+    def flush_seconds(self) -> float | None:
+        return self._peer.flush_seconds
+
+    @flush_seconds.setter
+    def flush_seconds(self, seconds: float | None) -> None:
+        self._peer.flush_seconds = seconds
+
+    @property
     def pause_seconds(self) -> float:
         return self._peer.pause_seconds
 
@@ -279,6 +296,16 @@ class WrappedPeer:
     @is_bulk.setter
     def is_bulk(self, is_bulk: bool) -> None:
         self._peer.is_bulk = is_bulk
+
+
+def _end_of(seconds: float | None) -> float:
+    """Return when something that begins now and may take so many seconds is over, of time.monotonic()."""
+    return _NEVER if seconds is None else time.monotonic() + seconds
+
+
+def _wait_seconds(seconds: float, until: float) -> float:
+    """Return how long to wait where seconds are the maximum, and `until` is the end."""
+    return seconds if until == _NEVER else max(0.0, min(seconds, until - time.monotonic()))
 
 
 def _close_both(read_fd: int, write_fd: int) -> None:

@@ -9,13 +9,16 @@ from pyqmail.base import control_page
 from pyqmail.base.controls import (
     CONTROLS,
     INTEGER,
+    LIMIT,
     LINE,
     LINES,
     MAP,
     ME,
     SCRIPT_FILES,
     odd_integer,
+    odd_limit,
     read_integer,
+    read_limit,
     read_line,
     read_lines,
     read_map,
@@ -23,7 +26,7 @@ from pyqmail.base.controls import (
 from pyqmail.programs import registry
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-READ = {LINE: read_line, LINES: read_lines, MAP: read_map, INTEGER: read_integer}
+READ = {LINE: read_line, LINES: read_lines, MAP: read_map, INTEGER: read_integer, LIMIT: read_limit}
 PROGRAMS = [registry.load(name).PROGRAM for name in registry.names()]
 
 
@@ -133,7 +136,9 @@ def test_an_example_means_something(control):
         assert len(value) == data.count(b"\n")
     if control.mode == INTEGER:
         assert odd_integer(data, value) is None
-    assert (control.mode == INTEGER) == (control.unit is not None)
+    if control.mode == LIMIT:
+        assert odd_limit(data, value) is None
+    assert (control.mode in (INTEGER, LIMIT)) == (control.unit is not None)
 
 
 @pytest.mark.parametrize("name", SCRIPT_FILES)

@@ -29,6 +29,7 @@ PROGRAM = [sys.executable, f"{ROOT}/bin/pysmtpd"]
 SEND = b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n"
 MESSAGE = b"Subject: x\r\n\r\nbody\r\n.\r\n"
 QUIT = b"QUIT\r\n"
+NO_DELAY = {"errordelay": b"0\n"}
 
 
 def environment(home, more=None):
@@ -112,7 +113,7 @@ def read_up_to(fd, mark):
 @pytest.mark.parametrize("name", NAMES)
 def test_transcript_at_once(name, home, smtpd, transcript):
     told = transcript(name)
-    set_controls(home, told.controls)
+    set_controls(home, NO_DELAY | told.controls)
     code, said = smtpd(told.client(), told.environ)
     assert transcript.matches(said, told.server()), said
     assert (code, in_queue(home)) == (told.code, told.queued)
@@ -121,7 +122,7 @@ def test_transcript_at_once(name, home, smtpd, transcript):
 @pytest.mark.parametrize("name", NAMES)
 def test_transcript_step_by_step(name, home, smtpd_open, transcript):
     told = transcript(name)
-    set_controls(home, told.controls)
+    set_controls(home, NO_DELAY | told.controls)
     child = smtpd_open(told.environ)
     said = wanted = b""
     for who, text in told.steps:

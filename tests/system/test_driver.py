@@ -98,6 +98,32 @@ def test_a_client_that_does_not_listen(kind):
         over(kind, session, ours)
 
 
+def test_a_flush_has_an_end_even_if_bytes_move(kind):
+    """A client that takes some now and then is not timed out by timeout_seconds."""
+    ours, theirs = socket.socketpair()
+
+    async def session(driver, peer):
+        peer.flush_seconds = 0.0
+        peer.put(b"what the kernel takes at once")
+        await peer.flush()
+        peer.put(bytes(50 << 20))
+        await peer.flush()
+
+    if kind == "blocking":
+        os.set_blocking(ours.fileno(), False)
+    with pytest.raises(TimedOut):
+        over(kind, session, ours)
+    assert theirs.recv(1000).startswith(b"what the kernel takes at once")
+
+
+def test_a_wrapped_peer_has_the_inner_ones_times():
+    inner = BlockingPeer()
+    peer = WrappedPeer(inner)
+    for name in ("timeout_seconds", "flush_seconds", "pause_seconds", "is_bulk"):
+        setattr(peer, name, 7)
+        assert getattr(inner, name) == getattr(peer, name) == 7
+
+
 def test_a_client_that_vanished(kind):
     ours, theirs = socket.socketpair()
     theirs.close()

@@ -3,12 +3,13 @@
 import os
 
 from pyqmail.base.failure import reason
+from pyqmail.mail.queue import BOUND_CONTROLS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyqmail.system.controls import Controls
 
-CONTROLS = ["localbytes", "queueminfree"]
+CONTROLS = BOUND_CONTROLS
 FREE_INODES_OF = 100  # one in so many inodes has to be free
 
 

@@ -8,7 +8,6 @@ from pyqmail.protocol.smtp.address import LIMIT_BYTES, address_literal, parse_pa
 
 CONTROLS = (
     "me", "smtpgreeting", "localiphost", "timeoutsmtpd", "rcpthosts", "morercpthosts.cdb", "badmailfrom", "databytes",
-    "maxrcpt",
 )  # fmt: skip
 
 
@@ -36,7 +35,6 @@ class Policy:
     more_rcpthosts     get(key) -> bytes or None, lower-case keys; None: there are no more
     badmailfrom        addresses and @hosts that may not send
     limit_bytes        largest message, 0 for no limit; DATABYTES in a connection's environment overrides it
-    max_recipients     of one message, 0 for no limit
     own_addresses      function without arguments -> collection of addresses, d.d.d.d; raises OSError
     """
 
@@ -50,14 +48,12 @@ class Policy:
         badmailfrom=(),
         limit_bytes=0,
         own_addresses=frozenset,
-        max_recipients=0,
     ):
         self.greeting, self.local_ip_host, self.timeout_seconds = greeting, local_ip_host, timeout_seconds
         self._rcpthosts = None if rcpthosts is None else frozenset(name.lower() for name in rcpthosts)
         self._more_rcpthosts = more_rcpthosts
         self._badmailfrom = frozenset(address.lower() for address in badmailfrom)
         self._limit_bytes, self._own_addresses = limit_bytes, own_addresses
-        self.max_recipients = max_recipients
 
     def limit_bytes(self, environ) -> int:
         """Return the largest size of a message in this connection, 0 for none."""
@@ -127,7 +123,6 @@ def read_policy(controls, own_addresses=frozenset) -> Policy:
         more_rcpthosts=None if rcpthosts is None else _more_rcpthosts(controls.path("morercpthosts.cdb")),
         badmailfrom=controls.get("badmailfrom"),
         limit_bytes=controls.get("databytes"),
-        max_recipients=controls.get("maxrcpt"),
         own_addresses=own_addresses,
     )
 

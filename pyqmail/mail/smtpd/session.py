@@ -10,11 +10,23 @@ import time
 from pyqmail.base.failure import Failure, reason
 from pyqmail.mail.queue.client import MessageMemory, QueueClient
 from pyqmail.mail.queue.space import BufferSpace
+from pyqmail.mail.smtpd import client_limits
+from pyqmail.mail.smtpd.client_limits import (
+    BAD_HELO,
+    BAD_RECIPIENT,
+    EARLY_TALKER,
+    NO_MESSAGE,
+    TOO_MANY_ERRORS,
+    TOO_MANY_INVALID,
+    Conduct,
+    read_client_limits,
+    shown,
+)
 from pyqmail.mail.smtpd.extensions import COMMANDS, MAIL_CHECKS, RECIPIENT_CHECKS, check_parameters, offered
 from pyqmail.mail.smtpd.policy import BAD_SENDER, CONTROLS, NOT_OURS, SYNTAX, TOO_MANY, NoAddresses, read_policy
 from pyqmail.mail.smtpd.transaction import LABEL, Share, Shares, Transaction, client_of, received_line
 from pyqmail.protocol.smtp.extensions import ExtensionTable
-from pyqmail.protocol.smtp.server import DATA, GO_AHEAD, MAIL, OK, RCPT, TIMEOUT, Server
+from pyqmail.protocol.smtp.server import DATA, GO_AHEAD, MAIL, NOT_HTTP, OK, RCPT, TIMEOUT, Server
 from pyqmail.system.bounded_log import log_at_once
 from pyqmail.system.channel import Gone
 from pyqmail.system.controls import Controls
@@ -26,23 +38,36 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyqmail.system.peer import Peer
 
+ALL_CONTROLS = (*CONTROLS, *client_limits.CONTROLS)
 NO_CONTROLS = b"421 unable to read controls (#4.3.0)\r\n"
 NO_ADDRESSES = b"421 unable to figure out my IP addresses (#4.3.0)\r\n"
 FRUITLESS_COMMANDS = 1000  # that brought no mail: a client that goes on so is read from no more than now and then
 PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.1, 1.0  # for each so many of them
+LIMITS_SECONDS = 2.0  # how long the control files of limits are not looked at again: there are many
+MAX_COMPLAINTS = 64  # about rule variables, in the life of a process
+# the reply that ends a session -> what the log says of it
+_ENDS = {
+    TOO_MANY_ERRORS: "too many errors",
+    TOO_MANY_INVALID: "too many invalid addresses",
+    NO_MESSAGE: "no message for too long",
+    NOT_HTTP: "it speaks HTTP",
+}
 
 
 class SmtpService:
     """The handler of a session program: call it with (peer, environ) for each connection.
 
     It lives as long as its process, whose working directory becomes the home.  Control files are looked at for
-    each connection, and read if one has changed.
+    each connection, those of limits every LIMITS_SECONDS, and read if one has changed.  clock: see time.monotonic().
     """
 
-    def __init__(self, driver, home: Home, queueing=None) -> None:
-        self._driver, self._home, self._queueing = driver, home, queueing
+    def __init__(self, driver, home: Home, queueing=None, clock=time.monotonic) -> None:
+        self._driver, self._home, self._queueing, self._clock = driver, home, queueing, clock
         self._shares, self._space = Shares(MessageMemory()), BufferSpace()
-        self._controls = self._known = None
+        self._controls = None
+        self._complaints: set[str] = set()
+        self._policy = ControlReading(lambda controls: read_policy(controls, own_addresses), clock)
+        self._limits = ControlReading(read_client_limits, clock, LIMITS_SECONDS)
         try:
             self._enter()
         except OSError:
@@ -51,16 +76,21 @@ class SmtpService:
     async def __call__(self, peer: "Peer", environ) -> int:
         """Receive from a client; returns 0 after QUIT, 1 after any other end.  environ maps bytes to bytes."""
         try:
-            policy = self._policy()
+            policy, limits = self._read_controls()
         except (OSError, LookupError) as error:
             report_unreadable(error)
             return await refuse(peer, NO_CONTROLS)
         peer.timeout_seconds = policy.timeout_seconds
-        engine = Server(policy.greeting, policy.limit_bytes(environ), offered(environ))
+        limits = limits.for_client(environ, self._complain_once)
+        if limits.refuses_early_talker(environ):
+            report_client(environ, "it spoke before the greeting")
+            return await refuse(peer, EARLY_TALKER)
+        conduct = Conduct(limits, policy.timeout_seconds)
+        engine = Server(policy.greeting, policy.limit_bytes(environ), offered(environ), conduct)
         share = Share(self._shares, client_of(environ))
         transaction = Transaction(self._queueing, environ, share, self._shares.memory, self._space)
         try:
-            return await Session(peer, engine, policy, transaction, environ).run()
+            return await Session(self._driver, peer, engine, policy, conduct, transaction, environ, self._clock).run()
         except Failure:
             raise  # our own, which is to be reported
         except (Gone, TimedOut):
@@ -68,16 +98,15 @@ class SmtpService:
         finally:
             transaction.forget()
 
-    def _policy(self):
+    def _read_controls(self):
         if self._controls is None:
             self._enter()
-        if self._known is None or self._controls.have_changed(self._known[1]):
-            self._known = None
-            known = self._controls.reading(lambda controls: read_policy(controls, own_addresses))
-            if not self._controls.is_settled(known[1]):
-                return known[0]
-            self._known = known
-        return self._known[0]
+        return self._policy.value(self._controls), self._limits.value(self._controls)
+
+    def _complain_once(self, text):
+        if text not in self._complaints and len(self._complaints) < MAX_COMPLAINTS:
+            self._complaints.add(text)
+            log_at_once(os.fsencode(f"{LABEL}: warning: {text}"))
 
     def _enter(self):
         # a QMAILQUEUE without a slash at its head is found from the home
@@ -85,7 +114,29 @@ class SmtpService:
         home = self._home = Home(os.getcwd())
         self._queueing = self._queueing or QueueClient(self._driver, home)
         complain = lambda text: log(f"{LABEL}: warning: {text}")  # noqa: E731
-        self._controls = Controls(home.control, CONTROLS, complain=complain)
+        self._controls = Controls(home.control, ALL_CONTROLS, complain=complain)
+
+
+class ControlReading:
+    """What read(controls) says, read again once one of its files has changed; looked at every so many seconds."""
+
+    def __init__(self, read, clock, seconds: float = 0) -> None:
+        self._read, self._clock, self._seconds = read, clock, seconds
+        self._known = None
+        self._fresh_until: float = 0
+
+    def value(self, controls):
+        """Return it as it is now.  Raises what read() raises."""
+        now = self._clock()
+        if self._known is not None and (now < self._fresh_until or not controls.have_changed(self._known[1])):
+            if now >= self._fresh_until:
+                self._fresh_until = now + self._seconds
+            return self._known[0]
+        self._known = None
+        known = controls.reading(self._read)
+        if controls.is_settled(known[1]):
+            self._known, self._fresh_until = known, now + self._seconds
+        return known[0]
 
 
 class Session:
@@ -94,11 +145,18 @@ class Session:
     peer, engine and transaction are there for the commands of extensions; commands maps their verbs to what they do.
     """
 
-    __slots__ = ("peer", "engine", "transaction", "_policy", "_environ", "_relay", "_commands")
+    __slots__ = (
+        *("peer", "engine", "transaction"),
+        *("_driver", "_policy", "_conduct", "_environ", "_relay", "_clock", "_commands"),
+    )
 
-    def __init__(self, peer: "Peer", engine: Server, policy, transaction: Transaction, environ, commands=COMMANDS):
+    def __init__(
+        self, driver, peer: "Peer", engine: Server, policy, conduct: Conduct, transaction: Transaction, environ,
+        clock=time.monotonic, commands=COMMANDS,
+    ):  # fmt: skip
         self.peer, self.engine, self.transaction = peer, engine, transaction
-        self._policy, self._environ, self._relay = policy, environ, environ.get(b"RELAYCLIENT")
+        self._driver, self._policy, self._conduct, self._clock = driver, policy, conduct, clock
+        self._environ, self._relay = environ, environ.get(b"RELAYCLIENT")
         self._commands = commands
 
     async def run(self) -> int:
@@ -117,20 +175,40 @@ class Session:
                     self.transaction.forget()
                 await self.send_replies()  # all we have, before we listen
             if event is None and not must_speak and not engine.closed:
-                self._set_pace()
-                try:
-                    engine.receive(await self.peer.read())
-                except TimedOut:
-                    engine.close(TIMEOUT)
+                await self._read()
+        self._report_end()
         await self.send_replies()
         return engine.exit_code
 
     async def send_replies(self) -> None:
-        """Send the replies that have gathered."""
+        """Send the replies that have gathered, once the last of them has waited as long as the client's errors say."""
         replies = self.engine.take_replies()
         if replies:
-            self.peer.put(replies)
-            await self.peer.flush()
+            conduct, peer = self._conduct, self.peer
+            seconds = conduct.take_delay()
+            if seconds:
+                await self._driver.sleep(seconds)
+            peer.timeout_seconds, peer.flush_seconds = self._policy.timeout_seconds, conduct.flush_seconds
+            peer.put(replies)
+            await peer.flush()
+            conduct.begin_request(self._clock())
+
+    async def _read(self):
+        """Give the engine what comes next, or end the conversation of a client whose time is up."""
+        engine, peer, conduct = self.engine, self.peer, self._conduct
+        self._set_pace()
+        is_content = engine.is_in_content
+        seconds, farewell = conduct.time_left(self._clock(), is_content)
+        try:
+            if seconds <= 0:
+                raise TimedOut
+            peer.timeout_seconds = seconds
+            data = await peer.read()
+        except TimedOut:
+            engine.close(farewell)
+        else:
+            conduct.note_received(len(data), self._clock(), is_content)
+            engine.receive(data)
 
     def restart(self, extensions: ExtensionTable, peer: "Peer") -> None:
         """Begin again over this peer, which may wrap the one before: nothing that the client said counts any more.
@@ -155,7 +233,10 @@ class Session:
             if verb is None:
                 await self._take_content(event)
             elif verb == RCPT:
-                engine.answer(event, self._add_recipient(event.argument))
+                if self._conduct.has_too_many_invalid:
+                    engine.close(TOO_MANY_INVALID)
+                else:
+                    engine.answer(event, self._add_recipient(event.argument))
             elif verb == MAIL:
                 engine.answer(event, self._begin_mail(event.argument))
             elif verb == DATA:
@@ -182,9 +263,13 @@ class Session:
         return OK
 
     def _add_recipient(self, argument):
+        limits = self._conduct.limits
         recipient, parameters = self._policy.read_path(argument)
         if recipient is None:
             return SYNTAX
+        if limits.is_bad_helo(self.engine.helo):
+            self._report(f"badhelo refuses it: {shown(self.engine.helo)}")
+            return BAD_HELO
         if self.transaction.is_bad_sender:
             return BAD_SENDER
         if parameters:
@@ -192,12 +277,17 @@ class Session:
             refusal = check_parameters(parameters, engine.extensions.recipient_parameters, RECIPIENT_CHECKS, engine)
             if refusal is not None:
                 return refusal
-        if self._relay is not None:
-            recipient += self._relay
-        elif not self._policy.is_our_recipient(recipient):
+        if self._relay is None and not self._policy.is_our_recipient(recipient):
             return NOT_OURS
-        is_added = self.transaction.add_recipient(recipient, self._policy.max_recipients)
-        return OK if is_added else TOO_MANY
+        if limits.is_bad_recipient(recipient):
+            self._conduct.add_invalid()
+            self._report(f"badrcptto refuses a recipient: {shown(recipient)}")
+            return BAD_RECIPIENT
+        if self.transaction.add_recipient(recipient + (self._relay or b""), limits.maxrcpt):
+            return OK
+        if self._conduct.is_first_too_many:
+            self._report(f"too many recipients: {shown(recipient)}")
+        return TOO_MANY
 
     async def _take_content(self, piece):
         self.transaction.add_content(piece.text, piece.content)
@@ -205,6 +295,20 @@ class Session:
             reply = await self.transaction.queue_message(piece.content)
             self.transaction.forget()
             self.engine.answer(piece, reply)
+
+    def _report(self, what):
+        if self._conduct.take_line():
+            report_client(self._environ, what)
+
+    def _report_end(self):
+        """Log why the session has ended, if that is the client's conduct."""
+        conduct, farewell = self._conduct, self.engine.farewell
+        why = _ENDS.get(farewell, "")
+        if farewell == TIMEOUT and conduct.is_too_slow:
+            why = "too slow"
+        if why:
+            last = f", last refused: {shown(conduct.refused)}" if conduct.refused else ""
+            report_client(self._environ, why + last)
 
 
 def own_addresses() -> set[bytes]:
@@ -221,6 +325,12 @@ def report_unreadable(error) -> None:
     else:
         text = str(error)
     log_at_once(os.fsencode(f"{LABEL}: warning: {text}"))
+
+
+def report_client(environ, text: str) -> None:
+    """Log what a client did wrong, by its address."""
+    client = shown(environ.get(b"TCPREMOTEIP", b"unknown"))
+    log_at_once(os.fsencode(f"{LABEL}: client {client}: {text}"))
 
 
 async def refuse(peer: "Peer", reply: bytes) -> int:

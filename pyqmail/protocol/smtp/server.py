@@ -9,6 +9,18 @@ RFC 2920 section 3.2
 from pyqmail.protocol.smtp.content import Content, StrayNewline
 from pyqmail.protocol.smtp.extensions import STANDARD, ExtensionTable
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Conduct(Protocol):
+        """What counts the replies of a session: Server says what it is asked."""
+
+        farewell: bytes
+
+        def count(self, verb: bytes | None, reply: bytes, said: bytes, is_junk: bool = False) -> bool: ...
+
+
 FREE, SENDER, RECIPIENTS, CONTENT = "free", "sender", "recipients", "content"
 HELO, EHLO, MAIL, RCPT, DATA = b"HELO", b"EHLO", b"MAIL", b"RCPT", b"DATA"
 RSET, NOOP, HELP, VRFY, QUIT = b"RSET", b"NOOP", b"HELP", b"VRFY", b"QUIT"
@@ -86,16 +98,27 @@ class Server:
     The conversation is over when `closed`; exit_code is 0 only after QUIT.  `helo` is the last HELO or EHLO
     argument, None before.  A command line above LINE_LIMIT ends the conversation, as lack of memory.  `fruitless`
     counts the commands since the last message that was accepted, recipients that were accepted not among them; 64 bytes
-    are one.
+    are one.  `farewell` is the reply that ended it, b"" before and after QUIT.
+
+    conduct, if given, has count(verb, reply, said, is_junk), which is called for each reply, verb None for that to a
+    message: if it returns True, no other command is answered before the replies were taken, and if its farewell is not
+    empty, that is said, too, and the conversation is over.
     """
 
     __slots__ = (
-        *("closed", "exit_code", "helo", "limit_bytes", "extensions", "fruitless"),
-        *("_greeting", "_state", "_input", "_at", "_content", "_said", "_size", "_is_new"),
+        *("closed", "exit_code", "helo", "limit_bytes", "extensions", "fruitless", "farewell"),
+        *("_conduct", "_greeting", "_state", "_input", "_at", "_content", "_said", "_size", "_is_new"),
     )
 
-    def __init__(self, greeting: bytes, limit_bytes: int = 0, extensions: ExtensionTable = STANDARD) -> None:
-        self.closed, self.exit_code, self.fruitless = False, 1, 0
+    def __init__(
+        self,
+        greeting: bytes,
+        limit_bytes: int = 0,
+        extensions: ExtensionTable = STANDARD,
+        conduct: "Conduct | None" = None,
+    ) -> None:
+        self.closed, self.exit_code, self.fruitless, self.farewell = False, 1, 0, b""
+        self._conduct = conduct
         self._greeting, self.limit_bytes = greeting, limit_bytes
         self._said: list[bytes] = []
         self._size = 0
@@ -151,6 +174,7 @@ class Server:
 
         A piece is answered only if it is the last; whatever the reply, the transaction is over.
         """
+        is_again = event.verb == MAIL and self._state is not FREE
         if isinstance(event, Piece):
             self._state, self._input, self._at = FREE, event.content.rest, 0
             self._content = None
@@ -165,11 +189,12 @@ class Server:
         else:
             self.fruitless += 1 + len(event.argument) // 64
         self._say(reply)
+        self._count(event.verb, reply, b"" if isinstance(event, Piece) else event.argument, is_again)
 
     def close(self, reply: bytes) -> None:
         """Say reply and end the conversation as a failure."""
         self._say(reply)
-        self.closed = True
+        self.closed, self.farewell = True, reply
 
     @property
     def is_in_transaction(self) -> bool:
@@ -214,25 +239,37 @@ class Server:
 
     def _refuse(self, verb: bytes, line: bytes, is_first: bool) -> None:
         """Refuse a command that cannot come now, or is none."""
+        said = line[len(verb) + 1 :]
         if is_first and verb in _HTTP:
             self.close(NOT_HTTP)
+            self._count(verb, NOT_HTTP, said)
             return
         self.fruitless += 1 + len(line) // 64
         otherwise = NOT_NOW if verb in self.extensions.verbs else UNIMPLEMENTED
-        self._say(REFUSED.get((self._state, verb), otherwise))
+        reply = REFUSED.get((self._state, verb), otherwise)
+        self._say(reply)
+        self._count(verb, reply, said)
 
     def _obey(self, verb: bytes, argument: bytes) -> None:
         if verb == QUIT:
-            self._say(b"221 %b\r\n" % self._greeting)
+            reply = b"221 %b\r\n" % self._greeting
             self.closed, self.exit_code = True, 0
         elif verb == HELO:
-            self.helo = argument
-            self._say(b"250 %b\r\n" % self._greeting)
+            self.helo, reply = argument, b"250 %b\r\n" % self._greeting
         elif verb == EHLO:
-            self.helo = argument
-            self._say(self.extensions.ehlo_reply(self._greeting, self))
+            self.helo, reply = argument, self.extensions.ehlo_reply(self._greeting, self)
         else:
-            self._say(_FIXED[verb])
+            reply = _FIXED[verb]
+        self._say(reply)
+        self._count(verb, reply, argument, verb != QUIT)
+
+    def _count(self, verb: bytes | None, reply: bytes, said: bytes, is_junk: bool = False) -> None:
+        """Have a reply that was said counted, and do what follows."""
+        conduct = self._conduct
+        if conduct is not None and conduct.count(verb, reply, said, is_junk):
+            self._size += _FULL  # must_speak
+            if conduct.farewell and not self.closed:
+                self.close(conduct.farewell)
 
     def _say(self, reply: bytes) -> None:
         self._said.append(reply)

@@ -11,6 +11,14 @@ _SHOWN_BYTES = 200
 NUMBERS = frozenset(
     (b"DATABYTES", b"GREETDELAY", b"GREETHOLD", b"MAXCONNC", b"MAXCONNIP", b"MAXCONNRATE", b"MAXLOAD"),
 )
+# variables that pysmtpd reads as limits: any other value has no effect (base/controls.py)
+LIMITS = frozenset(
+    (
+        *(b"BRTLIMIT", b"EARLYTALKERS", b"ERRORDELAY", b"ERRORLIMIT", b"JUNKLIMIT", b"MAXRCPT", b"MINDATARATE"),
+        *(b"SESSIONIDLE", b"SOFTERRORLIMIT", b"TARPITCOUNT", b"TARPITDELAY"),
+    )
+)
+_MAX_LIMIT = 1 << 31
 _CLEAN = bytes(c if 32 <= c < 127 else 63 for c in range(256))
 
 
@@ -110,6 +118,8 @@ def _odd_variables(line):
             if not says_just(value, number):
                 what = "is too large a number" if is_number(value) else "is no number"
                 yield f"{_text(name)} {what}, and is read as {number}: {_text(value[:64])!r}", True
+        elif name in LIMITS and not (is_number(value) and leading_number(value) <= _MAX_LIMIT):
+            yield f"{_text(name)} is no number up to {_MAX_LIMIT}, and has no effect: {_text(value[:64])!r}", True
 
 
 def _text(name):

@@ -14,6 +14,7 @@ import pytest
 
 from pyqmail.mail.queue.client import MEMORY_BYTES, MessageBuffer, MessageMemory, QueueOutcome
 from pyqmail.mail.smtpd import policy, session, transaction
+from pyqmail.mail.smtpd.client_limits import NUMBERS
 from pyqmail.mail.smtpd.session import SmtpService
 from pyqmail.mail.smtpd.transaction import Share, Shares, client_of, received_line
 from pyqmail.system.channel import Gone
@@ -25,6 +26,7 @@ TESTS = os.path.abspath(f"{os.path.dirname(__file__)}/../..")
 NAMES = sorted(os.path.basename(path) for path in glob.glob(f"{TESTS}/transcripts/smtp-*.txt"))
 SEND = b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n"
 QUIT = b"QUIT\r\n"
+NO_LIMITS = dict.fromkeys(NUMBERS, b"0\n")
 
 
 class Queue:
@@ -76,11 +78,26 @@ def queue():
     return Queue()
 
 
+class Unhurried(BlockingDriver):
+    """Notes in `slept` how long a session would have waited."""
+
+    def __init__(self):
+        self.slept = []
+
+    async def sleep(self, seconds):
+        self.slept.append(seconds)
+
+
 @pytest.fixture
-def receive(home, queue, monkeypatch):
+def driver():
+    return Unhurried()
+
+
+@pytest.fixture
+def receive(home, queue, driver, monkeypatch):
     """receive(peer, environ={}) -> exit code, by one SmtpService."""
     monkeypatch.chdir(home.path)
-    handler = SmtpService(BlockingDriver(), home, queue)
+    handler = SmtpService(driver, home, queue)
     return lambda peer, environ=None: drive(handler(peer, environ or {}))
 
 
@@ -98,10 +115,14 @@ def cut(data, sizes):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("limits", [{}, NO_LIMITS], ids=["by default", "without limits"])
 @pytest.mark.parametrize("size", [1, 2, 3, 100, 1 << 20, None])
-def test_transcript_in_any_pieces(name, size, home, queue, receive, transcript):
+def test_transcript_in_any_pieces(name, limits, size, home, queue, receive, transcript):
+    """Without limits the bytes are those of before there were any."""
     told = transcript(name)
-    set_controls(home, told.controls)
+    if name.startswith("smtp-limits-") and limits:
+        pytest.skip("it is about them")
+    set_controls(home, limits | told.controls)
     dice = random.Random(3)
     peer = Script(cut(told.client(), lambda: size or dice.randrange(1, 12)))
     assert receive(peer, told.environ) == told.code
@@ -110,9 +131,12 @@ def test_transcript_in_any_pieces(name, size, home, queue, receive, transcript):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_transcript_step_by_step_nothing_is_held_back(name, home, receive, transcript):
+@pytest.mark.parametrize("limits", [{}, NO_LIMITS], ids=["by default", "without limits"])
+def test_transcript_step_by_step_nothing_is_held_back(name, limits, home, receive, transcript):
     told = transcript(name)
-    set_controls(home, told.controls)
+    if name.startswith("smtp-limits-") and limits:
+        pytest.skip("it is about them")
+    set_controls(home, limits | told.controls)
     due = []
     sofar = b""
     for who, said in told.steps:
@@ -381,8 +405,9 @@ def test_a_small_message_needs_no_space(home, queue, monkeypatch):
 
 
 @pytest.mark.parametrize("mail, pauses", [(b"", session.PAUSE_SECONDS), (SEND, 0), (SEND + b".\r\n", 0)])
-def test_whoever_only_keeps_us_busy_is_read_from_now_and_then(mail, pauses, receive):
+def test_whoever_only_keeps_us_busy_is_read_from_now_and_then(mail, pauses, home, receive):
     """Until a message is accepted."""
+    set_controls(home, NO_LIMITS)
     peer, seen = Script([b"NOOP\r\n" * session.FRUITLESS_COMMANDS, mail or b"NOOP\r\n", QUIT]), []
     peer._before_read = lambda heard: seen.append(peer.pause_seconds)
     receive(peer)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from pyqmail.tcp.rules.advice import explain, lint, warnings
+from pyqmail.base.controls import CONTROLS, LIMIT
+from pyqmail.tcp.rules.advice import LIMITS, explain, lint, warnings
 from pyqmail.tcp.rules.source import BadLine
 
 GOOD = b"""# who may relay:
@@ -190,6 +191,7 @@ WARNINGS = [
     (b'1.:allow, RELAYCLIENT=""',           False),
     (b'1.:allow,DATABYTES="10k"',           True),
     (b'1.:allow,DATABYTES="10",X="k"',      False),
+    (b'1.:allow,ERRORLIMIT="off"',          True),
     (b'1.:allow,MAXLOAD=""',                True),
     (b"# 1.2.3.4 deny",                     False),
 ]  # fmt: skip
@@ -205,8 +207,15 @@ VARIABLES = [
     (b'1.2.3.4:allow,A="b",\tB="c"',        "a blank in the name of a variable: '?B'"),
     (b'1.2.3.4:allow,="c"',                 "a variable without a name, which cannot be set"),
     (b'1.2.3.4:allow,GREETHOLD="1s"',       "GREETHOLD is no number, and is read as 1: '1s'"),
+    (b'1.:allow,ERRORLIMIT="-1"',           "ERRORLIMIT is no number up to 2147483648, and has no effect: '-1'"),
+    (b'1.:allow,MAXRCPT="2147483649"',
+     "MAXRCPT is no number up to 2147483648, and has no effect: '2147483649'"),
     (b'1.:allow,DATABYTES="4294967296"',    "DATABYTES is too large a number, and is read as 0: '4294967296'"),
 ]  # fmt: skip
+
+
+def test_every_limit_of_a_control_file_is_known():
+    assert {name.upper().encode() for name, control in CONTROLS.items() if control.mode == LIMIT} == LIMITS
 
 
 @pytest.mark.parametrize("line, problem", VARIABLES)

@@ -1,0 +1,279 @@
+"""How a client of SMTP has to behave: limits from control files and rule variables, and the counters of one session.
+
+ClientLimits is what the administrator says, Conduct what one session has done.  Conduct is pure: it is told of each
+reply as it is given (protocol/smtp/server.py calls count()), and of the time where that matters.
+
+What is counted, and what sets it back:
+
+    errors        replies 4xx and 5xx, and junk beyond junklimit          an accepted message
+    junk          NOOP, RSET, VRFY, HELP, HELO, EHLO, MAIL again          an accepted message
+    recipients    RCPT, however it is answered                            MAIL, the end of the message
+    overshoot     replies `452 too many recipients`: the first 1000 of    MAIL, the end of the message
+                  a message are no errors, so that a client which has
+                  a long list sends the rest in another message
+    tarpit        seconds that RCPT waited, MAX_TARPIT_SECONDS at most    MAIL, the end of the message
+    invalid       recipients that badrcptto refused                       nothing
+
+What follows:
+
+    errors reach softerrorlimit    this reply and all later ones wait errordelay
+    errors reach errorlimit        this reply goes out, then 421, and the session is over
+    recipients pass tarpitcount    this reply waits tarpitdelay
+    invalid reach brtlimit         the next RCPT is answered with 421, and the session is over
+
+A reply that waits is the last that is given before the session has waited, so that nothing is read meanwhile: of what
+the client sends ahead no more is kept than one read gives.
+
+Time.  A session has sessionidle seconds for a message to be accepted, and as many again after it.  With mindatarate
+the timeout is that of a request: a command has to be complete within it, and a message has it from its start, and one
+second more for each mindatarate bytes that came, but never more than the timeout from now.  Content that comes fast
+enough is not cut off by sessionidle: a large message over a slow line could never be sent at all.  Without mindatarate
+the timeout is for each read, as in qmail-smtpd.
+
+Source: smtpd_soft_error_limit, smtpd_hard_error_limit, smtpd_junk_command_limit, smtpd_recipient_overshoot_limit,
+smtpd_per_request_deadline and smtpd_min_data_rate of Postfix; tarpitcount and brtlimit of the qmail family.
+"""
+
+from pyqmail.base.addresses import domain_part, suffixes
+from pyqmail.base.controls import MAX_LIMIT
+from pyqmail.base.numbers import whole_number
+from pyqmail.mail.smtpd.policy import TOO_MANY
+from pyqmail.protocol.smtp.server import MAIL, MAIL_FIRST, RCPT, TIMEOUT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+NUMBERS = (
+    "softerrorlimit", "errordelay", "errorlimit", "junklimit", "maxrcpt", "tarpitcount", "tarpitdelay", "earlytalkers",
+    "sessionidle", "mindatarate", "brtlimit",
+)  # fmt: skip
+LISTS = ("badhelo", "badrcptto")
+CONTROLS = (*NUMBERS, *LISTS)
+VARIABLES = tuple((name, name.upper().encode()) for name in CONTROLS)
+
+EARLY_TALKER = b"554 SMTP protocol violation\r\n"
+TOO_MANY_ERRORS = b"421 too many errors (#4.7.0)\r\n"
+TOO_MANY_INVALID = b"421 too many invalid addresses, goodbye (#4.3.0)\r\n"
+NO_MESSAGE = b"421 no message for too long, goodbye (#4.4.2)\r\n"
+BAD_HELO = b"553 sorry, your HELO host name has been denied (#5.7.1)\r\n"
+BAD_RECIPIENT = b"553 sorry, your envelope recipient has been denied (#5.7.1)\r\n"
+
+MAX_OVERSHOOT = 1000  # replies 452 of a message that are no errors
+MAX_TARPIT_SECONDS = 60  # of a message
+MAX_DELAY_SECONDS = 240  # of a reply: clients give up after five minutes.  RFC 5321 section 4.5.3.2
+MAX_LINES = 10  # of a session in the log, beside the one about its end
+SHOWN_BYTES = 100  # of what a client said, in a line of the log
+MAX_NAME_BYTES = 255  # of a host.  RFC 1035 section 2.3.4
+_KEPT_BYTES = SHOWN_BYTES + 1  # so that it is seen that there was more
+_PATTERN = frozenset(b"*^$?|()\\")
+NEVER = float("inf")
+
+
+class ClientLimits:
+    """What the control files say, or the rule of one client: each number and each list under its control file's name.
+
+    A list is a frozenset of lower-case bytes.  A number that is left out is 0, a list empty: nothing is limited.
+    """
+
+    __slots__ = CONTROLS
+    if TYPE_CHECKING:
+        softerrorlimit: int
+        errordelay: int
+        errorlimit: int
+        junklimit: int
+        maxrcpt: int
+        tarpitcount: int
+        tarpitdelay: int
+        earlytalkers: int
+        sessionidle: int
+        mindatarate: int
+        brtlimit: int
+        badhelo: frozenset[bytes]
+        badrcptto: frozenset[bytes]
+
+    def __init__(self, **values) -> None:
+        for name in NUMBERS:
+            setattr(self, name, values.get(name, 0))
+        for name in LISTS:
+            setattr(self, name, frozenset(entry.lower() for entry in values.get(name, ())))
+
+    def for_client(self, environ: "Mapping[bytes, bytes]", complain: "Callable[[str], object]") -> "ClientLimits":
+        """Return what holds for a client of this environment: what its variables say, otherwise what we say.
+
+        A list's entries are separated by blanks.  complain(text) hears of a value that is no number, which is ignored.
+        """
+        given = {name: value for name, variable in VARIABLES if (value := environ.get(variable)) is not None}
+        if not given:
+            return self
+        values = {name: getattr(self, name) for name in CONTROLS}
+        for name, value in given.items():
+            if name in LISTS:
+                values[name] = value.split()
+                continue
+            try:
+                values[name] = whole_number(value, MAX_LIMIT)
+            except ValueError:
+                complain(f"{name.upper()}={shown(value)} is no number up to {MAX_LIMIT}, so control/{name} counts")
+        return ClientLimits(**values)
+
+    def refuses_early_talker(self, environ: "Mapping[bytes, bytes]") -> bool:
+        """Return whether this client is refused for having spoken before its greeting: pytcpserver --greet-delay."""
+        return self.earlytalkers > 0 and environ.get(b"EARLYTALKER") == b"1" and b"RELAYCLIENT" not in environ
+
+    def is_bad_helo(self, helo: bytes | None) -> bool:
+        """Return whether badhelo has the name, or an end of it that starts with a dot.  None: none was given."""
+        if not self.badhelo or helo is None:
+            return False
+        return any(end in self.badhelo for end in suffixes(helo[-MAX_NAME_BYTES:].lower()))
+
+    def is_bad_recipient(self, recipient: bytes) -> bool:
+        """Return whether badrcptto has the address, or @ with its domain part."""
+        if not self.badrcptto:
+            return False
+        address = recipient.lower()
+        return address in self.badrcptto or (b"@" in address and b"@" + domain_part(address) in self.badrcptto)
+
+
+def read_client_limits(controls) -> ClientLimits:
+    """Return what the control files say now.  controls is system.controls.Controls.  Raises OSError."""
+    values = {name: controls.get(name) for name in CONTROLS}
+    for name in LISTS:
+        odd = next((entry for entry in values[name] if not _PATTERN.isdisjoint(entry)), None)
+        if odd is not None:
+            controls.complain(f"control/{name}: {shown(odd)} is read as it stands: there are no patterns")
+    return ClientLimits(**values)
+
+
+def shown(said: bytes) -> str:
+    """Return what a client said, or the start of it, as it stands in the log: what is not printable is escaped."""
+    text = ascii(said[:SHOWN_BYTES].decode("latin-1"))[1:-1]
+    return text + "..." if len(said) > SHOWN_BYTES else text
+
+
+class Conduct:
+    """What one session has done.  timeout_seconds: that of timeoutsmtpd.
+
+    farewell is the reply that ends the session once count() has returned True, b"" while there is none.  refused is
+    the start of the command that was refused last.
+    """
+
+    __slots__ = (
+        *("limits", "errors", "farewell", "refused", "_timeout", "_junk", "_delay", "_lines"),
+        *("_recipients", "_overshoot", "_tarpit", "_invalid", "_idle_until", "_until", "_has_come"),
+    )
+
+    def __init__(self, limits: ClientLimits, timeout_seconds: float) -> None:
+        self.limits, self._timeout = limits, timeout_seconds
+        self.errors = self._junk = self._invalid = self._lines = 0
+        self.farewell = self.refused = b""
+        self._delay: float = 0
+        self._idle_until: float | None = None  # None: from the next look at the time on
+        self._until, self._has_come = NEVER, False
+        self._begin_message()
+
+    def count(self, verb: bytes | None, reply: bytes, said: bytes, is_junk: bool = False) -> bool:
+        """Count a reply; returns whether it ends what is answered together: it has to wait, or is the last.
+
+        verb: of the command, None for a message.  said: what stood behind it.  is_junk: the command brings no mail.
+        """
+        limits = self.limits
+        is_error = reply[0] not in b"23"
+        if verb is None:
+            self._begin_message()
+            if not is_error:
+                self.errors = self._junk = 0
+                self._idle_until = None
+        elif verb == RCPT and reply != MAIL_FIRST:
+            is_error = self._count_recipient(reply) and is_error
+        elif verb == MAIL and not is_error:
+            self._begin_message()
+        if is_junk:
+            self._junk += 1
+            is_error = is_error or 0 < limits.junklimit < self._junk
+        if is_error:
+            self.errors += 1
+            self.refused = b"%b %b" % ((verb or b"DATA")[:_KEPT_BYTES], said[:_KEPT_BYTES]) if said else verb or b"DATA"
+            self.refused = self.refused[:_KEPT_BYTES]
+        if 0 < limits.softerrorlimit <= self.errors:
+            self._delay += limits.errordelay
+        if 0 < limits.errorlimit <= self.errors:
+            self.farewell = TOO_MANY_ERRORS
+        return self._delay > 0 or bool(self.farewell)
+
+    def _begin_message(self) -> None:
+        self._recipients = self._overshoot = 0
+        self._tarpit: float = 0
+
+    def _count_recipient(self, reply: bytes) -> bool:
+        """Count an answer to RCPT; returns whether it is an error if it is a refusal."""
+        limits = self.limits
+        self._recipients += 1
+        if 0 < limits.tarpitcount < self._recipients:
+            seconds = min(limits.tarpitdelay, MAX_TARPIT_SECONDS - self._tarpit)
+            self._tarpit += seconds
+            self._delay += seconds
+        if reply != TOO_MANY:
+            return True
+        self._overshoot += 1
+        return self._overshoot > MAX_OVERSHOOT
+
+    def add_invalid(self) -> None:
+        """Count a recipient that badrcptto refused."""
+        self._invalid += 1
+
+    @property
+    def has_too_many_invalid(self) -> bool:
+        """Whether the next RCPT ends the session."""
+        return 0 < self.limits.brtlimit <= self._invalid
+
+    @property
+    def is_first_too_many(self) -> bool:
+        """Whether no recipient of this message has been one too many before."""
+        return self._overshoot == 0
+
+    def take_delay(self) -> float:
+        """Return how many seconds the replies that were counted have to wait, and forget it."""
+        seconds, self._delay = self._delay, 0
+        return min(seconds, MAX_DELAY_SECONDS)
+
+    def take_line(self) -> bool:
+        """Return whether this session may write one line more into the log."""
+        self._lines += 1
+        return self._lines <= MAX_LINES
+
+    # time
+
+    def begin_request(self, now: float) -> None:
+        """All that was said has been answered: what comes from now on is another request."""
+        self._until, self._has_come = now + self._timeout, False
+
+    def note_received(self, size: int, now: float, is_content: bool) -> None:
+        """Note that so many bytes came, of a message or of commands."""
+        self._has_come = True
+        if is_content and self.limits.mindatarate:
+            self._until = min(self._until + size / self.limits.mindatarate, now + self._timeout)
+
+    def time_left(self, now: float, is_content: bool) -> tuple[float, bytes]:
+        """Return how many seconds may pass until more comes, and the reply that ends the session after them.
+
+        The seconds may be 0 or less.  is_content: what comes is content of a message.
+        """
+        limits = self.limits
+        seconds = self._until - now if limits.mindatarate else self._timeout
+        if limits.sessionidle and not (is_content and limits.mindatarate):
+            if self._idle_until is None:
+                self._idle_until = now + limits.sessionidle
+            if self._idle_until - now < seconds:
+                return self._idle_until - now, NO_MESSAGE
+        return seconds, TIMEOUT
+
+    @property
+    def is_too_slow(self) -> bool:
+        """Whether a client whose time is up has sent something of its request, but not enough."""
+        return self._has_come and self.limits.mindatarate > 0
+
+    @property
+    def flush_seconds(self) -> float | None:
+        """How long the replies may take that are sent together; None: as long as some of them goes."""
+        return self._timeout if self.limits.mindatarate else None
