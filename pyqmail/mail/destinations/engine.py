@@ -13,6 +13,7 @@ What is kept true, and why it suffices:
 - A session has one unit of each budget of its chain, and of the host it tries, from OPEN to closed(), which alone frees
   it: servers count a connection until it is gone.  A recipient in flight takes one more of the total.
 - Mail is bound to a session that has greeted.  So a server that refuses, is slow or dead changes no parcel's time.
+- Nobody is let in before an event has been applied as a whole: what it gives back is offered at the end of the turn.
 - A door that wants a session and has none coming stands before a budget that is not free.  So whatever makes a door
   want (mail, a smaller m, a session that ends) seeks, and whatever frees a budget tells Admission.
 - A greeting is believed unless the last sessions greeted and then ended with nothing answered.
@@ -314,8 +315,7 @@ class Engine:
     def advance(self, date: float, now: float) -> None:
         """Do what is due.  The date is compared with the last one: a jump of more than 5 minutes is no passing time."""
         core = self._core
-        jump = core.clock.set_date(date, now)
-        if jump:
+        if jump := core.clock.set_date(date, now):
             core.log.date_set(jump)
         self._store.advance(now)
         core.timers.run(now)
@@ -333,14 +333,12 @@ class Engine:
     def next_time(self) -> float | None:
         """Return when advance() must be called even if nothing happens."""
         parts = self._store, self._core.timers, self._core.admission, self._trials, self._resolving.questions
-        times = [when for part in parts if (when := part.next_time()) is not None]
-        return min(times, default=None)
+        return min((when for part in parts if (when := part.next_time()) is not None), default=None)
 
     def take_orders(self) -> "list[tuple[Any, ...]]":
         """Return the orders (orders.py) that were not taken before."""
-        core = self._core
         self._store.due_dates.flush()
-        orders, core.orders = core.orders, []
+        orders, self._core.orders = self._core.orders, []
         return orders
 
     def log_lines(self, now: float) -> list[bytes]:
@@ -356,8 +354,11 @@ class Engine:
         self._memory.restore(state, now)
 
     def _end_turn(self, now: float) -> None:
-        """After each event: let those give way whom others wait for, and ask what may be asked."""
+        """After each event: let in whom it lets in, let those give way whom others wait for, ask what may be asked."""
         core = self._core
+        if core.failed_doors or core.released:
+            self._site_faults.end_turn(now)
+        core.admission.settle(now)
         if core.has_sessions and not core.is_stopped:
             if core.admission.moves != self._moves:
                 self._moves = core.admission.moves
@@ -366,8 +367,8 @@ class Engine:
                 self._trials.yield_places(now)
             if self._resolving.questions.quiet_until <= now:
                 self._resolving.ask(now)
-        if core.failed_doors or core.released:
-            self._site_faults.end_turn(now)
+            core.admission.settle(now)
+        self._openings.end_turn(now)
         if self._ways.doomed:
             self._ways.forget_unused(now)
 

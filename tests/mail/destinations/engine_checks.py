@@ -1,6 +1,8 @@
 """What must be true of an engine after each event, by brute force: properties P1 to P6 and P9 of the specification."""
 
 from bench.destinations.world import FLIES, WAITS, World
+from pyqmail.mail.destinations.events.openings import HOSTS_OFF, is_dead
+from pyqmail.mail.destinations.events.site_faults import SOFT_BLOCKED
 from pyqmail.mail.destinations.outcome import MESSAGE
 from pyqmail.mail.destinations.retry import LOCAL_CONSTANT, REMOTE_CONSTANT, retry_time
 from pyqmail.mail.destinations.scheduling.core import IN_FLIGHT, ON_WHEEL
@@ -8,13 +10,15 @@ from pyqmail.mail.destinations.sessions import CONNECTING, IDLE, OPENED
 from pyqmail.mail.destinations.waiting.rows import IS_STRUCK
 
 BUSY = b"451 4.2.1 mailbox busy"
+MOST_REBUFFS = 60  # of one address in a minute: three doors that open 20 sessions at once
+OWN_PAUSES = (HOSTS_OFF, SOFT_BLOCKED)  # begun by the opening itself, for those that follow
 
 
 class CheckedWorld(World):
     """A world that checks its engine after each event."""
 
     def __init__(self, *arguments, **words):
-        self.used, self.earliest = {}, {}
+        self.used, self.earliest, self.rebuffs = {}, {}, {}
         super().__init__(*arguments, **words)
         self.after_each.append(CheckedWorld.check)
 
@@ -81,12 +85,41 @@ class CheckedWorld(World):
         assert rows.recipient_count == sum(state in (WAITS, FLIES) for state in self.states.values())
         assert len(self.in_flight) == sum(state == FLIES for state in self.states.values())
 
+    def _open(self, session, opening):
+        super()._open(session, opening)
+        self.check_opening(session, opening)
+
+    def _more(self, session, opening):
+        super()._more(session, opening)
+        if session in self.sessions:
+            self.check_opening(session, opening)
+
+    def check_opening(self, number, opening):
+        """P1, P6: what the same event has made full, paused or put off is not what it opens a session into."""
+        session, now = self.engine._openings.sessions.get(number), self.clock.now
+        if session.is_test:
+            return
+        for budget in (*session.units, *session.tries[opening.address][1]):
+            assert budget.used <= budget.cap, f"{budget.name}: {budget.used} of {budget.cap}, and one more is opened"
+            is_paused = budget.paused_until > now and budget.pause_reason not in OWN_PAUSES
+            assert not is_paused, f"{budget.name} is paused ({budget.pause_reason}), and a session is opened"
+        host = self.core.hosts.known(opening.host)
+        if host is not None and host.penalty and not is_dead(session.door):
+            assert host.penalised_at < now or host.penalty > 1, f"{opening.host} has just failed, and is tried"
+
     def report(self, event, *arguments):
         """P9: a session that could not be opened changes no parcel's time."""
         before = self.due_times()
         super().report(event, *arguments)
         if event in ("refused", "failed"):
             assert self.due_times() == before
+            self.count_rebuff(arguments[1].address)
+
+    def count_rebuff(self, address):
+        """A server that takes nothing is not asked again and again."""
+        times = self.rebuffs.setdefault(address, [])
+        times.append(self.clock.now)
+        assert len(times) <= MOST_REBUFFS or times[-MOST_REBUFFS - 1] < self.clock.now - 60, f"{address} is hammered"
 
     def due_times(self):
         rows = self.core.rows

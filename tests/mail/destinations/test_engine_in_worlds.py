@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.destinations.servers import GREETS, REFUSES, SILENT, RateBan, Server, SessionLimit
+from bench.destinations.servers import GREETS, REFUSES, RESETS, SILENT, RateBan, Server, SessionLimit
 from tests.mail.destinations.engine_checks import CheckedWorld
 
 SITE = b"site.example"
@@ -84,3 +84,35 @@ def test_a_budget_is_cautious_until_something_is_accepted_after_the_pause():
     assert sum(first <= time < first + 4 for time, _ in world.opened) == 1
     world.finish(100)
     assert limit.peak == 10
+
+
+def test_a_probe_before_its_time_is_followed_by_a_pause():
+    world = CheckedWorld(b"")
+    world.place(SITE, Server(kind=RESETS))
+    world.send([SITE])
+    world.run(600)
+    before = len(world.opened)
+    world.engine.make_due(world.clock.now)
+    world._obey()
+    world.run(30)
+    assert len(world.opened) == before + 1
+
+
+@pytest.mark.parametrize("refusal", [b"421 too many connections", b"421 rate limited due to ip reputation"])
+@pytest.mark.parametrize("kind", [RESETS, REFUSES])
+def test_who_refuses_is_not_asked_again_at_once_with_learn_no(kind, refusal):
+    world = CheckedWorld(SITE + b":c=5,learn=no\n")
+    world.place(SITE, Server(kind=kind, refusal=refusal))
+    world.send([SITE] * 5)
+    world.run(60)
+    assert len(world.opened) <= 3 * 5
+
+
+def test_who_refuses_less_than_the_floor_is_not_asked_again_at_once():
+    world = CheckedWorld(SITE + b":f=2,n=1\n")
+    limit = SessionLimit(1)
+    world.place(SITE, Server(20.0, limits=[limit]))
+    for _ in range(5):
+        world.send([SITE])
+    world.run(120)
+    assert 0 < limit.refusals <= 6

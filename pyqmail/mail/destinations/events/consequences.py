@@ -1,7 +1,8 @@
 """What follows from an event by the table of blame: penalties, pauses, limits that are learned.
 
 The effects that speak of recipients or of the session itself are obeyed where the event comes in; these here change
-what is remembered of hosts, sites, organisations and flows.  With `learn=no` no limit is learned.
+what is remembered of hosts, sites, organisations and flows.  With `learn=no` no limit is learned: a host that refuses
+is off then, as one that fails is, so that it is not asked again at once.
 Source of the table: mail/destinations/faults/blame.py
 """
 
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from pyqmail.mail.destinations.scheduling.log import EngineLog
     from pyqmail.mail.destinations.sessions import DeliverySession
 
-_LEARNING = {t.LEARN_MESSAGES, t.LEARN_CLOSE, t.LEARN_STATED, t.LEARN_RECIPIENTS, t.CEILING_REACHED, t.RATE_REACHED}
+_REFUSALS = {t.CEILING_REACHED, t.RATE_REACHED, t.HOST_CEILING}
+_LEARNING = {t.LEARN_MESSAGES, t.LEARN_CLOSE, t.LEARN_STATED, t.LEARN_RECIPIENTS, *_REFUSALS}
 
 
 class Event:
@@ -72,7 +74,9 @@ class Consequences:
         learns = getattr(event.door.policy, "learns", False)
         for effect in row.effects:
             action = self._effects.get(effect)
-            if action is not None and (learns or effect not in _LEARNING):
+            if not learns and effect in _LEARNING:
+                action = self._penalise if effect in _REFUSALS else None
+            if action is not None:
                 action(event, now)
 
     def pause(self, budget: "Budget", pause: Pause, text: bytes, now: float) -> None:
@@ -88,16 +92,27 @@ class Consequences:
     def _penalise(self, event: Event, now: float) -> None:
         host = event.facts.outcome.host or (event.session.host if event.session else b"")
         if host and event.session is not None:
-            seconds = self._core.hosts.failed(host, event.session.opened_at, now)
-            if seconds:
-                self._log.host_off(host, seconds)
+            self._put_off(host, event.session, now)
+
+    def put_off_refusers(self, session: "DeliverySession", now: float) -> None:
+        """The hosts that refused the connection are off."""
+        for host in session.refusers:
+            self._put_off(host, session, now)
+
+    def _put_off(self, host: bytes, session: "DeliverySession", now: float) -> None:
+        seconds = self._core.hosts.failed(host, session.opened_at, now)
+        if seconds:
+            self._log.host_off(host, seconds)
 
     def _penalise_later(self, event: Event, now: float) -> None:
         if event.session is not None and event.facts.outcome.host:
             event.session.refusers[event.facts.outcome.host] = None
 
     def _learn_host_ceiling(self, event: Event, now: float) -> None:
-        self._core.hosts.refused(event.facts.outcome.host, event.facts.here_up, now)
+        if event.facts.here_up:
+            self._core.hosts.refused(event.facts.outcome.host, event.facts.here_up, now)
+        else:
+            self._penalise(event, now)
 
     # what a site shows
 
@@ -134,6 +149,8 @@ class Consequences:
                 return
         if door.site_budget is not None and door.site_budget.window is not None:
             self._refused(door.site_budget, facts.others_up, facts, now)
+            if 0 < facts.others_up < door.site_budget.window.floor:
+                self._penalise(event, now)  # nothing lower may be learned; and it is not asked again at once
 
     def _refused(self, budget: "Budget", others_up: int, facts: "Facts", now: float) -> None:
         window = budget.window
@@ -224,6 +241,8 @@ class Consequences:
     def _count_start(self, event: Event, now: float) -> None:
         budget = event.door.site_budget
         if budget is None or budget.window is None:
+            if event.session is not None:
+                self.put_off_refusers(event.session, now)  # nobody counts the starts: `learn=no`
             return
         was_dead = budget.window.dead_since is not None
         pause = budget.window.failed(now, event.facts.others_up, self._core.random)

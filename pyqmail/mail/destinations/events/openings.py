@@ -1,14 +1,17 @@
 """Session starts: a grant becomes OPEN, goes from address to address, and ends with a greeting or without.
 
 An address that is tried holds a unit of its host and net.  READY names the one that won; the others give theirs back.
+
+What an address gives back that has failed is free at once for another address of the same session; others who wait for
+it are let in at the end of the turn, when what follows from the failure is in force.  (Were it kept until then instead,
+another address in the same net would look taken, and the start would end as if no host was left.)
 """
 
 from pyqmail.mail.destinations.events.consequences import Event
-from pyqmail.mail.destinations.events.session_facts import fill_facts
+from pyqmail.mail.destinations.events.session_facts import start_facts
 from pyqmail.mail.destinations.faults import blame
 from pyqmail.mail.destinations.faults import table as t
 from pyqmail.mail.destinations.faults.network import TEST_TIMEOUT
-from pyqmail.mail.destinations.faults.replies import classify
 from pyqmail.mail.destinations.faults.table import Facts
 from pyqmail.mail.destinations.limits.budgets import Pause
 from pyqmail.mail.destinations.orders import CLOSE, MORE, OPEN, Opening
@@ -36,7 +39,6 @@ if TYPE_CHECKING:
 UNPROVEN_CONNECT_SECONDS = 10.0
 FREE_HEDGES, HEDGE_SHARE = 3, 10  # the first three of a site, then one session in ten
 HOSTS_OFF = b"hosts off"
-_NO_MAIL_HERE = 521
 
 
 class Openings:
@@ -194,10 +196,7 @@ class Openings:
         here_up = door.up.get(address, 0)
         session.greeting_seconds = now - began
         core.hosts.note_habits(host, limits.has_helo_only, limits.has_no_pipelining, now)
-        for refuser in session.refusers:
-            off = core.hosts.failed(refuser, session.opened_at, now)
-            if off:
-                core.log.host_off(refuser, off)
+        self._consequences.put_off_refusers(session, now)  # it is they alone
         door.up[address] = here_up + 1
         door.working += 1
         if door.hollow:
@@ -253,7 +252,7 @@ class Openings:
         session = self.sessions.get(number)
         if session is None:
             return
-        host = self._drop_try(session, outcome.address, now)
+        self._drop_try(session, outcome.address, now)
         if session.state != CONNECTING:
             return  # a hedge's loser that reported late
         self._guards.met(session, outcome, now)
@@ -262,7 +261,8 @@ class Openings:
             return
         if outcome.stage in (GREETING, NAME):
             self._core.note(session.door, REFUSED_SESSION, now)
-        facts = self._facts(session, outcome, host, now)
+        facts = start_facts(self._core, session, outcome, now)
+        facts.is_us = self._guards.is_us(session.door)
         row = blame.blame_start(facts)
         self._consequences.apply(row, Event(session.door, session, facts), now)
         if t.END_START in row.effects:
@@ -270,30 +270,31 @@ class Openings:
                 self._guards.withhold(session.door, outcome)
             self._fail_start(session, outcome, now)
         elif not session.tries and not self._try_another(session, now):
-            row = blame.blame_all_hosts(facts)
-            self._consequences.apply(row, Event(session.door, session, facts), now)
-            if t.FAIL_LANE in row.effects:
-                self._core.failed_doors.append((session.door, outcome))
+            if self._has_full_host(session, now):
+                self._consequences.put_off_refusers(session, now)
+            else:
+                self._blame_all_hosts(session, facts, now)
             self._fail_start(session, outcome, now)
+
+    def _has_full_host(self, session: "DeliverySession", now: float) -> bool:
+        """Return whether a host is left that has only no room now: not every host has failed then.
+
+        The probe of a dead site sets the time of the next one, whatever else there is.
+        """
+        door = session.door
+        return not is_dead(door) and bool(self._core.hosts.usable(door.candidates, session.tried, now))
+
+    def _blame_all_hosts(self, session: "DeliverySession", facts: Facts, now: float) -> None:
+        row = blame.blame_all_hosts(facts)
+        self._consequences.apply(row, Event(session.door, session, facts), now)
+        if t.FAIL_LANE in row.effects:
+            self._core.failed_doors.append((session.door, facts.outcome))
 
     def count_failure(self, door: "Door", outcome: "Outcome", now: float) -> None:
         """A start that failed a while ago was the site's fault after all."""
         facts = Facts(outcome)
         facts.others_up = sum(door.up.values())
         self._consequences.apply(blame.blame_all_hosts(facts), Event(door, None, facts), now)
-
-    def _facts(self, session: "DeliverySession", outcome: "Outcome", host: bytes, now: float) -> Facts:
-        door = session.door
-        facts = Facts(outcome, classify(outcome, self._core.rules.responses, getattr(door.policy, "groups", ())))
-        fill_facts(facts, session, now)
-        if outcome.stage != CONNECT:
-            session.has_answer = True
-        session.only_no_mail = session.only_no_mail and outcome.code == _NO_MAIL_HERE
-        facts.has_answer, facts.all_no_mail = session.has_answer, session.only_no_mail
-        facts.is_us = self._guards.is_us(door)
-        usable = self._core.hosts.usable(door.candidates, session.tried, now)
-        facts.is_last_host = not session.tries and not usable
-        return facts
 
     def _fail_start(self, session: "DeliverySession", outcome: "Outcome", now: float) -> None:
         door = session.door
@@ -367,22 +368,23 @@ class Openings:
         held = [unit for _, units, _ in session.tries.values() for unit in units]
         session.tries.clear()
         self._core.admission.release((*held, *session.units), now)
-        self._units.drop(held, now)
+        self._units.given_back(held)
 
     def _keep(self, session: "DeliverySession", address: bytes, now: float) -> None:
         """Give back the units of all addresses but one."""
         for other in [one for one in session.tries if one != address]:
             self._drop_try(session, other, now)
 
-    def _drop_try(self, session: "DeliverySession", address: bytes, now: float) -> bytes:
-        """An address is tried no longer; return its host."""
-        if address not in session.tries:
-            return b""
-        host, units, _ = session.tries.pop(address)
+    def _drop_try(self, session: "DeliverySession", address: bytes, now: float) -> None:
+        """An address is tried no longer."""
+        _, units, _ = session.tries.pop(address, (b"", (), 0.0))
         if units:
             self._core.admission.release(units, now)
-            self._units.drop(units, now)
-        return host
+            self._units.given_back(units)
+
+    def end_turn(self, now: float) -> None:
+        """An event has been applied, and all have been let in whom it lets in."""
+        self._units.drop_unused(now)
 
 
 def _everywhere(host: bytes, address: bytes) -> bool:

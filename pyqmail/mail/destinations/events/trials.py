@@ -95,6 +95,8 @@ class Trials:
     def _probe(self, budget: "Budget", now: float) -> None:
         if budget.pause_reason == DEAD_REASON:
             budget.lift()
+            if budget.window is not None:
+                budget.window.probe_now()
             self._core.admission.changed(budget, now)
 
 

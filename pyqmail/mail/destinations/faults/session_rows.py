@@ -80,7 +80,7 @@ START = (
         lambda facts: _is_too_many(facts) and facts.others_up > facts.here_up and not facts.is_last_host,
         t.HOST,
         (t.HOST_CEILING, t.NEXT_HOST),
-        "the host's ceiling is what it has; the next one at once",
+        "the host's ceiling is what it has, and with none it is off; the next one at once",
     ),
     Row(
         "a reply speaks of connections, or is repeated while others are up",

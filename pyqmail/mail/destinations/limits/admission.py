@@ -26,7 +26,7 @@ Time: a budget that time may free has one timer while somebody stands in its roo
 """
 
 import heapq
-from collections import deque
+from collections import OrderedDict, deque
 
 from pyqmail.mail.destinations.limits.budgets import FOREVER
 from pyqmail.mail.destinations.limits.rooms import Room
@@ -64,6 +64,9 @@ class Admission:
     choose(waiter, now), if given, is called when every budget of the chain is free.  It returns the budgets of the host
     and net it would use: all free, or else, if no host has room, those that are in the way of each (at most 5 hosts).
 
+    is_deferred: nobody is tried before settle(), which is called once an event has been applied as a whole.  Otherwise
+    who waits for the unit of a session that was refused would open one more into the site that has just refused.
+
     moves counts how often a waiter was placed into a room.  full(waiter, budget), if set, is called when it is placed
     before a budget of which as much is used as is written, or whose time has not come.
     """
@@ -76,18 +79,21 @@ class Admission:
         "_work",
         "_seekers",
         "_is_busy",
+        "_is_deferred",
         "_carried",
         "_timers",
         "_serial",
     )
 
-    def __init__(self, open_session: "OpenSession", choose: "ChooseHost | None" = None) -> None:
+    def __init__(
+        self, open_session: "OpenSession", choose: "ChooseHost | None" = None, *, is_deferred: bool = False
+    ) -> None:
         self.moves = 0
         self.full: Callable[[Waiter, Budget], None] | None = None
         self._open_session, self._choose = open_session, choose
         self._work: deque[Budget] = deque()  # whose rooms are to be served
-        self._seekers: deque[Waiter] = deque()  # who sought while we were busy
-        self._is_busy = False
+        self._seekers: OrderedDict[Waiter, None] = OrderedDict()  # who sought, and was not tried yet
+        self._is_busy, self._is_deferred = False, is_deferred
         self._carried: dict[
             Waiter, Budget
         ] = {}  # the host or net whose unit is offered to a waiter that stands further up
@@ -97,8 +103,13 @@ class Admission:
     def seek(self, waiter: "Waiter", now: float) -> None:
         """A waiter wants a session, or may want one more.  Nothing happens if it waits already."""
         if waiter.place is None:
-            self._seekers.append(waiter)
+            self._seekers[waiter] = None
             self._run(now)
+
+    def settle(self, now: float) -> None:
+        """An event has been applied: let in whom it lets in."""
+        if self._work or self._seekers:
+            self._serve_all(now)
 
     def withdraw(self, waiter: "Waiter", now: float) -> None:
         """A waiter is to wait no longer; what was offered to it goes to others."""
@@ -115,7 +126,7 @@ class Admission:
         self._leave(waiter)
         self._pass_on(waiter, waiter.chain, None, now)
         waiter.chain = chain
-        self._seekers.append(waiter)
+        self._seekers[waiter] = None
         self._run(now)
 
     def release(self, units: "tuple[Budget, ...]", now: float) -> None:
@@ -172,6 +183,11 @@ class Admission:
         return next((number for number, one in enumerate(budget.room) if one is waiter), 0)
 
     def _run(self, now: float) -> None:
+        """Something has changed: let in whom it lets in, unless the rest of the event is to be heard first."""
+        if not self._is_deferred:
+            self._serve_all(now)
+
+    def _serve_all(self, now: float) -> None:
         """Serve every room that has work, then those who sought; what open_session causes comes here, too."""
         if self._is_busy:
             return
@@ -181,7 +197,7 @@ class Admission:
                 if self._work:
                     self._serve(self._work.popleft(), now)
                 else:
-                    self._let_in(self._seekers.popleft(), now)
+                    self._let_in(self._seekers.popitem(last=False)[0], now)
         finally:
             self._is_busy = False
 

@@ -158,6 +158,10 @@ class Window:
         self.probes += 1
         return Pause(self.idle_until, DEAD_REASON)
 
+    def probe_now(self) -> None:
+        """A probe goes before its time: if it fails, that counts, and sets the time of the next one."""
+        self.idle_until = NEVER
+
     def forgive(self, since: float) -> bool:
         """Take back what failed at or after `since`: it was us.  Returns whether that made it dead: lift the pause."""
         if self.failed_at < since:

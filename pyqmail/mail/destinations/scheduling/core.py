@@ -57,7 +57,7 @@ class Core:
         self.senders = SenderKeys()
         self.timers = Timers(now)
         self.budgets = BudgetTable(total, is_local=is_local, has_sessions=has_sessions)
-        self.admission = Admission(open_session, choose)  # type: ignore[arg-type]
+        self.admission = Admission(open_session, choose, is_deferred=True)  # type: ignore[arg-type]
         self.hosts = HostTable()
         self.learned_rates: dict[Budget, LearnedRate] = {}
         self.orders: list[tuple[Any, ...]] = []

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 
 class HostUnits:
-    """of() for each address that may be tried.  What nobody uses any more is dropped."""
+    """of() for each address that may be tried.  What nobody uses any more is dropped at the end of the turn."""
 
     def __init__(self, core: "Core") -> None:
         self._core = core
+        self._given_back: dict[Budget, None] = {}
 
     def of(self, door: "Door", host: bytes, address: bytes, now: float) -> "tuple[Budget, ...]":
         """Return the budgets of an address, as they are now."""
@@ -39,10 +40,17 @@ class HostUnits:
             found[budget] = None
         return tuple(found)
 
-    def drop(self, units: "Iterable[Budget]", now: float) -> None:
-        """Forget those of units that nobody uses or waits for, and that remember nothing."""
+    def given_back(self, units: "Iterable[Budget]") -> None:
+        """A session holds these no more; who waits for them may take them yet."""
         for budget in units:
-            self._core.budgets.drop_unused(budget, now)
+            self._given_back[budget] = None
+
+    def drop_unused(self, now: float) -> None:
+        """Forget those that were given back, if nobody uses or waits for them, and they remember nothing."""
+        if self._given_back:
+            units, self._given_back = self._given_back, {}
+            for budget in units:
+                self._core.budgets.drop_unused(budget, now)
 
 
 class Holds:

@@ -1,0 +1,26 @@
+"""Random worlds by number (random_worlds.py): a few here, 5,000 with `make test-long`.
+
+`python -m tests.mail.destinations.random_worlds 0 1000` prints the numbers of those that fail.
+"""
+
+import os
+
+import pytest
+
+from tests.mail.destinations.random_worlds import RandomWorld
+
+LONG_WORLDS = int(os.environ.get("PYQMAIL_EXAMPLES", "5000"))
+# what was wrong in them: a connection after the other with `learn=no`, after an ALRM, at a floor
+FOUND = (19, 58, 1055)
+
+
+@pytest.mark.parametrize("number", [*range(16), *FOUND])
+def test_every_property_holds_in_a_random_world(number):
+    RandomWorld(number).run()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("first", range(0, LONG_WORLDS, 100))
+def test_every_property_holds_in_many_random_worlds(first):
+    for number in range(first, first + 100):
+        RandomWorld(number).run()
