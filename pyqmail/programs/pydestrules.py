@@ -91,7 +91,7 @@ PROGRAM = Program(
             ("w=urgent, w=normal, w=bulk", "class of the mail; otherwise by the message"),
             ("v=4, v=6, v=46", "address family"),
             ("hold, hold=TIME", "nothing is sent, until a date: 2026-11-01, 2026-11-01T14:05Z"),
-            ("learn=no", "limits are exactly as written"),
+            ("learn=no", "limits are exactly as written; a host that refuses is left alone for a while"),
         ]),
         ("ADDRESSES", (
             "A line of networks (ip=) may have limits, groups, n, m and hold, which count for a session with such an "

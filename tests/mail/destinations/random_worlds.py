@@ -231,6 +231,7 @@ class RandomWorld:
         opened, doors = len(world.opened), self.sites * 4
         retries = sum(world.tries.values()) + world.unsent_count + len(world.mail) * 12
         assert world.core.admission.moves <= 14 * opened + doors + 2 * retries  # P8
+        return world
 
 
 def _first_time(answer, every):
