@@ -28,9 +28,12 @@ server answers, the hosts of a domain that are known are used for three more day
 Without --native the spawners speak the stock dialect, with one byte for a delivery, and any agent that works with
 qmail-send works here; --wide makes it two bytes, as the big-concurrency patch has it.
 
-A resolver that is lost is started again, after 1, 2, 4 ... seconds, at most ten.  Mail that needs no question
-(smtproutes to an address, literals, local mail) goes on; other mail waits.  A lost spawner or cleaner ends pysend, as
-it ends the original: its supervisor starts all of them again.
+With --starter, a part that is lost (the resolver, a remote session process, the local spawner, the cleaner) is started
+again, as its own user: at once, or after 1, 2, 4 ... seconds, at most ten, if it lived for less than ten.  One line
+names it, and what ended it.  Nobody is blamed: what it had under way and did not report may have been delivered, and is
+deferred; what needs it waits, and all other mail goes on.  Of the messages that a lost cleaner was told to remove, some
+may stay in queue/mess, with nothing else left of them, until they are 36 hours old.  Without --starter, a lost spawner,
+resolver or cleaner ends pysend, as it ends the original: its supervisor starts all of them again.
 
 TERM: no new deliveries start; it ends once the running ones have been reported.  ALRM: every deferred message is due
 now.  HUP: control/locals and control/virtualdomains are read again, and the rules about destinations.
@@ -51,8 +54,8 @@ from pyqmail.mail.manager_log.sendlog import SendLog
 from pyqmail.mail.policy_files.rule_reader import RuleReader, RuleWatch
 from pyqmail.mail.queue.files import QueueNames, find_queue
 from pyqmail.mail.routing.lookup import DomainLookup
-from pyqmail.mail.routing.resolver_restart import Keeper, OwnStarter
 from pyqmail.mail.spawners.native_client import NativeLocal, NativeRemote
+from pyqmail.mail.spawners.restarts import Restarts
 from pyqmail.mail.spawners.stock_client import StockSpawner
 from pyqmail.protocol.wires.stock_dialect import NARROW, WIDE
 from pyqmail.system.command_line import Program
@@ -80,11 +83,11 @@ PROGRAM = Program(
         ),
         Value(
             None,
-            "keeper",
+            "starter",
             "FD",
-            "with --native: the descriptor of pystart that gives a new resolver; without it, pysend executes one",
+            "with --native: the descriptor of pystart that gives a new part for one that is lost",
             whole_number,
-            long="resolver-keeper",
+            long="starter",
         ),
         Flag(
             None,
@@ -102,7 +105,7 @@ PROGRAM = Program(
         ),
         Flag(None, "wide", "two bytes for a delivery in the stock dialect", long="wide"),
     ],
-    exits={0: "ended by TERM, or a spawner or the cleaner was lost", 111: "it could not start"},
+    exits={0: "ended by TERM, or a part was lost for good", 111: "it could not start"},
     controls=[
         "bouncefrom",
         "bouncehost",
@@ -229,7 +232,10 @@ def connect(call, loop, controls, log):
         if not spawner.greet():
             raise CannotStart("hath the daemon spawn no fire?")
     cleaner = Cleaner(loop, *CLEAN, log.flush)
-    return Connections(local, remote, cleaner, lookup(call, loop, controls, log) if call.native else None)
+    if not call.native:
+        return Connections(local, remote, cleaner)
+    finding = lookup(call, loop, controls, log)
+    return Connections(local, remote, cleaner, finding, restarts(call, loop, log, local, remote, cleaner, finding))
 
 
 def enter_queue(home):
@@ -266,12 +272,18 @@ def spawners(call, loop, before_write):
 
 
 def lookup(call, loop, controls, log):
-    if call.keeper is None:
-        starter = OwnStarter(loop, dict(call.environ), LOG)
-    else:
-        os.set_inheritable(call.keeper, False)
-        starter = Keeper(loop, call.keeper)
-    return DomainLookup(loop, *RESOLVE, controls, own_addresses, time.monotonic, log.add_line, starter, not call.agent)
+    return DomainLookup(loop, *RESOLVE, controls, own_addresses, time.monotonic, log.add_line, not call.agent)
+
+
+def restarts(call, loop, log, local, remote, cleaner, finding) -> Restarts | None:
+    """Return what brings new parts, in the order of pystart; None without a starter."""
+    if call.starter is None:
+        return None
+    os.set_inheritable(call.starter, False)
+    first, *more = remote.parts
+    names = ["pyrspawn"] if not more else [f"pyrspawn {number}" for number in range(1, len(more) + 2)]
+    parts = [("pylspawn", local.parts[0]), (names[0], first), ("pyclean", cleaner), ("pyresolve", finding)]
+    return Restarts(loop, call.starter, [*parts, *zip(names[1:], more, strict=True)], log.add_line)
 
 
 def status_socket(fd: int, home) -> StatusSocket:

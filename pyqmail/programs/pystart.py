@@ -8,7 +8,8 @@ dialect: as many remote session processes as --sessions names, and a resolver.  
 through PATH, `pylspawn`, `pyrspawn`, `pyclean`, `pysend`, on the pipes of the original and with one byte for a
 delivery.
 
-A resolver that is lost is started again while mail goes on.  When any other part is lost, all end, and the supervisor
+A part that is lost is started again, as its own user, while mail goes on: a process of pystart, the starter, stays for
+that; pysend(8) has the rest.  When the queue manager is lost, or any part with --classic, all end, and the supervisor
 of pystart starts all again.
 
 pyqueued is not one of the parts: it is a service of its own.  It queues what .qmail files forward, and bounces.
@@ -22,7 +23,7 @@ pyqshape(8), pyqwhy(8) and pysendtop(1).
 
 Started by root, the logger runs as qmaill, the queue manager as qmails, the remote spawner as qmailr, the resolver as
 qmailr in the group nofiles alone, the cleaner as qmailq.  The local spawner stays root, to become each user.  In a
-private home, and when started by another user, everything runs as that one user.
+private home, and when started by another user, everything runs as that one user.  The starter stays root, too.
 """
 
 import gc
@@ -32,11 +33,12 @@ import socket
 from pyqmail.base.failure import Temporary, reason
 from pyqmail.base.numbers import session_processes
 from pyqmail.base.options import Argument, Flag, Rest, Value
-from pyqmail.mail.routing.resolver_restart import keep
+from pyqmail.mail.spawners.starter import StartedPart, Starter, close_all, make_pipes
 from pyqmail.programs import registry
 from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import arrange, write_all
 from pyqmail.system.home import find_home
+from pyqmail.system.loop import Loop
 from pyqmail.system.privileges import drop_to, supplementary_groups
 from pyqmail.system.processes import become, execute, find_ahead, find_ours, fork, reset_signals
 from pyqmail.system.status_socket import make_status_socket
@@ -176,26 +178,30 @@ def launch(call, parts, identities) -> int:
         read_end, log = os.pipe()
         fork(lambda: run_part(call.logger, {0: read_end, 1: 1, 2: 2}, "qmaill", identities, True))
         os.close(read_end)
-    ours = {LOG: log}
-    for index, (words, user) in enumerate(parts):
-        commands, reports = os.pipe(), os.pipe()
-        theirs = {COMMANDS: commands[0], REPORTS: reports[1], 2: log}
-        fork(lambda words=words, theirs=theirs, user=user: run_part(words, theirs, user, identities, call.classic))
-        os.close(commands[0])
-        os.close(reports[1])
-        ours[2 * index + 1], ours[2 * index + 2] = commands[1], reports[0]
-    sender = ["pysend"] if call.classic else ["pysend", "--native", "--sessions", str(call.sessions)]
-    beyond = 2 * len(parts) + 1
-    listening = None if call.classic else listen_for_questions(find_home(call.environ), log, identities)
+    ours, pairs = {LOG: log}, [make_pipes() for _ in parts]
+    for index, (kept, _) in enumerate(pairs):
+        ours[2 * index + 1], ours[2 * index + 2] = kept
+    if call.classic:
+        start_classic(parts, pairs, log, identities)
+        return run_part(["pysend"], ours, "qmails", identities, True)
+    sender, beyond = ["pysend", "--native", "--sessions", str(call.sessions)], 2 * len(parts) + 1
+    listening = listen_for_questions(find_home(call.environ), log, identities)
     if listening is not None:
         ours[beyond + 1] = listening
         sender += ["--status-fd", str(beyond + 1)]
-    if not call.classic and call.has_agent:
+    if call.has_agent:
         sender.append("--agent")
-    if not call.classic and not identities.is_one:
-        ours[beyond] = start_keeper(log, identities)
-        sender += ["--resolver-keeper", str(beyond)]
-    return run_part(sender, ours, "qmails", identities, call.classic)
+    ours[beyond] = start_starter(parts, pairs, log, identities)
+    sender += ["--starter", str(beyond)]
+    return run_part(sender, ours, "qmails", identities, False)
+
+
+def start_classic(parts, pairs, log, identities) -> None:
+    """Fork each part, which is executed then."""
+    for (words, user), (_, (commands, reports)) in zip(parts, pairs, strict=True):
+        theirs = {COMMANDS: commands, REPORTS: reports, 2: log}
+        fork(lambda words=words, theirs=theirs, user=user: run_part(words, theirs, user, identities, True))
+        close_all(commands, reports)
 
 
 def listen_for_questions(home, log, identities) -> int | None:
@@ -210,24 +216,31 @@ def listen_for_questions(home, log, identities) -> int | None:
     return listening.detach()
 
 
-def start_keeper(log, identities) -> int:
-    """Fork the process that starts a resolver again for pysend, which may not; return our end of its socket."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-
-    def become_resolver(read_end, write_end):
-        arrange({COMMANDS: read_end, REPORTS: write_end, 2: 2})
-        return registry.load("pyresolve").main(["pyresolve"])
+def start_starter(parts, pairs, log, identities) -> int:
+    """Fork the process that starts the parts, and starts again what is lost; return our end of its socket."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    started = [StartedPart(words[0], become_part(words, user, log, identities)) for words, user in parts]
 
     def work():
-        arrange({0: theirs.fileno(), 1: log, 2: log})
-        hold_title()
-        show_command(["pyresolve"])
-        identities.assume(RESOLVER)
-        return keep(socket.socket(fileno=0), become_resolver, PROGRAM.name)
+        wanted = {0: theirs.fileno(), 1: log, 2: log}
+        for index, (_, given) in enumerate(pairs):
+            wanted[3 + 2 * index], wanted[4 + 2 * index] = given
+        arrange(wanted)
+        first = [(3 + 2 * index, 4 + 2 * index) for index in range(len(pairs))]
+        return Starter(Loop(), socket.socket(fileno=0), started, PROGRAM.name).run(first)
 
     fork(work)
     theirs.close()
+    for _, given in pairs:
+        close_all(*given)
     return ours.detach()
+
+
+def become_part(words, user, log, identities):
+    """Return what a child of the starter does with its two pipes."""
+    return lambda commands, reports: run_part(
+        words, {COMMANDS: commands, REPORTS: reports, 2: log}, user, identities, False
+    )
 
 
 def run_part(words, descriptors, user, identities, foreign) -> int:

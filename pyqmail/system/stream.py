@@ -240,7 +240,7 @@ class Pipe:
     def __init__(self, loop, write_fd: int, read_fd: int, received, lost, before_write=None) -> None:
         self._loop, self._out_fd, self._in_fd = loop, write_fd, read_fd
         self._received, self._lost, self.gone = received, lost, False
-        self._out = DescriptorBuffer(loop, write_fd, self._lose, lambda _, tries: tries <= MAX_TRIES, before_write)
+        self._out = DescriptorBuffer(loop, write_fd, self.end, lambda _, tries: tries <= MAX_TRIES, before_write)
         self._reading = Backoff(max_seconds=_MAX_PAUSE_SECONDS)
         os.set_blocking(read_fd, False)
 
@@ -265,6 +265,18 @@ class Pipe:
             for fd in {self._in_fd, self._out_fd}:
                 self._loop.forget(fd)
                 os.close(fd)
+
+    def end(self) -> None:
+        """The other end writes nothing any more: receive what it wrote before, and be lost."""
+        while not self.gone:
+            try:
+                data = os.read(self._in_fd, _PIECE)
+            except OSError:  # whoever it started may hold it open: that is no word of its own
+                data = b""
+            if not data:
+                self._lose()
+                return
+            self._received(data)
 
     def _readable(self, _):
         try:

@@ -61,7 +61,7 @@ SOURCES = [without_comments(text) for text in texts_of("tests", ".py")]
 TESTED = names("\n".join(SOURCES))
 TRANSCRIPTS = read_folder("tests/transcripts", ".txt")
 # an option that one of our programs gives to another, which tests start: option -> where
-GIVEN = dict.fromkeys(("--resolver-keeper", "--status-fd"), "pyqmail/programs/pystart.py")
+GIVEN = dict.fromkeys(("--starter", "--status-fd"), "pyqmail/programs/pystart.py")
 LONG = sorted(
     (name, option.long_form.split()[0])
     for name in registry.names()

@@ -11,7 +11,7 @@ from pyqmail.system import home, loop
 from tests.house.test_layers import BELOW, ROOMS
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-PARTS = {"worker", "copier", "stranger process", "lookup worker", "keeper"}  # forked, and no program of their own
+PARTS = {"worker", "copier", "stranger process", "lookup worker", "starter"}  # forked, and no program of their own
 
 
 def page():
@@ -62,7 +62,7 @@ def test_pystarts_parts_run_as_it_starts_them():
     parts = pystart.native_parts(types.SimpleNamespace(sessions=1, delivery="./Maildir/"))
     wanted = {(words[0], user.partition(":")[0]) for words, user in parts}
     assert wanted == {
-        (name, user) for name, user, parent in processes() if parent == "pysend" and name in registry.names()
+        (name, user) for name, user, parent in processes() if parent == "starter" and name in registry.names()
     }
 
 

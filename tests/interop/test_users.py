@@ -222,32 +222,22 @@ def test_each_process_is_its_own_user(real, edit):
         for got in seen[name]:
             # root's own groups are nobody else's; an empty list or the group itself is as good
             assert got[:2] == (uid, gid) and set(got[2]) <= {gid}, (name, seen)
-    assert set(seen) - set(WHO) == {"pysvscan", "pysupervise"}
+    assert set(seen) - set(WHO) == {"pysvscan", "pysupervise"} | (set() if edit else {"pystart"})
 
 
-def resolvers(real):
-    """Return the pids of pyresolve, without the process that starts it again: that has no pipe."""
-    found = []
-    for pid in real.pids():
-        try:
-            is_one = identity(pid)[0] == "pyresolve" and os.readlink(f"/proc/{pid}/fd/0").startswith("pipe:")
-        except OSError:
-            continue
-        found += [pid] * is_one
-    return found
-
-
-def test_a_lost_resolver_is_started_again_as_its_own_user(real):
-    """pysend, as qmails, could not become qmailr."""
+@pytest.mark.parametrize("part", ["pylspawn", "pyrspawn", "pyclean", "pyresolve"])
+def test_a_part_that_is_lost_is_started_again_as_its_own_user(real, part):
+    """pysend, as qmails, could become nobody."""
     real.supervise("pysvscan")
-    (before,) = resolvers(real)
-    sender = [pid for pid in real.pids() if identity(pid)[0] == "pysend"]
+
+    def of(name):
+        return [pid for pid in real.pids() if identity(pid)[0] == name]
+
+    (before,), sender, was = of(part), of("pysend"), identity(of(part)[0])
     os.kill(before, signal.SIGKILL)
-    until(lambda: b"warning: pyresolve has been started again\n" in log(real))
-    (after,) = resolvers(real)
-    name, uid, gid, groups = identity(after)
-    assert after != before and (name, uid, gid) == ("pyresolve", UID["qmailr"], NOFILES) and set(groups) <= {NOFILES}
-    assert [pid for pid in real.pids() if identity(pid)[0] == "pysend"] == sender
+    until(lambda: b"warning: lost %b, killed by signal 9 (KILL)" % part.encode() in log(real))
+    (after,) = until(lambda: [pid for pid in of(part) if pid != before and identity(pid) == was])
+    assert of("pysend") == sender
 
 
 @MODES

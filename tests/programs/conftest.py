@@ -3,9 +3,11 @@
 import os
 import select
 import signal
+import socket
 import sys
 import threading
 import time
+from array import array
 
 import pytest
 
@@ -271,6 +273,39 @@ class FakeCleaner(Fake):
             self._take(command, b"", b"", command)
 
 
+class FakeStarter:
+    """pystart's process that starts parts again; killed has the (part, generation) that are not wanted any more."""
+
+    def __init__(self):
+        self._sock, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    def give_socket(self):
+        """Return the descriptor for the queue manager."""
+        return self._theirs.detach()
+
+    def lose(self, part, generation, status, seconds):
+        """Say that a part has ended."""
+        self._sock.send(b"%d %d %d %d" % (part, generation, status, seconds))
+
+    def replace(self, part, generation, fake):
+        """Give a fake in place of a part."""
+        packet = b"%d %d" % (part, generation)
+        self._sock.sendmsg(
+            [packet], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [fake.commands, fake.reports]))]
+        )
+        os.close(fake.commands)
+        os.close(fake.reports)
+        fake.start()
+
+    def next_killed(self):
+        """Return (part, generation) of the next one that is to be killed."""
+        self._sock.settimeout(SECONDS)
+        return tuple(map(int, self._sock.recv(100).split()))
+
+    def end(self):
+        self._sock.close()
+
+
 class Rig:
     """start() a pysend on the home; stop() ends it and returns its exit code."""
 
@@ -295,7 +330,7 @@ class Rig:
         with open(f"{self.home.control}/{name}", "wb") as file:
             file.write(content)
 
-    def start(self, local=None, remote=None, options=(), resolver=None, more=(), clean=True, log=None):
+    def start(self, local=None, remote=None, options=(), resolver=None, more=(), clean=True, log=None, starter=None):
         """log is a descriptor that pysend's log goes to instead of a pipe that is read.
 
         clean: True for a real pyclean, False for none, or a FakeCleaner.
@@ -316,6 +351,9 @@ class Rig:
         fakes += [(9 + 2 * index, one) for index, one in enumerate(more)]
         for number, fake in fakes:
             descriptors[number], descriptors[number + 1] = fake.commands, fake.reports
+        if starter is not None:
+            descriptors[9 + 2 * len(more)] = starter.give_socket()
+            options = [*options, "--starter", str(9 + 2 * len(more))]
         self.pid = self._run("pysend", options, descriptors, self.prefix)
         self.clean_pid = self._run("pyclean", (), {0: cleaner[0], 1: cleaner[1], 2: 2}) if clean is True else None
         for fd in {*cleaner, log_write, *descriptors.values()}:

@@ -8,7 +8,6 @@ import re
 import select
 import signal
 import stat
-import sys
 import threading
 import time
 
@@ -1650,72 +1649,6 @@ def test_native_what_cannot_be_looked_up_here_is_looked_up_again(rig):
     os.rmdir(f"{rig.home.control}/smtproutes")
     rig.gone(number)
     assert rig.stop() == 0 and not [line for line in lines(rig) if "deferral" in line]
-
-
-def new_resolver(rig, name_server, tmp_path, script=None):
-    """Let what pysend starts as pyresolve be ours with that name server, or a script."""
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin/pyresolve").write_text(script or f"#!/bin/sh\nexec {sys.executable} {ROOT}/bin/pyresolve\n")
-    (tmp_path / "bin/pyresolve").chmod(0o755)
-    rig.environ[b"PATH"] = f"{tmp_path}/bin:{os.environ['PATH']}".encode()
-    rig.environ |= name_server.environ()
-    name_server.zone |= {
-        (b"far.example", name_server.MX): [b"\0\1" + name_server.name(b"mx.far.example")],
-        (b"mx.far.example", name_server.A): [bytes((192, 0, 2, 9))],
-    }
-
-
-@pytest.mark.parametrize("loss", ["gone", "nonsense"])
-def test_a_lost_resolver_is_started_again_and_asked_again(rig, name_server, tmp_path, loss):
-    new_resolver(rig, name_server, tmp_path)
-    rig.control("smtproutes", b"routed.example:[127.0.0.1]\n")
-    held = threading.Event()
-    first = rig.resolver(lambda name: held.wait(60) and (resolve_wire.SOFT, b"x\0"))
-    rig.start(
-        local=rig.native(lambda recipient: b"Kok\n"),
-        remote=rig.native(lambda recipient: b"Kok\n"),
-        resolver=first,
-        options=["--native"],
-    )
-    waits = rig.inject(b"s@x", [b"u@far.example"])
-    until(lambda: first.orders)
-    if loss == "gone":
-        first.lose()
-    else:
-        os.write(first.ours[1], b"\xff" * 64)
-    rig.log.wait(b"warning: lost pyresolve; starting it again in 1 seconds")
-    rig.gone(rig.inject(b"s@x", [b"a@routed.example", b"b@[192.0.2.1]", b"ann@here.example"]))
-    rig.log.wait(b"warning: pyresolve has been started again")
-    rig.gone(waits)
-    rig.gone(rig.inject(b"s@x", [b"again@far.example"]))
-    held.set()
-    assert rig.stop() == 0
-    assert not [line for line in rig.log.lines if b"deferral" in line or b"alert" in line]
-
-
-def test_a_resolver_that_cannot_be_started_holds_up_only_who_needs_it(rig, name_server, tmp_path):
-    new_resolver(rig, name_server, tmp_path, f"#!/bin/sh\necho tried >> {tmp_path}/tries\nexit 111\n")
-    rig.control("smtproutes", b"routed.example:[127.0.0.1]\n")
-    resolver = rig.resolver(lambda name: None)
-    resolver.lose()
-    rig.start(
-        local=rig.native(lambda recipient: b"Kok\n"),
-        remote=rig.native(lambda recipient: b"Kok\n"),
-        resolver=resolver,
-        options=["--native"],
-    )
-    waits = rig.inject(b"s@x", [b"u@far.example"])
-    rig.log.wait(*[b"warning: lost pyresolve; starting it again in %d seconds" % pause for pause in (1, 2, 4)])
-    assert (tmp_path / "tries").read_text().count("tried") == 2
-    rig.gone(rig.inject(b"s@x", [b"a@routed.example", b"ann@here.example"]))
-    assert rig.names.state(waits) in ("S4", "S5")
-    new = f"#!/bin/sh\nexec {sys.executable} {ROOT}/bin/pyresolve\n"
-    (tmp_path / "bin/next").write_text(new)
-    (tmp_path / "bin/next").chmod(0o755)
-    os.rename(tmp_path / "bin/next", tmp_path / "bin/pyresolve")
-    rig.gone(waits)
-    assert rig.stop() == 0
-    assert not [line for line in rig.log.lines if b"deferral" in line]
 
 
 def test_native_nonsense_from_a_session_process(rig):

@@ -124,7 +124,7 @@ def test_parts_and_descriptors(start, options, wanted):
     until(lambda: started.log() == FIRST)
     parts = started.parts()
     names = {name: len(pids) for name, pids in parts.items()}
-    expected = {"pysend": 1}
+    expected = {"pysend": 1} if "--classic" in options else {"pysend": 1, "pystart": 1}  # who starts parts again
     for name, number in wanted.values():
         expected[name] = expected.get(name, 0) + (number == 0)
     assert names == expected
@@ -138,7 +138,7 @@ def test_parts_and_descriptors(start, options, wanted):
             assert os.stat(f"/proc/{pid}").st_uid == os.getuid()
             assert stray not in descriptors(pid).values(), name
             pipes = [end for end in descriptors(pid).values() if end.startswith("pipe:")]
-            assert name == "pysend" or len(pipes) == 2, (name, descriptors(pid))
+            assert name == "pysend" or len(pipes) == (0 if name == "pystart" else 2), (name, descriptors(pid))
     assert os.readlink(f"/proc/{parts['pylspawn'][0]}/cwd") == started.home.path
 
 
@@ -153,32 +153,61 @@ def test_term_ends_all_of_them(start, options):
     assert started.process.stderr.read() == b""
 
 
-@pytest.mark.parametrize("options", [[], ["--classic"]], ids=["native", "classic"])
 @pytest.mark.parametrize("part", ["pylspawn", "pyrspawn", "pyclean"])
-def test_without_a_part_all_of_them_end(start, options, part):
-    started = start(*options)
+def test_without_a_part_all_of_them_end(start, part):
+    started = start("--classic")
     until(lambda: started.log() == FIRST)
     os.kill(started.parts()[part][0], signal.SIGKILL)
     assert started.process.wait(SECONDS) == 0
     said = b"qmail-clean" if part == "pyclean" else b"spawn"
-    lost = b"warning: lost a session process: what it had under way is delivered again\n"
-    first = FIRST + lost if part == "pyrspawn" and not options else FIRST
-    assert started.log().startswith(first + b"alert: oh no! lost %b connection! dying...\n" % said)
+    assert started.log().startswith(FIRST + b"alert: oh no! lost %b connection! dying...\n" % said)
     assert started.log().endswith(b"status: exiting\n")
     until(lambda: not started.parts())
 
 
-def test_a_resolver_that_is_killed_is_started_again(start):
+def lost(name, seconds):
+    return b"warning: lost %b, killed by signal 9 (KILL); starting it again in %d seconds\n" % (name, seconds)
+
+
+@pytest.mark.parametrize("part", ["pylspawn", "pyrspawn", "pyclean", "pyresolve"])
+def test_a_part_that_is_killed_is_started_again(start, part):
+    """As often as it is lost, after growing pauses; all else goes on."""
     started = start()
     until(lambda: started.log() == FIRST)
-    for count in (1, 2):
-        (before,) = until(lambda: started.parts().get("pyresolve"))
+    others = {name: pids for name, pids in started.parts().items() if name != part}
+    for seconds in (1, 2):
+        (before,) = until(lambda: started.parts().get(part))
         os.kill(before, signal.SIGKILL)
-        (after,) = until(lambda before=before: [pid for pid in started.parts().get("pyresolve", []) if pid != before])
-        until(lambda count=count: started.log().count(b"warning: pyresolve has been started again\n") == count)
-        assert sorted(connections(started, {"pyresolve": [after]}).values()) == [("pyresolve", 0), ("pyresolve", 1)]
+        (after,) = until(lambda before=before: [pid for pid in started.parts().get(part, []) if pid != before])
+        until(lambda seconds=seconds: lost(part.encode(), seconds) in started.log())
+        until(lambda after=after: len(connections(started, {part: [after]})) == 2)
+    assert started.log() == FIRST + lost(part.encode(), 1) + lost(part.encode(), 2)
+    assert {name: pids for name, pids in started.parts().items() if name != part} == others
     started.process.terminate()
     assert started.process.wait(SECONDS) == 0
+    until(lambda: not started.parts())
+
+
+def test_each_session_process_is_started_again_by_itself(start):
+    started = start("--sessions", "2")
+    until(lambda: started.log() == FIRST)
+    both = started.parts()["pyrspawn"]
+    (second,) = [pid for pid in both if set(connections(started, {"pyrspawn": [pid]})) == {9, 10}]
+    os.kill(second, signal.SIGKILL)
+    until(lambda: lost(b"pyrspawn 2", 1) in started.log())
+    until(lambda: len(connections(started, {"pyrspawn": started.parts()["pyrspawn"]})) == 4)
+    started.process.terminate()
+    assert started.process.wait(SECONDS) == 0
+
+
+def test_without_who_starts_them_the_next_part_that_is_lost_ends_all(start):
+    started = start()
+    until(lambda: started.log() == FIRST)
+    os.kill(started.parts()["pystart"][0], signal.SIGKILL)
+    until(lambda: b"the next part that is lost ends pysend\n" in started.log())
+    os.kill(started.parts()["pyclean"][0], signal.SIGKILL)
+    assert started.process.wait(SECONDS) == 0
+    assert b"alert: oh no! lost qmail-clean connection! dying...\n" in started.log()
     until(lambda: not started.parts())
 
 
@@ -266,7 +295,7 @@ def test_a_second_one_ends_and_leaves_the_first_alone(start):
     place = os.fsencode(f"{first.home.path}/run/pysend")
     assert first.log() == FIRST + warning % place + b"alert: cannot start: qmail-send is already running\n"
     assert first.process.poll() is None
-    until(lambda: set(first.parts()) == {"pysend", "pylspawn", "pyrspawn", "pyclean", "pyresolve"})
+    until(lambda: set(first.parts()) == {"pystart", "pysend", "pylspawn", "pyrspawn", "pyclean", "pyresolve"})
 
 
 @pytest.mark.parametrize("options", [[], ["--classic"]], ids=["native", "classic"])

@@ -14,7 +14,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from pyqmail.mail.manager.parts import Replacement
     from pyqmail.system.loop import Loop
+
+    Waiting = tuple[bytes, Callable[[bool], object]]
 
 OLD_SECONDS = 129600
 SWEEP_SECONDS = 76431
@@ -26,33 +29,81 @@ class Cleaner:
     """Commands to pyclean or qmail-clean, answered in order.  before_write() is called before any is written.
 
     It knows nobody: each command brings the function that its answer is for.
+
+    A cleaner that was lost may have done what it has not answered.  `todo/ID` is said again to the next one: the
+    message is still there, and nobody else can have its number.  `foop/ID` is not: if that was done, the number may be
+    a new message's by now.  If it was not, a message without an envelope is left, which a sweep finds after
+    OLD_SECONDS.
     """
 
     def __init__(self, loop: "Loop", write_fd: int, read_fd: int, before_write: "Callable[[], None] | None" = None):
-        self._pipe = Pipe(loop, write_fd, read_fd, self._read_answers, self._lose, before_write)
-        self._after_answers = self._after_loss = _do_nothing
-        self._waiting: list[Callable[[bool], object] | None] = []
+        self._loop, self._before = loop, before_write
+        self._after_answers: Callable[[], object] = _do_nothing
+        self._after_loss: Callable[[], object] = _do_nothing
+        self._waiting: list[Waiting] = []
         self._next = 0  # whose answer comes next
         self._leaving: set[int] = set()  # messages whose removal is under way
+        self.restarts: Replacement | None = None
+        self._is_coming = False
+        self._connect(write_fd, read_fd)
 
     def listen(self, after_answers: "Callable[[], None]", after_loss: "Callable[[], None]") -> None:
-        """Begin to read answers.  after_answers() is called when some have come, after_loss() once it has gone."""
+        """Begin to read answers.
+
+        after_answers() is called when some have come, after_loss() once it has gone and no other will come.
+        """
         self._after_answers, self._after_loss = after_answers, after_loss
         self._pipe.listen()
 
-    def _lose(self):
-        self._after_loss()
+    def _connect(self, write_fd, read_fd):
+        self._pipe = Pipe(self._loop, write_fd, read_fd, self._read_answers, self._lose, self._before)
 
     @property
     def unanswered(self) -> int:
-        return 0 if self._pipe.gone else len(self._waiting) - self._next
+        return 0 if self._pipe.gone and not self._is_coming else len(self._waiting) - self._next
 
     def close(self) -> None:
         self._pipe.close()
 
+    # a cleaner that is lost, and the next one
+
+    def _lose(self):
+        self._is_coming = self.restarts is not None and self.restarts.will_replace(self)
+        if not self._is_coming:
+            self._after_loss()
+            return
+        unanswered, self._waiting, self._next = self._waiting[self._next :], [], 0
+        for command, then in unanswered:
+            if command.startswith(b"todo/") or command == _NOTHING:
+                self._waiting.append((command, then))
+            else:
+                then(True)
+        self._after_answers()
+
+    def end(self) -> None:
+        """It has ended: read its last answers, and lose it."""
+        self._pipe.end()
+
+    def use_descriptors(self, write_fd: int, read_fd: int) -> None:
+        """Go on with a new one: it hears what is to be done."""
+        self.end()
+        self._is_coming = False
+        self._connect(write_fd, read_fd)
+        self._pipe.listen()
+        for command, _ in self._waiting:
+            self._pipe.put(command)
+
+    def give_up(self) -> None:
+        """None will come in place of one that was lost."""
+        if self._is_coming:
+            self._is_coming = False
+            self._after_loss()
+
+    # commands
+
     def greet(self, then) -> None:
         """Call then(...) once it has begun to obey: what was left to obey before us is done."""
-        self._send(b"foop/0\0", then)  # nothing has this number
+        self._send(_NOTHING, then)
 
     def remove_envelope(self, number: int, then) -> None:
         """Remove intd and todo; then(True) once that is done, then(False) if it could not be."""
@@ -73,15 +124,15 @@ class Cleaner:
         return number in self._leaving
 
     def _send(self, command, then):
-        self._waiting.append(then)
+        self._waiting.append((command, then))
         self._pipe.put(command)
 
     def _read_answers(self, answers):
         for answer in answers:
             if self._next == len(self._waiting):
                 break  # the original answers a bad command twice; we send none
-            then = self._waiting[self._next]
-            self._waiting[self._next] = None
+            _, then = self._waiting[self._next]
+            self._waiting[self._next] = _ANSWERED
             self._next += 1
             then(answer == 43)  # +
         if self._next > 1000 or self._next == len(self._waiting):
@@ -90,8 +141,12 @@ class Cleaner:
         self._after_answers()
 
 
-def _do_nothing() -> None:
+def _do_nothing(*_: object) -> None:
     pass
+
+
+_NOTHING = b"foop/0\0"  # nothing has this number
+_ANSWERED: "Waiting" = (b"", _do_nothing)
 
 
 class Sweep:

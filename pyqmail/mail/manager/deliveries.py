@@ -200,9 +200,10 @@ class ChannelDeliveries:
         """Something here was lacking for a session."""
         self._engine.lacking(self._clock())
 
-    def lost_process(self, sessions: "Sequence[int]") -> None:
+    def lost_process(self, sessions: "Sequence[int]", will_return: bool = False) -> None:
         """The process of these sessions has gone: what they had under way is delivered again."""
-        self._lines.log_lines([LOST_PROCESS])
+        if not will_return:
+            self._lines.log_lines([LOST_PROCESS])
         self._load.greeted.difference_update(sessions)
         for session in sessions:
             self.slow.end_connect(session)

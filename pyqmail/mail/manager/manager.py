@@ -35,7 +35,7 @@ from pyqmail.system.turn_meter import TurnMeter
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyqmail.mail.manager.cleanup import Cleaner
-    from pyqmail.mail.manager.parts import DestinationRules, HostLookup, Log, SpawnerClient
+    from pyqmail.mail.manager.parts import DestinationRules, HostLookup, Log, PartRestarts, SpawnerClient
     from pyqmail.mail.queue.files import QueueNames
     from pyqmail.system.controls import Controls
     from pyqmail.system.home import Home
@@ -94,17 +94,22 @@ class ManagerSettings:
 class Connections:
     """The other processes, connected and greeted.  lookup: None if the remote spawner finds hosts itself.
 
-    With a lookup, the remote spawner speaks of sessions.
+    With a lookup, the remote spawner speaks of sessions.  restarts: None where what is lost is lost for good.
     """
 
     def __init__(
-        self, local: "SpawnerClient", remote: "SpawnerClient", cleaner: "Cleaner", lookup: "HostLookup | None" = None
+        self,
+        local: "SpawnerClient",
+        remote: "SpawnerClient",
+        cleaner: "Cleaner",
+        lookup: "HostLookup | None" = None,
+        restarts: "PartRestarts | None" = None,
     ) -> None:
         self.spawners = {LOCAL: local, REMOTE: remote}
-        self.cleaner, self.lookup = cleaner, lookup
+        self.cleaner, self.lookup, self.restarts = cleaner, lookup, restarts
 
     def close(self) -> None:
-        for part in (*self.spawners.values(), self.cleaner, self.lookup):
+        for part in (self.restarts, *self.spawners.values(), self.cleaner, self.lookup):
             if part is not None:
                 part.close()
 
@@ -206,6 +211,8 @@ class Manager:
         self._connections.cleaner.listen(self._finish_turn_soon, self._lose_cleaner)
         if self._connections.lookup is not None:
             self._connections.lookup.listen(self._lose_lookup)
+        if self._connections.restarts is not None:
+            self._connections.restarts.listen()
         self._status.write_line()
         # a cleaner that a killed queue manager left behind may still be removing what we would take for ours
         self._connections.cleaner.greet(lambda _: self._begin())

@@ -44,6 +44,19 @@ if TYPE_CHECKING:
 
     # to other processes
 
+    class Replacement(Protocol):
+        """What becomes of a process that is lost (mail/spawners/restarts.py)."""
+
+        def will_replace(self, lost: Any) -> bool:
+            """See to it that it ends; return whether another one comes in its place."""
+
+    class PartRestarts(Protocol):
+        """Brings the clients of the other processes new ones (mail/spawners/restarts.py)."""
+
+        def listen(self) -> None: ...
+
+        def close(self) -> None: ...
+
     class SpawnerClient(Protocol):
         """A spawner, connected (mail/spawners): what runs at most at once, and orders to it.
 

@@ -6,14 +6,12 @@ a literal.  A question is asked once, however many domains wait for its answer. 
 something here (no descriptor, no memory, an unreadable control file) is made again after 1, 2, 4 ... seconds, and only
 after some minutes it is reported as trouble.
 
-A resolver that is lost (killed for want of memory, or it could not start) is started again after 1, 2, 4 ... seconds,
-up to ten seconds.  What was asked is asked again then, and what needs no question goes on meanwhile.  Only a question
-that was open in MAX_LOSSES losses in a row is taken for their cause, and reported as trouble.
+A resolver that is lost (killed for want of memory, or it could not start) may come back (mail/spawners/restarts.py).
+What was asked is asked again then, and what needs no question goes on meanwhile.  Only a question that was open in
+MAX_LOSSES losses in a row is taken for their cause, and reported as trouble.
 
 Where another program delivers, which finds hosts by itself, nothing is looked up: it may know what DNS does not.
 """
-
-import os
 
 from pyqmail.base.backoff import Backoff
 from pyqmail.base.failure import reason
@@ -24,9 +22,7 @@ from pyqmail.system.stream import Pipe
 
 OWN_SECONDS = 60  # how long the list of our own addresses is used
 MAX_TRIES = 8  # four minutes
-MAX_RESTART_SECONDS = 10.0  # mail that needs names waits so long after each loss
 MAX_LOSSES = 10  # a minute at least
-STEADY_SECONDS = 60  # a resolver that lived so long is started again after the shortest pause
 AGENT_SECONDS = 86400
 NO_ANSWER, LOST = b"no name server answers", b"pyresolve is lost again and again"
 _ASKED_AS = {resolve_wire.EXCHANGERS: resolve_wire.HOSTS, resolve_wire.ADDRESSES: resolve_wire.RELAY}
@@ -35,11 +31,11 @@ _ASKED_AS = {resolve_wire.EXCHANGERS: resolve_wire.HOSTS, resolve_wire.ADDRESSES
 class DomainLookup:
     """controls is the directory's Controls; own() returns our addresses as texts; log(line) takes a line for the log.
 
-    starter starts a resolver again (resolver_restart.py); None: one that is lost is not replaced.
+    restarts, if set, says whether a resolver that is lost is replaced.
     asks False: nothing is looked up, and the only candidate for a domain is its own name.
     """
 
-    def __init__(self, loop, write_fd: int, read_fd: int, controls, own, clock, log, starter=None, asks=True):
+    def __init__(self, loop, write_fd: int, read_fd: int, controls, own, clock, log, asks=True):
         self._asks = asks
         self._controls, self._own, self._clock, self._loop = controls, own, clock, loop
         self._addresses: frozenset[bytes] = frozenset()
@@ -50,7 +46,8 @@ class DomainLookup:
         self._failed: list = []  # what is looked up again
         self._backoff = Backoff(1.0, 60.0)
         self._lost, self._log = _do_nothing, log
-        self._starter, self._restarts, self._is_closed = starter, Backoff(1.0, MAX_RESTART_SECONDS), False
+        self.restarts = None
+        self._is_coming = False
         self._losses: dict[int, int] = {}  # number of a question -> in how many losses it was open
         self._connect(write_fd, read_fd)
 
@@ -59,16 +56,8 @@ class DomainLookup:
         self._lost = lost
         self._pipe.listen()
 
-    def replace_resolver(self, write_fd: int, read_fd: int) -> None:
-        """Use a new resolver in place of one that was lost: it is asked all that is open."""
-        self._connect(write_fd, read_fd)
-        self._pipe.listen()
-        self._log(b"warning: pyresolve has been started again")
-        for number, ((_, _, plan), *_) in self._open.items():
-            self._put_question(number, plan)
-
     def _connect(self, write_fd, read_fd):
-        self._unpacker, self._since = resolve_wire.Unpacker(), self._clock()
+        self._unpacker = resolve_wire.Unpacker()
         self._pipe = Pipe(self._loop, write_fd, read_fd, self._received, self._gone)
 
     def route_of(self, domain: bytes) -> tuple[bytes, bytes] | None:
@@ -98,48 +87,43 @@ class DomainLookup:
         self._look_up(domain, channel, find, lambda plan: self._follow(domain, channel, plan))
 
     def close(self) -> None:
-        self._is_closed = True
         self._pipe.close()
 
-    # a resolver that was lost
+    # a resolver that is lost, and the next one
 
     def _gone(self):
-        if self._starter is None:
+        self._is_coming = self.restarts is not None and self.restarts.will_replace(self)
+        if self._is_coming:
+            self._give_up_causes()
+        else:
             self._lost()
-            return
-        if self._clock() - self._since >= STEADY_SECONDS:
-            self._restarts.reset()
-        self._defer_causes()
-        self._restart_later(b"lost pyresolve")
 
-    def _restart_later(self, what):
-        pause = self._restarts.next_seconds()
-        self._log(b"warning: %b; starting it again in %d seconds" % (what, pause))
-        self._loop.after(pause, self._restart)
+    def end(self) -> None:
+        """It has ended: hear its last answers, and lose it."""
+        self._pipe.end()
 
-    def _defer_causes(self):
+    def use_descriptors(self, write_fd: int, read_fd: int) -> None:
+        """Use a new resolver in place of one that was lost: it is asked all that is open."""
+        self.end()
+        self._is_coming = False
+        self._connect(write_fd, read_fd)
+        self._pipe.listen()
+        for number, ((_, _, plan), *_) in self._open.items():
+            self._put_question(number, plan)
+
+    def give_up(self) -> None:
+        """None will come in place of one that was lost."""
+        if self._is_coming:
+            self._is_coming = False
+            self._lost()
+
+    def _give_up_causes(self):
         """Give up what is asked in one loss after another, and may be why."""
         for number in list(self._open):
             self._losses[number] = self._losses.get(number, 0) + 1
             if self._losses[number] >= MAX_LOSSES:
                 for domain, channel, _ in self._close_question(number):
                     channel.trouble(domain, LOST)
-
-    def _restart(self):
-        if not self._is_closed:
-            self._starter.start(self._restarted, self._lost)
-
-    def _restarted(self, pair):
-        """Use the descriptors of a new resolver; pair is an OSError, or None, if there is none."""
-        if pair is None or isinstance(pair, OSError):
-            why = b"" if pair is None else b": " + reason(pair).encode()
-            self._restart_later(b"unable to start pyresolve" + why)
-            return
-        if self._is_closed:
-            for fd in pair:
-                os.close(fd)
-            return
-        self.replace_resolver(*pair)
 
     def _put_question(self, number, plan):
         self._pipe.put(resolve_wire.pack(_ASKED_AS[plan.question], number, resolve_wire.strings(plan.name)))
@@ -157,7 +141,7 @@ class DomainLookup:
     def _follow(self, domain, channel, plan):
         if plan.question is None:
             self._settle(domain, channel, lambda: hosts_of_literal(plan, self._own_for(plan)))
-        elif b"\0" in plan.name or self._pipe.gone and self._starter is None:
+        elif b"\0" in plan.name or self._pipe.gone and not self._is_coming:
             channel.trouble(domain, LOST)
         else:
             self._ask(domain, channel, plan)

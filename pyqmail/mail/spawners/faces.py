@@ -44,5 +44,8 @@ if TYPE_CHECKING:
             outcome: why it takes no more, None if we ended it, or nobody greeted.  carried: messages it took.
             """
 
-        def lost_process(self, sessions: list[int]) -> None:
-            """The process of these sessions has died: nothing more is heard of them, or of their deliveries."""
+        def lost_process(self, sessions: list[int], will_return: bool = False) -> None:
+            """The process of these sessions has died: nothing more is heard of them, or of their deliveries.
+
+            will_return: another one comes in its place, and the log tells of that.
+            """

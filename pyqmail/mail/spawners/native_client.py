@@ -1,7 +1,6 @@
 """Spawners that speak the native dialect, seen from the queue manager: the local one, and the session processes."""
 
 import errno
-import os
 
 from pyqmail.mail.destinations.orders import Limits
 from pyqmail.mail.destinations.outcome import (
@@ -18,9 +17,9 @@ from pyqmail.mail.destinations.outcome import (
     UNKNOWN,
     Outcome,
 )
+from pyqmail.mail.spawners.native_process import NativeProcess
 from pyqmail.protocol.wires import native_dialect
 from pyqmail.protocol.wires.frames import MalformedFrame
-from pyqmail.system.stream import Pipe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,88 +29,75 @@ if TYPE_CHECKING:
     from pyqmail.mail.spawners.faces import DeliveryReports, SessionReports
     from pyqmail.system.loop import Loop
 
-    Handler = Callable[[int, int, bytes], None]
-
 # of REFUSED and FAILED, and of CLOSED
 _STAGES = {stage.encode(): stage for stage in (GREETING, NAME, CONNECT, DIALOGUE, HERE)}
 _ENDINGS = {stage.encode(): stage for stage in (SENDER, RECIPIENTS, DATA, MESSAGE, DIALOGUE)}
+LOST_SPAWNER = b"Zqmail-lspawn was lost; this may have been delivered. (#4.3.0)\n"
 # EADDRINUSE: no port is left to connect from
 _LACKS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRINUSE)
 
 
-class _Process:
-    """One process on one pair of pipes: its HELLO, then frames for handle(kind, number, body)."""
-
-    def __init__(self, loop: "Loop", write_fd: int, read_fd: int, before_write: "Callable[[], None] | None") -> None:
-        self._loop, self._fds, self._before = loop, (write_fd, read_fd), before_write
-        self._unpacker, self.limit = native_dialect.Unpacker(), 0
-        self._pipe: Pipe | None = None
-        self.sessions: dict[int, _OpenSession] = {}
-
-    def greet(self) -> bool:
-        """Wait for HELLO; return whether it came."""
-        frames: list[tuple[int, int, bytes]] = []
-        try:
-            while not frames:
-                data = os.read(self._fds[1], 10)  # HELLO has no body: nothing of what follows it is taken
-                if not data:
-                    return False
-                frames = self._unpacker.receive(data)
-        except (OSError, MalformedFrame):
-            return False
-        kind, self.limit, _ = frames[0]
-        return kind == native_dialect.HELLO
-
-    def listen(self, handle: "Handler", lost: "Callable[[], None]") -> None:
-        def received(data: bytes) -> None:
-            try:
-                for frame in self._unpacker.receive(data):
-                    handle(*frame)
-            except MalformedFrame:
-                pipe.close()
-                lost()
-
-        pipe = self._pipe = Pipe(self._loop, *self._fds, received, lost, self._before)
-        pipe.listen()
-
-    def send_frame(self, frame: bytes) -> None:
-        if self._pipe is not None:
-            self._pipe.put(frame)
-
-    def close(self) -> None:
-        if self._pipe is not None:
-            self._pipe.close()
-
-
 class NativeLocal:
-    """The local spawner.  A delivery's number on the wire is its slot."""
+    """The local spawner.  A delivery's number on the wire is its slot.
+
+    What it had under way when it was lost is deferred: it may have been delivered.  Orders that come before the next
+    one is there wait for it.
+    """
 
     def __init__(
         self, loop: "Loop", write_fd: int, read_fd: int, before_write: "Callable[[], None] | None" = None
     ) -> None:
-        self._process = _Process(loop, write_fd, read_fd, before_write)
+        self._process = NativeProcess(loop, write_fd, read_fd, before_write)
+        self._slots: dict[int, None] = {}  # of what is under way
+        self._held: list[tuple[int, bytes]] = []  # (slot, order) for the next one
+        self._reports: DeliveryReports | None = None
 
     @property
     def limit(self) -> int:
         return self._process.limit
 
+    @property
+    def parts(self) -> "list[NativeProcess]":
+        """The processes behind it, each of which may be lost and come back."""
+        return [self._process]
+
     def greet(self) -> bool:
         return self._process.greet()
 
     def listen(self, reports: "DeliveryReports", lost: "Callable[[], None]") -> None:
-        """Give what comes back to reports; lost() is called once the spawner has gone."""
+        """Give what comes back to reports; lost() is called once the spawner has gone, and none will come after it."""
+        self._reports = reports
 
         def handle(kind: int, number: int, body: bytes) -> None:
             if kind != native_dialect.RESULT:
                 raise MalformedFrame("not from a local spawner")
             slot, report, _, _ = native_dialect.split_result(body)
+            self._slots.pop(slot, None)
             reports.reported(slot, Outcome(report, LOCAL))
 
-        self._process.listen(handle, lost)
+        self._process.listen(handle, self._send_held, self._defer_lost, lost)
 
     def deliver(self, session: None, path: bytes, sender: bytes, pairs: "list[tuple[int, bytes]]") -> None:
         for slot, recipient in pairs:
-            self._process.send_frame(native_dialect.deliver(slot, path, sender, [(slot, recipient)]))
+            frame = native_dialect.deliver(slot, path, sender, [(slot, recipient)])
+            if self._process.is_up:
+                self._slots[slot] = None
+                self._process.send_frame(frame)
+            else:
+                self._held.append((slot, frame))
+
+    def _send_held(self):
+        held, self._held = self._held, []
+        for slot, frame in held:
+            self._slots[slot] = None
+            self._process.send_frame(frame)
+
+    def _defer_lost(self):
+        if not self._process.is_coming or self._reports is None:
+            return  # all end, and what is under way is made again
+        slots, self._slots = self._slots, {}
+        for slot in slots:
+            self._reports.reported(slot, Outcome(LOST_SPAWNER, LOCAL))
 
     def close(self) -> None:
         self._process.close()
@@ -122,9 +108,10 @@ class NativeRemote:
 
     descriptors are a pair for each: to write orders to, to read reports from.
 
-    A process that dies, or says what means nothing, takes its own sessions along, and no others: they go on, with its
-    share of the limit gone.  What a session has neither reported nor returned when it is CLOSED has crossed that, and
-    is told of as unsent().
+    A process that dies, or says what means nothing, takes its own sessions along, and no others: they go on.  Until
+    there is another in its place, a session that no process has room for waits, and nobody is told that it does.  If
+    none will come, its share of the limit is gone.  What a session has neither reported nor returned when it is CLOSED
+    has crossed that, and is told of as unsent().
     """
 
     def __init__(
@@ -134,8 +121,9 @@ class NativeRemote:
         before_write: "Callable[[], None] | None" = None,
     ) -> None:
         self._loop = loop
-        self._processes = [_Process(loop, write_fd, read_fd, before_write) for write_fd, read_fd in descriptors]
+        self._processes = [NativeProcess(loop, write_fd, read_fd, before_write) for write_fd, read_fd in descriptors]
         self._homes: dict[int, _OpenSession] = {}
+        self._held: dict[int, Opening] = {}  # sessions that wait for a process
         self._reports: SessionReports | None = None
 
     @property
@@ -143,20 +131,25 @@ class NativeRemote:
         """How many sessions the processes that live take together."""
         return sum(process.limit for process in self._processes)
 
+    @property
+    def parts(self) -> "list[NativeProcess]":
+        """The processes, each of which may be lost and come back."""
+        return list(self._processes)
+
     def greet(self) -> bool:
         return all(process.greet() for process in self._processes)
 
     def listen(self, reports: "SessionReports", lost: "Callable[[], None]") -> None:
-        """Give what comes back to reports; lost() is called once the last of the processes has gone."""
+        """Give what comes back to reports; lost() is called once the last of the processes has gone for good."""
         self._reports = reports
         for process in list(self._processes):
             self._listen_to(process, reports, lost)
 
     def open_session(self, session: int, opening: "Opening") -> None:
         """Connect to an address.  If no process has room for it, lacking() and closed() come in the next turn."""
-        free = [process for process in self._processes if len(process.sessions) < process.limit]
+        free = [process for process in self._processes if process.is_up and len(process.sessions) < process.limit]
         if not free:
-            self._loop.soon(lambda: self._tell_lack(session))
+            self._hold(session, opening)
             return
         process = min(free, key=lambda process: len(process.sessions))
         self._homes[session] = process.sessions[session] = _OpenSession(process)
@@ -174,6 +167,8 @@ class NativeRemote:
 
     def close_session(self, session: int) -> None:
         """End a session after what it has to deliver; nothing happens if it has ended in this turn."""
+        if self._held.pop(session, None) is not None:
+            self._loop.soon(lambda: self._tell_closed(session))
         self._send(session, native_dialect.pack(native_dialect.CLOSE, session))
 
     def close(self) -> None:
@@ -184,28 +179,49 @@ class NativeRemote:
         if session in self._homes:
             self._homes[session].process.send_frame(frame)
 
+    def _hold(self, session, opening):
+        """Keep a session for the process that comes; without one, something is lacking for it."""
+        if any(process.is_coming for process in self._processes):
+            self._held[session] = opening
+        else:
+            self._loop.soon(lambda: self._tell_lack(session))
+
+    def _open_held(self):
+        held, self._held = self._held, {}
+        for session, opening in held.items():
+            self.open_session(session, opening)
+
     def _tell_lack(self, session: int) -> None:
         if self._reports is not None:
             self._reports.lacking()
             self._reports.closed(session, None)
 
-    def _listen_to(self, process: _Process, reports: "SessionReports", lost: "Callable[[], None]") -> None:
+    def _tell_closed(self, session: int) -> None:
+        if self._reports is not None:
+            self._reports.closed(session, None)
+
+    def _listen_to(self, process: NativeProcess, reports: "SessionReports", lost: "Callable[[], None]") -> None:
         process.listen(
-            lambda *frame: self._handle(reports, process, *frame), lambda: self._lose(reports, process, lost)
+            lambda *frame: self._handle(reports, process, *frame),
+            self._open_held,
+            lambda: self._lose(reports, process),
+            lambda: self._remove(process, lost),
         )
 
-    def _lose(self, reports: "SessionReports", process: _Process, lost: "Callable[[], None]") -> None:
-        if process not in self._processes:
-            return
-        self._processes.remove(process)
-        process.close()
-        for session in process.sessions:
+    def _lose(self, reports: "SessionReports", process: NativeProcess) -> None:
+        sessions, process.sessions = process.sessions, {}
+        for session in sessions:
             del self._homes[session]
-        reports.lost_process(list(process.sessions))
+        reports.lost_process(list(sessions), process.is_coming)
+
+    def _remove(self, process: NativeProcess, lost: "Callable[[], None]") -> None:
+        """No process comes in place of this one."""
+        self._processes.remove(process)
+        self._open_held()
         if not self._processes:
             lost()
 
-    def _handle(self, reports: "SessionReports", process: _Process, kind: int, number: int, body: bytes) -> None:
+    def _handle(self, reports: "SessionReports", process: NativeProcess, kind: int, number: int, body: bytes) -> None:
         session = process.sessions.get(number)
         if session is None:
             raise MalformedFrame("about a session that is not there")
@@ -214,6 +230,9 @@ class NativeRemote:
         _HANDLERS[kind](reports, session, number, body)
         if kind == native_dialect.CLOSED:
             del self._homes[number], process.sessions[number]
+            if self._held:
+                first = next(iter(self._held))
+                self.open_session(first, self._held.pop(first))
 
 
 class _OpenSession:
@@ -221,7 +240,7 @@ class _OpenSession:
 
     __slots__ = ("process", "host", "address", "slots")
 
-    def __init__(self, process: _Process) -> None:
+    def __init__(self, process: NativeProcess) -> None:
         self.process, self.host, self.address = process, b"", b""
         self.slots: dict[int, None] = {}
 

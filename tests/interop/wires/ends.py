@@ -4,7 +4,7 @@ worker        a worker of pytcpserver that serves pysmtpd; descriptor 0 is the s
 helper WORDS  a worker of pytcpserver that starts a program for each connection; descriptor 0 likewise
 local DEFAULT a worker of pylspawn that delivers; descriptor 3 is the socket to pylspawn
 lookup NAME   a worker of pylspawn that looks users up with the program NAME; descriptor 3 likewise
-keeper        the process that starts resolvers for pysend; descriptor 0 is the stream to it
+starter       the process that starts the parts of pysend again, here only a resolver; descriptor 0 is the socket to it
 """
 
 import os
@@ -12,10 +12,11 @@ import socket
 import sys
 
 from pyqmail.mail.local import worker_main
-from pyqmail.mail.routing.resolver_restart import keep
+from pyqmail.mail.spawners.starter import StartedPart, Starter
 from pyqmail.programs import pyresolve, pysmtpd
 from pyqmail.system.descriptors import arrange
 from pyqmail.system.home import find_home
+from pyqmail.system.loop import Loop
 from pyqmail.system.processes import exit_code, fork
 from pyqmail.tcp.access.decide import ConnectionPolicy
 from pyqmail.tcp.access.limits import Limits
@@ -41,12 +42,19 @@ def become_resolver(read_end, write_end):
     return pyresolve.main(["pyresolve"])
 
 
+def start_resolvers():
+    (orders, no_more_orders), (_, reports) = os.pipe(), os.pipe()
+    os.close(no_more_orders)
+    parts = [StartedPart("pyresolve", become_resolver)]
+    return Starter(Loop(), socket.socket(fileno=0), parts, "pystart").run([(orders, reports)])
+
+
 ENDS = {
     "worker": serve_connections,
     "helper": start_programs,
     "local": lambda: worker_main.serve_deliveries(find_home(os.environb), os.fsencode(sys.argv[2]), os.environb),
     "lookup": lambda: worker_main.serve_lookups(sys.argv[2], os.environb),
-    "keeper": lambda: keep(socket.socket(fileno=0), become_resolver, "pystart"),
+    "starter": start_resolvers,
 }
 
 if __name__ == "__main__":

@@ -93,19 +93,25 @@ def test_resolve_ends_at_nonsense(part, data):
     assert resolver.wait() == 111
 
 
-def test_a_resolver_from_its_keeper(wire_end, name_server):
+def test_a_resolver_that_is_started_again(wire_end, name_server):
+    """The first one finds no questions; then one is killed by us."""
     wanted = questions(name_server)
-    ours, theirs = socket.socketpair()
-    process = wire_end(theirs, 0, "keeper", env={"PYQMAIL_DNS": f"127.0.0.1:{name_server.port}"})
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    process = wire_end(theirs, 0, "starter", env={"PYQMAIL_DNS": f"127.0.0.1:{name_server.port}"})
     with ours:
-        ours.send(b"+")
-        word, (write_end, read_end) = receive_with(ours)
-        assert len(word) == 1
+        ours.settimeout(SECONDS)
+        ended = [int(word) for word in ours.recv(100).split()]
+        assert ended[:2] == [0, 0] and os.waitstatus_to_exitcode(ended[2]) == 0 and ended[3] == 1
+        packet, (write_end, read_end) = receive_with(ours)
+        assert packet == b"0 1"
         os.write(write_end, frame(TEXT, 1, strings(b"t.example")))
-        os.close(write_end)
         stream = Stream(read_end)
         kind, number, body = stream.frame()
         assert (number, (kind, texts_of(body))) == (1, wanted[TEXT, b"t.example"])
+        ours.send(b"0 0")  # gone long ago
+        ours.send(b"0 1")
         assert stream.is_at_end()
+        assert [int(word) for word in ours.recv(100).split()] == [0, 1, 9, 2]
+        os.close(write_end)
         os.close(read_end)
     assert process.wait(SECONDS) == 0

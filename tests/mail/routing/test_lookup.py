@@ -1,6 +1,5 @@
 """Which domains ask a name server, and how often; with real pipes in place of the resolver process."""
 
-import errno
 import os
 import time
 
@@ -32,14 +31,14 @@ class Channel:
 
 
 class Setting:
-    def __init__(self, home, starter=None):
+    def __init__(self, home):
         self.loop, self.channel, self.lines = Loop(), Channel(), []
         self._questions, write_fd = os.pipe()
         read_fd, self._answers = os.pipe()
         self._unpacker = resolve_wire.Unpacker()
         self.own = lambda: {b"127.0.0.1"}
         arguments = write_fd, read_fd, Controls(home.control), lambda: self.own(), time.monotonic
-        self.resolving = DomainLookup(self.loop, *arguments, self.lines.append, starter)
+        self.resolving = DomainLookup(self.loop, *arguments, self.lines.append)
         self.resolving.listen(None)
 
     def asked(self):
@@ -66,25 +65,6 @@ class Setting:
         os.close(self._questions)
         if self._answers is not None:
             os.close(self._answers)
-
-
-class NoStarter:
-    """Starts no resolver, for want of descriptors."""
-
-    def start(self, got, lost):
-        got(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
-
-
-def test_why_no_resolver_can_be_started_is_in_the_log(home):
-    setting = Setting(home, NoStarter())
-    setting.lose()
-    while len(setting.lines) < 2:
-        setting.loop.turn(10)
-    assert setting.lines == [
-        b"warning: lost pyresolve; starting it again in 1 seconds",
-        b"warning: unable to start pyresolve: process cannot open more files; starting it again in 2 seconds",
-    ]
-    setting.close()
 
 
 @pytest.fixture

@@ -173,10 +173,10 @@ def test_a_process_that_is_lost_takes_its_own_sessions_along(make, nonsense):
     for session in (1, 2, 3, 4):
         ends.client.open_session(session, OPENING)
     if nonsense:
-        assert ends.say(nonsense) == [("lost_process", [1, 3])]
+        assert ends.say(nonsense) == [("lost_process", [1, 3], False)]
     else:
         ends.hang_up()
-        assert ends.turn() == [("lost_process", [1, 3])]
+        assert ends.turn() == [("lost_process", [1, 3], False)]
     assert ends.lost == [] and ends.client.limit == 5
     ends.client.close_session(1)
     ends.client.open_session(5, OPENING)
@@ -184,7 +184,7 @@ def test_a_process_that_is_lost_takes_its_own_sessions_along(make, nonsense):
     os.write(reports, wire.closed(2) + wire.closed(5))
     assert ends.turn() == [("closed", 2, None, 0), ("closed", 5, None, 0)]
     os.close(reports)
-    assert ends.turn() == [("lost_process", [4])]
+    assert ends.turn() == [("lost_process", [4], False)]
     assert ends.lost == [True] and ends.client.limit == 0
     os.close(orders)
 
