@@ -72,12 +72,13 @@ SCENARIOS = [
     Scenario(
         1, "same-server", limit_runs.same_server,
         {"deferred": NONE, "refusals i=2": (0, 1), "refusals i=5": (0, 2), "refusals i=20": (0, 15),
-         "last n=10": (0, 5), "last n=50": (0, 5)},
+         "slow start i=2": (None, 4.05), "slow start i=5": (None, 0.05), "slow start i=20": (None, 0.05),
+         "over the ideal n=10": (None, 0.5), "over the ideal n=50": (None, 0.2)},
     ),
     Scenario(
         2, "one-of-two", mail_runs.one_of_two,
         {"a second, n=1": about(33.2), "a second, n=20": about(39.4), "timeouts, n=1": NONE, "timeouts, n=20": NONE,
-         "deferred, n=1": NONE, "deferred, n=20": NONE},
+         "deferred, n=1": NONE, "deferred, n=20": NONE, "a second, not hedged": (31.7 * 0.9, 33.4)},
     ),
     Scenario(
         3, "third-dead", mail_runs.third_dead,
@@ -106,8 +107,7 @@ SCENARIOS = [
          **{f"delay {delay}": (delay, mean * 1.1)
             for delay, mean in ((60, 76), (300, 312), (900, 963), (1500, 1631), (3600, 4168))},
          **{f"left {delay}": NONE for delay in (60, 300, 900, 1500, 3600)}, "dead": NONE},
-        {**{f"{what} {delay}": None for what in ("tries", "delay", "left") for delay in (300, 1500, 3600)},
-         "delay 60": (60, 250), "delay 900": (900, 1300), "tries 60": (2, 2.2), "tries 900": (2, 4)},
+        {**{f"{what} {delay}": None for what in ("tries", "delay", "left") for delay in (300, 1500, 3600)}},
     ),
     Scenario(
         9, "ban", limit_runs.ban,
@@ -116,16 +116,16 @@ SCENARIOS = [
     ),
     Scenario(
         10, "fair-1000", limit_runs.fair,
-        # 21 to 22, give or take a tenth.  Admission alone makes 1.04 moves; who waits with a session stands before the
-        # shared part of the total, and before the total once that is gone: so it is 2 here
-        {"sessions each, least": (-2.15, None), "sessions each, most": (None, 2.7), "Jain, sessions": (0.998, None),
-         "Jain, messages": (0.998, None), "peak": (1, 1), "moves a session": (None, 2.2)},
-        {"Jain, sessions": (0.99, None), "Jain, messages": (0.99, None), "moves a session": (None, 2.6)},
+        # 21 to 22 sessions each: 21.5, give or take what a whole number makes of it.  Of small runs 8 or 9: that alone
+        # makes an index of 0.9966; and the first park of each of 100 sites is 0.12 moves of each of 860 sessions
+        {"sessions each, least": (-0.6, None), "sessions each, most": (None, 0.6), "Jain, sessions": (0.999, None),
+         "Jain, messages": (0.999, None), "peak": (1, 1), "moves a session": (None, 1.1)},
+        {"sessions each, least": (-0.61, None), "Jain, sessions": (0.996, None), "Jain, messages": (0.996, None), "moves a session": (None, 1.12)},
     ),
     Scenario(
         11, "nested", limit_runs.nested,
-        {"peak inner": (10, 10), "peak outer": (20, 20), "peak site": (5, 5), "peak": (90, 100),
-         "capacity used": (0.999, 1.01)},
+        {"peak inner": (10, 10), "peak outer": (20, 20), "peak site": (5, 5), "peak": (100, 100),
+         "capacity used": (0.999, 1.0001)},
     ),
     Scenario(12, "hostile-rooms", limit_runs.hostile_rooms, {"moves a session": (None, 3)}),
     Scenario(
@@ -172,7 +172,7 @@ SCENARIOS = [
     ),
     Scenario(
         27, "transaction-limit", mail_runs.transaction_limit,
-        {"delivered": (12, 12), "deferred": NONE, "failed": NONE, "most at last": (1, 5)},
+        {"delivered": (12, 12), "deferred": NONE, "failed": NONE, "most at last": (1, 5), "least m": (1, 6)},
     ),
     Scenario(
         28, "dead-zones", mail_runs.dead_zones,
@@ -180,7 +180,7 @@ SCENARIOS = [
     ),
     Scenario(
         29, "greets-and-closes", mail_runs.greets_and_closes,
-        {"dead after, s": (0, 600), "most tries": (1, 3), "failed before": NONE, "failed at last": (20, 20)},
+        {"starts": (1, 3), "tries undeferred": (None, 2), "failed before": NONE, "failed at last": (20, 20)},
     ),
     Scenario(
         30, "verp-parallel", limit_runs.verp,

@@ -7,6 +7,7 @@ sites of an organisation.  Connections know nothing of our engine.
 import errno
 
 from pyqmail.mail.destinations.outcome import CONNECT, DATA, DIALOGUE, DOUBTFUL, GREETING, MESSAGE, RECIPIENTS, SENDER
+from pyqmail.mail.remote.recipient_answers import is_too_many
 
 RATE_REPLY = b"421 4.7.0 temporarily rate limited due to ip reputation"
 GREETS, REFUSES, RESETS, SILENT, MUTE = "greets", "refuses", "resets", "silent", "mute"
@@ -84,7 +85,8 @@ class Server:
     seconds             a transaction takes; or a function that returns them
     limits              SessionLimits, all of which count a connection
     most_messages       of a connection; then `full_reply` at `full_stage`, or it hangs up with it (is_full_close)
-    most_recipients     of a transaction
+    most_recipients     of a transaction; what is beyond is refused with beyond_reply
+    regions             a transaction may have recipients of one region only, by their number; likewise
     recipient_reply, message_reply   (sender, recipient) -> what refuses it at RCPT, or after the message; or None
     """
 
@@ -93,6 +95,7 @@ class Server:
         self.rate, self.greylist = rate, greylist
         self.most_messages, self.full_reply, self.full_stage, self.is_full_close = None, b"421 enough", SENDER, True
         self.most_recipients, self.hangs_up = None, False
+        self.regions, self.beyond_reply = 0, b"452 4.5.3 too many recipients"
         self.transactions = []  # how many recipients each parcel had
         self.refusal = b"421 service not available"
         self.recipient_reply = self.message_reply = None  # (sender, recipient) -> a reply that refuses, or None
@@ -163,21 +166,35 @@ class Connection:
             return self._full(recipients)
         if server.rate:
             return self._at_a_rate(recipients, now)
-        results, accepted, rounds, taken = [], 0, 1, 0
-        for recipient in recipients:
-            if server.most_recipients and taken == server.most_recipients:
-                accepted, taken, rounds = server.most_recipients, 0, rounds + 1
-            reply = self._recipient_reply(sender, number, recipient, now)
-            taken += reply is None
-            stage = RECIPIENTS if reply else MESSAGE
-            if not reply and server.message_reply:
-                reply = server.message_reply(sender, recipient)
-            results.append((recipient, stage, reply or b"250 ok"))
+        results, accepted, rounds, left = [], 0, 0, list(recipients)
+        while left:
+            taken, later = [], []
+            for recipient in left:
+                if self._is_beyond(recipient, taken):
+                    later.append(recipient)
+                    continue
+                reply = self._recipient_reply(sender, number, recipient, now)
+                taken += [recipient] if reply is None else []
+                stage = RECIPIENTS if reply else MESSAGE
+                if not reply and server.message_reply:
+                    reply = server.message_reply(sender, recipient)
+                results.append((recipient, stage, reply or b"250 ok"))
+            rounds, accepted, left = rounds + 1, len(taken) if later else accepted, later
+            if later and not is_too_many(int(server.beyond_reply[:3]), server.beyond_reply):
+                results += [(recipient, RECIPIENTS, server.beyond_reply) for recipient in later]
+                accepted, left = 0, []
         seconds = server.seconds() if callable(server.seconds) else server.seconds
         good = sum(reply == b"250 ok" for _, _, reply in results)
         self.carried += rounds if good else 0
         self._count(good, now + seconds * rounds)
         return Transaction(seconds * rounds, results, accepted=accepted)
+
+    def _is_beyond(self, recipient, taken) -> bool:
+        """Return whether a recipient is refused because of those that the transaction has taken."""
+        server = self.server
+        if server.most_recipients and len(taken) >= server.most_recipients:
+            return True
+        return bool(server.regions and taken and taken[0][1] % server.regions != recipient[1] % server.regions)
 
     def _recipient_reply(self, sender, number, recipient, now):
         server = self.server

@@ -77,7 +77,7 @@ class ModelSession:
         answer = world.connect(opening)
         attempt = Try(opening, answer)
         self.tries.append(attempt)
-        if opening.hedge_seconds:
+        if opening.hedge_seconds and world.is_hedged:
             world.clock.after(opening.hedge_seconds, self._still_waiting, attempt)
         if answer.kind == SILENT:
             seconds = opening.connect_seconds

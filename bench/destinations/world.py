@@ -42,6 +42,7 @@ class World:
 
     What happened stands in: delivered and failures [(time, number, offset)], deferrals and reports (so, with the
     outcome), opened [(time, address)], log [(time, line)]; timeouts is how many addresses were waited for in vain.
+    is_hedged: sessions tell that an address keeps them waiting.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class World:
     ):
         self.clock, self.random, self.seed = Clock(), random.Random(seed), seed
         self.network, self.names, self.servers, self.quit_seconds = Network(), NameService(), {}, 0.0
+        self.is_hedged = True
         self._engine_arguments = {
             "total": total, "opens_sessions": opens_sessions, "lifetime": lifetime, "timeouts": TIMEOUTS, **other
         }  # fmt: skip

@@ -43,7 +43,7 @@ def test_from_arrival_to_the_end_of_a_session():
     play.resolved(b"x")
     [(word, session, opening)] = play.orders()
     assert (word, opening.host, opening.address, opening.port) == (OPEN, b"mx.example", b"192.0.2.1", 25)
-    assert opening.connect_seconds == 10 and opening.hedge_seconds == 0 and play.engine.connecting == 1
+    assert opening.connect_seconds == 10 and opening.hedge_seconds == 2 and play.engine.connecting == 1
     play.ready(session)
     [deliver] = play.orders()
     assert deliver[:3] == (DELIVER, session, number) and play.engine.connecting == 0

@@ -5,13 +5,9 @@ import pytest
 from bench.destinations.scenarios import NOT_BUILT, ORACLES, PARTS, SCENARIOS
 
 ALL = ORACLES + PARTS + SCENARIOS
-# until the engine has what they need
-NOT_YET = ("uplink-600", "resolver-silent")
 
 
-@pytest.mark.parametrize(
-    "scenario", [one for one in ALL if one.name not in NOT_YET], ids=lambda scenario: scenario.name
-)
+@pytest.mark.parametrize("scenario", ALL, ids=lambda scenario: scenario.name)
 def test_it_stays_within_its_bounds(scenario):
     assert scenario.broken(scenario.run(True), is_small=True) == []
 

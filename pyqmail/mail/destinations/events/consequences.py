@@ -185,7 +185,7 @@ class Consequences:
             rate = self.rate_of(budget)
             rate.accepted(now, sum(_accepted_lately(one, now) for one in self._doors_of(budget, door)))
         before = rate.rate
-        seconds = rate.refused(now, self._core.random)
+        seconds = rate.refused(now)
         if seconds:
             budget.use_rates(budget.connect_rates, budget.recipient_rates)
             self.pause(budget, Pause(now + seconds, b"rate"), event.facts.outcome.text, now)

@@ -72,6 +72,14 @@ class Guards:
         elif session.is_test:  # something connects, but nobody speaks
             self._show(session.door, now, is_silent=True)
 
+    def waits(self, session: "DeliverySession", now: float) -> None:
+        """A session start has waited longer than is usual where it goes."""
+        name = session.door.site.organisation.name
+        for watch in self._watches(session.door) if not session.is_test else ():
+            before = watch.guard.state
+            if watch.guard.waits(name, now) != before:
+                self._follow(watch, before, now)
+
     def withhold(self, door: "Door", outcome: "Outcome") -> None:
         """A start failed while it may have been us."""
         self._withheld.append((door, outcome))

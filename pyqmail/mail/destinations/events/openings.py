@@ -136,7 +136,6 @@ class Openings:
         greeting = getattr(policy, "greeting_seconds", None) or greeting
         if session.is_test:
             connect = greeting = TEST_TIMEOUT
-        others = self._core.hosts.usable(door.candidates, session.tried, now)
         return Opening(
             *(host, address, door.site.port),
             source=door.source.address if door.source else b"",
@@ -144,7 +143,7 @@ class Openings:
             connect_seconds=connect,
             greeting_seconds=greeting,
             reply_seconds=getattr(policy, "reply_seconds", None) or reply,
-            hedge_seconds=self._core.hosts.hedge_seconds(host) if others else 0.0,
+            hedge_seconds=self._core.hosts.hedge_seconds(host),
             no_ehlo=memory.helo_until > now,
             no_pipelining=memory.single_until > now,
         )
@@ -160,7 +159,10 @@ class Openings:
         session = self.sessions.get(number)
         if session is None or session.state != CONNECTING or not session.tries or self._core.is_stopped:
             return
+        self._guards.waits(session, now)
         door, (host, _, began) = session.door, next(iter(session.tries.values()))
+        if len(session.tried) == 1 and not self._core.hosts.usable(door.candidates, session.tried, now):
+            return  # there is no other
         is_free = door.hedged < FREE_HEDGES or door.hedged * HEDGE_SHARE < door.started
         memory = self._core.hosts.get(host)
         if is_free or (memory.penalty and memory.penalised_at > began):

@@ -11,6 +11,10 @@ While not OK, no session is opened but test sessions: 8 every 2 s, to organisati
 in the last day.  If there are none, those that are silent are tested in turn, more and more rarely.  Nobody is blamed.
 When FROZEN is reached, the penalties of the last 30 s are taken back by the engine: they were ours.
 
+A timeout takes a minute, in which a busy host would open thousands of sessions.  So a session start to an organisation
+that was alive in the last hour counts at once when it waits longer than it usually does (waits()): if 20 such wait, and
+hardly anybody has answered since the first of them, the test sessions find out.
+
 An answer is a greeting, but also a refusal: whoever refuses has heard us.  What counts as silence is a timeout, and an
 address to which there is no way; for the resolver a zone is what an organisation is here.
 """
@@ -27,6 +31,7 @@ TEST_SESSIONS, TEST_SECONDS, TEST_TIMEOUT = 8, 2.0, 5.0
 TAKE_BACK_SECONDS = 30.0  # HostTable.take_back(since - this)
 MANY, MANY_SECONDS, ANSWERED_SHARE = 20, 15.0, 0.05
 FEW, FEW_SECONDS = 3, 600.0
+LATE_SECONDS = 2.0  # whoever waits so long would have answered since
 DAY_SECONDS, ALIVE_SECONDS = 86400.0, 3600.0
 QUIET_SECONDS, MAX_QUIET_SECONDS = 300.0, 3600.0
 MAX_SILENT_WAIT = 60.0
@@ -80,6 +85,29 @@ class NetworkGuard:
                 self.state = FROZEN
                 self._lines.append(b"%b: frozen: %b" % (self.name, self._evidence))
         return self.state
+
+    def waits(self, organisation: bytes, now: float) -> str:
+        """A session start has waited longer than is usual.  Return the state.
+
+        It counts of an organisation that was alive in the last hour; a stranger may be slow, or a list bad.
+        """
+        is_alive = now - self._alive.get(organisation, -ALIVE_SECONDS) < ALIVE_SECONDS
+        if is_alive and self.state == OK and now >= self._quiet_until:
+            _note(self._recent, organisation, now)
+            _forget(self._recent, now - MANY_SECONDS)
+            count, first = len(self._recent), next(iter(self._recent.values()))
+            if count >= MANY and self._count_answered(min(first, now - LATE_SECONDS)) <= ANSWERED_SHARE * count:
+                self._suspect(count, MANY_SECONDS, now)
+        return self.state
+
+    def _count_answered(self, since: float) -> int:
+        """Return how many organisations have answered since then."""
+        count = 0
+        for when in reversed(self._answered.values()):
+            if when < since:
+                break
+            count += 1
+        return count
 
     def answered(self, organisation: bytes, now: float) -> str:
         """An organisation has answered, by a greeting or a refusal.  Return the state."""

@@ -257,6 +257,8 @@ class Admission:
             chain = waiter.chain
             for index, one in enumerate(chain):
                 if (one.used >= one.cap or one.not_before > now) and not _is_free_again(one, now):
+                    if is_opened and one is chain[-1].partner and chain[-1].room is not None:
+                        index += 1  # when it is its turn before the total its session may be over
                     self._place(waiter, chain, index, now)
                     return is_opened
             extra = self._choose(waiter, now) if self._choose is not None else ()

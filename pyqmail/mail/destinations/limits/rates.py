@@ -9,10 +9,6 @@ No timer is needed until somebody waits.
 import math
 from array import array
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from random import Random
-
 _SLOTS, _SLOT_SECONDS = 12, 5  # of the ring that counts the last minute
 _RING_SECONDS = _SLOTS * _SLOT_SECONDS
 UNMEASURED = 1 << 40  # the burst of a rate that lets everything pass
@@ -22,7 +18,6 @@ RISE, RISE_SECONDS, RISE_SHARE = 1.05, 600, 0.95  # every ten clean minutes at t
 FORGET_SECONDS = 86400  # clean, until the bad rate is forgotten
 PAUSE_SECONDS, LONGEST_PAUSE = 60, 7200
 REPEAT_SECONDS = 600  # a refusal so soon after a pause doubles the next one
-SPREAD = 0.1  # of pauses, later only: what a server asks for is kept
 
 
 class Gcra:
@@ -111,7 +106,7 @@ class LearnedRate:
             return False
         return self._rise(now)
 
-    def refused(self, now: float, random: "Random") -> float:
+    def refused(self, now: float) -> float:
         """A reply of class rate: cut the rate to a share of what passed.  Return how long to pause, in seconds.
 
         0.0: a pause runs already; this is the answer to what was on its way.
@@ -126,7 +121,7 @@ class LearnedRate:
             self._set_rate(max(CUT * measured, LOWEST_RATE))
             self._ring = array("I", bytes(4 * _SLOTS))
         self.refused_at = self._rose_at = now
-        seconds = min(PAUSE_SECONDS * 2.0 ** min(self.pauses, 20), LONGEST_PAUSE) * (1 + SPREAD * random.random())
+        seconds = min(PAUSE_SECONDS * 2.0 ** min(self.pauses, 20), LONGEST_PAUSE)
         self.paused_until = now + seconds
         return seconds
 

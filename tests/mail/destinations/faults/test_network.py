@@ -47,6 +47,40 @@ def test_what_is_no_sign(count, step, answers):
     assert set(silence(guard, range(2000, 2000 + count), 100.0, step)) == {OK}
 
 
+def late(guard, numbers, now):
+    """Let session starts wait longer than is usual; return the states."""
+    return [guard.waits(org(number), now) for number in numbers]
+
+
+def test_twenty_that_were_alive_and_keep_us_waiting():
+    guard = NetworkGuard()
+    alive(guard, 100, 97.0)
+    assert late(guard, range(19), 100.0) == [OK] * 19
+    assert late(guard, [18, 200, 201], 100.0) == [OK] * 3  # the same one again; strangers
+    assert late(guard, [19], 100.5) == [SUSPECT]
+
+
+def test_who_is_slow_while_others_answer_is_no_sign():
+    guard = NetworkGuard()
+    alive(guard, 100, 97.0)
+    alive(guard, 3, 98.5)
+    assert set(late(guard, range(3, 30), 100.0)) == {OK}
+
+
+def test_who_was_slow_and_answers_is_no_sign_any_more():
+    guard = NetworkGuard()
+    alive(guard, 100, 90.0)
+    late(guard, range(15), 100.0)
+    alive(guard, 15, 100.1)
+    assert set(late(guard, range(15, 34), 103.0)) == {OK}
+
+
+def test_an_organisation_that_was_alive_two_hours_ago_may_be_slow():
+    guard = NetworkGuard()
+    alive(guard, 100, 0.0)
+    assert set(late(guard, range(30), 7200.0)) == {OK}
+
+
 def suspected():
     guard = NetworkGuard()
     alive(guard, 100, 0.0)

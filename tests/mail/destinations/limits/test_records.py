@@ -37,7 +37,7 @@ def live(events):
             window.accepted(now, number, 20)
             rate.accepted(now, number)
         elif event == "rate":
-            rate.refused(now, dice)
+            rate.refused(now)
         elif event == "pause":
             pause = Pause(now + 60 * number, b"reputation", b"421 busy")
         else:
