@@ -120,7 +120,8 @@ SCENARIOS = [
         # makes an index of 0.9966; and the first park of each of 100 sites is 0.12 moves of each of 860 sessions
         {"sessions each, least": (-0.6, None), "sessions each, most": (None, 0.6), "Jain, sessions": (0.999, None),
          "Jain, messages": (0.999, None), "peak": (1, 1), "moves a session": (None, 1.1)},
-        {"sessions each, least": (-0.61, None), "Jain, sessions": (0.996, None), "Jain, messages": (0.996, None), "moves a session": (None, 1.12)},
+        {"sessions each, least": (-0.61, None), "Jain, sessions": (0.996, None), "Jain, messages": (0.996, None),
+         "moves a session": (None, 1.12)},
     ),
     Scenario(
         11, "nested", limit_runs.nested,
