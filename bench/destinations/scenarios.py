@@ -4,7 +4,7 @@ A bound is (least, most), either of which may be None.  Small bounds are for sma
 for the figure of a whole one.
 """
 
-from bench.destinations import limit_runs, mail_runs, million, oracles
+from bench.destinations import fault_runs, limit_runs, mail_runs, million, oracles
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ SCENARIOS = [
          "deferred, 2000": None},
     ),
     Scenario(
-        4, "uplink-600", mail_runs.uplink,
+        4, "uplink-600", fault_runs.uplink,
         {"dead": NONE, "connections": (None, 3000), "caught up after": (None, 20), "deferred": NONE},
     ),
     Scenario(
@@ -135,9 +135,9 @@ SCENARIOS = [
     ),
     Scenario(15, "million", million.million, {"left": NONE, "MB": (None, 200), "us a delivery": (None, 30)},
              {"MB": None, "us a delivery": None}),
-    Scenario(16, "one-mx-moves", mail_runs.mx_moves, {"old opened late": NONE, "left": NONE, "twice": NONE}),
+    Scenario(16, "one-mx-moves", fault_runs.mx_moves, {"old opened late": NONE, "left": NONE, "twice": NONE}),
     Scenario(
-        17, "resolver-silent", mail_runs.resolver_silent,
+        17, "resolver-silent", fault_runs.resolver_silent,
         {"longest wait, known": (None, 10), "backlog gone after": (None, 60), "failed": NONE, "deferred": NONE},
     ),
     Scenario(
@@ -155,7 +155,7 @@ SCENARIOS = [
         {"before": (20, 20), "after a session's length": (0, 5), "cut": NONE, "deferred": NONE},
     ),
     Scenario(
-        23, "clock-jump", mail_runs.clock_jump,
+        23, "clock-jump", fault_runs.clock_jump,
         {"in the first minute": (None, 125), "most in 10 s": (None, 25), "left": NONE, "failed": NONE},
     ),
     Scenario(
@@ -176,7 +176,7 @@ SCENARIOS = [
         {"delivered": (12, 12), "deferred": NONE, "failed": NONE, "most at last": (1, 5), "least m": (1, 6)},
     ),
     Scenario(
-        28, "dead-zones", mail_runs.dead_zones,
+        28, "dead-zones", fault_runs.dead_zones,
         {"routed": (0, 1), "literal": (0, 1), "known": (0, 1), "good": (0, 5), "failed": NONE},
     ),
     Scenario(

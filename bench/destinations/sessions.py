@@ -1,7 +1,7 @@
 """What a session process does with the engine's orders, and what it reports: OPEN, MORE, DELIVER, CLOSE of one session.
 
-As mail/remote does it: the first greeting wins, a refusal or failure of one address ends nothing, a connection that has
-carried mail and refuses the next returns it untouched and closes.
+As mail/remote does it: the first greeting wins, a refusal or failure of one address ends nothing, a connection that was
+used before and refuses the next mail at MAIL or DATA returns it untouched and closes.
 """
 
 import errno
@@ -67,6 +67,7 @@ class ModelSession:
         self.world, self.number, self.tries, self.connection = world, number, [], None
         self.host = self.address = b""
         self.orders, self.in_hand, self.is_closing, self.is_over = deque(), None, False, False
+        self.was_used = False
         self.begin(opening)
 
     # connecting
@@ -154,7 +155,8 @@ class ModelSession:
             return
         (offsets, transaction, carried), self.in_hand = self.in_hand, None
         refusals = [result for result in transaction.results if result[1] in (SENDER, DATA) and result[2][:1] != b"2"]
-        if transaction.is_untouched or (refusals and carried):
+        was_used, self.was_used = self.was_used, True
+        if transaction.is_untouched or (refusals and was_used):
             for handle in offsets.values():
                 world.unsent(handle)
             stage, reply = refusals[0][1:] if refusals else (transaction.closing_stage, transaction.closing)

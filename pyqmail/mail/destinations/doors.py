@@ -7,6 +7,7 @@ to them.  What doors of one site have in common, its window above all, belongs t
 """
 
 from pyqmail.mail.destinations.faults.learned import LearnedMessages, LearnedRecipients
+from pyqmail.mail.destinations.limits.budgets import NEVER
 from pyqmail.mail.destinations.waiting.flows import LaneQueue
 from pyqmail.mail.destinations.waiting.small_queue import SmallQueue
 
@@ -113,7 +114,8 @@ class Door:
     idle        sessions without work, longest first
     site_budget carries the window; budgets: the chain without unproven, shared and total
     attempts    session starts since the last greeting
-    last_code   of the last session start that failed; ended_at: when a server last ended a session by itself
+    last_code   of the last session start that failed
+    ended_at    when a server last ended a session that had worked, for no limit that is known; ended_after: messages
     lane_count  lanes that lead here; own_domain: the one it is for alone, if that has limits of its own
     hollow      sessions that greeted and ended before any message was answered, running
     blocks      how often it was refused as blocked, running
@@ -136,7 +138,7 @@ class Door:
             "started",
             "last_code",
         ),
-        *("is_held", "parcels_each", "ended_at", "blocks", "lane_count", "hollow", "own_domain"),
+        *("is_held", "parcels_each", "ended_at", "ended_after", "blocks", "lane_count", "hollow", "own_domain"),
         "open_hosts",
     )
 
@@ -155,7 +157,8 @@ class Door:
         self.attempts = self.hedged = self.started = self.last_code = 0
         self.is_held = False
         self.parcels_each = getattr(policy, "parcels", 1)
-        self.ended_at, self.blocks, self.lane_count, self.own_domain = 0.0, 0, 0, b""
+        self.ended_at, self.ended_after = NEVER, 0
+        self.blocks, self.lane_count, self.own_domain = 0, 0, b""
         self.hollow = 0
         self.open_hosts: Candidates | None = None
 

@@ -566,10 +566,13 @@ def test_connections_in_the_middle():
 def test_a_server_that_ends_all_its_sessions():
     post = with_sessions(3)
     first, second, _ = post.delivering
+    post.accept(first)
+    post.accept(second, 0)
+    post.accept(second, 1)
     post.close(first, DIALOGUE, 421, carried=1)
     post.turn(0.2)
     post.take_lines()
-    post.close(second, DIALOGUE, 421, carried=1)
+    post.close(second, DIALOGUE, 421, carried=2)
     assert post.says("host mx1.a.example: off") and not post.says("messages a session") and post.dues == []
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from bench.destinations.servers import GREETS, REFUSES, RESETS, SILENT, RateBan, Server, SessionLimit
+from pyqmail.mail.destinations.outcome import DATA
 from tests.mail.destinations.engine_checks import CheckedWorld
 
 SITE = b"site.example"
@@ -116,3 +117,44 @@ def test_who_refuses_less_than_the_floor_is_not_asked_again_at_once():
         world.send([SITE])
     world.run(120)
     assert 0 < limit.refusals <= 6
+
+
+@pytest.mark.parametrize("reply", [b"451 4.3.0 not now", b"452 4.3.1 disk full"])
+def test_a_server_that_defers_all_at_data_is_not_shutting_down(reply):
+    """A kept connection returns the next mail untouched and closes: that is not the server's end of it."""
+    world = CheckedWorld(SITE + b":c=5,i=5\n")
+    server = Server(0.5, most_messages=0, full_stage=DATA, full_reply=reply, is_full_close=False)
+    world.place(SITE, server)
+    for number in range(60):
+        world.send([SITE], b"s%d.example" % (number % 2))
+    world.run(300)
+    assert len(world.deferrals) >= 60
+    assert not [line for _, line in world.log if b"host " in line]
+
+
+@pytest.mark.parametrize("reply", [b"421 enough", b""])
+@pytest.mark.parametrize("seconds", [0.5, 1.3])
+def test_connections_that_are_full_at_once_are_no_shutdown(reply, seconds):
+    world = CheckedWorld(SITE + b":c=5,i=5\n")
+    world.place(SITE, Server(lambda: world.random.uniform(0.9, 1.1) * seconds, most_messages=7, full_reply=reply))
+    for _ in range(300):
+        world.send([SITE])
+    world.finish(300)
+    world.check_end()
+    lines = [line for _, line in world.log]
+    assert not [line for line in lines if b"host " in line]
+    assert [line for line in lines if line.endswith(b"messages a session: 7")]
+
+
+def test_a_server_that_shuts_down_ends_each_where_it_stands():
+    world = CheckedWorld(SITE + b":c=5,i=5\n")
+    server = Server(lambda: world.random.uniform(0.2, 1.0))
+    world.place(SITE, server)
+    for _ in range(200):
+        world.send([SITE])
+    world.run(8)
+    server.hangs_up, server.kind = True, REFUSES
+    world.run(3)
+    lines = [line for _, line in world.log]
+    assert [line for line in lines if b"host mx1.site.example: off" in line]
+    assert not [line for line in lines if b"ceiling" in line]

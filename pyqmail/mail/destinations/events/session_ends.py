@@ -6,6 +6,7 @@ from pyqmail.mail.destinations.events.session_facts import fill_facts
 from pyqmail.mail.destinations.faults import blame
 from pyqmail.mail.destinations.faults import table as t
 from pyqmail.mail.destinations.faults.replies import classify
+from pyqmail.mail.destinations.faults.session_rows import has_left
 from pyqmail.mail.destinations.faults.table import Facts
 from pyqmail.mail.destinations.orders import REPORT
 from pyqmail.mail.destinations.sessions import CLOSING
@@ -103,8 +104,10 @@ class SessionEnds:
         if t.COUNT_START in row.effects:
             door.hollow += 1
         self._consequences.apply(row, Event(door, session, facts), now)
-        if session.state != CLOSING and session.has_ended:
-            door.ended_at = now  # it had worked: others that end now are of a server that shuts down
+        is_full = 0 < session.carried == door.site.messages.value
+        if session.state != CLOSING and session.has_ended and has_left(facts) and not is_full:
+            # others that end now, after other numbers of messages, are of a server that shuts down
+            door.ended_at, door.ended_after = now, session.carried
 
     def _forget(self, session: "DeliverySession", now: float) -> None:
         door = session.door

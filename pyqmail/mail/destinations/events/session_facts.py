@@ -22,8 +22,16 @@ def fill_facts(facts: Facts, session: "DeliverySession", now: float) -> None:
     # an agent that connects by itself tells of no greeting: what it delivers is taken as up
     facts.others_up = sum(door.up.values()) - is_up if session.number is not None else door.sessions - 1
     facts.here_up = door.up.get(address, 0) - (is_up and address == session.address)
-    facts.has_mass_end = 0 < now - door.ended_at <= MASS_END_SECONDS
+    facts.has_mass_end = now - door.ended_at <= MASS_END_SECONDS and not _is_as_long(session)
     facts.is_repeated = facts.outcome.code > 0 and door.last_code == facts.outcome.code
+
+
+def _is_as_long(session: "DeliverySession") -> bool:
+    """Return whether a session has carried as many messages as the one that the server ended before it.
+
+    That is a limit of the connection, met by several at once; a server that shuts down ends each where it stands.
+    """
+    return 0 < session.carried == session.door.ended_after
 
 
 def start_facts(core: "Core", session: "DeliverySession", outcome: "Outcome", now: float) -> Facts:

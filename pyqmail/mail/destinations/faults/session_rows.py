@@ -8,7 +8,7 @@ from errno import ECANCELED, ECONNREFUSED
 
 from pyqmail.mail.destinations.faults import table as t
 from pyqmail.mail.destinations.faults.table import Facts, Row, always
-from pyqmail.mail.destinations.outcome import CONNECT, DATA, GREETING, HERE, NAME, SENDER
+from pyqmail.mail.destinations.outcome import CONNECT, DATA, GREETING, HERE, NAME, RECIPIENTS, SENDER
 from pyqmail.mail.destinations.rules import responses as rule
 
 _NO_MAIL_HERE, _LEAVING = 521, 421  # RFC 7504 section 3, RFC 5321 section 3.8
@@ -179,9 +179,14 @@ NO_HOST_LEFT = (
 )
 
 
+def has_left(facts: Facts) -> bool:
+    """The server hung up, or said that it does; otherwise we left, for what it had said of mail."""
+    return facts.outcome.code in (0, _LEAVING) or facts.outcome.stage not in (SENDER, RECIPIENTS, DATA)
+
+
 def _is_of_connection(facts: Facts) -> bool:
     """What was said of MAIL or DATA, after the connection had carried mail."""
-    return facts.carried > 0 and facts.outcome.stage in (SENDER, DATA) and facts.outcome.code not in (0, _LEAVING)
+    return facts.carried > 0 and facts.outcome.stage in (SENDER, DATA) and not has_left(facts)
 
 
 END = (
@@ -215,10 +220,10 @@ END = (
     ),
     Row(
         "the server ends others of its sessions in the same second",
-        lambda facts: facts.has_mass_end and not _is_of_connection(facts),
+        lambda facts: facts.has_mass_end and has_left(facts),
         t.HOST,
         (t.RESEND, t.PENALTY),
-        "it is shutting down: the host is off; the parcel goes over another connection",
+        "unless after one number of messages: it shuts down; the host is off; the parcel goes over another connection",
     ),
     Row(
         "it ends with nothing to do",

@@ -63,7 +63,8 @@ class Facts:
     here_up         those of them that are with this host
     is_last_host    no other address is left to try in this session start
     is_repeated     the door's session start before this one ended with the same code
-    has_mass_end    another session of the door was ended by the server within the last second: it is shutting down
+    has_mass_end    another session of the door was ended by the server within the last second, and after another number
+                    of messages: it is shutting down
     was_answered    the session has had an answer about mail, if only by refusing it
     had_parcel      a parcel was ordered that the session did not finish
     has_answer      an address of this session start has answered, if only by refusing

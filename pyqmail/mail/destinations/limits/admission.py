@@ -94,9 +94,8 @@ class Admission:
         self._work: deque[Budget] = deque()  # whose rooms are to be served
         self._seekers: OrderedDict[Waiter, None] = OrderedDict()  # who sought, and was not tried yet
         self._is_busy, self._is_deferred = False, is_deferred
-        self._carried: dict[
-            Waiter, Budget
-        ] = {}  # the host or net whose unit is offered to a waiter that stands further up
+        # the host or net whose unit is offered to a waiter that stands further up
+        self._carried: dict[Waiter, Budget] = {}
         self._timers: list[tuple[float, int, Budget]] = []
         self._serial = 0
 
