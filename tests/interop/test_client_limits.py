@@ -30,25 +30,33 @@ OF_EACH = 10
 
 
 @pytest.fixture(params=["2", "0"], ids=["workers", "a fork each"])
-def port(request, home):
-    """The port of a server whose log is home/log, and whose soft limit comes late, so that a flood ends in seconds."""
+def serve(request, home):
+    """serve(*options) -> the port of a server; its log is home/log.  A soft limit that is late lets floods end soon."""
+    running = []
     for name, text in (("softerrorlimit", b"20\n"), ("errordelay", b"1\n")):
         (pathlib.Path(home.control) / name).write_bytes(text)
     program = pathlib.Path(home.path) / "queue-program"
     program.write_text("#!/bin/sh\ncat >/dev/null\ncat <&1 >/dev/null\n")
     program.chmod(0o755)
-    words = ["-1RHl0", "-c100", "--workers", request.param, "127.0.0.1", "0", "pysmtpd"]
     environ = {
         "PATH": f"{ROOT}/bin:{os.environ['PATH']}", "PYQMAIL_HOME": home.path, "QMAILQUEUE": "./queue-program",
     }  # fmt: skip
-    with open(f"{home.path}/log", "wb") as log:
-        server = subprocess.Popen(
-            [sys.executable, f"{ROOT}/bin/pytcpserver", *words], stdout=subprocess.PIPE, stderr=log, env=environ
-        )
-    yield int(server.stdout.readline())
-    server.terminate()
-    server.wait()
-    server.stdout.close()
+
+    def start(*options):
+        words = ["-1RHl0", "-c100", "--workers", request.param, *options, "127.0.0.1", "0", "pysmtpd"]
+        with open(f"{home.path}/log", "wb") as log:
+            running.append(
+                subprocess.Popen(
+                    [sys.executable, f"{ROOT}/bin/pytcpserver", *words], stdout=subprocess.PIPE, stderr=log, env=environ
+                )
+            )
+        return int(running[-1].stdout.readline())
+
+    yield start
+    for server in running:
+        server.terminate()
+        server.wait()
+        server.stdout.close()
 
 
 class Flood:
@@ -83,7 +91,8 @@ def send_message(port):
     return codes
 
 
-def test_floods_meet_their_limit_and_a_good_client_is_served(port, home):
+def test_floods_meet_their_limit_and_a_good_client_is_served(serve, home):
+    port = serve()
     floods = [(name, Flood(port, FLOODS[name])) for name in FLOODS for _ in range(OF_EACH)]
     served = []
     until(lambda: served.append(send_message(port)) or not any(flood.reader.is_alive() for _, flood in floods))
@@ -94,3 +103,12 @@ def test_floods_meet_their_limit_and_a_good_client_is_served(port, home):
     lines = pathlib.Path(f"{home.path}/log").read_bytes().splitlines()
     ends = [line for line in lines if b": too many errors, last refused: " in line]
     assert len(ends) == len(floods) and all(line.startswith(b"qmail-smtpd: client 127.0.0.1: ") for line in ends)
+
+
+def test_who_speaks_before_the_greeting_is_refused(serve, home):
+    """It is not waited for any longer."""
+    with socket.create_connection(("127.0.0.1", serve("--greet-delay", "600")), 60) as sock:
+        sock.sendall(b"EHLO spam.example\r\n")
+        assert sock.makefile("rb").readline() == b"554 SMTP protocol violation\r\n"
+    line = b"qmail-smtpd: client 127.0.0.1: it spoke before the greeting\n"
+    assert pathlib.Path(f"{home.path}/log").read_bytes() == line

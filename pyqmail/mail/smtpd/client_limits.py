@@ -67,7 +67,6 @@ SHOWN_BYTES = 100  # of what a client said, in a line of the log
 MAX_NAME_BYTES = 255  # of a host.  RFC 1035 section 2.3.4
 _KEPT_BYTES = SHOWN_BYTES + 1  # so that it is seen that there was more
 _PATTERN = frozenset(b"*^$?|()\\")
-NEVER = float("inf")
 
 
 class ClientLimits:
@@ -155,21 +154,22 @@ class Conduct:
     """What one session has done.  timeout_seconds: that of timeoutsmtpd.
 
     farewell is the reply that ends the session once count() has returned True, b"" while there is none.  refused is
-    the start of the command that was refused last.
+    the start of the command that was refused last.  delay_seconds: see take_delay().
     """
 
     __slots__ = (
-        *("limits", "errors", "farewell", "refused", "_timeout", "_junk", "_delay", "_lines"),
-        *("_recipients", "_overshoot", "_tarpit", "_invalid", "_idle_until", "_until", "_has_come"),
+        *("limits", "errors", "farewell", "refused", "delay_seconds", "_timeout", "_junk", "_lines"),
+        *("_recipients", "_overshoot", "_tarpit", "_invalid", "_idle_until", "_until"),
     )
 
     def __init__(self, limits: ClientLimits, timeout_seconds: float) -> None:
         self.limits, self._timeout = limits, timeout_seconds
         self.errors = self._junk = self._invalid = self._lines = 0
         self.farewell = self.refused = b""
-        self._delay: float = 0
-        self._idle_until: float | None = None  # None: from the next look at the time on
-        self._until, self._has_come = NEVER, False
+        self.delay_seconds: float = 0
+        # None: from the next look at the time on
+        self._idle_until: float | None = None
+        self._until: float | None = None
         self._begin_message()
 
     def count(self, verb: bytes | None, reply: bytes, said: bytes, is_junk: bool = False) -> bool:
@@ -195,11 +195,13 @@ class Conduct:
             self.errors += 1
             self.refused = b"%b %b" % ((verb or b"DATA")[:_KEPT_BYTES], said[:_KEPT_BYTES]) if said else verb or b"DATA"
             self.refused = self.refused[:_KEPT_BYTES]
-        if 0 < limits.softerrorlimit <= self.errors:
-            self._delay += limits.errordelay
-        if 0 < limits.errorlimit <= self.errors:
-            self.farewell = TOO_MANY_ERRORS
-        return self._delay > 0 or bool(self.farewell)
+        if self.errors:
+            if 0 < limits.softerrorlimit <= self.errors:
+                self.delay_seconds += limits.errordelay
+            if 0 < limits.errorlimit <= self.errors:
+                self.farewell = TOO_MANY_ERRORS
+                return True
+        return self.delay_seconds > 0
 
     def _begin_message(self) -> None:
         self._recipients = self._overshoot = 0
@@ -212,7 +214,7 @@ class Conduct:
         if 0 < limits.tarpitcount < self._recipients:
             seconds = min(limits.tarpitdelay, MAX_TARPIT_SECONDS - self._tarpit)
             self._tarpit += seconds
-            self._delay += seconds
+            self.delay_seconds += seconds
         if reply != TOO_MANY:
             return True
         self._overshoot += 1
@@ -234,7 +236,7 @@ class Conduct:
 
     def take_delay(self) -> float:
         """Return how many seconds the replies that were counted have to wait, and forget it."""
-        seconds, self._delay = self._delay, 0
+        seconds, self.delay_seconds = self.delay_seconds, 0
         return min(seconds, MAX_DELAY_SECONDS)
 
     def take_line(self) -> bool:
@@ -244,14 +246,13 @@ class Conduct:
 
     # time
 
-    def begin_request(self, now: float) -> None:
+    def end_request(self) -> None:
         """All that was said has been answered: what comes from now on is another request."""
-        self._until, self._has_come = now + self._timeout, False
+        self._until = None
 
-    def note_received(self, size: int, now: float, is_content: bool) -> None:
-        """Note that so many bytes came, of a message or of commands."""
-        self._has_come = True
-        if is_content and self.limits.mindatarate:
+    def add_content(self, size: int, now: float) -> None:
+        """Give a message its time for so many bytes that came."""
+        if self._until is not None:
             self._until = min(self._until + size / self.limits.mindatarate, now + self._timeout)
 
     def time_left(self, now: float, is_content: bool) -> tuple[float, bytes]:
@@ -259,21 +260,14 @@ class Conduct:
 
         The seconds may be 0 or less.  is_content: what comes is content of a message.
         """
-        limits = self.limits
-        seconds = self._until - now if limits.mindatarate else self._timeout
+        limits, seconds = self.limits, self._timeout
+        if limits.mindatarate:
+            if self._until is None:
+                self._until = now + seconds
+            seconds = self._until - now
         if limits.sessionidle and not (is_content and limits.mindatarate):
             if self._idle_until is None:
                 self._idle_until = now + limits.sessionidle
             if self._idle_until - now < seconds:
                 return self._idle_until - now, NO_MESSAGE
         return seconds, TIMEOUT
-
-    @property
-    def is_too_slow(self) -> bool:
-        """Whether a client whose time is up has sent something of its request, but not enough."""
-        return self._has_come and self.limits.mindatarate > 0
-
-    @property
-    def flush_seconds(self) -> float | None:
-        """How long the replies may take that are sent together; None: as long as some of them goes."""
-        return self._timeout if self.limits.mindatarate else None

@@ -185,30 +185,31 @@ class Session:
         replies = self.engine.take_replies()
         if replies:
             conduct, peer = self._conduct, self.peer
-            seconds = conduct.take_delay()
-            if seconds:
-                await self._driver.sleep(seconds)
-            peer.timeout_seconds, peer.flush_seconds = self._policy.timeout_seconds, conduct.flush_seconds
+            if conduct.delay_seconds:
+                await self._driver.sleep(conduct.take_delay())
+            peer.timeout_seconds = seconds = self._policy.timeout_seconds
+            peer.flush_seconds = seconds if conduct.limits.mindatarate else None
             peer.put(replies)
             await peer.flush()
-            conduct.begin_request(self._clock())
+            conduct.end_request()
 
     async def _read(self):
         """Give the engine what comes next, or end the conversation of a client whose time is up."""
         engine, peer, conduct = self.engine, self.peer, self._conduct
-        self._set_pace()
-        is_content = engine.is_in_content
+        is_content = self._set_pace()
         seconds, farewell = conduct.time_left(self._clock(), is_content)
+        if seconds <= 0:
+            engine.close(farewell)
+            return
+        peer.timeout_seconds = seconds
         try:
-            if seconds <= 0:
-                raise TimedOut
-            peer.timeout_seconds = seconds
             data = await peer.read()
         except TimedOut:
             engine.close(farewell)
-        else:
-            conduct.note_received(len(data), self._clock(), is_content)
-            engine.receive(data)
+            return
+        if is_content:
+            conduct.add_content(len(data), self._clock())
+        engine.receive(data)
 
     def restart(self, extensions: ExtensionTable, peer: "Peer") -> None:
         """Begin again over this peer, which may wrap the one before: nothing that the client said counts any more.
@@ -220,11 +221,12 @@ class Session:
         self.peer = peer
 
     def _set_pace(self):
-        """Tell the peer how much to read, and how soon."""
+        """Tell the peer how much to read, and how soon; returns whether content comes."""
         engine, peer = self.engine, self.peer
         peer.is_bulk = is_bulk = engine.is_in_content
         is_fruitful = is_bulk or engine.fruitless < FRUITLESS_COMMANDS
         peer.pause_seconds = 0 if is_fruitful else pause_after(engine.fruitless)
+        return is_bulk
 
     async def _decide(self, event):
         """Answer one event of the engine, or end the conversation if what policy needs cannot be read."""
@@ -304,7 +306,7 @@ class Session:
         """Log why the session has ended, if that is the client's conduct."""
         conduct, farewell = self._conduct, self.engine.farewell
         why = _ENDS.get(farewell, "")
-        if farewell == TIMEOUT and conduct.is_too_slow:
+        if farewell == TIMEOUT and conduct.limits.mindatarate and self.engine.is_in_request:
             why = "too slow"
         if why:
             last = f", last refused: {shown(conduct.refused)}" if conduct.refused else ""

@@ -207,6 +207,11 @@ class Server:
         return self._content is not None
 
     @property
+    def is_in_request(self) -> bool:
+        """True when content is to come, or a part of a command has come."""
+        return self._content is not None or self._at < len(self._input)
+
+    @property
     def must_speak(self) -> bool:
         """True when replies should be sent before going on: there are many, or one is about a whole message."""
         return self._size >= _FULL

@@ -385,6 +385,33 @@ def test_a_client_that_sends_ahead_during_a_delay_is_not_read(home, monkeypatch)
     client.close()
 
 
+def test_a_client_that_reads_no_replies_is_left(home, monkeypatch):
+    """Even if no number of commands is too many: what it does not take has a time, and is little."""
+    monkeypatch.chdir(home.path)
+    set_controls(home, errorlimit=b"0", junklimit=b"0", timeoutsmtpd=b"1")
+    loop = Loop()
+    driver = EventDriver(loop)
+    reader, client = socket.socketpair()
+    client.setblocking(False)
+    peer = driver.peer(reader.fileno(), reader.fileno())
+    put, sizes = peer._pieces, []
+    task = loop.start(SmtpService(driver, home, Queue())(peer, {}))
+
+    def is_over():
+        sizes.append(sum(map(len, put)))
+        try:
+            client.send(b"EHLO\r\n" * 1000)
+        except BlockingIOError:
+            pass
+        return task.promise.done
+
+    turn_until(loop, is_over)
+    assert task.promise.value == 1 and max(sizes) < 32768
+    loop.abandon()
+    reader.close()
+    client.close()
+
+
 # time
 
 
