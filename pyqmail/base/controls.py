@@ -238,7 +238,13 @@ CONTROLS = {
         ),
         _number("timeoutconnect", 60, "seconds", "time to wait for a connection", "30"),
         _number("timeoutremote", 1200, "seconds", "time to wait for each reply of a remote server", "600"),
-        _number("timeoutsmtpd", 1200, "seconds", "time to wait for each piece of a client's data", "300"),
+        _number(
+            "timeoutsmtpd",
+            1200,
+            "seconds",
+            "time to wait for a client's whole command, or for each piece of its data if `mindatarate` is 0",
+            "300",
+        ),
         Control(
             "virtualdomains",
             MAP,

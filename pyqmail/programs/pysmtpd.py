@@ -25,7 +25,7 @@ Each limit is a rule variable, too, in capitals, for the clients of that rule: `
 refused by badhelo and badrcptto, or is the end of a session by these limits, is a line in the log, at most 11 for a
 session:
 
-    qmail-smtpd: client 192.0.2.1: too many errors, last refused: VRFY root
+    qmail-smtpd: client 192.0.2.1: too many errors, last refused: RCPT TO:<root@here.example>
 
 Incoming messages share memory and, when they are large, a quarter of the free space in TMPDIR; a
 message without room is answered with 452.

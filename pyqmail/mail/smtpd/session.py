@@ -181,12 +181,16 @@ class Session:
         return engine.exit_code
 
     async def send_replies(self) -> None:
-        """Send the replies that have gathered, once the last of them has waited as long as the client's errors say."""
-        replies = self.engine.take_replies()
+        """Send the replies that have gathered, the last when it has waited as long as the client's errors say."""
+        conduct = self._conduct
+        if conduct.delay_seconds:
+            await self._send(self.engine.take_ready_replies())
+            await self._driver.sleep(conduct.take_delay())
+        await self._send(self.engine.take_replies())
+
+    async def _send(self, replies):
         if replies:
             conduct, peer = self._conduct, self.peer
-            if conduct.delay_seconds:
-                await self._driver.sleep(conduct.take_delay())
             peer.timeout_seconds = seconds = self._policy.timeout_seconds
             peer.flush_seconds = seconds if conduct.limits.mindatarate else None
             peer.put(replies)
@@ -309,8 +313,8 @@ class Session:
         if farewell == TIMEOUT and conduct.limits.mindatarate and self.engine.is_in_request:
             why = "too slow"
         if why:
-            last = f", last refused: {shown(conduct.refused)}" if conduct.refused else ""
-            report_client(self._environ, why + last)
+            refused = shown(conduct.refused)
+            report_client(self._environ, f"{why}, last refused: {refused}" if refused else why)
 
 
 def own_addresses() -> set[bytes]:

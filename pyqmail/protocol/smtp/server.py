@@ -107,7 +107,7 @@ class Server:
 
     __slots__ = (
         *("closed", "exit_code", "helo", "limit_bytes", "extensions", "fruitless", "farewell"),
-        *("_conduct", "_greeting", "_state", "_input", "_at", "_content", "_said", "_size", "_is_new"),
+        *("_conduct", "_held", "_greeting", "_state", "_input", "_at", "_content", "_said", "_size", "_is_new"),
     )
 
     def __init__(
@@ -118,7 +118,7 @@ class Server:
         conduct: "Conduct | None" = None,
     ) -> None:
         self.closed, self.exit_code, self.fruitless, self.farewell = False, 1, 0, b""
-        self._conduct = conduct
+        self._conduct, self._held = conduct, 0
         self._greeting, self.limit_bytes = greeting, limit_bytes
         self._said: list[bytes] = []
         self._size = 0
@@ -216,6 +216,13 @@ class Server:
         """True when replies should be sent before going on: there are many, or one is about a whole message."""
         return self._size >= _FULL
 
+    def take_ready_replies(self) -> bytes:
+        """Return, and forget, the replies before the one at which conduct had us stop; that and what follows stay."""
+        ready = b"".join(self._said[: self._held])
+        del self._said[: self._held]
+        self._held = 0
+        return ready
+
     def take_replies(self) -> bytes:
         """Return what is to be sent, and forget it."""
         said = b"".join(self._said)
@@ -273,6 +280,7 @@ class Server:
         conduct = self._conduct
         if conduct is not None and conduct.count(verb, reply, said, is_junk):
             self._size += _FULL  # must_speak
+            self._held = len(self._said) - 1
             if conduct.farewell and not self.closed:
                 self.close(conduct.farewell)
 
