@@ -106,7 +106,7 @@ def start(call) -> int:
     os.umask(0o077)
     parts = classic_parts(call) if call.classic else native_parts(call)
     if not call.classic:
-        for name in {words[0] for words, _ in parts} | {"pysend"}:
+        for name in {words[0] for words, _ in parts}:
             registry.load_ahead(name)  # before the forks, so that all share it
     if call.logger:
         find_ahead(call.logger, call.environ.get(b"PATH"), registry.load_ahead)
@@ -193,6 +193,7 @@ def launch(call, parts, identities) -> int:
         sender.append("--agent")
     ours[beyond] = start_starter(parts, pairs, log, identities)
     sender += ["--starter", str(beyond)]
+    registry.load_ahead("pysend")  # while the others begin; before it gives up rights
     return run_part(sender, ours, "qmails", identities, False)
 
 

@@ -205,8 +205,8 @@ class Engine:
 
     def forget(self, number: int, now: float) -> None:
         """Somebody else removed the message: nothing more of it starts; what is in flight ends without effect."""
-        self._store.forget(number)
-        self._end_turn(now)
+        if self._store.forget(number):
+            self._end_turn(now)
 
     # sessions
 

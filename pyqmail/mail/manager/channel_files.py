@@ -174,13 +174,22 @@ class QueueFiles:
     def is_bulk(self, number: int) -> bool:
         """Return whether a message says of itself that it is one of many; False if it cannot be read."""
         try:
+            return self.message_facts(number)[1]
+        except OSError:
+            return False
+
+    def message_facts(self, number: int) -> tuple[int, bool]:
+        """Return (size, is_bulk) of a message; it is not bulk if it cannot be read.  Raises OSError without a size."""
+        try:
             fd = os.open(self._names.mess(number), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
-            return False
+            return self.message_size(number), False
         try:
-            return is_bulk(os.read(fd, HEAD_BYTES))
-        except OSError:
-            return False
+            size = os.fstat(fd).st_size
+            try:
+                return size, is_bulk(os.read(fd, HEAD_BYTES))
+            except OSError:
+                return size, False
         finally:
             os.close(fd)
 

@@ -58,7 +58,7 @@ class TodoReader:
         except OSError as error:
             raise EntryTrouble(b"warning: unable to open %b" % self._shown(path), error) from None
         try:
-            size = self._message_size(number)
+            size, is_bulk = self._message_facts(number)
             self._remove_leftovers(number)
             self._log.add_line(b"new msg %d" % number)
             identity = todo_identity(os.fstat(fd))
@@ -66,15 +66,13 @@ class TodoReader:
         finally:
             os.close(fd)
         sender, records = self._parse(number, data, size, path)
-        is_bulk = self._files.is_bulk(number)
         return UnsettledMessage(number, sender, int(time.time()), size, records, identity, is_bulk)
 
-    def _message_size(self, number):
-        path = self._names.mess(number)
+    def _message_facts(self, number):
         try:
-            return os.stat(path).st_size
+            return self._files.message_facts(number)
         except OSError as error:
-            raise EntryTrouble(b"warning: unable to stat %b" % self._shown(path), error) from None
+            raise EntryTrouble(b"warning: unable to stat %b" % self._shown(self._names.mess(number)), error) from None
 
     def _remove_leftovers(self, number):
         names = self._names

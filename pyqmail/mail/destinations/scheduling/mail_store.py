@@ -98,8 +98,8 @@ class MailStore:
                 offsets.append(offset)
         return found
 
-    def forget(self, number: int) -> None:
-        """Leave out all of a message that has not started."""
+    def forget(self, number: int) -> bool:
+        """Leave out all of a message that has not started; return whether there is such a message."""
         message = self._rows.find(number)
         if message:
             self._rows.m_flags[message] |= IS_FORGOTTEN
@@ -108,6 +108,7 @@ class MailStore:
                 if not self._rows.p_flags[parcel] & IN_FLIGHT:
                     self.remove_parcel(parcel)
             self.settle(message)
+        return message > 0
 
     def make_ready(self, parcel: int, now: float, *, at_head: bool = False) -> None:
         """A parcel that is nowhere goes to the queue of its lane."""
