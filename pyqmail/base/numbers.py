@@ -2,6 +2,7 @@
 
 ULONG = 1 << 64
 UINT32 = 1 << 32
+_FEW_DIGITS = 10
 
 
 def leading_number(text: str | bytes, wrap: int = ULONG) -> int:
@@ -23,6 +24,8 @@ def whole_number(text: str | bytes, maximum: int = ULONG - 1) -> int:
 
     int() would take blanks, signs, underscores and foreign digits, and fail in its own words beyond 4,300 digits.
     """
+    if len(text) < _FEW_DIGITS and text.isdigit() and text.isascii() and (number := int(text)) <= maximum:
+        return number
     count = count_digits(text)
     if not count or count != len(text):
         raise ValueError(f"not a number: {_shown(text)}")
@@ -46,7 +49,7 @@ def session_processes(text: str) -> int:
 
 def is_number(text: str | bytes) -> bool:
     """Return whether text is nothing but ASCII digits, at least one (int() would take blanks and signs)."""
-    return bool(text) and count_digits(text) == len(text)
+    return text.isdigit() and text.isascii()
 
 
 def says_just(text: str | bytes, number: int) -> bool:

@@ -72,6 +72,6 @@ def has_waiters(session: "DeliverySession", door: "Door") -> bool:
     """Return whether somebody else waits for a unit that the session holds."""
     for budget in session.units:
         room = budget.room
-        if room is not None and len(room) > (door.place is budget):
+        if room is not None and room.size > (door.place is budget):
             return True
     return False

@@ -165,8 +165,9 @@ class MailStore:
         second = self._core.clock.second(now)
         for parcel in self._wheel.advance(second):
             self._take_off(parcel, now)
-        for message in self.expiries.advance(second):
-            self._expire(message, second, now)
+        if self.expiries.are_due(second):
+            for message in self.expiries.advance(second):
+                self._expire(message, second, now)
 
     def make_due(self, now: float) -> None:
         """Everything on the wheel is due, but for what is parked for a reason of its destination's."""

@@ -47,6 +47,11 @@ class Expiries:
         """The message is gone; or it has come up, and is to be set again."""
         self._seconds[message] = 0
 
+    def are_due(self, second: int) -> bool:
+        """Return whether advance() may return something."""
+        when = self.next_second()
+        return when is not None and when <= second
+
     def advance(self, second: int) -> list[int]:
         """Return the messages that expire at this second or before; each is cleared."""
         rows = []
@@ -66,5 +71,7 @@ class Expiries:
         return expired
 
     def next_second(self) -> int | None:
-        times = [time for time in (self._wheel.next_time(), self._early[0][0] if self._early else None) if time]
-        return min(times, default=None)
+        when = self._wheel.next_time()
+        if self._early:
+            return self._early[0][0] if when is None else min(when, self._early[0][0])
+        return when

@@ -35,6 +35,8 @@ class Timers:
         """Do what is due; what is put in meanwhile waits for the next run."""
         self._now = now
         heap, last = self._heap, self._serial
+        if not heap or heap[0][0] > now:
+            return
         later = []
         while heap and heap[0][0] <= now:
             entry = heapq.heappop(heap)

@@ -19,7 +19,7 @@ class Wheel:
     Seconds are whole, at least 0 and below 2**32.
     """
 
-    __slots__ = ("_next", "_time", "_heads", "_in_use", "_now", "_late", "_count")
+    __slots__ = ("_next", "_time", "_heads", "_in_use", "_now", "_late", "_count", "_soonest")
 
     def __init__(self, next_column: "array[int]", time_column: "array[int]", start: int) -> None:
         """start: the second up to which everything has come up."""
@@ -28,6 +28,7 @@ class Wheel:
         self._in_use = [0] * _LEVELS
         self._late: list[int] = []  # their time has passed already
         self._count = 0
+        self._soonest: int | None = None  # when the next slot in use comes up
 
     def __len__(self) -> int:
         return self._count
@@ -43,8 +44,11 @@ class Wheel:
 
     def advance(self, now_seconds: int) -> list[int]:
         """Take out the rows that are due at this second or were before, earliest first, else in the order they came."""
+        when = self._soonest
+        if not self._late and (when is None or when > now_seconds):
+            self._now = max(self._now, now_seconds)
+            return []
         due, self._late = self._late, []
-        when = self._next_slot()
         while when is not None and when <= now_seconds:
             self._now = when
             for level in range(_LEVELS - 1, 0, -1):
@@ -52,7 +56,7 @@ class Wheel:
                     for row in self._empty(level, when >> _BITS * level & _LAST):
                         self._place(row, self._time[row])
             due += self._empty(0, when & _LAST)
-            when = self._next_slot()
+            when = self._soonest = self._next_slot()
         self._now = max(self._now, now_seconds)
         self._count -= len(due)
         return due
@@ -64,12 +68,12 @@ class Wheel:
             for slot in range(_SLOTS):
                 if self._in_use[level] >> slot & 1:
                     rows += self._empty(level, slot)
-        self._count = 0
+        self._count, self._soonest = 0, None
         return rows
 
     def next_time(self) -> int | None:
         """Return the second at which to advance again, None for an empty wheel.  Nothing may be due then."""
-        return self._now if self._late else self._next_slot()
+        return self._now if self._late else self._soonest
 
     def _place(self, row: int, when: int) -> None:
         level, far = 0, when - self._now
@@ -80,6 +84,9 @@ class Wheel:
         head = level * _SLOTS + slot
         self._next[row], self._heads[head] = self._heads[head], row
         self._in_use[level] |= 1 << slot
+        up = when >> _BITS * level << _BITS * level  # when the slot comes up
+        if self._soonest is None or up < self._soonest:
+            self._soonest = up
 
     def _empty(self, level: int, slot: int) -> list[int]:
         """Return the rows of a slot in the order in which they came, and leave it empty."""
