@@ -40,6 +40,7 @@ now.  HUP: control/locals and control/virtualdomains are read again, and the rul
 """
 
 import fcntl
+import gc
 import os
 import signal
 import time
@@ -179,6 +180,7 @@ def send(call) -> int:
         loop.on_signal(signal.SIGALRM, manager.make_due)
         loop.on_signal(signal.SIGHUP, manager.reread)
         manager.start()
+        gc.freeze()  # what is here now stays: no collection looks at it again
         loop.run()
         os.close(mutex)
         return 0

@@ -10,10 +10,12 @@ from pyqmail.mail.destinations.faults.learned import LearnedMessages, LearnedRec
 from pyqmail.mail.destinations.limits.budgets import NEVER
 from pyqmail.mail.destinations.waiting.flows import LaneQueue
 from pyqmail.mail.destinations.waiting.small_queue import SmallQueue
+from pyqmail.mail.destinations.waiting.small_table import SmallTable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from pyqmail.mail.destinations.faults.flow_faults import FlowFaults, SoftBlock
     from pyqmail.mail.destinations.faults.greylist import Bracket
@@ -24,7 +26,11 @@ if TYPE_CHECKING:
     from pyqmail.mail.destinations.waiting.flows import FlowRows
 
     Hosts = Sequence[tuple[int, bytes, Sequence[bytes]]]
-    Candidates = list[tuple[int, bytes, list[bytes]]]  # preference, name, addresses
+    Candidates = Hosts
+
+
+NONE: "dict[Any, Any]" = {}  # in place of an empty dict for each of 100,000; whoever adds makes one
+NO_MESSAGES, NO_RECIPIENTS = LearnedMessages(), LearnedRecipients()  # of a site that has shown nothing
 
 
 class Organisation:
@@ -35,10 +41,10 @@ class Organisation:
 
     def __init__(self, name: bytes) -> None:
         self.name = self.shown = name
-        self.addresses: dict[bytes, None] = {}
-        self.doors: dict[Door, None] = {}
+        self.addresses = SmallTable()
+        self.doors = SmallTable()
         self.flow_faults: FlowFaults | None = None
-        self.refusals: dict[bytes, OrganisationRefusals] = {}  # by source
+        self.refusals: dict[bytes, OrganisationRefusals] = NONE  # by source; a dict of its own once there are some
 
 
 class Site:
@@ -66,13 +72,18 @@ class Site:
         self.key, self.name, self.organisation = key, name, organisation
         self.hosts: Hosts = ()
         self.families = "46"
-        self.candidates: Candidates = []
+        self.candidates: Candidates = ()
         self.port, self.route = 25, b""
-        self.doors: dict[tuple[bytes, int], Door] = {}  # domain with limits of its own, id of the policy
-        self.messages, self.recipients = LearnedMessages(), LearnedRecipients()
+        self.doors = SmallTable()  # by domain with limits of its own, id of the policy
+        self.messages, self.recipients = NO_MESSAGES, NO_RECIPIENTS  # those of its own come from learned()
         self.bracket: Bracket | None = None
         self.soft_block: SoftBlock | None = None
         self.last_text = b""  # what it, or the network, last said to a session start that failed
+
+    def learn(self) -> None:
+        """Something is learned of the site: it needs what it is learned in."""
+        if self.messages is NO_MESSAGES:
+            self.messages, self.recipients = LearnedMessages(), LearnedRecipients()
 
 
 class Lane:
@@ -151,8 +162,8 @@ class Door:
         self.lanes = SmallQueue()
         self.returned = SmallQueue()
         self.ready = self.connecting = self.late = self.working = self.sessions = 0
-        self.up: dict[bytes, int] = {}
-        self.idle: dict[DeliverySession, None] = {}
+        self.up: dict[bytes, int] = NONE
+        self.idle: dict[DeliverySession, None] = NONE
         self.choice: tuple[bytes, bytes] | None = None
         self.attempts = self.hedged = self.started = self.last_code = 0
         self.is_held = False

@@ -53,13 +53,16 @@ def site_name(hosts: "Hosts", organisation: bytes, route: bytes = b"", port: int
     return first + (b"+%d" % (len(names) - 1) if len(names) > 1 else b"") + ending
 
 
-def hosts_to_try(hosts: "Hosts", random: "Random") -> "list[tuple[int, bytes, list[bytes]]]":
+def hosts_to_try(hosts: "Hosts", random: "Random") -> "Hosts":
     """Return the best of them, at most 5 names and 10 addresses, those of one preference in the order of chance.
 
     A name that stands twice is tried at its better preference; a second address of a host only if that leaves a place
     for the first of each other.  A host without an address is left out.
     """
     order: dict[bytes, tuple[int, bytes, list[bytes]]] = {}
+    if len(hosts) == 1 and 0 < len(hosts[0][2]) <= MAX_ADDRESSES and len(set(hosts[0][2])) == len(hosts[0][2]):
+        random.random()  # one for each host, however many: a run can be played again
+        return hosts
     for preference, name, addresses in sorted(hosts, key=lambda host: (host[0], random.random())):
         if addresses and len(order) < MAX_NAMES:
             order.setdefault(name, (preference, name, list(dict.fromkeys(addresses))))

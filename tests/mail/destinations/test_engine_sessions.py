@@ -36,6 +36,31 @@ def opened(count=1, total=20, rules=FREE, domain=b"x"):
     return play, open_[1], first[3][0][0]
 
 
+def test_what_one_site_teaches_is_not_learned_of_another():
+    play = Play()
+    sessions = {}
+    for number, domain in enumerate((b"x", b"y", b"z")):
+        play.arrive(domain)
+        play.orders()
+        play.resolved(domain, ((10, b"mx." + domain, [b"192.0.%d.1" % number]),))
+        [(_, sessions[domain], _)] = words(play.orders(), OPEN)
+    play.ready(sessions[b"x"], b"mx.x", b"192.0.0.1")
+    play.failed(sessions[b"y"], silence(b"192.0.1.1", b"mx.y"))
+    windows = [lane.door.site_budget.window for lane in play.engine.tables.ways.all_lanes()]
+    assert [window.is_unproven(play.now) for window in windows] == [False, True, True]
+    assert [window.dead_since is None for window in windows] == [True, False, True]
+    assert [window.is_shared for window in windows] == [False, False, True]
+
+
+def test_a_number_that_is_forgotten_twice_and_one_that_was_never_there():
+    play = Play()
+    number = play.arrive(b"x")
+    play.engine.forget(number, play.now)
+    play.engine.forget(number, play.now)
+    play.engine.forget(number + 1, play.now)
+    assert play.engine.waiting_count == 0 and not words(play.orders(), DONE)
+
+
 def test_from_arrival_to_the_end_of_a_session():
     play = Play()
     number = play.arrive(b"x")

@@ -77,6 +77,8 @@ class Consequences:
             if not learns and effect in _LEARNING:
                 action = self._penalise if effect in _REFUSALS else None
             if action is not None:
+                if effect in _LEARNING:
+                    event.door.site.learn()
                 action(event, now)
 
     def pause(self, budget: "Budget", pause: Pause, text: bytes, now: float) -> None:
@@ -142,7 +144,8 @@ class Consequences:
         if organisation.name and len(organisation.doors) > 1:
             refusals = organisation.refusals.get(source)
             if refusals is None:
-                refusals = organisation.refusals[source] = OrganisationRefusals()
+                refusals = OrganisationRefusals()
+                organisation.refusals = {**organisation.refusals, source: refusals}
             if refusals.refused(door.site.key, now):
                 up = sum(sum(one.up.values()) for one in organisation.doors if one.source is door.source)
                 self._refused(self._organisation_budget(door, now), max(0, up), facts, now)
@@ -153,8 +156,8 @@ class Consequences:
                 self._penalise(event, now)  # nothing lower may be learned; and it is not asked again at once
 
     def _refused(self, budget: "Budget", others_up: int, facts: "Facts", now: float) -> None:
-        window = budget.window
-        assert window is not None
+        assert budget.window is not None
+        window = budget.window = budget.window.own()
         before = window.ceiling, window.closed_until
         pause = window.refused(now, others_up, self._core.random)
         budget.refresh(now)
@@ -245,6 +248,7 @@ class Consequences:
                 self.put_off_refusers(event.session, now)  # nobody counts the starts: `learn=no`
             return
         was_dead = budget.window.dead_since is not None
+        budget.window = budget.window.own()
         pause = budget.window.failed(now, event.facts.others_up, self._core.random)
         budget.refresh(now)
         if pause is not None and budget.pause(pause):

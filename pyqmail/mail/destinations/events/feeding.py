@@ -6,6 +6,7 @@ one of its units, after 10 messages, and at once if it idles.
 
 from itertools import islice
 
+from pyqmail.mail.destinations.doors import NONE
 from pyqmail.mail.destinations.events.guards import OUR_NETWORK
 from pyqmail.mail.destinations.events.openings import HOSTS_OFF
 from pyqmail.mail.destinations.events.site_faults import SOFT_BLOCKED, SPREAD_SECONDS
@@ -62,6 +63,8 @@ class Feeding:
             self._end(session, now)
         else:
             session.state, session.idle_since = IDLE, now
+            if not door.idle:
+                door.idle = {}
             door.idle[session] = self._idle[session] = None
             self._watch(session, now)
 
@@ -156,5 +159,7 @@ class Feeding:
     def _wake(self, session: "DeliverySession") -> None:
         if session.state == IDLE:
             session.state = OPENED
-            session.door.idle.pop(session, None)
+            door = session.door
+            door.idle.pop(session, None)
+            door.idle = door.idle or NONE
             del self._idle[session]

@@ -178,6 +178,7 @@ class Guards:
 
 def _door_of(organisation: "Organisation", watch: _Watch) -> "Door | None":
     """Return a door to an organisation, through the source that is tested."""
+    door: Door
     for door in organisation.doors:
         if watch.source is None or (door.source is not None and door.source.address == watch.source):
             return door

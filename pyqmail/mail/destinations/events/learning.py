@@ -18,6 +18,8 @@ class Learning:
         core = self._core
         for budget in session.units:
             window = budget.window
+            if window is not None and window.is_shared:
+                window = budget.window = window.own()
             if window is not None and window.accepted(now, budget.used, budget.limit):
                 self._grow(budget, now)
             if budget.is_cautious and session.opened_at >= budget.paused_until:
@@ -48,6 +50,8 @@ class Learning:
         door.attempts = door.blocks = 0
         for budget in session.units:
             window = budget.window
+            if window is not None and window.is_shared:
+                window = budget.window = window.own()
             if window is not None and window.greeted(now, max(0, sum(door.up.values()) - session.is_up), budget.limit):
                 budget.refresh(now)
                 self._core.admission.changed(budget, now)

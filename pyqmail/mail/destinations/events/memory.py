@@ -76,6 +76,7 @@ class EngineMemory:
         """A site was made: give it what is known of it."""
         record = self._sites.pop(site.key, None)
         if record is not None:
+            site.learn()
             site.messages.value, site.recipients.value = record.messages, record.recipients
             site.last_text = record.text
             if record.grey_lo or record.grey_hi:

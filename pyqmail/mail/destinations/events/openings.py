@@ -199,6 +199,7 @@ class Openings:
         session.greeting_seconds = now - began
         core.hosts.note_habits(host, limits.has_helo_only, limits.has_no_pipelining, now)
         self._consequences.put_off_refusers(session, now)  # it is they alone
+        door.up = door.up or {}
         door.up[address] = here_up + 1
         door.working += 1
         if door.hollow:

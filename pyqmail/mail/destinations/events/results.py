@@ -126,6 +126,7 @@ class Results:
         flow = self._core.senders.name(rows.m_sender[rows.p_message[parcel]])
         event = Event(door, session, facts, flow)
         if session.is_retry and not carried and outcome.stage in (SENDER, DATA):
+            door.site.learn()
             door.site.messages.withdraw()  # it was not the connection that it came back from
         effects = self._blame(event, now) if not self._core.is_local else (t.COUNT,)
         letter = self._end(session, recipient, event, effects, now)

@@ -1,5 +1,6 @@
 """How sessions end: what they held goes back, what they had in flight is deferred, and somebody may be to blame."""
 
+from pyqmail.mail.destinations.doors import NONE
 from pyqmail.mail.destinations.events.consequences import Event
 from pyqmail.mail.destinations.events.results import died
 from pyqmail.mail.destinations.events.session_facts import fill_facts
@@ -119,6 +120,7 @@ class SessionEnds:
                 door.up[session.address] = left
             else:
                 del door.up[session.address]
+                door.up = door.up or NONE
         door.sessions -= 1
         self._openings.forget(session, now)
         self._ways.update_chain(door, now)

@@ -42,6 +42,7 @@ def restore_budget(budget: Budget, rate: LearnedRate | None, record: BudgetRecor
     window = budget.window
     budget.learned_owner = record.learned_owner
     if window is not None and record.size:
+        window = budget.window = window.own()
         _read_window(window, record, date - now)
         budget.refresh(now)
     elif window is None and record.cap:

@@ -45,13 +45,14 @@ class Window:
     ceiling     X, 0: none is known; closed_until: no more than X before; closed_seconds: T
     greeted_at  the last greeting, minus infinity without any
     dead_since  None unless dead; failures: failed starts in a row, the last at failed_at
+    is_shared   by budgets of sites that never greeted, refused or failed: who learns takes own() before
     refusals, probes    of the present row: pauses for refusals with none up, probes after which nothing was answered
     """
 
     __slots__ = (
         "initial", "floor", "dead_after", "size", "threshold", "ceiling", "closed_until", "closed_seconds", "step",
         "greeted_at", "refusals", "failures", "failed_at", "dead_since", "probes", "idle_until",
-        "_minute", "_accepted", "_accepted_before",
+        "_minute", "_accepted", "_accepted_before", "is_shared",
     )  # fmt: skip
 
     def __init__(self, initial: int = 2, floor: int = 1, dead_after: int = 3) -> None:
@@ -62,6 +63,11 @@ class Window:
         self.dead_since: float | None = None
         self.refusals = self.failures = self.probes = 0
         self._minute = self._accepted = self._accepted_before = 0  # messages in this minute and the one before
+        self.is_shared = False
+
+    def own(self) -> "Window":
+        """Return this window, or one like it of which nobody else learns."""
+        return Window(self.initial, self.floor, self.dead_after) if self.is_shared else self
 
     def is_unproven(self, now: float) -> bool:
         """Return whether no greeting was seen in the last 24 hours."""

@@ -20,7 +20,7 @@ from pyqmail.mail.destinations.limits.budgets import (
     Budget,
     SharedBudget,
 )
-from pyqmail.mail.destinations.limits.rates import Gcra
+from pyqmail.mail.destinations.limits.rates import WrittenRate
 from pyqmail.mail.destinations.limits.windows import Window
 from pyqmail.mail.destinations.rules import policies
 from pyqmail.mail.destinations.rules.defaults import organisation_limit
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pyqmail.mail.destinations.doors import Door, Organisation, Site
+    from pyqmail.mail.destinations.limits.rates import Gcra
     from pyqmail.mail.destinations.rules.policies import Limit
 
     Key = tuple[str, bytes, bytes | None]  # scope, thing or name, source: None for all
@@ -55,6 +56,9 @@ class BudgetTable:
         self.unproven = Budget(b"unproven", UNPROVEN, max(1, total // 2))
         self._is_local, self._has_sessions = is_local, has_sessions
         self._budgets: dict[Key, Budget] = {}
+        self._windows: dict[tuple[int, int, int], Window] = {}  # of sites that have shown nothing
+        self._rates: dict[tuple[float, int], tuple[WrittenRate]] = {}  # as lines write them, shared until used
+        self._owners: dict[Limit, bytes] = {}
         self._fresh: list[Budget] = []
         self.learned_gcras: dict[Gcra, None] = {}  # rates that no rule wrote
         self._stale: dict[Budget, None] = {}  # they have what earlier rules said
@@ -63,6 +67,7 @@ class BudgetTable:
     def forget_rules(self) -> None:
         """The rules are others: what a budget has of them is forgotten when a line names it again."""
         self._stale = dict.fromkeys(self._budgets.values())
+        self._owners, self._rates = {}, {}
 
     def chain_of(self, door: "Door", domain: bytes) -> "tuple[Budget, ...]":
         """Return the budgets of a door itself: all but the class of the unproven, shared, and the total."""
@@ -134,7 +139,12 @@ class BudgetTable:
         budget = self.find((policies.SITE, site.key, source), site.name, SITE)
         policy = door.policy
         if budget.window is None and isinstance(policy, policies.SitePolicy) and policy.learns:
-            budget.window = Window(policy.initial, policy.floor, policy.dead_after)
+            kind = policy.initial, policy.floor, policy.dead_after
+            window = self._windows.get(kind)
+            if window is None:
+                window = self._windows[kind] = Window(*kind)
+                window.is_shared = True
+            budget.window = window
             budget.learned = 1
         door.site_budget = budget
         return budget
@@ -159,22 +169,34 @@ class BudgetTable:
         if limit.kind in b"cC":
             is_larger = budget.limit != UNLIMITED and limit.is_default and limit.value < budget.limit
             if not is_larger:
-                budget.limit, budget.owner = limit.value, _owner(limit)
+                budget.owner = self._owner(limit)
+                if budget.limit != limit.value:
+                    budget.limit = limit.value
         elif self._has_sessions or limit.kind != b"k" or not limit.is_default:
             # connects are messages for an agent that connects by itself: the built-in rate would limit those
-            _add_rate(budget, limit)
+            self._add_rate(budget, limit)
         return budget
 
+    def _add_rate(self, budget: Budget, limit: "Limit") -> None:
+        kind = interval, burst = limit.interval_seconds, limit.burst
+        rates = budget.connect_rates if limit.kind == b"k" else budget.recipient_rates
+        for one in rates:
+            if one.interval == interval and one.burst == burst:
+                return
+        written = self._rates.get(kind)
+        if written is None:
+            written = self._rates[kind] = (WrittenRate(interval, burst),)
+        if limit.kind == b"k":
+            budget.use_rates((*rates, *written) if rates else written, budget.recipient_rates)
+        else:
+            budget.use_rates(budget.connect_rates, (*rates, *written) if rates else written)
 
-def _add_rate(budget: Budget, limit: "Limit") -> None:
-    rate = Gcra(limit.interval_seconds, limit.burst)
-    rates = budget.connect_rates if limit.kind == b"k" else budget.recipient_rates
-    if any(one.interval == rate.interval and one.burst == rate.burst for one in rates):
-        return
-    if limit.kind == b"k":
-        budget.use_rates((*rates, rate), budget.recipient_rates)
-    else:
-        budget.use_rates(budget.connect_rates, (*rates, rate))
+    def _owner(self, limit: "Limit") -> bytes:
+        """Return what is shown of a limit: one text for all budgets that it sets."""
+        text = self._owners.get(limit)
+        if text is None:
+            text = self._owners[limit] = _owner(limit)
+        return text
 
 
 def _owner(limit: "Limit") -> bytes:

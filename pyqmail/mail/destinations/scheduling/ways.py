@@ -265,7 +265,7 @@ class Ways:
     def _door_of(self, site: Site, policy: SitePolicy, lane: Lane, now: float) -> Door:
         """Return the door of a site for a policy; lanes with limits of their own have one of their own."""
         own = lane.domain if any(limit.scope == DOMAIN for limit in policy.limits) else b""
-        door = site.doors.get((own, id(policy)))
+        door: Door | None = site.doors.get((own, id(policy)))
         if door is None:
             door = site.doors[own, id(policy)] = Door(site, None, policy)
             site.organisation.doors[door] = None
@@ -289,8 +289,8 @@ class Ways:
         """Forget a door that no lane leads to and that has no session."""
         if door.lane_count or door.sessions or door.site.doors.get((door.own_domain, id(door.policy))) is not door:
             return
-        del door.site.doors[door.own_domain, id(door.policy)]
-        door.site.organisation.doors.pop(door, None)
+        door.site.doors.remove((door.own_domain, id(door.policy)))
+        door.site.organisation.doors.remove(door)
 
     def may_forget(self, lane: Lane) -> None:
         """A lane has no mail any more: see at the end of the turn whether it can be forgotten."""

@@ -314,3 +314,13 @@ def test_a_limit_that_breathes_costs_few_refusals():
         assert server.by_hour[hour] >= 0.95 * 10 * possible
     for hour in range(9, 16):
         assert server.by_hour[hour] >= 0.95 * 3 * possible
+
+
+def test_a_window_that_budgets_share_is_left_as_it_is_by_who_learns():
+    shared = Window(initial=3, floor=2, dead_after=4)
+    assert shared.own() is shared
+    shared.is_shared = True
+    own = shared.own()
+    assert (own.initial, own.floor, own.dead_after, own.is_shared) == (3, 2, 4, False)
+    own.greeted(0.0, 0, 100)
+    assert (own.allowed(0.0), shared.allowed(0.0)) == (3, 1)
