@@ -12,6 +12,18 @@ to it besides.
 
 With -l ADDRESS is a local recipient.  With -f the rules of FILE, text as in control/destinations, are shown instead;
 nothing is compiled.
+
+With -r a log of pysend is played against the rules: a file, the directory of a multilog, or - for standard input; each
+line begins with a TAI64N label or a date and time.  Its remote mail arrives as it did, each try takes as long and ends
+as the log has it, and a server refuses sessions beyond the number at which the log has it refuse more; the clock is one
+of its own, so that a day takes seconds.  Shown are, beside what the log has, how many sessions are refused, how many
+tries deferred, and how long mail waits for its first try; then where mail waits, for which limit and line, and which
+limits apply to how much of it.  Tries that reached no server are not played.
+
+    pydestcheck -m -f new-rules -r /var/log/pysend
+
+Without -m no domain is looked up, so that lines of hosts and networks match nothing; with it the 1000 with the most
+mail are, as they are now.
 """
 
 import os
@@ -20,6 +32,7 @@ import time
 from pyqmail.base.addresses import domain_part
 from pyqmail.base.failure import Permanent, Temporary
 from pyqmail.base.options import Argument, Flag, Value
+from pyqmail.base.printable import printable
 from pyqmail.mail.destinations.rules import defaults, describe
 from pyqmail.mail.destinations.rules.lookup import RuleSet
 from pyqmail.mail.destinations.rules.overlay import Overlay
@@ -32,7 +45,8 @@ from pyqmail.system.controls import Controls
 from pyqmail.system.descriptors import log, read_file, write_all
 from pyqmail.system.home import find_home
 
-CONTROLS = ("destinations", "destinations.cdb", "destinations.now", "smtproutes")
+CONTROLS = ("concurrencyremote", "destinations", "destinations.cdb", "destinations.now", "queuelifetime", "smtproutes")
+MAX_LOOKUPS = 1000  # of the domains of a log
 PROGRAM = Program(
     name="pydestcheck",
     summary="show which rules apply to a destination",
@@ -40,12 +54,13 @@ PROGRAM = Program(
         Flag("m", "resolves", "look the domain up first"),
         Flag("l", "is_local", "ADDRESS is a local recipient"),
         Value("f", "file", "FILE", "show the rules of this text instead of the compiled ones"),
+        Value("r", "log", "LOG", "play a log against the rules"),
     ],
-    arguments=[Argument("address", "a mail address, or a domain", metavar="ADDRESS")],
+    arguments=[Argument("address", "a mail address, or a domain", optional=True, metavar="ADDRESS")],
     exits={
         0: "shown",
-        100: "wrong usage; a line means nothing; the domain has no hosts",
-        111: "the rules cannot be read; the domain cannot be looked up now",
+        100: "wrong usage; a line means nothing; the domain has no hosts; the log has no times, or no remote mail",
+        111: "the rules or the log cannot be read; the domain cannot be looked up now",
     },
     controls=CONTROLS,
     controls_count={"others": "when it runs"},
@@ -61,11 +76,15 @@ def main(argv: list[str]) -> int:
 def check(call) -> int:
     if call.is_local and call.resolves:
         raise PROGRAM.wrong(PROGRAM.line("a local recipient is not looked up"))
+    if bool(call.address) == (call.log is not None) or call.log is not None and call.is_local:
+        raise PROGRAM.wrong(PROGRAM.line("it needs ADDRESS, or -r and neither ADDRESS nor -l"))
     controls = Controls(find_home(call.environ).control, CONTROLS)
-    address = os.fsencode(call.address).lower()
     try:
         rules = rules_of_text(call.file) if call.file else rules_in_use(controls)
-        if call.is_local:
+        address = os.fsencode(call.address or "").lower()
+        if call.log is not None:
+            lines = play_log(call, controls, rules)
+        elif call.is_local:
             lines = describe.recipient_lines(rules.for_recipient(address))
         else:
             lines = destination(call, controls, rules, (domain_part(address) or address).removesuffix(b"."))
@@ -140,13 +159,13 @@ def _read(path):
 
 def destination(call, controls, rules: RuleSet, domain: bytes) -> list[str]:
     """Return what is to be shown of a domain."""
-    route = rules.for_site(domain).route or route_for(domain, controls.get("smtproutes"))
-    name = route[0] if route else domain
-    found = _hosts(call, name, bool(route)) if call.resolves else []
-    hosts = list(dict.fromkeys(host for host, _ in found)) or ([name] if route else [])
-    policy = rules.for_site(name, hosts, [address for _, address in found])
+    relay = relay_of(controls, rules, domain)
+    name = relay or domain
+    found = _hosts(call, name, bool(relay)) if call.resolves else []
+    hosts = list(dict.fromkeys(host for host, _ in found)) or ([name] if relay else [])
+    policy = rules.for_site(domain, hosts, [address for _, address in found], relay=relay)
     besides = [(host, address, rules.for_address(host, address, policy)) for host, address in found]
-    lines = [f"{domain.decode('latin-1')}: by the relay {name.decode('latin-1')}"] if route else []
+    lines = [f"{domain.decode('latin-1')}: by the relay {name.decode('latin-1')}"] if relay else []
     lines += describe.site_lines(policy)
     for host, address, one in besides:
         lines += [f"host {host.decode('latin-1')} {address.decode('latin-1')}:", *describe.address_lines(one)]
@@ -154,6 +173,74 @@ def destination(call, controls, rules: RuleSet, domain: bytes) -> list[str]:
         lines += ["each host:", *describe.address_lines(rules.for_address(b"", b"", policy))]
     sender = rules.sender_line(domain)
     return lines if sender is None else [*lines, "as an envelope sender:", *describe.line_rows([sender])]
+
+
+def relay_of(controls, rules: RuleSet, domain: bytes) -> bytes:
+    """Return the relay that a domain's mail goes to, as control/smtproutes or a rule has it; empty: its own hosts."""
+    route = rules.for_site(domain).route or route_for(domain, controls.get("smtproutes"))
+    return route[0].removeprefix(b"[").removesuffix(b"]").lower() if route else b""
+
+
+def play_log(call, controls, rules: RuleSet) -> list[str]:
+    """Return what the rules would have made of the mail of a log."""
+    from random import Random
+
+    from pyqmail.mail.destinations.replay.log_records import LogRecords
+    from pyqmail.mail.destinations.replay.recorded_world import RecordedWorld
+    from pyqmail.mail.destinations.replay.report import recipients_by_domain, report_lines
+
+    records = LogRecords()
+    for path in _log_files(call.log):
+        _read_log(records, path)
+    if records.first is None:
+        raise Permanent(f"{printable(os.fsencode(call.log))}: no line begins with a time")
+    domains = recipients_by_domain(records)
+    if not domains:
+        raise Permanent(f"{printable(os.fsencode(call.log))}: there is no delivery to a remote server in it")
+    largest = [domain for domain, _ in domains.most_common(MAX_LOOKUPS)] if call.resolves else []
+    places = {domain: _place(call, controls, rules, domain, domain in set(largest)) for domain in domains}
+    world = RecordedWorld(
+        *(records, rules, places),
+        total=controls.get("concurrencyremote"),
+        lifetime=controls.get("queuelifetime"),
+        registrable=_suffixes().registrable,
+        random=Random(1),
+    )
+    world.run()
+    return report_lines(records, world, rules, places)
+
+
+def _log_files(log: str) -> list[str]:
+    """Return the files of a log, the oldest first: of a multilog's directory those that it keeps, then current."""
+    if not os.path.isdir(log):
+        return [log]
+    try:
+        names = sorted(name for name in os.listdir(log) if name.startswith("@") or name == "current")
+    except OSError as error:
+        raise Temporary(f"unable to read {log}", error) from None
+    return [os.path.join(log, name) for name in names]
+
+
+def _read_log(records, path: str) -> None:
+    try:
+        with os.fdopen(0, "rb", closefd=False) if path == "-" else open(path, "rb") as lines:
+            records.read(lines)
+    except OSError as error:
+        raise Temporary(f"unable to read {path}", error) from None
+
+
+def _place(call, controls, rules: RuleSet, domain: bytes, is_looked_up: bool):
+    """Return (hosts, relay) of a domain of a log; one that is not looked up, or not found now, is its own host."""
+    relay = relay_of(controls, rules, domain)
+    name, hosts = relay or domain, dict[bytes, list[bytes]]()
+    if is_looked_up:
+        try:
+            for host, address in _hosts(call, name, bool(relay)):
+                hosts.setdefault(host, []).append(address)
+        except (Permanent, Temporary):
+            pass
+    found = [(number, host, addresses) for number, (host, addresses) in enumerate(hosts.items())]
+    return found or [(0, name, [name])], relay
 
 
 def _hosts(call, name: bytes, is_route: bool) -> list[tuple[bytes, bytes]]:

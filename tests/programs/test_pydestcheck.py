@@ -105,7 +105,8 @@ def test_a_relay_is_the_destination(check, home, routes, rules, options):
         file.write(routes)
     out = check(*options, "b.example", rules=b"10.0.0.7:c=100\n" + rules).out
     assert out.startswith(b"b.example: by the relay 10.0.0.7\n")
-    assert b"\n  100 sessions at once from each source, for each domain: destinations line 1\n" in out
+    assert b"\n  destinations line 1: 10.0.0.7:c=100\n" in out
+    assert b"\n  100 sessions at once from each source, for each site: destinations line 1\n" in out
 
 
 def test_other_rules_are_tried(check, tmp_path):
@@ -173,10 +174,13 @@ def test_damaged_rules_are_an_error(check, home):
     assert (done.code, done.out) == (111, b"") and done.err.endswith(b"protocol error\n")
 
 
-USAGE = b"pydestcheck: usage: pydestcheck [ -ml ] [ -f FILE ] ADDRESS\n"
+USAGE = b"pydestcheck: usage: pydestcheck [ -ml ] [ -f FILE ] [ -r LOG ] [ ADDRESS ]\n"
+NOTHING = b"pydestcheck: it needs ADDRESS, or -r and neither ADDRESS nor -l\n"
 MISUSED = [
-    ([], b""),
-    (["-r", "log", "a.example"], b"pydestcheck: illegal option -- r\n"),
+    ([], NOTHING),
+    (["-r", "log", "a.example"], NOTHING),
+    (["-l", "-r", "log"], NOTHING),
+    (["-x", "a.example"], b"pydestcheck: illegal option -- x\n"),
     (["-ml", "a.example"], b"pydestcheck: a local recipient is not looked up\n"),
 ]
 
@@ -184,3 +188,68 @@ MISUSED = [
 @pytest.mark.parametrize("arguments, complaint", MISUSED)
 def test_wrong_usage(run, arguments, complaint):
     assert run("pydestcheck", *arguments) == (100, b"", complaint + USAGE)
+
+
+LOG = """\
+2026-11-29 00:00:00.000000000 info msg 7: bytes 283 from <joe@s.example> qp 1 uid 0
+2026-11-29 00:00:00.100000000 starting delivery 1: msg 7 to remote u@b.example
+2026-11-29 00:00:02.100000000 delivery 1: success: 10.0.0.9_accepted_message./Remote_host_said:_250_ok/
+"""
+
+
+def test_a_log_is_played(check, tmp_path, run, home):
+    path = tmp_path / "log"
+    path.write_text(LOG)
+    done = check("-r", str(path), rules=b"b.example:c=2\n")
+    assert (done.code, done.err) == (0, b"")
+    lines = done.out.decode().splitlines()
+    assert lines[0] == "2s of log: 1 messages, 1 recipients in 1 domains"
+    assert ["delivered", "1", "1"] in [line.split() for line in lines]
+    assert "  1, 1: 2 sessions at once from each source, for each domain: destinations line 1" in lines
+    with open(path, "rb") as log:
+        assert run("pydestcheck", "-r", "-", input=log.read(), env={"PYQMAIL_HOME": home.path}).out == done.out
+
+
+def test_the_files_of_a_multilog_are_played_in_their_order(check, tmp_path):
+    first, *rest = LOG.splitlines(True)
+    (tmp_path / "@4000000065f0.s").write_text(first)
+    (tmp_path / "current").write_text("".join(rest))
+    (tmp_path / "state").write_text("not a log\n")
+    done = check("-r", str(tmp_path), rules=b"")
+    assert done.out.startswith(b"2s of log: 1 messages, 1 recipients in 1 domains\n")
+
+
+def test_a_log_with_its_domains_looked_up(check, name_server, tmp_path):
+    name_server.zone[b"b.example", MX] = [b"\0\5" + name_server.name(b"mx1.mail.example")]
+    name_server.zone[b"mx1.mail.example", A] = [socket.inet_aton("10.0.0.9")]
+    path = tmp_path / "log"
+    path.write_text(LOG)
+    done = check("-m", "-r", str(path), rules=RULES, env={"PYQMAIL_DNS": f"127.0.0.1:{name_server.port}"})
+    assert b"\n  1, 1: 25 sessions at once from each source, for @hoster together: destinations line 5\n" in done.out
+
+
+@pytest.mark.parametrize(
+    "text, code, error",
+    [
+        ("", 100, "no line begins with a time"),
+        ("status: local 0/10\n", 100, "no line begins with a time"),
+        (LOG.splitlines(True)[0], 100, "there is no delivery to a remote server in it"),
+        (None, 111, "file does not exist"),
+    ],
+)
+def test_what_is_no_log(check, tmp_path, text, code, error):
+    path = tmp_path / "log"
+    if text is not None:
+        path.write_text(text)
+    done = check("-r", str(path), rules=b"")
+    assert done.code == code
+    assert done.err.decode().rstrip().endswith(error)
+
+
+def test_the_line_of_a_relay_and_that_of_the_domain_are_both_shown(check, home):
+    with open(f"{home.control}/smtproutes", "w", encoding="ascii") as file:
+        file.write("a.example:Relay.example:2525\n")
+    out = check("a.example", rules=b"relay.example:c=100\na.example:c=3\n").out.decode()
+    assert out.startswith("a.example: by the relay relay.example\n")
+    assert "  100 sessions at once from each source" in out and "  destinations line 1: relay.example:c=100\n" in out
+    assert "  3 sessions at once from each source, for each domain: destinations line 2" in out

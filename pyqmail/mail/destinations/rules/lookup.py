@@ -119,14 +119,15 @@ class _Layer:
             value = self.table.get(DOMAIN_LINE + relay)
             if value is None:
                 return None
-            line = _matched_line(HOST_LINE + relay, value, self.where, self.rank)
+            line = _matched_line(HOST_LINE + relay, value, self.where, self.rank, relay)
             _keep(self.lines, b"\0" + relay, line)
         return line
 
 
-def _matched_line(key: bytes, value: bytes, where: str, rank: int) -> MatchedLine:
+def _matched_line(key: bytes, value: bytes, where: str, rank: int, written: bytes = b"") -> MatchedLine:
+    """written: the address as it stands in the file, if it is another one."""
     number, text, *size = value.split(b"\0")
-    kind, address = key[:1], address_of(key)
+    kind, address = key[:1], written or address_of(key)
     length = int(key[1:3]) if kind == IP4 else int(key[1:4]) if kind == IP6 else len(key)
     line = MatchedLine(
         *(key, address, int(number.lstrip(b"!")), where),
