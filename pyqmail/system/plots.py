@@ -4,7 +4,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_INCHES_A_BAR, _INCHES_MARGIN, _INCHES_WIDE = 0.3, 1.2, 10
+_INCHES_A_BAR, _INCHES_MARGIN, _INCHES_WIDE = 0.3, 1.5, 10
 
 
 def stacked_bars(path: str, title: str, names: "Sequence[str]", parts: "Mapping[str, Sequence[int]]") -> None:
@@ -14,6 +14,7 @@ def stacked_bars(path: str, title: str, names: "Sequence[str]", parts: "Mapping[
     """
     import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     matplotlib.rcParams["svg.hashsalt"] = "pyqmail"  # the same table gives the same file
     figure = Figure(figsize=(_INCHES_WIDE, _INCHES_MARGIN + _INCHES_A_BAR * max(1, len(names))), layout="constrained")
@@ -25,5 +26,6 @@ def stacked_bars(path: str, title: str, names: "Sequence[str]", parts: "Mapping[
     axes.set_yticks(places, labels=[name.replace("$", r"\$") for name in names])
     axes.invert_yaxis()
     axes.set_title(title)
-    axes.legend()
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.legend(loc="outside lower center", ncols=len(parts))  # beside the bars: it covers none
     figure.savefig(path, metadata={"Date": None} if path.endswith(".svg") else None)

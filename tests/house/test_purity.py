@@ -13,6 +13,7 @@ import pytest
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PURE = {
     "array",
+    "_bisect",
     "_collections",
     "errno",
     "hashlib",

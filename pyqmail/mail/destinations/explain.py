@@ -101,19 +101,28 @@ def _largest(tables: "EngineTables", key: str, most: int) -> "tuple[list[Group],
         lanes = list(_lanes(tables))
         largest = nlargest(most, lanes, key=attrgetter("left"))
         return [(lane.domain, (lane.left, [lane])) for lane in largest], len(lanes)
-    found = _senders(tables) if key == SENDER else _lanes_by(tables, key)
+    if key != SENDER:
+        return _lanes_by(tables, key, most)
+    found = _senders(tables)
     return nsmallest(most, found.items(), key=lambda item: (-item[1][0], item[0])), len(found)
 
 
-def _lanes_by(tables: "EngineTables", key: str) -> "dict[bytes, tuple[int, list[Any]]]":
-    """Return name -> (recipients, lanes); a lane of several groups stands in each."""
-    found: dict[bytes, tuple[int, list[Any]]] = {}
+def _lanes_by(tables: "EngineTables", key: str, most: int) -> "tuple[list[Group], int]":
+    """Return the largest groups of lanes, and how many there are; a lane of several groups stands in each.
+
+    Their lanes are collected once it is known which these are.
+    """
+    totals: dict[bytes, int] = {}
     for lane in _lanes(tables):
         for name in _names(lane, key):
-            total, lanes = found.get(name, (0, []))
-            lanes.append(lane)
-            found[name] = total + lane.left, lanes
-    return found
+            totals[name] = totals.get(name, 0) + lane.left
+    shown = nsmallest(most, totals.items(), key=lambda item: (-item[1], item[0]))
+    lanes: dict[bytes, list[Any]] = {name: [] for name, _ in shown}
+    for lane in _lanes(tables):
+        for name in _names(lane, key):
+            if name in lanes:
+                lanes[name].append(lane)
+    return [(name, (total, lanes[name])) for name, total in shown], len(totals)
 
 
 def _senders(tables: "EngineTables") -> "dict[bytes, tuple[int, list[Any]]]":

@@ -3,7 +3,7 @@
 Each line begins with a time: a TAI64N label, as multilog writes it; or a date and a time of day, with a blank or `T`
 between them, as tai64nlocal and pymultilog write them.  Lines without a time, and those that say nothing here, are
 counted and left out.  A try whose end is not in the log is left out, too.
-Source of the lines: qmail-send; scheduling/log.py of ours has the others.
+Source of the lines: qmail-send; mail/destinations/scheduling/log.py of ours has the others.
 """
 
 from pyqmail.base.addresses import domain_part

@@ -5,11 +5,14 @@ All births are compared with the end of a band at once, byte by byte: a mask is 
 """
 
 import math
+from _bisect import bisect_left, bisect_right
 from array import array
+from collections import Counter
+from itertools import repeat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
 BANDS = tuple(60 * minutes for minutes in (5, 10, 20, 40, 80, 160, 320, 640, 1280))  # seconds; a tenth is older
 _BYTES = 4  # of a birth
@@ -18,14 +21,21 @@ _IS_LITTLE = array("H", [1]).tobytes()[:1] == b"\1"
 
 def band_of(age: float) -> int:
     """Return the number of an age's band, 0 for the youngest."""
-    return sum(age >= edge for edge in BANDS)
+    return bisect_right(BANDS, age)
 
 
-def bands(births: "Mapping[int, int]", date: float) -> list[int]:
-    """Return how many are in each band; births: birth -> how many."""
+def bands(births: "Iterable[int]", date: float) -> list[int]:
+    """Return how many births are in each band."""
+    edges = [date - edge for edge in reversed(BANDS)]
+    counts = Counter(map(bisect_left, repeat(edges), births))
+    return [counts[number] for number in range(len(BANDS), -1, -1)]
+
+
+def bands_of_sizes(births: "Iterable[int]", sizes: "Iterable[int]", date: float) -> list[int]:
+    """Return how many are in each band; sizes: how many each birth counts for."""
     found = [0] * (len(BANDS) + 1)
-    for birth, count in births.items():
-        found[band_of(date - birth)] += count
+    for birth, size in zip(births, sizes, strict=True):
+        found[band_of(date - birth)] += size
     return found
 
 

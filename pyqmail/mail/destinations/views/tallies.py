@@ -16,6 +16,7 @@ from pyqmail.mail.destinations.views.age_bands import (
     Column,
     bands,
     bands_of_column,
+    bands_of_sizes,
     bands_of_weighted,
     mask_of,
     rows_of,
@@ -24,7 +25,7 @@ from pyqmail.mail.destinations.waiting.rows import IS_STRUCK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from pyqmail.mail.destinations.waiting.rows import MailRows
 
@@ -91,14 +92,17 @@ def parcels_of(rows: "MailRows", owners: "array[int]", group_of: "Mapping[int, i
 
 
 def _tally_list(rows: "MailRows", parcels: list[int], sizes: "Sizes", date: float) -> "Tally":
-    births: Counter[int] = Counter()
-    flying = waiting = 0
-    for parcel in parcels:
-        size = 1 if sizes is None else sizes[parcel]
-        births[rows.m_birth[rows.p_message[parcel]]] += size
-        flying += size if rows.p_flags[parcel] & IN_FLIGHT else 0
-        waiting += size if rows.p_flags[parcel] & ON_WHEEL else 0
-    return flying, waiting, bands(births, date)
+    births, flags = _births(rows, parcels), bytes(map(rows.p_flags.__getitem__, parcels))
+    if sizes is None:
+        flying, waiting = (flags.translate(_table(mark)).count(1) for mark in (IN_FLIGHT, ON_WHEEL))
+        return flying, waiting, bands(births, date)
+    weights = list(map(sizes.__getitem__, parcels))
+    flying, waiting = (sum(compress(weights, flags.translate(_table(mark)))) for mark in (IN_FLIGHT, ON_WHEEL))
+    return flying, waiting, bands_of_sizes(births, weights, date)
+
+
+def _births(rows: "MailRows", parcels: list[int]) -> "Iterator[int]":
+    return map(rows.m_birth.__getitem__, map(rows.p_message.__getitem__, parcels))
 
 
 def _tally_column(rows: "MailRows", owners: "array[int]", group: set[int], date: float) -> "Tally":
@@ -112,7 +116,11 @@ def _tally_column(rows: "MailRows", owners: "array[int]", group: set[int], date:
 
 def _marked(rows: "MailRows", mark: int) -> bytes:
     """Return a byte for each parcel's row: 1 if it has the mark and is not struck."""
-    return rows.p_flags.tobytes().translate(bytes((flags & (mark | IS_STRUCK)) == mark for flags in range(256)))
+    return rows.p_flags.tobytes().translate(_table(mark))
+
+
+def _table(mark: int) -> bytes:
+    return bytes((flags & (mark | IS_STRUCK)) == mark for flags in range(256))
 
 
 def _count(mask: bytes, sizes: "Sizes") -> int:
