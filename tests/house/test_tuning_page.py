@@ -8,6 +8,7 @@ import pytest
 from pyqmail.base.controls import CONTROLS
 from pyqmail.mail.destinations.rules.defaults import UNBUILT
 from pyqmail.mail.destinations.rules.items import KEYS
+from pyqmail.mail.destinations.rules.lookup import RuleSet
 from pyqmail.programs import pyqmail, registry
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -76,3 +77,20 @@ def test_a_key_of_rules_exists(key):
 def test_every_key_of_rules_is_named():
     named = set(ITEMS) | set(re.findall(r"\\fB(hold)\\fR", page()))
     assert {key.decode() for key in KEYS.keys() - UNBUILT} - named == set()
+
+
+RECIPES = re.findall(r"\.SS (.*)\n.*\n\.PP\n\.nf\n((?:.*\n)*?)\.fi", page().partition(".SH RECIPES")[2])
+
+
+def test_there_is_a_recipe_for_each_kind_of_sender():
+    names = [name.partition(":")[0] for name, _ in RECIPES]
+    assert names == ["A mailing list", "Mass mail 1-1", "A high-volume relay", "A small server"]
+
+
+@pytest.mark.parametrize("name, lines", RECIPES, ids=lambda value: value.partition("\n")[0])
+def test_the_lines_of_a_recipe_are_rules(name, lines):
+    items = {
+        item.partition(b"=")[0] for line in lines.encode().splitlines() for item in line.rpartition(b":")[2].split(b",")
+    }
+    assert not items & UNBUILT
+    assert RuleSet.of_text(lines.encode()).for_site(b"example.com").limits
