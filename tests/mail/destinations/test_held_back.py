@@ -179,7 +179,7 @@ def test_nothing_is_said_of_a_rate_that_was_learned_or_of_a_pause():
     play.engine.log_lines(play.now)
     budget = play.engine.tables.ways.find(b"x.test").door.site_budget
     rate = play.engine._consequences.rate_of(budget)
-    rate.refused(play.now, play.engine._core.random)
+    rate.refused(play.now)
     budget.use_rates((), (rate.gcra,))
     budget.send(9, play.now)
     play.arrive(b"x.test")

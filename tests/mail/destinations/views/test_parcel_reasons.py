@@ -144,7 +144,7 @@ def learned_rate():
     play = full_door()
     budget = play.engine.tables.ways.find(b"a.test").door.site_budget
     rate = play.engine._consequences.rate_of(budget)
-    rate.refused(play.now, play.engine._core.random)
+    rate.refused(play.now)
     budget.pause(Pause(play.now + 1, b"rate", b"450 slow down"))
     budget.limit = 9
     budget.refresh(play.now)
