@@ -86,6 +86,7 @@ class Server:
     limits              SessionLimits, all of which count a connection
     most_messages       of a connection; then `full_reply` at `full_stage`, or it hangs up with it (is_full_close)
     most_recipients     of a transaction; what is beyond is refused with beyond_reply
+    drops               it closes after the message without a reply: each time, until it is changed
     regions             a transaction may have recipients of one region only, by their number; likewise
     recipient_reply, message_reply   (sender, recipient) -> what refuses it at RCPT, or after the message; or None
     """
@@ -94,7 +95,7 @@ class Server:
         self.seconds, self.kind, self.connect_seconds, self.limits = seconds, kind, connect_seconds, list(limits)
         self.rate, self.greylist = rate, greylist
         self.most_messages, self.full_reply, self.full_stage, self.is_full_close = None, b"421 enough", SENDER, True
-        self.most_recipients, self.hangs_up = None, False
+        self.most_recipients, self.hangs_up, self.drops = None, False, False
         self.regions, self.beyond_reply = 0, b"452 4.5.3 too many recipients"
         self.transactions = []  # how many recipients each parcel had
         self.refusal = b"421 service not available"
@@ -162,6 +163,8 @@ class Connection:
         server.transactions.append(len(recipients))
         if server.hangs_up:
             return Transaction(0.01, is_untouched=True, closing=b"")
+        if server.drops:
+            return Transaction(0.2, closing=b"", closing_stage=DOUBTFUL)
         if server.most_messages is not None and self.carried >= server.most_messages:
             return self._full(recipients)
         if server.rate:

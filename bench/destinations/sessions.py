@@ -243,6 +243,8 @@ class ModelAgent:
         connection.close()
         if transaction.is_untouched:
             outcome = answered(DIALOGUE, transaction.closing, self.host, self.address, b"Z")
+        elif not transaction.results:
+            outcome = answered(transaction.closing_stage, transaction.closing, self.host, self.address, b"Z")
         else:
             _, stage, reply = transaction.results[0]
             outcome = answered(stage, reply, self.host, self.address)

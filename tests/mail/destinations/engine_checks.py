@@ -3,7 +3,7 @@
 from bench.destinations.world import FLIES, WAITS, World
 from pyqmail.mail.destinations.events.openings import HOSTS_OFF, is_dead
 from pyqmail.mail.destinations.events.site_faults import SOFT_BLOCKED
-from pyqmail.mail.destinations.outcome import MESSAGE
+from pyqmail.mail.destinations.outcome import DOUBTFUL, MESSAGE
 from pyqmail.mail.destinations.retry import LOCAL_CONSTANT, REMOTE_CONSTANT, retry_time
 from pyqmail.mail.destinations.scheduling.core import IN_FLIGHT, ON_WHEEL
 from pyqmail.mail.destinations.sessions import CONNECTING, IDLE, OPENED
@@ -18,7 +18,7 @@ class CheckedWorld(World):
     """A world that checks its engine after each event."""
 
     def __init__(self, *arguments, **words):
-        self.used, self.earliest, self.rebuffs = {}, {}, {}
+        self.used, self.earliest, self.rebuffs, self.doubts = {}, {}, {}, {}
         super().__init__(*arguments, **words)
         self.after_each.append(CheckedWorld.check)
 
@@ -136,11 +136,23 @@ class CheckedWorld(World):
             due = retry_time(self.mail[number].birth, date, LOCAL_CONSTANT if self.is_local else REMOTE_CONSTANT)
             self.earliest[number, offset] = self.clock.now + due - date
 
+    def _report(self, number, recipients, outcome):
+        """P5: what nobody has reported may have been delivered; the log says so before it is tried again."""
+        super()._report(number, recipients, outcome)
+        if outcome.stage == DOUBTFUL:
+            for _, offset in recipients:
+                self.doubts[number, offset] = len(self.log)
+
     def _deliver(self, session, number, recipients):
         """P6: nothing is delivered before its time; nor over a session that was opened in a pause (check_opening)."""
         for _, offset in recipients:
             earliest = self.earliest.get((number, offset), 0.0)
             assert self.clock.now >= earliest - 1.0, f"{number}, {offset}: {earliest - self.clock.now} s too early"
+            seen = self.doubts.pop((number, offset), None)
+            if seen is not None:
+                assert any(b"possibly delivered" in line for _, line in self.log[seen:]), (
+                    f"{number}, {offset}: no doubt"
+                )
         super()._deliver(session, number, recipients)
 
     def check_end(self):

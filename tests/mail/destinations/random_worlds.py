@@ -34,7 +34,7 @@ RESPONSES = b"""\
 """
 EVENTS = (
     "uplink", "resolver", "lose", "lose", "forward", "back", "lacking", "rules", "rules", "restart", "forgotten",
-    "server", "server", "server", "server", "limit", "limit", "zone", "alarm", "forget",
+    "server", "server", "server", "server", "limit", "limit", "zone", "alarm", "forget", "stop",
 )  # fmt: skip
 
 
@@ -128,7 +128,7 @@ class RandomWorld:
         server.kind = draw.choice((GREETS,) * 5 + (REFUSES, REFUSES, RESETS, SILENT, MUTE))
         server.connect_seconds = draw.choice((0.02, 0.5, 0.5, 4.0, 20.0, 100.0))
         server.refusal = draw.choice(REFUSALS)
-        server.hangs_up = draw.random() < 0.1
+        server.hangs_up, server.drops = draw.random() < 0.1, draw.random() < 0.1
         server.message_reply = _first_time(BUSY, draw.randrange(2, 4)) if draw.random() < 0.3 else None
         replies = (b"451 4.3.0 not now", b"450 4.2.1 slowly", b"550 5.1.1 nobody")
         server.recipient_reply = _first_time(draw.choice(replies), 2) if draw.random() < 0.2 else None
@@ -215,13 +215,32 @@ class RandomWorld:
             world.engine.forget(number, world.clock.now)
             world._obey()
 
+    def _stop(self):
+        """The queue manager ends, and starts again when all that was in flight has ended."""
+        world = self.world
+        if not world.core.is_stopped:
+            world.engine.stop(world.clock.now)
+            world._obey()
+            self.await_end(world.engine, len(world.opened))
+
+    def await_end(self, engine, opened):
+        world = self.world
+        if world.engine is not engine:
+            return  # it was killed meanwhile
+        assert len(world.opened) == opened, "a session was opened after stop()"
+        if world.sessions or world.in_flight:
+            world.clock.after(5, self.await_end, engine, opened)
+            return
+        assert [budget.name for budget in world.budgets() if budget.used] == []
+        self._restart()
+
     def heal(self):
         """From now on everything answers as servers should; what they limit stays."""
         world = self.world
         world.network.is_up = True
         for server in self.servers:
             server.kind, server.connect_seconds = GREETS, min(server.connect_seconds, 0.5)
-            server.hangs_up, server.message_reply, server.recipient_reply = False, None, None
+            server.hangs_up, server.drops, server.message_reply, server.recipient_reply = False, False, None, None
 
     def run(self):
         world = self.world

@@ -5,7 +5,7 @@ import errno
 import pytest
 
 from pyqmail.mail.destinations.orders import CLOSE, DELIVER, DONE, DUE, MORE, OPEN, REPORT, RESOLVE, Limits
-from pyqmail.mail.destinations.outcome import CONNECT, DIALOGUE, GREETING, LOOKUP, Outcome
+from pyqmail.mail.destinations.outcome import CONNECT, DIALOGUE, DOUBTFUL, GREETING, LOOKUP, Outcome
 from tests.mail.destinations.play import ACCEPTED, DATE, NEVER, Play, words
 
 FREE = b":c=100,i=100,k=1000/s~1000\n"
@@ -258,8 +258,8 @@ def test_a_session_that_ends_without_a_word_defers_what_it_had():
     play, session, recipient = opened()
     play.closed(session, None)
     [report] = words(orders := play.orders(), REPORT)
-    assert report[1] == 1 and report[2] == [(recipient, 10)] and report[3].stage == DIALOGUE
-    assert report[3].report == b"ZConnected to 192.0.2.1 but connection died. (#4.4.2)\n"
+    assert report[1] == 1 and report[2] == [(recipient, 10)] and report[3].stage == DOUBTFUL
+    assert report[3].report == b"ZConnected to 192.0.2.1 but connection died. Possible duplicate! (#4.4.2)\n"
     assert words(orders, DUE) == [(DUE, 1, DATE + 400)] and play.engine.used == 0
 
 
@@ -407,7 +407,7 @@ def test_a_lost_process_blames_nobody():
     play, session, recipient = opened(2)
     play.engine.lost([session], play.now)
     orders = play.orders()
-    assert words(orders, REPORT)[0][3].stage == DIALOGUE and play.engine._core.hosts.get(b"mx.example").penalty == 0
+    assert words(orders, REPORT)[0][3].stage == DOUBTFUL and play.engine._core.hosts.get(b"mx.example").penalty == 0
     play.closed(session, None)  # it comes no more; nothing happens
     assert play.engine.used == len(words(play.rest, OPEN)) == 1
 

@@ -10,11 +10,9 @@ import pytest
 from tests.mail.destinations.random_worlds import RandomWorld
 
 LONG_WORLDS = int(os.environ.get("PYQMAIL_EXAMPLES", "5000"))
-# what was wrong in them: a connection after the other with `learn=no`, after an ALRM, at a floor
-FOUND = (19, 58, 1055)
 
 
-@pytest.mark.parametrize("number", [*range(16), *FOUND])
+@pytest.mark.parametrize("number", [*range(20), 209])
 def test_every_property_holds_in_a_random_world(number):
     assert RandomWorld(number).run().left == 0
 

@@ -204,6 +204,7 @@ class Openings:
         door.working += 1
         if door.hollow:
             self._feed(session, now)
+            self._ways.seek(door, now)  # it connects no longer: what it did not take is for another
             return  # believed once it has answered something
         budget, parcels = door.site_budget, door.ready
         if budget is not None and budget.pause_reason in (b"dead", HOSTS_OFF):

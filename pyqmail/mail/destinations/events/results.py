@@ -8,7 +8,7 @@ from pyqmail.mail.destinations.faults.greylist import Bracket
 from pyqmail.mail.destinations.faults.replies import classify
 from pyqmail.mail.destinations.faults.table import Facts
 from pyqmail.mail.destinations.orders import REPORT
-from pyqmail.mail.destinations.outcome import DATA, DIALOGUE, SENDER, Outcome
+from pyqmail.mail.destinations.outcome import DATA, DIALOGUE, DOUBTFUL, SENDER, Outcome
 from pyqmail.mail.destinations.retry import LOCAL_CONSTANT, REMOTE_CONSTANT, next_date
 from pyqmail.mail.destinations.scheduling.deliveries import AT_HEAD, DEFERRED, FRESH
 from pyqmail.mail.destinations.views.recent import ACCEPTED_DELIVERY, DEFERRED_DELIVERY, FAILED_DELIVERY
@@ -217,7 +217,8 @@ class Results:
         return since + int(following) + 1
 
 
-def died(session: "DeliverySession", letter: bytes) -> Outcome:
-    """Return the outcome of what a session had in flight when it ended."""
-    report = b"%bConnected to %b but connection died. (#4.4.2)\n" % (letter, session.address)
-    return Outcome(report, DIALOGUE, host=session.host, address=session.address)
+def died(session: "DeliverySession", letter: bytes, *, is_doubtful: bool = False) -> Outcome:
+    """Return the outcome of what a session had when it ended; is_doubtful: nobody knows how far that had come."""
+    doubt = b" Possible duplicate!" if is_doubtful else b""
+    report = b"%bConnected to %b but connection died.%b (#4.4.2)\n" % (letter, session.address, doubt)
+    return Outcome(report, DOUBTFUL if is_doubtful else DIALOGUE, host=session.host, address=session.address)

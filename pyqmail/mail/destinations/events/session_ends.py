@@ -84,7 +84,7 @@ class SessionEnds:
         self._core.admission.changed(self._core.budgets.total, now)
 
     def _defer_flying(self, session: "DeliverySession", now: float) -> None:
-        """What was never reported may have been delivered: it is deferred."""
+        """What was never reported may have been delivered: it is deferred, and the log says so."""
         flying = self._deliveries.flying(session)
         if not flying:
             return
@@ -92,7 +92,9 @@ class SessionEnds:
         number = rows.m_number[rows.p_message[session.parcel]]
         pairs = [(recipient, rows.r_offset[recipient]) for recipient in flying]
         letter = b"Z" if all([self._results.defer(session, recipient, now) for recipient in flying]) else b"D"
-        self._core.orders.append((REPORT, number, pairs, died(session, letter)))
+        outcome = died(session, letter, is_doubtful=True)
+        self._core.log.doubtful(outcome)
+        self._core.orders.append((REPORT, number, pairs, outcome))
 
     def _blame_end(self, session: "DeliverySession", outcome: "Outcome", now: float) -> None:
         """The server ended the session."""
