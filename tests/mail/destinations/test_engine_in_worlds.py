@@ -158,3 +158,27 @@ def test_a_server_that_shuts_down_ends_each_where_it_stands():
     lines = [line for _, line in world.log]
     assert [line for line in lines if b"host mx1.site.example: off" in line]
     assert not [line for line in lines if b"ceiling" in line]
+
+
+def test_a_silent_network_is_noticed_in_seconds_and_nobody_is_blamed():
+    """Of sites that were alive: the timeout of a connection would take a minute."""
+    world = CheckedWorld(b"")
+    names = [b"u%d.example" % number for number in range(40)]
+    for name in names:
+        world.place(name, Server(0.1))
+        world.send([name])
+    world.run(60)
+    world.network.is_up, world.network.back_at = False, world.clock.now + 120
+    down, opened = world.clock.now, len(world.opened)
+    for name in names:
+        world.send([name])
+    world.run(10)
+    times = [time for time, line in world.log if b"network: suspected" in line]
+    assert len(times) == 1 and times[0] < down + 5
+    assert len([line for _, line in world.log if b"network: frozen" in line]) == 1
+    assert len(world.opened) - opened <= 40 + 5 * 8
+    world.clock.after(110, setattr, world.network, "is_up", True)
+    world.finish(300)
+    world.check_end()
+    assert not [line for _, line in world.log if b"dead" in line or b"host " in line]
+    assert not world.deferrals

@@ -79,6 +79,7 @@ class Guards:
             before = watch.guard.state
             if watch.guard.waits(name, now) != before:
                 self._follow(watch, before, now)
+                break  # it is the network, not the source
 
     def withhold(self, door: "Door", outcome: "Outcome") -> None:
         """A start failed while it may have been us."""
