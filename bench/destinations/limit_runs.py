@@ -109,7 +109,7 @@ def nested(small):
     A tenth of the total is kept for sites without a session.  So the first 24 sites and the groups reach 90, and 120
     sites of one session each, whose mail comes after a minute, take the rest: some of them always have none.
     """
-    seconds = 200 if small else 1000
+    seconds = 60 if small else 1000
     lines = [b"@outer:c=20", b"@inner:c=10"]
     world_sites = [(b"i%d.example" % n, b"@outer,@inner,c=5") for n in range(10)]
     world_sites += [(b"o%d.example" % n, b"@outer,c=5") for n in range(10)]
