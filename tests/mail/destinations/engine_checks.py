@@ -10,7 +10,7 @@ from pyqmail.mail.destinations.sessions import CONNECTING, IDLE, OPENED
 from pyqmail.mail.destinations.waiting.rows import IS_STRUCK
 
 BUSY = b"451 4.2.1 mailbox busy"
-MOST_REBUFFS = 60  # of one address in a minute: three doors that open 20 sessions at once
+MOST_REBUFFS = 20  # of one address in a minute: a door that opens as many sessions at once
 OWN_PAUSES = (HOSTS_OFF, SOFT_BLOCKED)  # begun by the opening itself, for those that follow
 
 
@@ -110,10 +110,12 @@ class CheckedWorld(World):
     def report(self, event, *arguments):
         """P9: a session that could not be opened changes no parcel's time."""
         before = self.due_times()
+        session = self.engine._openings.sessions.get(arguments[0]) if event in ("refused", "failed") else None
         super().report(event, *arguments)
         if event in ("refused", "failed"):
             assert self.due_times() == before
-            self.count_rebuff(arguments[1].address)
+            if session is not None and not session.is_test:
+                self.count_rebuff(arguments[1].address)
 
     def count_rebuff(self, address):
         """A server that takes nothing is not asked again and again."""
