@@ -3,6 +3,7 @@
 import pytest
 
 from bench.destinations.servers import GREETS, REFUSES, RESETS, SILENT, RateBan, Server, SessionLimit
+from pyqmail.mail.destinations.limits.budgets import NET
 from pyqmail.mail.destinations.outcome import DATA
 from tests.mail.destinations.engine_checks import CheckedWorld
 
@@ -182,3 +183,13 @@ def test_a_silent_network_is_noticed_in_seconds_and_nobody_is_blamed():
     world.check_end()
     assert not [line for _, line in world.log if b"dead" in line or b"host " in line]
     assert not world.deferrals
+
+
+def test_budgets_of_hosts_that_are_not_chosen_are_forgotten():
+    world = CheckedWorld(b"")
+    for number in range(20):
+        world.place(b"d%d.example" % number, Server(0.1), Server(0.1), Server(0.1))
+        world.send([b"d%d.example" % number] * 3, is_alone=True)
+    world.finish(600)
+    world.check_end()
+    assert not [budget.name for budget in world.budgets() if budget.kind == NET]

@@ -38,6 +38,7 @@ class HostUnits:
             budget = table.find((policies.HOST, host, source), host, HOST)
             budget.learned = cap
             found[budget] = None
+        self._given_back.update(found)  # those of a host that is not chosen are used by nobody
         return tuple(found)
 
     def given_back(self, units: "Iterable[Budget]") -> None:
