@@ -6,6 +6,6 @@ Each server counts its own sessions, and is the judge: what a test reads is the 
 
     servers.Network      a network of its own, in which every address of 198.18.0.0/15 is there (network.py)
     servers.Staged       a process with such servers, asked for its counts over pipes (staged.py)
-    MODELS               what they do (models.py)
+    MODELS               what they do (pyqmail/load_tools/server_models.py)
     Names                MX and addresses of generated domains (names.py)
 """

@@ -12,7 +12,6 @@ answers, in JSON; the first is {"port": N}.  It ends when descriptor 0 does.
 """
 
 import argparse
-import asyncio
 import ipaddress
 import json
 import os
@@ -22,12 +21,17 @@ import signal
 import sys
 import time
 
-from bench.servers.models import MODELS, set_option
 from bench.servers.names import Names
-from bench.servers.session import Server, Session
+from bench.servers.session import Server
+from pyqmail.load_tools.acceptor import Acceptor
+from pyqmail.load_tools.server_models import FOREVER, MODELS, set_option
+from pyqmail.load_tools.smtp_sink import SinkSession
+from pyqmail.load_tools.targets import IP4, find, listen_socket
+from pyqmail.system.loop import READ, Loop
 
 BACKLOG = 4096
 COMMAND_BYTES = 65536
+MAX_SESSIONS = 1_000_000
 
 
 def main() -> int:
@@ -41,7 +45,7 @@ def main() -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     log = (lambda line: None) if options.controlled else (lambda line: print(line, file=sys.stderr, flush=True))
-    asyncio.run(serve([made for line in options.lines for made in servers_of(line, log)], options))
+    serve([made for line in options.lines for made in servers_of(line, log)], options)
     return 0
 
 
@@ -59,37 +63,36 @@ def servers_of(line: str, log):
         yield Server(f"{model}@{group[0]}", made, log), group
 
 
-async def serve(servers, options):
-    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+def serve(servers, options):
+    loop = Loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ended.set)
+        loop.on_signal(number, loop.stop)
     port = options.port
     for server, addresses in servers:
         for address in addresses:
-            make = lambda server=server: Session(server, loop)  # noqa: E731
-            listening = await loop.create_server(make, address, port, backlog=BACKLOG, reuse_port=options.shared)
-            port = listening.sockets[0].getsockname()[1]
+            sock = listen_socket(find(f"{address}:{port}", IP4, port), BACKLOG, None, options.shared)
+            port = sock.getsockname()[1]
+            Acceptor(loop, sock, server, SinkSession, lambda session, content: None, MAX_SESSIONS, FOREVER)
     if options.names:
         address, _, names_port = options.names.rpartition(":")
-        await loop.create_datagram_endpoint(Names, local_addr=(address, int(names_port)))
+        Names(loop, address, int(names_port))
     if options.controlled:
-        control = Control({server.name: server for server, _ in servers}, ended)
+        control = Control({server.name: server for server, _ in servers}, loop)
         say({"port": port})
-        loop.add_reader(0, control.read)
-    await ended.wait()
+        loop.watch(0, READ, control.read)
+    loop.run()
 
 
 class Control:
     """Obeys what comes on descriptor 0."""
 
-    def __init__(self, servers: dict[str, Server], ended: asyncio.Event) -> None:
-        self._servers, self._ended, self._held = servers, ended, b""
+    def __init__(self, servers: dict[str, Server], loop: Loop) -> None:
+        self._servers, self._loop, self._held = servers, loop, b""
 
-    def read(self) -> None:
+    def read(self, _: int) -> None:
         data = os.read(0, COMMAND_BYTES)
         if not data:
-            asyncio.get_running_loop().remove_reader(0)
-            self._ended.set()
+            self._loop.stop()
         *lines, self._held = (self._held + data).split(b"\n")
         for line in lines:
             try:

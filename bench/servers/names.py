@@ -9,30 +9,37 @@
 The exchanger of a host is mx.h198-18-0-1 with what follows the last such label.
 """
 
-import asyncio
 import re
+import socket
 import struct
+
+from pyqmail.system.loop import READ, Loop
 
 HOST = re.compile(rb"([hb])(\d+)-(\d+)-(\d+)-(\d+)")
 PREFERENCES = {b"h": 10, b"b": 20}
 A, MX, SECONDS_TO_LIVE, SERVFAIL, NXDOMAIN = 1, 15, 300, 2, 3
+_QUESTION_BYTES = 4096
 _ANSWER = 0x8480  # flags of an answer that knows
 
 
-class Names(asyncio.DatagramProtocol):
-    """asked counts the questions."""
+class Names:
+    """Answers questions at an address and port.  asked counts them."""
 
-    def __init__(self) -> None:
-        self.asked, self._transport = 0, None
+    def __init__(self, loop: Loop, address: str, port: int) -> None:
+        self.asked = 0
+        self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._sock.bind((address, port))
+        loop.watch(self._sock.fileno(), READ, self._read)
 
-    def connection_made(self, transport) -> None:
-        self._transport = transport
-
-    def datagram_received(self, question: bytes, client) -> None:
-        self.asked += 1
-        answer = answer_to(question)
-        if answer is not None:
-            self._transport.sendto(answer, client)
+    def _read(self, _: int) -> None:
+        try:
+            question, client = self._sock.recvfrom(_QUESTION_BYTES)
+            self.asked += 1
+            answer = answer_to(question)
+            if answer is not None:
+                self._sock.sendto(answer, client)
+        except OSError:
+            return  # nothing there, or a client that is gone
 
 
 def answer_to(question: bytes) -> bytes | None:

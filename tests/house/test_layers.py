@@ -16,8 +16,9 @@ BELOW = {
     "mail": {"protocol", "system", "base"},
     "tcp": {"protocol", "system", "base"},
     "supervise": {"protocol", "system", "base"},
+    "load_tools": {"protocol", "system", "base"},
     "operations": {"mail", "tcp", "supervise", "protocol", "system", "base"},
-    "programs": {"operations", "mail", "tcp", "supervise", "protocol", "system", "base"},
+    "programs": {"operations", "mail", "tcp", "supervise", "load_tools", "protocol", "system", "base"},
 }
 
 # What elsewhere the system itself would say to others, and ours says in its stead: it knows that one protocol's engine,

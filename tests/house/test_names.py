@@ -10,6 +10,7 @@ SUBJECTS = {
     "mail": ["mail"],
     "tcp": ["tcp"],
     "supervise": ["supervise"],
+    "load tools": ["load_tools"],
     "protocol": ["protocol"],
     "system": ["system"],
     "base": ["base"],

@@ -54,7 +54,8 @@ class Rate(Model):
 
     def __init__(self, clock) -> None:
         super().__init__(clock)
-        self.taken, self.banned_until, self.bans, self.tries = [], 0.0, 0, 0
+        self.taken: list[float] = []
+        self.banned_until, self.bans, self.tries = 0.0, 0, 0
 
     def greeting(self, session):
         if self.clock() >= self.banned_until:
@@ -89,7 +90,8 @@ class Greylist(Model):
 
     def __init__(self, clock) -> None:
         super().__init__(clock)
-        self.seen, self.deferred = {}, 0
+        self.seen: dict[tuple[str, str, str], float] = {}
+        self.deferred = 0
 
     def recipient(self, session, address):
         key = session.client.rpartition(".")[0], session.sender, address
