@@ -14,12 +14,13 @@ bin/qmail-queue below the qmail home, if the original's is there.  Otherwise the
 import os
 
 from pyqmail.base.options import Argument, Flag, Rest
-from pyqmail.mail.local.delivery import LABEL, USAGE, Delivery, DeliveryRequest, Standard
+from pyqmail.mail.local.delivery import LABEL, USAGE, Delivery, DeliveryRequest
 from pyqmail.mail.local.maildir import MaildirNames
 from pyqmail.mail.queue.bounds import CONTROLS
 from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import keep_from_children
 from pyqmail.system.home import find_home
+from pyqmail.system.retrying import write_surely
 
 FIELDS = {
     "user": "name of the user",
@@ -101,3 +102,23 @@ def deliver(call) -> int:
 
     request = DeliveryRequest(*fields, describe=call.describe)
     return Delivery(request, 0, environ, Standard(), queue_client, MaildirNames()).run()
+
+
+class Standard:
+    """Output of a delivery in a process of its own: descriptors 1 and 2."""
+
+    def say(self, text: bytes) -> None:
+        _write(1, text)
+
+    def complain(self, text: bytes) -> None:
+        _write(2, text)
+
+    def descriptors(self) -> tuple[int, int]:
+        return 1, 2
+
+
+def _write(fd, text):
+    try:
+        write_surely(fd, text)
+    except OSError:
+        pass  # the delivery is made, even if nobody reads about it

@@ -8,6 +8,10 @@ Workers make the deliveries.  They are forked, not executed, change to the user'
 user, and stay a few seconds for more mail to the same uid.  With --exec every delivery executes pylocal, found in PATH,
 and pygetpw looks up users.  uid 0 gets no mail, except in a private home that it owns.
 
+With --native, pysend may hand over several deliveries to one recipient as a batch.  One worker makes them: those that
+go to Maildirs alone together, with one flush of the disk for all of their files; any others one after the other.  Each
+is reported by itself, and one that fails defers no other.
+
 pyqueued queues the mail that a .qmail file forwards and must run: without it, and without the original's
 bin/qmail-queue, forwards are deferred.  See pylocal(8).
 
@@ -59,6 +63,8 @@ OPEN_FILES = 65536
 
 def preload(words=()) -> None:
     """Import what a worker needs for the mail it forwards: where nobody listens for it, or QMAILQUEUE takes it."""
+    import ctypes  # noqa: F401  of what is stored together
+
     from pyqmail.mail.queue import alone  # noqa: F401
     from pyqmail.system import feeding, run_program  # noqa: F401
 
@@ -92,7 +98,7 @@ def spawn_deliveries(call) -> int:
 def serve(loop, deliveries, dialect, most: int, messages) -> int:
     """Deliver until descriptor 0 has ended; at most so many at once.  Raises Temporary."""
     spawner = Spawner(loop, dialect, most, messages, deliveries.deliver)
-    deliveries.report = spawner.report
+    deliveries.report, deliveries.messages = spawner.report, messages
     gc.collect()
     gc.freeze()
     spawner.start()

@@ -32,12 +32,16 @@ _CALLS = {
 
 
 class FsyncBatch:
-    """Syncs files.  Where the system has no AIO to give, one after the other."""
+    """Syncs files.  Where the system has no AIO to give, one after the other.
 
-    def __init__(self) -> None:
+    max_files: how many go together.  The system has 65536 to give to all (fs.aio-max-nr); they are ours until we end.
+    """
+
+    def __init__(self, max_files: int = MAX_FILES) -> None:
         self._queue: AioQueue | None = None
+        self._max_files = max_files
         try:
-            self._queue = AioQueue()
+            self._queue = AioQueue(max_files=max_files)
         except OSError:
             pass
 
@@ -48,8 +52,8 @@ class FsyncBatch:
     def flush(self, fds: "Sequence[int]") -> set[int]:
         """fsync each; return those that are not safely on disk."""
         lost: set[int] = set()
-        for at in range(0, len(fds), MAX_FILES):
-            some = fds[at : at + MAX_FILES]
+        for at in range(0, len(fds), self._max_files):
+            some = fds[at : at + self._max_files]
             done = self._together(some)
             lost.update(fd for fd, is_on_disk in zip(some, done, strict=False) if not is_on_disk)
             lost |= flush_in_turn(some[len(done) :])
@@ -95,13 +99,13 @@ def is_synced(fd: int) -> bool:
 
 
 class AioQueue:
-    """Files under way to disk, at most MAX_FILES.  Raises OSError if the system has none to give.
+    """Files under way to disk, at most max_files.  Raises OSError if the system has none to give.
 
     submit() begins, collect() reports what has come to its end.  notice: an eventfd that is told of each end, -1 for
     none.
     """
 
-    def __init__(self, notice: int = -1) -> None:
+    def __init__(self, notice: int = -1, max_files: int = MAX_FILES) -> None:
         machine = os.uname().machine
         if machine not in _CALLS or struct.calcsize("P") != 8:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
@@ -110,18 +114,18 @@ class AioQueue:
 
         setup, self._submit, self._get_events = _CALLS[machine]
         self._long, self._byref = ctypes.c_long, ctypes.byref
-        self._blocks = ctypes.create_string_buffer(_CONTROL_BLOCK.size * MAX_FILES)
+        self._blocks = ctypes.create_string_buffer(_CONTROL_BLOCK.size * max_files)
         self._first = ctypes.addressof(self._blocks)
-        self._pointers = (ctypes.c_void_p * MAX_FILES)()
-        self._events = ctypes.create_string_buffer(_EVENT.size * MAX_FILES)
+        self._pointers = (ctypes.c_void_p * max_files)()
+        self._events = ctypes.create_string_buffer(_EVENT.size * max_files)
         self._no_time = ctypes.create_string_buffer(16)  # a timespec
         self._context, self.is_broken = ctypes.c_ulong(0), False
-        self._call(setup, self._long(MAX_FILES), self._byref(self._context))
+        self._call(setup, self._long(max_files), self._byref(self._context))
 
     def submit(self, files: "Sequence[tuple[int, int]]") -> int:
         """Begin to sync files, (place, descriptor); returns how many of them, the first ones, the kernel took.
 
-        A place is below MAX_FILES and holds nothing that is still under way.
+        A place is below max_files and holds nothing that is still under way.
         """
         notice = (0, 0) if self._notice < 0 else (_HAS_NOTICE, self._notice)
         for at, (place, fd) in enumerate(files):

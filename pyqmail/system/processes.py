@@ -281,3 +281,21 @@ def _file_actions(descriptors, close):
     else:
         actions += [(os.POSIX_SPAWN_DUP2, ours, theirs) for theirs, ours in descriptors.items()]
     return actions + [(os.POSIX_SPAWN_CLOSE, number) for number in close]
+
+
+class time_limit:
+    """A context in which error is raised once so many whole seconds have passed.  Uses SIGALRM."""
+
+    def __init__(self, seconds: int, error: Exception) -> None:
+        self._seconds, self._error = seconds, error
+
+    def __enter__(self):
+        self._before = signal.signal(signal.SIGALRM, self._expire)
+        signal.alarm(self._seconds)
+
+    def __exit__(self, *_):
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, self._before)
+
+    def _expire(self, *_):
+        raise self._error

@@ -47,7 +47,7 @@ BUDGETS = {
     "pygetpw": (14, 13),
     "pyhttp@": (25, 21),
     "pylocal": (31, 28),
-    "pylspawn": (76, 64),
+    "pylspawn": (80, 68),
     "pymconnect": (27, 23),
     "pymconnect-io": (15, 13),
     "pymultilog": (31, 27),

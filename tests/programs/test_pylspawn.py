@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from pyqmail.mail.local.spawner import report_for
+from pyqmail.mail.local.delivery_tasks import report_for
 from pyqmail.mail.local.users import compile_assign
 from pyqmail.protocol.wires import native_dialect, stock_dialect
 from pyqmail.system.cdb import write_cdb

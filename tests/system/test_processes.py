@@ -1,7 +1,9 @@
 """Finding, running and becoming programs.  The search is compared with the original envdir's when it is there."""
 
 import os
+import select
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -205,3 +207,19 @@ def _is_open(fd):
     except OSError:
         return False
     return True
+
+
+def test_a_time_limit_interrupts_a_wait_and_leaves_signals_as_they_were():
+    class Late(Exception):
+        pass
+
+    before = signal.getsignal(signal.SIGALRM)
+    ours, theirs = os.pipe()
+    with pytest.raises(Late), processes.time_limit(1, Late()):
+        select.select([ours], [], [], 30)
+    with processes.processes.time_limit(100, Late()):
+        pass
+    assert signal.getsignal(signal.SIGALRM) == before
+    assert signal.alarm(0) == 0
+    os.close(ours)
+    os.close(theirs)

@@ -92,12 +92,13 @@ class Lane:
     A lane whose mail goes through several sources hands it out to `parts`, lanes of one source each, and has no door.
     known_until: when its hosts are to be asked for again.  left: its recipients, wherever they wait.  is_doomed: it is
     looked at whether it can be forgotten.  trouble: what the name servers last had to say for themselves.
-    budgets: of a local recipient, besides the chain of the door.
+    budgets: of a local recipient, besides the chain of the door.  has_maildirs: what was last delivered to it went to
+    Maildirs alone.
     """
 
     __slots__ = (
         *("domain", "number", "source", "queue", "policy", "door", "ready", "is_listed", "is_asked"),
-        *("known_until", "parts", "front", "left", "is_doomed", "trouble", "answered_at", "budgets"),
+        *("known_until", "parts", "front", "left", "is_doomed", "trouble", "answered_at", "budgets", "has_maildirs"),
     )
 
     def __init__(self, domain: bytes, number: int, flows: "FlowRows") -> None:
@@ -109,6 +110,7 @@ class Lane:
         self.known_until, self.left, self.is_doomed = 0.0, 0, False
         self.trouble, self.answered_at = b"", 0.0
         self.budgets: tuple[Budget, ...] = ()
+        self.has_maildirs = False
         self.parts: dict[bytes, Lane] | None = None
         self.front: Lane | None = None
 

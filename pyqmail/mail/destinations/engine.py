@@ -69,6 +69,7 @@ MAX_RECIPIENTS = 5_000_000  # in memory
 class Engine:
     """total: sessions and deliveries at once.  rules: a RuleSet.
 
+    max_together     deliveries to one local recipient in a batch, the number of which DELIVER has then; 1: no batches
     opens_sessions   False: DELIVER has session None and one recipient, and there is no RESOLVE, OPEN or CLOSE: the
                      local channel, and agents that connect by themselves
     registrable      the registrable domain of a host, by the public suffixes
@@ -84,6 +85,7 @@ class Engine:
         *,
         channel: str = REMOTE,
         opens_sessions: bool = True,
+        max_together: int = 1,
         registrable: "Callable[[bytes], bytes]" = last_two_labels,
         random: "Random",
         now: float,
@@ -93,7 +95,7 @@ class Engine:
         route_of: "Callable[[bytes], Route | None] | None" = None,
     ) -> None:
         core = self._core = Core(
-            *(total, rules),
+            *(total, rules, max_together),
             is_local=channel == LOCAL,
             has_sessions=opens_sessions and channel == REMOTE,
             random=random,
@@ -114,18 +116,16 @@ class Engine:
         self._results = Results(
             core, self._store, self._ways, self._deliveries, self._consequences, self._learning, self._answered
         )
-        self._make_memory()
-        self._make_sessions(timeouts)
+        self._make_memory(core, self._ways)
+        self._make_sessions(core, self._ways, timeouts)
 
-    def _make_memory(self) -> None:
-        core, ways = self._core, self._ways
+    def _make_memory(self, core: Core, ways: Ways) -> None:
         self._renewal = RuleRenewal(core, ways)
         self._memory = EngineMemory(core, ways, self._consequences)
         ways.has_sender_rules = core.rules.has_sender_lines
         ways.site_made, core.budgets.made = self._memory.site_is_there, self._memory.budget_is_there
 
-    def _make_sessions(self, timeouts: tuple[float, float, float]) -> None:
-        core, ways = self._core, self._ways
+    def _make_sessions(self, core: Core, ways: Ways, timeouts: tuple[float, float, float]) -> None:
         self._moves = 0  # of admission, when it was last looked who gives way
         self._agents = AgentGrants(core, ways, self._binding, self._deliveries)
         self._trials, self._guards = Trials(core, self._close), Guards(core, ways)

@@ -17,6 +17,7 @@ stage says how far the delivery got, and so who may be at fault:
                 never greeted us and was silent, 421 if it left unasked between two messages
     DOUBTFUL    so it was after the message, before the reply: it may have been delivered
     LOCAL       a delivery on this machine
+    MAILDIR     so, to Maildirs alone, and done: the next to that recipient may well be made together with others
     HERE        this machine could not deliver: no message file, no descriptor, a control file cannot be read
     UNKNOWN     the words of the report tell none of these
 
@@ -25,7 +26,7 @@ Source of the words: qmail-remote and qmail-rspawn of qmail; protocol/smtp/repor
 
 LOOKUP, CONNECT, GREETING, NAME, SENDER = "lookup", "connect", "greeting", "helo", "sender"
 RECIPIENTS, DATA, MESSAGE, DIALOGUE, DOUBTFUL = "recipients", "data", "message", "dialogue", "doubtful"
-LOCAL, HERE, UNKNOWN = "local", "here", "unknown"
+LOCAL, MAILDIR, HERE, UNKNOWN = "local", "maildir", "here", "unknown"
 
 _CONNECTED, _GIVING_UP, _SAID = b"Connected to ", b"Giving up on ", b"Remote host said: "
 # what the first line of a report says about the address
@@ -114,7 +115,7 @@ class Outcome:
     @property
     def reply(self) -> bytes:
         """What the report quotes of the server; a program of this machine may write what it likes: empty then."""
-        return b"" if self._stage == LOCAL else self.report.partition(_SAID)[2]
+        return b"" if self._stage in (LOCAL, MAILDIR) else self.report.partition(_SAID)[2]
 
     def _own_enhanced(self) -> bytes:
         """Return x.y.z of the `(#x.y.z)` that ends the report's own words."""

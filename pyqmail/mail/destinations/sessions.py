@@ -16,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyqmail.mail.destinations.doors import Door, Lane
     from pyqmail.mail.destinations.limits.budgets import Budget
+    from pyqmail.mail.destinations.scheduling.local_channel import LocalBatch
 
 CONNECTING, OPENED, IDLE, CLOSING = "connecting", "opened", "idle", "closing"
 
@@ -38,6 +39,7 @@ class DeliverySession:
     is_up       it was greeted, and has not gone
     is_leaving  it is to end after what is in flight; is_dying: it ends by itself, or has ended
     is_late     connecting, and no mail counts on it any more
+    lane, batch of a local delivery: its recipient's, and what it goes together with, None for nothing
     is_test     it shall tell whether our network works; no budget counts it
     """
 
@@ -54,6 +56,7 @@ class DeliverySession:
             "has_ended",
             "grace",
             "lane",
+            "batch",
             "greeting_seconds",
             "refusers",
             "gave_way",
@@ -79,7 +82,8 @@ class DeliverySession:
         self.refusers: dict[bytes, None] = {}
         self.gave_way = self.has_answer = self.has_returned = self.had_parcel = self.is_retry = False
         self.only_no_mail = True
-        self.lane: Lane | None = None  # of a local delivery
+        self.lane: Lane | None = None
+        self.batch: LocalBatch | None = None
 
     @property
     def all_units(self) -> "tuple[Budget, ...]":

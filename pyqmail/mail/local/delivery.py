@@ -16,8 +16,8 @@ failure ends everything.  Doubt is 111: a program that a signal has killed, an i
 Source: main() of qmail-local; dot-qmail(5), qmail-command(8)
 """
 
-import _signal as signal  # without its enums: each cold start would pay for them
 import errno
+import itertools
 import os
 import stat
 import time
@@ -29,10 +29,10 @@ from pyqmail.mail.local import dotqmail, maildir, mbox
 from pyqmail.mail.local.local_message import LocalMessage
 from pyqmail.protocol.envelope import format_envelope
 from pyqmail.system.descriptors import read_all
-from pyqmail.system.processes import exit_code, spawn
-from pyqmail.system.retrying import write_surely
+from pyqmail.system.processes import exit_code, spawn, time_limit
 
 MAX_INSTRUCTIONS_BYTES = 16 << 20  # of a .qmail file: a sparse one costs its owner nothing, and us our memory
+MAX_FILES = 8  # Maildirs of a delivery that is made together with others
 SHELL = b"/bin/sh"
 WRITABLE_BY_OTHERS, STICKY, OWNER_EXECUTES = 0o002, 0o1000, 0o100
 
@@ -80,10 +80,13 @@ class Delivery:
     """One delivery, from the home directory's check to the counters.
 
     environ         what the programs inherit
-    output          takes texts and gives descriptors 1 and 2 of programs, see Standard
+    output          takes texts, say() and complain(), and gives descriptors 1 and 2 of programs, descriptors()
     queue_client    queue_client() changes to the qmail home and returns a QueueClient, or raises OSError
     names           makes the names of files in a Maildir
     run() changes the working directory, nothing else.
+
+    Deliveries into Maildirs alone can be made together: prepare() does the checks, in the place of run().  If it
+    returns True, write_files() and, once they are on disk, complete() follow in the same directory; if False, finish().
     """
 
     def __init__(self, request: DeliveryRequest, message_fd, environ, output, queue_client, names) -> None:
@@ -91,20 +94,30 @@ class Delivery:
         self._environ, self._queue_client, self._names = environ, queue_client, names
         self._files = self._forwards = self._programs = 0
         self._recipients: list[bytes] = []
+        self._text, self._forward_only = b"", False
         self._default: bytes | None = None
         self._new_sender = request.sender
 
     def run(self) -> int:
         """Return the exit code of qmail-local."""
         try:
-            self._deliver()
+            self.prepare()
+            self.finish()
         except Ended as ended:
-            if ended.text:
-                self._output.complain(ended.text + b"\n")
-            return ended.code
+            return self.end(ended)
         return 0
 
-    def _deliver(self):
+    def end(self, ended: Ended) -> int:
+        """Say why it is over; return the exit code."""
+        if ended.text:
+            self._output.complain(ended.text + b"\n")
+        return ended.code
+
+    def prepare(self) -> bool:
+        """Check what can be checked; return whether there is nothing to do but to put files into Maildirs.
+
+        Raises Ended.
+        """
         request = self._request
         if not request.home.startswith(
             b"/"
@@ -119,9 +132,38 @@ class Delivery:
         self._return_path = b"Return-Path: <" + quote(request.sender).replace(b"\n", b"_") + b">\n"
         if not request.describe:
             self._refuse_loop()
-        text, forward_only = self._find_instructions()
+        self._text, self._forward_only = self._find_instructions()
         self._new_sender = self._find_new_sender()
-        self._follow_instructions(text, forward_only)
+        return self._has_maildirs_alone()
+
+    def _has_maildirs_alone(self):
+        lines = [kind for kind, _ in itertools.islice(dotqmail.instructions(self._text), MAX_FILES + 1)]
+        is_plain = not (self._forward_only or self._request.describe)
+        return is_plain and 0 < len(lines) <= MAX_FILES and lines == [dotqmail.MAILDIR] * len(lines)
+
+    def write_files(self) -> list[maildir.MaildirFile]:
+        """Write what is to be stored, for each Maildir a file.  Raises Ended, and leaves nothing."""
+        files: list[maildir.MaildirFile] = []
+        heading, is_written = self._return_path + self._delivered_to, False
+        try:
+            for _, directory in dotqmail.instructions(self._text):
+                files.append(maildir.write(directory, heading, self._message.blocks(), self._names))
+            is_written = True
+        except maildir.NotDelivered as trouble:
+            raise deferred(trouble.text) from None
+        finally:
+            for file in () if is_written else files:
+                file.discard()
+        self._files = len(files)
+        return files
+
+    def finish(self) -> None:
+        """Do all that is to be done.  Raises Ended."""
+        self._follow_instructions(self._text, self._forward_only)
+        self.complete()
+
+    def complete(self) -> None:
+        """Forward, if there is something to forward, and report the counts.  Raises Ended."""
         qp = self._forward() if self._recipients else 0
         counts = b"did %d+%d+%d\n" % (self._files, self._forwards, self._programs)
         self._output.say(counts + (b"qp %d\n" % qp if qp else b""))
@@ -356,41 +398,3 @@ def _parts(host, ext):
 
 
 _BLANKS = bytes(45 if c in b" \t\n" else c for c in range(256))
-
-
-class Standard:
-    """Output of a delivery in a process of its own: descriptors 1 and 2."""
-
-    def say(self, text: bytes) -> None:
-        _write(1, text)
-
-    def complain(self, text: bytes) -> None:
-        _write(2, text)
-
-    def descriptors(self) -> tuple[int, int]:
-        return 1, 2
-
-
-def _write(fd, text):
-    try:
-        write_surely(fd, text)
-    except OSError:
-        pass  # the delivery is made, even if nobody reads about it
-
-
-class time_limit:
-    """A context in which error is raised once so many whole seconds have passed.  Uses SIGALRM."""
-
-    def __init__(self, seconds: int, error: Exception) -> None:
-        self._seconds, self._error = seconds, error
-
-    def __enter__(self):
-        self._before = signal.signal(signal.SIGALRM, self._expire)
-        signal.alarm(self._seconds)
-
-    def __exit__(self, *_):
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, self._before)
-
-    def _expire(self, *_):
-        raise self._error

@@ -1,4 +1,4 @@
-"""Warm workers of pylspawn: forked, given up to one user, then one delivery after another over a socket.
+"""Warm workers of pylspawn: forked, given up to one user, then delivery after delivery over a socket.
 
 A worker must not differ from the fresh process that the original starts for each delivery.  So before anything of the
 user is touched it has the user's group, groups and uid, no descriptor but its socket, and the umask and limits of a
@@ -13,9 +13,9 @@ import os
 import pwd
 import resource
 
-from pyqmail.base.failure import traceback_text
 from pyqmail.mail.local import users
 from pyqmail.mail.local.delivery import Delivery, DeliveryRequest
+from pyqmail.mail.local.delivery_batch import DeliveryBatch, FlushTogether
 from pyqmail.mail.local.maildir import MaildirNames
 from pyqmail.mail.queue import alone  # noqa: F401 before the fork: a user may not be able to read our installation
 from pyqmail.mail.queue.client import QueueClient
@@ -28,6 +28,7 @@ from pyqmail.system.processes import exit_code, spawn
 from pyqmail.system.retrying import retried, write_surely
 
 SOCKET = 3
+NO_MESSAGE = b"Unable to read message: process cannot open more files. (#4.3.0)\n"
 CANNOT_RUN = (1, 126, 127)  # of an interpreter without its modules, a shell, env; qmail-getpw has none of them
 
 
@@ -76,25 +77,34 @@ def give_up_to(uid: int, gid: int, root_allowed: bool) -> int:
 
 def serve_deliveries(home, default: bytes, environ) -> int:
     """Make deliveries until the socket ends.  environ is what programs inherit; default as for qmail-local."""
-    names, queue_client = MaildirNames(), QueueClient(BlockingDriver(), home)
+    names, queue_client, flush = MaildirNames(), QueueClient(BlockingDriver(), home), FlushTogether()
 
     def queue_at_home():
         os.chdir(home.path)
         return queue_client
 
     def deliver(sock, body, descriptors):
-        user, home_directory, local, dash, ext, domain, sender = local_wire.split_deliver(body)
-        request = DeliveryRequest(user, home_directory, local, dash, ext, domain, sender, default)
-        output = Output(sock)
-        try:
-            code = Delivery(request, descriptors[0], environ, output, queue_at_home, names).run()
-        except Exception as error:
-            output.complain(os.fsencode(traceback_text(error)))
-            code = 111
-        leave(home.path)
-        return local_wire.pack(local_wire.DONE, local_wire.code_body(code, output.close()))
+        messages = local_wire.split_deliver(body)
+        outputs = [Output(sock, number) for number in range(len(messages))]
 
-    return _serve(local_wire.DELIVER, deliver)
+        def done(number, code):
+            text = outputs[number].close()
+            _answer(sock, local_wire.pack(local_wire.DONE, local_wire.code_body(code, text), number))
+
+        def stored(numbers):
+            _answer(sock, local_wire.stored([(number, outputs[number].close()) for number in numbers]))
+
+        batch = DeliveryBatch(flush, done, stored)
+        for number, (fields, output, fd) in enumerate(zip(messages, outputs, descriptors, strict=False)):
+            request = DeliveryRequest(*fields, default)
+            batch.add(number, Delivery(request, fd, environ, output, queue_at_home, names), output)
+        batch.close()
+        for number in range(len(descriptors), len(messages)):  # there was no descriptor to be had
+            outputs[number].complain(NO_MESSAGE)
+            done(number, 111)
+        leave(home.path)
+
+    return _serve(local_wire.DELIVER, deliver, local_wire.MAX_TOGETHER)
 
 
 def serve_lookups(program: str | None, environ) -> int:
@@ -104,8 +114,9 @@ def serve_lookups(program: str | None, environ) -> int:
         try:
             fields = run_getpw(program, body, environ) if program else _find(body).pack()
         except users.Unknown as unknown:
-            return local_wire.pack(local_wire.ACCOUNT, local_wire.code_body(unknown.code))
-        return local_wire.pack(local_wire.ACCOUNT, local_wire.code_body(0, fields))
+            _answer(sock, local_wire.pack(local_wire.ACCOUNT, local_wire.code_body(unknown.code)))
+        else:
+            _answer(sock, local_wire.pack(local_wire.ACCOUNT, local_wire.code_body(0, fields)))
 
     return _serve(local_wire.LOOKUP, look_up)
 
@@ -135,8 +146,8 @@ def run_getpw(program: str, local: bytes, environ) -> bytes:
 class Output:
     """The output of a delivery: kept here until a program runs, in the spawner's pipe from then on, in its order."""
 
-    def __init__(self, sock) -> None:
-        self._sock, self._own = sock, Collected()
+    def __init__(self, sock, number: int) -> None:
+        self._sock, self._number, self._own = sock, number, Collected()
         self._pipe: int | None = None
 
     def say(self, text: bytes) -> None:
@@ -152,7 +163,7 @@ class Output:
 
     def descriptors(self) -> tuple[int, int]:
         if self._pipe is None:
-            retried(self._sock.send, local_wire.pack(local_wire.NEED))
+            retried(self._sock.send, local_wire.pack(local_wire.NEED, b"", self._number))
             packet, descriptors = retried(receive_with, self._sock, local_wire.PACKET_LIMIT, 1)
             if not packet or local_wire.unpack(packet)[0] != local_wire.OUTPUT:
                 os._exit(111)  # the spawner has gone, and with it everybody who could get a report
@@ -170,19 +181,22 @@ class Output:
         return self._own.text
 
 
-def _serve(expected, work):
+def _serve(expected, work, most_descriptors=1):
     sock = socket.socket(fileno=SOCKET)
     while True:
-        packet, descriptors = retried(receive_with, sock, local_wire.PACKET_LIMIT, 1)
+        packet, descriptors = retried(receive_with, sock, local_wire.PACKET_LIMIT, most_descriptors)
         if not packet:
             return 0
-        kind, body = local_wire.unpack(packet)
+        kind, _, body = local_wire.unpack(packet)
         if kind != expected:
             return 111
-        answer = work(sock, body, descriptors)
+        work(sock, body, descriptors)
         for fd in descriptors:
             os.close(fd)
-        retried(sock.send, answer)  # must not be lost: a delivery that it reports would be made again
+
+
+def _answer(sock, packet):
+    retried(sock.send, packet)  # must not be lost: a delivery that it reports would be made again
 
 
 def _find(local):

@@ -11,8 +11,8 @@ What is kept true:
 
 - A worker belongs to one uid and gid for its whole life.  It gave up root before its first task, so it cannot serve
   another user, and what a user's delivery does to it (exhaust its memory, stop it, kill it) touches nobody else's mail.
-- A worker has one task at a time.  If it ends without an answer, that task has not been delivered, whatever the exit
-  code says, and is reported so.
+- A worker has one task at a time: one delivery, or some to one recipient together.  What it has given no answer for by
+  its end has not been delivered, whatever the exit code says, and is reported so.
 - The pool outlives its workers: the queue and the pause between tries are its own.  The spawner forgets a pool when it
   has no worker, no task and no timer.
 - That no worker can be had (no memory, no descriptor, no process), or one cannot be given its task, is not the fault of
@@ -48,8 +48,8 @@ AT_ONCE = 2 * (os.cpu_count() or 1)  # workers of one user that start without de
 class WorkerPool:
     """The workers of one user and what waits for them.
 
-    A task has start(worker), handle_answer(worker, kind, body) -> whether the worker is done with it, worker_lost(code)
-    and refuse(report).
+    A task has start(worker) -> whether there is something to do; handle_answer(worker, kind, number, body) -> whether
+    the worker is done with it; worker_lost(code) and refuse(report).
     """
 
     def __init__(self, deliveries, key, work) -> None:
@@ -108,16 +108,20 @@ class WorkerPool:
             self._timer = self._loop.after(BUSY_SECONDS, self._add_workers)
 
     def _start_next_task(self, worker):
-        task = self._waiting.popleft()
-        try:
-            worker.start_task(task)
-        except OSError as error:
-            self._waiting.appendleft(task)
-            if worker.is_there:
-                self._keep_idle(worker)
-            self._try_later("reach a worker", error, NO_PIPE)
-        else:
+        while self._waiting:
+            task = self._waiting.popleft()
+            try:
+                has_work = worker.start_task(task)
+            except OSError as error:
+                self._waiting.appendleft(task)
+                if worker.is_there:
+                    self._keep_idle(worker)
+                self._try_later("reach a worker", error, NO_PIPE)
+                return
             self._backoff.reset()
+            if has_work:
+                return
+        self._keep_idle(worker)
 
     def _try_later(self, what, error, report):
         if not self._backoff.tries:
@@ -197,11 +201,16 @@ class Worker:
     def is_there(self) -> bool:
         return self._sock is not None
 
-    def start_task(self, task) -> None:
-        """Start a task.  Raises OSError if the worker cannot be reached; one that has gone is killed and given up."""
+    def start_task(self, task) -> bool:
+        """Start a task; return whether there is something to do.
+
+        Raises OSError if the worker cannot be reached; one that has gone is killed and given up.
+        """
         self._task = task
         try:
-            task.start(self)
+            if not task.start(self):
+                self._task = None
+            return self._task is not None
         except OSError as error:
             self._task = None
             if isinstance(error, (BrokenPipeError, ConnectionResetError)):
@@ -256,10 +265,10 @@ class Worker:
                 if not packet:
                     self.dismiss()
                     return
-                kind, body = local_wire.unpack(packet)
+                kind, number, body = local_wire.unpack(packet)
                 if self._task is None:
                     raise MalformedFrame("nothing was asked")
-                if self._task.handle_answer(self, kind, body):
+                if self._task.handle_answer(self, kind, number, body):
                     self._task = None
                     self._pool.worker_is_idle(self)
             except BlockingIOError:

@@ -44,12 +44,15 @@ LOST_PROCESS = b"warning: lost a session process: what it had under way is deliv
 
 
 class RunningDelivery:
-    """One recipient under way.  handle: the engine's name for it; number: the log's."""
+    """One recipient under way.  handle: the engine's name for it; number: the log's; batch: of its session, or None."""
 
-    __slots__ = ("handle", "offset", "address", "message", "number")
+    __slots__ = ("handle", "offset", "address", "message", "number", "batch")
 
-    def __init__(self, handle: int, offset: int, address: bytes, message: "OpenMessage", number: int) -> None:
+    def __init__(
+        self, handle: int, offset: int, address: bytes, message: "OpenMessage", number: int, batch: int | None
+    ) -> None:
         self.handle, self.offset, self.address, self.message, self.number = handle, offset, address, message, number
+        self.batch = batch
 
 
 class Slots:
@@ -87,18 +90,37 @@ class Slots:
 class Load:
     """How busy a channel is: what status lines show.
 
-    running: deliveries that were started and not reported.  greeted: sessions that have greeted in this turn and are
+    running: deliveries that were started and not reported.  batches: how many deliveries of each batch are among them;
+    it counts as one.  greeted: sessions that have greeted in this turn and are
     not yet given what was bound to them.
     """
 
     def __init__(self, engine: "Engine") -> None:
         self._engine, self.limit, self.running = engine, engine.total, 0
         self.greeted: set[int] = set()
+        self.batches: dict[int, int] = {}
+        self._beside = 0  # deliveries of batches beside the first of each
 
     @property
     def busy(self) -> int:
         """How many of the limit connect or deliver."""
-        return min(self.limit, self._engine.connecting + len(self.greeted) + self.running)
+        return min(self.limit, self._engine.connecting + len(self.greeted) + self.running - self._beside)
+
+    def start(self, batch: int | None) -> None:
+        """A delivery starts, of a batch or of none."""
+        self.running += 1
+        if batch is not None:
+            count = self.batches[batch] = self.batches.get(batch, 0) + 1
+            self._beside += count > 1
+
+    def end(self, batch: int | None) -> None:
+        """A delivery is over."""
+        self.running -= 1
+        if batch is not None:
+            count = self.batches[batch] = self.batches[batch] - 1
+            self._beside -= count > 0
+            if not count:
+                del self.batches[batch]
 
 
 class ChannelDeliveries:
@@ -160,7 +182,7 @@ class ChannelDeliveries:
         message = delivery.message
         message.returned[delivery.offset] = delivery.number
         message.running -= 1
-        self._load.running -= 1
+        self._load.end(delivery.batch)
         self._engine.unsent(delivery.handle, self._clock())
         self._dirty.add_soon(message)
 
@@ -258,9 +280,9 @@ class ChannelDeliveries:
         """Deliver a message to recipients: (handle, offset, address), at least one, over a session if there are any."""
         if session is not None:
             self._load.greeted.discard(session)
-        pairs = []
+        pairs, batch = [], session if self._spawner.max_together > 1 else None
         for handle, offset, address in recipients:
-            delivery = self._log_start(handle, offset, address, message)
+            delivery = self._log_start(handle, offset, address, message, batch)
             pairs.append((self._slots.assign(delivery), address))
         sender = expand_verp(message.sender, pairs[0][1]) if message.is_alone else message.sender
         self._spawner.deliver(session, self._names.below(message.number).encode(), sender, pairs)
@@ -277,18 +299,18 @@ class ChannelDeliveries:
         """A recipient's delivery ends as it begins."""
         self._end(self._log_start(0, offset, address, message), outcome, outcome.letter)
 
-    def _log_start(self, handle, offset, address, message):
-        self._load.running += 1
+    def _log_start(self, handle, offset, address, message, batch=None):
+        self._load.start(batch)
         message.running += 1
         number = message.returned.pop(offset, None)
         if number is None:  # otherwise a session gave it back, and it goes on under its number
             number = self._lines.log_start(message.number, self._log_name, address)
-        return RunningDelivery(handle, offset, address, message, number)
+        return RunningDelivery(handle, offset, address, message, number, batch)
 
     def _end(self, delivery, outcome, letter):
         """A delivery has ended, and counts as letter: note what is to be written."""
         message, text = delivery.message, outcome.text
-        self._load.running -= 1
+        self._load.end(delivery.batch)
         message.running -= 1
         message.has_result = True
         if letter == b"D":

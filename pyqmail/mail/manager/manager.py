@@ -188,6 +188,7 @@ class Manager:
             self._rules.current,
             channel=name,
             opens_sessions=lookup is not None,
+            max_together=self._connections.spawners[name].max_together,
             registrable=self._rules.registrable,
             random=random.Random(),
             now=time.monotonic(),

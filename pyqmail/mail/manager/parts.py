@@ -63,6 +63,8 @@ if TYPE_CHECKING:
         What comes back goes to the ChannelDeliveries that listen() names.  Orders about sessions are for who has any.
         """
 
+        max_together: int  # deliveries to one recipient that it may be given as a batch; 1: it knows no batches
+
         @property
         def limit(self) -> int: ...
 

@@ -10,6 +10,7 @@ from pyqmail.mail.destinations.outcome import (
     GREETING,
     HERE,
     LOCAL,
+    MAILDIR,
     MESSAGE,
     NAME,
     RECIPIENTS,
@@ -17,6 +18,7 @@ from pyqmail.mail.destinations.outcome import (
     UNKNOWN,
     Outcome,
 )
+from pyqmail.mail.destinations.scheduling.local_channel import MAX_TOGETHER
 from pyqmail.mail.spawners.native_process import NativeProcess
 from pyqmail.protocol.wires import native_dialect
 from pyqmail.protocol.wires.frames import MalformedFrame
@@ -38,11 +40,13 @@ _LACKS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRIN
 
 
 class NativeLocal:
-    """The local spawner.  A delivery's number on the wire is its slot.
+    """The local spawner.  A delivery's number on the wire is its slot, a batch's what the engine has as its session.
 
     What it had under way when it was lost is deferred: it may have been delivered.  Orders that come before the next
     one is there wait for it.
     """
+
+    max_together = MAX_TOGETHER
 
     def __init__(
         self, loop: "Loop", write_fd: int, read_fd: int, before_write: "Callable[[], None] | None" = None
@@ -71,15 +75,16 @@ class NativeLocal:
         def handle(kind: int, number: int, body: bytes) -> None:
             if kind != native_dialect.RESULT:
                 raise MalformedFrame("not from a local spawner")
-            slot, report, _, _ = native_dialect.split_result(body)
+            slot, report, together, _ = native_dialect.split_result(body)
             self._slots.pop(slot, None)
-            reports.reported(slot, Outcome(report, LOCAL))
+            reports.reported(slot, Outcome(report, MAILDIR if together and number & native_dialect.BATCH else LOCAL))
 
         self._process.listen(handle, self._send_held, self._defer_lost, lost)
 
-    def deliver(self, session: None, path: bytes, sender: bytes, pairs: "list[tuple[int, bytes]]") -> None:
+    def deliver(self, batch: int | None, path: bytes, sender: bytes, pairs: "list[tuple[int, bytes]]") -> None:
         for slot, recipient in pairs:
-            frame = native_dialect.deliver(slot, path, sender, [(slot, recipient)])
+            number = slot if batch is None else native_dialect.BATCH | batch
+            frame = native_dialect.deliver(number, path, sender, [(slot, recipient)])
             if self._process.is_up:
                 self._slots[slot] = None
                 self._process.send_frame(frame)
@@ -113,6 +118,8 @@ class NativeRemote:
     none will come, its share of the limit is gone.  What a session has neither reported nor returned when it is CLOSED
     has crossed that, and is told of as unsent().
     """
+
+    max_together = 1
 
     def __init__(
         self,

@@ -61,14 +61,21 @@ class OrderRefused(Exception):
 class Order:
     """One delivery to make: its number, the message's path below queue/mess, sender and recipient.
 
-    message is the open message file at offset 0; whoever is given the order closes it.
+    batch: the number of its batch, 0 for none.  message is the open message file at offset 0; whoever is given the
+    order closes it.  Of a batch only what is under way has a descriptor: whoever is given the order opens it.
     """
 
-    __slots__ = ("number", "path", "sender", "recipient", "message")
+    __slots__ = ("number", "path", "sender", "recipient", "batch", "message")
 
-    def __init__(self, number: int, path: bytes, sender: bytes, recipient: bytes) -> None:
-        self.number, self.path, self.sender, self.recipient = number, path, sender, recipient
-        self.message = None
+    def __init__(self, number: int, path: bytes, sender: bytes, recipient: bytes, batch: int = 0) -> None:
+        self.number, self.path, self.sender, self.recipient, self.batch = number, path, sender, recipient, batch
+        self.message: int | None = None
+
+    def close_message(self) -> None:
+        """Close the message if it is open."""
+        if self.message is not None:
+            os.close(self.message)
+            self.message = None
 
 
 def check_path(path: bytes) -> None:
@@ -124,12 +131,12 @@ class Stock:
         """Return the complete orders as (number, path, sender, recipient).  Raises MalformedFrame."""
         return self._commands.receive(data)
 
-    def report(self, number: int, text: bytes) -> bytes:
+    def report(self, number: int, text: bytes, batch: int = 0, is_stored: bool = False) -> bytes:
         return stock_dialect.report(number, text, self._width)
 
 
 class Native:
-    """The native dialect's local half: DELIVER with one recipient, RESULT.  protocol/wires/native_dialect.py"""
+    """The native dialect's local half: DELIVER, RESULT, batches.  protocol/wires/native_dialect.py"""
 
     has_slots = False  # any number, as long as no more run at once than the limit
     most = 65535  # the largest limit worth telling
@@ -140,18 +147,56 @@ class Native:
     def hello(self, limit: int) -> bytes:
         return native_dialect.pack(native_dialect.HELLO, limit)
 
-    def receive(self, data: bytes) -> list[tuple[int, bytes, bytes, bytes]]:
-        """Return the complete orders as (number, path, sender, recipient).  Raises MalformedFrame."""
+    def receive(self, data: bytes) -> list[tuple[int, bytes, bytes, bytes, int]]:
+        """Return the complete orders as (number, path, sender, recipient, batch or 0).  Raises MalformedFrame."""
         orders = []
-        for kind, _, body in self._unpacker.receive(data):
+        for kind, number, body in self._unpacker.receive(data):
             if kind != native_dialect.DELIVER:
                 raise MalformedFrame("not for a local spawner")
             path, sender, recipients = native_dialect.split_deliver(body)
-            orders += [(delivery, path, sender, recipient) for delivery, recipient in recipients]
+            batch = number if number & native_dialect.BATCH else 0
+            orders += [(delivery, path, sender, recipient, batch) for delivery, recipient in recipients]
         return orders
 
-    def report(self, number: int, text: bytes) -> bytes:
+    def report(self, number: int, text: bytes, batch: int = 0, is_stored: bool = False) -> bytes:
+        if batch:
+            return native_dialect.result(batch, number, text, is_stored)
         return native_dialect.result(number, number, text)
+
+
+class RunningOrders:
+    """The deliveries that run, by number.  places: how many at once that makes; a batch takes one."""
+
+    def __init__(self) -> None:
+        self._batches: dict[int, int] = {}  # number -> batch, 0 for none
+        self._sizes: dict[int, int] = {}  # batch -> how many of it run
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._batches
+
+    @property
+    def places(self) -> int:
+        return len(self._batches) - sum(self._sizes.values()) + len(self._sizes) if self._sizes else len(self._batches)
+
+    def has_place(self, order: Order, limit: int) -> bool:
+        return order.batch in self._sizes or self.places < limit
+
+    def add(self, order: Order) -> None:
+        self._batches[order.number] = order.batch
+        if order.batch:
+            self._sizes[order.batch] = self._sizes.get(order.batch, 0) + 1
+
+    def remove(self, number: int) -> int:
+        """Return the batch that it was of, 0 for none."""
+        batch = self._batches.pop(number, 0)
+        if batch:
+            self._sizes[batch] -= 1
+            if not self._sizes[batch]:
+                del self._sizes[batch]
+        return batch
 
 
 class Spawner:
@@ -166,7 +211,7 @@ class Spawner:
         self._deliver = deliver
         self._orders = Orders(loop, orders_fd, self._received)
         self._reports = Reports(loop, reports_fd)
-        self._running: set[int] = set()
+        self._running = RunningOrders()
         self._ended = self.malformed = False
 
     def start(self) -> None:
@@ -174,10 +219,10 @@ class Spawner:
         self._reports.put(self._dialect.hello(self._limit))
         self._orders.listen()
 
-    def report(self, number: int, text: bytes) -> None:
-        """Report how a delivery ended; its number may be used again."""
-        self._running.discard(number)
-        self._reports.put(self._dialect.report(number, text))
+    def report(self, number: int, text: bytes, is_stored: bool = False) -> None:
+        """Report how a delivery ended; its number may be used again.  is_stored: it went to Maildirs alone."""
+        batch = self._running.remove(number)
+        self._reports.put(self._dialect.report(number, text, batch, is_stored))
         self._stop_if_done()
 
     def _received(self, data):
@@ -195,17 +240,22 @@ class Spawner:
 
     def _accept_order(self, order):
         try:
-            if (order.number if self._dialect.has_slots else len(self._running)) >= self._limit:
+            if (
+                order.number >= self._limit
+                if self._dialect.has_slots
+                else not self._running.has_place(order, self._limit)
+            ):
                 raise OrderRefused(TOO_BIG)
             if order.number in self._running:
                 raise OrderRefused(IN_USE)
             check_path(order.path)
             check_recipient(order.recipient)
-            order.message = self._messages.open(order.path)
+            if not order.batch:
+                order.message = self._messages.open(order.path)
         except OrderRefused as refused:
-            self._reports.put(self._dialect.report(order.number, refused.report))
+            self._reports.put(self._dialect.report(order.number, refused.report, order.batch))
             return
-        self._running.add(order.number)
+        self._running.add(order)
         self._deliver(order)
 
     def _stop_if_done(self):

@@ -20,6 +20,8 @@ class StockSpawner:
     stage is that of all its outcomes; empty if each report says it.
     """
 
+    max_together = 1
+
     def __init__(
         self,
         loop: "Loop",

@@ -7,7 +7,7 @@ NUL-ended strings (frames.strings); numbers in them are decimal, times are milli
     HELLO      1  spawner   empty; number is the most deliveries (local) or sessions (remote) it takes at once
     DELIVER    2  pysend    path below queue/mess, sender, then for each recipient: delivery, recipient
     RESULT     3  spawner   delivery, report: K, Z or D and text, as a spawner reports it to qmail-send;
-                            remote: carried, accepted
+                            remote: carried, accepted; local, of a batch: together
     OPEN       4  pysend    source address, name to greet with, host, address, port, time to connect, to be greeted,
                             for each reply, until WAITING, flags
     READY      5  spawner   host, address: greeted, mail may come; messages, recipients, flags
@@ -19,7 +19,12 @@ NUL-ended strings (frames.strings); numbers in them are decimal, times are milli
     MORE      12  pysend    as OPEN: another address for a session that has not greeted
     WAITING   13  spawner   empty: an address has not answered in its time
 
-Local: DELIVER with one recipient, RESULT in the order of completion; number is the delivery, repeated inside.
+Local: DELIVER with one recipient, RESULT in the order of completion; number is the delivery, repeated inside, or, with
+the bit BATCH set, a batch.  The deliveries of a batch go to one recipient, and stand for one at a time: they are begun
+in the order of their DELIVERs, none before the one before it has ended, but those that go to Maildirs alone may be made
+together.  Each has its own RESULT, which for a delivery of a batch has a third text, together: 1 if it went to Maildirs
+alone, so that the next may well be of a batch with others, 0 if not.  A spawner that knows no batches makes them as any
+deliveries, and its RESULT has two texts: so pysend puts no second delivery into a batch before it has seen a 1.
 
 Remote: OPEN has one address, MORE adds one, beside or after others.  source and name are empty for any, and for
 control/helohost; the time until WAITING is 0 for never.  Flags: e, greet with HELO; p, one command at a time.  WAITING
@@ -83,6 +88,8 @@ VERSION = 2  # 1 had all candidates in OPEN, and TRYING, 11
 HELLO, DELIVER, RESULT, OPEN, READY, REFUSED, FAILED, CLOSE, CLOSED, UNSENT = range(1, 11)
 MORE, WAITING = 12, 13
 
+BATCH = 1 << 31  # of the number of DELIVER and RESULT on the local pipe
+
 MAX_PORT = 65535
 MAX_CODE = 9999  # of a reply, or an errno
 MAX_MILLISECONDS = 2_000_000_000  # poll() takes no more
@@ -116,16 +123,19 @@ def split_deliver(body: bytes) -> tuple[bytes, bytes, list[tuple[int, bytes]]]:
 
 
 def result(number: int, delivery: int, report: bytes, *counts: int) -> bytes:
-    """Return a RESULT frame; a NUL in the report ends it.  counts: of a session, carried and accepted."""
+    """Return a RESULT frame; a NUL in the report ends it.
+
+    counts: of a session, carried and accepted; of a batch, together.
+    """
     texts = b"%d" % delivery, report.partition(b"\0")[0], *(b"%d" % count for count in counts)
     return pack(RESULT, number, strings(*texts))
 
 
 def split_result(body: bytes) -> tuple[int, bytes, int, int]:
-    """Return (delivery, report, carried, accepted); 0 for the counts of a local delivery.  Raises MalformedFrame."""
+    """Return (delivery, report, carried or together, accepted); 0 for what it does not tell.  Raises MalformedFrame."""
     texts = split_strings(body)
-    if len(texts) == 2:
-        texts += [b"0", b"0"]
+    if len(texts) in (2, 3):
+        texts += [b"0"] * (4 - len(texts))
     delivery, report, carried, accepted = _texts(texts, 4)
     return number_in(delivery), report, number_in(carried), number_in(accepted)
 

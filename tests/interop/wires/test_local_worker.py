@@ -18,7 +18,7 @@ from tests.interop.wires.spoken import (
     strings,
 )
 
-LOOKUP, ACCOUNT, DELIVER_HERE, NEED, OUTPUT, DONE = range(1, 7)
+LOOKUP, ACCOUNT, DELIVER_HERE, NEED, OUTPUT, DONE, STORED = range(1, 8)
 
 
 @pytest.fixture
@@ -40,6 +40,10 @@ def unpacked(packet):
     length, version, kind, number = struct.unpack(">IBBI", packet[:10])
     assert (length, version, number) == (len(packet) - 4, 1, 0)
     return kind, packet[10:]
+
+
+def numbered(packet):
+    return struct.unpack(">IBBI", packet[:10])[2:], packet[10:]
 
 
 def fields(home, ext):
@@ -70,6 +74,37 @@ def test_local_worker_delivers(home, packets, wire_end):
     assert unpacked(receive_with(ours)[0]) == (NEED, b"")
     ours.send(frame(OUTPUT, 0))  # no descriptor to be had
     assert unpacked(receive_with(ours)[0]) == (DONE, b"\0")
+    os.close(message)
+    ours.shutdown(socket.SHUT_WR)
+    assert process.wait(SECONDS) == 0
+
+
+def test_local_worker_delivers_together(home, packets, wire_end):
+    """The program has a place of its own between two that are stored; the last has no descriptor."""
+    ours, theirs = packets()
+    process = wire_end(theirs, 3, "local", "./Mailbox", env={"PYQMAIL_HOME": home.path})
+    for folder in ("tmp", "new", "cur"):
+        os.makedirs(f"{home.alias}/dir/{folder}")
+    for name, line in (("dir", b"./dir/\n"), ("program", b"|ls dir/new | wc -l; exit 111\n")):
+        with open(f"{home.alias}/.qmail-{name}", "wb") as file:
+            file.write(line)
+    message = os.open(f"{home.queue}/mess/{put_message(home).decode()}", os.O_RDONLY)
+    names = (b"dir", b"dir", b"program", b"dir", b"dir")
+    body = b"".join(fields(home, name) for name in names)
+    send_with(ours, frame(DELIVER_HERE, 0, body), *[message] * 4)
+    said = b"did 1+0+0\n"
+    assert numbered(receive_with(ours)[0]) == ((STORED, 0), strings(b"0", said, b"1", said))
+    assert numbered(receive_with(ours)[0]) == ((NEED, 2), b"")
+    reader, writer = os.pipe()
+    send_with(ours, frame(OUTPUT, 0), writer)
+    os.close(writer)
+    assert numbered(receive_with(ours)[0]) == ((DONE, 2), b"\x6f")
+    assert Stream(reader).read(2) == b"2\n"
+    assert numbered(receive_with(ours)[0]) == ((STORED, 0), strings(b"3", said))
+    kind, text = numbered(receive_with(ours)[0])
+    assert kind == (DONE, 4) and text.startswith(b"\x6f")
+    assert len(os.listdir(f"{home.alias}/dir/new")) == 3
+    os.close(reader)
     os.close(message)
     ours.shutdown(socket.SHUT_WR)
     assert process.wait(SECONDS) == 0

@@ -1,5 +1,6 @@
 """The native dialect with real spawners, from the page alone."""
 
+import os
 import socket
 
 import pytest
@@ -46,6 +47,34 @@ def test_native_local(part, home):
     assert results[70_000] == (RESULT, [b"70000", b"Kdid 1+0+0\n"])
     assert results[3] == (RESULT, [b"3", b"DInternal error: messid has nonnumerics. (#5.3.5)\n"])
     assert content(f"{home.alias}/box").endswith(MESSAGE + b"\n")
+    assert spawner.end() == 0
+
+
+def test_native_local_batch(part, home):
+    """Maildirs alone: together is 1; a program: 0; each has its own result, and the batch's number."""
+    batch, path = 0x8000_0005, put_message(home)
+    for folder in ("tmp", "new", "cur"):
+        os.makedirs(f"{home.alias}/dir/{folder}")
+    for name, line in ((b"joe", b"./dir/\n"), (b"prog", b"|cat > seen\n")):
+        with open(os.path.join(os.fsencode(home.alias), b".qmail-" + name), "wb") as file:
+            file.write(line)
+    spawner = part("pylspawn", "--native", "./Mailbox", home=home)
+    assert greeting(spawner.out) > 1
+    spawner.put(b"".join(deliver(batch, path, (slot, RECIPIENT)) for slot in range(20)))
+    results = [spawner.out.native() for _ in range(20)]
+    assert {(kind, number) for kind, number, _ in results} == {(RESULT, batch)}
+    assert [texts_of(body) for *_, body in results] == [[b"%d" % n, b"Kdid 1+0+0\n", b"1"] for n in range(20)]
+    assert len(os.listdir(f"{home.alias}/dir/new")) == 20
+    spawner.put(deliver(batch, b"0/404", (1, RECIPIENT)) + deliver(batch, path, (2, b"prog@here.example")))
+    kind, number, body = spawner.out.native()
+    assert (kind, number, texts_of(body)) == (
+        RESULT,
+        batch,
+        [b"1", b"Zqmail-spawn unable to open message. (#4.3.0)\n", b"0"],
+    )
+    kind, number, body = spawner.out.native()
+    assert (kind, number, texts_of(body)) == (RESULT, batch, [b"2", b"Kdid 0+0+1\n", b"0"])
+    assert content(f"{home.alias}/seen") == MESSAGE
     assert spawner.end() == 0
 
 

@@ -150,8 +150,9 @@ def test_pysend_speaks_the_native_dialect(home, manager):
     found = strings(b"300", b"0", b"10", b"mx.there.example", b"192.0.2.1")
     os.write(resolver[0], frame(HOSTS_FOUND, question, found))
     kind, delivery, body = local[1].native()
-    assert (kind, texts_of(body)) == (DELIVER, [path, SENDER, b"%d" % delivery, RECIPIENT])
-    os.write(local[0], native(RESULT, delivery, strings(b"%d" % delivery, b"Kdid 1+0+0\n")))
+    _, _, slot, _ = texts_of(body)
+    assert (kind, texts_of(body)) == (DELIVER, [path, SENDER, slot, RECIPIENT]) and delivery >> 31 == 1
+    os.write(local[0], native(RESULT, delivery, strings(slot, b"Kdid 1+0+0\n")))
     kind, session, body = remote[1].native()
     texts = texts_of(body)
     assert (kind, texts[:5]) == (OPEN, [b"", b"", b"mx.there.example", b"192.0.2.1", b"25"])

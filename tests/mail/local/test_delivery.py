@@ -1,13 +1,10 @@
 """The pieces of a delivery; the whole is tested as a program in tests/programs/test_pylocal.py."""
 
 import os
-import select
-import signal
 
 import pytest
 
 from pyqmail.mail.local import delivery, local_message
-from pyqmail.mail.local.delivery import time_limit
 from pyqmail.mail.local.local_message import LocalMessage
 
 HEADERS = [
@@ -59,19 +56,3 @@ def test_an_unknown_kind_of_instruction_is_a_deferral_and_no_file(tmp_path, monk
 class Said:
     def __init__(self, texts):
         self.say = self.complain = texts.append
-
-
-def test_a_time_limit_interrupts_a_wait_and_leaves_signals_as_they_were():
-    class Late(Exception):
-        pass
-
-    before = signal.getsignal(signal.SIGALRM)
-    ours, theirs = os.pipe()
-    with pytest.raises(Late), time_limit(1, Late()):
-        select.select([ours], [], [], 30)
-    with time_limit(100, Late()):
-        pass
-    assert signal.getsignal(signal.SIGALRM) == before
-    assert signal.alarm(0) == 0
-    os.close(ours)
-    os.close(theirs)

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from pyqmail.mail.local import worker_main
-from pyqmail.mail.local.spawner import CRASHED, REPORTS, WorkerDelivery
+from pyqmail.mail.local.delivery_tasks import CRASHED, REPORTS, WorkerDelivery, WorkerTask
 from pyqmail.mail.local.users import ROOT
 from pyqmail.mail.local.worker_pool import WorkerPool
 from pyqmail.mail.spawners.server import Order
@@ -22,7 +22,7 @@ class Deliveries:
     def __init__(self, home):
         self.loop, self.home, self.reports = Loop(), home, []
 
-    def finish(self, order, report):
+    def finish(self, order, report, is_stored=False):
         self.reports.append((order.number, report))
 
     def forget_pool(self, key):
@@ -47,9 +47,9 @@ ENDS = [
 def test_a_worker_that_ends_without_a_word_has_not_delivered(home, code, report):
     deliveries, order = Deliveries(home), Order(7, b"0/1", b"s@x", b"joe@here.example")
     order.message = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-    packet = local_wire.deliver(b"joe", b"/", b"joe", b"", b"", b"here.example", b"s@x")
+    fields = local_wire.message_fields((b"joe", b"/", b"joe", b"", b"", b"here.example"), b"s@x")
     pool = WorkerPool(deliveries, None, lambda: end_without_a_word(code))
-    pool.submit(WorkerDelivery(deliveries, order, packet))
+    pool.submit(WorkerTask([WorkerDelivery(deliveries, order, fields)]))
     turn_until(deliveries.loop, lambda: deliveries.reports)
     assert deliveries.reports == [(7, report)] and order.message is None
     pool.close()

@@ -48,6 +48,8 @@ class Engine:
 class Spawner:
     """ordered: (session, path, sender, pairs) of each delivery."""
 
+    max_together = 1
+
     def __init__(self):
         self.ordered = []
 

@@ -34,8 +34,10 @@ REPORT = b"Zno\n"
 FRAMES = {
     "HELLO": wire.pack(wire.HELLO, 1000),
     "DELIVER_local": wire.deliver(5, b"12/2385526", b"s@x", [(5, b"ann@h")]),
+    "DELIVER_batch": wire.deliver(wire.BATCH | 9, b"12/2385526", b"s@x", [(5, b"ann@h")]),
     "DELIVER_remote": wire.deliver(9, b"1/24", b"", [(7, b"ann@h"), (8, b"bob@h")]),
     "RESULT_local": wire.result(5, 7, b"Kdid it\n\0never seen"),
+    "RESULT_batch": wire.result(wire.BATCH | 9, 7, b"Kdid it\n", True),
     "RESULT_remote": wire.result(9, 7, b"Kdid it\n", 3, 5),
     "OPEN": wire.open_session(9, Place),
     "MORE": wire.more(9, OtherPlace),
@@ -82,6 +84,7 @@ def test_bodies_come_back():
     assert wire.split_deliver(found["DELIVER_local"]) == (b"12/2385526", b"s@x", [(5, b"ann@h")])
     assert wire.split_deliver(found["DELIVER_remote"]) == (b"1/24", b"", [(7, b"ann@h"), (8, b"bob@h")])
     assert wire.split_result(found["RESULT_local"]) == (7, b"Kdid it\n", 0, 0)
+    assert wire.split_result(found["RESULT_batch"]) == (7, b"Kdid it\n", 1, 0)
     assert wire.split_result(found["RESULT_remote"]) == (7, b"Kdid it\n", 3, 5)
     assert wire.split_place(found["OPEN"]) == fields(Place)
     longest = {"reply_seconds": wire.MAX_MILLISECONDS / 1000}
@@ -122,7 +125,8 @@ def place_with(at, text):
         (wire.split_deliver, b"1/24\0s\x007\0ann@h\0extra\0"),
         (wire.split_result, b"Kok\0"),
         (wire.split_result, b"-1\0Kok\0"),
-        (wire.split_result, b"1\0Kok\x001\0"),
+        (wire.split_result, b"1\0Kok\0x\0"),
+        (wire.split_result, b"1\0Kok\x001\x001\x001\0"),
         (wire.split_result, b"1\0Kok\x001\0x\0"),
         (wire.split_place, b""),
         (wire.split_place, strings(*PLACE[:-1])),

@@ -1,6 +1,7 @@
 """Deliveries without sessions of our own: the local channel, and agents that connect by themselves.
 
-A session that is granted is one delivery to one recipient at once; it ends when that does.
+A session that is granted is one delivery to one recipient at once; it ends when that does.  A batch to a local
+recipient is several such sessions: the first has the units, which come back when the last has ended.
 """
 
 from pyqmail.mail.destinations.sessions import OPENED, DeliverySession
@@ -32,13 +33,21 @@ class AgentGrants:
             parcel = self._binding.next_parcel(session, now)
         else:
             parcel = local.next_parcel(session, now)
-        if parcel:
-            self._deliveries.start(session, parcel, now)
-        else:
+        if not parcel:
             self.finished(session, now)
+            return
+        self._deliveries.start(session, parcel, now)
+        if local is not None and session.batch is not None:
+            for other, more in local.companions(session, parcel, now):
+                self._deliveries.start(other, more, now)
 
     def finished(self, session: "DeliverySession", now: float) -> None:
         """Its delivery has ended."""
+        if session.batch is not None:
+            session.batch.running -= 1
+            if session.batch.running:
+                return
+            session = session.batch.first
         door = session.door
         door.sessions -= 1
         door.working -= 1

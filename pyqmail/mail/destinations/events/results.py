@@ -8,7 +8,7 @@ from pyqmail.mail.destinations.faults.greylist import Bracket
 from pyqmail.mail.destinations.faults.replies import classify
 from pyqmail.mail.destinations.faults.table import Facts
 from pyqmail.mail.destinations.orders import REPORT
-from pyqmail.mail.destinations.outcome import DATA, DIALOGUE, DOUBTFUL, SENDER, Outcome
+from pyqmail.mail.destinations.outcome import DATA, DIALOGUE, DOUBTFUL, MAILDIR, SENDER, Outcome
 from pyqmail.mail.destinations.retry import LOCAL_CONSTANT, REMOTE_CONSTANT, next_date
 from pyqmail.mail.destinations.scheduling.deliveries import AT_HEAD, DEFERRED, FRESH
 from pyqmail.mail.destinations.views.recent import ACCEPTED_DELIVERY, DEFERRED_DELIVERY, FAILED_DELIVERY
@@ -54,6 +54,8 @@ class Results:
         if not session.has_ended:
             session.has_ended = True
             self._answered(session, now)
+        if session.lane is not None:
+            session.lane.has_maildirs = outcome.stage == MAILDIR
         if session.number is None and outcome.stage not in t.STARTS:
             self._learning.greeted(session, now)
         if carried > session.carried:

@@ -104,6 +104,11 @@ class Budget:
         """Return whether a unit may be taken: used below the cap, not paused, every rate's next time past."""
         return self.used < self.cap and self.not_before <= now
 
+    @property
+    def has_rates(self) -> bool:
+        """Whether sessions or recipients pass rates one by one."""
+        return bool(self.connect_rates or self.recipient_rates)
+
     def free_time(self, now: float) -> float:
         """Return when time alone may free it (a pause, a rate, a ceiling whose time is over); infinity: it cannot."""
         if self.used < self.cap:

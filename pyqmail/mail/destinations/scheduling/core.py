@@ -34,12 +34,16 @@ IS_BULK, IS_MORE_TO_COME, IS_FORGOTTEN, IS_TOO_OLD = 16, 32, 64, 128
 
 
 class Core:
-    """is_local: the local channel.  has_sessions: sessions of our own, which are opened and asked about."""
+    """is_local: the local channel.  has_sessions: sessions of our own, which are opened and asked about.
+
+    max_together: how many deliveries to one local recipient count as one.
+    """
 
     def __init__(
         self,
         total: int,
         rules: "RuleSet",
+        max_together: int,
         *,
         is_local: bool,
         has_sessions: bool,
@@ -51,6 +55,7 @@ class Core:
         choose: "Callable[[Door, float], tuple[Budget, ...]] | None",
     ) -> None:
         self.is_local, self.has_sessions, self.is_stopped = is_local, has_sessions, False
+        self.max_together = max_together
         self.rules, self.random, self.lifetime, self.clock = rules, random, lifetime, clock
         self.rows = MailRows()
         self.flows = FlowRows(self.rows)

@@ -51,7 +51,8 @@ class Deliveries:
         for budget in session.all_units:
             if budget.recipient_rates:
                 budget.send(count, now)
-        self._core.orders.append((DELIVER, session.number, number, offsets))
+        to = session.number if session.batch is None else session.batch.number
+        self._core.orders.append((DELIVER, to, number, offsets))
 
     def running(self) -> "list[DeliverySession]":
         """Return the sessions that have a transaction in flight."""

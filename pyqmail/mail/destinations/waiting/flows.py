@@ -159,6 +159,13 @@ class LaneQueue:
                 flows.append(flow, parcel)
         self._count(parcel, ring, 1, rows.count(parcel) if rows.r_next[rows.p_first[parcel]] else 1)
 
+    def head(self) -> int:
+        """Return the parcel that take() would cut its own from now, 0 if there is none."""
+        ring = self._ring
+        if not self.parcels or ring is None:
+            return 0
+        return self._flows.f_first[self._next_flow(ring if ring.following is ring else self._next_ring())]
+
     def take(self, most: int) -> int:
         """Take out the parcel whose turn it is, 0 if there is none; of more than `most` recipients the first go.
 
