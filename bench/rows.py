@@ -18,7 +18,7 @@ from bench import (
     tools,
 )
 from bench.machine import BIN, free_port, send, sink_words, start, stop, until
-from bench.systems import BusierPostfix, Ours, Postfix
+from bench.systems import BusierOurs, BusierPostfix, Ours, Postfix
 
 SYSTEMS = (Ours, Postfix)
 
@@ -95,7 +95,7 @@ def drain(folder, scale):
 
 def local(folder, scale):
     """Messages a second out of a full queue into one Maildir."""
-    return _drain(folder, int(3000 * scale), 0, None, "delivered_locally", (*SYSTEMS, BusierPostfix))
+    return _drain(folder, int(3000 * scale), 0, None, "delivered_locally", (*SYSTEMS, BusierOurs, BusierPostfix))
 
 
 def _drain(folder, count, sink_port, recipient, counter, systems=SYSTEMS):

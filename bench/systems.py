@@ -221,6 +221,13 @@ class BusierPostfix(Postfix):
     name, local_concurrency = "Postfix with 10 at once", 10
 
 
+class BusierOurs(Ours):
+    """With ten local deliveries at once to one recipient, as BusierPostfix."""
+
+    name = "pyqmail with 10 at once"
+    rules = f"{Ours.rules}rcpt=:c=10\n"
+
+
 class OursInNetwork(Ours):
     """In a network with a name server at 127.0.0.1, under the rules of a new home; many sessions at once."""
 
