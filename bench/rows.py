@@ -9,6 +9,7 @@ from bench import (
     destination_rows,
     flood_rows,
     listener_rows,
+    load_rows,
     logging_rows,
     machine,
     rules,
@@ -158,6 +159,7 @@ ROWS = {
     "cold-start": (cold_start, "bare python + 8 ms"),
     **supervision_rows.SUPERVISION_ROWS,
     **logging_rows.LOGGING_ROWS,
+    **load_rows.LOAD_ROWS,
     "chain-tools": (tools.chain_tools, "bare python + 3 ms"),
 }
 
