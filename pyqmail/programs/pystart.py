@@ -110,8 +110,8 @@ def start(call) -> int:
             registry.load_ahead(name)  # before the forks, so that all share it
     if call.logger:
         find_ahead(call.logger, call.environ.get(b"PATH"), registry.load_ahead)
-        gc.collect()
-        gc.freeze()
+    gc.collect()
+    gc.freeze()  # a part that looks through what all share would get a copy of it
     try:
         return launch(call, parts, identities)
     except OSError as error:

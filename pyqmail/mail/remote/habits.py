@@ -10,6 +10,7 @@ from pyqmail.base.bounded_table import BoundedTable
 
 REMEMBERED_SECONDS = 86400
 MAX_SERVERS = 10_000
+_NO_CODES: frozenset[int] = frozenset()
 
 
 class Habits:
@@ -21,18 +22,19 @@ class Habits:
     deferral_codes   those with which it put off recipients over fresh connections: they are no limit of a connection
     """
 
-    __slots__ = ("is_helo_only", "is_one_by_one", "recipient_limit", "deferral_codes", "_keep")
+    __slots__ = ("is_helo_only", "is_one_by_one", "recipient_limit", "deferral_codes", "_servers", "_key")
 
-    def __init__(self, keep=lambda habits: None) -> None:
+    def __init__(self, servers=None, key=None) -> None:
         self.is_helo_only = self.is_one_by_one = False
-        self.recipient_limit, self._keep = None, keep
-        self.deferral_codes: frozenset[int] = frozenset()
+        self.recipient_limit, self._servers, self._key = None, servers, key
+        self.deferral_codes: frozenset[int] = _NO_CODES
 
     def note(self, **learned) -> None:
         """Change attributes, and have them remembered."""
         for name, value in learned.items():
             setattr(self, name, value)
-        self._keep(self)
+        if self._servers is not None:
+            self._servers.keep(self._key, self)
 
 
 class KnownServers:
@@ -46,9 +48,10 @@ class KnownServers:
         until, habits = self._known.get(key, (0.0, None))
         if habits is not None and until > self._clock():
             return habits
-        return Habits(lambda habits: self._keep(key, habits))
+        return Habits(self, key)
 
-    def _keep(self, key, habits):
+    def keep(self, key, habits: Habits) -> None:
+        """Remember what was learned of a server."""
         until, known = self._known.get(key, (0.0, None))
         if known is not habits:
             until = self._clock() + REMEMBERED_SECONDS

@@ -12,6 +12,10 @@ from pyqmail.mail.remote.host_tries import CONNECT, HERE, HostTries
 from pyqmail.mail.routing.exchangers import NO_CONNECTION
 from pyqmail.protocol.smtp import report as smtp_report
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 BLOCK, SMALL = 65536, 16384
 MAX_VAIN = 3  # connections in a row that bring no recipient further
 _LAST = (b"", b"\n", b"\r")  # what a message may end with; a CR there is sent as a line end
@@ -21,30 +25,39 @@ class MessageFile:
     """A message file, read block by block.
 
     It is read from where the descriptor stands; close() closes that.  start is where it stands, to rewind() to.
+    open_again() returns another descriptor of it, and may raise: for what has_whole_lines() took into memory.
     """
 
-    __slots__ = ("_fd", "_start", "_whole", "_is_read")
+    __slots__ = ("_fd", "_start", "_whole", "_is_read", "_open_again")
 
-    def __init__(self, fd: int, start: int = 0) -> None:
+    def __init__(self, fd: int, start: int = 0, open_again: "Callable[[], int] | None" = None) -> None:
         self._fd, self._start, self._whole, self._is_read = fd, start, b"", False
+        self._open_again = open_again
 
     def read(self) -> bytes:
         """Return the next block, empty at the end.  Raises OSError."""
         was_read, self._is_read = self._is_read, True
         if self._fd >= 0:
             return os.read(self._fd, BLOCK)
-        return b"" if was_read else self._whole
+        if was_read:
+            return b""
+        whole = self._whole
+        if self._open_again is not None:
+            self._whole = b""  # while its reply is waited for, thousands of others have theirs in memory
+        return whole
 
     def rewind(self) -> None:
-        """Have it read again from its start.  Raises OSError."""
+        """Have it read again from its start.  Raises OSError, and what open_again() does."""
         if self._is_read and self._fd >= 0:
             os.lseek(self._fd, self._start, os.SEEK_SET)
+        elif self._is_read and self._open_again is not None:
+            self._fd = self._open_again()
         self._is_read = False
 
     def has_whole_lines(self) -> bool:
         """Return whether the last line of a regular file, not yet read from, has its end.  Raises OSError.
 
-        A small message is taken into memory by the way, and its descriptor is free again.
+        A small message is taken into memory by the way, until it is read, and its descriptor is free again.
         """
         block = os.read(self._fd, SMALL)
         if len(block) < SMALL:

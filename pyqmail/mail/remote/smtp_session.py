@@ -20,7 +20,6 @@ protocol/wires/native_dialect.py has the wire.
 """
 
 import errno
-from _collections import deque  # collections brings much that this has no use for
 
 from pyqmail.mail.remote.host_tries import CONNECT, DIALOGUE, HERE, MAX_SECONDS, ClientSettings, HostTry, read_name
 from pyqmail.mail.remote.smtp_delivery import MessageFile, deliver_to_all
@@ -80,7 +79,7 @@ class SmtpSession:
         self.number, self._world = number, world
         self._tries: dict[AddressTry, None] = {}
         self._kept: list[Opening] = []  # that came after a greeting
-        self._orders: deque[tuple] = deque()
+        self._orders: list[tuple] = []  # seldom more than one
         self._first: Opening | None = None
         self._task: Task | None = None
         self._wake: Promise | None = None
@@ -124,6 +123,7 @@ class SmtpSession:
         ending = None
         try:
             self._try_address(self._first)
+            self._first = None
             tried = await self._connected()
             if tried is not None:
                 ending = tried.connection
@@ -168,7 +168,7 @@ class SmtpSession:
             if self._is_closing:
                 return None
             await self._next_event()
-        return self._orders.popleft()
+        return self._orders.pop(0)
 
     async def _next_event(self):
         self._wake = Promise()
@@ -216,6 +216,8 @@ class SmtpSession:
             if tried is not None and tried.refusing is not None:
                 tried.refusing.close()
             self._tries.pop(one, None)
+            if not self._tries:
+                self._tries = {}  # an emptied one keeps its room
             self._wake_up()
 
     async def _open(self, one):
@@ -273,11 +275,12 @@ class SmtpSession:
     async def _deliver(self, connection, order):
         """Deliver a message and report it; what another connection is to be asked for is returned."""
         path, sender, recipients = order
-        message, waiting = None, dict(recipients)
+        messages = self._world.messages
+        message, waiting = None, [delivery for delivery, _ in recipients]
 
         def report(position, record, result):
             delivery = recipients[position][0]
-            del waiting[delivery]
+            waiting.remove(delivery)
             self._put_result(
                 delivery, compose_one(connection.address, record, result.message), result.carried, result.accepted
             )
@@ -286,7 +289,7 @@ class SmtpSession:
             check_path(path)
             recipients = self._with_host(recipients, waiting)
             if recipients:
-                message = MessageFile(self._world.messages.open(path))
+                message = MessageFile(messages.open(path), open_again=lambda: messages.open(path))
                 if not message.has_whole_lines():
                     raise OrderRefused(PARTIAL_LINE)
                 addresses = [recipient for _, recipient in recipients]
@@ -311,7 +314,7 @@ class SmtpSession:
                 check_recipient(recipient)
                 good.append((delivery, recipient))
             except OrderRefused as reason:
-                del waiting[delivery]
+                waiting.remove(delivery)
                 self._put_result(delivery, reason.report)
         return good
 
@@ -328,7 +331,7 @@ class SmtpSession:
 
     def _return_orders(self):
         while self._orders:
-            self._return(self._orders.popleft()[2])
+            self._return(self._orders.pop(0)[2])
 
 
 def _failed(opening, stage, code, report):

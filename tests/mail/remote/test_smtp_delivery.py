@@ -207,3 +207,38 @@ def test_one_recipient_too_many_is_postponed(answer, postponed):
     _, connection = open_connection([(b"C", order), (b"S", answers + (b"" if answer[:3] == b"421" else b"450 no\r\n"))])
     outcome = deliver(connection, recipients=[b"a@d.test", b"b@d.test"])
     assert sorted({*outcome.postponed, *outcome.returned} - {0}) == postponed
+
+
+@pytest.mark.parametrize("content", [b"", b"short\n", b"x" * (SMALL - 2) + b"\n", b"x" * SMALL + b"\n"])
+def test_a_message_is_in_memory_only_until_it_is_sent_and_is_opened_again_for_the_next(content, tmp_path):
+    path, opened = tmp_path / "message", []
+    path.write_bytes(content)
+
+    def open_again():
+        opened.append(os.open(path, os.O_RDONLY))
+        return opened[-1]
+
+    message = MessageFile(os.open(path, os.O_RDONLY), open_again=open_again)
+    assert message.has_whole_lines()
+    for _ in range(3):
+        message.rewind()
+        blocks = []
+        while block := message.read():
+            blocks.append(block)
+        assert b"".join(blocks) == content
+        if len(content) < SMALL:
+            assert message._whole == b""
+    assert len(opened) == (1 if len(content) < SMALL else 0)
+    message.close()
+
+
+def test_a_message_that_is_gone_at_the_second_transaction(tmp_path):
+    (tmp_path / "message").write_bytes(b"short\n")
+
+    def open_again():
+        raise FileNotFoundError
+
+    message = MessageFile(os.open(tmp_path / "message", os.O_RDONLY), open_again=open_again)
+    assert message.has_whole_lines() and message.read() == b"short\n" and message.read() == b""
+    with pytest.raises(FileNotFoundError):
+        message.rewind()
