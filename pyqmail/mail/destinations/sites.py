@@ -74,6 +74,20 @@ def hosts_to_try(hosts: "Hosts", random: "Random") -> "Hosts":
     return list(order.values())
 
 
+def of_families(hosts: "Hosts", families: str) -> "Hosts":
+    """Return the hosts with their addresses of these families: `4`, `6`, or both."""
+    if len(families) > 1:
+        return hosts
+    is_v6 = families == "6"
+    return [(preference, name, [one for one in some if (b":" in one) == is_v6]) for preference, name, some in hosts]
+
+
+def reached_by(candidates: "Hosts", source: bytes) -> "Hosts":
+    """Return the candidates with their addresses of a source's family, those that have any."""
+    found = ((at, name, [one for one in some if (b":" in one) == (b":" in source)]) for at, name, some in candidates)
+    return [candidate for candidate in found if candidate[2]]
+
+
 def network_of(address: bytes) -> bytes:
     """Return the /24 or /64 of an address, `192.0.2.0/24`; what is none is a network of its own."""
     text = address.decode("ascii", "replace")

@@ -85,7 +85,8 @@ class Openings:
             return tuple(blocked)
         budget = door.site_budget
         assert budget is not None
-        budget.pause(Pause(max(hosts.back_time(candidates, now), now + 1.0), HOSTS_OFF))
+        pause = Pause(max(hosts.back_time(candidates, now), now + 1.0), HOSTS_OFF)
+        budget.pause(pause if candidates else self._ways.sources.not_reached(door, now))
         return (budget,)
 
     def open_session(self, door: "Door", units: "tuple[Budget, ...]", now: float) -> None:
@@ -138,7 +139,7 @@ class Openings:
             connect = greeting = TEST_TIMEOUT
         return Opening(
             *(host, address, door.site.port),
-            source=door.source.address if door.source else b"",
+            source=door.address,
             helo=door.source.helo if door.source else b"",
             connect_seconds=connect,
             greeting_seconds=greeting,

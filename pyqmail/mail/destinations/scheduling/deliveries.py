@@ -159,7 +159,7 @@ class Deliveries:
         if kind == DEFERRED:
             rows.p_tries[parcel] = min(255, rows.p_tries[parcel] + 1)
             self._store.put_on_wheel(parcel, second)
-        elif kind == FRESH:
+        elif kind == FRESH and self._ways.lanes[rows.p_lane[parcel]].door is session.door:
             session.door.returned.append(parcel)
             session.door.ready += 1
         else:

@@ -60,7 +60,7 @@ class Resolving:
                 self._core.orders.append((RESOLVE, lane.domain))  # nobody is asked, nothing is waited for
         elif route is not None:
             self.questions.add(lane.domain, ROUTED, route[1])
-        elif lane.door is not None:
+        elif lane.door is not None or lane.parts is not None:
             self.questions.add(lane.domain, KNOWN)
         else:
             self.questions.add(lane.domain, FAILING if self._faults.is_known_to_fail(lane.domain) else STRANGE)
