@@ -70,14 +70,13 @@ class Openings:
     def choose(self, door: "Door", now: float) -> "tuple[Budget, ...]":
         """Choose the host that a door's next session tries; return its units, or those that are in the way."""
         candidates, hosts = door.candidates, self._core.hosts
-        is_probe = is_dead(door)
         found: dict[bytes, tuple[Budget, ...]] = {}
 
         def has_room(host: bytes, address: bytes) -> bool:
             units = found[address] = self._units.of(door, host, address, now)
             return all(unit.is_free(now) for unit in units)
 
-        door.choice = hosts.choose(candidates, (), has_room, now, self._core.random, is_probe=is_probe)
+        door.choice = hosts.choose(candidates, (), has_room, now, self._core.random, is_probe=is_dead(door))
         if door.choice is not None:
             return found[door.choice[1]]
         blocked = {unit: None for units in found.values() for unit in units if not unit.is_free(now)}

@@ -238,7 +238,7 @@ class SourceLanes:
         if choice.is_by_sender:
             key = rendezvous.key_of_sender(self._core.senders.name(rows.m_sender[message]), front.domain)
         else:
-            key = rendezvous.key_of_message(rows.m_number[message], front.domain)
+            key = rendezvous.key_of_message(rows.m_number[message], rows.m_birth[message], front.domain)
         order = rendezvous.in_order(key, choice.members)
         usable = [member for member in order if reached_by(site.candidates, member.address)] or order
         if choice.spills:
