@@ -10,11 +10,11 @@ message and envelope are safely on disk.
 A message has at most control/maxrcpt recipients; further ones are answered with 452, and the client sends to them in
 another message.  The first thousand of these replies are no errors, so that no list is cut off.
 
-A client that makes errors is slowed down, and then left.  Errors are replies 4xx and 5xx; so is each of the commands
-that bring no mail (NOOP, RSET, VRFY, HELP, HELO, EHLO, MAIL within a transaction) beyond control/junklimit.  An
-accepted message sets all of them back to 0.  From control/softerrorlimit errors on each reply waits
-control/errordelay seconds; at control/errorlimit the session ends with `421 too many errors (#4.7.0)`.  While a reply
-waits the client is not read.  Nobody else waits for it.
+A client that makes errors is slowed down, and then left.  Each reply 4xx or 5xx is an error, except 4xx to a message,
+which is for want of something here.  So is each command that brings no mail (NOOP, RSET, VRFY, HELP, HELO, EHLO, MAIL
+within a transaction) beyond control/junklimit.  An accepted message sets all of them back to 0.  From
+control/softerrorlimit errors on each reply waits control/errordelay seconds; at control/errorlimit the session ends
+with `421 too many errors (#4.7.0)`.  While a reply waits the client is not read.  Nobody else waits for it.
 
 A session that has had no message accepted for control/sessionidle seconds ends with a 421, unless a message is coming
 just then, and fast enough: control/mindatarate.  A client that pytcpserver --greet-delay holds back, and that speaks

@@ -5,7 +5,9 @@ reply as it is given (protocol/smtp/server.py calls count()), and of the time wh
 
 What is counted, and what sets it back:
 
-    errors        replies 4xx and 5xx, and junk beyond junklimit          an accepted message
+    errors        replies 4xx and 5xx, and junk beyond junklimit; but     an accepted message
+                  a message that gets 4xx fails for want of space, or of
+                  a queue, and that is our fault
     junk          NOOP, RSET, VRFY, HELP, HELO, EHLO, MAIL again          an accepted message
     recipients    RCPT, however it is answered                            MAIL, the end of the message
     overshoot     replies `452 too many recipients`: the first 1000 of    MAIL, the end of the message
@@ -138,10 +140,16 @@ def read_client_limits(controls) -> ClientLimits:
     """Return what the control files say now.  controls is system.controls.Controls.  Raises OSError."""
     values = {name: controls.get(name) for name in CONTROLS}
     for name in LISTS:
-        odd = next((entry for entry in values[name] if not _PATTERN.isdisjoint(entry)), None)
+        odd = next((entry for entry in values[name] if _is_pattern(entry)), None)
         if odd is not None:
             controls.complain(f"control/{name}: {shown(odd)} is read as it stands: there are no patterns")
     return ClientLimits(**values)
+
+
+def _is_pattern(entry):
+    """Return whether an entry looks like one of the regular expressions or wildcards of patched qmails."""
+    is_class = b"[" in entry.removeprefix(b"[").replace(b"@[", b"@")
+    return is_class or entry.startswith(b"!") or not _PATTERN.isdisjoint(entry)
 
 
 def shown(said: bytes) -> str:
@@ -181,7 +189,8 @@ class Conduct:
         is_error = reply[0] not in b"23"
         if verb is None:
             self._begin_message()
-            if not is_error:
+            is_error = is_error and reply[0] not in b"4"  # that is for want of something here
+            if reply[0] in b"23":
                 self.errors = self._junk = 0
                 self._idle_until = None
         elif verb == RCPT and reply != MAIL_FIRST:

@@ -40,10 +40,12 @@ GREETING = b"220 here.example ESMTP\r\n"
 
 
 class Queue:
-    """Takes each message whose sender is not `refuse`."""
+    """Takes each message but those whose sender says how it fails."""
+
+    CODES = {b"Frefuse": 31, b"Ffull": 53}
 
     async def queue(self, message, envelope, environ):
-        return QueueOutcome(31 if envelope.startswith(b"Frefuse\0") else 0, 7)
+        return QueueOutcome(self.CODES.get(envelope.partition(b"\0")[0], 0), 7)
 
 
 class Clock:
@@ -129,12 +131,14 @@ LINES = {
     b"XXXX\r\n":                 b"502 unimplemented (#5.5.1)\r\n",
     b"MAIL FROM:<a@b>\r\n":      b"250 ok\r\n",
     b"MAIL FROM:<refuse>\r\n":   b"250 ok\r\n",
+    b"MAIL FROM:<full>\r\n":     b"250 ok\r\n",
     b"RCPT TO:<c@d>\r\n":        None,
     b"RCPT TO:<c@no>\r\n":       None,
     b"DATA\r\n":                 None,
 }  # fmt: skip
 NOT_OURS = b"553 sorry, that domain isn't in my list of allowed rcpthosts (#5.7.1)\r\n"
 MAIL_FIRST, RCPT_FIRST = b"503 MAIL first (#5.5.1)\r\n", b"503 RCPT first (#5.5.1)\r\n"
+FULL = b"452 qq write error or disk full (#4.3.0)\r\n"
 REFUSED = b"554 mail server permanently rejected message (#5.3.0)\r\n"
 
 
@@ -189,12 +193,15 @@ class Model:
         return OK, wait
 
     def message(self):
-        is_refused, self.sender = b"refuse" in self.sender, None
-        if is_refused:
+        sender, self.sender = self.sender, None
+        if b"full" in sender:
+            self.say(FULL, 0)
+        elif b"refuse" in sender:
             self.errors += 1
+            self.say(REFUSED, 0)
         else:
             self.errors = self.junk = 0
-        self.say(REFUSED if is_refused else b"250 ok TIME qp 7\r\n", 0)
+            self.say(b"250 ok TIME qp 7\r\n", 0)
 
     def say(self, reply, wait):
         if 0 < self.limits["softerrorlimit"] <= self.errors:
@@ -325,6 +332,13 @@ def test_a_refused_message_is_an_error(receive, home):
     set_controls(home, softerrorlimit=b"0", errorlimit=b"2")
     peer = receive([GOOD.replace(b"a@b", b"refuse") * 3])
     assert peer.heard.count(b"554 ") == 2 and peer.heard.endswith(TOO_MANY_ERRORS) and peer.code == 1
+
+
+def test_what_is_lacking_here_is_no_error_of_the_client(receive, home):
+    """A full disk neither slows a good client down nor turns it away; nor does it forget what the client did before."""
+    set_controls(home, softerrorlimit=b"2", errorlimit=b"2")
+    peer = receive([b"XXXX\r\n" + GOOD.replace(b"a@b", b"full") * 30 + b"XXXX\r\n"])
+    assert peer.heard.count(FULL) == 30 and len(peer.slept) == 1 and peer.heard.endswith(TOO_MANY_ERRORS)
 
 
 def test_the_tarpit_holds_a_minute_of_a_message_at_most(receive, home):
@@ -516,11 +530,16 @@ def test_the_defaults(home):
     }  # fmt: skip
 
 
-def test_a_pattern_in_a_list_is_reported(home):
+@pytest.mark.parametrize("entry, is_odd", [
+    (b"^local.*", True), (b"!@example.org", True), (b"x[0-9]@b", True), (b"*@b", True), (b"[1.2.3.4]", False),
+    (b"a@[1.2.3.4]", False), (b"a+b@c", False), (b".example.org", False),
+])  # fmt: skip
+@pytest.mark.parametrize("name", client_limits.LISTS)
+def test_a_pattern_in_a_list_is_reported(name, entry, is_odd, home):
     lines = []
-    set_controls(home, badhelo=b"[1.2.3.4]\n^local.*\n", badrcptto=b"a@b\n")
+    set_controls(home, **{name: b"a.b\n" + entry + b"\n"})
     read_client_limits(Controls(home.control, client_limits.CONTROLS, complain=lines.append))
-    assert lines == ["control/badhelo: ^local.* is read as it stands: there are no patterns"]
+    assert lines == [f"control/{name}: {entry.decode()} is read as it stands: there are no patterns"] * is_odd
 
 
 def test_an_address_literal_and_a_long_name_in_badhelo():
