@@ -89,6 +89,7 @@ PROGRAM = Program(
             ("dead=N", "failed starts until a destination counts as dead; 0: never"),
             ("grey=D", "first retry after greylisting"),
             ("w=urgent, w=normal, w=bulk", "class of the mail; otherwise by the message"),
+            ("route=HOST:PORT", "a relay that takes the mail; without HOST the MX hosts do, at PORT: see ROUTES"),
             ("v=4, v=6, v=46", "address family"),
             ("hold, hold=TIME", "nothing is sent, until a date: 2026-11-01, 2026-11-01T14:05Z"),
             ("learn=no", "limits are exactly as written; a host that refuses is left alone for a while"),
@@ -111,6 +112,17 @@ PROGRAM = Program(
             "What the empty address says of limits, and the built-in limits, are defaults.  They do not apply where a "
             "group or another broader line sets the same; a narrower line lifts them to the number it names.  So "
             "`@comcast:c=25` gives 25, and `example.com:c=30` lifts its site and its organisation to 30."
+        )),
+        ("ROUTES", (
+            "route= names a relay as control/smtproutes does: a host, an address ([192.0.2.9], [2001:db8::1]), and a "
+            "port, 25 without one.  A line of the relay's own name, `relay.example:c=100`, limits what goes there.  "
+            "Without a host (`example.com:route=`) the domain's own MX hosts are used, whatever broader lines say.\n\n"
+            "Of route= and control/smtproutes the line counts that names the domain more closely: the domain itself, a "
+            "label with a star, the longer suffix, then everything.  A group counts as the line that attaches it.  Of "
+            "two that are equal route= counts.  A route of a line of hosts (mx=) counts where no other does: the MX "
+            "hosts are looked up first, and then the relay.\n\n"
+            "Only pysend's own sessions can be told of a relay.  Where another program delivers (QMAILREMOTE, "
+            "qmail-rspawn), the log says once that the line is not obeyed: write it into control/smtproutes."
         )),
         ("RESPONSES", (
             "A line of control/responses is `group:code:words:action`: `@yahoo:421:[TSS04]:pause 2h`.  The group and "

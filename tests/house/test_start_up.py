@@ -36,7 +36,7 @@ BUDGETS = {
     "pyclean": (17, 15),
     "pydate@": (25, 21),
     "pydelcr": (19, 16),
-    "pydestcheck": (59, 34),
+    "pydestcheck": (61, 36),
     "pydesthold": (51, 29),
     "pydestrules": (58, 34),
     "pyenvdir": (17, 15),

@@ -98,13 +98,15 @@ def test_a_domain_without_hosts(check, name_server, zone, code, text):
     assert (done.code, done.out) == (code, b"") and text in done.err
 
 
-@pytest.mark.parametrize("routes, rules", [(b"b.example:10.0.0.7:26\n", b"")])
+@pytest.mark.parametrize(
+    "routes, rules", [(b"b.example:10.0.0.7:26\n", b""), (b".example:[10.0.0.8]\n", b"b.example:route=[10.0.0.7]:26\n")]
+)
 @pytest.mark.parametrize("options", [[], ["-m"]])
 def test_a_relay_is_the_destination(check, home, routes, rules, options):
     with open(f"{home.control}/smtproutes", "wb") as file:
         file.write(routes)
     out = check(*options, "b.example", rules=b"10.0.0.7:c=100\n" + rules).out
-    assert out.startswith(b"b.example: by the relay 10.0.0.7\n")
+    assert out.startswith(b"b.example: by the relay 10.0.0.7:26\n")
     assert b"\n  destinations line 1: 10.0.0.7:c=100\n" in out
     assert b"\n  100 sessions at once from each source, for each site: destinations line 1\n" in out
 

@@ -55,11 +55,11 @@ if TYPE_CHECKING:
     from pyqmail.mail.destinations.limits.budgets import Budget
     from pyqmail.mail.destinations.orders import Limits
     from pyqmail.mail.destinations.outcome import Outcome
+    from pyqmail.mail.destinations.relays.routes import SmtpRoute
     from pyqmail.mail.destinations.rules.lookup import RuleSet
     from pyqmail.mail.destinations.sessions import DeliverySession
     from pyqmail.mail.destinations.state_file import State
 
-    Route = tuple[bytes, bytes]  # the name to look up, empty for an address literal; relay, as host:port
     Hosts = Sequence[tuple[int, bytes, Sequence[bytes]]]  # preference, name, addresses
 
 REMOTE, LOCAL = "remote", "local"
@@ -74,7 +74,8 @@ class Engine:
     registrable      the registrable domain of a host, by the public suffixes
     lifetime         seconds after which a message's deferrals count as failures
     timeouts         seconds to connect, for the greeting, for a reply
-    route_of(domain) (name to look up or empty, relay as host:port) if a route says so, else None
+    route_of(domain) what control/smtproutes says of it (relays/routes.py), None if it says nothing
+    obeys_routes     False: whoever delivers finds the hosts by itself, and can be told of no relay
     """
 
     def __init__(
@@ -90,16 +91,17 @@ class Engine:
         date: float,
         lifetime: int,
         timeouts: tuple[float, float, float],
-        route_of: "Callable[[bytes], Route | None] | None" = None,
+        route_of: "Callable[[bytes], SmtpRoute | None] | None" = None,
+        obeys_routes: bool = True,
     ) -> None:
         core = self._core = Core(
             *(total, rules),
             is_local=channel == LOCAL,
             has_sessions=opens_sessions and channel == REMOTE,
+            obeys_routes=opens_sessions and obeys_routes,
             random=random,
             lifetime=lifetime,
-            clock=Clock(now, date),
-            now=now,
+            clock=(Clock(now, date), now),
             open_session=self._open_session,
             choose=self._choose if opens_sessions and channel == REMOTE else None,
         )

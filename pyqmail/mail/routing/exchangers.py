@@ -74,12 +74,15 @@ class Hosts:
             self.hosts[-1][2].append(address)
 
 
-def plan_for(domain: bytes, routes: dict[bytes, bytes]) -> Plan:
-    """Return the Plan for a recipient's domain part; routes is control/smtproutes as a map."""
-    route = route_for(domain, routes)
-    if route is None:
-        literal = literal_address(domain)
-        return Plan(resolve_wire.EXCHANGERS if literal is None else None, literal or domain, SMTP_PORT, False)
+def plan_for(domain: bytes, routes: dict[bytes, bytes], written: tuple[bytes, int] | None = None) -> Plan:
+    """Return the Plan for a recipient's domain part; routes is control/smtproutes as a map.
+
+    written: (relay, port) that counts in its place; without a relay the domain's own hosts do, at that port.
+    """
+    route = route_for(domain, routes) if written is None else written
+    if route is None or written is not None and not written[0]:
+        literal, port = literal_address(domain), SMTP_PORT if route is None else route[1]
+        return Plan(resolve_wire.EXCHANGERS if literal is None else None, literal or domain, port, False)
     relay, port = route
     literal = literal_address(relay)
     return Plan(resolve_wire.ADDRESSES if literal is None else None, literal or relay, port, True)

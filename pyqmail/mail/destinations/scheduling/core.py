@@ -34,7 +34,10 @@ IS_BULK, IS_MORE_TO_COME, IS_FORGOTTEN, IS_TOO_OLD = 16, 32, 64, 128
 
 
 class Core:
-    """is_local: the local channel.  has_sessions: sessions of our own, which are opened and asked about."""
+    """is_local: the local channel.  has_sessions: sessions of our own, which are opened and asked about.
+
+    obeys_routes: whoever delivers can be told of a relay.  clock: and the time now.
+    """
 
     def __init__(
         self,
@@ -43,19 +46,20 @@ class Core:
         *,
         is_local: bool,
         has_sessions: bool,
+        obeys_routes: bool,
         random: "Random",
         lifetime: int,
-        clock: Clock,
-        now: float,
+        clock: tuple[Clock, float],
         open_session: "Callable[[Door, tuple[Budget, ...], float], None]",
         choose: "Callable[[Door, float], tuple[Budget, ...]] | None",
     ) -> None:
         self.is_local, self.has_sessions, self.is_stopped = is_local, has_sessions, False
-        self.rules, self.random, self.lifetime, self.clock = rules, random, lifetime, clock
+        self.obeys_routes = obeys_routes
+        self.rules, self.random, self.lifetime, self.clock = rules, random, lifetime, clock[0]
         self.rows = MailRows()
         self.flows = FlowRows(self.rows)
         self.senders = SenderKeys()
-        self.timers = Timers(now)
+        self.timers = Timers(clock[1])
         self.budgets = BudgetTable(total, is_local=is_local, has_sessions=has_sessions)
         self.admission = Admission(open_session, choose, is_deferred=True)  # type: ignore[arg-type]
         self.hosts = HostTable()

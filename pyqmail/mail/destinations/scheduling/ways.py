@@ -8,7 +8,7 @@ from pyqmail.mail.destinations.doors import Door, Lane, Organisation, Site
 from pyqmail.mail.destinations.rules.policies import DOMAIN, SitePolicy
 from pyqmail.mail.destinations.scheduling.host_units import Holds
 from pyqmail.mail.destinations.scheduling.local_channel import LocalChannel
-from pyqmail.mail.destinations.sites import hosts_to_try, organisation_of, site_name
+from pyqmail.mail.destinations.sites import SMTP_PORT, hosts_to_try, organisation_of, site_name
 from pyqmail.mail.destinations.waiting.untried import is_held
 
 TYPE_CHECKING = False
@@ -80,6 +80,8 @@ class Ways:
         elif lane.door is not None:
             site = lane.door.site
             self.attach(lane, site.key, site.hosts, site.port, site.route, now)
+            if getattr(lane.policy, "route", None) is not None or site.route or site.port != SMTP_PORT:
+                self.need(lane, now)  # it may be another relay
         elif lane.left:
             self.need(lane, now)  # it may have been held
 
@@ -333,6 +335,7 @@ class Ways:
         """Give a lane a door of its own: nothing is asked."""
         rules = self._core.rules
         policy = rules.for_site(lane.domain)
+        self._core.log.cannot_route(policy)
         door = lane.door
         if door is None:
             site = Site(lane.domain, lane.domain, Organisation(b""))

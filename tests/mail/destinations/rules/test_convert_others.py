@@ -52,9 +52,9 @@ TRANSPORTS = [
     # transport map                               lines, with slow_destination_concurrency_limit and _rate_delay
     (b"example.com slow:", [b"example.com:@slow", b"@slow:c=2/dom,r=1/5s/dom"]),
     (b".example.com\tslow:", [b".example.com:@slow", b"@slow:c=2/dom,r=1/5s/dom"]),
-    (b"example.com slow:[10.0.0.1]:26", [b"example.com:@slow", b"@slow:c=2/dom,r=1/5s/dom"]),
-    (b"example.com smtp:[relay.example]", []),
-    (b"example.com :[::1]:26", []),
+    (b"example.com slow:[10.0.0.1]:26", [b"example.com:@slow,route=10.0.0.1:26", b"@slow:c=2/dom,r=1/5s/dom"]),
+    (b"example.com smtp:[relay.example]", [b"example.com:route=relay.example"]),
+    (b"example.com :[::1]:26", [b"example.com:route=[::1]:26"]),
     (b"example.com smtp:relay.example", []),
     (b"example.com other:", []),
     (b"joe@example.com slow:\n* slow:", []),
