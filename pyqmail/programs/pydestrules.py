@@ -90,6 +90,7 @@ PROGRAM = Program(
             ("grey=D", "first retry after greylisting"),
             ("w=urgent, w=normal, w=bulk", "class of the mail; otherwise by the message"),
             ("route=HOST:PORT", "a relay that takes the mail; without HOST the MX hosts do, at PORT: see ROUTES"),
+            ("fall=HOST:PORT, fall=HOST:PORT~D", "a relay for what the hosts do not take: see RELAYS"),
             ("v=4, v=6, v=46", "address family"),
             ("hold, hold=TIME", "nothing is sent, until a date: 2026-11-01, 2026-11-01T14:05Z"),
             ("learn=no", "limits are exactly as written; a host that refuses is left alone for a while"),
@@ -123,6 +124,22 @@ PROGRAM = Program(
             "hosts are looked up first, and then the relay.\n\n"
             "Only pysend's own sessions can be told of a relay.  Where another program delivers (QMAILREMOTE, "
             "qmail-rspawn), the log says once that the line is not obeyed: write it into control/smtproutes."
+        )),
+        ("RELAYS", (
+            "fall= hands mail over to a relay.  Without an age it does so as soon as every host of the destination has "
+            "failed once, or its name servers do not answer.  With one (`example.com:fall=relay.example~2h`) it hands "
+            "over what is as old, counted from the message's birth, while the destination fails, is paused or "
+            "soft-blocked, and what the destination then defers once more.\n\n"
+            "The relay is a destination of its own, with its own limits (`relay.example:c=100`) and its own failures.  "
+            "The hosts of the destination are tried all the same, and have the mail again once one greets; if the "
+            "relay fails, too, mail waits for both.  Retry times, lifetime and class remain those of the destination's "
+            "lines.  The addresses of the relay are used, never its MX hosts.\n\n"
+            "Never handed over: what is refused for good (5xx), what waits for its turn only, what a rule holds, mail "
+            "for a domain that does not exist or takes none (null MX), anything while our own network is in doubt, and "
+            "mail for a domain of which this machine is an exchanger: the relay would give it back.  Only pysend's own "
+            "sessions hand over: see ROUTES.\n\n"
+            "pyqwhy shows what a relay has; the log has `domain example.com: falls to relay.example:25: REASON`, and "
+            "`domain example.com: 3 parcels come back: its hosts answer`."
         )),
         ("RESPONSES", (
             "A line of control/responses is `group:code:words:action`: `@yahoo:421:[TSS04]:pause 2h`.  The group and "

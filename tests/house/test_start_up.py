@@ -64,7 +64,7 @@ BUDGETS = {
     "pyremote": (54, 46),
     "pyresolve": (36, 28),
     "pyrspawn": (72, 62),
-    "pysend": (234, 187),
+    "pysend": (240, 193),
     "pysendtop": (51, 19),
     "pysetlock": (13, 11),
     "pysetuidgid": (12, 11),

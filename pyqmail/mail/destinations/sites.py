@@ -74,6 +74,14 @@ def hosts_to_try(hosts: "Hosts", random: "Random") -> "Hosts":
     return list(order.values())
 
 
+def of_families(hosts: "Hosts", families: str) -> "Hosts":
+    """Return the hosts with their addresses of these families: `4`, `6`, or both."""
+    if len(families) > 1:
+        return hosts
+    is_v6 = families == "6"
+    return [(preference, name, [one for one in some if (b":" in one) == is_v6]) for preference, name, some in hosts]
+
+
 def network_of(address: bytes) -> bytes:
     """Return the /24 or /64 of an address, `192.0.2.0/24`; what is none is a network of its own."""
     text = address.decode("ascii", "replace")

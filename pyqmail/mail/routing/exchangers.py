@@ -61,11 +61,15 @@ class Hosts:
 
     hosts [(preference, host, [addresses])] in the order to try; our own are not among them.  port and route, the relay
     that smtproutes names, if it does.  is_stale: it holds no longer, but no name server answers.
+    is_ours: we are one of the domain's exchangers ourselves, but not its best.
     """
 
-    __slots__ = ("hosts", "seconds", "is_stale", "port", "route")
+    __slots__ = ("hosts", "seconds", "is_stale", "port", "route", "is_ours")
 
-    def __init__(self, plan: Plan, found: "list[tuple[int, bytes, bytes]]", seconds: int, is_stale: bool) -> None:
+    def __init__(
+        self, plan: Plan, found: "list[tuple[int, bytes, bytes]]", seconds: int, is_stale: bool, is_ours: bool = False
+    ) -> None:
+        self.is_ours = is_ours
         self.seconds, self.is_stale, self.port, self.route = seconds, is_stale, plan.port, plan.route
         self.hosts: list[tuple[int, bytes, list[bytes]]] = []
         for preference, host, address in found:
@@ -125,7 +129,8 @@ def hosts_of(plan: Plan, kind: int, body: bytes, own) -> Hosts:
     seconds, is_stale, found = resolve_wire.split_hosts(body)
     if plan.is_routed:
         seconds = min(seconds, ROUTE_SECONDS)
-    return Hosts(plan, usable(plan, found, own), seconds, is_stale)
+    others = usable(plan, found, own)
+    return Hosts(plan, others, seconds, is_stale, len(others) < len(found))
 
 
 def choose(plan: Plan, found: list[tuple[int, bytes, bytes]], own: set[bytes]) -> list[tuple[bytes, bytes, int]]:

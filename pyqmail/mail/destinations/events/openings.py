@@ -99,7 +99,7 @@ class Openings:
         door.started += 1
         door.chain = self._ways.chain(door, now)
         if is_dead(door):  # perhaps they have moved
-            for lane in door.lanes:
+            for lane in (*door.lanes, *(door.fallen or ())):
                 self._ways.refresh(lane, now)
         if session.is_trial:
             self._trials.started(session, now)
@@ -202,6 +202,7 @@ class Openings:
         door.up = door.up or {}
         door.up[address] = here_up + 1
         door.working += 1
+        self._ways.greeted(door, now)
         if door.hollow:
             self._feed(session, now)
             return  # believed once it has answered something
@@ -271,6 +272,7 @@ class Openings:
         if t.END_START in row.effects:
             if facts.is_us and not facts.has_answer:
                 self._guards.withhold(session.door, outcome)
+            self._ways.start_failed(session.door, facts, now)
             self._fail_start(session, outcome, now)
         elif not session.tries and not self._try_another(session, now):
             if self._has_full_host(session, now):
@@ -292,12 +294,14 @@ class Openings:
         self._consequences.apply(row, Event(session.door, session, facts), now)
         if t.FAIL_LANE in row.effects:
             self._core.failed_doors.append((session.door, facts.outcome))
+        self._ways.start_failed(session.door, facts, now)
 
     def count_failure(self, door: "Door", outcome: "Outcome", now: float) -> None:
         """A start that failed a while ago was the site's fault after all."""
         facts = Facts(outcome)
         facts.others_up = sum(door.up.values())
         self._consequences.apply(blame.blame_all_hosts(facts), Event(door, None, facts), now)
+        self._ways.start_failed(door, facts, now)
 
     def _fail_start(self, session: "DeliverySession", outcome: "Outcome", now: float) -> None:
         door = session.door

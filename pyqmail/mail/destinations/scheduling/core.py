@@ -67,7 +67,7 @@ class Core:
         self.orders: list[tuple[Any, ...]] = []
         self.log = EngineLog()
         self.admission.full = self._full  # type: ignore[assignment]
-        self.recent, self.days, self.replies = RecentCounts(), DayCounts(clock, now), LastReplies()
+        self.recent, self.days, self.replies = RecentCounts(), DayCounts(*clock), LastReplies()
         self.closing = 0  # sessions that were told to end, and have not
         self.is_us = False  # our own network is suspected, or down
         self.failed_doors: list[tuple[Door, Outcome]] = []  # none of their hosts takes mail: what waits there fails

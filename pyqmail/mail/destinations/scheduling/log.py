@@ -101,6 +101,15 @@ class EngineLog:
     def date_set(self, seconds: float) -> None:
         self.add(b"clock: the date was set by %d seconds: what waits keeps its time" % seconds)
 
+    def falls(self, domain: bytes, relay: bytes, why: bytes) -> None:
+        self.add(b"domain %b: falls to %b: %b" % (logsafe(domain), logsafe(relay), _said(why) or b"too_old"))
+
+    def comes_back(self, domain: bytes, parcels: int) -> None:
+        self.add(b"domain %b: %d parcels come back: its hosts answer" % (logsafe(domain), parcels))
+
+    def relay_unknown(self, relay: bytes, why: bytes) -> None:
+        self.add(b"relay %b: not found: %b" % (logsafe(relay), _said(why)))
+
     def cannot_route(self, policy: "SitePolicy") -> None:
         """Whoever delivers finds hosts by itself: say once of a line that it routes in vain."""
         for key in (b"route", b"fall"):

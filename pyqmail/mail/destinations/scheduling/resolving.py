@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     Hosts = Sequence[tuple[int, bytes, Sequence[bytes]]]
 
 LEAST_SECONDS, MOST_SECONDS = 60.0, 86400.0
+RELAY_KEY = b"\0"  # of questions about what takes the mail of several domains: no domain begins so
 LATE_SECONDS, QUESTION_SECONDS = 5.0, 60.0  # a question that has no answer ends within it
 
 
@@ -49,6 +50,8 @@ class Resolving:
         self._guard = NetworkGuard(b"resolver", b"domains", is_always_small=True)
         self._in_trouble: dict[Lane, float] = {}  # when to ask again
         self._held: dict[Lane, float] = {}  # until which date, if that comes
+        self._relays: dict[bytes, tuple[Relay, dict[Lane, None]]] = {}  # by the key of a question: who asks
+        self._relay_troubles: dict[bytes, bytes] = {}
         self._routes: dict[Lane, Relay] = {}  # of `route=`, for which a question waits or is open
         self._answered_at = NEVER  # when the resolver was last in doubt and answered
 
@@ -57,6 +60,9 @@ class Resolving:
         if lane.is_asked or self._core.is_stopped:
             return
         lane.is_asked = True
+        if lane.relay is not None:
+            self._need_relay(lane, lane.relay, now)
+            return
         smtp_route = self._route_of(lane.domain) if self._route_of is not None else None
         written = self._written(lane, smtp_route)
         if written is not None and not written[0]:
@@ -92,6 +98,48 @@ class Resolving:
         else:
             self._follow(lane, relay, now)
 
+    def _need_relay(self, lane: "Lane", relay: "Relay", now: float) -> None:
+        """A relay takes the mail of a domain whose hosts fail: ask where it is, once for all domains."""
+        if is_address(relay[0]):
+            self._follow(lane, relay_text(relay), now)
+            return
+        key = RELAY_KEY + relay_text(relay)
+        if key not in self._relays:
+            self._relays[key] = relay, {}
+            self.questions.add(key, ROUTED, relay_text(relay))
+        self._relays[key][1][lane] = None
+
+    def _found_relay(self, key: bytes, hosts: "Hosts", ttl: float, now: float) -> None:
+        self.questions.note_answer(key)
+        relay, lanes = self._relays.pop(key)
+        self._relay_troubles.pop(key, None)
+        for lane in lanes:
+            lane.is_asked, lane.trouble = False, b""
+            if lane.relay != relay:
+                self.need(lane, now)
+                continue
+            lane.known_until, lane.answered_at = now + min(max(ttl, LEAST_SECONDS), MOST_SECONDS), now
+            self._ways.attach(lane, site_key(hosts, *relay), hosts, relay[1], relay[0], now)
+            if not lane.left:
+                self._ways.may_forget(lane)
+
+    def _no_relay(self, key: bytes, why: bytes, now: float) -> None:
+        """Nobody knows where a relay is: what it would take goes on waiting, whatever the name servers say."""
+        self.questions.note_answer(key)
+        relay, lanes = self._relays.pop(key)
+        if self._relay_troubles.get(key) != why:
+            self._relay_troubles[key] = why
+            self._core.log.relay_unknown(relay_text(relay), why)
+        for lane in lanes:
+            lane.is_asked, lane.trouble, lane.known_until = False, why, now + ASK_SECONDS
+            self._core.timers.at(now + ASK_SECONDS, self._ask_relay_again, lane)
+            if not lane.left:
+                self._ways.may_forget(lane)
+
+    def _ask_relay_again(self, lane: "Lane", now: float) -> None:
+        if lane.home is not None and lane.home.fallback is lane and lane.known_until <= now:
+            self.need(lane, now)
+
     def _ask_hosts(self, lane: "Lane", now: float) -> None:
         if lane.domain[:1] == b"[":
             if not self._is_held(lane, now):
@@ -112,6 +160,8 @@ class Resolving:
 
     def _order(self, domain: bytes, lane: "Lane | None") -> None:
         route = self._routes.get(lane) if lane is not None else None
+        if domain in self._relays:
+            route = self._relays[domain][0]
         self._core.orders.append((RESOLVE, domain) if route is None else (RESOLVE, domain, route))
 
     def _is_held(self, lane: "Lane", now: float) -> bool:
@@ -134,8 +184,13 @@ class Resolving:
             self.need(lane, now)
 
     def resolved(
-        self, domain: bytes, hosts: "Hosts", ttl: float, is_stale: bool, port: int, route: bytes, now: float
+        self, domain: bytes, hosts: "Hosts", ttl: float, is_stale: bool, where: tuple[int, bytes, bool], now: float
     ) -> None:
+        """where: port, route, is_ours as the Engine's."""
+        port, route, is_ours = where
+        if domain in self._relays:
+            self._found_relay(domain, hosts, LEAST_SECONDS if is_stale else ttl, now)
+            return
         lane = self._answered(domain)
         if lane is None:
             return
@@ -146,6 +201,8 @@ class Resolving:
         else:
             self._has_answered(domain, now)
         lane.trouble = b""
+        if self._ways.fallbacks is not None:
+            self._ways.fallbacks.note_ours(lane, is_ours)
         by_hosts = None if route or written is not None else self._route_of_hosts(lane, hosts)
         if by_hosts is not None and by_hosts[0]:
             lane.is_asked = True
@@ -177,6 +234,9 @@ class Resolving:
         self._ways.attach(lane, site_key(hosts, relay, int(port)), hosts, int(port), host, now)
 
     def nowhere(self, domain: bytes, outcome: "Outcome", now: float) -> None:
+        if domain in self._relays:
+            self._no_relay(domain, outcome.text, now)
+            return
         lane = self._answered(domain)
         if lane is None:
             return
@@ -195,6 +255,9 @@ class Resolving:
         self._ways.detach(lane, now)
 
     def trouble(self, domain: bytes, reason: bytes, now: float) -> None:
+        if domain in self._relays:
+            self._no_relay(domain, reason, now)
+            return
         lane = self._answered(domain)
         if lane is not None and not self._is_held(lane, now):
             self._wait(lane, reason, now)
@@ -225,15 +288,18 @@ class Resolving:
     def _wait(self, lane: "Lane", reason: bytes, now: float) -> None:
         """Nothing is known now: ask again later; what is known already goes on."""
         self._routes.pop(lane, None)
+        is_its_own = False
         if self._is_silent(lane.domain, now):
             seconds = ASK_SECONDS
         elif now - self._answered_at <= QUESTION_SECONDS:
             seconds = LATE_SECONDS  # it was asked while the resolver was silent
         else:
-            seconds = self._faults.trouble(lane.domain, now)
+            seconds, is_its_own = self._faults.trouble(lane.domain, now), True
         lane.trouble = reason
         lane.is_asked = True  # nobody asks before
         self._ask_at(lane, now + seconds)
+        if is_its_own and lane.door is None and self._ways.fallbacks is not None:
+            self._ways.fallbacks.names_failed(lane, now)
 
     def _ask_at(self, lane: "Lane", when: float) -> None:
         if when < self._in_trouble.get(lane, FOREVER):
@@ -249,7 +315,7 @@ class Resolving:
         lane.is_asked = False
         if self._ways.find(lane.domain) is not lane:
             return
-        if lane.left:
+        if lane.left or lane.fallback is not None:
             self.need(lane, now)
         else:
             self._ways.may_forget(lane)

@@ -8,7 +8,7 @@ from pyqmail.mail.destinations.doors import Door, Lane, Organisation, Site
 from pyqmail.mail.destinations.rules.policies import DOMAIN, SitePolicy
 from pyqmail.mail.destinations.scheduling.host_units import Holds
 from pyqmail.mail.destinations.scheduling.local_channel import LocalChannel
-from pyqmail.mail.destinations.sites import SMTP_PORT, hosts_to_try, organisation_of, site_name
+from pyqmail.mail.destinations.sites import SMTP_PORT, hosts_to_try, of_families, organisation_of, site_name
 from pyqmail.mail.destinations.waiting.untried import is_held
 
 TYPE_CHECKING = False
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+    from pyqmail.mail.destinations.faults.table import Facts
     from pyqmail.mail.destinations.limits.budgets import Budget
+    from pyqmail.mail.destinations.relays.fallbacks import Fallbacks
     from pyqmail.mail.destinations.rules.policies import SenderPolicy
     from pyqmail.mail.destinations.scheduling.core import Core
 
@@ -48,6 +50,7 @@ class Ways:
         self.feed_idle: Callable[[Door, float], None] = _nothing
         self.site_made: Callable[[Site], None] = _no_site
         self.sort_again: Callable[[Lane, float], None] = _nothing
+        self.fallbacks: Fallbacks | None = None
 
     # lanes
 
@@ -55,7 +58,7 @@ class Ways:
         """Return the lane of a domain, a new one if there is none."""
         lane = self._by_domain.get(domain)
         if lane is None:
-            lane = self._by_domain[domain] = self._new_lane(domain)
+            lane = self._by_domain[domain] = self.new_lane(domain)
             if self.local is not None:
                 self.local.policy_of(lane)
             elif not self._core.has_sessions:
@@ -82,7 +85,7 @@ class Ways:
             self.attach(lane, site.key, site.hosts, site.port, site.route, now)
             if getattr(lane.policy, "route", None) is not None or site.route or site.port != SMTP_PORT:
                 self.need(lane, now)  # it may be another relay
-        elif lane.left:
+        elif lane.left or lane.fallback is not None:
             self.need(lane, now)  # it may have been held
 
     def organisations(self) -> list[Organisation]:
@@ -189,26 +192,41 @@ class Ways:
         return parcels
 
     def attach(self, lane: Lane, key: bytes, hosts: "Hosts", port: int, route: bytes, now: float) -> None:
-        """A lane leads to these hosts from now on."""
+        """A lane leads to these hosts from now on.  What a relay has of others is for nobody's domain."""
+        domain = lane.domain if lane.home is None else b""
         site = self._site_of(key, hosts, port, route)
         addresses = [address for _, _, some in hosts for address in some]
-        self._note_addresses(site.organisation, addresses)
-        policy = self._core.rules.for_site(lane.domain, [name for _, name, _ in hosts], addresses, relay=route)
+        site.organisation.note_addresses(addresses)
+        policy = self._core.rules.for_site(domain, [name for _, name, _ in hosts], addresses, relay=route)
         if site.hosts is not hosts or site.families != policy.families:
             site.hosts, site.families = hosts, policy.families
-            site.candidates = hosts_to_try(_of_families(hosts, policy.families), self._core.random)
+            site.candidates = hosts_to_try(of_families(hosts, policy.families), self._core.random)
         door = self._door_of(site, policy, lane, now)
         if lane.door is not door:
             self._move(lane, door, policy, now)
-            if policy.lifetime_seconds is not None or policy.klass:
+            if policy.lifetime_seconds is not None or policy.klass or policy.fallback is not None:
                 self.sort_again(lane, now)
+        if lane.fallback is not None and self.fallbacks is not None:
+            self.fallbacks.attached(lane, now)
         self.seek(door, now)
+
+    def start_failed(self, door: Door, facts: "Facts", now: float) -> None:
+        """A session start has ended without a greeting: a relay may take what waits there."""
+        door.site.last_text = facts.outcome.text
+        if self.fallbacks is not None:
+            self.fallbacks.start_failed(door, facts, now)
+
+    def greeted(self, door: Door, now: float) -> None:
+        """A host has greeted: a relay takes no more of what is for it."""
+        if self.fallbacks is not None:
+            self.fallbacks.greeted(door, now)
 
     def detach(self, lane: Lane, now: float) -> None:
         """A lane leads nowhere any more."""
         if lane.door is not None:
             self._leave(lane)
-            self._may_drop(lane, now)
+            if lane.queue.parcels:
+                self.need(lane, now)
 
     def _move(self, lane: Lane, door: Door, policy: SitePolicy, now: float) -> None:
         """Hand what is ready in a lane to another door; sessions stay where they are."""
@@ -234,14 +252,11 @@ class Ways:
             door.lanes.remove(lane)
         door.ready -= lane.ready
         lane.ready, lane.door = 0, None
+        if door.fallen is not None:
+            door.fallen.pop(lane, None)
         door.lane_count -= 1
         if not door.lane_count:
             self.drop_door(door)
-
-    def _may_drop(self, lane: Lane, now: float) -> None:
-        """The lane's mail needs another answer."""
-        if lane.queue.parcels:
-            self.need(lane, now)
 
     def _site_of(self, key: bytes, hosts: "Hosts", port: int, route: bytes) -> Site:
         site = self._sites.get(key)
@@ -258,28 +273,25 @@ class Ways:
             self.site_made(site)
         return site
 
-    def _note_addresses(self, organisation: Organisation, addresses: list[bytes]) -> None:
-        known = organisation.addresses
-        for address in addresses:
-            if len(known) < organisation.MAX_ADDRESSES:
-                known[address] = None
-
     def _door_of(self, site: Site, policy: SitePolicy, lane: Lane, now: float) -> Door:
         """Return the door of a site for a policy; lanes with limits of their own have one of their own."""
-        own = lane.domain if any(limit.scope == DOMAIN for limit in policy.limits) else b""
+        own = lane.limited_name if any(limit.scope == DOMAIN for limit in policy.limits) else b""
         door: Door | None = site.doors.get((own, id(policy)))
+        known = door
         if door is None:
             door = site.doors[own, id(policy)] = Door(site, None, policy)
             site.organisation.doors[door] = None
             door.own_domain = own
         self._find_budgets(door, lane, now)
+        if known is None and self.fallbacks is not None:
+            self.fallbacks.note_new_door(door)
         return door
 
     def _find_budgets(self, door: Door, lane: Lane, now: float) -> None:
         """Give a door the budgets that its lines name, with what these say."""
         table = self._core.budgets
         before = {budget: budget.cap for budget in door.budgets}
-        door.budgets = table.chain_of(door, lane.domain)
+        door.budgets = table.chain_of(door, lane.limited_name)
         table.announce(now)
         self.update_chain(door, now)
         self._holds.obey(door, now)
@@ -305,18 +317,20 @@ class Ways:
         doomed, self.doomed = self.doomed, []
         for lane in doomed:
             lane.is_doomed = False
-            if lane.left or lane.is_asked:
+            if lane.left or lane.is_asked or lane.fallback is not None:
                 continue
             if self.local is not None:
                 self._forget(lane)
                 self.local.forget(lane, now)
             elif lane.known_until > now:
                 self._core.timers.at(lane.known_until, self._forget_later, lane)
+            elif lane.home is not None and self.fallbacks is not None:
+                self.fallbacks.forget(lane, now)
             else:
                 self._forget(lane)
 
     def _forget_later(self, lane: Lane, now: float) -> None:
-        if self._by_domain.get(lane.domain) is lane and not lane.left:
+        if (lane.home is not None or self._by_domain.get(lane.domain) is lane) and not lane.left:
             self.may_forget(lane)
             self.forget_unused(now)
 
@@ -328,6 +342,14 @@ class Ways:
             lane.is_listed = False
             door.lanes.remove(lane)
         del self._by_domain[lane.domain]
+        self.forget_number(lane)
+
+    def forget_number(self, lane: Lane) -> None:
+        """Nothing knows a lane any more."""
+        if lane.home is not None and lane.door is not None:
+            self._leave(lane)
+        if self.fallbacks is not None:
+            self.fallbacks.ours.pop(lane, None)
         self.lanes[lane.number] = self.lanes[0]
         self._free.append(lane.number)
 
@@ -361,7 +383,8 @@ class Ways:
         else:
             self._core.admission.change_chain(door, chain, now)
 
-    def _new_lane(self, domain: bytes) -> Lane:
+    def new_lane(self, domain: bytes) -> Lane:
+        """Return a lane that is found under no domain yet."""
         number = self._free.pop() if self._free else len(self.lanes)
         lane = Lane(domain, number, self._core.flows)
         self.lanes[number : number + 1] = [lane]
@@ -374,11 +397,3 @@ def _nothing(_: "Any", now: float) -> None:
 
 def _no_site(site: Site) -> None:
     """Nothing is remembered."""
-
-
-def _of_families(hosts: "Hosts", families: str) -> "Hosts":
-    """Return the hosts with their addresses of these families: `4`, `6`, or both."""
-    if len(families) > 1:
-        return hosts
-    is_v6 = families == "6"
-    return [(preference, name, [one for one in some if (b":" in one) == is_v6]) for preference, name, some in hosts]
