@@ -223,8 +223,8 @@ def _place(problem) -> str:
 
 def convert(call, controls) -> int:
     """Write settings of others as rules to descriptor 1."""
-    from pyqmail.mail.destinations.rules import convert as ours
-    from pyqmail.mail.destinations.rules import convert_others as others
+    from pyqmail.mail.destinations.conversion import convert as ours
+    from pyqmail.mail.destinations.conversion import convert_others as others
 
     files = [os.fsencode(name) for name in call.files]
     if call.kind == "channels" and not files:

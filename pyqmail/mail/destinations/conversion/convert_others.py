@@ -6,7 +6,7 @@ no counterpart become remarks; all others are passed over.
 """
 
 from pyqmail.base.numbers import is_number
-from pyqmail.mail.destinations.rules.convert import RuleText, logical_lines, seconds_there, time_text
+from pyqmail.mail.destinations.conversion.convert import RuleText, logical_lines, seconds_there, time_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

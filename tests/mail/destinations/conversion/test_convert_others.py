@@ -2,7 +2,7 @@
 
 import pytest
 
-from pyqmail.mail.destinations.rules.convert_others import postfix, powermta, sendmail
+from pyqmail.mail.destinations.conversion.convert_others import postfix, powermta, sendmail
 from pyqmail.mail.destinations.rules.lookup import RuleSet
 
 
