@@ -31,7 +31,9 @@ addresses, from 10 to 200, and a network 100.  Without control/responses the bui
 With -c nothing is compiled: settings of KIND are read from FILEs and written as rules to descriptor 1; what has no
 counterpart becomes a comment.  KIND is `channels` (the folder with concurrencysupplN and supplsN of that patch;
 default: control), `drate` (indimail's folder of rate files), `postfix` (main.cf, then sources of transport maps),
-`sendmail` (sendmail.mc or sendmail.cf, then sources of access maps), `powermta` (its configuration).
+`sendmail` (sendmail.mc or sendmail.cf, then sources of access maps), `powermta` (its configuration), `kumomta` (its
+shaping files, TOML, in the order in which they are loaded), `kumomta-responses` (the same files: lines for
+control/responses).
 """
 
 import os
@@ -51,7 +53,7 @@ from pyqmail.system.descriptors import log, read_file, write_all
 from pyqmail.system.durable import NotWritten
 from pyqmail.system.home import find_home
 
-KINDS = ("channels", "drate", "postfix", "sendmail", "powermta")
+KINDS = ("channels", "drate", "postfix", "sendmail", "powermta", "kumomta", "kumomta-responses")
 CONTROLS = ("destinations", "responses", "destinations.cdb")
 
 
@@ -235,6 +237,9 @@ def convert(call, controls) -> int:
         text = ours.channels(_files_of(files[0], (b"suppls", b"concurrencysuppl"))[0])
     elif call.kind == "drate":
         text = ours.drate(*_files_of(files[0], (b"",)))
+    elif call.kind.startswith("kumomta"):
+        destinations, responses = kumomta_rules(files)
+        text = destinations if call.kind == "kumomta" else responses
     else:
         first, *rest = [_content(path) for path in files]
         text = {
@@ -247,6 +252,21 @@ def convert(call, controls) -> int:
     except OSError as error:
         raise Temporary("unable to write output", error) from None
     return 0
+
+
+def kumomta_rules(files: list[bytes]) -> tuple[bytes, bytes]:
+    """Return the texts of rules and of response rules that shaping files say, in the order in which they are loaded."""
+    import tomllib
+
+    from pyqmail.mail.destinations.conversion.kumomta import kumomta
+
+    tables = []
+    for path in files:
+        try:
+            tables.append(tomllib.loads(_content(path).decode()))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as bad:
+            raise Permanent(f"{os.fsdecode(path)}: {bad}") from None
+    return kumomta(tables)
 
 
 def _files_of(folder: bytes, starts) -> tuple[dict[bytes, bytes], dict[bytes, bytes]]:
