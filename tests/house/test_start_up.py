@@ -64,7 +64,7 @@ BUDGETS = {
     "pyremote": (54, 46),
     "pyresolve": (36, 28),
     "pyrspawn": (72, 62),
-    "pysend": (240, 193),
+    "pysend": (238, 191),
     "pysendtop": (51, 19),
     "pysetlock": (13, 11),
     "pysetuidgid": (12, 11),

@@ -323,8 +323,8 @@ def test_what_hosts_do_not_take_falls_to_a_relay(staging):
 
 
 def test_what_is_old_enough_falls_and_what_is_not_waits(staging):
-    staging.serve(f"takes-all {RELAY.decode()}", f"silent {HOST.decode()}")
-    young, old = on(HOST, b"young"), on(HOST, b"old")
+    staging.serve(f"takes-all {RELAY.decode()}")
+    young, old = on(b"198.18.0.3", b"young"), on(b"198.18.0.3", b"old")
     staging.start(b"%b:fall=198.18.0.9~4s\n%b:fall=198.18.0.9~1d\n" % (old, young))
     staging.start_sender()
     sent = time.monotonic()

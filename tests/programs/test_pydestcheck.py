@@ -252,6 +252,6 @@ def test_the_line_of_a_relay_and_that_of_the_domain_are_both_shown(check, home):
     with open(f"{home.control}/smtproutes", "w", encoding="ascii") as file:
         file.write("a.example:Relay.example:2525\n")
     out = check("a.example", rules=b"relay.example:c=100\na.example:c=3\n").out.decode()
-    assert out.startswith("a.example: by the relay relay.example\n")
+    assert out.startswith("a.example: by the relay relay.example:2525\n")
     assert "  100 sessions at once from each source" in out and "  destinations line 1: relay.example:c=100\n" in out
     assert "  3 sessions at once from each source, for each domain: destinations line 2" in out

@@ -124,6 +124,11 @@ class Lane:
         self.relay: tuple[bytes, int] | None = None
 
     @property
+    def rule_domain(self) -> bytes:
+        """The domain whose lines apply; empty: what a relay has of others is nobody's."""
+        return self.domain if self.relay is None else b""
+
+    @property
     def limited_name(self) -> bytes:
         """What a limit of each domain counts: the domain; a relay that takes the mail of others is one of its own."""
         return self.domain if self.relay is None else b"\0" + self.relay[0]

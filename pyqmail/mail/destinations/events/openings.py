@@ -61,9 +61,7 @@ class Openings:
     ) -> None:
         self._core, self._ways, self._units, self._trials = core, ways, units, trials
         self._consequences, self._learning, self._timeouts, self._feed = consequences, learning, timeouts, feed
-        self._guards = guards
-        self.sessions = SessionNumbers()
-        self.connecting = 0
+        self._guards, self.sessions, self.connecting = guards, SessionNumbers(), 0
 
     # a grant
 
@@ -98,9 +96,8 @@ class Openings:
         door.attempts += 1
         door.started += 1
         door.chain = self._ways.chain(door, now)
-        if is_dead(door):  # perhaps they have moved
-            for lane in (*door.lanes, *(door.fallen or ())):
-                self._ways.refresh(lane, now)
+        for lane in (*door.lanes, *(door.fallen or ())) if is_dead(door) else ():  # perhaps they have moved
+            self._ways.refresh(lane, now)
         if session.is_trial:
             self._trials.started(session, now)
 

@@ -180,6 +180,7 @@ class Fallbacks:
 
     def start_failed(self, door: "Door", facts: "Facts", now: float) -> None:
         """A session start has ended without a greeting: is it that every host has failed?"""
+        door.site.last_text = facts.outcome.text
         is_ours = facts.is_us and not facts.has_answer or facts.outcome.stage == HERE
         if is_ours or facts.all_no_mail and facts.has_answer or facts.action == responses.RATE or facts.others_up:
             return

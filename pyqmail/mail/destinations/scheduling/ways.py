@@ -87,6 +87,8 @@ class Ways:
                 self.need(lane, now)  # it may be another relay
         elif lane.left or lane.fallback is not None:
             self.need(lane, now)  # it may have been held
+        if lane.fallback is not None:
+            self.renew(lane.fallback, now)
 
     def organisations(self) -> list[Organisation]:
         """Return all organisations; a lane that leads to a site of its own has none of them."""
@@ -193,11 +195,10 @@ class Ways:
 
     def attach(self, lane: Lane, key: bytes, hosts: "Hosts", port: int, route: bytes, now: float) -> None:
         """A lane leads to these hosts from now on.  What a relay has of others is for nobody's domain."""
-        domain = lane.domain if lane.home is None else b""
         site = self._site_of(key, hosts, port, route)
         addresses = [address for _, _, some in hosts for address in some]
         site.organisation.note_addresses(addresses)
-        policy = self._core.rules.for_site(domain, [name for _, name, _ in hosts], addresses, relay=route)
+        policy = self._core.rules.for_site(lane.rule_domain, [name for _, name, _ in hosts], addresses, relay=route)
         if site.hosts is not hosts or site.families != policy.families:
             site.hosts, site.families = hosts, policy.families
             site.candidates = hosts_to_try(of_families(hosts, policy.families), self._core.random)
@@ -212,7 +213,6 @@ class Ways:
 
     def start_failed(self, door: Door, facts: "Facts", now: float) -> None:
         """A session start has ended without a greeting: a relay may take what waits there."""
-        door.site.last_text = facts.outcome.text
         if self.fallbacks is not None:
             self.fallbacks.start_failed(door, facts, now)
 
@@ -276,10 +276,10 @@ class Ways:
     def _door_of(self, site: Site, policy: SitePolicy, lane: Lane, now: float) -> Door:
         """Return the door of a site for a policy; lanes with limits of their own have one of their own."""
         own = lane.limited_name if any(limit.scope == DOMAIN for limit in policy.limits) else b""
-        door: Door | None = site.doors.get((own, id(policy)))
-        known = door
-        if door is None:
-            door = site.doors[own, id(policy)] = Door(site, None, policy)
+        known: Door | None = site.doors.get((own, id(policy)))
+        door = known or Door(site, None, policy)
+        if known is None:
+            site.doors[own, id(policy)] = door
             site.organisation.doors[door] = None
             door.own_domain = own
         self._find_budgets(door, lane, now)

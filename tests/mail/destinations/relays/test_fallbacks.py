@@ -1,6 +1,8 @@
 """fall=: mail that its destination does not take goes to a relay, and back; engines in the model world."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bench.destinations.network import NO_ANSWER, NO_SUCH_DOMAIN, SERVER_FAILURE, Zone
 from bench.destinations.servers import GREETS, REFUSES, RESETS, SILENT, Server
@@ -266,6 +268,20 @@ def test_other_rules_name_another_relay_or_none():
     assert site.accepted + other.accepted == 2
 
 
+@pytest.mark.parametrize("held", [b"relay.example:hold\n", b"mx=relay.example:hold\n", b"ip=10.200.0.0/16:hold\n"])
+def test_a_relay_may_be_held_by_a_line_of_its_own(held):
+    world, site, relay = staged(relay_kind=SILENT)
+    world.send([SITE])
+    world.run(200)
+    world.use_rules(NOW + held)
+    relay.kind = GREETS
+    world.run(2 * HOUR)
+    assert relay.accepted == 0 and why(world)[0]["state"] == "held"
+    world.use_rules(NOW)
+    world.finish(HOUR)
+    assert relay.accepted == 1
+
+
 def test_a_relay_that_nobody_finds_returns_no_mail():
     world, site, _ = staged()
     world.names.zones[RELAY].kind = NO_SUCH_DOMAIN
@@ -285,3 +301,60 @@ def test_it_is_said_that_mail_fell():
     [entry] = why(world)
     assert entry["site"] == "relay.example:26"
     assert entry["reason"].startswith("handed over to relay.example:26, destinations line 1; ")
+
+
+KINDS = st.sampled_from([GREETS, GREETS, SILENT, REFUSES, RESETS])
+CHANGES = st.one_of(
+    st.tuples(st.just("kind"), st.integers(0, 3), KINDS),
+    st.tuples(st.just("defers"), st.integers(0, 3), st.booleans()),
+    st.tuples(st.just("send"), st.integers(0, 2), st.integers(1, 4)),
+    st.tuples(st.just("rules"), st.integers(0, 4), st.none()),
+    st.tuples(st.just("names"), st.integers(0, 2), st.sampled_from(["answers", SERVER_FAILURE, NO_ANSWER])),
+    st.tuples(st.just("restart"), st.booleans(), st.none()),
+    st.tuples(st.just("date"), st.just(0), st.none()),
+)
+RULES = [
+    b":fall=relay.example\n",
+    b":fall=relay.example~20m\nd0.example:c=1/dom\n",
+    b"d0.example:fall=[10.200.0.8]~5m,c=1\nd1.example:fall=relay.example,n=1\n",
+    b"\n",
+    b"d0.example:hold\n:fall=relay.example,try=5m*2<1h\n",
+]
+
+
+@settings(max_examples=40, deadline=None)
+@given(first=st.integers(0, 4), changes=st.lists(st.tuples(CHANGES, st.integers(1, 2000)), max_size=14))
+def test_nothing_is_lost_or_delivered_twice_whoever_fails(first, changes):
+    world = CheckedWorld(RULES[first], total=20)
+    servers = [Server(0.2) for _ in range(4)]
+    domains = [b"d%d.example" % number for number in range(3)]
+    for domain, server in zip(domains, servers, strict=False):
+        world.place(domain, server, ttl=300)
+    world.servers[AT] = servers[3]
+    world.servers[b"10.200.0.8"] = servers[3]
+    world.names.zones[RELAY] = Zone([(0, RELAY, [AT])])
+    for (what, number, value), seconds in changes:
+        if what == "kind":
+            servers[number].kind = value
+        elif what == "defers":
+            servers[number].recipient_reply = (lambda sender, recipient: b"450 later") if value else None
+        elif what == "send":
+            for _ in range(value):
+                world.send([domains[number], domains[(number + 1) % 3]])
+        elif what == "rules":
+            world.use_rules(RULES[number])
+        elif what == "names":
+            world.names.zones[domains[number]].kind = value
+        elif what == "restart":
+            world.restart(number)
+        else:
+            world.engine.make_due(world.clock.now)
+        world.run(seconds)
+    for server in servers:
+        server.kind, server.recipient_reply = GREETS, None
+    for domain in domains:
+        world.names.zones[domain].kind = "answers"
+    world.use_rules(b"\n")
+    world.finish(40 * HOUR)
+    world.check_end()
+    assert len(world.delivered) == sum(len(mail.domains) for mail in world.mail.values())
