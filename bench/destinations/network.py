@@ -6,10 +6,10 @@ ANSWERS, NO_ANSWER, SERVER_FAILURE, NO_SUCH_DOMAIN = "answers", "no answer", "se
 
 
 class Network:
-    """is_up: our own uplink.  filtered: local addresses whose packets reach nobody."""
+    """is_up: our own uplink.  filtered: local addresses whose packets reach nobody; absent: those no interface has."""
 
     def __init__(self):
-        self.is_up, self.filtered, self.back_at = True, {}, None
+        self.is_up, self.filtered, self.absent, self.back_at = True, {}, {}, None
 
     def reaches(self, source: bytes) -> bool:
         return self.is_up and source not in self.filtered

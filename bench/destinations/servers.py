@@ -6,11 +6,22 @@ sites of an organisation.  Connections know nothing of our engine.
 
 import errno
 
-from pyqmail.mail.destinations.outcome import CONNECT, DATA, DIALOGUE, DOUBTFUL, GREETING, MESSAGE, RECIPIENTS, SENDER
+from pyqmail.mail.destinations.outcome import (
+    CONNECT,
+    DATA,
+    DIALOGUE,
+    DOUBTFUL,
+    GREETING,
+    HERE,
+    MESSAGE,
+    RECIPIENTS,
+    SENDER,
+)
 from pyqmail.mail.remote.recipient_answers import is_too_many
 
 RATE_REPLY = b"421 4.7.0 temporarily rate limited due to ip reputation"
 GREETS, REFUSES, RESETS, SILENT, MUTE = "greets", "refuses", "resets", "silent", "mute"
+NOT_HERE = "not here"  # no server answers: the session has no such address to connect from
 
 
 class SessionLimit:
@@ -87,6 +98,7 @@ class Server:
     most_messages       of a connection; then `full_reply` at `full_stage`, or it hangs up with it (is_full_close)
     most_recipients     of a transaction; what is beyond is refused with beyond_reply
     regions             a transaction may have recipients of one region only, by their number; likewise
+    disliked            source -> what refuses its connections
     recipient_reply, message_reply   (sender, recipient) -> what refuses it at RCPT, or after the message; or None
     """
 
@@ -99,6 +111,7 @@ class Server:
         self.transactions = []  # how many recipients each parcel had
         self.refusal = b"421 service not available"
         self.recipient_reply = self.message_reply = None  # (sender, recipient) -> a reply that refuses, or None
+        self.disliked = {}
         self.announced = (0, 0)  # LIMITS of EHLO: messages, recipients
         self.connections, self.greeted, self.accepted, self.accepted_at = 0, 0, 0, []
         for name, value in other.items():
@@ -106,9 +119,11 @@ class Server:
                 raise TypeError(name)
             setattr(self, name, value)
 
-    def connect(self, now) -> "Answer":
+    def connect(self, now, source=b"") -> "Answer":
         """Return how a connection is answered; after GREETS a Connection stands in it, and it counts until closed."""
         self.connections += 1
+        if source in self.disliked:
+            return Answer(REFUSES, self.connect_seconds, self.disliked[source])
         if self.kind != GREETS:
             return Answer(self.kind, self.connect_seconds, self.refusal)
         if self.rate and self.rate.is_banned(now):
@@ -225,5 +240,10 @@ class Connection:
             self.server.accepted_at.append(now)
 
 
-ERRORS = {RESETS: (CONNECT, errno.ECONNREFUSED), SILENT: (CONNECT, errno.ETIMEDOUT), MUTE: (DIALOGUE, errno.ETIMEDOUT)}
+ERRORS = {
+    NOT_HERE: (HERE, errno.EADDRNOTAVAIL),
+    RESETS: (CONNECT, errno.ECONNREFUSED),
+    SILENT: (CONNECT, errno.ETIMEDOUT),
+    MUTE: (DIALOGUE, errno.ETIMEDOUT),
+}
 STAGES = (CONNECT, GREETING, SENDER, RECIPIENTS, DATA, MESSAGE, DIALOGUE, DOUBTFUL)

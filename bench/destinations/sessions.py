@@ -65,7 +65,7 @@ class ModelSession:
 
     def __init__(self, world, number, opening):
         self.world, self.number, self.tries, self.connection = world, number, [], None
-        self.host = self.address = b""
+        self.host, self.address, self.source = b"", b"", opening.source
         self.orders, self.in_hand, self.is_closing, self.is_over = deque(), None, False, False
         self.was_used = False
         self.begin(opening)

@@ -5,7 +5,7 @@ import random
 
 from bench.destinations.clock import Clock
 from bench.destinations.network import NameService, Network, Zone
-from bench.destinations.servers import SILENT, Answer, Server
+from bench.destinations.servers import NOT_HERE, SILENT, Answer, Server
 from bench.destinations.sessions import ModelAgent, ModelLocalDelivery, ModelSession
 from pyqmail.mail.destinations.engine import LOCAL, Engine
 from pyqmail.mail.destinations.orders import CLOSE, DELIVER, DONE, DUE, MORE, OPEN, REPORT, RESOLVE
@@ -41,8 +41,8 @@ class World:
     """rules: text of control/destinations.  Other arguments are the engine's.
 
     What happened stands in: delivered and failures [(time, number, offset)], deferrals and reports (so, with the
-    outcome), opened [(time, address)], log [(time, line)]; timeouts is how many addresses were waited for in vain.
-    is_hedged: sessions tell that an address keeps them waiting.
+    outcome), opened [(time, address)], sources {(number, offset): [of each try]}, log [(time, line)]; timeouts
+    is how many addresses were waited for in vain.  is_hedged: sessions tell that an address keeps them waiting.
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class World:
         self._responses, self.rules, self._make_engine = responses, rules, engine
         self.mail, self.states, self.tries, self.in_flight, self.sessions = {}, {}, {}, {}, {}
         self.delivered, self.deferrals, self.failures, self.reports, self.opened = [], [], [], [], []
+        self.sources = {}
         self.unsent_count, self.timeouts, self.log, self.left, self.dues, self.after_each = 0, 0, [], 0, {}, []
         self._next_number, self._next_address = 1, 0
         self.is_local, self.local_delivery = other.get("channel") == LOCAL, lambda address: (0.1, b"K")
@@ -216,11 +217,13 @@ class World:
             self._obey()
 
     def connect(self, opening) -> Answer:
+        if opening.source in self.network.absent:
+            return Answer(NOT_HERE, 0)
         self.opened.append((self.clock.now, opening.address))
         server = self.servers.get(opening.address)
         if server is None or not self.network.reaches(opening.source):
             return Answer(SILENT, 0)
-        return server.connect(self.clock.now)
+        return server.connect(self.clock.now, opening.source)
 
     def _ended(self, number, offset, letter, outcome):
         mail, now = self.mail[number], self.clock.now
@@ -266,6 +269,8 @@ class World:
             self.states[number, offset] = FLIES
             self.in_flight[handle] = (number, offset)
             self.tries[number, offset] = self.tries.get((number, offset), 0) + 1
+            if session is not None:
+                self.sources.setdefault((number, offset), []).append(self.sessions[session].source)
         if session is None:
             for handle, offset in recipients:
                 key = self.mail[number].domains[offset]

@@ -38,6 +38,7 @@ control/responses).
 
 import os
 import resource
+import time
 
 from pyqmail.base.failure import Permanent, Temporary
 from pyqmail.base.options import Rest, Value
@@ -46,6 +47,7 @@ from pyqmail.mail.destinations.limits import states
 from pyqmail.mail.destinations.rules import defaults
 from pyqmail.mail.destinations.rules.tables import compile_rules
 from pyqmail.mail.destinations.rules.text import BadRules
+from pyqmail.mail.destinations.sources.pools import FIRST_DAY, WARM_UP_DAYS
 from pyqmail.system.cdb import write_cdb
 from pyqmail.system.command_line import Program
 from pyqmail.system.controls import Controls
@@ -86,6 +88,9 @@ PROGRAM = Program(
             ("p=N", "messages that are ready for each session before another is opened"),
             ("idle=D", "how long a session without work is kept: 30s, 5m, 2h, 7d"),
             ("to=D/D/D", "timeouts of connect, greeting and reply; an empty one stays as it is"),
+            ("src=%NAME", "which of our own addresses: a pool of sources, see SOURCES; otherwise the system chooses"),
+            ("by=message, by=sender", "each message and domain draws its source, or each sender and domain"),
+            ("spill", "mail of a source that is paused there goes through others of its pool"),
             ("try=q, try=D*F<D, try=D;D;D", "retry times: qmail's; F times as long each time, up to a longest; a list"),
             ("die=D", "lifetime of a message"),
             ("dead=N", "failed starts until a destination counts as dead; 0: never"),
@@ -100,7 +105,8 @@ PROGRAM = Program(
         ("ADDRESSES", (
             "A line of networks (ip=) may have limits, groups, n, m and hold, which count for a session with such an "
             "address; an address that is held is not tried, and a destination of which all are held waits.  One of a "
-            "sender (from=) may have try, die and w, which win over what the destination's lines say; one of a local "
+            "sender (from=) may have try, die, w, src, by and spill, which win over what the "
+            "destination's lines say; one of a local "
             "recipient (rcpt=) c, r, try, die, w and hold.\n\n"
             "A line of hosts (mx=) counts if all hosts of the destination match; a group does if each host is in it by "
             "whatever line.  `!` before an address confirms that a shipped line is meant to be replaced."
@@ -142,6 +148,33 @@ PROGRAM = Program(
             "sessions hand over: see ROUTES.\n\n"
             "pyqwhy shows what a relay has; the log has `domain example.com: falls to relay.example:25: REASON`, and "
             "`domain example.com: 3 parcels come back: its hosts answer`."
+        )),
+        ("SOURCES", (
+            "A pool lists addresses of this machine, each with the name to greet with and a weight, of "
+            "which either may "
+            "be missing:\n\n"
+            "    %bulk:192.0.2.10=mx10.example.net*3,192.0.2.11=mx11.example.net\n"
+            "    :src=%bulk\n\n"
+            "A message has one source for all tries of a domain, also after a restart, since greylists "
+            "compare it; it is "
+            "drawn by weight.  Another source in the pool takes its share of new mail and moves nothing else.  What "
+            "waits for a source is moved when that leaves the pool, and with `spill` while it is paused by a reply of "
+            "that organisation, cannot be used here, or reaches nobody.  Without `spill` it waits: "
+            "what a provider holds "
+            "against one address, mail through the others soon earns them, too.\n\n"
+            "c, r and k count for each source, C and R over all.  A line `@name/ADDRESS` is for a group through one "
+            "source.  A line of a sender (from=) may have src, by and spill, too.  A source of IPv4 reaches hosts with "
+            "an address of IPv4.  A source that no interface has is tried once a minute; its mail "
+            "waits, and nothing is "
+            "held against a destination.\n\n"
+            "    %bulk:192.0.2.10,warm=192.0.2.12=mx12.example.net@2026-11-01\n\n"
+            f"A source in warm-up carries {FIRST_DAY} recipients to each organisation on the day that is named "
+            "(UTC), and half as many again each day.  What exceeds that goes through the others at once.  After "
+            f"{WARM_UP_DAYS} days it is a source like any other, and `warm=` is to be left out.  pysend counts "
+            "in its state file; a kill loses the last minute.\n\n"
+            "pyrspawn's sessions obey all this.  An agent of others chooses its own address: with "
+            "pysend's stock and wide "
+            "dialect the log says so."
         )),
         ("RESPONSES", (
             "A line of control/responses is `group:code:words:action`: `@yahoo:421:[TSS04]:pause 2h`.  The group and "
@@ -209,6 +242,7 @@ def _compiled(destinations, responses):
             shipped=defaults.SHIPPED,
             is_public_suffix=PublicSuffixes().is_public,
             unbuilt=defaults.UNBUILT,
+            date=time.time(),
             most_sessions=0 if most == resource.RLIM_INFINITY else most,
         )
     except BadRules as bad:

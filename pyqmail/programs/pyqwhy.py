@@ -92,7 +92,8 @@ def shown(answer: dict) -> list[str]:
 
 def _entry(entry, now):
     count = entry["recipients"]
-    who = f"{visible_line(entry['domain'])}, {visible_line(entry['channel'])}"
+    source = f" through {visible_line(entry['source'])}" if entry.get("source") else ""
+    who = f"{visible_line(entry['domain'])}, {visible_line(entry['channel'])}{source}"
     yield f"{who}: {count} recipient{'s' if count != 1 else ''}, {visible_line(entry['state'])}"
     yield f"    {visible_line(entry['reason'])}"
     if entry["place"] is not None:

@@ -75,7 +75,7 @@ def test_a_key_of_rules_exists(key):
 
 
 def test_every_key_of_rules_is_named():
-    named = set(ITEMS) | set(re.findall(r"\\fB(hold)\\fR", page()))
+    named = set(ITEMS) | set(re.findall(r"\\fB(hold|spill)\\fR", page()))
     assert {key.decode() for key in KEYS.keys() - UNBUILT} - named == set()
 
 

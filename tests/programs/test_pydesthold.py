@@ -101,7 +101,6 @@ REFUSED = [
     (b"",                     ["example.com", "9" * 12 + "d"], "TIME: "),
     (b"",                     ["a b"],                        NOW + "1:2: "),
     (b"",                     ["a:c=2,"],                     NOW + "1:"),
-    (b"",                     ["ip=2001:db8::/32"],           NOW + "1:18: unknown key: hold"),
     (b"",                     ["#a"],                         NOW + "1:1: no address"),
     (b"",                     ["a\nb"],                       NOW),
     (b"example.com:c=2\n",    ["example.com"],                MORE),

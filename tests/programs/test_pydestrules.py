@@ -203,9 +203,6 @@ def test_what_cannot_be_written_to_descriptor_1_is_an_error():
 
 UNBUILT = [
     # what nobody obeys yet       column and words
-    (b"a:src=%bulk\n",            b"1:3: unknown key: src"),
-    (b"from=a:by=sender\n",       b"1:8: unknown key: by"),
-    (b"%p:192.0.2.1=a\n",         b"1:1: unknown address: %p"),
 ]  # fmt: skip
 
 

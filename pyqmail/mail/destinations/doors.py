@@ -8,6 +8,7 @@ to them.  What doors of one site have in common, its window above all, belongs t
 
 from pyqmail.mail.destinations.faults.learned import LearnedMessages, LearnedRecipients
 from pyqmail.mail.destinations.limits.budgets import NEVER
+from pyqmail.mail.destinations.sites import reached_by
 from pyqmail.mail.destinations.waiting.flows import LaneQueue
 from pyqmail.mail.destinations.waiting.small_queue import SmallQueue
 from pyqmail.mail.destinations.waiting.small_table import SmallTable
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pyqmail.mail.destinations.limits.budgets import Budget
     from pyqmail.mail.destinations.rules.policies import PoolMember, RecipientPolicy, SitePolicy
     from pyqmail.mail.destinations.sessions import DeliverySession
+    from pyqmail.mail.destinations.sources.parts import Parts
     from pyqmail.mail.destinations.waiting.flows import FlowRows
 
     Hosts = Sequence[tuple[int, bytes, Sequence[bytes]]]
@@ -95,7 +97,8 @@ class Site:
 class Lane:
     """domain is its key; number stands in p_lane of its parcels.  ready: transactions that its queue makes.
 
-    A lane whose mail goes through several sources hands it out to `parts`, lanes of one source each, and has no door.
+    A lane whose mail goes through sources hands it out to `parts`, lanes of one source each, and has no door; it is the
+    `front` of these and of itself.
     known_until: when its hosts are to be asked for again.  left: its recipients, wherever they wait.  is_doomed: it is
     looked at whether it can be forgotten.  trouble: what the name servers last had to say for themselves.
     budgets: of a local recipient, besides the chain of the door.
@@ -117,7 +120,7 @@ class Lane:
         self.known_until, self.left, self.is_doomed = 0.0, 0, False
         self.trouble, self.answered_at = b"", 0.0
         self.budgets: tuple[Budget, ...] = ()
-        self.parts: dict[bytes, Lane] | None = None
+        self.parts: Parts | None = None
         self.front: Lane | None = None
         self.fallback: Lane | None = None
         self.home: Lane | None = None
@@ -132,6 +135,19 @@ class Lane:
     def limited_name(self) -> bytes:
         """What a limit of each domain counts: the domain; a relay that takes the mail of others is one of its own."""
         return self.domain if self.relay is None else b"\0" + self.relay[0]
+
+    @property
+    def has_ready(self) -> bool:
+        """Whether it, or one of its parts, has mail that is ready."""
+        return any(one.queue.parcels for one in (self.parts.lanes.values() if self.parts is not None else (self,)))
+
+    @property
+    def site(self) -> Site | None:
+        """Where its mail goes, through whatever source; None: nobody knows."""
+        if self.door is not None:
+            return self.door.site
+        parts = self.front.parts if self.front is not None else None
+        return parts.site if parts is not None and parts.is_led else None
 
 
 class Door:
@@ -201,7 +217,13 @@ class Door:
     @property
     def candidates(self) -> "Candidates":
         """The hosts that its sessions may try."""
-        return self.site.candidates if self.open_hosts is None else self.open_hosts
+        hosts = self.site.candidates if self.open_hosts is None else self.open_hosts
+        return hosts if self.source is None else reached_by(hosts, self.source.address)
+
+    @property
+    def address(self) -> bytes:
+        """The address of the source, empty for none."""
+        return self.source.address if self.source is not None else b""
 
     @property
     def wants(self) -> bool:

@@ -127,8 +127,8 @@ class Engine:
         core, ways = self._core, self._ways
         self._renewal = RuleRenewal(core, ways)
         self._memory = EngineMemory(core, ways, self._consequences)
-        ways.has_sender_rules = core.rules.has_sender_lines
-        ways.site_made, core.budgets.made = self._memory.site_is_there, self._memory.budget_is_there
+        ways.note_rules()
+        ways.table.site_made, core.budgets.made = self._memory.site_is_there, self._memory.budget_is_there
 
     def _make_sessions(self, timeouts: tuple[float, float, float]) -> None:
         core, ways = self._core, self._ways
@@ -364,7 +364,7 @@ class Engine:
     def _end_turn(self, now: float) -> None:
         """After each event: let in whom it lets in, let those give way whom others wait for, ask what may be asked."""
         core = self._core
-        if core.failed_doors or core.released:
+        if core.failed_doors or core.released or core.shut_budgets:
             self._site_faults.end_turn(now)
         core.admission.settle(now)
         if core.has_sessions and not core.is_stopped:

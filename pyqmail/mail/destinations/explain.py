@@ -92,15 +92,15 @@ def _rows(
     for (name, (total, parts)), (flying, retry, ages) in zip(shown, tallied, strict=True):
         state = ""
         if key != SENDER and total > flying + retry:
-            state = reasons.obstacle_of(tables.core, max(parts, key=lambda lane: lane.left), now).text
+            state = reasons.obstacle_of(tables.core, max(parts, key=_left), now).text
         rows.append(_row(_text(name) or NONE, total, flying, retry, ages, state))
     return rows
 
 
 def _largest(tables: "EngineTables", key: str, most: int) -> "tuple[list[Group], int]":
     """Return the largest groups of a key, and how many there are."""
-    if key == DOMAIN:  # each lane is a group: no table of 100,000
-        lanes = list(_lanes(tables))
+    lanes = list(_lanes(tables))
+    if key == DOMAIN and all(lane.front is None for lane in lanes):  # each lane is a group: no table of 100,000
         largest = nlargest(most, lanes, key=attrgetter("left"))
         return [(lane.domain, (lane.left, [lane])) for lane in largest], len(lanes)
     if key != SENDER:
@@ -117,7 +117,7 @@ def _lanes_by(tables: "EngineTables", key: str, most: int) -> "tuple[list[Group]
     totals: dict[bytes, int] = {}
     for lane in _lanes(tables):
         for name in _names(lane, key):
-            totals[name] = totals.get(name, 0) + lane.left
+            totals[name] = totals.get(name, 0) + _left(lane)
     shown = nsmallest(most, totals.items(), key=lambda item: (-item[1], item[0]))
     lanes: dict[bytes, list[Any]] = {name: [] for name, _ in shown}
     for lane in _lanes(tables):
@@ -134,23 +134,28 @@ def _senders(tables: "EngineTables") -> "dict[bytes, tuple[int, list[Any]]]":
 
 
 def _lanes(tables: "EngineTables") -> "Iterable[Lane]":
-    """Yield the lanes that have mail; of one that is parted, its parts."""
-    return (lane for lane in tables.ways.lanes if lane.left and not lane.parts)
+    """Yield the lanes that have mail, parts among them; one that has parts if there is some that has no source yet."""
+    return (lane for lane in tables.ways.lanes if lane.left and _left(lane))
+
+
+def _left(lane: "Lane") -> int:
+    """Return how many recipients wait in a lane itself."""
+    return lane.left - lane.parts.left if lane.parts is not None else lane.left
 
 
 def _names(lane: "Lane", key: str) -> "Iterable[bytes]":
-    door = lane.door
+    site = lane.site
     if key == DOMAIN:
         return (lane.domain,)
-    if door is None:
+    if key == SOURCE:
+        return (lane.source,)
+    if site is None:
         return (b"",)
     if key == SITE:
-        return (door.site.name,)
+        return (site.name,)
     if key == ORGANISATION_KEY:
-        return (door.site.organisation.shown,)
-    if key == SOURCE:
-        return (door.source.address if door.source is not None else b"",)
-    return getattr(door.policy, "groups", ()) or (b"",)
+        return (site.organisation.shown,)
+    return getattr(lane.policy, "groups", ()) or (b"",)
 
 
 # why
@@ -168,7 +173,7 @@ def why(engines: "Sequence[Engine]", kind: str, name: bytes, now: float, date: f
             entries += _of_message(tables, int(name) if name.isdigit() else 0, now)
         else:
             lanes = _find(tables, kind, name)
-            entries += [_entry(tables, lane, _parcels(tables, lane), lane.left, now) for lane in lanes]
+            entries += [_entry(tables, lane, _parcels(tables, lane), _left(lane), now) for lane in lanes]
     return {"subject": f"{kind} {_text(name)}", "entries": entries[:MAX_ENTRIES]}
 
 
@@ -183,9 +188,9 @@ def _find(tables: "EngineTables", kind: str, name: bytes) -> "list[Lane]":
         return [lane for lane in _lanes(tables) if lane.domain.endswith(b"@" + domain)][:MAX_ENTRIES]
     if lane is None:
         return []
-    lanes = list(lane.parts.values()) if lane.parts else [lane]
-    lanes += [one.fallback for one in lanes if one.fallback is not None]
-    return [one for one in lanes if one.left]
+    if lane.front is not None:
+        return [one for one in _lanes(tables) if one.domain == domain]
+    return [one for one in (lane, lane.fallback) if one is not None and one.left]
 
 
 def _parcels(tables: "EngineTables", lane: "Lane") -> list[int]:
@@ -224,6 +229,7 @@ def _entry(tables: "EngineTables", lane: "Lane", parcels: list[int], count: int,
     return {
         "channel": "local" if core.is_local else "remote",
         "domain": _text(lane.domain),
+        "source": _text(lane.source),
         "recipients": count,
         "state": obstacle.state,
         "site": _text(door.site.name) if door is not None and not core.is_local else "",

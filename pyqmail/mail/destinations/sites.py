@@ -82,6 +82,12 @@ def of_families(hosts: "Hosts", families: str) -> "Hosts":
     return [(preference, name, [one for one in some if (b":" in one) == is_v6]) for preference, name, some in hosts]
 
 
+def reached_by(candidates: "Hosts", source: bytes) -> "Hosts":
+    """Return the candidates with their addresses of a source's family, those that have any."""
+    found = ((at, name, [one for one in some if (b":" in one) == (b":" in source)]) for at, name, some in candidates)
+    return [candidate for candidate in found if candidate[2]]
+
+
 def network_of(address: bytes) -> bytes:
     """Return the /24 or /64 of an address, `192.0.2.0/24`; what is none is a network of its own."""
     text = address.decode("ascii", "replace")

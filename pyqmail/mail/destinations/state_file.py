@@ -7,7 +7,8 @@ takes what it understands, and says what it left out.
     site 0f3a...e1 name=google.com#aspmx.l+4 organisation=google.com seen=1764523000 messages=20
     budget site 0f3a...e1 - name=google.com#aspmx.l+4 size=5.5 ceiling=5 closed=1764523321.25 greeted=1764523000
     host mx2.example.org penalty=3 off=1764523156
-    end 3
+    warm-up 192.0.2.12 google.com 3 seen=1764523000 count=512
+    end 4
 
 One record a line, a kind, its key, then fields; a field that has its default is left out.  Fields and kinds that a
 reader does not know it ignores, so a later version may add some; the number in the first line is raised only if a field
@@ -192,6 +193,23 @@ class HostRecord(_Record):
     ceiling_seconds: float
 
 
+class WarmUpRecord(_Record):
+    """What a source in warm-up carried to an organisation on a day of it, the first is 0: recipients.
+
+    full: when no more could be carried that day, 0 if it did not come to that
+    """
+
+    __slots__ = ("source", "organisation", "day", "seen", "count", "full")
+    KIND, KEY = b"warm-up", ("source", "organisation", "day")
+    FIELDS = (("seen", SINCE, 0, 0), ("count", COUNT, 0, 0), ("full", SINCE, 0, 0))
+    source: bytes
+    organisation: bytes
+    day: bytes
+    seen: float
+    count: int
+    full: float
+
+
 class DayRecord(_Record):
     """The counters of the day of one organisation or site: deliveries by how they ended, and refused sessions.
 
@@ -218,17 +236,18 @@ class DayRecord(_Record):
 class State:
     """date: when it was written, Unix seconds; 0 for an empty one."""
 
-    __slots__ = ("date", "sites", "budgets", "hosts", "days")
+    __slots__ = ("date", "sites", "budgets", "hosts", "warm_ups", "days")
 
     def __init__(self, date: float = 0) -> None:
         self.date = date
         self.sites: list[SiteRecord] = []
         self.budgets: list[BudgetRecord] = []
         self.hosts: list[HostRecord] = []
+        self.warm_ups: list[WarmUpRecord] = []
         self.days: list[DayRecord] = []
 
     def records(self) -> "list[_Record]":
-        return [*self.sites, *self.budgets, *self.hosts, *self.days]
+        return [*self.sites, *self.budgets, *self.hosts, *self.warm_ups, *self.days]
 
     def add(self, record: _Record) -> None:
         for kind, records in self._lists():
@@ -240,11 +259,14 @@ class State:
             (SiteRecord, self.sites),
             (BudgetRecord, self.budgets),
             (HostRecord, self.hosts),
+            (WarmUpRecord, self.warm_ups),
             (DayRecord, self.days),
         )
 
 
-_KINDS: "dict[bytes, type[_Record]]" = {kind.KIND: kind for kind in (SiteRecord, BudgetRecord, HostRecord, DayRecord)}
+_KINDS: "dict[bytes, type[_Record]]" = {
+    kind.KIND: kind for kind in (SiteRecord, BudgetRecord, HostRecord, WarmUpRecord, DayRecord)
+}
 
 
 def write(state: State) -> bytes:

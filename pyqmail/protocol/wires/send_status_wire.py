@@ -34,6 +34,8 @@ is an organisation:
 `why`: what a message, a recipient or a domain waits for.  entries has one for each domain, or local recipient:
 
     channel, domain, recipients   local or remote; the domain or the local address; how many recipients of the subject
+    source                        our own address that it goes through; empty: the system's choice, or no choice yet;
+                                  absent from an older pysend
     state, reason                 one word, and one sentence: the one limit that holds it up
     site, hosts                   name; [{name, preference, addresses, state}]
     answer_age                    seconds since name servers answered, null if they were not asked
@@ -196,6 +198,7 @@ def _check_entries(entries: "list[Fields]") -> None:
         for kind, rows in ((_HOST, entry["hosts"]), (_BUDGET, entry["budgets"])):
             for row in rows:
                 _check(row, kind)
+        _check({"source": "", **entry}, {"source": _TEXT})
         if entry.get("today") is not None:
             _check(entry["today"], _TODAY)
 

@@ -87,6 +87,8 @@ class Consequences:
         if budget.pause(pause):
             budget.be_cautious(True)
             self._log.paused(budget, pause, now)
+            if budget.key is not None and budget.key[2]:
+                self._core.shut_budgets.append(budget)
             self._core.admission.changed(budget, now)
 
     # hosts
@@ -147,7 +149,7 @@ class Consequences:
                 refusals = OrganisationRefusals()
                 organisation.refusals = {**organisation.refusals, source: refusals}
             if refusals.refused(door.site.key, now):
-                up = sum(sum(one.up.values()) for one in organisation.doors if one.source is door.source)
+                up = sum(sum(one.up.values()) for one in organisation.doors if one.address == door.address)
                 self._refused(self._organisation_budget(door, now), max(0, up), facts, now)
                 return
         if door.site_budget is not None and door.site_budget.window is not None:
@@ -199,7 +201,7 @@ class Consequences:
         """Return the doors whose mail a budget counts, a site's or an organisation's: one of each site."""
         if budget is door.site_budget:
             return [door]
-        return list({one.site: one for one in door.site.organisation.doors if one.source is door.source}.values())
+        return list({one.site: one for one in door.site.organisation.doors if one.address == door.address}.values())
 
     def rate_of(self, budget: "Budget") -> LearnedRate:
         """Return what learns the rate of a budget."""

@@ -5,7 +5,7 @@ held against anybody; sessions that are up go on.  Test sessions hold no budget 
 and end with the first that they meet.  Once it is sure, what was held against others lately is taken back.
 """
 
-from errno import ECANCELED, ECONNREFUSED
+from errno import EADDRNOTAVAIL, ECANCELED, ECONNREFUSED
 
 from pyqmail.mail.destinations.faults.network import FROZEN, OK, SUSPECT, TAKE_BACK_SECONDS, NetworkGuard
 from pyqmail.mail.destinations.limits.budgets import FOREVER, SOURCE, Pause
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pyqmail.mail.destinations.scheduling.core import Core
     from pyqmail.mail.destinations.scheduling.ways import Ways
     from pyqmail.mail.destinations.sessions import DeliverySession
+    from pyqmail.mail.destinations.sources.shut import ShutSources
 
 OUR_NETWORK = b"our network"  # reason of a pause
 LOOKED_AT = 1000  # organisations that may have mail, at a time
@@ -62,10 +63,16 @@ class Guards:
     def met(self, session: "DeliverySession", outcome: "Outcome", now: float) -> None:
         """A session start met an address that did not greet."""
         stage, code = outcome.stage, outcome.code
+        shut, address = self._ways.sources.shut, session.door.address
         if stage == HERE:
+            if code == EADDRNOTAVAIL and address:
+                shut.cannot_be_used(address, now)
             if session.is_test:
                 self.test_gone(session)
-        elif stage == CONNECT and code not in _ANSWERS:
+            return
+        if shut.unusable:
+            shut.is_used(address, now)
+        if stage == CONNECT and code not in _ANSWERS:
             self._show(session.door, now, is_silent=True)
         elif stage != DIALOGUE or not code:
             self._show(session.door, now)
@@ -85,6 +92,8 @@ class Guards:
         self._withheld.append((door, outcome))
 
     def greeted(self, session: "DeliverySession", now: float) -> None:
+        if self._ways.sources.shut.unusable:
+            self._ways.sources.shut.is_used(session.door.address, now)
         self._show(session.door, now)
 
     def test_gone(self, session: "DeliverySession") -> None:
@@ -125,6 +134,8 @@ class Guards:
             self._thaw(watch, now)
         elif guard.state == FROZEN:
             self._take_back(watch, guard.since - TAKE_BACK_SECONDS, now)
+            if watch.source is not None:
+                self._ways.sources.shut.freeze(watch.source)
         elif before == OK:
             core.is_us = core.is_us or watch is self._network
             watch.budget.pause(Pause(FOREVER, OUR_NETWORK))
@@ -132,8 +143,10 @@ class Guards:
 
     def _thaw(self, watch: _Watch, now: float) -> None:
         core, budget = self._core, watch.budget
-        if watch is self._network:
+        if watch.source is None:
             core.is_us = False
+        else:
+            self._ways.sources.shut.thaw(watch.source)
         if budget.pause_reason == OUR_NETWORK and not core.is_stopped:
             budget.lift()
             core.admission.changed(budget, now)
@@ -156,7 +169,10 @@ class Guards:
         guard = watch.guard
         if guard.state == OK or self._core.is_stopped:
             return
-        doors = {one.name: door for one in self._ways.organisations() if (door := _door_of(one, watch)) is not None}
+        shut = self._ways.sources.shut
+        doors = {
+            one.name: door for one in self._ways.organisations() if (door := _door_of(one, watch, shut)) is not None
+        }
         for name in guard.tests_wanted(now, self._core.random, self._waiting(watch, list(doors.items()))):
             door = doors.get(name)
             if door is None or not self.open_test(door, now):
@@ -178,13 +194,18 @@ class Guards:
         ]
 
 
-def _door_of(organisation: "Organisation", watch: _Watch) -> "Door | None":
-    """Return a door to an organisation, through the source that is tested."""
+def _door_of(organisation: "Organisation", watch: _Watch, shut: "ShutSources") -> "Door | None":
+    """Return a door to an organisation: through the source that is tested, or one that is not shut, if there is any."""
     door: Door
+    found: Door | None = None
     for door in organisation.doors:
-        if watch.source is None or (door.source is not None and door.source.address == watch.source):
+        if watch.source is None:
+            found = door
+            if door.source is None or not (door.address in shut.frozen or door.address in shut.unusable):
+                return door
+        elif door.address == watch.source:
             return door
-    return None
+    return found
 
 
 def _nobody(_: "Door", outcome: "Outcome", now: float) -> None:

@@ -50,6 +50,7 @@ class EngineMemory:
         state.sites += [one for one in self._sites.values() if date - one.seen <= KEPT_SECONDS]
         state.budgets += [one for one in self._budgets.values() if date - one.seen <= KEPT_SECONDS]
         state.days = [_day_record(name, counts, self._core.days.began) for name, counts in self._core.days.items(now)]
+        state.warm_ups = self._ways.sources.warm_ups.records(date)
         state.hosts = [_host_record(host, now, date) for host in self._core.hosts.items() if _is_known(host, now)]
         return state
 
@@ -57,6 +58,7 @@ class EngineMemory:
         offset = self._core.clock.date(now) - now
         self._sites = {record.key: record for record in state.sites[:MAX_RECORDS]}
         self._budgets = {(one.scope, one.thing, one.source): one for one in state.budgets[:MAX_RECORDS]}
+        self._ways.sources.warm_ups.restore(state.warm_ups)
         for record in state.hosts:
             host = Host(record.name)
             for name in _NUMBERS:

@@ -68,14 +68,13 @@ class Openings:
     def choose(self, door: "Door", now: float) -> "tuple[Budget, ...]":
         """Choose the host that a door's next session tries; return its units, or those that are in the way."""
         candidates, hosts = door.candidates, self._core.hosts
-        is_probe = is_dead(door)
         found: dict[bytes, tuple[Budget, ...]] = {}
 
         def has_room(host: bytes, address: bytes) -> bool:
             units = found[address] = self._units.of(door, host, address, now)
             return all(unit.is_free(now) for unit in units)
 
-        door.choice = hosts.choose(candidates, (), has_room, now, self._core.random, is_probe=is_probe)
+        door.choice = hosts.choose(candidates, (), has_room, now, self._core.random, is_probe=is_dead(door))
         if door.choice is not None:
             return found[door.choice[1]]
         blocked = {unit: None for units in found.values() for unit in units if not unit.is_free(now)}
@@ -83,7 +82,8 @@ class Openings:
             return tuple(blocked)
         budget = door.site_budget
         assert budget is not None
-        budget.pause(Pause(max(hosts.back_time(candidates, now), now + 1.0), HOSTS_OFF))
+        pause = Pause(max(hosts.back_time(candidates, now), now + 1.0), HOSTS_OFF)
+        budget.pause(pause if candidates else self._ways.sources.not_reached(door, now))
         return (budget,)
 
     def open_session(self, door: "Door", units: "tuple[Budget, ...]", now: float) -> None:
@@ -135,7 +135,7 @@ class Openings:
             connect = greeting = TEST_TIMEOUT
         return Opening(
             *(host, address, door.site.port),
-            source=door.source.address if door.source else b"",
+            source=door.address,
             helo=door.source.helo if door.source else b"",
             connect_seconds=connect,
             greeting_seconds=greeting,

@@ -99,3 +99,5 @@ class SiteFaults:
         released, core.released = core.released, []
         for site in released:
             self._release(site, now)
+        if core.shut_budgets:
+            self._ways.sources.end_turn(now)

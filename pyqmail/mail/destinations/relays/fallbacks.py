@@ -57,7 +57,7 @@ class Fallbacks:
     def relay_of(self, home: "Lane", now: float) -> "Fallback | None":
         """Return what takes the mail of a lane if its hosts do not; None: nothing may, now."""
         core, door = self._core, home.door
-        if not core.obeys_routes or home in self.ours:
+        if not core.obeys_routes or home in self.ours or home.front is not None:
             return None
         if door is not None:
             return None if door.is_held else getattr(home.policy, "fallback", None)
@@ -227,6 +227,8 @@ class Fallbacks:
     def attached(self, lane: "Lane", now: float) -> None:
         """A lane leads to a door, under rules that may be new."""
         fallback, door = lane.fallback, lane.door
+        if fallback is not None and lane.parts is not None:
+            self._take_back(lane, now)
         if fallback is None or door is None:
             return
         relay = self.relay_of(lane, now)

@@ -92,6 +92,12 @@ def recipient_policy(lines: "Sequence[MatchedLine]") -> RecipientPolicy:
     return RecipientPolicy(values_of(lines), tuple(winning), tuple(lines))
 
 
+def in_common(each: "Sequence[Sequence[MatchedLine]]") -> list[bytes]:
+    """Return the groups that each of the lists attaches, in the order of the first."""
+    first, *others = [dict.fromkeys(group for line in lines for group in line.groups) for lines in each]
+    return [group for group in first if all(group in groups for groups in others)]
+
+
 def _limits(lines: "Sequence[MatchedLine]") -> tuple[list[Limit], list[Limit]]:
     """Return (those that win, those that apply, the most specific first)."""
     winners: dict[Key, Limit] = {}

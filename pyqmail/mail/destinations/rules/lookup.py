@@ -91,11 +91,12 @@ _RANKS = {
 class _Layer:
     """One file of rules: its table, which kinds of lines are there, and the lines read so far."""
 
-    __slots__ = ("table", "where", "rank", "kinds", "lengths", "lines")
+    __slots__ = ("table", "where", "rank", "kinds", "lengths", "lines", "has_sender_pools")
 
     def __init__(self, table: "Table", where: str, rank: int) -> None:
         self.table, self.where, self.rank = table, where, rank
         kinds = (table.get(KINDS) or b"").split(b" ")
+        self.has_sender_pools = SENDER + POOL in kinds
         self.kinds = frozenset(kind[:1] for kind in kinds if kind)
         networks = [(kind[:1], int(kind[1:])) for kind in kinds if len(kind) > 2]
         self.lengths = tuple(sorted(networks, key=lambda one: -one[1]))
@@ -210,6 +211,16 @@ class RuleSet:
         return self._has_networks
 
     @property
+    def has_pools(self) -> bool:
+        """Whether there is any pool of sources."""
+        return POOL in self._has
+
+    @property
+    def has_sender_pools(self) -> bool:
+        """Whether a line of a sender names a pool: for_sender() may then say another than for_site()."""
+        return any(layer.has_sender_pools for layer in self._layers)
+
+    @property
     def responses(self) -> Automaton:
         """The response rules; where none were compiled, the shipped ones."""
         if self._responses is None:
@@ -245,7 +256,7 @@ class RuleSet:
         ):
             if each:
                 direct += [line for line in each[0] if all(line in others for others in each[1:])]
-                named += _in_common(each)
+                named += choice.in_common(each)
         groups = self._with_parents(named)
         key = (*direct, *groups, source)
         policy = self._sites.get(key)
@@ -291,9 +302,9 @@ class RuleSet:
         return next(iter(self._lines([SENDER + sender])), None)
 
     def pool(self, name: bytes) -> tuple[PoolMember, ...]:
-        """Return the sources of a pool, `%bulk`; empty if there is none."""
-        line = next(iter(self._lines([name])), None)
-        return () if line is None else tuple(line.values[POOL])
+        """Return the sources of a pool, `%bulk`; empty if there is none, and of no name."""
+        lines = self._lines([name]) if name else ()
+        return tuple(lines[0].values[POOL]) if lines else ()
 
     def _of_domain(self, domain: bytes) -> list[MatchedLine]:
         """Return the lines of a domain, those of the overlay first."""
@@ -378,12 +389,6 @@ def _ends(name: bytes) -> list[bytes]:
         ends.append(name[at + 1 :])
         at = name.find(b".", at + 1)
     return ends
-
-
-def _in_common(each: "Sequence[Sequence[MatchedLine]]") -> list[bytes]:
-    """Return the groups that each of the lists attaches, in the order of the first."""
-    first, *others = [dict.fromkeys(group for line in lines for group in line.groups) for lines in each]
-    return [group for group in first if all(group in groups for groups in others)]
 
 
 def _keep(known: "dict[_K, _V]", key: "_K", value: "_V") -> None:

@@ -5,7 +5,7 @@ They are what somebody types while something burns, for example `@yahoo:hold,unt
 """
 
 from pyqmail.base.printable import printable
-from pyqmail.mail.destinations.rules.tables import groups_of, has_no_dot, read_lines, table_of
+from pyqmail.mail.destinations.rules.tables import check_pools, groups_of, has_no_dot, read_lines, table_of
 from pyqmail.mail.destinations.rules.text import GROUP, BadRules, Problem, RuleLine
 
 TYPE_CHECKING = False
@@ -38,7 +38,7 @@ class Overlay:
         """
         lines = read_lines(text, is_overlay=True, is_public_suffix=is_public_suffix, unbuilt=unbuilt)
         known = {line.key for line in lines}
-        problems = []
+        problems = list(check_pools(lines))
         for line in lines:
             named = [line.key.partition(b"/")[0]] if line.kind == GROUP else []
             for group in [*groups_of(line), *(item[2][4:] for item in line.items if item[0] == b"src")]:

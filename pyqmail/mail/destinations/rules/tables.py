@@ -9,6 +9,7 @@ Checked here is what needs more than one line: groups and pools that are missing
 """
 
 from pyqmail.base.printable import printable
+from pyqmail.mail.destinations.rules.policies import PoolMember
 from pyqmail.mail.destinations.rules.responses import Response, read_response
 from pyqmail.mail.destinations.rules.text import (
     EVERYTHING,
@@ -29,6 +30,7 @@ from pyqmail.mail.destinations.rules.text import (
     network_text,
     read_line,
 )
+from pyqmail.mail.destinations.sources.pools import problems_of_pools
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,18 +65,24 @@ def compile_rules(
     is_public_suffix: "Callable[[bytes], bool]" = has_no_dot,
     most_sessions: int = 0,
     unbuilt: frozenset[bytes] = frozenset(),
+    date: float | None = None,
 ) -> Compiled:
     """Compile the text of control/destinations and of control/responses (None: the shipped ones).
 
     A response rule that is shipped may name a group that no line defines: its provider has none then.
 
     shipped: the destinations that are shipped; who replaces a line of them is warned.  most_sessions: descriptors that
-    a process may have, 0 if that is unknown.  unbuilt: as for read_lines().  Raises BadRules.
+    a process may have, 0 if that is unknown.  unbuilt: as for read_lines().  date: Unix seconds; None: what depends on
+    it is not looked at.  Raises BadRules.
     """
     lines = read_lines(destinations, is_public_suffix=is_public_suffix, unbuilt=unbuilt)
     rules, raw = read_responses(shipped_responses if responses is None else responses)
     ours = {rule.text for rule in read_responses(shipped_responses)[0]}
-    problems = [*_check_members(lines), *_check_groups_of((rule for rule in rules if rule.text not in ours), lines)]
+    problems = [
+        *_check_members(lines),
+        *check_pools(lines, date),
+        *_check_groups_of((rule for rule in rules if rule.text not in ours), lines),
+    ]
     if problems:
         raise BadRules(sorted(problems, key=lambda one: (one.is_of_responses, one.line))[:MAX_PROBLEMS])
     records = _records(lines)
@@ -118,8 +126,6 @@ def read_lines(
 
 def _refuse_unbuilt(line: RuleLine, unbuilt: frozenset[bytes]) -> None:
     """Raise BadPlace if a line has a key that nobody obeys, or one that nobody obeys at such an address."""
-    if unbuilt and (line.kind == POOL or line.kind == GROUP and b"/" in line.key):
-        raise BadPlace(0, f"unknown address: {printable(line.address)}")
     for key, _, _, offset in line.items:
         if key in unbuilt:
             raise BadPlace(offset, f"unknown key: {printable(key)}")
@@ -170,11 +176,13 @@ def _records(lines: list[RuleLine]) -> "Records":
 
 
 def _kinds(lines: list[RuleLine]) -> bytes:
-    """Return `d . h` and lengths of networks, `424`, `6032`, each once, with blanks between."""
+    """Return `d . h` and lengths of networks, `424`, `6032`, each once; `f%` if a sender has a pool."""
     kinds: dict[bytes, None] = {}
     for line in lines:
         length = {IP4: 3, IP6: 4}.get(line.kind, 1)
         kinds[line.key[:length] if line.kind != GROUP or b"/" not in line.key else b"@/"] = None
+        if line.kind == SENDER and any(item[0] == b"src" for item in line.items):
+            kinds[SENDER + POOL] = None
     return b" ".join(sorted(kinds))
 
 
@@ -241,11 +249,19 @@ def _check_groups_of(rules: "Iterable[Response]", lines: list[RuleLine]) -> "Ite
             yield Problem(rule.line, 1, text, is_of_responses=True)
 
 
+def check_pools(lines: list[RuleLine], date: float | None = None) -> "Iterable[Problem]":
+    """Yield what is wrong with pools; date as for compile_rules()."""
+    return (Problem(line.number, offset + 1, text) for line, offset, text in problems_of_pools(lines, date))
+
+
 def _unused_pools(lines: list[RuleLine]) -> "Iterable[Problem]":
     used = {item[1] for line in lines for item in line.items if item[0] == b"src"}
+    sources = {item[1].address for line in lines for item in line.items if isinstance(item[1], PoolMember)}
     for line in lines:
         if line.kind == POOL and line.key not in used:
             yield Problem(line.number, 1, f"no line uses the pool {printable(line.address)}")
+        if line.kind == GROUP and b"/" in line.key and line.key.partition(b"/")[2] not in sources:
+            yield Problem(line.number, 1, f"no pool has the source of {printable(line.address)}")
 
 
 def _overlapping(lines: list[RuleLine]) -> "Iterable[Problem]":

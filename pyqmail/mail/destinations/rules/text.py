@@ -26,12 +26,11 @@ from pyqmail.mail.destinations.rules.items import (
     LIMITS,
     ORDER,
     BadValue,
-    date_of,
     group_name,
     name_of,
     read_item,
 )
-from pyqmail.mail.destinations.rules.policies import PoolMember
+from pyqmail.mail.destinations.sources.pools import pool_member
 
 EVERYTHING, DOMAIN_LINE, SUFFIX, STAR, HOST_LINE, HOST_SUFFIX = b":", b"d", b".", b"*", b"h", b"H"
 IP4, IP6, GROUP, POOL, SENDER, RECIPIENT = b"4", b"6", b"@", b"%", b"f", b"r"
@@ -46,6 +45,7 @@ ALLOWED = {
     SENDER: frozenset((b"try", b"die", b"w", b"src", b"by", b"spill")),
     RECIPIENT: frozenset((b"c", b"r", b"try", b"die", b"w", b"hold")),
 }
+_OF_A_CHOICE = frozenset((b"@", b"src", b"by", b"spill"))  # of a group for one source: that is chosen already
 
 
 class Problem:
@@ -113,7 +113,7 @@ def read_line(number: int, line: bytes, is_overlay: bool = False) -> RuleLine | 
     if key[:1] == POOL:
         items = read_members(line, end + 1)
     else:
-        allowed = ALLOWED[key[:1]] - {b"@"} if b"/" in key and key[:1] == GROUP else ALLOWED[key[:1]]
+        allowed = ALLOWED[key[:1]] - _OF_A_CHOICE if b"/" in key and key[:1] == GROUP else ALLOWED[key[:1]]
         items = read_items(line, end + 1, allowed | {b"until"} if is_overlay else allowed)
     return RuleLine(number, key, address, items, start == 1)
 
@@ -309,21 +309,3 @@ def read_members(line: bytes, start: int) -> "list[tuple[bytes, object, bytes, i
         seen.add(member.address)
         items.append((b"%", member, piece, offset))
     return items
-
-
-def pool_member(text: bytes) -> PoolMember:
-    """Return the source that `address=name*weight` names, or `warm=address=name*weight@date`.  Raises BadValue."""
-    warm, is_warm = None, text.startswith(b"warm=")
-    if is_warm:
-        text, at, date = text[5:].partition(b"@")
-        if not at:
-            raise BadValue("not the source and the first day of its warm-up, for example warm=192.0.2.1@2026-11-01")
-        warm = date_of(date)
-    text, star, weight = text.partition(b"*")
-    address, equals, helo = text.partition(b"=")
-    known = literal_address(address)
-    if known is None or address.startswith(b"["):
-        raise BadValue("not the address of a source")
-    if star and not (weight.isdigit() and len(weight) < 5 and int(weight)):
-        raise BadValue("the weight is from 1 to 9999")
-    return PoolMember(known, name_of(helo, "a name") if equals else b"", int(weight) if star else 1, warm)

@@ -111,6 +111,10 @@ class BudgetTable:
             budget.use_rates((), learned)
         return budget
 
+    def known(self, key: "Key") -> Budget | None:
+        """Return a budget that is there, None if it is not."""
+        return self._budgets.get(key)
+
     def announce(self, now: float) -> None:
         """Tell `made` of the budgets that were made."""
         fresh, self._fresh = self._fresh, []

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 # of p_flags, beside those of mail/destinations/waiting/rows.py: where a parcel is, if not in the queue of its lane
 ON_WHEEL, IN_FLIGHT, IS_PARKED = 16, 32, 128
 # of m_flags
+WAS_TRIED = 8  # before this engine began
 IS_BULK, IS_MORE_TO_COME, IS_FORGOTTEN, IS_TOO_OLD = 16, 32, 64, 128
 
 
@@ -71,6 +72,7 @@ class Core:
         self.closing = 0  # sessions that were told to end, and have not
         self.is_us = False  # our own network is suspected, or down
         self.failed_doors: list[tuple[Door, Outcome]] = []  # none of their hosts takes mail: what waits there fails
+        self.shut_budgets: list[Budget] = []  # of sources: what waits there may have to move
         self.released: list[Site] = []  # their soft block is over: their doors may want sessions
 
     def _full(self, door: "Door", budget: "Budget") -> None:

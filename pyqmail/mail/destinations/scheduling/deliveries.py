@@ -161,7 +161,7 @@ class Deliveries:
         elif kind == FALLS and self._ways.fallbacks is not None:
             rows.p_tries[parcel] = min(255, rows.p_tries[parcel] + 1)
             self._ways.fallbacks.hand_over(parcel, now)
-        elif kind == FRESH:
+        elif kind == FRESH and self._ways.lanes[rows.p_lane[parcel]].door is session.door:
             session.door.returned.append(parcel)
             session.door.ready += 1
         else:

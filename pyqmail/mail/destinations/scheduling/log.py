@@ -5,7 +5,7 @@ original's.  What a stranger chose stands there by logsafe().
 """
 
 from pyqmail.base.printable import logsafe
-from pyqmail.mail.destinations.limits.budgets import DOMAIN, ORGANISATION, SHARED, TOTAL, UNPROVEN
+from pyqmail.mail.destinations.limits.budgets import DOMAIN, ORGANISATION, SHARED, SOURCE, TOTAL, UNPROVEN
 from pyqmail.mail.destinations.rules.describe import limit_text
 from pyqmail.mail.destinations.views.advice import line_for, line_for_rate
 
@@ -147,7 +147,8 @@ def _name(budget: "Budget") -> bytes:
     kind = b"org" if budget.kind == ORGANISATION else budget.kind.encode()
     if budget.kind == DOMAIN and b"@" in budget.name:
         kind = b"recipient"
-    return kind + b" " + logsafe(budget.name)
+    source = budget.key[2] if budget.key is not None and budget.kind != SOURCE else b""
+    return kind + b" " + logsafe(budget.name) + (b" by " + logsafe(source) if source else b"")
 
 
 def _by(door: "Door") -> bytes:

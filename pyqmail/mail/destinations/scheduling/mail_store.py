@@ -15,6 +15,7 @@ from pyqmail.mail.destinations.scheduling.core import (
     IS_PARKED,
     IS_TOO_OLD,
     ON_WHEEL,
+    WAS_TRIED,
 )
 from pyqmail.mail.destinations.scheduling.due_dates import DueDates
 from pyqmail.mail.destinations.waiting.expiries import Expiries
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from pyqmail.mail.destinations.scheduling.ways import Ways
 
 MANY_PARCELS = 200  # a message of as many is bulk
+UNTRIED_SECONDS = 60  # mail that is due later after its birth was deferred
 EXPIRED_AGAIN_SECONDS = 3600  # an expired message whose last try has not come yet is looked at again
 _CLASSES = {b"urgent": URGENT, b"normal": NORMAL, b"bulk": BULK}
 
@@ -45,7 +47,7 @@ class MailStore:
         self._wheel = Wheel(self._rows.p_next, self._rows.p_due, start)
         self.expiries = Expiries(start)
         self.due_dates = DueDates(core)
-        ways.sort_again = self.sort_again
+        ways.sort_again, ways.sources.make_ready = self.sort_again, self.make_ready
         self.grey_since: dict[int, int] = {}  # parcel -> the second of its first try
 
     def arrived(
@@ -63,6 +65,8 @@ class MailStore:
         message = rows.find(number)
         if not message:
             message = rows.add_message(number, self._core.senders.take(sender), size, birth, flags)
+            if due > birth + UNTRIED_SECONDS:
+                rows.m_flags[message] |= WAS_TRIED
             end = birth + self._core.lifetime
             if clock.date(now) > end:
                 rows.m_flags[message] |= IS_TOO_OLD
@@ -117,6 +121,8 @@ class MailStore:
         if not is_placed and self._may_fall(lane):
             lane = self._ways.fallbacks.place(parcel, lane, now)  # type: ignore[union-attr]
         message = rows.p_message[parcel]
+        if lane.front is not None:
+            lane = self._ways.sources.lane_for(parcel, lane, now)
         door = lane.door
         block = door.site.soft_block if door is not None else None
         if door is not None and block is not None and block.is_blocked and rows.p_tries[parcel]:
@@ -228,7 +234,10 @@ class MailStore:
     def count_out(self, lane: "Lane", count: int) -> None:
         """So many recipients of a lane are done."""
         lane.left -= count
-        if not lane.left:
+        front = lane.front
+        if front is not None and front is not lane:
+            self._ways.sources.count_out(lane, count)
+        elif not lane.left:
             self._ways.may_forget(lane)
 
     def drop_parcel(self, parcel: int) -> None:

@@ -26,7 +26,7 @@ class RuleRenewal:
     def use(self, rules: "RuleSet", now: float) -> None:
         self._core.rules = rules
         self._core.budgets.forget_rules()
-        self._ways.has_sender_rules = rules.has_sender_lines
+        self._ways.note_rules()
         self._lanes = deque(self._ways.all_lanes())
         self.advance(now)
 

@@ -144,7 +144,7 @@ class Resolving:
         if lane.domain[:1] == b"[":
             if not self._is_held(lane, now):
                 self._order(lane.domain, lane)  # nobody is asked, nothing is waited for
-        elif lane.door is not None:
+        elif lane.door is not None or lane.parts is not None:
             self.questions.add(lane.domain, KNOWN)
         else:
             self.questions.add(lane.domain, FAILING if self._faults.is_known_to_fail(lane.domain) else STRANGE)

@@ -8,7 +8,9 @@ from pyqmail.mail.destinations.doors import Door, Lane, Organisation, Site
 from pyqmail.mail.destinations.rules.policies import DOMAIN, SitePolicy
 from pyqmail.mail.destinations.scheduling.host_units import Holds
 from pyqmail.mail.destinations.scheduling.local_channel import LocalChannel
-from pyqmail.mail.destinations.sites import SMTP_PORT, hosts_to_try, of_families, organisation_of, site_name
+from pyqmail.mail.destinations.site_table import SiteTable
+from pyqmail.mail.destinations.sites import SMTP_PORT
+from pyqmail.mail.destinations.sources.parts import SourceLanes
 from pyqmail.mail.destinations.waiting.untried import is_held
 
 TYPE_CHECKING = False
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from pyqmail.mail.destinations.faults.table import Facts
     from pyqmail.mail.destinations.limits.budgets import Budget
     from pyqmail.mail.destinations.relays.fallbacks import Fallbacks
-    from pyqmail.mail.destinations.rules.policies import SenderPolicy
+    from pyqmail.mail.destinations.rules.policies import PoolMember, SenderPolicy
     from pyqmail.mail.destinations.scheduling.core import Core
 
     Hosts = Sequence[tuple[int, bytes, Sequence[bytes]]]
@@ -31,26 +33,29 @@ class Ways:
     """lanes: by number, the first is none.  doomed: those that may be forgotten at the end of the turn.
 
     Called are: need(lane, now) for a lane that has mail and does not know where to; feed_idle(door, now) for a door
-    that has mail and idle sessions; site_made(site) for a new site; sort_again(lane, now) for a
-    lane of which what is ready has another class or lifetime by now.
+    that has mail and idle sessions; sort_again(lane, now) if what is ready in a lane has another class or lifetime.
     """
 
     def __init__(self, core: "Core", registrable: "Callable[[bytes], bytes]") -> None:
-        self._core, self._registrable = core, registrable
+        self._core = core
         self.lanes: list[Lane] = [Lane(b"", 0, core.flows)]
         self._free: list[int] = []
         self._by_domain: dict[bytes, Lane] = {}
-        self._organisations: dict[bytes, Organisation] = {}
-        self._sites: dict[bytes, Site] = {}
+        self.table = SiteTable(registrable, core.random)
         self.doomed: list[Lane] = []
         self._holds = Holds(core, self.seek)
         self.local = LocalChannel(core, self.lanes) if core.is_local else None
         self.has_sender_rules = False
+        self.sources = SourceLanes(core, self)
         self.need: Callable[[Lane, float], None] = _nothing
         self.feed_idle: Callable[[Door, float], None] = _nothing
-        self.site_made: Callable[[Site], None] = _no_site
         self.sort_again: Callable[[Lane, float], None] = _nothing
         self.fallbacks: Fallbacks | None = None
+
+    def note_rules(self) -> None:
+        """The rules are new."""
+        self.has_sender_rules = self._core.rules.has_sender_lines
+        self.sources.note_rules()
 
     # lanes
 
@@ -70,7 +75,7 @@ class Ways:
         return list(self._by_domain.values())
 
     def sites(self) -> list[Site]:
-        return list(self._sites.values())
+        return self.table.sites()
 
     def renew(self, lane: Lane, now: float) -> None:
         """Look up again what applies to a lane."""
@@ -80,8 +85,7 @@ class Ways:
             self.seek(self.local.door, now)
         elif not self._core.has_sessions:
             self._attach_alone(lane, now)
-        elif lane.door is not None:
-            site = lane.door.site
+        elif (site := lane.site) is not None:
             self.attach(lane, site.key, site.hosts, site.port, site.route, now)
             if getattr(lane.policy, "route", None) is not None or site.route or site.port != SMTP_PORT:
                 self.need(lane, now)  # it may be another relay
@@ -91,8 +95,8 @@ class Ways:
             self.renew(lane.fallback, now)
 
     def organisations(self) -> list[Organisation]:
-        """Return all organisations; a lane that leads to a site of its own has none of them."""
-        return list(self._organisations.values())
+        """Return all organisations; a lane that has a site of its own has none of them."""
+        return self.table.organisations()
 
     def find(self, domain: bytes) -> Lane | None:
         return self._by_domain.get(domain)
@@ -115,6 +119,7 @@ class Ways:
 
     def refresh(self, lane: Lane, now: float) -> None:
         """A lane with mail is used: ask for its hosts again if what is known of them is old."""
+        lane = lane.front or lane
         if lane.known_until <= now and self._core.has_sessions:
             self.need(lane, now)
 
@@ -168,8 +173,10 @@ class Ways:
             self.recount(lane)
 
     def is_open(self, lane: Lane, now: float) -> bool:
-        """Return whether mail of a lane can be tried about now."""
+        """Return whether mail of a lane can be tried about now; what has no source yet, through any of them."""
         door = lane.door
+        if door is None and lane.front is not None:
+            return self.sources.is_open(lane, now)
         if door is None or is_held(self._core, lane, now):
             return False
         return all(budget.paused_until <= now for budget in door.chain)
@@ -180,7 +187,9 @@ class Ways:
     # doors
 
     def drain(self, lane: Lane) -> list[int]:
-        """Take out all that is ready in a lane."""
+        """Take out all that is ready in a lane, and in its parts."""
+        if lane.parts is not None:
+            return [parcel for part in lane.parts.lanes.values() for parcel in self.drain(part)]
         parcels = lane.queue.drain()
         door = lane.door
         if door is not None:
@@ -195,14 +204,19 @@ class Ways:
 
     def attach(self, lane: Lane, key: bytes, hosts: "Hosts", port: int, route: bytes, now: float) -> None:
         """A lane leads to these hosts from now on.  What a relay has of others is for nobody's domain."""
-        site = self._site_of(key, hosts, port, route)
+        site = self.table.site_of(key, hosts, port, route)
         addresses = [address for _, _, some in hosts for address in some]
         site.organisation.note_addresses(addresses)
         policy = self._core.rules.for_site(lane.rule_domain, [name for _, name, _ in hosts], addresses, relay=route)
-        if site.hosts is not hosts or site.families != policy.families:
-            site.hosts, site.families = hosts, policy.families
-            site.candidates = hosts_to_try(of_families(hosts, policy.families), self._core.random)
-        door = self._door_of(site, policy, lane, now)
+        self.table.use_hosts(site, hosts, policy.families)
+        if not self.sources.attach(lane, site, policy, now):
+            self.lead(lane, site, policy, None, now)
+        elif lane.fallback is not None and self.fallbacks is not None:
+            self.fallbacks.attached(lane, now)
+
+    def lead(self, lane: Lane, site: Site, policy: SitePolicy, source: "PoolMember | None", now: float) -> None:
+        """All mail of a lane goes to a site, through a source."""
+        door = self._door_of(site, policy, source, lane, now)
         if lane.door is not door:
             self._move(lane, door, policy, now)
             if policy.lifetime_seconds is not None or policy.klass or policy.fallback is not None:
@@ -223,10 +237,12 @@ class Ways:
 
     def detach(self, lane: Lane, now: float) -> None:
         """A lane leads nowhere any more."""
-        if lane.door is not None:
-            self._leave(lane)
-            if lane.queue.parcels:
-                self.need(lane, now)
+        if lane.parts is not None:
+            self.sources.detach(lane)
+        elif lane.door is not None:
+            self.leave(lane)
+        if lane.has_ready:
+            self.need(lane, now)
 
     def _move(self, lane: Lane, door: Door, policy: SitePolicy, now: float) -> None:
         """Hand what is ready in a lane to another door; sessions stay where they are."""
@@ -237,14 +253,15 @@ class Ways:
             for parcel in returned:
                 old.returned.remove(parcel)
             old.ready -= len(returned)
-            self._leave(lane)
+            self.leave(lane)
         lane.door, lane.policy = door, policy
         door.lane_count += 1
         door.returned.extend(returned)
         door.ready += len(returned)
         self.recount(lane)
 
-    def _leave(self, lane: Lane) -> None:
+    def leave(self, lane: Lane) -> None:
+        """A lane leads to its door no more."""
         door = lane.door
         assert door is not None
         if lane.is_listed:
@@ -258,30 +275,16 @@ class Ways:
         if not door.lane_count:
             self.drop_door(door)
 
-    def _site_of(self, key: bytes, hosts: "Hosts", port: int, route: bytes) -> Site:
-        site = self._sites.get(key)
-        if site is None:
-            name = organisation_of(hosts, self._registrable) or key
-            organisation = self._organisations.get(name)
-            if organisation is None:
-                organisation = self._organisations[name] = Organisation(name)
-            shown = site_name(hosts, b"" if name == key else name, route, port)
-            if name == key:
-                organisation.shown = shown
-            site = self._sites[key] = Site(key, shown, organisation)
-            site.port, site.route = port, route
-            self.site_made(site)
-        return site
-
-    def _door_of(self, site: Site, policy: SitePolicy, lane: Lane, now: float) -> Door:
+    def _door_of(self, site: Site, policy: SitePolicy, source: "PoolMember | None", lane: Lane, now: float) -> Door:
         """Return the door of a site for a policy; lanes with limits of their own have one of their own."""
         own = lane.limited_name if any(limit.scope == DOMAIN for limit in policy.limits) else b""
         known: Door | None = site.doors.get((own, id(policy)))
-        door = known or Door(site, None, policy)
+        door = known or Door(site, source, policy)
         if known is None:
             site.doors[own, id(policy)] = door
             site.organisation.doors[door] = None
             door.own_domain = own
+        door.source = source
         self._find_budgets(door, lane, now)
         if known is None and self.fallbacks is not None:
             self.fallbacks.note_new_door(door)
@@ -341,13 +344,15 @@ class Ways:
         if door is not None and lane.is_listed:
             lane.is_listed = False
             door.lanes.remove(lane)
+        if lane.parts is not None:
+            self.sources.forget(lane)
         del self._by_domain[lane.domain]
         self.forget_number(lane)
 
     def forget_number(self, lane: Lane) -> None:
         """Nothing knows a lane any more."""
         if lane.home is not None and lane.door is not None:
-            self._leave(lane)
+            self.leave(lane)
         if self.fallbacks is not None:
             self.fallbacks.ours.pop(lane, None)
         self.lanes[lane.number] = self.lanes[0]
@@ -393,7 +398,3 @@ class Ways:
 
 def _nothing(_: "Any", now: float) -> None:
     """Where nothing is asked and nothing idles."""
-
-
-def _no_site(site: Site) -> None:
-    """Nothing is remembered."""

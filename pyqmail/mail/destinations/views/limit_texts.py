@@ -4,7 +4,16 @@ import math
 
 from pyqmail.base.printable import printable
 from pyqmail.base.tables import duration
-from pyqmail.mail.destinations.limits.budgets import DOMAIN, GROUP, ORGANISATION, SHARED, TOTAL, UNLIMITED, UNPROVEN
+from pyqmail.mail.destinations.limits.budgets import (
+    DOMAIN,
+    GROUP,
+    ORGANISATION,
+    SHARED,
+    SOURCE,
+    TOTAL,
+    UNLIMITED,
+    UNPROVEN,
+)
 from pyqmail.mail.destinations.rules.defaults import FEWEST_OF_ORGANISATION, FOR_EACH_ADDRESS
 
 TYPE_CHECKING = False
@@ -21,13 +30,15 @@ _NAMES = {SHARED: "total but its reserve", TOTAL: "total", UNPROVEN: "sites that
 
 
 def name_of(budget: "Budget") -> str:
-    """Return the kind and name of a budget: `group @yahoo`, `total`."""
+    """Return the kind and name of a budget: `@yahoo`, `total`, `site mx.example by 192.0.2.1` of one for a source."""
     if budget.kind in _NAMES:
         return _NAMES[budget.kind]
     name = shown(budget.name)
+    source = shown(budget.key[2] or b"") if budget.key is not None and budget.kind != SOURCE else ""
+    by = f" by {source}" if source else ""
     if budget.kind == GROUP and name.startswith("@"):
-        return name
-    return f"{'recipient' if budget.kind == DOMAIN and '@' in name else budget.kind} {name}"
+        return name + by
+    return f"{'recipient' if budget.kind == DOMAIN and '@' in name else budget.kind} {name}{by}"
 
 
 def owner_text(budget: "Budget") -> str:

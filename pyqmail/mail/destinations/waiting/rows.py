@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-IS_ALONE = 1  # m_flags: one recipient a transaction.  Bits from 16 on are the engine's
+IS_ALONE = 1  # m_flags: one recipient a transaction.  Bits from 8 on are the engine's
 IS_SPLIT = 1  # p_flags: there may be another parcel of this message in this lane.  Bits from 16 on are the engine's
 IS_STRUCK = 2  # p_flags: freed, but for its row, which still stands in a queue
 CLASS_SHIFT, CLASS_MASK = 2, 12  # p_flags: the class, while it is in a queue

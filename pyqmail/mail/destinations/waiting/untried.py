@@ -19,6 +19,8 @@ def last_outcome(core: "Core", lane: "Lane", now: float) -> Outcome:
     door = lane.door
     if is_held(core, lane, now):
         return Outcome(b"D" + HELD_HERE, HERE, host=lane.domain)
+    if door is None and lane.site is not None:
+        return Outcome(b"D" + (lane.site.last_text or NOT_REACHED), CONNECT, host=lane.domain)
     if door is None:
         return Outcome(b"D" + NOT_RESOLVED, LOOKUP, host=lane.domain)
     return Outcome(b"D" + _said(door, now) + _since(door, now), CONNECT, host=lane.domain)
