@@ -4,7 +4,7 @@ A bound is (least, most), either of which may be None.  Small bounds are for sma
 for the figure of a whole one.
 """
 
-from bench.destinations import fault_runs, limit_runs, mail_runs, million, oracles
+from bench.destinations import fault_runs, limit_runs, mail_runs, million, oracles, source_runs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,6 +68,22 @@ ORACLES = [
 ]  # fmt: skip
 
 PARTS = [Scenario(0, "rows", million.rows_alone, {"left": NONE, "MB": (None, 180)})]
+SOURCES = [
+    Scenario(
+        0, "warm-up", source_runs.warm_up,
+        {"new on day 1": (200, 200), "new on day 2": (300, 300), "new on day 3": (450, 450), "longest, s": (0, 60),
+         "left": NONE, "deferred": NONE},
+    ),
+    Scenario(
+        0, "withdrawn", source_runs.withdrawn,
+        {"through the old later": NONE, "moved that had the other": NONE, "left": NONE, "failed": NONE},
+    ),
+    Scenario(
+        0, "spill", source_runs.spill,
+        {"delivered, spill": (1, 1), "connections of the paused, spill": (1, 2), "deferred, spill": NONE,
+         "delivered, no spill": about(0.5), "connections of the paused, no spill": (1, 2), "deferred, no spill": NONE},
+    ),
+]  # fmt: skip
 SCENARIOS = [
     Scenario(
         1, "same-server", limit_runs.same_server,
@@ -190,4 +206,4 @@ SCENARIOS = [
     ),
 ]  # fmt: skip
 NOT_BUILT = {14: "leases: several machines come later"}
-BY_NAME = {scenario.name: scenario for scenario in ORACLES + PARTS + SCENARIOS}
+BY_NAME = {scenario.name: scenario for scenario in ORACLES + PARTS + SOURCES + SCENARIOS}

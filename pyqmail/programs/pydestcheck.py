@@ -10,6 +10,9 @@ to it besides.
     pydestcheck -m joe@example.com
     pydestcheck -f new-rules example.com
 
+Where rules name a pool of sources, these are shown with the part of the mail that each carries; with --sender, and
+where by=sender says so, which of them takes the mail of that sender.
+
 With -l ADDRESS is a local recipient.  With -f the rules of FILE, text as in control/destinations, are shown instead;
 nothing is compiled.
 
@@ -57,6 +60,7 @@ PROGRAM = Program(
         Flag("l", "is_local", "ADDRESS is a local recipient"),
         Value("f", "file", "FILE", "show the rules of this text instead of the compiled ones"),
         Value("r", "log", "LOG", "play a log against the rules"),
+        Value(None, "sender", "ADDRESS", "show the sources of what this envelope sender sends", long="sender"),
     ],
     arguments=[Argument("address", "a mail address, or a domain", optional=True, metavar="ADDRESS")],
     exits={
@@ -110,6 +114,7 @@ def rules_of_text(path: str) -> RuleSet:
             shipped_responses=defaults.SHIPPED_RESPONSES,
             is_public_suffix=suffixes.is_public,
             unbuilt=defaults.UNBUILT,
+            date=time.time(),
         )
     except BadRules as bad:
         raise Permanent(f"{path}:{bad}") from None
@@ -176,6 +181,7 @@ def destination(call, controls, rules: RuleSet, domain: bytes) -> list[str]:
     if not name and port != SMTP_PORT:
         lines = [f"{domain.decode('latin-1')}: at port {port}"]
     lines += describe.site_lines(policy)
+    lines += _sources(call, rules, policy, domain)
     for host, address, one in besides:
         lines += [f"host {host.decode('latin-1')} {address.decode('latin-1')}:", *describe.address_lines(one)]
     if not found:
@@ -261,6 +267,14 @@ def _place(call, controls, rules: RuleSet, domain: bytes, is_looked_up: bool):
             pass
     found = [(number, host, addresses) for number, (host, addresses) in enumerate(hosts.items())]
     return found or [(0, name, [name])], relay
+
+
+def _sources(call, rules: RuleSet, policy, domain: bytes) -> list[str]:
+    """Return what is to be shown of the sources of a domain's mail."""
+    from pyqmail.mail.destinations.sources.shown import source_lines
+
+    sender = domain_part(os.fsencode(call.sender)).lower() if call.sender is not None else None
+    return source_lines(rules, policy, domain, time.time(), sender)
 
 
 def _hosts(call, name: bytes, is_route: bool) -> list[tuple[bytes, bytes]]:

@@ -172,6 +172,7 @@ PROGRAM = Program(
             "(UTC), and half as many again each day.  What exceeds that goes through the others at once.  After "
             f"{WARM_UP_DAYS} days it is a source like any other, and `warm=` is to be left out.  pysend counts "
             "in its state file; a kill loses the last minute.\n\n"
+            "Mail that has a source is not handed to the relay of a fall=; the log says so once.  "
             "pyrspawn's sessions obey all this.  An agent of others chooses its own address: with "
             "pysend's stock and wide "
             "dialect the log says so."

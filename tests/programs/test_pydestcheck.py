@@ -176,7 +176,7 @@ def test_damaged_rules_are_an_error(check, home):
     assert (done.code, done.out) == (111, b"") and done.err.endswith(b"protocol error\n")
 
 
-USAGE = b"pydestcheck: usage: pydestcheck [ -ml ] [ -f FILE ] [ -r LOG ] [ ADDRESS ]\n"
+USAGE = b"pydestcheck: usage: pydestcheck [ -ml ] [ -f FILE ] [ -r LOG ] [ --sender ADDRESS ] [ ADDRESS ]\n"
 NOTHING = b"pydestcheck: it needs ADDRESS, or -r and neither ADDRESS nor -l\n"
 MISUSED = [
     ([], NOTHING),
@@ -255,3 +255,33 @@ def test_the_line_of_a_relay_and_that_of_the_domain_are_both_shown(check, home):
     assert out.startswith("a.example: by the relay relay.example:2525\n")
     assert "  100 sessions at once from each source" in out and "  destinations line 1: relay.example:c=100\n" in out
     assert "  3 sessions at once from each source, for each domain: destinations line 2" in out
+
+
+POOL = b"""\
+%out:192.0.2.1=mx1.example*3,192.0.2.2
+:src=%out
+slow.example:by=sender
+from=list.example:src=%list
+%list:192.0.2.9
+"""
+
+
+def test_the_sources_and_which_of_them_a_sender_has(check):
+    shown = check("joe@example.com", rules=POOL).out.decode()
+    two = "\n  192.0.2.1 as mx1.example: 3 of 4 parts\n  192.0.2.2: 1 of 4 parts\n"
+    assert "\nsources, %out:" + two in shown
+    assert "this sender" not in shown and "sources" not in check("joe@example.com", rules=RULES).out.decode()
+    shown = check("--sender", "ann@s.example", "slow.example").out.decode()
+    assert "mail of this sender goes through" not in shown  # other rules are there now
+    shown = check("--sender", "ann@s.example", "slow.example", rules=POOL).out.decode()
+    first = shown.partition("mail of this sender goes through, the best first: ")[2].split("\n")[0]
+    assert sorted(first.split(", ")) == ["192.0.2.1", "192.0.2.2"]
+    assert (
+        "sources, %list:\n  192.0.2.9: 1 of 1 parts\n" in check("--sender", "x@list.example", "a.example").out.decode()
+    )
+
+
+def test_the_day_of_a_warm_up(check):
+    today = time.strftime("%Y-%m-%d", time.gmtime())
+    shown = check("a.example", rules=b":src=%p\n%p:192.0.2.1,warm=192.0.2.2@" + today.encode() + b"\n").out.decode()
+    assert "192.0.2.2: 1 of 2 parts, day 1 of its warm-up: 200 recipients to each organisation\n" in shown

@@ -2,9 +2,9 @@
 
 import pytest
 
-from bench.destinations.scenarios import NOT_BUILT, ORACLES, PARTS, SCENARIOS
+from bench.destinations.scenarios import NOT_BUILT, ORACLES, PARTS, SCENARIOS, SOURCES
 
-ALL = ORACLES + PARTS + SCENARIOS
+ALL = ORACLES + PARTS + SOURCES + SCENARIOS
 
 
 @pytest.mark.parametrize("scenario", ALL, ids=lambda scenario: scenario.name)

@@ -76,13 +76,14 @@ class RuleText:
         groups = [address for address in self._items if address.startswith(b"@")]
         members = {key for items in self._items.values() for key in items if key.startswith(b"@")}
         for group in groups:
-            if group not in members:
+            if group.partition(b"/")[0] not in members:
                 self.remark(
                     b"%b: not converted: nothing is in the group %b" % (b", ".join(self._origins[group]), group)
                 )
                 del self._items[group]
+        known = {address.partition(b"/")[0] for address in self._items}
         for address, items in list(self._items.items()):
-            for key in [key for key in items if key.startswith(b"@") and key not in self._items]:
+            for key in [key for key in items if key.startswith(b"@") and key not in known]:
                 del items[key]
                 self.remark(b"%b: the group %b has no limit" % (address, key))
             if not items:

@@ -7,10 +7,14 @@ no counterpart become remarks; all others are passed over.
 
 from pyqmail.base.numbers import is_number
 from pyqmail.mail.destinations.conversion.convert import RuleText, logical_lines, seconds_there, time_text
+from pyqmail.mail.destinations.rules.items import BadValue
+from pyqmail.mail.destinations.sources.pools import pool_member
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+    Machines = Mapping[bytes, tuple[bytes, bytes]]
 
 _NO_LIMIT = b"there it means no limit: write the number that you want"
 
@@ -30,6 +34,7 @@ _POSTFIX_REMARKS = {
     b"smtp_connection_cache_destinations": b"every session is used again",
     b"smtp_connection_cache_on_demand": b"every session is used again",
 }
+_POSTFIX_SOURCES = (b"smtp_bind_address", b"smtp_bind_address6")
 _OUR_TRANSPORTS = (b"", b"smtp", b"relay")  # those that limit nothing of their own here
 
 
@@ -49,6 +54,10 @@ def postfix(main: bytes, transports: "Sequence[bytes]" = ()) -> bytes:
         _fallback(text, relays[0], b"smtp_fallback_relay = " + relays[0])
         for other in relays[1:]:
             text.remark(b"smtp_fallback_relay: not converted: one is enough here: " + other)
+    _sources(
+        text,
+        [(settings[name], settings.get(b"smtp_helo_name", b""), name) for name in _POSTFIX_SOURCES if name in settings],
+    )
     for name in settings:
         transport = name.partition(b"_destination_")[0]
         if b"_destination_" in name and transport not in (b"default", b"smtp", b"local", b"virtual", b"initial"):
@@ -58,6 +67,25 @@ def postfix(main: bytes, transports: "Sequence[bytes]" = ()) -> bytes:
     for source in transports:
         _transport_map(text, source)
     return text.text()
+
+
+def _sources(text: RuleText, found: "Iterable[tuple[bytes, bytes, bytes]]") -> None:
+    """Convert the addresses that mail is sent from: [(address, name to greet with or empty, what it was)]."""
+    for address, name, origin in found:
+        if _pool_item(text, b"%out", address, name, b"%b = %b" % (origin, address)):
+            text.set(b"", b"src=%out", origin)
+
+
+def _pool_item(text: RuleText, pool: bytes, address: bytes, name: bytes, origin: bytes) -> bool:
+    """Put a source into a pool; return whether it can be one."""
+    item = address + (b"=" + name if name else b"")
+    try:
+        pool_member(item)
+    except BadValue as bad:
+        text.remark(b"%b: not converted: %b" % (origin, str(bad).encode()))
+        return False
+    text.set(pool, item, origin)
+    return True
 
 
 def _settings(main: bytes) -> dict[bytes, bytes]:
@@ -172,6 +200,7 @@ _SENDMAIL_NAMES = {  # names of sendmail.mc -> those of sendmail.cf
     b"confTO_INITIAL": b"Timeout.initial",
     b"confTO_DATAFINAL": b"Timeout.datafinal",
     b"confMCI_CACHE_TIMEOUT": b"ConnectionCacheTimeout",
+    b"confCLIENT_OPTIONS": b"ClientPortOptions",
 }
 _SENDMAIL_TIMES = {b"MinQueueAge": b"try", b"Timeout.queuereturn": b"die", b"ConnectionCacheTimeout": b"idle"}
 
@@ -192,6 +221,7 @@ def sendmail(configuration: bytes, access: "Sequence[bytes]" = ()) -> bytes:
         _fallback(text, relay, b"FallbackMXhost = " + relay)
     names = (b"Timeout.connect", b"Timeout.initial", b"Timeout.datafinal")
     _timeouts(text, [(name, options.get(name, b""), b"") for name in names])
+    _sources(text, _client_addresses(options))
     for name, parameters in groups:
         _queue_group(text, name, parameters)
     for source in access:
@@ -200,6 +230,14 @@ def sendmail(configuration: bytes, access: "Sequence[bytes]" = ()) -> bytes:
             if key[:5].upper() == b"QGRP:":
                 text.set(key[5:].removeprefix(b"@"), b"@" + value.strip().lower(), b"access: " + line)
     return text.text()
+
+
+def _client_addresses(options: "Mapping[bytes, bytes]") -> "Iterable[tuple[bytes, bytes, bytes]]":
+    """Yield the Addr= of ClientPortOptions, see _sources()."""
+    for item in options.get(b"ClientPortOptions", b"").split(b","):
+        key, _, value = item.strip().partition(b"=")
+        if key[:4].lower() == b"addr":
+            yield value.strip(), b"", b"ClientPortOptions"
 
 
 def _sendmail_options(configuration: bytes) -> tuple[dict[bytes, bytes], list[tuple[bytes, bytes]]]:
@@ -253,6 +291,7 @@ def powermta(configuration: bytes) -> bytes:
     text = RuleText()
     lines = list(logical_lines(b"\n".join(line.strip() for line in configuration.split(b"\n"))))
     rolled = {line.split()[1].lower() for line in lines if line.startswith(b"queue-to ") and len(line.split()) > 1}
+    machines, pools = _virtual_mtas(lines)
     blocks: list[tuple[bytes, bytes]] = []
     for line in lines:
         words = line.strip(b"<>").split() or [b""]
@@ -267,14 +306,60 @@ def powermta(configuration: bytes) -> bytes:
             _domain_setting(text, blocks[0][1], words, rolled)
         elif blocks and blocks[-1][0] == b"smtp-pattern-list":
             text.remark(b"for control/responses, which has words instead of patterns: " + line)
-        elif blocks and len(blocks) > 1 and blocks[-1][0] == b"domain":
-            text.remark(b"%b %b: %b: not converted: of one source only" % (*blocks[0], line))
+        elif len(blocks) > 1 and blocks[-1][0] == b"domain":
+            _source_setting(text, machines.get(blocks[0][1], (b"", b""))[0], blocks, words, line)
+        elif words[0].lower() == b"default-virtual-mta" and len(words) > 1:
+            _default_pool(text, words[1].lower(), machines, pools, line)
     return text.text()
 
 
-def _domain_setting(text: RuleText, name: bytes, words: "Sequence[bytes]", rolled: "set[bytes]") -> None:
+def _virtual_mtas(lines: "Sequence[bytes]") -> "tuple[Machines, dict[bytes, list[bytes]]]":
+    """Return (virtual MTA -> its smtp-source-host, address and name; pool -> its virtual MTAs)."""
+    machines, pools, name, kind = {}, dict[bytes, list[bytes]](), b"", b""
+    for line in lines:
+        words = line.strip(b"<>").split() or [b""]
+        if line.lower().startswith(b"<virtual-mta") and len(words) > 1:
+            kind, name = words[0].lower(), words[1].lower()
+        elif words[0].lower() == b"smtp-source-host" and kind == b"virtual-mta" and len(words) > 1:
+            machines[name] = words[1], words[2] if len(words) > 2 else b""
+        elif words[0].lower() == b"virtual-mta" and kind == b"virtual-mta-pool" and len(words) > 1:
+            pools.setdefault(name, []).append(words[1].lower())
+    return machines, pools
+
+
+def _default_pool(
+    text: RuleText, name: bytes, machines: "Machines", pools: "Mapping[bytes, list[bytes]]", line: bytes
+) -> None:
+    """Convert the virtual MTA, or the pool of such, that all mail has."""
+    found = [machines[one] for one in pools.get(name, [name]) if one in machines]
+    if any([_pool_item(text, b"%" + name, *one, b"smtp-source-host " + one[0]) for one in found]):
+        text.set(b"", b"src=%" + name, line)
+    else:
+        text.remark(line + b": not converted: no smtp-source-host")
+
+
+def _source_setting(
+    text: RuleText, address: bytes, blocks: "Sequence[tuple[bytes, bytes]]", words: "Sequence[bytes]", line: bytes
+) -> None:
+    """Convert what a virtual MTA says of a domain or macro: that is for one source."""
+    known, name = _POWERMTA_NUMBERS.keys() | _POWERMTA_RATES.keys(), blocks[-1][1]
+    if not address or name in (b"*", b"") or words[0].lower() not in known:
+        text.remark(b"%b %b: %b: not converted: of one source only" % (*blocks[0], line))
+        return
+    group = b"@" + name.lstrip(b"$*.")
+    if not name.startswith(b"$"):
+        text.set(name.removeprefix(b"*"), group, b"domain %b: of a virtual MTA" % name)
+    _domain_setting(text, name, words, set(), group + b"/" + address)
+
+
+def _domain_setting(
+    text: RuleText, name: bytes, words: "Sequence[bytes]", rolled: "set[bytes]", where: bytes = b""
+) -> None:
+    """Convert a setting of a domain block; where: the address of its line, if that is another one."""
     scope, address = b"", name
-    if name.startswith(b"$"):
+    if where:
+        address = where
+    elif name.startswith(b"$"):
         scope, address = b"/dom", b"@" + name[1:]
     elif name in rolled:
         address = b"@" + name

@@ -72,7 +72,7 @@ class SourceLanes:
 
     def __init__(self, core: "Core", ways: "Ways") -> None:
         self._core, self._ways = core, ways
-        self.has_sender_pools = core.rules.has_sender_pools
+        self.has_sender_pools, self._has_told = core.rules.has_sender_pools, False
         self.warm_ups, self.shut = WarmUps(), ShutSources(core)
         self.make_ready: Callable[[int, float], None] = _nowhere
         self._spilling: deque[tuple[Lane, int]] = deque()  # and how many of its parcels are to be looked at
@@ -80,7 +80,7 @@ class SourceLanes:
     def note_rules(self) -> None:
         """The rules are new."""
         core = self._core
-        self.has_sender_pools = core.rules.has_sender_pools
+        self.has_sender_pools, self._has_told = core.rules.has_sender_pools, False
         if core.rules.has_pools and not core.has_sessions and not core.is_local:
             core.log.add(b"rules: src= is not obeyed here: agents choose the address that they send with")
 
@@ -105,6 +105,9 @@ class SourceLanes:
                 waiting = self._withdraw(front, parts, policy)
             parts.site, parts.policy, parts.rules, parts.is_led = site, policy, rules, True
         front.policy = policy
+        if policy.fallback is not None and not self._has_told:
+            self._has_told = True
+            self._core.log.add(b"rules: fall= is not obeyed where src= says which source mail has")
         parts.members.update((member.address, member) for member in rules.pool(policy.pool))
         for part in parts.lanes.values():
             self._lead(part, parts, now)
@@ -245,7 +248,7 @@ class SourceLanes:
         if choice.is_by_sender:
             key = rendezvous.key_of_sender(self._core.senders.name(rows.m_sender[message]), front.domain)
         else:
-            key = rendezvous.key_of_message(rows.m_number[message], front.domain)
+            key = rendezvous.key_of_message(rows.m_number[message], rows.m_birth[message], front.domain)
         order = rendezvous.in_order(key, choice.members)
         usable = [member for member in order if reached_by(site.candidates, member.address)] or order
         if choice.spills:

@@ -26,9 +26,12 @@ def in_order(key: bytes, members: "Iterable[PoolMember]") -> "list[PoolMember]":
     return sorted(members, key=lambda member: (_draw(key, member.address) / member.weight, member.address))
 
 
-def key_of_message(number: int, domain: bytes) -> bytes:
-    """Return the key of what a message has for a domain; its number names its files, and so survives a restart."""
-    return b"%d:%b" % (number, domain)
+def key_of_message(number: int, birth: int, domain: bytes) -> bytes:
+    """Return the key of what a message has for a domain.
+
+    The queue's files keep its number and its birth, so both survive a restart; a number alone is soon another's.
+    """
+    return b"%d:%d:%b" % (number, birth, domain)
 
 
 def key_of_sender(sender: bytes, domain: bytes) -> bytes:

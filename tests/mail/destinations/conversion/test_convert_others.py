@@ -41,6 +41,9 @@ POSTFIX = [
     (b"local_destination_concurrency_limit = 2", [b"rcpt=:c=2"]),
     (b"default_process_limit = 100\nqmgr_message_active_limit = 20000\nrelayhost = [r.example]", []),
     (b"slow_destination_concurrency_limit = 2", []),
+    (b"smtp_bind_address = 192.0.2.1\nsmtp_bind_address6 = 2001:db8::1\nsmtp_helo_name = mx.example",
+     [b"%out:192.0.2.1=mx.example,2001:db8::1=mx.example", b":src=%out"]),
+    (b"smtp_bind_address = 0.0.0.0", []),
 ]  # fmt: skip
 
 
@@ -74,6 +77,8 @@ SENDMAIL = [
     (b"define(`confMIN_QUEUE_AGE', `30m')dnl", [b":try=30m"]),
     (b"O MinQueueAge=30m", [b":try=30m"]),
     (b"O MinQueueAge=30", []),
+    (b"O ClientPortOptions=Family=inet, Addr=192.0.2.1", [b"%out:192.0.2.1", b":src=%out"]),
+    (b"define(`confCLIENT_OPTIONS', `Family=inet,Address=nobody')", []),
     (b"define(`confFALLBACK_MX', `[fb.example]')", [b":fall=fb.example"]),
     (b"O FallbackMXhost=fb.example", [b":fall=fb.example"]),
     (b"O Timeout.queuereturn=5d", [b":die=5d"]),
@@ -166,3 +171,34 @@ def test_nonsense_is_no_traceback(nonsense):
     for convert in (postfix, sendmail, powermta):
         RuleSet.of_text(convert(nonsense))
     assert lines_of(powermta(nonsense)) == []
+
+
+VIRTUAL = b"""<virtual-mta a>
+smtp-source-host 192.0.2.1 mx1.example
+<domain example.com>
+max-smtp-out 5
+max-msg-rate 10/m
+log-data yes
+</domain>
+</virtual-mta>
+<virtual-mta b>
+smtp-source-host 192.0.2.2
+</virtual-mta>
+<virtual-mta-pool all>
+virtual-mta a
+virtual-mta b
+</virtual-mta-pool>
+default-virtual-mta all
+"""
+
+
+def test_powermta_sources():
+    text = powermta(VIRTUAL)
+    assert sorted(lines_of(text)) == [
+        b"%all:192.0.2.1=mx1.example,192.0.2.2",
+        b":src=%all",
+        b"@example.com/192.0.2.1:c=5,r=10/m",
+        b"example.com:@example.com",
+    ]
+    assert b"# virtual-mta a: log-data yes: not converted: of one source only\n" in text
+    assert lines_of(powermta(b"default-virtual-mta none\n")) == []

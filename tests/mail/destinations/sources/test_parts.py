@@ -273,12 +273,10 @@ def day_of(date):
 def test_what_exceeds_a_warm_up_goes_through_the_others_at_once():
     date = World().clock.date
     world = world_of(A + b",warm=" + C + b"=mx3.example@" + day_of(date))
-    world.place(b"b.example", Server(0.1))
     for _ in range(900):
         world.send([b"a.example"])
-    world.send([b"b.example"] * 1)
     world.finish(600)
-    counts = Counter(firsts(world)[:900])
+    counts = Counter(firsts(world))
     assert not world.left and counts[C] == 200 and counts[A] == 700
     world.restart()
     for _ in range(20):
@@ -330,3 +328,14 @@ def test_agents_are_not_bound_and_the_log_says_so_once():
     local = World(RULES % (FAST, A + b"," + B), channel="local", opens_sessions=False)
     local.run(1)
     assert local.log == []
+
+
+def test_a_relay_takes_nothing_that_has_a_source_and_the_log_says_so_once():
+    world = world_of(A, FAST + b",fall=relay.example")
+    world.servers[world.names.zones[b"a.example"].hosts[0][2][0]].kind = "resets"
+    for _ in range(3):
+        world.send([b"a.example"])
+    world.run(600)
+    assert world.left == 3 and not world.delivered
+    said = [line for _, line in world.log if b"fall" in line]
+    assert said == [b"rules: fall= is not obeyed where src= says which source mail has"]
