@@ -108,7 +108,7 @@ def clock_jump(small):
 def dead_zones(small):
     """Thousands of domains whose name servers say nothing; and mail that needs none of them."""
     zones = 500 if small else 3000
-    world = World(b"", route_of={b"routed.example": (b"", b"10.200.0.1:25")}.get)
+    world = World(b"", route_of={b"routed.example": (b"routed.example", b"", b"10.200.0.1:25")}.get)
     world.names.routes[b"routed.example"] = b"10.200.0.1:25"
     world.servers.update({b"10.200.0.1": Server(0.1), b"10.200.0.2": Server(0.1)})
     world.place(b"known.example", Server(0.1))

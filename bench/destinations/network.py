@@ -30,9 +30,17 @@ class NameService:
         self.routes = {}  # domain -> relay, as host:port, host an address
         self.is_silent, self.questions, self.asked_at = False, 0, []
 
-    def ask(self, domain: bytes):
-        """Return (seconds, event name, arguments, words): which event of the engine answers, and when."""
+    def ask(self, domain: bytes, route=None):
+        """Return (seconds, event name, arguments, words): which event of the engine answers, and when.
+
+        route: (relay, port) that takes the domain's mail; the relay's own zone says where it is, as the only host.
+        """
         self.questions += 1
+        if route is not None and route[0]:
+            return self._ask_relay(domain, *route)
+        if route is not None:
+            seconds, event, arguments, words = self.ask(domain)
+            return seconds, event, arguments, words if event != "resolved" else words | {"port": route[1]}
         if domain in self.routes or domain[:1] == b"[":
             relay = self.routes.get(domain, b"")
             host, _, port = relay.partition(b":")
@@ -47,3 +55,12 @@ class NameService:
         if zone.kind == SERVER_FAILURE:
             return self.latency, "trouble", (domain, b"SERVFAIL"), {}
         return self.latency, "resolved", (domain, zone.hosts, zone.ttl, False), {}
+
+    def _ask_relay(self, domain, relay, port):
+        zone, words = self.zones.get(relay), {"port": port, "route": relay}
+        if zone is None:
+            return 0.0, "resolved", (domain, [(0, relay, [relay])], 60, False), words
+        if self.is_silent or zone.kind != ANSWERS:
+            return self.patience, "trouble", (domain, b"timeout"), {}
+        hosts = [(0, relay, [address for _, _, some in zone.hosts for address in some])]
+        return self.latency, "resolved", (domain, hosts, zone.ttl, False), words

@@ -247,8 +247,8 @@ class World:
         for line in self.engine.log_lines(self.clock.now):
             self.log.append((self.clock.now, line))
 
-    def _resolve(self, domain):
-        seconds, event, arguments, words = self.names.ask(domain)
+    def _resolve(self, domain, route=None):
+        seconds, event, arguments, words = self.names.ask(domain, route)
         self.clock.after(seconds, self.answer, event, arguments, words)
 
     def _open(self, session, opening):

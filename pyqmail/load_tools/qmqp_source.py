@@ -33,7 +33,7 @@ def converse(plan: "Plan", number: int | None) -> "Generator[Any, Any, None]":
     parts = [plan.message(number or 0).removesuffix(b".\r\n").replace(b"\r\n", b"\n"), plan.sender, *plan.addresses()]
     inner = b"".join(netstring(part) for part in parts)
     [reply] = yield netstring(inner), 1
-    refused = "" if reply[:1] == b"K" else f"message {reply[:1].decode('ascii', 'replace')}"
+    refused = "" if reply[:1] == b"K" else f"QMQP {reply[:1].decode('ascii', 'replace')}"
     yield Ended(refused, reply, is_over=True)
 
 

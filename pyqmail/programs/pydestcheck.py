@@ -2,7 +2,7 @@
 
 Prints the lines of control/destinations.cdb and control/destinations.now that match ADDRESS, a mail address or a
 domain, the one that wins first; then the limits that result, and all else, each with the line that it comes from.  A
-domain that control/smtproutes gives to a relay is shown as that relay: it is the destination.
+domain that a route gives to a relay (control/smtproutes, `route=`) is shown with that relay: it is the destination.
 
 Lines of hosts and networks need the hosts: with -m the domain is looked up, and each address is shown with what applies
 to it besides.
@@ -34,14 +34,16 @@ import time
 
 from pyqmail.base.addresses import domain_part
 from pyqmail.base.failure import Permanent, Temporary
+from pyqmail.base.literals import literal_address
 from pyqmail.base.options import Argument, Flag, Value
 from pyqmail.base.printable import printable
+from pyqmail.mail.destinations.relays.routes import relay_text, written_route
 from pyqmail.mail.destinations.rules import defaults, describe
 from pyqmail.mail.destinations.rules.lookup import RuleSet
 from pyqmail.mail.destinations.rules.overlay import Overlay
 from pyqmail.mail.destinations.rules.tables import compile_rules
 from pyqmail.mail.destinations.rules.text import BadRules
-from pyqmail.mail.routing.smtproutes import route_for
+from pyqmail.mail.routing.smtproutes import SMTP_PORT, route_for, route_key
 from pyqmail.system.cdb import Reader
 from pyqmail.system.command_line import Program
 from pyqmail.system.controls import Controls
@@ -164,13 +166,20 @@ def _read(path):
 
 def destination(call, controls, rules: RuleSet, domain: bytes) -> list[str]:
     """Return what is to be shown of a domain."""
-    relay = relay_of(controls, rules, domain)
-    name = relay or domain
-    found = _hosts(call, name, bool(relay)) if call.resolves else []
-    hosts = list(dict.fromkeys(host for host, _ in found)) or ([name] if relay else [])
-    policy = rules.for_site(domain, hosts, [address for _, address in found], relay=relay)
+    routes = controls.get("smtproutes")
+    name, port, is_written = relay_of(rules.for_site(domain), domain, routes)
+    found = _hosts(call, name or domain, bool(name)) if call.resolves else []
+    policy = _policy(rules, domain, found, name)
+    if found and not name and not is_written:  # a line of these hosts may route
+        name, port, is_written = relay_of(policy, domain, routes)
+        if name:
+            found = _hosts(call, name, True)
+            policy = _policy(rules, domain, found, name)
     besides = [(host, address, rules.for_address(host, address, policy)) for host, address in found]
-    lines = [f"{domain.decode('latin-1')}: by the relay {name.decode('latin-1')}"] if relay else []
+    shown = relay_text((name, port)).decode("latin-1")
+    lines = [f"{domain.decode('latin-1')}: by the relay {shown}"] if name else []
+    if not name and port != SMTP_PORT:
+        lines = [f"{domain.decode('latin-1')}: at port {port}"]
     lines += describe.site_lines(policy)
     lines += _sources(call, rules, policy, domain)
     for host, address, one in besides:
@@ -181,10 +190,21 @@ def destination(call, controls, rules: RuleSet, domain: bytes) -> list[str]:
     return lines if sender is None else [*lines, "as an envelope sender:", *describe.line_rows([sender])]
 
 
-def relay_of(controls, rules: RuleSet, domain: bytes) -> bytes:
-    """Return the relay that a domain's mail goes to, as control/smtproutes or a rule has it; empty: its own hosts."""
-    route = rules.for_site(domain).route or route_for(domain, controls.get("smtproutes"))
-    return route[0].removeprefix(b"[").removesuffix(b"]").lower() if route else b""
+def relay_of(policy, domain: bytes, routes) -> tuple[bytes, int, bool]:
+    """Return (relay, port, whether a rule says so); an empty relay: the domain's own hosts."""
+    key = route_key(domain, routes)
+    written = written_route(policy, None if key is None else (key, b"", b""))
+    if written is not None:
+        return *written, True
+    found = route_for(domain, routes)
+    if found is None:
+        return b"", SMTP_PORT, False
+    return literal_address(found[0]) or found[0].lower(), found[1], False
+
+
+def _policy(rules: RuleSet, domain: bytes, found, relay: bytes):
+    hosts = list(dict.fromkeys(host for host, _ in found)) or ([relay] if relay else [])
+    return rules.for_site(domain, hosts, [address for _, address in found], relay=relay)
 
 
 def play_log(call, controls, rules: RuleSet) -> list[str]:
@@ -237,7 +257,7 @@ def _read_log(records, path: str) -> None:
 
 def _place(call, controls, rules: RuleSet, domain: bytes, is_looked_up: bool):
     """Return (hosts, relay) of a domain of a log; one that is not looked up, or not found now, is its own host."""
-    relay = relay_of(controls, rules, domain)
+    relay = relay_of(rules.for_site(domain), domain, controls.get("smtproutes"))[0]
     name, hosts = relay or domain, dict[bytes, list[bytes]]()
     if is_looked_up:
         try:

@@ -31,7 +31,9 @@ addresses, from 10 to 200, and a network 100.  Without control/responses the bui
 With -c nothing is compiled: settings of KIND are read from FILEs and written as rules to descriptor 1; what has no
 counterpart becomes a comment.  KIND is `channels` (the folder with concurrencysupplN and supplsN of that patch;
 default: control), `drate` (indimail's folder of rate files), `postfix` (main.cf, then sources of transport maps),
-`sendmail` (sendmail.mc or sendmail.cf, then sources of access maps), `powermta` (its configuration).
+`sendmail` (sendmail.mc or sendmail.cf, then sources of access maps), `powermta` (its configuration), `kumomta` (its
+shaping files, TOML, in the order in which they are loaded), `kumomta-responses` (the same files: lines for
+control/responses).
 """
 
 import os
@@ -53,7 +55,7 @@ from pyqmail.system.descriptors import log, read_file, write_all
 from pyqmail.system.durable import NotWritten
 from pyqmail.system.home import find_home
 
-KINDS = ("channels", "drate", "postfix", "sendmail", "powermta")
+KINDS = ("channels", "drate", "postfix", "sendmail", "powermta", "kumomta", "kumomta-responses")
 CONTROLS = ("destinations", "responses", "destinations.cdb")
 
 
@@ -94,6 +96,8 @@ PROGRAM = Program(
             ("dead=N", "failed starts until a destination counts as dead; 0: never"),
             ("grey=D", "first retry after greylisting"),
             ("w=urgent, w=normal, w=bulk", "class of the mail; otherwise by the message"),
+            ("route=HOST:PORT", "a relay that takes the mail; without HOST the MX hosts do, at PORT: see ROUTES"),
+            ("fall=HOST:PORT, fall=HOST:PORT~D", "a relay for what the hosts do not take: see RELAYS"),
             ("v=4, v=6, v=46", "address family"),
             ("hold, hold=TIME", "nothing is sent, until a date: 2026-11-01, 2026-11-01T14:05Z"),
             ("learn=no", "limits are exactly as written; a host that refuses is left alone for a while"),
@@ -118,6 +122,33 @@ PROGRAM = Program(
             "group or another broader line sets the same; a narrower line lifts them to the number it names.  So "
             "`@comcast:c=25` gives 25, and `example.com:c=30` lifts its site and its organisation to 30."
         )),
+        ("ROUTES", (
+            "route= names a relay as control/smtproutes does: a host, an address ([192.0.2.9], [2001:db8::1]), and a "
+            "port, 25 without one.  A line of the relay's own name, `relay.example:c=100`, limits what goes there.  "
+            "Without a host (`example.com:route=`) the domain's own MX hosts are used, whatever broader lines say.\n\n"
+            "Of route= and control/smtproutes the line counts that names the domain more closely: the domain itself, a "
+            "label with a star, the longer suffix, then everything.  A group counts as the line that attaches it.  Of "
+            "two that are equal route= counts.  A route of a line of hosts (mx=) counts where no other does: the MX "
+            "hosts are looked up first, and then the relay.\n\n"
+            "Only pysend's own sessions can be told of a relay.  Where another program delivers (QMAILREMOTE, "
+            "qmail-rspawn), the log says once that the line is not obeyed: write it into control/smtproutes."
+        )),
+        ("RELAYS", (
+            "fall= hands mail over to a relay.  Without an age it does so as soon as every host of the destination has "
+            "failed once, or its name servers do not answer.  With one (`example.com:fall=relay.example~2h`) it hands "
+            "over what is as old, counted from the message's birth, while the destination fails, is paused or "
+            "soft-blocked, and what the destination then defers once more.\n\n"
+            "The relay is a destination of its own, with its own limits (`relay.example:c=100`) and its own failures.  "
+            "The hosts of the destination are tried all the same, and have the mail again once one greets; if the "
+            "relay fails, too, mail waits for both.  Retry times, lifetime and class remain those of the destination's "
+            "lines.  The addresses of the relay are used, never its MX hosts.\n\n"
+            "Never handed over: what is refused for good (5xx), what waits for its turn only, what a rule holds, mail "
+            "for a domain that does not exist or takes none (null MX), anything while our own network is in doubt, and "
+            "mail for a domain of which this machine is an exchanger: the relay would give it back.  Only pysend's own "
+            "sessions hand over: see ROUTES.\n\n"
+            "pyqwhy shows what a relay has; the log has `domain example.com: falls to relay.example:25: REASON`, and "
+            "`domain example.com: 3 parcels come back: its hosts answer`."
+        )),
         ("SOURCES", (
             "A pool lists addresses of this machine, each with the name to greet with and a weight, of "
             "which either may "
@@ -141,6 +172,7 @@ PROGRAM = Program(
             "(UTC), and half as many again each day.  What exceeds that goes through the others at once.  After "
             f"{WARM_UP_DAYS} days it is a source like any other, and `warm=` is to be left out.  pysend counts "
             "in its state file; a kill loses the last minute.\n\n"
+            "Mail that has a source is not handed to the relay of a fall=; the log says so once.  "
             "pyrspawn's sessions obey all this.  An agent of others chooses its own address: with "
             "pysend's stock and wide "
             "dialect the log says so."
@@ -228,8 +260,8 @@ def _place(problem) -> str:
 
 def convert(call, controls) -> int:
     """Write settings of others as rules to descriptor 1."""
-    from pyqmail.mail.destinations.rules import convert as ours
-    from pyqmail.mail.destinations.rules import convert_others as others
+    from pyqmail.mail.destinations.conversion import convert as ours
+    from pyqmail.mail.destinations.conversion import convert_others as others
 
     files = [os.fsencode(name) for name in call.files]
     if call.kind == "channels" and not files:
@@ -240,6 +272,9 @@ def convert(call, controls) -> int:
         text = ours.channels(_files_of(files[0], (b"suppls", b"concurrencysuppl"))[0])
     elif call.kind == "drate":
         text = ours.drate(*_files_of(files[0], (b"",)))
+    elif call.kind.startswith("kumomta"):
+        destinations, responses = kumomta_rules(files)
+        text = destinations if call.kind == "kumomta" else responses
     else:
         first, *rest = [_content(path) for path in files]
         text = {
@@ -252,6 +287,21 @@ def convert(call, controls) -> int:
     except OSError as error:
         raise Temporary("unable to write output", error) from None
     return 0
+
+
+def kumomta_rules(files: list[bytes]) -> tuple[bytes, bytes]:
+    """Return the texts of rules and of response rules that shaping files say, in the order in which they are loaded."""
+    import tomllib
+
+    from pyqmail.mail.destinations.conversion.kumomta import kumomta
+
+    tables = []
+    for path in files:
+        try:
+            tables.append(tomllib.loads(_content(path).decode()))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as bad:
+            raise Permanent(f"{os.fsdecode(path)}: {bad}") from None
+    return kumomta(tables)
 
 
 def _files_of(folder: bytes, starts) -> tuple[dict[bytes, bytes], dict[bytes, bytes]]:

@@ -18,9 +18,10 @@ from memory, for each domain that is meant:
 
 The second line is the one limit that holds the mail up: how much of it is used, how much is allowed, and the line of
 the rules or the reply that set the number.  The budgets are all limits that a session falls under, the narrowest first;
-the one that it waits for is marked.  LEARNED is the number that refusals of the other side have taught.  When it should
-go is a guess by what the sessions have done so far, for all that is ready, unless a clock decides.  Mail that nothing
-waits for has been delivered or has bounced, or pysend has not read it yet.
+the one that it waits for is marked.  What `fall=` has handed to a relay is shown with the relay as its site.  LEARNED
+is the number that refusals of the other side have taught.  When it should go is a guess by what the sessions have done
+so far, for all that is ready, unless a clock decides.  Mail that nothing waits for has been delivered or has bounced,
+or pysend has not read it yet.
 """
 
 import json

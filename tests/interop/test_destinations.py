@@ -287,3 +287,49 @@ def test_name_servers_that_never_answer(staging, zones):
         staging.taken(f"takes-all@{name}", 2 if name == "198.18.0.3" else 1)
         assert staging.servers.arrivals(f"takes-all@{name}")[-1][0] - sent <= seconds
     assert staging.deferrals() == 0
+
+
+RELAY, RELAY_NAME = b"198.18.0.9", b"mx.h198-18-0-9.test"
+RELAYED = "takes-all@198.18.0.9"
+
+
+def test_rules_route_to_an_address_to_a_name_and_to_the_hosts(staging):
+    """The relay's own lines limit what goes there; smtproutes counts where no rule is as close."""
+    staging.serve(f"takes-all seconds=0.1 {RELAY.decode()}", f"takes-all {HOST.decode()}")
+    rules = b"a.test:route=[198.18.0.9]:25\nb.test:route=%b\n198.18.0.9:c=3\n%b:c=2\n" % (RELAY_NAME, RELAY_NAME)
+    staging.start(rules + b".h198-18-0-1.test:route=\n:k=1000/s~1000\n", routes=b":198.18.0.77\nc.test:198.18.0.1\n")
+    staging.send(*(b"u%d@%b.test" % (n, name) for n in range(15) for name in (b"a", b"b")))
+    staging.send(b"u@c.test", b"u@%b" % on(HOST, b"d"))
+    staging.start_sender()
+    staging.empty()
+    relay = staging.counts(RELAYED)
+    assert relay["messages"] == 30 and relay["most"] <= 5
+    assert staging.counts("takes-all@198.18.0.1")["messages"] == 2 and staging.deferrals() == 0
+
+
+def test_what_hosts_do_not_take_falls_to_a_relay(staging):
+    """Nobody listens at one host, one refuses in words, one takes its mail; name servers of a fourth domain fail."""
+    staging.serve(f"takes-all {RELAY.decode()}", f"session-limit limit=0 {HOST.decode()}", "takes-all 198.18.0.2")
+    staging.start(b":fall=%b\n" % RELAY_NAME)
+    domains = [on(b"198.18.0.3", b"d"), on(HOST, b"d"), b"servfail.test"]
+    staging.send(*(b"u%d@%b" % (n, domain) for n in range(10) for domain in domains), b"u@%b" % on(b"198.18.0.2", b"d"))
+    staging.start_sender()
+    staging.empty()
+    assert staging.counts(RELAYED)["messages"] == 30
+    assert staging.counts("takes-all@198.18.0.2")["messages"] == 1
+    assert staging.deferrals() == staging.failures() == 0
+    for domain in domains:
+        assert len(re.findall(b"(?m)^domain %b: falls to %b:25: " % (domain, RELAY_NAME), staging.system.log.text)) == 1
+
+
+def test_what_is_old_enough_falls_and_what_is_not_waits(staging):
+    staging.serve(f"takes-all {RELAY.decode()}")
+    young, old = on(b"198.18.0.3", b"young"), on(b"198.18.0.3", b"old")
+    staging.start(b"%b:fall=198.18.0.9~4s\n%b:fall=198.18.0.9~1d\n" % (old, young))
+    staging.start_sender()
+    sent = time.monotonic()
+    staging.send(b"u@%b" % young, b"u@%b" % old)
+    staging.taken(RELAYED, 1)
+    [(when, _, recipients)] = staging.servers.arrivals(RELAYED)
+    assert when - sent >= 3
+    assert old in str(recipients).encode() and staging.deferrals() == 0 and staging.system.files()

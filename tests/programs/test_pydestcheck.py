@@ -98,13 +98,15 @@ def test_a_domain_without_hosts(check, name_server, zone, code, text):
     assert (done.code, done.out) == (code, b"") and text in done.err
 
 
-@pytest.mark.parametrize("routes, rules", [(b"b.example:10.0.0.7:26\n", b"")])
+@pytest.mark.parametrize(
+    "routes, rules", [(b"b.example:10.0.0.7:26\n", b""), (b".example:[10.0.0.8]\n", b"b.example:route=[10.0.0.7]:26\n")]
+)
 @pytest.mark.parametrize("options", [[], ["-m"]])
 def test_a_relay_is_the_destination(check, home, routes, rules, options):
     with open(f"{home.control}/smtproutes", "wb") as file:
         file.write(routes)
     out = check(*options, "b.example", rules=b"10.0.0.7:c=100\n" + rules).out
-    assert out.startswith(b"b.example: by the relay 10.0.0.7\n")
+    assert out.startswith(b"b.example: by the relay 10.0.0.7:26\n")
     assert b"\n  destinations line 1: 10.0.0.7:c=100\n" in out
     assert b"\n  100 sessions at once from each source, for each site: destinations line 1\n" in out
 
@@ -250,7 +252,7 @@ def test_the_line_of_a_relay_and_that_of_the_domain_are_both_shown(check, home):
     with open(f"{home.control}/smtproutes", "w", encoding="ascii") as file:
         file.write("a.example:Relay.example:2525\n")
     out = check("a.example", rules=b"relay.example:c=100\na.example:c=3\n").out.decode()
-    assert out.startswith("a.example: by the relay relay.example\n")
+    assert out.startswith("a.example: by the relay relay.example:2525\n")
     assert "  100 sessions at once from each source" in out and "  destinations line 1: relay.example:c=100\n" in out
     assert "  3 sessions at once from each source, for each domain: destinations line 2" in out
 

@@ -115,7 +115,12 @@ def test_what_cannot_be_written_is_said(run, home):
 USAGE = b"pydestrules: usage: pydestrules [ -c KIND ] [ FILE ... ]\n"
 MISUSED = [
     (["file"], b"pydestrules: files belong to -c\n"),
-    (["-c", "exim"], b"pydestrules: nothing to convert from: exim: channels, drate, postfix, sendmail, powermta\n"),
+    (
+        ["-c", "exim"],
+        b"pydestrules: nothing to convert from: exim: channels, drate, postfix, sendmail, powermta, kumomta, "
+        b"kumomta-responses\n",
+    ),
+    (["-c", "kumomta"], b"pydestrules: -c kumomta needs what is to be converted\n"),
     (["-c", "postfix"], b"pydestrules: -c postfix needs what is to be converted\n"),
     (["-c", "powermta", "a", "b"], b"pydestrules: -c powermta needs what is to be converted\n"),
 ]
@@ -148,6 +153,7 @@ OTHERS = [
     ("postfix", [b"slow_destination_concurrency_limit = 2", b"a.example slow:"], b"a.example:@slow\n"),
     ("sendmail", [b"Qbig, R=2", b"QGRP:a.example big"], b"a.example:@big\n"),
     ("powermta", [b"<domain a.example>\nmax-smtp-out 2\n</domain>"], b"a.example:c=2\n"),
+    ("kumomta", [b"['a.example']\nmx_rollup=false", b"['a.example']\nconnection_limit=2"], b"a.example:c=2\n"),
 ]
 
 
@@ -161,6 +167,23 @@ def test_others_are_converted_and_compiled(run, compiled, tmp_path, kind, conten
     done = run("pydestrules", "-c", kind, *names)
     assert (done.code, done.err) == (0, b"") and b"\n" + line in done.out
     assert compiled(done.out)[0] == (0, b"", b"")
+
+
+def test_responses_of_kumomta_are_converted(run, tmp_path):
+    (tmp_path / "shaping").write_bytes(b"[[default.automation]]\nregex='TS04'\naction='Suspend'\nduration='2h'\n")
+    text = b'# "default": TS04\n::TS04:pause 2h site\n'
+    assert run("pydestrules", "-c", "kumomta-responses", tmp_path / "shaping") == (0, text, b"")
+
+
+@pytest.mark.parametrize(
+    "content, why", [(b"a =\n", b"Invalid value (at line 1, column 4)"), (b"\xff\n", b"'utf-8' codec")]
+)
+def test_a_shaping_file_that_is_none(run, tmp_path, content, why):
+    (tmp_path / "shaping").write_bytes(content)
+    done = run("pydestrules", "-c", "kumomta", tmp_path / "shaping")
+    assert (done.code, done.out) == (100, b"") and done.err.startswith(
+        b"pydestrules: fatal: %b/shaping: %b" % (bytes(tmp_path), why)
+    )
 
 
 def test_what_is_not_there_cannot_be_converted(run, tmp_path):
@@ -180,8 +203,6 @@ def test_what_cannot_be_written_to_descriptor_1_is_an_error():
 
 UNBUILT = [
     # what nobody obeys yet       column and words
-    (b"a:c=1,route=b:25\n",       b"1:7: unknown key: route"),
-    (b":fall=b\n",                b"1:2: unknown key: fall"),
 ]  # fmt: skip
 
 

@@ -1536,9 +1536,26 @@ def test_native_routes(rig):
     ]
 
 
+def test_native_rules_route(rig):
+    """A rule wins over a line of smtproutes that names the domain no more closely."""
+    rig.control("smtproutes", b"far.example:192.0.2.77\na.sub.example:192.0.2.78\n")
+    rig.control("destinations.now", b"far.example:route=[127.0.0.1]:2525\n.sub.example:route=relay.example\n")
+    number = rig.inject(b"s@x", [b"u@Far.example", b"v@a.sub.example", b"w@b.sub.example"])
+    found = resolve_wire.hosts_body(3600, False, [(0, b"relay.example", b"192.0.2.5")])
+    natively(rig, answer=lambda name: (resolve_wire.HOSTS_FOUND, found))
+    rig.gone(number)
+    assert rig.stop() == 0
+    assert sorted(rig.remote.opened) == [
+        (b"127.0.0.1", b"127.0.0.1", 2525),
+        (b"192.0.2.78", b"192.0.2.78", 25),
+        (b"relay.example", b"192.0.2.5", 25),
+    ]
+
+
 def test_native_behind_another_client_nothing_is_looked_up(rig):
     """It finds hosts in its own way: neither DNS nor our routes say what may be delivered."""
     rig.control("smtproutes", b"far.example:[127.0.0.1]:2525\n")
+    rig.control("destinations.now", b"far.example:route=192.0.2.9,fall=192.0.2.8\n")
     recipients = [b"u@Far.example", b"v@host.internal", b"w@[127.0.0.1]", b"x@"]
     number = rig.inject(b"s@x", recipients)
     natively(rig, answer=lambda name: (resolve_wire.NO_HOST, b""), words=["--agent"])
@@ -1546,6 +1563,8 @@ def test_native_behind_another_client_nothing_is_looked_up(rig):
     assert rig.stop() == 0
     domains = [b"", b"[127.0.0.1]", b"far.example", b"host.internal"]
     assert sorted(rig.remote.opened) == [(domain, domain, 25) for domain in domains]
+    said = "rules: destinations.now line 1: {}= is not obeyed: the program that delivers finds hosts by itself"
+    assert [line for line in lines(rig) if "obeyed" in line] == [said.format(key) for key in ("route", "fall")]
     assert not any("failure" in line or "deferral" in line for line in lines(rig))
 
 

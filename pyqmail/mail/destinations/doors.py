@@ -48,6 +48,12 @@ class Organisation:
         self.flow_faults: FlowFaults | None = None
         self.refusals: dict[bytes, OrganisationRefusals] = NONE  # by source; a dict of its own once there are some
 
+    def note_addresses(self, addresses: list[bytes]) -> None:
+        """Addresses of its hosts have been seen."""
+        for address in addresses:
+            if len(self.addresses) < self.MAX_ADDRESSES:
+                self.addresses[address] = None
+
 
 class Site:
     """key and name as sites.py has them.  hosts: as the resolver had them.  candidates: those
@@ -97,11 +103,13 @@ class Lane:
     looked at whether it can be forgotten.  trouble: what the name servers last had to say for themselves.
     budgets: of a local recipient, besides the chain of the door.  has_maildirs: what was last delivered to it went to
     Maildirs alone.
+    fallback: the lane that has its mail while a relay takes it; of that one, home is this, and relay (host, port).
     """
 
     __slots__ = (
         *("domain", "number", "source", "queue", "policy", "door", "ready", "is_listed", "is_asked"),
         *("known_until", "parts", "front", "left", "is_doomed", "trouble", "answered_at", "budgets", "has_maildirs"),
+        *("fallback", "home", "relay"),
     )
 
     def __init__(self, domain: bytes, number: int, flows: "FlowRows") -> None:
@@ -116,6 +124,24 @@ class Lane:
         self.has_maildirs = False
         self.parts: Parts | None = None
         self.front: Lane | None = None
+        self.fallback: Lane | None = None
+        self.home: Lane | None = None
+        self.relay: tuple[bytes, int] | None = None
+
+    @property
+    def rule_domain(self) -> bytes:
+        """The domain whose lines apply; empty: what a relay has of others is nobody's."""
+        return self.domain if self.relay is None else b""
+
+    @property
+    def limited_name(self) -> bytes:
+        """What a limit of each domain counts: the domain; a relay that takes the mail of others is one of its own."""
+        return self.domain if self.relay is None else b"\0" + self.relay[0]
+
+    @property
+    def has_ready(self) -> bool:
+        """Whether it, or one of its parts, has mail that is ready."""
+        return any(one.queue.parcels for one in (self.parts.lanes.values() if self.parts is not None else (self,)))
 
     @property
     def site(self) -> Site | None:
@@ -144,6 +170,8 @@ class Door:
     hollow      sessions that greeted and ended before any message was answered, running
     blocks      how often it was refused as blocked, running
     is_held     a rule, a soft block or the like forbids sessions now
+    failed_at   when a session start last failed on every host, unless one has greeted since; NEVER
+    fallen      lanes of which a relay has the mail: it goes on trying for them; None: of none
     open_hosts  candidates of the site without the addresses that a rule holds; None: it holds none
     """
 
@@ -163,7 +191,7 @@ class Door:
             "last_code",
         ),
         *("is_held", "parcels_each", "ended_at", "ended_after", "blocks", "lane_count", "hollow", "own_domain"),
-        "open_hosts",
+        *("open_hosts", "failed_at", "fallen"),
     )
 
     def __init__(self, site: Site, source: "PoolMember | None", policy: "SitePolicy | RecipientPolicy") -> None:
@@ -185,6 +213,8 @@ class Door:
         self.blocks, self.lane_count, self.own_domain = 0, 0, b""
         self.hollow = 0
         self.open_hosts: Candidates | None = None
+        self.failed_at = NEVER
+        self.fallen: dict[Lane, None] | None = None
 
     @property
     def candidates(self) -> "Candidates":
@@ -201,7 +231,7 @@ class Door:
     def wants(self) -> bool:
         """Whether it would open one more session: its connecting ones will not take up what is ready."""
         if self.ready <= self.connecting - self.late or self.is_held:
-            return False
+            return bool(self.fallen) and not self.ready and not self.sessions and not self.is_held
         each = self.parcels_each
         return each == 1 or self.sessions < -(-(self.ready + self.sessions) // each)
 

@@ -32,6 +32,7 @@ from pyqmail.mail.destinations.events.session_ends import SessionEnds
 from pyqmail.mail.destinations.events.site_faults import SiteFaults
 from pyqmail.mail.destinations.events.trials import Trials
 from pyqmail.mail.destinations.limits.budgets import FOREVER, Pause
+from pyqmail.mail.destinations.relays.fallbacks import Fallbacks
 from pyqmail.mail.destinations.scheduling.binding import Binding
 from pyqmail.mail.destinations.scheduling.core import IS_BULK, IS_MORE_TO_COME, Core, EngineTables
 from pyqmail.mail.destinations.scheduling.deliveries import Deliveries
@@ -55,11 +56,11 @@ if TYPE_CHECKING:
     from pyqmail.mail.destinations.limits.budgets import Budget
     from pyqmail.mail.destinations.orders import Limits
     from pyqmail.mail.destinations.outcome import Outcome
+    from pyqmail.mail.destinations.relays.routes import SmtpRoute
     from pyqmail.mail.destinations.rules.lookup import RuleSet
     from pyqmail.mail.destinations.sessions import DeliverySession
     from pyqmail.mail.destinations.state_file import State
 
-    Route = tuple[bytes, bytes]  # the name to look up, empty for an address literal; relay, as host:port
     Hosts = Sequence[tuple[int, bytes, Sequence[bytes]]]  # preference, name, addresses
 
 REMOTE, LOCAL = "remote", "local"
@@ -75,8 +76,12 @@ class Engine:
     registrable      the registrable domain of a host, by the public suffixes
     lifetime         seconds after which a message's deferrals count as failures
     timeouts         seconds to connect, for the greeting, for a reply
-    route_of(domain) (name to look up or empty, relay as host:port) if a route says so, else None
+    route_of(domain) what control/smtproutes says of it (SmtpRoute of mail/destinations/relays/routes.py), or None
+    obeys_routes     False: whoever delivers finds the hosts by itself, and can be told of no relay
     """
+
+    _openings: Openings
+    _feeding: Feeding
 
     def __init__(
         self,
@@ -92,29 +97,29 @@ class Engine:
         date: float,
         lifetime: int,
         timeouts: tuple[float, float, float],
-        route_of: "Callable[[bytes], Route | None] | None" = None,
+        route_of: "Callable[[bytes], SmtpRoute | None] | None" = None,
+        obeys_routes: bool = True,
     ) -> None:
         core = self._core = Core(
             *(total, rules, max_together),
             is_local=channel == LOCAL,
             has_sessions=opens_sessions and channel == REMOTE,
+            obeys_routes=opens_sessions and obeys_routes,
             random=random,
             lifetime=lifetime,
-            clock=Clock(now, date),
-            now=now,
+            clock=(Clock(now, date), now),
             open_session=self._open_session,
-            choose=self._choose if opens_sessions and channel == REMOTE else None,
+            choose=(lambda *grant: self._openings.choose(*grant)) if opens_sessions and channel == REMOTE else None,
         )
         self._ways = Ways(core, registrable)
         self._store = MailStore(core, self._ways, now)
-        self._resolving = Resolving(core, self._ways, self._store, route_of)
-        self._binding = Binding(core, self._ways)
+        self._resolving, self._binding = Resolving(core, self._ways, self._store, route_of), Binding(core, self._ways)
         self._deliveries = Deliveries(core, self._store, self._ways, self._finished)
-        self._learning = Learning(core, self._store)
-        self._site_faults = SiteFaults(core, self._ways, self._store)
+        self._learning, self._site_faults = Learning(core, self._store), SiteFaults(core, self._ways, self._store)
         self._consequences = Consequences(core, core.log, self._ways.recount_door, self._site_faults)
         self._results = Results(
-            core, self._store, self._ways, self._deliveries, self._consequences, self._learning, self._answered
+            *(core, self._store, self._ways, self._deliveries, self._consequences, self._learning),
+            lambda session, now: self._openings.answered(session, now),
         )
         self._make_memory(core, self._ways)
         self._make_sessions(core, self._ways, timeouts)
@@ -131,7 +136,7 @@ class Engine:
         self._trials, self._guards = Trials(core, self._close), Guards(core, ways)
         self._openings = Openings(
             *(core, ways, HostUnits(core), self._trials, self._consequences, self._learning),
-            *(self._guards, timeouts, self._feed),
+            *(self._guards, timeouts, lambda session, now: self._feeding.feed(session, now)),
         )
         self._guards.open_test, self._guards.blame = self._openings.open_test, self._openings.count_failure
         self._feeding = Feeding(core, ways, self._binding, self._deliveries, self._close)
@@ -140,6 +145,7 @@ class Engine:
             self._consequences,
         )
         if core.has_sessions:
+            ways.fallbacks = Fallbacks(core, ways, self._store, core.timers.now)
             ways.need, ways.feed_idle = self._resolving.need, self._feeding.feed_idle
 
     @property
@@ -283,10 +289,11 @@ class Engine:
         *,
         port: int = 25,
         route: bytes = b"",
+        is_ours: bool = False,
         now: float,
     ) -> None:
-        """hosts are (preference, name, addresses), without our own; ttl is seconds."""
-        self._resolving.resolved(domain, hosts, ttl, is_stale, port, route, now)
+        """hosts are (preference, name, addresses), without our own (is_ours: there were some); ttl is seconds."""
+        self._resolving.resolved(domain, hosts, ttl, is_stale, (port, route, is_ours), now)
         self._end_turn(now)
 
     def nowhere(self, domain: bytes, outcome: "Outcome", now: float) -> None:
@@ -380,20 +387,11 @@ class Engine:
             self._site_faults.note_opening(door.site, now)
         (self._openings if self._core.has_sessions else self._agents).open_session(door, units, now)
 
-    def _choose(self, door: "Door", now: float) -> "tuple[Budget, ...]":
-        return self._openings.choose(door, now)
-
     def _finished(self, session: "DeliverySession", now: float) -> None:
         if not self._core.has_sessions:
             self._agents.finished(session, now)
         elif session.state == OPENED and not session.is_dying:
             self._feeding.feed(session, now)
-
-    def _answered(self, session: "DeliverySession", now: float) -> None:
-        self._openings.answered(session, now)
-
-    def _feed(self, session: "DeliverySession", now: float) -> None:
-        self._feeding.feed(session, now)
 
     def _close(self, session: "DeliverySession", now: float) -> None:
         self._feeding.gone(session)

@@ -9,6 +9,8 @@ from heapq import nlargest, nsmallest
 from operator import attrgetter
 
 from pyqmail.mail.destinations.limits.budgets import FOREVER, ORGANISATION
+from pyqmail.mail.destinations.relays.routes import relay_text
+from pyqmail.mail.destinations.rules.policies import SitePolicy
 from pyqmail.mail.destinations.views import parcel_reasons, reasons, tallies
 from pyqmail.mail.destinations.views.age_bands import BANDS, add
 from pyqmail.mail.destinations.views.day_counts import NAMES
@@ -184,11 +186,11 @@ def _find(tables: "EngineTables", kind: str, name: bytes) -> "list[Lane]":
         lane = tables.ways.find(name)
     else:
         return [lane for lane in _lanes(tables) if lane.domain.endswith(b"@" + domain)][:MAX_ENTRIES]
-    if lane is None or not lane.left:
+    if lane is None:
         return []
-    if lane.front is None:
-        return [lane]
-    return [one for one in _lanes(tables) if one.domain == domain]
+    if lane.front is not None:
+        return [one for one in _lanes(tables) if one.domain == domain]
+    return [one for one in (lane, lane.fallback) if one is not None and one.left]
 
 
 def _parcels(tables: "EngineTables", lane: "Lane") -> list[int]:
@@ -210,6 +212,15 @@ def _of_message(tables: "EngineTables", number: int, now: float) -> "list[Fields
     ]
 
 
+def _handed_over(lane: "Lane") -> str:
+    """Return that a relay has the mail of a lane, and by which line; empty if its own hosts do."""
+    if lane.home is None or lane.relay is None:
+        return ""
+    line = lane.home.policy.sources.get(b"fall") if isinstance(lane.home.policy, SitePolicy) else None
+    where = f", {line.where} line {line.number}" if line is not None else ""
+    return f"handed over to {_text(relay_text(lane.relay))}{where}; "
+
+
 def _entry(tables: "EngineTables", lane: "Lane", parcels: list[int], count: int, now: float) -> "Fields":
     door, core = lane.door, tables.core
     obstacle = parcel_reasons.obstacle_of_parcels(tables, lane, parcels, now)
@@ -226,7 +237,7 @@ def _entry(tables: "EngineTables", lane: "Lane", parcels: list[int], count: int,
         "answer_age": max(0.0, now - lane.answered_at) if lane.answered_at else None,
         "budgets": _budgets(lane, places, now),
         "place": before + 1 if before is not None else None,
-        "reason": obstacle.text or "nothing holds it up: it goes with the next session",
+        "reason": _handed_over(lane) + (obstacle.text or "nothing holds it up: it goes with the next session"),
         "expected_seconds": _expected(tables, lane, obstacle, before, now),
         "last_reply": _last_reply(tables, lane, obstacle),
         "today": _today(tables, door, now),

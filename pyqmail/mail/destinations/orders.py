@@ -2,6 +2,8 @@
 
     order                                      what to do
     (RESOLVE, domain)                          look it up; then resolved(), nowhere() or trouble()
+    (RESOLVE, domain, (relay, port))           so, where a rule routes: the relay is looked up; without one (empty) the
+                                               domain's own hosts are, which listen at that port
     (OPEN, session, opening)                   connect; then waiting(), ready(), refused() or failed(), and in any case
                                                closed()
     (MORE, session, opening)                   another address for a session that connects: beside the one that keeps

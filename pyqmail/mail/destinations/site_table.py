@@ -42,13 +42,6 @@ class SiteTable:
             self.site_made(site)
         return site
 
-    def note_addresses(self, organisation: Organisation, addresses: list[bytes]) -> None:
-        """An organisation shows these addresses."""
-        known = organisation.addresses
-        for address in addresses:
-            if len(known) < organisation.MAX_ADDRESSES:
-                known[address] = None
-
     def use_hosts(self, site: Site, hosts: "Hosts", families: str) -> None:
         """A site has these hosts now, and those with an address of the families are tried."""
         if site.hosts is not hosts or site.families != families:

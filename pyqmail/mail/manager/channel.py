@@ -202,11 +202,15 @@ class Channel:
             self.deliveries.slow.start_connect(session, opening.host, self._clock())
             (self._spawner.open_session if kind == OPEN else self._spawner.more)(session, opening)
 
-    def _resolve(self, domain):
-        route = self._lookup.route_of(domain)
-        name = domain if route is None else route[0]
-        self.deliveries.slow.start_question(domain, name, self._clock())
-        self._lookup.resolve(domain, self.deliveries)
+    def _resolve(self, domain, route=None):
+        name = route[0] if route is not None else self._routed_name(domain)
+        self.deliveries.slow.start_question(domain, name or domain, self._clock())
+        self._lookup.resolve(domain, self.deliveries, route)
+
+    def _routed_name(self, domain):
+        """Return what is looked up in place of a domain by control/smtproutes; empty for the domain itself."""
+        smtp_route = self._lookup.route_of(domain)
+        return b"" if smtp_route is None else smtp_route[1]
 
     def _deliver(self, session: int | None, number: int, recipients: "Recipients") -> None:
         try:

@@ -256,7 +256,7 @@ class ChannelDeliveries:
     def resolved(self, domain: bytes, hosts: "Hosts") -> None:
         """Mail for the domain goes to these hosts."""
         self.slow.end_question(domain)
-        ttl, more = hosts.seconds, {"port": hosts.port, "route": hosts.route}
+        ttl, more = hosts.seconds, {"port": hosts.port, "route": hosts.route, "is_ours": hosts.is_ours}
         self._engine.resolved(domain, hosts.hosts, ttl, hosts.is_stale, **more, now=self._clock())
         self._finish_turn_soon()
 

@@ -196,6 +196,7 @@ class Manager:
             lifetime=self._settings.lifetime,
             timeouts=self._settings.timeouts,
             route_of=None if lookup is None else lookup.route_of,
+            obeys_routes=lookup is not None and lookup.obeys_routes,
         )
 
     def answer_on(self, socket: "StatusSocket") -> None:

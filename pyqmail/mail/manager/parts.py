@@ -97,11 +97,13 @@ if TYPE_CHECKING:
         def listen(self, lost: Callable[[], None]) -> None:
             """Begin to hear answers."""
 
-        def route_of(self, domain: bytes) -> tuple[bytes, bytes] | None:
-            """Return (name to look up, relay) if one host takes all mail for a domain."""
+        obeys_routes: bool
 
-        def resolve(self, domain: bytes, channel: LookupClient) -> None:
-            """Answer by a call of one of channel's methods, now or later."""
+        def route_of(self, domain: bytes) -> tuple[bytes, bytes, bytes] | None:
+            """Return (key of the line, name to look up, relay) if control/smtproutes has a line for a domain."""
+
+        def resolve(self, domain: bytes, channel: LookupClient, route: tuple[bytes, int] | None = None) -> None:
+            """Answer by a call of one of channel's methods, now or later.  route: a relay that is looked up instead."""
 
         def close(self) -> None: ...
 

@@ -61,11 +61,15 @@ class Hosts:
 
     hosts [(preference, host, [addresses])] in the order to try; our own are not among them.  port and route, the relay
     that smtproutes names, if it does.  is_stale: it holds no longer, but no name server answers.
+    is_ours: we are one of the domain's exchangers ourselves, but not its best.
     """
 
-    __slots__ = ("hosts", "seconds", "is_stale", "port", "route")
+    __slots__ = ("hosts", "seconds", "is_stale", "port", "route", "is_ours")
 
-    def __init__(self, plan: Plan, found: "list[tuple[int, bytes, bytes]]", seconds: int, is_stale: bool) -> None:
+    def __init__(
+        self, plan: Plan, found: "list[tuple[int, bytes, bytes]]", seconds: int, is_stale: bool, is_ours: bool = False
+    ) -> None:
+        self.is_ours = is_ours
         self.seconds, self.is_stale, self.port, self.route = seconds, is_stale, plan.port, plan.route
         self.hosts: list[tuple[int, bytes, list[bytes]]] = []
         for preference, host, address in found:
@@ -74,12 +78,15 @@ class Hosts:
             self.hosts[-1][2].append(address)
 
 
-def plan_for(domain: bytes, routes: dict[bytes, bytes]) -> Plan:
-    """Return the Plan for a recipient's domain part; routes is control/smtproutes as a map."""
-    route = route_for(domain, routes)
-    if route is None:
-        literal = literal_address(domain)
-        return Plan(resolve_wire.EXCHANGERS if literal is None else None, literal or domain, SMTP_PORT, False)
+def plan_for(domain: bytes, routes: dict[bytes, bytes], written: tuple[bytes, int] | None = None) -> Plan:
+    """Return the Plan for a recipient's domain part; routes is control/smtproutes as a map.
+
+    written: (relay, port) that counts in its place; without a relay the domain's own hosts do, at that port.
+    """
+    route = route_for(domain, routes) if written is None else written
+    if route is None or written is not None and not written[0]:
+        literal, port = literal_address(domain), SMTP_PORT if route is None else route[1]
+        return Plan(resolve_wire.EXCHANGERS if literal is None else None, literal or domain, port, False)
     relay, port = route
     literal = literal_address(relay)
     return Plan(resolve_wire.ADDRESSES if literal is None else None, literal or relay, port, True)
@@ -122,7 +129,8 @@ def hosts_of(plan: Plan, kind: int, body: bytes, own) -> Hosts:
     seconds, is_stale, found = resolve_wire.split_hosts(body)
     if plan.is_routed:
         seconds = min(seconds, ROUTE_SECONDS)
-    return Hosts(plan, usable(plan, found, own), seconds, is_stale)
+    others = usable(plan, found, own)
+    return Hosts(plan, others, seconds, is_stale, len(others) < len(found))
 
 
 def choose(plan: Plan, found: list[tuple[int, bytes, bytes]], own: set[bytes]) -> list[tuple[bytes, bytes, int]]:

@@ -16,7 +16,7 @@ Where another program delivers, which finds hosts by itself, nothing is looked u
 from pyqmail.base.backoff import Backoff
 from pyqmail.base.failure import reason
 from pyqmail.mail.routing.exchangers import Hosts, Plan, Unroutable, hosts_of, hosts_of_literal, plan_for
-from pyqmail.mail.routing.smtproutes import SMTP_PORT
+from pyqmail.mail.routing.smtproutes import SMTP_PORT, route_key
 from pyqmail.protocol.wires import resolve_wire
 from pyqmail.system.stream import Pipe
 
@@ -60,29 +60,40 @@ class DomainLookup:
         self._unpacker = resolve_wire.Unpacker()
         self._pipe = Pipe(self._loop, write_fd, read_fd, self._received, self._gone)
 
-    def route_of(self, domain: bytes) -> tuple[bytes, bytes] | None:
-        """Return (name, relay) of the one host that takes a domain's mail if control/smtproutes names it, else None.
+    def route_of(self, domain: bytes) -> tuple[bytes, bytes, bytes] | None:
+        """Return (key, name, relay) of the line of control/smtproutes for a domain, None without one.
 
-        relay is `host:port`; name is what is looked up, empty if it is an address.
+        relay is `host:port` of the one host that takes the domain's mail, empty if the line names none; name is what
+        is looked up, empty if it is an address.
         """
         if not self._asks:
             return None
         try:
-            plan = plan_for(domain, self._controls.get("smtproutes"))
+            routes = self._controls.get("smtproutes")
         except OSError:
             return None  # the look-up says so
-        if not plan.is_routed:
+        key = route_key(domain, routes)
+        if key is None:
             return None
-        return b"" if plan.question is None else plan.name.lower(), b"%b:%d" % (plan.route, plan.port)
+        plan = plan_for(domain, routes)
+        if not plan.is_routed:
+            return key, b"", b""
+        return key, b"" if plan.question is None else plan.name.lower(), b"%b:%d" % (plan.route, plan.port)
 
-    def resolve(self, domain: bytes, channel) -> None:
+    @property
+    def obeys_routes(self) -> bool:
+        """False where another program finds the hosts: it cannot be told of a relay."""
+        return self._asks
+
+    def resolve(self, domain: bytes, channel, route: tuple[bytes, int] | None = None) -> None:
+        """Look up the hosts of a domain; route: (relay, port) in place of what control/smtproutes says (plan_for)."""
         if not self._asks:
             plan = Plan(None, domain, SMTP_PORT, True)
             channel.resolved(domain, Hosts(plan, [(0, domain, domain)], AGENT_SECONDS, False))
             return
 
         def find():
-            return plan_for(domain, self._controls.get("smtproutes"))
+            return plan_for(domain, self._controls.get("smtproutes") if route is None else {}, route)
 
         self._look_up(domain, channel, find, lambda plan: self._follow(domain, channel, plan))
 

@@ -80,9 +80,9 @@ def setting(home):
     "domain, wanted",
     [
         (b"far.example", None),
-        (b"to-itself", None),
-        (b"to-address", (b"", b"192.0.2.7:2525")),
-        (b"a.to-relay", (b"relay.example", b"relay.example:25")),
+        (b"to-itself", (b"to-itself", b"", b"")),
+        (b"to-address", (b"to-address", b"", b"192.0.2.7:2525")),
+        (b"a.to-relay", (b".to-relay", b"relay.example", b"relay.example:25")),
         (b"[192.0.2.9]", None),
     ],
 )

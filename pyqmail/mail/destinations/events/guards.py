@@ -156,6 +156,8 @@ class Guards:
         """What was held against others was our fault."""
         core = self._core
         core.hosts.take_back(since)
+        if self._ways.fallbacks is not None:
+            self._ways.fallbacks.forgive(since, now)
         for (_, _, source), budget in core.budgets.all_budgets():
             if watch.source is not None and source != watch.source:
                 continue

@@ -61,9 +61,7 @@ class Openings:
     ) -> None:
         self._core, self._ways, self._units, self._trials = core, ways, units, trials
         self._consequences, self._learning, self._timeouts, self._feed = consequences, learning, timeouts, feed
-        self._guards = guards
-        self.sessions = SessionNumbers()
-        self.connecting = 0
+        self._guards, self.sessions, self.connecting = guards, SessionNumbers(), 0
 
     # a grant
 
@@ -90,17 +88,15 @@ class Openings:
 
     def open_session(self, door: "Door", units: "tuple[Budget, ...]", now: float) -> None:
         assert door.choice is not None
-        host, address = door.choice
-        count = len(units) - len(door.chain)
+        (host, address), count = door.choice, len(units) - len(door.chain)
         session = self.sessions.add(door, units[count:], now)
         session.is_trial = self._core.budgets.unproven in units
         self._begin(session, host, address, units[:count], now)
         door.attempts += 1
         door.started += 1
         door.chain = self._ways.chain(door, now)
-        if is_dead(door):  # perhaps they have moved
-            for lane in door.lanes:
-                self._ways.refresh(lane, now)
+        for lane in (*door.lanes, *(door.fallen or ())) if is_dead(door) else ():  # perhaps they have moved
+            self._ways.refresh(lane, now)
         if session.is_trial:
             self._trials.started(session, now)
 
@@ -202,6 +198,7 @@ class Openings:
         door.up = door.up or {}
         door.up[address] = here_up + 1
         door.working += 1
+        self._ways.greeted(door, now)
         if door.hollow:
             self._feed(session, now)
             self._ways.seek(door, now)  # it connects no longer: what it did not take is for another
@@ -272,6 +269,7 @@ class Openings:
         if t.END_START in row.effects:
             if facts.is_us and not facts.has_answer:
                 self._guards.withhold(session.door, outcome)
+            self._ways.start_failed(session.door, facts, now)
             self._fail_start(session, outcome, now)
         elif not session.tries and not self._try_another(session, now):
             if self._has_full_host(session, now):
@@ -293,12 +291,14 @@ class Openings:
         self._consequences.apply(row, Event(session.door, session, facts), now)
         if t.FAIL_LANE in row.effects:
             self._core.failed_doors.append((session.door, facts.outcome))
+        self._ways.start_failed(session.door, facts, now)
 
     def count_failure(self, door: "Door", outcome: "Outcome", now: float) -> None:
         """A start that failed a while ago was the site's fault after all."""
         facts = Facts(outcome)
         facts.others_up = sum(door.up.values())
         self._consequences.apply(blame.blame_all_hosts(facts), Event(door, None, facts), now)
+        self._ways.start_failed(door, facts, now)
 
     def _fail_start(self, session: "DeliverySession", outcome: "Outcome", now: float) -> None:
         door = session.door

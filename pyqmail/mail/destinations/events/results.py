@@ -10,7 +10,7 @@ from pyqmail.mail.destinations.faults.table import Facts
 from pyqmail.mail.destinations.orders import REPORT
 from pyqmail.mail.destinations.outcome import DATA, DIALOGUE, DOUBTFUL, MAILDIR, SENDER, Outcome
 from pyqmail.mail.destinations.retry import LOCAL_CONSTANT, REMOTE_CONSTANT, next_date
-from pyqmail.mail.destinations.scheduling.deliveries import AT_HEAD, DEFERRED, FRESH
+from pyqmail.mail.destinations.scheduling.deliveries import AT_HEAD, DEFERRED, FALLS, FRESH
 from pyqmail.mail.destinations.views.recent import ACCEPTED_DELIVERY, DEFERRED_DELIVERY, FAILED_DELIVERY
 
 TYPE_CHECKING = False
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pyqmail.mail.destinations.faults.table import Row
     from pyqmail.mail.destinations.rules.policies import Retry
     from pyqmail.mail.destinations.scheduling.core import Core
-    from pyqmail.mail.destinations.scheduling.deliveries import Deliveries
+    from pyqmail.mail.destinations.scheduling.deliveries import Deliveries, End
     from pyqmail.mail.destinations.scheduling.mail_store import MailStore
     from pyqmail.mail.destinations.scheduling.ways import Ways
     from pyqmail.mail.destinations.sessions import DeliverySession
@@ -176,7 +176,7 @@ class Results:
         elif t.DEFER in effects and facts.rule is not None and facts.rule.seconds:
             second = self._core.clock.second(now + facts.rule.seconds) + 1
         if second:
-            self._deliveries.ended(session, recipient, (DEFERRED, second), now)
+            self._deliveries.ended(session, recipient, self._deferral(parcel, second, now), now)
         else:
             self._defer(session, recipient, now)
         return b"Z"
@@ -189,14 +189,25 @@ class Results:
         tries, retry = rows.p_tries[parcel] + 1, self._retry(lane, message)
         when = next_date(retry, rows.m_birth[message], tries, date, self._constant, self._core.random)
         second = max(clock.second_of_date(when, now), clock.second(now) + 1)
-        self._deliveries.ended(session, recipient, (DEFERRED, second), now)
+        self._deliveries.ended(session, recipient, self._deferral(parcel, second, now), now)
+
+    def _deferral(self, parcel: int, second: int, now: float) -> "End":
+        """Return how a parcel ends that is deferred until a second; what is old may go to a relay before it."""
+        lane, fallbacks = self._ways.lanes[self._rows.p_lane[parcel]], self._ways.fallbacks
+        if fallbacks is None or getattr(lane.policy, "fallback", None) is None:
+            return DEFERRED, second
+        falls = fallbacks.fall_second(parcel, lane, now)
+        if falls is None:
+            return DEFERRED, second
+        return (DEFERRED, min(second, falls)) if falls else (FALLS, 0)
 
     def _retry(self, lane: "Lane", message: int) -> "Retry | None":
         if self._ways.has_sender_rules:
             sender = self._ways.sender_policy(self._rows.m_sender[message])
             if sender is not None and sender.retry is not None:
                 return sender.retry
-        return lane.policy.retry if lane.policy is not None else None
+        policy = (lane.home or lane).policy
+        return policy.retry if policy is not None else None
 
     def _is_too_old(self, parcel: int, now: float) -> bool:
         lane = self._ways.lanes[self._rows.p_lane[parcel]]

@@ -9,7 +9,7 @@ BUILT_IN = b""":c=10,k=300/m~20,c=100/net,i=2,f=1,n=100,m=50,p=1,idle=2s,by=mess
 rcpt=:c=2
 """
 # keys that are read and that no scheduler obeys yet: those who write rules for one are refused them
-UNBUILT = frozenset((b"route", b"fall"))
+UNBUILT: frozenset[bytes] = frozenset()
 FEWEST_OF_ORGANISATION, MOST_OF_ORGANISATION, FOR_EACH_ADDRESS = 10, 200, 2
 
 

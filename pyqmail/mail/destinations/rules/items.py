@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MAX_NUMBER = 1_000_000_000
 MAX_PERIOD = 86400
+SMTP_PORT = 25
 _SECONDS = {b"s": 1, b"m": 60, b"h": 3600, b"d": 86400}
 _NAME = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_.")
 _MONTH_DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
@@ -160,13 +161,20 @@ def host_and_port(text: bytes) -> tuple[bytes, int]:
     """Return (host, port) of `host`, `host:port`, `[address]:port`; 25 without a port.  Raises BadValue."""
     host, colon, port = text.rpartition(b":") if not text.endswith(b"]") else (text, b"", b"")
     if not colon:
-        host, port = text, b"25"
+        host, port = text, b""
     address = literal_address(host)
     if address is None and host.startswith(b"["):
         raise BadValue("not an address in brackets")
     if b":" in host and not host.startswith(b"["):
         raise BadValue("an IPv6 address stands in brackets")
-    return address or name_of(host, "a host"), _number(port, 1, 65535)
+    return address or name_of(host, "a host"), _number(port, 1, 65535) if port else SMTP_PORT
+
+
+def _route(text: bytes) -> tuple[bytes, int]:
+    """As host_and_port; the host may be missing: then the MX hosts of the domain are looked up."""
+    if text[:1] not in (b"", b":"):
+        return host_and_port(text)
+    return b"", _number(text[1:], 1, 65535) if text[1:] else SMTP_PORT
 
 
 def _fallback(text: bytes) -> tuple[bytes, int, float | None]:
@@ -217,7 +225,7 @@ KEYS: "dict[bytes, Callable[[bytes], object]]" = {
     b"dead": _number,
     b"grey": _lifetime,
     b"w": _choice(b"urgent", b"normal", b"bulk"),
-    b"route": host_and_port,
+    b"route": _route,
     b"fall": _fallback,
     b"v": _choice(b"4", b"6", b"46"),
     b"learn": _choice(b"no", b"yes"),

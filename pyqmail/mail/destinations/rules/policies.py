@@ -135,7 +135,7 @@ class SitePolicy:
     dead_after                 dead=; 0: never
     grey_seconds               grey=
     klass                      w=: b"urgent", b"normal", b"bulk"; empty: by the message
-    route                      route=: (host, port) instead of the MX; None: none
+    route                      route=: (host, port) instead of the MX, an empty host: the MX at that port; None: none
     fallback                   fall=: (host, port, seconds or None: once every host has failed); None: none
     families                   v=: "4", "6", "46"
     held_until                 hold: NOT_HELD, FOR_EVER, or the date when it ends

@@ -38,6 +38,7 @@ class Core:
     """is_local: the local channel.  has_sessions: sessions of our own, which are opened and asked about.
 
     max_together: how many deliveries to one local recipient count as one.
+    obeys_routes: whoever delivers can be told of a relay.  clock: and the time now.
     """
 
     def __init__(
@@ -48,20 +49,20 @@ class Core:
         *,
         is_local: bool,
         has_sessions: bool,
+        obeys_routes: bool,
         random: "Random",
         lifetime: int,
-        clock: Clock,
-        now: float,
+        clock: tuple[Clock, float],
         open_session: "Callable[[Door, tuple[Budget, ...], float], None]",
         choose: "Callable[[Door, float], tuple[Budget, ...]] | None",
     ) -> None:
         self.is_local, self.has_sessions, self.is_stopped = is_local, has_sessions, False
-        self.max_together = max_together
-        self.rules, self.random, self.lifetime, self.clock = rules, random, lifetime, clock
+        self.max_together, self.obeys_routes = max_together, obeys_routes
+        self.rules, self.random, self.lifetime, self.clock = rules, random, lifetime, clock[0]
         self.rows = MailRows()
         self.flows = FlowRows(self.rows)
         self.senders = SenderKeys()
-        self.timers = Timers(now)
+        self.timers = Timers(clock[1])
         self.budgets = BudgetTable(total, is_local=is_local, has_sessions=has_sessions)
         self.admission = Admission(open_session, choose, is_deferred=True)  # type: ignore[arg-type]
         self.hosts = HostTable()
@@ -69,7 +70,7 @@ class Core:
         self.orders: list[tuple[Any, ...]] = []
         self.log = EngineLog()
         self.admission.full = self._full  # type: ignore[assignment]
-        self.recent, self.days, self.replies = RecentCounts(), DayCounts(clock, now), LastReplies()
+        self.recent, self.days, self.replies = RecentCounts(), DayCounts(*clock), LastReplies()
         self.closing = 0  # sessions that were told to end, and have not
         self.is_us = False  # our own network is suspected, or down
         self.failed_doors: list[tuple[Door, Outcome]] = []  # none of their hosts takes mail: what waits there fails

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 MAX_RETURNS = 3  # how often a recipient comes back untouched before that counts as a deferral
 # ends: (DEFERRED, second of the wheel) and, with second 0, what follows
-DEFERRED, AT_HEAD, FRESH, FLYING = "deferred", "at head", "fresh", "flying"
+DEFERRED, AT_HEAD, FRESH, FLYING, FALLS = "deferred", "at head", "fresh", "flying", "falls"
 End = tuple[str, int]
 
 
@@ -92,7 +92,7 @@ class Deliveries:
 
     def ended(self, session: "DeliverySession", recipient: int, end: End, now: float) -> None:
         """A recipient has ended, and is not done."""
-        if end[0] == DEFERRED:
+        if end[0] in (DEFERRED, FALLS):
             self._rows.r_returns[recipient] = 0
         self._ends[recipient] = end
         self._landed(session, now)
@@ -159,8 +159,12 @@ class Deliveries:
         if kind == DEFERRED:
             rows.p_tries[parcel] = min(255, rows.p_tries[parcel] + 1)
             self._store.put_on_wheel(parcel, second)
+        elif kind == FALLS and self._ways.fallbacks is not None:
+            rows.p_tries[parcel] = min(255, rows.p_tries[parcel] + 1)
+            self._ways.fallbacks.hand_over(parcel, now)
         elif kind == FRESH and self._ways.lanes[rows.p_lane[parcel]].door is session.door:
             session.door.returned.append(parcel)
             session.door.ready += 1
         else:
-            self._store.make_ready(parcel, now, at_head=True)
+            is_fallen = self._ways.lanes[rows.p_lane[parcel]].home is not None
+            self._store.make_ready(parcel, now, at_head=True, is_placed=is_fallen)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pyqmail.mail.destinations.limits.rates import LearnedRate
     from pyqmail.mail.destinations.limits.windows import Window
     from pyqmail.mail.destinations.outcome import Outcome
-    from pyqmail.mail.destinations.rules.policies import Limit
+    from pyqmail.mail.destinations.rules.policies import Limit, SitePolicy
 
 RATE = "rate of "  # before the kind of a budget: its rates
 MAX_TEXT = 200  # bytes of a reply
@@ -100,6 +100,25 @@ class EngineLog:
 
     def date_set(self, seconds: float) -> None:
         self.add(b"clock: the date was set by %d seconds: what waits keeps its time" % seconds)
+
+    def falls(self, domain: bytes, relay: bytes, why: bytes) -> None:
+        self.add(b"domain %b: falls to %b: %b" % (logsafe(domain), logsafe(relay), _said(why) or b"too_old"))
+
+    def comes_back(self, domain: bytes, parcels: int) -> None:
+        self.add(b"domain %b: %d parcels come back: its hosts answer" % (logsafe(domain), parcels))
+
+    def relay_unknown(self, relay: bytes, why: bytes) -> None:
+        self.add(b"relay %b: not found: %b" % (logsafe(relay), _said(why)))
+
+    def cannot_route(self, policy: "SitePolicy") -> None:
+        """Whoever delivers finds hosts by itself: say once of a line that it routes in vain."""
+        for key in (b"route", b"fall"):
+            line = policy.sources.get(key)
+            if line is None or (key.decode(), line.address) in self._said or len(self._said) >= MAX_SAID:
+                continue
+            self._said[key.decode(), line.address] = None
+            place = b"%b line %d" % (line.where.encode(), line.number)
+            self.add(b"rules: %b: %b= is not obeyed: the program that delivers finds hosts by itself" % (place, key))
 
     def held_back(self, budget: "Budget", door: "Door", domain: bytes) -> None:
         """A limit that has a number holds mail to a domain back for the first time: name the line that allows more."""

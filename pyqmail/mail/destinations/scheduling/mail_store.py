@@ -114,10 +114,12 @@ class MailStore:
             self.settle(message)
         return message > 0
 
-    def make_ready(self, parcel: int, now: float, *, at_head: bool = False) -> None:
-        """A parcel that is nowhere goes to the queue of its lane."""
+    def make_ready(self, parcel: int, now: float, *, at_head: bool = False, is_placed: bool = False) -> None:
+        """A parcel that is nowhere goes to the queue of its lane; is_placed: though another may have it."""
         rows = self._rows
         lane = self._ways.lanes[rows.p_lane[parcel]]
+        if not is_placed and self._may_fall(lane):
+            lane = self._ways.fallbacks.place(parcel, lane, now)  # type: ignore[union-attr]
         message = rows.p_message[parcel]
         if lane.front is not None:
             lane = self._ways.sources.lane_for(parcel, lane, now)
@@ -136,13 +138,19 @@ class MailStore:
             self.expiries.set(message, self._core.clock.second_of_date(rows.m_birth[message] + written, now) + 1)
         self._ways.add(lane, parcel, self.class_of(lane, message), rows.m_sender[message], at_head, now)
 
+    def _may_fall(self, lane: "Lane") -> bool:
+        """Return whether a relay may have to do with the mail of a lane."""
+        if self._ways.fallbacks is None:
+            return False
+        return lane.home is not None or bool(lane.trouble) or getattr(lane.policy, "fallback", None) is not None
+
     def sort_again(self, lane: "Lane", now: float) -> None:
         """What is ready in a lane has another class or lifetime than it came with."""
         for parcel in self._ways.drain(lane):
             self.make_ready(parcel, now)
 
     def class_of(self, lane: "Lane", message: int) -> int:
-        policy = lane.policy
+        policy = (lane.home or lane).policy
         written = policy.klass if policy is not None else b""
         if self._ways.has_sender_rules:
             sender = self._ways.sender_policy(self._rows.m_sender[message])
@@ -174,6 +182,8 @@ class MailStore:
         if self.expiries.are_due(second):
             for message in self.expiries.advance(second):
                 self._expire(message, second, now)
+        if self._ways.fallbacks is not None:
+            self._ways.fallbacks.advance(second, now)
 
     def make_due(self, now: float) -> None:
         """Everything on the wheel is due, but for what is parked for a reason of its destination's."""
@@ -185,7 +195,8 @@ class MailStore:
                 self._take_off(parcel, now)
 
     def next_time(self) -> float | None:
-        times = [time for time in (self._wheel.next_time(), self.expiries.next_second()) if time is not None]
+        falls = self._ways.fallbacks.next_second() if self._ways.fallbacks is not None else None
+        times = [time for time in (self._wheel.next_time(), self.expiries.next_second(), falls) if time is not None]
         return self._core.clock.time_of_second(min(times)) if times else None
 
     def written_lifetime(self, lane: "Lane", message: int) -> float | None:
@@ -194,7 +205,8 @@ class MailStore:
             sender = self._ways.sender_policy(self._rows.m_sender[message])
             if sender is not None and sender.lifetime_seconds is not None:
                 return sender.lifetime_seconds
-        return lane.policy.lifetime_seconds if lane.policy is not None else None
+        policy = (lane.home or lane).policy
+        return policy.lifetime_seconds if policy is not None else None
 
     def is_too_old(self, lane: "Lane", message: int, now: float) -> bool:
         """Return whether a deferral of the message counts as a failure."""
@@ -286,7 +298,7 @@ class MailStore:
             lane = self._ways.lanes[rows.p_lane[parcel]]
             if self._core.is_us or self._ways.is_open(lane, now) or not self.is_too_old(lane, message, now):
                 continue  # it has its last try, when it is due
-            self.report(parcel, last_outcome(self._core, lane, now))
+            self.report(parcel, last_outcome(self._core, lane.home or lane, now))
             self.remove_parcel(parcel)
         if rows.m_parcels[message]:
             self.expiries.set(message, max(second + 1, following))
@@ -302,5 +314,7 @@ class MailStore:
                 self._core.orders.append((DONE, rows.m_number[message]))
             self._core.senders.give_back(rows.m_sender[message])
             self.expiries.clear(message)
+            if self._ways.fallbacks is not None:
+                self._ways.fallbacks.message_gone(message)
             self.due_dates.clear(message)
             rows.remove_message(message)

@@ -9,6 +9,7 @@ from pyqmail.mail.destinations.rules.policies import DOMAIN, SitePolicy
 from pyqmail.mail.destinations.scheduling.host_units import Holds
 from pyqmail.mail.destinations.scheduling.local_channel import LocalChannel
 from pyqmail.mail.destinations.site_table import SiteTable
+from pyqmail.mail.destinations.sites import SMTP_PORT
 from pyqmail.mail.destinations.sources.parts import SourceLanes
 from pyqmail.mail.destinations.waiting.untried import is_held
 
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+    from pyqmail.mail.destinations.faults.table import Facts
     from pyqmail.mail.destinations.limits.budgets import Budget
+    from pyqmail.mail.destinations.relays.fallbacks import Fallbacks
     from pyqmail.mail.destinations.rules.policies import PoolMember, SenderPolicy
     from pyqmail.mail.destinations.scheduling.core import Core
 
@@ -47,13 +50,12 @@ class Ways:
         self.need: Callable[[Lane, float], None] = _nothing
         self.feed_idle: Callable[[Door, float], None] = _nothing
         self.sort_again: Callable[[Lane, float], None] = _nothing
+        self.fallbacks: Fallbacks | None = None
 
     def note_rules(self) -> None:
         """The rules are new."""
-        rules = self._core.rules
-        self.has_sender_rules, self.sources.has_sender_pools = rules.has_sender_lines, rules.has_sender_pools
-        if rules.has_pools and not self._core.has_sessions and not self._core.is_local:
-            self._core.log.add(b"rules: src= is not obeyed here: agents choose the address that they send with")
+        self.has_sender_rules = self._core.rules.has_sender_lines
+        self.sources.note_rules()
 
     # lanes
 
@@ -85,8 +87,12 @@ class Ways:
             self._attach_alone(lane, now)
         elif (site := lane.site) is not None:
             self.attach(lane, site.key, site.hosts, site.port, site.route, now)
-        elif lane.left:
+            if getattr(lane.policy, "route", None) is not None or site.route or site.port != SMTP_PORT:
+                self.need(lane, now)  # it may be another relay
+        elif lane.left or lane.fallback is not None:
             self.need(lane, now)  # it may have been held
+        if lane.fallback is not None:
+            self.renew(lane.fallback, now)
 
     def organisations(self) -> list[Organisation]:
         """Return all organisations; a lane that has a site of its own has none of them."""
@@ -197,33 +203,46 @@ class Ways:
         return parcels
 
     def attach(self, lane: Lane, key: bytes, hosts: "Hosts", port: int, route: bytes, now: float) -> None:
-        """A lane leads to these hosts from now on."""
+        """A lane leads to these hosts from now on.  What a relay has of others is for nobody's domain."""
         site = self.table.site_of(key, hosts, port, route)
         addresses = [address for _, _, some in hosts for address in some]
-        self.table.note_addresses(site.organisation, addresses)
-        policy = self._core.rules.for_site(lane.domain, [name for _, name, _ in hosts], addresses, relay=route)
+        site.organisation.note_addresses(addresses)
+        policy = self._core.rules.for_site(lane.rule_domain, [name for _, name, _ in hosts], addresses, relay=route)
         self.table.use_hosts(site, hosts, policy.families)
         if not self.sources.attach(lane, site, policy, now):
             self.lead(lane, site, policy, None, now)
+        elif lane.fallback is not None and self.fallbacks is not None:
+            self.fallbacks.attached(lane, now)
 
     def lead(self, lane: Lane, site: Site, policy: SitePolicy, source: "PoolMember | None", now: float) -> None:
         """All mail of a lane goes to a site, through a source."""
         door = self._door_of(site, policy, source, lane, now)
         if lane.door is not door:
             self._move(lane, door, policy, now)
-            if policy.lifetime_seconds is not None or policy.klass:
+            if policy.lifetime_seconds is not None or policy.klass or policy.fallback is not None:
                 self.sort_again(lane, now)
+        if lane.fallback is not None and self.fallbacks is not None:
+            self.fallbacks.attached(lane, now)
         self.seek(door, now)
+
+    def start_failed(self, door: Door, facts: "Facts", now: float) -> None:
+        """A session start has ended without a greeting: a relay may take what waits there."""
+        if self.fallbacks is not None:
+            self.fallbacks.start_failed(door, facts, now)
+
+    def greeted(self, door: Door, now: float) -> None:
+        """A host has greeted: a relay takes no more of what is for it."""
+        if self.fallbacks is not None:
+            self.fallbacks.greeted(door, now)
 
     def detach(self, lane: Lane, now: float) -> None:
         """A lane leads nowhere any more."""
         if lane.parts is not None:
             self.sources.detach(lane)
-        elif lane.door is None:
-            return
-        else:
+        elif lane.door is not None:
             self.leave(lane)
-        self._may_drop(lane, now)
+        if lane.has_ready:
+            self.need(lane, now)
 
     def _move(self, lane: Lane, door: Door, policy: SitePolicy, now: float) -> None:
         """Hand what is ready in a lane to another door; sessions stay where they are."""
@@ -250,32 +269,32 @@ class Ways:
             door.lanes.remove(lane)
         door.ready -= lane.ready
         lane.ready, lane.door = 0, None
+        if door.fallen is not None:
+            door.fallen.pop(lane, None)
         door.lane_count -= 1
         if not door.lane_count:
             self.drop_door(door)
 
-    def _may_drop(self, lane: Lane, now: float) -> None:
-        """The lane's mail needs another answer."""
-        if any(one.queue.parcels for one in (lane.parts.lanes.values() if lane.parts is not None else (lane,))):
-            self.need(lane, now)
-
     def _door_of(self, site: Site, policy: SitePolicy, source: "PoolMember | None", lane: Lane, now: float) -> Door:
         """Return the door of a site for a policy; lanes with limits of their own have one of their own."""
-        own = lane.domain if any(limit.scope == DOMAIN for limit in policy.limits) else b""
-        door: Door | None = site.doors.get((own, id(policy)))
-        if door is None:
-            door = site.doors[own, id(policy)] = Door(site, source, policy)
+        own = lane.limited_name if any(limit.scope == DOMAIN for limit in policy.limits) else b""
+        known: Door | None = site.doors.get((own, id(policy)))
+        door = known or Door(site, source, policy)
+        if known is None:
+            site.doors[own, id(policy)] = door
             site.organisation.doors[door] = None
             door.own_domain = own
         door.source = source
         self._find_budgets(door, lane, now)
+        if known is None and self.fallbacks is not None:
+            self.fallbacks.note_new_door(door)
         return door
 
     def _find_budgets(self, door: Door, lane: Lane, now: float) -> None:
         """Give a door the budgets that its lines name, with what these say."""
         table = self._core.budgets
         before = {budget: budget.cap for budget in door.budgets}
-        door.budgets = table.chain_of(door, lane.domain)
+        door.budgets = table.chain_of(door, lane.limited_name)
         table.announce(now)
         self.update_chain(door, now)
         self._holds.obey(door, now)
@@ -301,18 +320,20 @@ class Ways:
         doomed, self.doomed = self.doomed, []
         for lane in doomed:
             lane.is_doomed = False
-            if lane.left or lane.is_asked:
+            if lane.left or lane.is_asked or lane.fallback is not None:
                 continue
             if self.local is not None:
                 self._forget(lane)
                 self.local.forget(lane, now)
             elif lane.known_until > now:
                 self._core.timers.at(lane.known_until, self._forget_later, lane)
+            elif lane.home is not None and self.fallbacks is not None:
+                self.fallbacks.forget(lane, now)
             else:
                 self._forget(lane)
 
     def _forget_later(self, lane: Lane, now: float) -> None:
-        if self._by_domain.get(lane.domain) is lane and not lane.left:
+        if (lane.home is not None or self._by_domain.get(lane.domain) is lane) and not lane.left:
             self.may_forget(lane)
             self.forget_unused(now)
 
@@ -326,10 +347,14 @@ class Ways:
         if lane.parts is not None:
             self.sources.forget(lane)
         del self._by_domain[lane.domain]
-        self.free_number(lane)
+        self.forget_number(lane)
 
-    def free_number(self, lane: Lane) -> None:
-        """A lane is gone: its number may be another's."""
+    def forget_number(self, lane: Lane) -> None:
+        """Nothing knows a lane any more."""
+        if lane.home is not None and lane.door is not None:
+            self.leave(lane)
+        if self.fallbacks is not None:
+            self.fallbacks.ours.pop(lane, None)
         self.lanes[lane.number] = self.lanes[0]
         self._free.append(lane.number)
 
@@ -337,6 +362,7 @@ class Ways:
         """Give a lane a door of its own: nothing is asked."""
         rules = self._core.rules
         policy = rules.for_site(lane.domain)
+        self._core.log.cannot_route(policy)
         door = lane.door
         if door is None:
             site = Site(lane.domain, lane.domain, Organisation(b""))
@@ -363,6 +389,7 @@ class Ways:
             self._core.admission.change_chain(door, chain, now)
 
     def new_lane(self, domain: bytes) -> Lane:
+        """Return a lane that is found under no domain yet."""
         number = self._free.pop() if self._free else len(self.lanes)
         lane = Lane(domain, number, self._core.flows)
         self.lanes[number : number + 1] = [lane]

@@ -72,16 +72,23 @@ class SourceLanes:
 
     def __init__(self, core: "Core", ways: "Ways") -> None:
         self._core, self._ways = core, ways
-        self.has_sender_pools = core.rules.has_sender_pools
+        self.has_sender_pools, self._has_told = core.rules.has_sender_pools, False
         self.warm_ups, self.shut = WarmUps(), ShutSources(core)
         self.make_ready: Callable[[int, float], None] = _nowhere
         self._spilling: deque[tuple[Lane, int]] = deque()  # and how many of its parcels are to be looked at
+
+    def note_rules(self) -> None:
+        """The rules are new."""
+        core = self._core
+        self.has_sender_pools, self._has_told = core.rules.has_sender_pools, False
+        if core.rules.has_pools and not core.has_sessions and not core.is_local:
+            core.log.add(b"rules: src= is not obeyed here: agents choose the address that they send with")
 
     # lanes
 
     def attach(self, front: Lane, site: "Site", policy: SitePolicy, now: float) -> bool:
         """A lane leads to a site.  False: no rule gives it a source, and the lane has no parts."""
-        if not (policy.pool or self.has_sender_pools):
+        if front.home is not None or not (policy.pool or self.has_sender_pools):
             if front.parts is not None:
                 self._join(front, now)
             return False
@@ -98,6 +105,9 @@ class SourceLanes:
                 waiting = self._withdraw(front, parts, policy)
             parts.site, parts.policy, parts.rules, parts.is_led = site, policy, rules, True
         front.policy = policy
+        if policy.fallback is not None and not self._has_told:
+            self._has_told = True
+            self._core.log.add(b"rules: fall= is not obeyed where src= says which source mail has")
         parts.members.update((member.address, member) for member in rules.pool(policy.pool))
         for part in parts.lanes.values():
             self._lead(part, parts, now)
@@ -118,7 +128,7 @@ class SourceLanes:
         assert front.parts is not None
         self.detach(front)
         for part in front.parts.lanes.values():
-            self._ways.free_number(part)
+            self._ways.forget_number(part)
 
     def lane_for(self, parcel: int, lane: Lane, now: float) -> Lane:
         """Return the lane of a parcel that becomes ready; lane, where it was, is a front or a part."""
@@ -160,7 +170,7 @@ class SourceLanes:
     def _may_free(self, part: Lane) -> None:
         """A part that was withdrawn is gone once it has no mail any more."""
         if not part.left and self._ways.lanes[part.number] is part:
-            self._ways.free_number(part)
+            self._ways.forget_number(part)
 
     def _join(self, front: Lane, now: float) -> None:
         """No source is named for a lane any more: its mail goes without, as it becomes ready."""

@@ -22,6 +22,11 @@ class Timers:
         self._heap: list[tuple[float, int, Callable[[Any, float], None], Any]] = []
         self._serial = 0
 
+    @property
+    def now(self) -> float:
+        """When run() was last called; the start before that."""
+        return self._now
+
     def at(self, when: float, action: "Callable[[Any, float], None]", subject: "Any") -> None:
         """Call action(subject, now) at the first run() from `when` on."""
         self._serial += 1

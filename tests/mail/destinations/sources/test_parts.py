@@ -328,3 +328,14 @@ def test_agents_are_not_bound_and_the_log_says_so_once():
     local = World(RULES % (FAST, A + b"," + B), channel="local", opens_sessions=False)
     local.run(1)
     assert local.log == []
+
+
+def test_a_relay_takes_nothing_that_has_a_source_and_the_log_says_so_once():
+    world = world_of(A, FAST + b",fall=relay.example")
+    world.servers[world.names.zones[b"a.example"].hosts[0][2][0]].kind = "resets"
+    for _ in range(3):
+        world.send([b"a.example"])
+    world.run(600)
+    assert world.left == 3 and not world.delivered
+    said = [line for _, line in world.log if b"fall" in line]
+    assert said == [b"rules: fall= is not obeyed where src= says which source mail has"]

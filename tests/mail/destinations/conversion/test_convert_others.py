@@ -2,7 +2,7 @@
 
 import pytest
 
-from pyqmail.mail.destinations.rules.convert_others import postfix, powermta, sendmail
+from pyqmail.mail.destinations.conversion.convert_others import postfix, powermta, sendmail
 from pyqmail.mail.destinations.rules.lookup import RuleSet
 
 
@@ -32,7 +32,8 @@ POSTFIX = [
     (b"queue_run_delay = 300s", []),
     (b"maximal_queue_lifetime = 5", [b":die=5d"]),
     (b"bounce_queue_lifetime = 1d", [b"from=:die=1d"]),
-    (b"smtp_fallback_relay = [fallback.example]:2525, second.example", []),
+    (b"smtp_fallback_relay = [fallback.example]:2525, second.example", [b":fall=fallback.example:2525"]),
+    (b"smtp_fallback_relay = [2001:db8::1]", [b":fall=[2001:db8::1]"]),
     (b"smtp_connection_cache_time_limit = 2s", [b":idle=2s"]),
     (b"smtp_connection_reuse_count_limit = 100", [b":n=100"]),
     (b"smtp_connection_cache_on_demand = yes", []),
@@ -55,9 +56,9 @@ TRANSPORTS = [
     # transport map                               lines, with slow_destination_concurrency_limit and _rate_delay
     (b"example.com slow:", [b"example.com:@slow", b"@slow:c=2/dom,r=1/5s/dom"]),
     (b".example.com\tslow:", [b".example.com:@slow", b"@slow:c=2/dom,r=1/5s/dom"]),
-    (b"example.com slow:[10.0.0.1]:26", [b"example.com:@slow", b"@slow:c=2/dom,r=1/5s/dom"]),
-    (b"example.com smtp:[relay.example]", []),
-    (b"example.com :[::1]:26", []),
+    (b"example.com slow:[10.0.0.1]:26", [b"example.com:@slow,route=10.0.0.1:26", b"@slow:c=2/dom,r=1/5s/dom"]),
+    (b"example.com smtp:[relay.example]", [b"example.com:route=relay.example"]),
+    (b"example.com :[::1]:26", [b"example.com:route=[::1]:26"]),
     (b"example.com smtp:relay.example", []),
     (b"example.com other:", []),
     (b"joe@example.com slow:\n* slow:", []),
@@ -78,8 +79,8 @@ SENDMAIL = [
     (b"O MinQueueAge=30", []),
     (b"O ClientPortOptions=Family=inet, Addr=192.0.2.1", [b"%out:192.0.2.1", b":src=%out"]),
     (b"define(`confCLIENT_OPTIONS', `Family=inet,Address=nobody')", []),
-    (b"define(`confFALLBACK_MX', `[fb.example]')", []),
-    (b"O FallbackMXhost=fb.example", []),
+    (b"define(`confFALLBACK_MX', `[fb.example]')", [b":fall=fb.example"]),
+    (b"O FallbackMXhost=fb.example", [b":fall=fb.example"]),
     (b"O Timeout.queuereturn=5d", [b":die=5d"]),
     (b"O Timeout.connect=2m\nO Timeout.initial=5m\nO Timeout.datafinal=1h", [b":to=2m/5m/1h"]),
     (b"O ConnectionCacheTimeout=5m", [b":idle=5m"]),

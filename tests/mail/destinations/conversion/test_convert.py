@@ -2,7 +2,7 @@
 
 import pytest
 
-from pyqmail.mail.destinations.rules.convert import (
+from pyqmail.mail.destinations.conversion.convert import (
     RuleText,
     channels,
     drate,

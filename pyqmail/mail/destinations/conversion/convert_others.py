@@ -6,7 +6,7 @@ no counterpart become remarks; all others are passed over.
 """
 
 from pyqmail.base.numbers import is_number
-from pyqmail.mail.destinations.rules.convert import RuleText, logical_lines, seconds_there, time_text
+from pyqmail.mail.destinations.conversion.convert import RuleText, logical_lines, seconds_there, time_text
 from pyqmail.mail.destinations.rules.items import BadValue
 from pyqmail.mail.destinations.sources.pools import pool_member
 
@@ -51,7 +51,7 @@ def postfix(main: bytes, transports: "Sequence[bytes]" = ()) -> bytes:
     _one(text, settings, b"initial_destination_concurrency", b"i")
     _one(text, settings, b"smtp_connection_reuse_count_limit", b"n")
     if relays := settings.get(b"smtp_fallback_relay", settings.get(b"fallback_relay", b"")).replace(b",", b" ").split():
-        text.set(b"", b"fall=" + relays[0].replace(b"[", b"").replace(b"]", b""), b"smtp_fallback_relay")
+        _fallback(text, relays[0], b"smtp_fallback_relay = " + relays[0])
         for other in relays[1:]:
             text.remark(b"smtp_fallback_relay: not converted: one is enough here: " + other)
     _sources(
@@ -127,6 +127,15 @@ def _number(text: RuleText, address: bytes, key: bytes, value: bytes, origin: by
         text.remark(b"%b: not converted: %b" % (origin, _NO_LIMIT))
     else:
         text.set(address, b"%b=%b%b" % (key, value, scope), origin)
+
+
+def _fallback(text: RuleText, relay: bytes, origin: bytes) -> None:
+    """Convert a relay: `host`, of which MX hosts are looked up there, or `[host]:port`."""
+    host, bracket, port = relay.removeprefix(b"[").partition(b"]")
+    if not bracket:
+        text.remark(origin + b": here the addresses of the host are used, never its MX hosts")
+    host = b"[%b]" % host if bracket and b":" in host else host
+    text.set(b"", b"fall=" + host + port, origin)
 
 
 def _one(text: RuleText, settings: "Mapping[bytes, bytes]", name: bytes, key: bytes, address: bytes = b"") -> None:
@@ -208,7 +217,8 @@ def sendmail(configuration: bytes, access: "Sequence[bytes]" = ()) -> bytes:
             else:
                 text.remark(origin + b": not converted: a time without a unit")
     if options.get(b"FallbackMXhost"):
-        text.set(b"", b"fall=" + options[b"FallbackMXhost"].strip(b"[]"), b"FallbackMXhost")
+        relay = options[b"FallbackMXhost"]
+        _fallback(text, relay, b"FallbackMXhost = " + relay)
     names = (b"Timeout.connect", b"Timeout.initial", b"Timeout.datafinal")
     _timeouts(text, [(name, options.get(name, b""), b"") for name in names])
     _sources(text, _client_addresses(options))

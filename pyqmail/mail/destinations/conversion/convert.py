@@ -7,7 +7,8 @@ so does a setting without a counterpart.  Where each line comes from stands abov
 from pyqmail.base.controls import read_integer, read_lines
 from pyqmail.base.numbers import count_digits
 from pyqmail.mail.destinations.rules.defaults import UNBUILT
-from pyqmail.mail.destinations.rules.items import BadValue
+from pyqmail.mail.destinations.rules.items import LIMITS, BadValue
+from pyqmail.mail.destinations.rules.policies import SCOPES
 from pyqmail.mail.destinations.rules.text import BadPlace, read_address, read_line
 
 TYPE_CHECKING = False
@@ -37,7 +38,10 @@ class RuleText:
         except BadValue as bad:
             self.remark(b"%b: not converted: %b" % (origin, str(bad).encode()))
             return
-        key = item if item.startswith(b"@") else item.partition(b"=")[0]
+        key, _, value = (item, b"", b"") if item.startswith(b"@") else item.partition(b"=")
+        scope = value.rpartition(b"/")[2]
+        if key in LIMITS and scope.decode("latin-1") in SCOPES:
+            key += b"/" + scope  # of another scope it is another limit
         if key in UNBUILT:
             self.remark(b"%b: not converted: no rule can say this yet" % origin)
             return

@@ -1,0 +1,1 @@
+"""Settings of other systems as rules for destinations."""
