@@ -206,7 +206,7 @@ class Slot:
             self._again(0.0)
             return
         run.tally.fail(why)
-        run.trouble(f"message {self._number + 1}: {why}")
+        run.trouble(f"{why} at message {self._number + 1}")
         self._is_sent = True
         self._again(_PAUSE_SECONDS)
 

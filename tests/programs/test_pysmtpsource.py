@@ -94,7 +94,7 @@ def test_nobody_listens(run):
         port = listening.getsockname()[1]
     code, said, err = source(run, "-C", "2", f"127.0.0.1:{port}")
     assert (code, said["failed"]) == (1, {"connection refused": 1})
-    assert err == "pysmtpsource: fatal: message 1: connection refused\n"
+    assert err == "pysmtpsource: fatal: connection refused at message 1\n"
 
 
 def test_a_silent_server_is_given_up(run, sink):
