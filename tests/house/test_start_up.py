@@ -89,7 +89,7 @@ BUDGETS = {
     "pytcpclient": (26, 22),
     "pytcprules": (19, 15),
     "pytcprulescheck": (19, 15),
-    "pytcpserver": (96, 70),
+    "pytcpserver": (97, 71),
     "pytcptop": (39, 14),
     "pywho@": (25, 21),
 }
