@@ -4,7 +4,7 @@ from _collections import OrderedDict  # a dict looks for its first key among all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Iterator
     from typing import Any
 
 
@@ -35,6 +35,10 @@ class BoundedTable:
         self.weight += weight
         while self.weight > self.limit:
             self.drop(next(iter(self._entries)))
+
+    def items(self) -> "Iterator[tuple[Any, Any]]":
+        """Return each key with its value, the oldest first."""
+        return ((key, value) for key, (value, _) in self._entries.items())
 
     def refresh(self, key: "Hashable") -> None:
         """Make a key that is there the newest."""

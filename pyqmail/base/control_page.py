@@ -1,7 +1,7 @@
 """man/pyqmail-control.5: every control file, rendered from its declaration and from the programs that read it."""
 
 from pyqmail.base import controls
-from pyqmail.base.controls import CDB, CONTROLS, INTEGER, LIMIT, LINE, LINES, MAP, RULES, SCRIPT_FILES
+from pyqmail.base.controls import CDB, CONTROLS, INTEGER, LIMIT, LINE, LINES, MAP, RATE, RULES, SCRIPT_FILES
 from pyqmail.base.manual import default_of, paragraphs, running_text, term_list
 
 TYPE_CHECKING = False
@@ -51,6 +51,8 @@ def _entry(control: "Control", readers: "Sequence[Declaration]") -> "Iterator[st
 def _form(control: "Control") -> str:
     if control.mode == INTEGER:
         return f"A number of {control.unit}."
+    if control.mode == RATE:
+        return f"A rate of {control.unit}."
     return f"A limit: {control.unit}." if control.mode == LIMIT else _FORMS[control.mode]
 
 

@@ -11,6 +11,9 @@ line does not start with a digit counts as missing.  pysend, pysmtpd, pyqueued a
 A limit is a number of digits and nothing else, at most 2147483648.  Anything else is reported with the name of the
 file, and the default counts: a slip of the pen lifts no limit.
 
+A rate is such a number, of what may be within 60 seconds, or one with a slash and a period behind it, at most 30 days:
+digits, and s, m, h or d for seconds, minutes, hours or days: 1000/1h.
+
 Lines are all lines, without spaces and tabs at their ends, except empty ones and those whose first byte is `#`.
 
 Rules are lines of their own form, which a program compiles or checks: pydestrules(8).
@@ -23,14 +26,15 @@ CR is not a blank: a file with DOS line ends matches nothing.  Blanks at the sta
 A program may read a file at any moment.  To change one, write the new file beside it and rename it.
 """
 
-from pyqmail.base.numbers import UINT32, count_digits, leading_number, whole_number
+from pyqmail.base.numbers import UINT32, count_digits, event_rate, leading_number, whole_number
 from pyqmail.base.printable import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     Default = str | int | bytes | list[bytes] | dict[bytes, bytes] | tuple[str, bytes] | None
 
-LINE, INTEGER, LIMIT, LINES, MAP, CDB, RULES = "line", "integer", "limit", "lines", "map", "cdb", "rules"
+LINE, INTEGER, LIMIT, RATE, LINES, MAP, CDB = "line", "integer", "limit", "rate", "lines", "map", "cdb"
+RULES = "rules"
 ME = "me"
 MAX_LIMIT = 1 << 31
 
@@ -40,9 +44,9 @@ class Control:
 
     default is what holds when the file is missing: ME for the content of control/me, or a value as the mode
     reads it, or a pair (ME, value) for the value when me is missing too, or None for nothing.
-    unit is that of a number or a limit, None for any other mode.  example is a whole content, its last newline left
-    out; None for a cdb.  RULES are read by their own program, not by system/controls.py.  is_original: qmail has the
-    file, too.
+    unit is that of a number, a limit or a rate, None for any other mode.  example is a whole content, its last newline
+    left out; None for a cdb.  RULES are read by their own program, not by system/controls.py.  is_original: qmail has
+    the file, too.
     """
 
     __slots__ = ("default", "example", "is_original", "meaning", "mode", "name", "unit")
@@ -71,6 +75,10 @@ def _number(name: str, default: int, unit: str, meaning: str, example: str, is_o
 
 def _limit(name: str, default: int, unit: str, meaning: str, example: str) -> Control:
     return Control(name, LIMIT, default, meaning, unit, example, False)
+
+
+def _rate(name: str, unit: str, meaning: str, example: str) -> Control:
+    return Control(name, RATE, 0, meaning, unit, example, False)
 
 
 CONTROLS = {
@@ -104,6 +112,40 @@ CONTROLS = {
             "recipients",
             "recipients refused by `badrcptto` in a session after which the next RCPT ends it; 0: never",
             "5",
+        ),
+        _limit(
+            "clientconnections",
+            50,
+            "connections",
+            "maximum of connections from one address at once, of IPv6 one /64; 0: no limit; the default does not hold "
+            "where pytcpserver has --per-address",
+            "20",
+        ),
+        _rate(
+            "clientmessages",
+            "messages",
+            "maximum of messages that one address, of IPv6 one /64, may begin within a period; 0: no limit",
+            "600/1h",
+        ),
+        _limit(
+            "clientnetwork",
+            250,
+            "connections",
+            "maximum of connections from one network, /24 or /64, at once; 0: no limit; the default does not hold "
+            "where pytcpserver has --per-network",
+            "100",
+        ),
+        _rate(
+            "clientrate",
+            "connections",
+            "maximum of new connections from one address, of IPv6 one /64, within a period; 0: no limit",
+            "60",
+        ),
+        _rate(
+            "clientrecipients",
+            "recipients",
+            "maximum of recipients that one address, of IPv6 one /64, may name within a period; 0: no limit",
+            "5000/1d",
         ),
         _number("concurrencylocal", 10, "deliveries", "maximum of local deliveries at once; 0 holds them", "40"),
         _number("concurrencyremote", 20, "deliveries", "maximum of remote deliveries at once; 0 holds them", "500"),
@@ -290,6 +332,20 @@ def read_limit(data: bytes) -> int | None:
         return whole_number(read_line(data), MAX_LIMIT)
     except ValueError:
         return None
+
+
+def read_rate(data: bytes) -> tuple[int, int] | None:
+    """Return (events, seconds) of the first line; None (the default counts) if it is no rate, or above MAX_LIMIT."""
+    try:
+        return event_rate(read_line(data), MAX_LIMIT)
+    except ValueError:
+        return None
+
+
+def odd_rate(data: bytes, value: tuple[int, int] | None) -> str | None:
+    """Return what to report of a control file that read_rate() reads as value; None if it is a rate."""
+    shown = printable(read_line(data)[:64]).replace(" ", "?")
+    return None if value is not None else f"{shown} is no rate, so the default counts"
 
 
 def odd_limit(data: bytes, value: int | None) -> str | None:

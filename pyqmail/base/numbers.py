@@ -1,8 +1,11 @@
 """Numbers as the originals read them: the longest run of ASCII digits at the start, the rest ignored."""
 
+import os
+
 ULONG = 1 << 64
 UINT32 = 1 << 32
 _FEW_DIGITS = 10
+_UNIT_SECONDS = {b"s": 1, b"m": 60, b"h": 3600, b"d": 86400}
 
 
 def leading_number(text: str | bytes, wrap: int = ULONG) -> int:
@@ -45,6 +48,22 @@ def session_processes(text: str) -> int:
     if not is_number(text) or len(text) > 2 or not 1 <= int(text) <= 64:
         raise ValueError(f"not a number from 1 to 64: {_shown(text)}")
     return int(text)
+
+
+def event_rate(text: str | bytes, maximum: int = ULONG - 1, max_seconds: int = 30 * 86400) -> tuple[int, int]:
+    """Return (events, seconds) of N, which is within 60 seconds, or N/PERIOD: digits, and s, m, h or d behind them.
+
+    Raises ValueError for anything else, for N above maximum, and for a period of 0 or above max_seconds.
+    """
+    text = text if isinstance(text, bytes) else os.fsencode(text)
+    count, slash, period = text.partition(b"/")
+    if not slash:
+        return whole_number(count, maximum), 60
+    unit = _UNIT_SECONDS.get(period[-1:], 0)
+    seconds = whole_number(period[:-1] if unit else period, max_seconds) * (unit or 1)
+    if not 1 <= seconds <= max_seconds:
+        raise ValueError(f"not a period up to {max_seconds} seconds: {_shown(period)}")
+    return whole_number(count, maximum), seconds
 
 
 def is_number(text: str | bytes) -> bool:

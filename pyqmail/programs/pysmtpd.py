@@ -21,6 +21,25 @@ just then, and fast enough: control/mindatarate.  A client that pytcpserver --gr
 nevertheless, gets `554 SMTP protocol violation` if control/earlytalkers is not 0 and it may not relay.  One that speaks
 HTTP gets one reply.
 
+In a worker of pytcpserver(8) a client is limited over all its sessions.  A client is an IPv4 address, an IPv6 network
+of 64 bits, or the uid of a UNIX client; with --proxy the address that the proxy names.  Beyond
+control/clientconnections or control/clientnetwork connections at once, or control/clientrate new ones within its
+period, a client gets `421 too many connections (#4.7.0)`.  MAIL beyond control/clientmessages is answered with `450
+too much mail (#4.7.1)`, RCPT beyond control/clientrecipients with `450 too many recipients (#4.7.1)`; the session
+goes on.
+
+MAIL and RCPT count when they are received in their place, even if they are then refused for another reason; what is
+refused by such a limit does not count.  No period, wherever it begins, ever holds more than N; time is counted in
+sixtieths of the period, so that something may be refused because of what came up to 61 sixtieths ago.  All workers
+count together.  The counts are lost when the server is restarted, and begin at 0 when the period of a limit is
+changed; they do not end with a worker.  Beyond about 200,000 clients at once later ones share counts, and may be
+refused too early.
+
+With RELAYCLIENT these five limits hold only if their variable is set.  The built-in clientconnections and clientnetwork
+do not hold where pytcpserver has --per-address and --per-network, or a rule MAXCONNIP and MAXCONNC; a control file or a
+variable does.  Where each connection has a process of its own nobody counts: pysmtpd warns about those that are set,
+and pytcpserver's own options limit connections.  pytcptop(1) shows who was refused lately, and by what.
+
 Each limit is a rule variable, too, in capitals, for the clients of that rule: `10.:allow,ERRORLIMIT="0"`.  What is
 refused by badhelo and badrcptto, or is the end of a session by these limits, is a line in the log, at most 11 for a
 session:
@@ -69,7 +88,7 @@ PROGRAM = Program(
         "TCPREMOTEHOST", "TCPREMOTEINFO", "TCPREMOTEIP", "UNIXREMOTEEUID",
     ),
     offers=["preload", "session"],
-    see=["pytcpserver(8)", "pyqueue(8)", "pyqueued(8)", "pysend(8)"],
+    see=["pytcpserver(8)", "pytcptop(1)", "pyqueue(8)", "pyqueued(8)", "pysend(8)"],
 )  # fmt: skip
 
 

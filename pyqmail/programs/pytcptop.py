@@ -6,6 +6,9 @@ as fits, until q or Ctrl-C.  Otherwise, or with --once, all of it is shown once,
 The table has a line for each connection, the oldest first: its number in the log lines, protocol, client and port, how
 long ago it was accepted, for how long nothing was received or sent, the kernel's state of it, and how many bytes were
 received from the client and sent to it.  A dash is a value that the kernel does not report.
+
+Above it is a line for each client that a limit of pysmtpd has refused within the last minute, the last refused first,
+ten at most: the client, the control file of the limit, how many times, and how long ago the last time was.
 """
 
 import os
@@ -19,6 +22,7 @@ from pyqmail.system.command_line import Program
 from pyqmail.system.descriptors import write_all
 
 _HEADS = ("NUMBER", "PROTO", "CLIENT", "PORT", "AGE", "IDLE", "STATE", "RECEIVED", "SENT")
+_MAX_LIMITED = 10
 _TO_THE_LEFT = {"PROTO", "CLIENT", "STATE"}
 
 PROGRAM = Program(
@@ -64,7 +68,7 @@ def ask(path: str) -> dict:
 def table(status: dict, most_lines: int | None = None) -> list[str]:
     """Return the lines that show a status, most_lines at most; the last of them then says how many are left out."""
     rows = [_row(connection, status["now"]) for connection in status["connections"]]
-    return shortened([*_summary(status), "", *columns([_HEADS, *rows], _TO_THE_LEFT)], most_lines)
+    return shortened([*_summary(status), *_limited(status), "", *columns([_HEADS, *rows], _TO_THE_LEFT)], most_lines)
 
 
 def _summary(status):
@@ -75,6 +79,16 @@ def _summary(status):
     workers = [f"worker {worker['pid']}: {worker['sessions']}" for worker in status["workers"]]
     ending = ["accepts no more connections"] if status["is_ending"] else []
     yield ", ".join([visible_line(status["serving_mode"]), *workers, *ending])
+
+
+def _limited(status):
+    """Return the lines about clients that a limit has refused lately."""
+    limited = status.get("limited", [])
+    for each in limited[:_MAX_LIMITED]:
+        client, limit, ago = visible_line(each["client"]), visible_line(each["limit"]), duration(each["idle_ms"] / 1000)
+        yield f"limited: {client} by {limit}, {each['times']} refused, the last {ago} ago"
+    if len(limited) > _MAX_LIMITED:
+        yield f"limited: {len(limited) - _MAX_LIMITED} more"
 
 
 def _row(connection, now):

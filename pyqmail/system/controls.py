@@ -4,17 +4,22 @@ import os
 import time
 
 from pyqmail.base import controls as declared
-from pyqmail.base.controls import CONTROLS, INTEGER, LIMIT, LINE, LINES, MAP, ME
+from pyqmail.base.controls import CONTROLS, INTEGER, LIMIT, LINE, LINES, MAP, ME, RATE
 from pyqmail.system.descriptors import read_file
 
 _READ = {
     LINE: declared.read_line,
     INTEGER: declared.read_integer,
     LIMIT: declared.read_limit,
+    RATE: declared.read_rate,
     LINES: declared.read_lines,
     MAP: declared.read_map,
 }
-_ODD = {INTEGER: declared.odd_integer, LIMIT: declared.odd_limit}  # what is wrong with a number
+_ODD = {
+    INTEGER: declared.odd_integer,
+    LIMIT: declared.odd_limit,
+    RATE: declared.odd_rate,
+}  # what is wrong with a number
 _TICK = 50_000_000  # ns: a change this fresh could be followed by another with the same time stamp
 
 
@@ -53,6 +58,14 @@ class Controls:
         if self._read is not None:
             self._read.setdefault(name, self._stamp(name))
         return self._path(name)
+
+    def has_file(self, name: str) -> bool:
+        """Return whether a control has a file, whatever that says."""
+        self._check(name)
+        stamp = self._stamp(name)
+        if self._read is not None:
+            self._read.setdefault(name, stamp)
+        return stamp is not None
 
     def reading(self, work):
         """Return (work(self), stamps): each file that work has read, and what told it from any other then."""

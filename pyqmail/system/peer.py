@@ -24,12 +24,15 @@ if TYPE_CHECKING:
         flush_seconds     how long flush() takes at most; None: as long as some of it moves
         pause_seconds     how long read() waits before it reads, 0 not at all; for a client that only keeps us busy
         is_bulk           True while content comes, which costs little for each byte; False while commands come
+        client_meter      in a worker, what counts this client over all of them (tcp/serving/client_meter.py); otherwise
+                          None
         """
 
         timeout_seconds: float
         flush_seconds: float | None
         pause_seconds: float
         is_bulk: bool
+        client_meter: Any
 
         def put(self, data: bytes) -> None:
             """Add data to what flush() sends."""
@@ -75,6 +78,7 @@ class BlockingPeer:
     is_bulk: bool = False  # the two are all the same here: no other session waits
     pause_seconds: float = 0
     flush_seconds: float | None = None
+    client_meter: "Any" = None
 
     def __init__(
         self,
@@ -140,7 +144,7 @@ class EventPeer:
     """
 
     __slots__ = (
-        *("timeout_seconds", "flush_seconds", "is_bulk", "pause_seconds"),
+        *("timeout_seconds", "flush_seconds", "is_bulk", "pause_seconds", "client_meter"),
         *("_loop", "_read_fd", "_write_fd", "_pieces", "_is_open", "_is_owner"),
     )
 
@@ -156,6 +160,7 @@ class EventPeer:
         self.timeout_seconds, self.is_bulk = timeout_seconds, False
         self.flush_seconds: float | None = None
         self.pause_seconds: float = 0
+        self.client_meter: Any = None
         self._pieces: list[bytes] = []
         self._is_open, self._is_owner = True, is_owner
         os.set_blocking(read_fd, False)
@@ -296,6 +301,14 @@ class WrappedPeer:
     @is_bulk.setter
     def is_bulk(self, is_bulk: bool) -> None:
         self._peer.is_bulk = is_bulk
+
+    @property
+    def client_meter(self) -> "Any":
+        return self._peer.client_meter
+
+    @client_meter.setter
+    def client_meter(self, meter: "Any") -> None:
+        self._peer.client_meter = meter
 
 
 def _end_of(seconds: float | None) -> float:

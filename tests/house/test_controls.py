@@ -14,19 +14,22 @@ from pyqmail.base.controls import (
     LINES,
     MAP,
     ME,
+    RATE,
     SCRIPT_FILES,
     odd_integer,
     odd_limit,
+    odd_rate,
     read_integer,
     read_limit,
     read_line,
     read_lines,
     read_map,
+    read_rate,
 )
 from pyqmail.programs import registry
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-READ = {LINE: read_line, LINES: read_lines, MAP: read_map, INTEGER: read_integer, LIMIT: read_limit}
+READ = {LINE: read_line, LINES: read_lines, MAP: read_map, INTEGER: read_integer, LIMIT: read_limit, RATE: read_rate}
 PROGRAMS = [registry.load(name).PROGRAM for name in registry.names()]
 
 
@@ -138,7 +141,9 @@ def test_an_example_means_something(control):
         assert odd_integer(data, value) is None
     if control.mode == LIMIT:
         assert odd_limit(data, value) is None
-    assert (control.mode in (INTEGER, LIMIT)) == (control.unit is not None)
+    if control.mode == RATE:
+        assert odd_rate(data, value) is None
+    assert (control.mode in (INTEGER, LIMIT, RATE)) == (control.unit is not None)
 
 
 @pytest.mark.parametrize("name", SCRIPT_FILES)

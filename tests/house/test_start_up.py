@@ -70,7 +70,7 @@ BUDGETS = {
     "pysendtop": (51, 19),
     "pysetlock": (13, 11),
     "pysetuidgid": (12, 11),
-    "pysmtpd": (51, 43),
+    "pysmtpd": (52, 44),
     "pysmtpsource": (30, 11),
     "pysmtpsink": (31, 12),
     "pysoftlimit": (17, 14),
@@ -89,7 +89,7 @@ BUDGETS = {
     "pytcpclient": (26, 22),
     "pytcprules": (19, 15),
     "pytcprulescheck": (19, 15),
-    "pytcpserver": (97, 71),
+    "pytcpserver": (100, 74),
     "pytcptop": (39, 14),
     "pywho@": (25, 21),
 }

@@ -45,6 +45,17 @@ def test_a_table():
     ]
 
 
+def test_who_is_limited_and_by_what():
+    limited = [{"client": "2001:db8::/64", "limit": "clientmessages", "times": 3, "idle_ms": 1000}]
+    assert pytcptop.table({**STATUS, "limited": limited})[2:4] == [
+        "limited: 2001:db8::/64 by clientmessages, 3 refused, the last 1s ago",
+        "",
+    ]
+    lines = pytcptop.table({**STATUS, "limited": limited * 12})
+    assert len([line for line in lines if line.startswith("limited: 2001")]) == 10
+    assert lines[12] == "limited: 2 more"
+
+
 def test_nobody_is_connected_and_nobody_will_be():
     status = {
         **STATUS,

@@ -119,7 +119,7 @@ def test_a_flush_has_an_end_even_if_bytes_move(kind):
 def test_a_wrapped_peer_has_the_inner_ones_times():
     inner = BlockingPeer()
     peer = WrappedPeer(inner)
-    for name in ("timeout_seconds", "flush_seconds", "pause_seconds", "is_bulk"):
+    for name in ("timeout_seconds", "flush_seconds", "pause_seconds", "is_bulk", "client_meter"):
         setattr(peer, name, 7)
         assert getattr(inner, name) == getattr(peer, name) == 7
 

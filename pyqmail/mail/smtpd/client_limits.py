@@ -38,22 +38,25 @@ smtpd_per_request_deadline and smtpd_min_data_rate of Postfix; tarpitcount and b
 
 from pyqmail.base.addresses import domain_part, suffixes
 from pyqmail.base.controls import MAX_LIMIT
-from pyqmail.base.numbers import whole_number
+from pyqmail.base.numbers import event_rate, whole_number
 from pyqmail.mail.smtpd.policy import TOO_MANY
 from pyqmail.protocol.smtp.server import MAIL, MAIL_FIRST, RCPT, TIMEOUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 NUMBERS = (
     "softerrorlimit", "errordelay", "errorlimit", "junklimit", "maxrcpt", "tarpitcount", "tarpitdelay", "earlytalkers",
     "sessionidle", "mindatarate", "brtlimit",
 )  # fmt: skip
+AT_ONCE = ("clientconnections", "clientnetwork")  # of a client, over all its sessions: limits_over_time.py
+RATES = ("clientrate", "clientmessages", "clientrecipients")
 LISTS = ("badhelo", "badrcptto")
-CONTROLS = (*NUMBERS, *LISTS)
+CONTROLS = (*NUMBERS, *AT_ONCE, *RATES, *LISTS)
 VARIABLES = tuple((name, name.upper().encode()) for name in CONTROLS)
 
+NO_RATE = (0, 60)
 EARLY_TALKER = b"554 SMTP protocol violation\r\n"
 TOO_MANY_ERRORS = b"421 too many errors (#4.7.0)\r\n"
 TOO_MANY_INVALID = b"421 too many invalid addresses, goodbye (#4.3.0)\r\n"
@@ -74,10 +77,12 @@ _PATTERN = frozenset(b"*^$?|()\\")
 class ClientLimits:
     """What the control files say, or the rule of one client: each number and each list under its control file's name.
 
-    A list is a frozenset of lower-case bytes.  A number that is left out is 0, a list empty: nothing is limited.
+    A list is a frozenset of lower-case bytes, a rate a pair (events, seconds).  A number that is left out is 0, a list
+    empty: nothing is limited.  is_said: the names of AT_ONCE that hold whatever else is limited, since somebody has
+    set them.
     """
 
-    __slots__ = CONTROLS
+    __slots__ = (*CONTROLS, "is_said")
     if TYPE_CHECKING:
         softerrorlimit: int
         errordelay: int
@@ -90,12 +95,20 @@ class ClientLimits:
         sessionidle: int
         mindatarate: int
         brtlimit: int
+        clientconnections: int
+        clientnetwork: int
+        clientrate: tuple[int, int]
+        clientmessages: tuple[int, int]
+        clientrecipients: tuple[int, int]
         badhelo: frozenset[bytes]
         badrcptto: frozenset[bytes]
 
-    def __init__(self, **values) -> None:
-        for name in NUMBERS:
+    def __init__(self, is_said: "Iterable[str]" = AT_ONCE, **values) -> None:
+        self.is_said = frozenset(is_said)
+        for name in (*NUMBERS, *AT_ONCE):
             setattr(self, name, values.get(name, 0))
+        for name in RATES:
+            setattr(self, name, values.get(name) or NO_RATE)
         for name in LISTS:
             setattr(self, name, frozenset(entry.lower() for entry in values.get(name, ())))
 
@@ -103,20 +116,25 @@ class ClientLimits:
         """Return what holds for a client of this environment: what its variables say, otherwise what we say.
 
         A list's entries are separated by blanks.  complain(text) hears of a value that is no number, which is ignored.
+        With RELAYCLIENT the limits of AT_ONCE and RATES hold only if they have a variable.
         """
         given = {name: value for name, variable in VARIABLES if (value := environ.get(variable)) is not None}
-        if not given:
+        may_relay = b"RELAYCLIENT" in environ
+        if not given and not may_relay:
             return self
         values = {name: getattr(self, name) for name in CONTROLS}
+        if may_relay:
+            values |= {name: 0 for name in (*AT_ONCE, *RATES) if name not in given}
         for name, value in given.items():
             if name in LISTS:
                 values[name] = value.split()
                 continue
             try:
-                values[name] = whole_number(value, MAX_LIMIT)
+                values[name] = event_rate(value, MAX_LIMIT) if name in RATES else whole_number(value, MAX_LIMIT)
             except ValueError:
-                complain(f"{name.upper()}={shown(value)} is no number up to {MAX_LIMIT}, so control/{name} counts")
-        return ClientLimits(**values)
+                what = "rate" if name in RATES else f"number up to {MAX_LIMIT}"
+                complain(f"{name.upper()}={shown(value)} is no {what}, so control/{name} counts")
+        return ClientLimits(is_said=self.is_said | given.keys() & set(AT_ONCE), **values)
 
     def refuses_early_talker(self, environ: "Mapping[bytes, bytes]") -> bool:
         """Return whether this client is refused for having spoken before its greeting: pytcpserver --greet-delay."""
@@ -143,7 +161,9 @@ def read_client_limits(controls) -> ClientLimits:
         odd = next((entry for entry in values[name] if _is_pattern(entry)), None)
         if odd is not None:
             controls.complain(f"control/{name}: {shown(odd)} is read as it stands: there are no patterns")
-    return ClientLimits(**values)
+    for name in RATES:
+        values[name] = values[name] or NO_RATE
+    return ClientLimits(is_said=[name for name in AT_ONCE if controls.has_file(name)], **values)
 
 
 def _is_pattern(entry):

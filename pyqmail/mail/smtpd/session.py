@@ -23,6 +23,12 @@ from pyqmail.mail.smtpd.client_limits import (
     shown,
 )
 from pyqmail.mail.smtpd.extensions import COMMANDS, MAIL_CHECKS, RECIPIENT_CHECKS, check_parameters, offered
+from pyqmail.mail.smtpd.limits_over_time import (
+    TOO_MANY_CONNECTIONS,
+    TOO_MANY_RECIPIENTS,
+    TOO_MUCH_MAIL,
+    LimitsOverTime,
+)
 from pyqmail.mail.smtpd.policy import BAD_SENDER, CONTROLS, NOT_OURS, SYNTAX, TOO_MANY, NoAddresses, read_policy
 from pyqmail.mail.smtpd.transaction import LABEL, Share, Shares, Transaction, client_of, received_line
 from pyqmail.protocol.smtp.extensions import ExtensionTable
@@ -85,12 +91,20 @@ class SmtpService:
         if limits.refuses_early_talker(environ):
             report_client(environ, "it spoke before the greeting")
             return await refuse(peer, EARLY_TALKER)
+        over_time = LimitsOverTime(limits, peer.client_meter)
+        over_time.complain(self._complain_once)
+        excess = await over_time.excess()
+        if excess:
+            report_client(environ, f"too many connections: {excess}")
+            return await refuse(peer, TOO_MANY_CONNECTIONS)
         conduct = Conduct(limits, policy.timeout_seconds)
         engine = Server(policy.greeting, policy.limit_bytes(environ), offered(environ), conduct)
         share = Share(self._shares, client_of(environ))
         transaction = Transaction(self._queueing, environ, share, self._shares.memory, self._space)
         try:
-            return await Session(self._driver, peer, engine, policy, conduct, transaction, environ, self._clock).run()
+            session = Session(self._driver, peer, engine, policy, conduct, transaction, environ, self._clock)
+            session.over_time = over_time
+            return await session.run()
         except Failure:
             raise  # our own, which is to be reported
         except (Gone, TimedOut):
@@ -146,7 +160,7 @@ class Session:
     """
 
     __slots__ = (
-        *("peer", "engine", "transaction"),
+        *("peer", "engine", "transaction", "over_time"),
         *("_driver", "_policy", "_conduct", "_environ", "_relay", "_clock", "_commands"),
     )
 
@@ -158,6 +172,7 @@ class Session:
         self._driver, self._policy, self._conduct, self._clock = driver, policy, conduct, clock
         self._environ, self._relay = environ, environ.get(b"RELAYCLIENT")
         self._commands = commands
+        self.over_time = LimitsOverTime(conduct.limits, None)
 
     async def run(self) -> int:
         """Converse until it is over; returns the exit code.
@@ -241,8 +256,14 @@ class Session:
             elif verb == RCPT:
                 if self._conduct.has_too_many_invalid:
                     engine.close(TOO_MANY_INVALID)
+                elif not await self.over_time.admits_recipient():
+                    self._report("too many recipients within a time: clientrecipients")
+                    engine.answer(event, TOO_MANY_RECIPIENTS)
                 else:
                     engine.answer(event, self._add_recipient(event.argument))
+            elif verb == MAIL and not await self.over_time.admits_message():
+                self._report("too much mail within a time: clientmessages")
+                engine.answer(event, TOO_MUCH_MAIL)
             elif verb == MAIL:
                 engine.answer(event, self._begin_mail(event.argument))
             elif verb == DATA:

@@ -15,6 +15,12 @@
                                                           turn: limits (tcp/access/limits.py) that have changed
     STARTED    9  worker    session                       the process that serves it, 4 bytes, big-endian; only from a
                                                           worker that starts a program for each
+    ASK       10  worker    session                       a number of its own, 4 bytes; which limit, 1 byte; how many
+                                                          events, and of how many seconds, 4 bytes each: may the client
+                                                          of the session do it once more?
+    ANSWER    11  listener  the ASK's                     the number of the ASK, 4 bytes; 1: it may, and it counts; 0:
+                                                          it may not
+    ABOVE     12  worker    session                       which limit, 1 byte: the client was refused by it
 
 The strings of a CONNECTION are: TCP, TCP6 or UNIX; client's address, `unix` for a UNIX client; its port; our address,
 empty when the worker is to ask the kernel; our port; the interface of a link-local client; pid, uid and gid of a UNIX
@@ -24,6 +30,9 @@ came from its address lately, blanks between.  What there is none of is empty.
 Frames with descriptors may travel together, at most BATCH of them in one message: their descriptors, in their order,
 come with its first byte.  At most IN_FLIGHT connections are on their way, sent and not yet TAKEN.  A frame
 has at most LIMIT_BYTES.
+
+The limits of ASK and ABOVE are those of LIMITED, from 0 on.  A limit has 1 to 2^31 events, within 1 second to
+MAX_PERIOD_SECONDS.  A session that asks waits for its answer; it asks again after that, or after some seconds without.
 
 Every CONNECTION is followed by one END, or by one ENDED from a worker that starts a program for it, in any order; a
 worker that ends without has lost those sessions.  A CONNECTION that comes without its descriptor, since the
@@ -42,12 +51,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-CONNECTION, RESOLVER, PING, TAKEN, END, PONG, ENDED, LIMITS, STARTED = range(1, 10)
+CONNECTION, RESOLVER, PING, TAKEN, END, PONG, ENDED, LIMITS, STARTED, ASK, ANSWER, ABOVE = range(1, 13)
+LIMITED = ("clientconnections", "clientnetwork", "clientrate", "clientmessages", "clientrecipients")
+MAX_PERIOD_SECONDS = 30 * 86400
+_MAX_EVENTS = 1 << 31
 IN_FLIGHT = 256
 BATCH = 64
 LIMIT_BYTES = 1024
 _PROTOCOLS = (b"TCP", b"TCP6", b"UNIX")
 _ENDED = struct.Struct(">II")
+_ASK = struct.Struct(">IBII")
+_ANSWER = struct.Struct(">IB")
 
 pack = frames.pack
 
@@ -122,3 +136,43 @@ def split_ended(body: bytes) -> tuple[int, int]:
     if len(body) != _ENDED.size:
         raise MalformedFrame("not a process and its end")
     return _ENDED.unpack(body)
+
+
+def ask(session: int, serial: int, name: str, limit: int, period_seconds: int) -> bytes:
+    """Return an ASK frame: may the client do once more what the limit of this name counts?"""
+    return pack(ASK, session, _ASK.pack(serial, LIMITED.index(name), limit, period_seconds))
+
+
+def split_ask(body: bytes) -> tuple[int, str, int, int]:
+    """Return (serial number, name, limit, seconds).  Raises MalformedFrame."""
+    if len(body) != _ASK.size:
+        raise MalformedFrame("not a question about a client")
+    serial, index, limit, seconds = _ASK.unpack(body)
+    if index >= len(LIMITED) or not 1 <= limit <= _MAX_EVENTS or not 1 <= seconds <= MAX_PERIOD_SECONDS:
+        raise MalformedFrame("no such limit of a client")
+    return serial, LIMITED[index], limit, seconds
+
+
+def answer(session: int, serial: int, is_admitted: bool) -> bytes:
+    """Return the ANSWER frame to an ASK."""
+    return pack(ANSWER, session, _ANSWER.pack(serial, is_admitted))
+
+
+def split_answer(body: bytes) -> tuple[int, bool]:
+    """Return (serial number, whether it was admitted).  Raises MalformedFrame."""
+    if len(body) != _ANSWER.size or body[-1] > 1:
+        raise MalformedFrame("not an answer about a client")
+    serial, is_admitted = _ANSWER.unpack(body)
+    return serial, bool(is_admitted)
+
+
+def above(session: int, name: str) -> bytes:
+    """Return an ABOVE frame: the client was refused by the limit of this name."""
+    return pack(ABOVE, session, bytes([LIMITED.index(name)]))
+
+
+def split_above(body: bytes) -> str:
+    """Return the name.  Raises MalformedFrame."""
+    if len(body) != 1 or body[0] >= len(LIMITED):
+        raise MalformedFrame("no such limit of a client")
+    return LIMITED[body[0]]

@@ -10,6 +10,8 @@
     limit, count  most connections at once, and how many there are
     is_ending     true once it accepts no more connections
     workers       [{pid, sessions}]: processes that serve connections for it
+    limited       [{client, limit, times, idle_ms}]: clients that a limit of theirs has refused within the last minute,
+                  the last refused first; how many times, and how long ago.  Absent from an older server
     connections   those that have a number, the oldest first:
         number    as in the log lines
         protocol  TCP, TCP6 or UNIX
@@ -50,9 +52,11 @@ _FIELDS: "Kinds" = {
     "count": _WHOLE,
     "is_ending": bool,
     "workers": list,
+    "limited": list,
     "connections": list,
 }
 _WORKER: "Kinds" = {"pid": _WHOLE, "sessions": _WHOLE}
+_LIMITED: "Kinds" = {"client": _TEXT, "limit": _TEXT, "times": _WHOLE, "idle_ms": _WHOLE}
 _UNKNOWN = type(None)
 _CONNECTION: "Kinds" = {
     "number": _WHOLE,
@@ -89,8 +93,13 @@ def unpack(data: bytes) -> "Fields":
         raise MalformedStatus(f"not a status of version {VERSION}")
     if fields["version"] == 1:
         _update(fields)
+    fields.setdefault("limited", [])
     _check(fields, _FIELDS)
-    for kind, rows in ((_WORKER, fields["workers"]), (_CONNECTION, fields["connections"])):
+    for kind, rows in (
+        (_WORKER, fields["workers"]),
+        (_LIMITED, fields["limited"]),
+        (_CONNECTION, fields["connections"]),
+    ):
         for row in rows:
             _check(row, kind)
     if not all(isinstance(place, str) for place in fields["listening"]):

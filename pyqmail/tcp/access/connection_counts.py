@@ -13,10 +13,12 @@ class ConnectionCounts:
     A period begins with the first connection of an address after its last period, as in Postfix's anvil.  For periods
     an IPv6 network is one address: a client that has one of its 2^64 addresses has them all.  Clients of a UNIX socket
     are counted by uid.
+
+    counts_new: whether new ones are counted; otherwise they are 0.
     """
 
-    def __init__(self, period_seconds: float = PERIOD_SECONDS, clock=time.monotonic):
-        self._period, self._clock = period_seconds, clock
+    def __init__(self, period_seconds: float = PERIOD_SECONDS, clock=time.monotonic, counts_new: bool = True):
+        self._period, self._clock, self._counts_new = period_seconds, clock, counts_new
         self._addresses: dict[bytes, int] = {}
         self._networks: dict[bytes, int] = {}
         self._recent: dict[bytes, int] = {}  # address: new connections in its period
@@ -27,7 +29,7 @@ class ConnectionCounts:
         address, network = _places(client)
         same_address = self._addresses[address] = self._addresses.get(address, 0) + 1
         same_network = self._networks[network] = self._networks.get(network, 0) + 1
-        recent = self._count_recent(network if b":" in client.ip else address)
+        recent = self._count_recent(network if b":" in client.ip else address) if self._counts_new else 0
         client.counts = (same_address, same_network, recent)
 
     def count_out(self, client) -> None:
@@ -45,6 +47,12 @@ class ConnectionCounts:
             ends.append((now + self._period, place))
         recent[place] += 1
         return recent[place]
+
+
+def place_of(client) -> bytes:
+    """Return where events of a client are counted: an address, an IPv6 network, or the uid of a UNIX client."""
+    address, network = _places(client)
+    return network if b":" in client.ip else address
 
 
 def _places(client):

@@ -41,6 +41,11 @@ class Limits:
         """Use these settings from now on."""
         self._settings = {**self._settings, **settings}
 
+    @property
+    def names(self) -> set[bytes]:
+        """The variables of the limits that hold for clients without rules of their own."""
+        return set(self._settings)
+
     def excess(self, client, variables) -> Excess | None:
         """Return which limit the client exceeds, None if none.  variables: (name, value) pairs of its rule."""
         settings = self._settings

@@ -36,6 +36,7 @@ from pyqmail.system.coroutines import READ
 from pyqmail.system.listener import FINAL, GONE, Troubles
 from pyqmail.system.loop import Loop
 from pyqmail.system.processes import reap
+from pyqmail.tcp.access.connection_counts import ConnectionCounts
 from pyqmail.tcp.access.log_lines import LogLines, end_line, log_is_full, opening_line, status_line
 from pyqmail.tcp.listener.unix_relay import relayed
 
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyqmail.tcp.access.connection import Connection
-    from pyqmail.tcp.access.connection_counts import ConnectionCounts
     from pyqmail.tcp.listener.hooks import ServerHook
     from pyqmail.tcp.listener.listening_socket import ListeningSocket
     from pyqmail.tcp.listener.proxy_clients import ProxyClients
@@ -136,6 +136,11 @@ class Server(LogLines):
         """Let no client of a UNIX socket pass descriptors to us."""
         for listening in self.sockets:
             listening.refuse_descriptors()
+
+    def count_clients(self) -> None:
+        """Count clients by address and network even if no limit of ours asks for it: sessions do."""
+        if self._counts is None:
+            self._counts = ConnectionCounts(counts_new=False)
 
     def change_limit(self, limit: int) -> None:
         """Set the limit of connections; those above a new limit stay."""

@@ -52,6 +52,10 @@ def describe(server, places) -> dict:
         "count": server.count,
         "is_ending": server.is_ending,
         "workers": [{"pid": pid, "sessions": sessions} for pid, sessions in server.mode.workers()],
+        "limited": [
+            {"client": client, "limit": name, "times": times, "idle_ms": idle_ns // 1_000_000}
+            for client, name, times, idle_ns in server.mode.limited_clients()
+        ],
         "connections": [
             _row(client, measures.get((client.ip, int(client.port or 0), client.local_port))) for client in clients
         ],

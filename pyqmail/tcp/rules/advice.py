@@ -1,6 +1,6 @@
 """Advice about rules in source form: the line that holds for a client, and lines that can never hold."""
 
-from pyqmail.base.numbers import UINT32, ULONG, is_number, leading_number, says_just
+from pyqmail.base.numbers import UINT32, ULONG, event_rate, is_number, leading_number, says_just
 from pyqmail.tcp.rules.coverage import span_of, unreached
 from pyqmail.tcp.rules.keys import IP4_NETWORK, MAPPED, ip6_packed, readable
 from pyqmail.tcp.rules.lookup import Instruction, addresses
@@ -15,9 +15,10 @@ NUMBERS = frozenset(
 LIMITS = frozenset(
     (
         *(b"BRTLIMIT", b"EARLYTALKERS", b"ERRORDELAY", b"ERRORLIMIT", b"JUNKLIMIT", b"MAXRCPT", b"MINDATARATE"),
-        *(b"SESSIONIDLE", b"SOFTERRORLIMIT", b"TARPITCOUNT", b"TARPITDELAY"),
+        *(b"SESSIONIDLE", b"SOFTERRORLIMIT", b"TARPITCOUNT", b"TARPITDELAY", b"CLIENTCONNECTIONS", b"CLIENTNETWORK"),
     )
 )
+RATES = frozenset((b"CLIENTRATE", b"CLIENTMESSAGES", b"CLIENTRECIPIENTS"))  # likewise, as N or N/PERIOD
 _MAX_LIMIT = 1 << 31
 _CLEAN = bytes(c if 32 <= c < 127 else 63 for c in range(256))
 
@@ -118,6 +119,8 @@ def _odd_variables(line):
             if not says_just(value, number):
                 what = "is too large a number" if is_number(value) else "is no number"
                 yield f"{_text(name)} {what}, and is read as {number}: {_text(value[:64])!r}", True
+        elif name in RATES and not _is_rate(value):
+            yield f"{_text(name)} is no rate, and has no effect: {_text(value[:64])!r}", True
         elif name in LIMITS and not (is_number(value) and leading_number(value) <= _MAX_LIMIT):
             yield f"{_text(name)} is no number up to {_MAX_LIMIT}, and has no effect: {_text(value[:64])!r}", True
 
@@ -229,3 +232,10 @@ def _why_no_ip4(place, has_info):
     if len(groups) < 4 and not place.endswith(b"."):
         return "neither an address nor a prefix, which ends in a dot"
     return None
+
+
+def _is_rate(value):
+    try:
+        return bool(event_rate(value, _MAX_LIMIT))
+    except ValueError:
+        return False

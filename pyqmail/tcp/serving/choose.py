@@ -13,8 +13,7 @@ not hold.  With --workers 0 no session runs in a worker: the first line is left 
 import gc
 import os
 
-from pyqmail.base.shortages import commands, descriptor_command
-from pyqmail.system.rlimits import number_in, process_limits, raise_descriptor_limit, raise_process_limit, sysctl_path
+from pyqmail.system.rlimits import most_processes, raise_descriptor_limit, raise_process_limit
 from pyqmail.tcp.access.client_names import BlockingNames
 from pyqmail.tcp.access.log_lines import ERRORS, complaint_line, say_now
 from pyqmail.tcp.serving.fork_each import ForkEach
@@ -79,14 +78,11 @@ class ServingModes:
         most = max(1, descriptors - _SPARE_DESCRIPTORS)
 
         def shortfall(limit):
-            if count * most >= limit:
-                return ""
-            needed = _SPARE_DESCRIPTORS + -(-limit // count)
-            command = descriptor_command(needed, number_in(sysctl_path("fs.nr_open")))
-            return f"descriptors for {count * most} connections only, of {limit}; to raise it: {command}"
+            return f"descriptors for {count * most} connections only, of {limit}" if count * most < limit else ""
 
         server.shortfall = shortfall
         server.refuse_descriptors()
+        server.count_clients()
         gc.freeze()  # what is here now stays shared with the workers
         resolver = self._load("pyresolve") if asks_dns or self._asks_names() else None
         role = SessionRole(self._program, session_module, server.verbosity, most, resolver)
@@ -137,11 +133,8 @@ class ServingModes:
         """Raise the limit to a process for each connection; ours: how many processes there are beside those."""
 
         def shortfall(limit):
-            limits = process_limits()
-            found = max(0, min(present for _, present in limits) - ours)
-            if found >= limit:
-                return ""
-            return f"processes for {found} connections only, of {limit}; to raise it: {commands(limits, limit + ours)}"
+            found = max(0, most_processes() - ours)
+            return f"processes for {found} connections only, of {limit}" if found < limit else ""
 
         self._program.give_back = raise_process_limit(self._server.limit + ours)
         self._server.shortfall = shortfall

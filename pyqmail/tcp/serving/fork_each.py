@@ -69,6 +69,9 @@ class ForkEach:
     def workers(self) -> list[tuple[int, int]]:
         return []
 
+    def limited_clients(self) -> list[tuple[str, str, int, int]]:
+        return []
+
     def announce(self, frame: bytes) -> None:
         pass
 

@@ -62,6 +62,9 @@ if TYPE_CHECKING:
         def workers(self) -> list[tuple[int, int]]:
             """Return (pid, connections) of each worker."""
 
+        def limited_clients(self) -> list[tuple[str, str, int, int]]:
+            """Return (client, limit, times, nanoseconds since the last) of those that were refused lately."""
+
     class ConnectionRegistry(Protocol):
         """What a serving mode reports to: the listener, or in a helper what stands for it (spawn_helper.py)."""
 

@@ -102,6 +102,9 @@ class SpawnEach:
     def workers(self) -> list[tuple[int, int]]:
         return [] if self._helpers is None else self._helpers.workers()
 
+    def limited_clients(self) -> list[tuple[str, str, int, int]]:
+        return []
+
     def announce(self, frame: bytes) -> None:
         if self._helpers is not None:
             self._helpers.announce(frame)

@@ -13,6 +13,7 @@ from pyqmail.system.privileges import forbid_new_privileges
 from pyqmail.tcp.access.client_names import ChannelNames
 from pyqmail.tcp.access.decide import Drop, decide, hold_greeting
 from pyqmail.tcp.access.environment import NAMES, SessionEnvironment
+from pyqmail.tcp.access.limits import NAMES as VARIABLES
 from pyqmail.tcp.access.log_lines import (
     ERRORS,
     EVERYTHING,
@@ -22,6 +23,7 @@ from pyqmail.tcp.access.log_lines import (
     say_now,
     verdict_line,
 )
+from pyqmail.tcp.serving.client_meter import ClientMeter
 from pyqmail.tcp.serving.worker_stream import WorkerStream
 
 TYPE_CHECKING = False
@@ -112,6 +114,8 @@ class Worker:
         try:
             await self._loop.give_way()  # many may come at once: other sessions have their turns in between
             environ = await self._decide(sock, peer, client)
+            if environ is not None:
+                peer.client_meter = ClientMeter(self._stream, client, self._limits_of(environ))
             code = 100 if environ is None else await self._handler(peer, environ)
         except Drop as drop:
             if self._verbosity >= ERRORS:
@@ -127,6 +131,7 @@ class Worker:
             peer.close()
             sock.close()
             self._sessions -= 1
+            self._stream.forget_session(client.number)
             self._stream.send_frame(wire.end(client.number, code if isinstance(code, int) and 0 <= code < 256 else 111))
             self._leave_if_last()
 
@@ -149,6 +154,11 @@ class Worker:
         await hold_greeting(decision, peer)
         self._warn_of_queue(decision.additions)
         return SessionEnvironment(self._shared, decision.additions, client.number)
+
+    def _limits_of(self, environ):
+        """Return the variables of the limits that this client has been tried by: the server's, and its rule's."""
+        limits = self._policy.limits
+        return set() if limits is None else limits.names | {name for name in VARIABLES if name in environ}
 
     def _warn_of_queue(self, additions):
         """Report once that a set-id program that the rules have named since the start has no effect as such."""

@@ -30,6 +30,13 @@ Its worker says so (END, or ENDED from a helper), or the worker is reaped.  All 
 is read first; a session without an END then ends with the wait status of the worker.  A hang-up of the stream ends no
 session: it only means that a wait status will come.  END means that the worker has closed the connection.
 
+What clients may do over time
+
+A session asks (ASK) before each thing that a limit of its client counts, and waits; the listener counts for all workers
+(tcp/access/client_events.py), and answers when it has heard all that came with the question.  So no limit is passed by
+two workers at once.  What a worker has been granted stays counted when it ends.  A session that is not limited asks
+nothing.  An answer for each session at most is on its way, since each waits for its own.
+
 What a crash costs
 
 The sessions that were sent to that worker, and no others: 1/count of them.  Queued connections stay, and the successor
@@ -73,6 +80,7 @@ from pyqmail.base.failure import reason
 from pyqmail.protocol.wires import handover_wire as wire
 from pyqmail.system.coroutines import READ, WRITE
 from pyqmail.system.processes import fork
+from pyqmail.tcp.access.client_events import ClientEvents
 from pyqmail.tcp.access.log_lines import complaint_line, log_is_full, say_now
 from pyqmail.tcp.serving.worker_slot import WorkerSlot
 
@@ -96,6 +104,7 @@ class WorkerPool:
         self._server, self._role, self._pings = server, role, 0
         self._slots = [WorkerSlot(server.loop) for _ in range(count)]
         self._resolvers: dict[int, WorkerSlot] = {}
+        self._events = ClientEvents()
 
     def start(self) -> None:
         for slot in self._slots:
@@ -146,6 +155,9 @@ class WorkerPool:
 
     def workers(self) -> list[tuple[int, int]]:
         return [(slot.pid, len(slot.sessions)) for slot in self._slots if slot.pid is not None]
+
+    def limited_clients(self) -> list[tuple[str, str, int, int]]:
+        return self._events.limited()
 
     def announce(self, frame: bytes) -> None:
         """Send a frame to every worker; one that is still to be started will know what it says."""
@@ -237,6 +249,8 @@ class WorkerPool:
         if events & READ and not self._receive(slot):
             slot.stop_reading()  # it is ending: child_ended() does the rest
             events = READ
+        if slot.queue:
+            slot.send()  # answers
         if events & WRITE and slot.out is not None:
             slot.out.ready()
         self._server.flush()
@@ -264,6 +278,12 @@ class WorkerPool:
             self._session_ended(slot, number, wait_status, pid)
         elif kind == wire.STARTED:
             self._server.clients[number].number = wire.split_started(body)
+        elif kind == wire.ASK:
+            serial, name, limit, seconds = wire.split_ask(body)
+            is_admitted = self._events.admit(self._server.clients[number], name, limit, seconds)
+            slot.queue.append((wire.answer(number, serial, is_admitted), None))
+        elif kind == wire.ABOVE:
+            self._events.note_refusal(self._server.clients[number], wire.split_above(body))
         else:
             raise wire.MalformedFrame("not a message of a worker")
 
@@ -278,6 +298,7 @@ class WorkerPool:
     def _beat(self):
         self._server.loop.after(PING_SECONDS, self._beat)
         self._pings += 1
+        self._events.forget_old()
         for slot in self._slots:
             if slot.pid is None or log_is_full():
                 continue

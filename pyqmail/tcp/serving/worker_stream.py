@@ -7,7 +7,7 @@ import socket
 from pyqmail.base.backoff import Backoff
 from pyqmail.base.failure import is_hang_up
 from pyqmail.protocol.wires import handover_wire as wire
-from pyqmail.system.coroutines import NOTHING, READ, WRITE
+from pyqmail.system.coroutines import NOTHING, READ, WRITE, Promise
 from pyqmail.system.stream import OutgoingBuffer
 from pyqmail.tcp.access.connection import UNIX, Connection
 from pyqmail.tcp.access.log_lines import drop_line, say_now
@@ -42,7 +42,9 @@ class WorkerStream:
         ended: "Callable[[], None]",
         limits: "Limits | None" = None,
     ) -> None:
-        self._loop, self._limits = loop, limits
+        self.loop, self._limits = loop, limits
+        self._asked: dict[int, tuple[int, Promise]] = {}  # session: what it waits for
+        self._serial = 0
         self._sock: Any = sock  # None once the listener has gone
         self._serve, self._use_resolver, self._ended = serve, use_resolver, ended
         self._unpacker = wire.Unpacker()
@@ -56,6 +58,24 @@ class WorkerStream:
     def send_frame(self, frame: bytes) -> None:
         """Send a frame; those of one turn of the loop go out together."""
         self._out.put(frame)
+
+    def ask(self, session: int, name: str, limit: int, period_seconds: int) -> Promise:
+        """Ask whether the client of a session may do something once more; the promise is kept with True or False.
+
+        True if the listener has gone.  What the session asked before is not answered any more.
+        """
+        promise = Promise()
+        if self._sock is None:
+            promise.keep(True)
+            return promise
+        self._serial = (self._serial + 1) & 0xFFFFFFFF
+        self._asked[session] = self._serial, promise
+        self.send_frame(wire.ask(session, self._serial, name, limit, period_seconds))
+        return promise
+
+    def forget_session(self, session: int) -> None:
+        """A session has ended: it waits for no answer."""
+        self._asked.pop(session, None)
 
     def _ready(self, events):
         if events & WRITE:
@@ -96,6 +116,8 @@ class WorkerStream:
                 self.send_frame(wire.pack(wire.PONG, number))
             elif kind == wire.LIMITS and self._limits is not None:
                 self._limits.change(wire.split_limits(body))
+            elif kind == wire.ANSWER:
+                self._take_answer(number, *wire.split_answer(body))
             elif kind != wire.RESOLVER:
                 raise wire.MalformedFrame("not a message of a listener")
             elif self._descriptors:
@@ -108,10 +130,20 @@ class WorkerStream:
     def _close(self):
         """The listener has gone: no more will come, and nothing reads what we send."""
         self._out.close()
-        self._loop.forget(self._sock.fileno())
+        self.loop.forget(self._sock.fileno())
         self._sock.close()
         self._sock = None
+        asked, self._asked = self._asked, {}
+        for _, promise in asked.values():
+            promise.keep(True)
         self._ended()
+
+    def _take_answer(self, number, serial, is_admitted):
+        """Give a session what it waits for; an answer to what it has stopped to wait for is dropped."""
+        expected, promise = self._asked.get(number, (None, None))
+        if expected == serial and promise is not None:
+            del self._asked[number]
+            promise.keep(is_admitted)
 
     def _take_connection(self, number, client):
         client.number = number
@@ -129,15 +161,15 @@ class WorkerStream:
     def _watch(self, _=None):
         events = (READ if self._is_reading else NOTHING) | (WRITE if self._out.is_waiting else NOTHING)
         if events:
-            self._loop.watch_surely(self._sock.fileno(), events, self._ready)
+            self.loop.watch_surely(self._sock.fileno(), events, self._ready)
         else:
-            self._loop.forget(self._sock.fileno())
+            self.loop.forget(self._sock.fileno())
 
     def _read_later(self):
         """Read nothing for a moment: what the kernel lacks is not asked for again and again."""
         self._is_reading = False
         self._watch()
-        self._loop.after(self._reading.next_seconds(), self._read_again)
+        self.loop.after(self._reading.next_seconds(), self._read_again)
 
     def _read_again(self):
         if self._sock is not None:

@@ -7,7 +7,7 @@ import pytest
 
 from tests.interop.wires.spoken import SECONDS, Stream, frame, send_with, strings
 
-CONNECTION, RESOLVER, PING, TAKEN, END, PONG, ENDED, LIMITS, STARTED = range(1, 10)
+CONNECTION, RESOLVER, PING, TAKEN, END, PONG, ENDED, LIMITS, STARTED, ASK, ANSWER, ABOVE = range(1, 13)
 
 
 @pytest.fixture
@@ -82,6 +82,56 @@ def test_hand_over_limits_without_a_descriptor_and_the_end(worker):
     assert stream.is_at_end()  # nobody is there to be told of it
     assert process.wait(SECONDS) == 0
     client.close()
+
+
+def greeted(worker, stream, session, *counts):
+    """Hand over a connection; return (its socket, Stream), after HELO; nothing was asked but for its start."""
+    ours, _ = worker
+    client, server = pair()
+    send_with(ours, connection(session, *counts), server.fileno())
+    server.close()
+    assert stream.frame() == (TAKEN, 1, b"")
+    return client, Stream(client.fileno())
+
+
+def answer(ours, stream, session, limit, question, may):
+    kind, number, body = stream.frame()
+    serial, index, events, seconds = struct.unpack(">IBII", body)
+    assert (kind, number, index, events, seconds) == (ASK, session, limit, *question)
+    ours.sendall(frame(ANSWER, session, struct.pack(">IB", serial + 1, 1)))  # of no question
+    ours.sendall(frame(ANSWER, session, struct.pack(">IB", serial, may)))
+
+
+def test_hand_over_questions_about_a_client(worker, home):
+    for name, text in (("clientrate", b"7"), ("clientmessages", b"5/1h"), ("clientrecipients", b"9/2")):
+        with open(f"{home.control}/{name}", "wb") as file:
+            file.write(text)
+    ours, process = worker
+    stream = Stream(ours.fileno())
+    client, said = greeted(worker, stream, 70_001, b"1", b"1", b"0")
+    answer(ours, stream, 70_001, 2, (7, 60), 1)
+    assert said.read_to(b"\n").startswith(b"220 ")
+    client.sendall(b"MAIL FROM:<a@b>\r\n")
+    answer(ours, stream, 70_001, 3, (5, 3600), 0)
+    assert said.read_to(b"\n") == b"450 too much mail (#4.7.1)\r\n"
+    client.sendall(b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nRCPT TO:<c@d>\r\n")
+    answer(ours, stream, 70_001, 3, (5, 3600), 1)
+    answer(ours, stream, 70_001, 4, (9, 2), 1)
+    answer(ours, stream, 70_001, 4, (9, 2), 0)
+    replies = [said.read_to(b"\n") for _ in range(3)]
+    assert replies == [b"250 ok\r\n", b"250 ok\r\n", b"450 too many recipients (#4.7.1)\r\n"]
+    other, heard = greeted(worker, stream, 70_002, b"1", b"251", b"0")
+    assert heard.read_to(b"\n") == b"421 too many connections (#4.7.0)\r\n" and heard.is_at_end()
+    assert frames_of(stream, 2) == [(END, 70_002, b"\1"), (ABOVE, 70_002, b"\1")]
+    client.sendall(b"MAIL FROM:<a@b>\r\n")
+    assert stream.frame()[:2] == (ASK, 70_001)
+    ours.shutdown(socket.SHUT_WR)  # nobody is there to count any more
+    assert said.read_to(b"\n") == b"250 ok\r\n"
+    client.sendall(b"QUIT\r\n")
+    assert said.read_to(b"\n").startswith(b"221 ")
+    client.close()
+    other.close()
+    assert process.wait(SECONDS) == 0
 
 
 @pytest.mark.parametrize("data", [frame(77, 0), frame(CONNECTION, 1, b"TCP\0"), struct.pack(">IBBI", 1025, 1, 3, 0)])

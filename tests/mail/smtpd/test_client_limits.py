@@ -71,6 +71,8 @@ class Unhurried(BlockingDriver):
 class Script:
     """A peer that says pieces, then goes; what is a number lets so many seconds pass, as far as it is waited for."""
 
+    client_meter = None
+
     def __init__(self, pieces, clock=None):
         self.timeout_seconds, self.pause_seconds, self.flush_seconds = 0, 0, 0
         self.heard, self._pending, self._clock = b"", b"", clock

@@ -128,6 +128,7 @@ class Script:
     """A peer that says one piece, then goes."""
 
     timeout_seconds = 0
+    client_meter = None
 
     def __init__(self, piece):
         self._pieces, self.heard = iter([piece]), b""

@@ -54,6 +54,8 @@ def read(spool):
 class Script:
     """A peer that says pieces, then goes; `before_read` sees what it has heard each time it is listened to."""
 
+    client_meter = None
+
     def __init__(self, pieces, before_read=lambda heard: None, ending=b""):
         self.timeout_seconds, self.heard, self._pending = 0, b"", b""
         self._pieces, self._before_read, self._ending = iter(pieces), before_read, ending

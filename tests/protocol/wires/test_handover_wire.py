@@ -25,6 +25,11 @@ SAID = [
     ("W", wire.ended(0x8004, 0, 0)),
     ("L", wire.limits(CHANGED)),
     ("W", wire.started(0x8005, 4661)),
+    ("W", wire.ask(0x8006, 1, "clientmessages", 20, 60)),
+    ("L", wire.answer(0x8006, 1, True)),
+    ("W", wire.ask(0x8006, 2, "clientrecipients", 100, 3600)),
+    ("L", wire.answer(0x8006, 2, False)),
+    ("W", wire.above(0x8007, "clientnetwork")),
 ]
 
 
@@ -58,12 +63,21 @@ def test_the_transcript_reads_the_same_in_any_pieces(size):
         (wire.ENDED, 0x8004),
         (wire.LIMITS, 0),
         (wire.STARTED, 0x8005),
+        (wire.ASK, 0x8006),
+        (wire.ANSWER, 0x8006),
+        (wire.ASK, 0x8006),
+        (wire.ANSWER, 0x8006),
+        (wire.ABOVE, 0x8007),
     ]
     assert [wire.split_connection(got[at][2]) for at in (1, 2, 3)] == [FIRST, SECOND, THIRD]
     assert [wire.split_end(got[at][2]) for at in (5, 8)] == [111, 0]
     assert [wire.split_ended(got[at][2]) for at in (9, 10)] == [(4660, 9), (0, 0)]
     assert wire.split_limits(got[11][2]) == CHANGED
     assert wire.split_started(got[12][2]) == 4661
+    assert wire.split_ask(got[13][2]) == (1, "clientmessages", 20, 60)
+    assert wire.split_ask(got[15][2]) == (2, "clientrecipients", 100, 3600)
+    assert [wire.split_answer(got[at][2]) for at in (14, 16)] == [(1, True), (2, False)]
+    assert wire.split_above(got[17][2]) == "clientnetwork"
 
 
 def changed(at, text):
@@ -104,6 +118,38 @@ def test_a_process_and_its_end_are_eight_bytes(body):
 def test_a_process_is_four_bytes(body):
     with pytest.raises(wire.MalformedFrame):
         wire.split_started(body)
+
+
+ASKED = b"\0\0\0\1", b"\3", b"\0\0\0\x14", b"\0\0\0\x3c"  # serial, which limit, events, seconds
+BAD_QUESTIONS = [
+    b"",
+    b"".join(ASKED)[:-1],
+    b"".join(ASKED) + b"\0",
+    b"".join((ASKED[0], b"\5", *ASKED[2:])),
+    b"".join((*ASKED[:2], bytes(4), ASKED[3])),
+    b"".join((*ASKED[:2], b"\x80\0\0\1", ASKED[3])),
+    b"".join((*ASKED[:3], bytes(4))),
+    b"".join((*ASKED[:3], (30 * 86400 + 1).to_bytes(4, "big"))),
+]
+
+
+@pytest.mark.parametrize("body", BAD_QUESTIONS)
+def test_a_question_names_a_limit_that_there_is(body):
+    assert wire.split_ask(b"".join(ASKED)) == (1, "clientmessages", 20, 60)
+    with pytest.raises(wire.MalformedFrame):
+        wire.split_ask(body)
+
+
+@pytest.mark.parametrize("body", [b"", bytes(4), bytes(6), b"\0\0\0\1\2"])
+def test_an_answer_is_yes_or_no(body):
+    with pytest.raises(wire.MalformedFrame):
+        wire.split_answer(body)
+
+
+@pytest.mark.parametrize("body", [b"", b"\5", b"\0\0"])
+def test_what_a_client_was_refused_by_is_a_limit(body):
+    with pytest.raises(wire.MalformedFrame):
+        wire.split_above(body)
 
 
 @pytest.mark.parametrize("body", [b"MAXCONNIP\0", b"MAXCONNIP\0x\0", b"MAXCONNIP\0\0", b"MAXCONNIP\0007"])

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pyqmail.base.controls import CONTROLS, LIMIT
-from pyqmail.tcp.rules.advice import LIMITS, explain, lint, warnings
+from pyqmail.base.controls import CONTROLS, LIMIT, RATE
+from pyqmail.tcp.rules.advice import LIMITS, RATES, explain, lint, warnings
 from pyqmail.tcp.rules.source import BadLine
 
 GOOD = b"""# who may relay:
@@ -210,12 +210,14 @@ VARIABLES = [
     (b'1.:allow,ERRORLIMIT="-1"',           "ERRORLIMIT is no number up to 2147483648, and has no effect: '-1'"),
     (b'1.:allow,MAXRCPT="2147483649"',
      "MAXRCPT is no number up to 2147483648, and has no effect: '2147483649'"),
+    (b'1.:allow,CLIENTRATE="60/1w"',        "CLIENTRATE is no rate, and has no effect: '60/1w'"),
     (b'1.:allow,DATABYTES="4294967296"',    "DATABYTES is too large a number, and is read as 0: '4294967296'"),
 ]  # fmt: skip
 
 
 def test_every_limit_of_a_control_file_is_known():
     assert {name.upper().encode() for name, control in CONTROLS.items() if control.mode == LIMIT} == LIMITS
+    assert {name.upper().encode() for name, control in CONTROLS.items() if control.mode == RATE} == RATES
 
 
 @pytest.mark.parametrize("line, problem", VARIABLES)
