@@ -38,6 +38,8 @@ class Ours:
         self._write("locals", "local.example\n")
         self._write("smtproutes", f"remote.example:127.0.0.1:{sink_port}\n")
         self._write("concurrencyremote", "100\n")
+        for name in ("clientconnections", "clientnetwork"):  # all clients of a bench have one address
+            self._write(name, "100000\n")
         if self.rules:
             self.write_rules(self.rules)
         self.local_recipient = "demo@local.example"

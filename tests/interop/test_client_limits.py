@@ -155,10 +155,14 @@ class Client:
         self.sock.close()
 
 
+def lines_of_top(home):
+    words = [sys.executable, f"{ROOT}/bin/pytcptop", "--once", f"{home.path}/status"]
+    return subprocess.run(words, stdout=subprocess.PIPE, check=True).stdout.decode().splitlines()
+
+
 def top(home):
     """Return what pytcptop says of clients that are limited, without the times."""
-    words = [sys.executable, f"{ROOT}/bin/pytcptop", "--once", f"{home.path}/status"]
-    lines = subprocess.run(words, stdout=subprocess.PIPE, check=True).stdout.decode().splitlines()
+    lines = lines_of_top(home)
     return [line.partition(", the last")[0] for line in lines if line.startswith("limited: ")]
 
 
@@ -201,6 +205,7 @@ def test_new_connections_are_counted_and_a_killed_worker_gives_back_what_it_held
     for client in clients:
         assert client.file.read() == b""
         client.close()
+    until(lambda: "; 0/200, " in lines_of_top(home)[0])
     greetings = []
     until(lambda: greetings.append(Client(port)) or greetings[-1].greeting.startswith(b"421 "))
     # those of before the death count still: 4 of 8, so that 4 more began, and the connections do not
@@ -255,3 +260,13 @@ def test_the_built_in_limit_of_connections(in_workers):
     assert greetings[50:] == [b"421 too many connections (#4.7.0)\r\n"] * 2
     for client in clients:
         client.close()
+
+
+def test_where_each_connection_has_a_process_it_is_said_that_nobody_counts(home):
+    (pathlib.Path(home.control) / "clientmessages").write_bytes(b"1/1h")
+    environ = {"PATH": os.environ["PATH"], "PYQMAIL_HOME": home.path}
+    sent = b"MAIL FROM:<a@b>\r\nRSET\r\nMAIL FROM:<a@b>\r\nQUIT\r\n"
+    done = subprocess.run([sys.executable, f"{ROOT}/bin/pysmtpd"], input=sent, capture_output=True, env=environ)
+    assert [line[:3] for line in done.stdout.splitlines()] == [b"220", b"250", b"250", b"250", b"221"]
+    line = b"qmail-smtpd: warning: clientmessages does not hold: only a worker of pytcpserver counts clients\n"
+    assert done.stderr == line
