@@ -144,7 +144,7 @@ def _show(home, address, port, services, stopping, began):
             _say(f"{LABEL}: fatal: {name} does not answer")
             _show_logs(home)
             return False
-    known = set(os.listdir(_new(home)))
+    known, ended = set(os.listdir(_new(home))), _log_text(home, "pysend").count("end msg")
     reply = _send(address, port, recipient, [recipient], _first_message(recipient))
     path = _until(lambda: next(iter(set(os.listdir(_new(home))) - known), None), services, stopping)
     if not path:
@@ -153,7 +153,7 @@ def _show(home, address, port, services, stopping, began):
         return False
     _say(f"A message to {recipient}, {time.monotonic() - began:.1f} s after the start, in {_new(home)}/{path}:\n")
     _say("    " + os.fsdecode(read_file(f"{_new(home)}/{path}")).rstrip().replace("\n", "\n    "))
-    _until(lambda: "end msg" in _log_text(home, "pysend"), services, stopping)
+    _until(lambda: _log_text(home, "pysend").count("end msg") > ended, services, stopping)
     _show_logs(home)
     _say(_hints(home, address, port, recipient))
     return True
