@@ -65,6 +65,8 @@ VARIABLES = {
     "SENDER": "the envelope sender, empty for a bounce",
     "SESSIONIDLE": _LIMIT % "sessionidle",
     "SMTP_ADDRESS": "the address where SMTP listens: a word like the host of pytcpserver",
+    "SMTP_BACKLOG": "the backlog of the service pysmtpd: connections that wait to be accepted",
+    "SMTP_LIMIT": "clients at once of the service pysmtpd",
     "SMTP_PORT": "the port of SMTP",
     "SOFTERRORLIMIT": _LIMIT % "softerrorlimit",
     "SUPERVISEDIR": "place of the supervisors' files, instead of supervise/ in the directory of each service",
@@ -90,6 +92,8 @@ DEFAULTS = {
     "DNSREWRITEFILE": "/etc/dnsrewrite",
     "PYQMAIL_HOME": "/var/qmail",
     "SMTP_ADDRESS": "127.0.0.1",
+    "SMTP_BACKLOG": "1024",
+    "SMTP_LIMIT": "1000",
     "SMTP_PORT": "2525",
     "TMPDIR": "/tmp",
 }

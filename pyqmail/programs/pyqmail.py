@@ -1,4 +1,4 @@
-"""The command for people: run a private mail system, make a home, print systemd's units, render the manual pages.
+"""The command for people: run a private mail system, make a home, print systemd's units and limits, render manuals.
 
 `pyqmail run` makes a private home if it is missing, starts every service under pysvscan, sends one message to the
 local user over SMTP, shows how it was delivered and stays in the foreground until Ctrl-C.  `pyqmail send` sends another
@@ -19,6 +19,13 @@ enable a unit whose directory has a file down.  The unit of a service of ours ta
 with a foreign QMAILQUEUE remove those lines.  A restart of a listener lets its connections go on to their end; one of
 pysend waits up to 20 minutes for deliveries.  With --sockets systemd listens for pysmtpd, as root, and still listens
 while pysmtpd is restarted.
+
+`pyqmail limits` prints what the numbers of the qmail home need of this machine, what there is, where that comes from,
+and the command that raises what is short: descriptors, processes, ports, backlog, memory.  A limit that cannot be read
+is unknown, and no shortage.  The limits of descriptors and processes are those of the shell that runs it: `ulimit`
+belongs into the script run of a service, where systemd is not the supervisor (LimitNOFILE, LimitNPROC), and `sysctl -w`
+lasts until the next boot unless /etc/sysctl.conf has the line, too.  pystart and pytcpserver log at their start what
+is short for them.
 """
 
 import sys
@@ -125,6 +132,36 @@ def units(destination: str | None, user: bool, sockets: bool, directory: str | N
     return systemd.show(directory, destination, user, sockets, _load)
 
 
+@command.command(help="Print what the numbers of the qmail home need of this machine; exit 1 if something is short.")
+@click.option("--json", "is_json", is_flag=True, help="Print it as JSON.")
+@click.option(
+    "--sessions",
+    default=1,
+    type=click.IntRange(1, 64),
+    help="Remote session processes, as for pystart(8); default 1.",
+)
+@click.option(
+    "--clients",
+    envvar="SMTP_LIMIT",
+    default=int(DEFAULTS["SMTP_LIMIT"]),
+    type=click.IntRange(0),
+    help=f"Clients at once, as -c of pytcpserver(8); default SMTP_LIMIT or {DEFAULTS['SMTP_LIMIT']}.",
+)
+@click.option(
+    "--backlog",
+    envvar="SMTP_BACKLOG",
+    default=int(DEFAULTS["SMTP_BACKLOG"]),
+    type=click.IntRange(0),
+    help=f"Connections that wait, as -b of pytcpserver(8); default SMTP_BACKLOG or {DEFAULTS['SMTP_BACKLOG']}.",
+)
+@click.option("--sources", default=1, type=click.IntRange(1), help="Addresses of ours to send from; default 1.")
+@click.option("--agent", is_flag=True, help="Another program than ours delivers remotely: QMAILREMOTE.")
+def limits(is_json: bool, sessions: int, clients: int, backlog: int, sources: int, agent: bool) -> int:
+    from pyqmail.operations import limits as report
+
+    return report.show(is_json, sessions, clients, backlog, sources, agent)
+
+
 def _options(name):
     """Return (form, meaning) of each option of a command, for the manual."""
     parameters = [one for one in command.commands[name].params if isinstance(one, click.Option)]
@@ -140,15 +177,17 @@ def _load(name: str):
 
 PROGRAM = Declaration(
     name="pyqmail",
-    summary="run a private mail system; make a home; print systemd's units; render the manual pages",
+    summary="run a private mail system; make a home; print systemd's units, or limits; render the manual pages",
     usage="pyqmail --version | pyqmail run [ --once ] [ --address A ] [ --port P ] | "
     "pyqmail send [ --address A ] [ --port P ] [ --sender S ] recipient ... | pyqmail home [ --users ] DIR | "
-    "pyqmail units [ --to D ] [ --user ] [ --sockets ] [ DIR ] | pyqmail man [ --check ]",
-    notes=[(f"Options of {name}", _options(name)) for name in ("run", "send", "home", "units", "man")],
-    environment=["PYQMAIL_HOME", "SMTP_ADDRESS", "SMTP_PORT"],
+    "pyqmail units [ --to D ] [ --user ] [ --sockets ] [ DIR ] | "
+    "pyqmail limits [ --json ] [ --sessions N ] [ --clients N ] [ --backlog N ] [ --sources N ] [ --agent ] | "
+    "pyqmail man [ --check ]",
+    notes=[(f"Options of {name}", _options(name)) for name in ("run", "send", "home", "units", "limits", "man")],
+    environment=["PYQMAIL_HOME", "SMTP_ADDRESS", "SMTP_BACKLOG", "SMTP_LIMIT", "SMTP_PORT"],
     exits={
         0: "done",
-        1: "the message did not arrive, or a page is not up to date",
+        1: "the message did not arrive, a limit is too low, or a page is not up to date",
         2: "wrong usage",
         100: "permanent error, for example no services in DIR",
         111: "temporary error: something could not be started, or written",

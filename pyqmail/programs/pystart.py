@@ -8,6 +8,13 @@ dialect: as many remote session processes as --sessions names, and a resolver.  
 through PATH, `pylspawn`, `pyrspawn`, `pyclean`, `pysend`, on the pipes of the original and with one byte for a
 delivery.
 
+At the start each limit of this machine that is too low for control/concurrencyremote, control/concurrencylocal and
+--sessions is one line in the log: what is short, how much there is, how much is needed, and the command that raises it.
+The parts raise their soft limit of descriptors themselves.  `pyqmail limits` shows all limits, see pyqmail(8).
+
+    pystart: warning: descriptors of each session process (pyrspawn): 1024 of 4040 that are needed, by ulimit -n;
+        to raise it: ulimit -n 4040
+
 A part that is lost is started again, as its own user, while mail goes on: a process of pystart, the starter, stays for
 that; pysend(8) has the rest.  When the queue manager is lost, or any part with --classic, all end, and the supervisor
 of pystart starts all again.
@@ -71,8 +78,11 @@ PROGRAM = Program(
         Rest("logger", "a program that reads the log, with its arguments"),
     ],
     exits={0: "ended by TERM", 111: "a part could not be started"},
+    controls=["concurrencylocal", "concurrencyremote"],
+    controls_count={"others": "at the next start"},
     environment=["PYQMAIL_HOME", "PATH", "QMAILREMOTE"],
     see=[
+        "pyqmail(8)",
         "pysend(8)",
         "pylspawn(8)",
         "pyrspawn(8)",
@@ -110,12 +120,20 @@ def start(call) -> int:
             registry.load_ahead(name)  # before the forks, so that all share it
     if call.logger:
         find_ahead(call.logger, call.environ.get(b"PATH"), registry.load_ahead)
+    call.shortages = too_low(home, call)
     gc.collect()
     gc.freeze()  # a part that looks through what all share would get a copy of it
     try:
         return launch(call, parts, identities)
     except OSError as error:
         raise Temporary("unable to start", error) from None
+
+
+def too_low(home, call) -> list[str]:
+    """Return a text for each limit of the machine that is too low for control/concurrencyremote and its like."""
+    from pyqmail.operations.limits import shortages_of_manager
+
+    return shortages_of_manager(home, 1 if call.classic else call.sessions, call.classic or call.has_agent)
 
 
 def has_agent(environ) -> bool:
@@ -178,6 +196,8 @@ def launch(call, parts, identities) -> int:
         read_end, log = os.pipe()
         fork(lambda: run_part(call.logger, {0: read_end, 1: 1, 2: 2}, "qmaill", identities, True))
         os.close(read_end)
+    for text in call.shortages:
+        write_all(log, os.fsencode(f"pystart: warning: {text}\n"))
     ours, pairs = {LOG: log}, [make_pipes() for _ in parts]
     for index, (kept, _) in enumerate(pairs):
         ours[2 * index + 1], ours[2 * index + 2] = kept

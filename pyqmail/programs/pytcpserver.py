@@ -25,7 +25,15 @@ from pyqmail.tcp.access.log_lines import ERRORS, EVERYTHING, LABEL, QUIET, unles
 from pyqmail.tcp.client.addresses import is_another_number, port_number
 from pyqmail.tcp.listener import option_values as values
 from pyqmail.tcp.listener.bind import BOTH, IP4, IP6, Binder, has_path, has_port, shown_port
-from pyqmail.tcp.listener.configure import limit_words, odd_limits, policy_of, readiness, server_of, status_socket
+from pyqmail.tcp.listener.configure import (
+    limit_words,
+    odd_limits,
+    policy_of,
+    readiness,
+    server_of,
+    short_backlog,
+    status_socket,
+)
 from pyqmail.tcp.listener.limit_files import LimitFiles, digits_of
 from pyqmail.tcp.listener.process_setup import drop_rights, leave_standard_descriptors, set_up_process
 from pyqmail.tcp.serving.choose import ServingModes
@@ -53,7 +61,7 @@ def serve(call) -> int:
         os.write(1, shown_port(sockets) + b"\n")
     leave_standard_descriptors()
     hooks.append(LimitFiles(call.limit, limit_words(call), policy.limits))
-    call.oddities += odd_limits(call)
+    call.oddities += [*odd_limits(call), *short_backlog(call)]
     server = server_of(call, sockets, limit, policy, hooks)
     server.run(ServingModes(server, policy, call.program, find_module, load, call.workers).choose())
     return 0
@@ -324,6 +332,18 @@ PROGRAM = Program(
             "For sessions in workers the server also counts what each client does over time, for all workers together, "
             "and answers them whether it may do more: control/clientrate and its like of pysmtpd(8).  Nothing is asked "
             "about those that are not limited.  These counts are lost when the server is restarted.",
+        ),
+        (
+            "limits of the machine",
+            "The server raises its soft limits of descriptors and processes as far as it may, for itself and not for "
+            "foreign programs.  What is still too little for -c, and a net.core.somaxconn below -b, is a line in the "
+            "log at the start, with the command that raises it: `ulimit` before the server in the script run, as "
+            "root; `sysctl -w` for the whole machine.  For -c that is said again when HUP has raised it.\n\n"
+            "    tcpserver: warning: descriptors for 960 connections only, of 2000; to raise it: ulimit -n 2064\n"
+            "    tcpserver: warning: processes for 98 connections only, of 200; to raise it: ulimit -u 201\n"
+            "    tcpserver: warning: backlog for 128 connections only, of 1024; to raise it: sysctl -w "
+            "net.core.somaxconn=1024\n\n"
+            "`pyqmail limits` shows all limits of a qmail home, see pyqmail(8).",
         ),
         (
             "life cycle",

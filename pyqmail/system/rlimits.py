@@ -10,8 +10,9 @@ SERVER_BYTES = {
     resource.RLIMIT_DATA: (48_000_000, "data"),
 }
 UNLIMITED = 1 << 62
-_KERNEL = ("/proc/sys/kernel/pid_max", "/proc/sys/kernel/threads-max")
-_CGROUPS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/pids")
+PROCESSES = "ulimit -u"  # the source of the user's limit
+_KERNEL = ("kernel.pid_max", "kernel.threads-max")
+_CGROUP = "/sys/fs/cgroup"
 
 
 def raise_process_limit(wanted: int):
@@ -57,36 +58,55 @@ def memory_shortages(needed: dict[int, tuple[int, str]]) -> list[str]:
 
 
 def most_processes() -> int:
-    """Return how many processes this one and those that it starts can be, at most, and with others there.
+    """Return how many processes this one and those that it starts can be, at most, and with others there."""
+    return min(present for _, present in process_limits())
 
-    The least of the user's limit, which does not hold root, the kernel's own limits, and those of our control groups.
+
+def process_limits() -> list[tuple[str, int]]:
+    """Return (source, number) of each limit of processes; the least of them counts.
+
+    The kernel's own limits, those of our control groups, and the user's limit, which does not hold root.  UNLIMITED
+    where there is none, or it cannot be read.
     """
-    found = [_number(path) for path in (*_KERNEL, *_group_files())]
+    found = [(name, _limit_in(sysctl_path(name))) for name in _KERNEL]
+    found += [(path, _limit_in(path)) for path in group_files("pids", "pids.max")]
     if os.geteuid():
         soft = resource.getrlimit(resource.RLIMIT_NPROC)[0]
-        found.append(UNLIMITED if soft == resource.RLIM_INFINITY else soft)
-    return min(found)
+        found.append((PROCESSES, UNLIMITED if soft == resource.RLIM_INFINITY else soft))
+    return found
 
 
-def _group_files():
-    """Yield the files that may hold the limit of our control group, or of one around it."""
+def group_files(controller: str, name: str):
+    """Yield the files that may hold the limit of our control group, or of one around it; of both kinds of groups."""
     try:
         with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
             lines = file.read().splitlines()
     except OSError:
         return
+    places = (_CGROUP, f"{_CGROUP}/unified", f"{_CGROUP}/{controller}")
     for line in lines:
         _, controllers, group = line.split(":", 2)
-        if controllers in ("", "pids"):
+        if controllers in ("", controller):
             parts = [part for part in group.split("/") if part]
             for count in range(len(parts) + 1):  # in a container the topmost is ours and has a limit, too
-                yield from ("/".join((place, *parts[:count], "pids.max")) for place in _CGROUPS)
+                yield from ("/".join((place, *parts[:count], name)) for place in places)
 
 
-def _number(path):
-    """Return the number in a file, UNLIMITED if it has none or is not there."""
+def sysctl_path(name: str) -> str:
+    """Return the file of a sysctl, for example of net.core.somaxconn."""
+    return f"/proc/sys/{name.replace('.', '/')}"
+
+
+def number_in(path: str) -> int | None:
+    """Return the number in a file, UNLIMITED for `max`; None if it has none, is not there or cannot be read."""
     try:
-        with open(path, encoding="ascii") as file:
-            return int(file.read())
+        with open(path, "rb") as file:
+            text = file.read(100).strip()
+        return UNLIMITED if text == b"max" else int(text)
     except (OSError, ValueError):
-        return UNLIMITED
+        return None
+
+
+def _limit_in(path):
+    number = number_in(path)
+    return UNLIMITED if number is None else number

@@ -115,6 +115,6 @@ def test_a_quoted_line_is_written_by_the_code(line, written):
     assert is_written(as_said(line), written)
 
 
-@pytest.mark.parametrize("line", ["end message 12", "delivery 1: failure: Sorry,_no_such_mailbox._(#5.1.1)/"])
+@pytest.mark.parametrize("line", ["end parcel 12", "delivery 1: failure: Sorry,_no_such_mailbox._(#5.1.1)/"])
 def test_a_line_of_nobodys_is_found_out(line, written):
     assert not is_written(as_said(line), written)

@@ -89,7 +89,7 @@ BUDGETS = {
     "pytcpclient": (26, 22),
     "pytcprules": (19, 15),
     "pytcprulescheck": (19, 15),
-    "pytcpserver": (100, 74),
+    "pytcpserver": (101, 75),
     "pytcptop": (39, 14),
     "pywho@": (25, 21),
 }

@@ -214,14 +214,17 @@ def test_the_shortfall_is_said_whenever_the_limit_is_too_high(serve, tmp_path):
     server.log.find(rb"^tcpserver: status: 0/")
     (tmp_path / "limit").write_text("201")
     server.process.send_signal(signal.SIGHUP)
-    server.log.find(rb"tcpserver: warning: descriptors for 200 connections only, of 201\ntcpserver: status: 1/201\n")
+    server.log.find(
+        rb"tcpserver: warning: descriptors for 200 connections only, of 201; to raise it: ulimit -n 165\n"
+        rb"tcpserver: status: 1/201\n"
+    )
 
 
 @pytest.mark.parametrize("mode", ["fork_each", "spawn_each"])
 def test_more_programs_than_pids_are_too_many(serve, mode):
     server = serve(mode, f"-c{PID_MAX}", "--workers", "3")
     ours = 1 if mode == "fork_each" else 3
-    server.log.find(rb"^tcpserver: warning: processes for (\d+) connections only, of %d\n" % PID_MAX)
+    server.log.find(rb"^tcpserver: warning: processes for (\d+) connections only, of %d; to raise it: \S.*\n" % PID_MAX)
     found = re.search(rb"processes for (\d+)", server.log.text)
     assert int(found[1]) <= PID_MAX - ours  # less where a control group has a limit
     assert b"warning" not in serve(mode, "-q", f"-c{PID_MAX}").log.text
@@ -267,7 +270,7 @@ def test_the_limit_of_processes_is_raised_for_us_alone(serve, mode, stranger):
 @pytest.mark.parametrize("mode", ["fork_each", "spawn_each"])
 def test_what_cannot_be_raised_enough_is_said(serve, mode, stranger):
     server = serve(mode, "-v", "-c40", "--workers", "1", **stranger(5, 30))
-    server.log.find(rb"^tcpserver: warning: processes for 29 connections only, of 40\n")
+    server.log.find(rb"^tcpserver: warning: processes for 29 connections only, of 40; to raise it: ulimit -u 41\n")
 
 
 # the status

@@ -5,6 +5,7 @@ As root outside a private home: tests/interop/test_users.py.
 
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ SECONDS = 30
 class Started:
     """A running pystart; its log is the file `log`."""
 
-    def __init__(self, home, tmp_path, *arguments, path=PATH, **environ):
+    def __init__(self, home, tmp_path, *arguments, path=PATH, hard=None, **environ):
         self.home, self._log = home, tmp_path / "log"
         self.environ = {"PATH": path, "PYQMAIL_HOME": home.path, **environ}
         out = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -30,6 +31,7 @@ class Started:
         self.process = subprocess.Popen(
             [sys.executable, f"{ROOT}/bin/pystart", *arguments],
             env=self.environ, stdin=stdin, stdout=out, stderr=subprocess.PIPE, close_fds=False, cwd=tmp_path,
+            preexec_fn=None if hard is None else lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard)),
         )  # fmt: skip
         os.close(stdin)
         os.close(out)
@@ -313,3 +315,33 @@ def test_sessions_are_a_number_from_1_to_64(run, home, number):
     code, out, err = run("pystart", "--sessions", number, env={"PYQMAIL_HOME": home.path})
     assert (code, out) == (100, b"")
     assert err.startswith(b"qmail-start: not a number from 1 to 64: %b\nqmail-start: usage: " % number.encode())
+
+
+LIMITS = [
+    # options            the session process needs
+    ([],                 440),
+    (["--sessions", "2"], 240),
+    (["--classic"],      840),  # a process for each
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("options, needed", LIMITS, ids=["native", "two", "classic"])
+def test_a_limit_that_is_too_low_is_said_first_with_the_command(start, home, options, needed):
+    with open(f"{home.control}/concurrencyremote", "w") as file:
+        file.write("200\n")
+    started = start(*options, "./Maildir/", hard=128)
+    until(lambda: b"status: local 0/" in started.log())
+    assert started.log().startswith(
+        b"pystart: warning: descriptors of each session process (pyrspawn): 128 of %d that are needed, by ulimit -n; "
+        b"to raise it: ulimit -n %d\n" % (needed, needed)
+    )
+    assert started.log().count(b"pystart: warning: ") == 1
+
+
+def test_a_limit_is_said_to_the_logger(start, home, tmp_path):
+    with open(f"{home.control}/concurrencyremote", "w") as file:
+        file.write("200\n")
+    started = start("./Maildir/", "sh", "-c", f"exec cat >{tmp_path}/logger", hard=128)
+    until(lambda: (tmp_path / "logger").exists() and b"status: local 0/" in (tmp_path / "logger").read_bytes())
+    assert (tmp_path / "logger").read_bytes().startswith(b"pystart: warning: descriptors of each session process")
+    assert started.log() == b""

@@ -133,3 +133,25 @@ def test_workers_is_a_number(run, arguments):
     result = run("pytcpserver", *arguments, "127.0.0.1", "0", "true")
     assert result.code == 100
     assert result.err.endswith(b" host port program\n")
+
+
+BACKLOG = [
+    # more than there is  verbosity  what is said
+    (1,                   [],        True),
+    (0,                   [],        False),
+    (1,                   ["-q"],    False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("more, options, is_said", BACKLOG)
+def test_a_backlog_that_the_kernel_cuts_down_is_said(serve, more, options, is_said):
+    with open("/proc/sys/net/core/somaxconn", encoding="ascii") as file:
+        most = int(file.read())
+    process, port = serve(["-b", str(most + more), "--workers", "1", *options], ["pysmtpd"])
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as sock:
+        assert sock.recv(4) == b"220 "
+    process.terminate()
+    lines = process.stderr.read().splitlines()
+    text = f"backlog for {most} connections only, of {most + 1}; to raise it: sysctl -w net.core.somaxconn={most + 1}"
+    assert (f"tcpserver: warning: {text}".encode() in lines) == is_said
+    assert any(b"backlog" in line for line in lines) == is_said

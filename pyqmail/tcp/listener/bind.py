@@ -55,7 +55,7 @@ class Binder:
         for word in words:
             if "/" in word:
                 paths.setdefault(word)
-            elif _is_inherited(word):
+            elif is_inherited(word):
                 numbers.update(dict.fromkeys(_numbers(word, environ)))
             else:
                 addresses.setdefault(self._address(word, environ), word)
@@ -145,7 +145,7 @@ class _FailureNames:
 
 def has_port(host: str) -> bool:
     """Return whether anything in HOST needs a port."""
-    return not all("/" in word or _is_inherited(word) for word in host.split(","))
+    return not all("/" in word or is_inherited(word) for word in host.split(","))
 
 
 def has_path(host: str) -> bool:
@@ -166,7 +166,7 @@ def interface_number(name: str) -> int:
         raise ValueError(f"no interface: {name}") from None
 
 
-def _is_inherited(word):
+def is_inherited(word):
     return word.startswith("fd:") and (word == "fd:" or is_number(word[3:]))
 
 

@@ -7,11 +7,14 @@ import os
 
 from pyqmail.base.numbers import leading_number, says_just
 from pyqmail.base.printable import printable
+from pyqmail.base.shortages import raising_command
 from pyqmail.system.listener import first_session_number
 from pyqmail.system.loop import Loop
+from pyqmail.system.rlimits import number_in, sysctl_path
 from pyqmail.tcp.access.connection_counts import ConnectionCounts
 from pyqmail.tcp.access.decide import ConnectionPolicy
 from pyqmail.tcp.access.limits import NAMES, REPLY, VARIABLES, Limits
+from pyqmail.tcp.listener.bind import is_inherited
 from pyqmail.tcp.listener.limit_files import digits_of
 from pyqmail.tcp.listener.server import Server
 
@@ -61,6 +64,18 @@ def odd_limits(call) -> list[str]:
         for name, value in found.items()
         if not says_just(value, leading_number(value))
     ]
+
+
+def short_backlog(call) -> list[str]:
+    """Return a text if the kernel lets fewer connections wait than -b asks for; it cuts that down and says nothing.
+
+    Nothing for sockets that were passed on: they have a backlog of their own.
+    """
+    most = number_in(sysctl_path("net.core.somaxconn"))
+    if most is None or call.backlog <= most or all(map(is_inherited, call.host.split(","))):
+        return []
+    command = raising_command("net.core.somaxconn", call.backlog)
+    return [f"backlog for {most} connections only, of {call.backlog}; to raise it: {command}"]
 
 
 def limit_words(call) -> dict[bytes, str]:

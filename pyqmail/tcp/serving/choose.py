@@ -13,7 +13,8 @@ not hold.  With --workers 0 no session runs in a worker: the first line is left 
 import gc
 import os
 
-from pyqmail.system.rlimits import most_processes, raise_descriptor_limit, raise_process_limit
+from pyqmail.base.shortages import commands, descriptor_command
+from pyqmail.system.rlimits import number_in, process_limits, raise_descriptor_limit, raise_process_limit, sysctl_path
 from pyqmail.tcp.access.client_names import BlockingNames
 from pyqmail.tcp.access.log_lines import ERRORS, complaint_line, say_now
 from pyqmail.tcp.serving.fork_each import ForkEach
@@ -78,7 +79,11 @@ class ServingModes:
         most = max(1, descriptors - _SPARE_DESCRIPTORS)
 
         def shortfall(limit):
-            return f"descriptors for {count * most} connections only, of {limit}" if count * most < limit else ""
+            if count * most >= limit:
+                return ""
+            needed = _SPARE_DESCRIPTORS + -(-limit // count)
+            command = descriptor_command(needed, number_in(sysctl_path("fs.nr_open")))
+            return f"descriptors for {count * most} connections only, of {limit}; to raise it: {command}"
 
         server.shortfall = shortfall
         server.refuse_descriptors()
@@ -133,8 +138,11 @@ class ServingModes:
         """Raise the limit to a process for each connection; ours: how many processes there are beside those."""
 
         def shortfall(limit):
-            found = max(0, most_processes() - ours)
-            return f"processes for {found} connections only, of {limit}" if found < limit else ""
+            limits = process_limits()
+            found = max(0, min(present for _, present in limits) - ours)
+            if found >= limit:
+                return ""
+            return f"processes for {found} connections only, of {limit}; to raise it: {commands(limits, limit + ours)}"
 
         self._program.give_back = raise_process_limit(self._server.limit + ours)
         self._server.shortfall = shortfall
