@@ -161,7 +161,7 @@ class Slot:
 
     __slots__ = (
         *("_run", "_index", "_sock", "_fd", "_talk", "_held", "_out", "_expected", "_since", "_opened", "_has_greeted"),
-        *("_number", "_due", "_timer", "_attempts", "_is_sent"),
+        *("_number", "_due", "_timer", "_attempts", "_is_sent", "_has_surplus"),
     )
 
     def __init__(self, run: LoadRun, index: int) -> None:
@@ -172,6 +172,7 @@ class Slot:
         self._fd, self._expected, self._since, self._opened, self._due = -1, 1, 0.0, 0.0, 0.0
         self._number, self._timer, self._attempts = 0, None, 1
         self._has_greeted = self._is_sent = False  # whether the message under way has had its end
+        self._has_surplus = False  # the server said more than it was asked: what follows cannot be told apart
 
     def next_message(self) -> None:
         """Wait for the next message, and for its time; without one the slot ends."""
@@ -202,6 +203,8 @@ class Slot:
         """The conversation came to nothing."""
         run, is_lost = self._run, not self._is_sent
         self._close()
+        if self._timer is not None:
+            return  # between two messages: the next has its time, and will have a connection of its own
         if not is_lost:
             self._again(0.0)
             return
@@ -225,7 +228,7 @@ class Slot:
         local = shape.local[(self._index + self._number) % len(shape.local)] if shape.local else None
         self._timer = None
         self._opened = self._since = time.monotonic()
-        self._has_greeted = False
+        self._has_greeted = self._has_surplus = False
         try:
             self._sock = connect_socket(run.target, local, shape.window)
             self._fd = self._sock.fileno()
@@ -266,12 +269,15 @@ class Slot:
     # the conversation
 
     def _ready(self, events: int) -> None:
+        sock = self._sock
+        if events & WRITE and self._out:
+            self._send(b"")
+            if self._sock is sock and self._held and not self._out:
+                self._heard(b"")  # the server answered before it had everything
+        if not events & READ or self._sock is not sock:
+            return  # or it failed, and there may be another one by now
         try:
-            if events & WRITE and self._out:
-                self._send(b"")
-            if not events & READ:
-                return
-            data = self._sock.recv(READ_BYTES)  # type: ignore[union-attr]
+            data = sock.recv(READ_BYTES)  # type: ignore[union-attr]
         except BlockingIOError:
             return
         except OSError as error:
@@ -286,6 +292,9 @@ class Slot:
         run, held = self._run, self._held
         held += data
         run.show_lines(b"< ", data)
+        if self._timer is not None:
+            self.give_up("unasked")
+            return
         try:
             replies = run.find_replies(held, self._expected)
         except ValueError as error:
@@ -294,10 +303,11 @@ class Slot:
         if replies is None or self._out:
             return
         held.clear()
+        self._has_surplus = self._has_surplus or len(replies) > self._expected
         if not self._has_greeted:
             self._has_greeted = True
             run.tally.time("first_reply").add(time.monotonic() - self._opened)
-        self._go_on(replies)
+        self._go_on(replies[: self._expected])
 
     def _go_on(self, said: "Any") -> None:
         """Let the conversation go on: with replies, the number of the next message, or None."""
@@ -325,7 +335,7 @@ class Slot:
             counts["messages"] += 1
             counts["recipients"] += run.plan.recipients
             run.tally.time("message").add(now - self._due)
-        if ended.is_over or not run.shape.keeps:
+        if ended.is_over or self._has_surplus or not run.shape.keeps:
             self._go_on(None)
         else:
             self.next_message()

@@ -19,7 +19,8 @@ MAX_REPLY_BYTES = 65536
 def find_replies(held: bytearray, count: int) -> list[bytes] | None:
     """Return [reply] once its netstring is there.  Raises ValueError for bytes that are none."""
     digits, colon, rest = bytes(held).partition(b":")
-    if (not colon and len(digits) > 5) or not (digits or b"0").isdigit() or (colon and int(digits) > MAX_REPLY_BYTES):
+    is_begun = not digits and not colon
+    if len(digits) > 5 or not (is_begun or digits.isdigit()) or (colon and int(digits) > MAX_REPLY_BYTES):
         raise ValueError("no reply")
     if not colon or len(rest) <= int(digits):
         return None

@@ -78,7 +78,7 @@ class Plan:
 
 
 def find_replies(held: bytearray, count: int) -> list[bytes] | None:
-    """Return the last lines of so many replies, once they are there: what the server says beside them is an error.
+    """Return the last lines of so many replies, once they are there, and of what the server said beside them.
 
     Raises ValueError for bytes that are no reply.
     """
