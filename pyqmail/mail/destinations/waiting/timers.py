@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 SLACK_SECONDS = 0.05  # the date is read a moment after the time
+LAST_SECOND = 0xFFFF0000  # of the wheels, whose entries have 32 bits: 136 years
 JUMP_SECONDS = 300.0  # a date that differs by more from what was expected was set
 
 
@@ -85,8 +86,11 @@ class Clock:
         return self._start + second
 
     def second_of_date(self, date: float, now: float) -> int:
-        """Return the first second of the wheels that begins at a date or later; 0 for what is past long ago."""
-        return max(0, math.ceil(date - self._offset - self._start - SLACK_SECONDS))
+        """Return the first second of the wheels that begins at a date or later; 0 for what is past long ago.
+
+        What lies further ahead than LAST_SECOND, by a wrong date or a lifetime without end, is due then.
+        """
+        return max(0, math.ceil(min(date - self._offset - self._start - SLACK_SECONDS, LAST_SECOND)))
 
     def date_of_second(self, second: int) -> int:
         """Return the date at which a second of the wheels begins."""
