@@ -51,6 +51,7 @@ from pyqmail.system.descriptors import log, read_file, write_all
 from pyqmail.system.home import find_home
 
 CONTROLS = ("concurrencyremote", "destinations", "destinations.cdb", "destinations.now", "queuelifetime", "smtproutes")
+MAX_LINE_BYTES = 1 << 20  # of a log
 MAX_LOOKUPS = 1000  # of the domains of a log
 PROGRAM = Program(
     name="pydestcheck",
@@ -250,7 +251,7 @@ def _log_files(log: str) -> list[str]:
 def _read_log(records, path: str) -> None:
     try:
         with os.fdopen(0, "rb", closefd=False) if path == "-" else open(path, "rb") as lines:
-            records.read(lines)
+            records.read(iter(lambda: lines.readline(MAX_LINE_BYTES), b""))  # a file may be one line without an end
     except OSError as error:
         raise Temporary(f"unable to read {path}", error) from None
 

@@ -55,6 +55,7 @@ from pyqmail.system.descriptors import log, read_file, write_all
 from pyqmail.system.durable import NotWritten
 from pyqmail.system.home import find_home
 
+MAX_BYTES = 64 << 20  # of a file: rules are text that somebody writes
 KINDS = ("channels", "drate", "postfix", "sendmail", "powermta", "kumomta", "kumomta-responses")
 CONTROLS = ("destinations", "responses", "destinations.cdb")
 
@@ -293,14 +294,17 @@ def kumomta_rules(files: list[bytes]) -> tuple[bytes, bytes]:
     """Return the texts of rules and of response rules that shaping files say, in the order in which they are loaded."""
     import tomllib
 
-    from pyqmail.mail.destinations.conversion.kumomta import kumomta
+    from pyqmail.mail.destinations.conversion.kumomta import kumomta, oddity_of
 
     tables = []
     for path in files:
         try:
-            tables.append(tomllib.loads(_content(path).decode()))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as bad:
+            table = tomllib.loads(_content(path).decode())
+        except (ValueError, RecursionError) as bad:  # those of int() and of decode() are ValueErrors, too
             raise Permanent(f"{os.fsdecode(path)}: {bad}") from None
+        if oddity := oddity_of(table):
+            raise Permanent(f"{os.fsdecode(path)}: {oddity}")
+        tables.append(table)
     return kumomta(tables)
 
 
@@ -322,6 +326,9 @@ def _files_of(folder: bytes, starts) -> tuple[dict[bytes, bytes], dict[bytes, by
 
 def _content(path: str | bytes) -> bytes:
     try:
-        return read_file(path)
+        text = read_file(path, MAX_BYTES + 1)
     except OSError as error:
         raise Temporary(f"unable to read {os.fsdecode(path)}", error) from None
+    if len(text) > MAX_BYTES:
+        raise Permanent(f"{os.fsdecode(path)}: larger than {MAX_BYTES} bytes")
+    return text

@@ -176,7 +176,15 @@ def test_responses_of_kumomta_are_converted(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content, why", [(b"a =\n", b"Invalid value (at line 1, column 4)"), (b"\xff\n", b"'utf-8' codec")]
+    "content, why",
+    [
+        (b"a =\n", b"Invalid value (at line 1, column 4)"),
+        (b"\xff\n", b"'utf-8' codec"),
+        (b"a = " + b"9" * 5000, b"Exceeds the limit"),
+        (b"a = 0x" + b"f" * 5000, b"an integer has more than 64 bits"),
+        (b"a = " + b"[" * 200 + b"]" * 200, b"nested deeper than 50"),
+        (b"a = " + b"[" * 20_000, b"maximum recursion depth exceeded"),
+    ],
 )
 def test_a_shaping_file_that_is_none(run, tmp_path, content, why):
     (tmp_path / "shaping").write_bytes(content)
@@ -184,6 +192,12 @@ def test_a_shaping_file_that_is_none(run, tmp_path, content, why):
     assert (done.code, done.out) == (100, b"") and done.err.startswith(
         b"pydestrules: fatal: %b/shaping: %b" % (bytes(tmp_path), why)
     )
+
+
+@pytest.mark.parametrize("kind", ["postfix", "sendmail", "powermta", "kumomta"])
+def test_a_file_without_end_is_no_settings(run, kind):
+    done = run("pydestrules", "-c", kind, "/dev/zero")
+    assert done == (100, b"", b"pydestrules: fatal: /dev/zero: larger than 67108864 bytes\n")
 
 
 def test_what_is_not_there_cannot_be_converted(run, tmp_path):

@@ -49,7 +49,7 @@ class RuleText:
         if items.setdefault(key, item) != item:
             self.remark(b"%b: not converted: %b has %b already" % (origin, address, items[key]))
             return
-        self._origins.setdefault(address, {})[origin] = None
+        self._origins.setdefault(address, {})[origin.replace(b"\n", b" ")] = None
 
     def groups_of(self, address: bytes) -> list[bytes]:
         """Return the groups that an address is in so far."""
@@ -93,16 +93,16 @@ class RuleText:
 def channels(files: "Mapping[bytes, bytes]") -> bytes:
     """Return the rules of control files concurrencysupplN and supplsN.  A domain in several lists is in the first."""
     text = RuleText()
-    numbers = sorted({int(name[6:]) for name in files if name.startswith(b"suppls") and name[6:].isdigit()})
-    for number in numbers:
-        name, group = b"suppls%d" % number, b"@suppl%d" % number
-        limit = read_integer(files.get(b"concurrencysuppl%d" % number, b""))
+    numbers = {name[6:]: name for name in files if name.startswith(b"suppls") and name[6:].isdigit()}
+    for number, name in sorted(numbers.items(), key=lambda item: (int(item[0]), item[0])):
+        group = b"@suppl" + number
+        limit = read_integer(files.get(b"concurrencysuppl" + number, b""))
         for domain in read_lines(files[name]):
             _channel_member(text, domain, group, name)
         if limit == 0:
-            text.set(group, b"hold", b"concurrencysuppl%d: 0 holds them" % number)
+            text.set(group, b"hold", b"concurrencysuppl%b: 0 holds them" % number)
         else:
-            text.set(group, b"C=%d" % (CHANNELS_DEFAULT if limit is None else limit), b"concurrencysuppl%d" % number)
+            text.set(group, b"C=%d" % (CHANNELS_DEFAULT if limit is None else limit), b"concurrencysuppl" + number)
     for name in files:
         if name.startswith(b"concurrencysuppl") and b"suppls" + name[16:] not in files:
             text.remark(b"%b: not converted: there is no suppls%b" % (name, name[16:]))

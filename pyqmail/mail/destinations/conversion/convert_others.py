@@ -123,7 +123,7 @@ def _transport_limits(text: RuleText, settings: "Mapping[bytes, bytes]", transpo
 
 
 def _number(text: RuleText, address: bytes, key: bytes, value: bytes, origin: bytes, scope: bytes = b"") -> None:
-    if is_number(value) and int(value) == 0 and key != b"dead":
+    if is_number(value) and not value.strip(b"0") and key != b"dead":
         text.remark(b"%b: not converted: %b" % (origin, _NO_LIMIT))
     else:
         text.set(address, b"%b=%b%b" % (key, value, scope), origin)

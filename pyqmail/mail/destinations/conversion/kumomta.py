@@ -38,7 +38,9 @@ _PERIODS = {
     **dict.fromkeys(("d", "day", "days"), b"d"),
 }
 _UNIT_SECONDS = {b"s": 1, b"m": 60, b"h": 3600, b"d": 86400}
-_ABOUT_SECTIONS = ("match", "mx_rollup", "replace_base", "automation", "sources")
+_ABOUT_SECTIONS = ("match", "mx_rollup", "replace_base", "sources")
+MAX_DEPTH = 50  # of tables and lists in one another
+MAX_NUMBER = (1 << 63) - 1  # of an integer, and its opposite but for one.  TOML 1.0, Integer
 # what a SetConfig lowers -> what is learned here; the value itself is not taken: it is measured
 _LEARNED = {"max_message_rate": b"rate site", "max_connection_rate": b"rate site", "connection_limit": b"ceiling",
             "max_deliveries_per_connection": b"n"}  # fmt: skip
@@ -82,6 +84,24 @@ def kumomta(files: "Sequence[Table]") -> tuple[bytes, bytes]:
     return destinations, _responses(sections, groups)
 
 
+def oddity_of(file: "Table") -> str:
+    """Return why a parsed file cannot be converted, empty if it can: a parser takes more than TOML says there is."""
+    level: list[Any] = [file]
+    for _ in range(MAX_DEPTH):
+        values = [one for held in level for one in (held.values() if isinstance(held, dict) else held)]
+        if any(isinstance(one, int) and abs(one) > MAX_NUMBER for one in values):
+            return "an integer has more than 64 bits"
+        level = [one for one in values if isinstance(one, (dict, list))]
+        if not level:
+            return ""
+    return f"nested deeper than {MAX_DEPTH}"
+
+
+def _list_of(value: "Any") -> "list[Any]":
+    """Return the elements of a list; anything else counts as its only one."""
+    return value if isinstance(value, list) else [value]
+
+
 def _sections(files: "Sequence[Table]") -> list[Section]:
     """Merge the files: what stands later wins; replace_base forgets what stood before."""
     found: dict[tuple[str, bool], Section] = {}
@@ -101,9 +121,9 @@ def _merge(found: "dict[tuple[str, bool], Section]", name: str, is_provider: boo
     if key not in found or table.get("replace_base") is True:
         found[key] = Section(name, is_provider)
     section = found[key]
-    section.options |= {option: value for option, value in table.items() if option != "automation"}
-    automation = table.get("automation", ())
-    section.automation += [rule for rule in automation if isinstance(rule, dict)]
+    rules = [rule for rule in _list_of(table.get("automation", [])) if isinstance(rule, dict)]
+    section.automation += rules
+    section.options |= {option: value for option, value in table.items() if option != "automation" or not rules}
 
 
 def _section(text: RuleText, section: Section) -> None:
@@ -121,7 +141,8 @@ def _section(text: RuleText, section: Section) -> None:
         scope = b"/site" if section.is_provider or is_rolled else own
         _option(text, address, option, value, scope if address else b"", said)
     _timeouts(text, address, options, origin)
-    for source in options.get("sources", ()):
+    sources = options.get("sources", [])
+    for source in sources if isinstance(sources, dict) else _list_of(sources):
         text.remark(b'%b, source "%b": not converted: of one source only' % (origin, str(source).encode()))
 
 
@@ -142,8 +163,8 @@ def _option(text: RuleText, address: bytes, option: str, value: "Any", scope: by
             text.set(address, b"%b=%b%b" % (key, rate, suffix), said)
     elif option == "idle_timeout" and (seconds := seconds_of(value)):
         text.set(address, b"idle=" + time_text(seconds), said)
-    elif option == "ip_lookup_strategy" and value in _FAMILIES:
-        text.set(address, b"v=" + _FAMILIES[value], said)
+    elif option == "ip_lookup_strategy" and str(value) in _FAMILIES:
+        text.set(address, b"v=" + _FAMILIES[str(value)], said)
     elif option == "smtp_port" and isinstance(value, int):
         text.set(address, b"route=:%d" % value, said)
     elif option not in _ABOUT_SECTIONS and option not in _TIMEOUTS:
@@ -153,8 +174,8 @@ def _option(text: RuleText, address: bytes, option: str, value: "Any", scope: by
 def _members(text: RuleText, section: Section) -> None:
     """Put the hosts and domains of a provider into its group."""
     group, origin = section.address, section.origin
-    for match in section.options.get("match", ()):
-        for kind, name in match.items() if isinstance(match, dict) else ():
+    for match in _list_of(section.options.get("match", [])):
+        for kind, name in match.items() if isinstance(match, dict) else [("", match)]:
             said = b'%b: match %b "%b"' % (origin, str(kind).encode(), str(name).encode())
             addresses = _addresses(str(kind), str(name).lower().encode())
             if not addresses:
@@ -187,18 +208,22 @@ def rate_of(value: str) -> bytes | None:
     period, _, burst = rest.partition(",")
     number = amount.replace(",", "").replace("_", "").strip().encode()
     unit = _PERIODS.get(period.strip().lower())
-    if not slash or unit is None or not is_number(number) or not int(number):
+    if not slash or unit is None or not _is_positive(number):
         return None
     burst_number = burst.strip().removeprefix("max_burst=").strip().encode()
-    if burst and not (is_number(burst_number) and int(burst_number)):
+    if burst and not _is_positive(burst_number):
         return None
     return number + b"/" + unit + (b"~" + burst_number if burst else b"")
+
+
+def _is_positive(text: bytes) -> bool:
+    return is_number(text) and text.strip(b"0") != b""
 
 
 def seconds_of(value: "Any") -> int | None:
     """Return the seconds of `60s`, `2 hours`, `1h30m`, a number; None: no time of at least a second."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return int(value) or None
+        return int(value) or None if abs(value) <= MAX_NUMBER else None  # there are inf and nan
     seconds, rest = 0, str(value or "").replace(" ", "")
     while rest:
         digits = len(rest) - len(rest.lstrip("0123456789"))
@@ -219,8 +244,7 @@ def _responses(sections: list[Section], groups: set[bytes]) -> bytes:
     remarks: dict[bytes, None] = {}
     for section in sections:
         for automation in section.automation:
-            patterns = automation.get("regex", ())
-            for pattern in [patterns] if isinstance(patterns, str) else patterns:
+            for pattern in _list_of(automation.get("regex", [])):
                 _response(rules, remarks, section, groups, str(pattern), automation)
     lines = [*(b"# " + remark for remark in remarks)]
     for rule, origin in rules.items():
@@ -258,8 +282,7 @@ def _response(
 
 def _action(automation: "Table") -> bytes | None:
     """Return what is done here, None if nothing is like what is done there.  Of several actions the first that is."""
-    actions = automation.get("action", ())
-    for action in actions if isinstance(actions, list) else [actions]:
+    for action in _list_of(automation.get("action", [])):
         if action == "Suspend" and (seconds := seconds_of(automation.get("duration"))):
             return b"pause %b site" % time_text(seconds)
         change = action.get("SetConfig", action.get("SetDomainConfig")) if isinstance(action, dict) else None

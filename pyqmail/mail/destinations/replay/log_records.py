@@ -1,8 +1,8 @@
 """What a log of pysend, or of qmail-send, says of remote mail: who sent what when, and how each try ended.
 
 Each line begins with a time: a TAI64N label, as multilog writes it; or a date and a time of day, with a blank or `T`
-between them, as tai64nlocal and pymultilog write them.  Lines without a time, and those that say nothing here, are
-counted and left out.  A try whose end is not in the log is left out, too.
+between them, as tai64nlocal and pymultilog write them.  Lines without a time, or with one that no
+log has, and those that say nothing here, are counted and left out.  A try whose end is not in the log is left out, too.
 Source of the lines: qmail-send; mail/destinations/scheduling/log.py of ours has the others.
 """
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 MAX_TRIES = 2_000_000  # that are read; later ones are counted
 UNKNOWN_BYTES = 1000  # size of a message that came before the log began
+FIRST_TIME, LAST_TIME = 631152000, 4102444800  # 1990 and 2100: another time is none of a log
+MAX_GREETING_SECONDS = 100.0  # nobody waits longer: RecordedWorld has timeouts of such length
+_MAX_DIGITS = 15  # of a number; one that has more is none
 _LETTERS = {b"success": b"K", b"deferral": b"Z", b"failure": b"D"}
 _DATE_BYTES = 19  # of `2026-11-29 14:05:00`
 _DATE_MARKS = {4: b"-", 7: b"-", 13: b":", 16: b":"}
@@ -66,7 +69,7 @@ class LogRecords:
         """Take note of lines, each with its LF or without."""
         for line in lines:
             when, text = split_time(line.rstrip(b"\n"))
-            if when is None:
+            if when is None or not FIRST_TIME <= when < LAST_TIME:
                 self.timeless += 1
                 continue
             if self.first is None or when < self.first:
@@ -80,7 +83,7 @@ class LogRecords:
         """`info msg 123: bytes 283 from <joe@example.com> qp ...`"""
         number, _, rest = text.removeprefix(b"info msg ").partition(b": bytes ")
         size, _, sender = rest.partition(b" from <")
-        if size.isdigit():
+        if _is_number(size):
             domain = domain_part(sender.partition(b"> qp ")[0]).lower()
             self._open[number] = LoggedMessage(when, int(size), domain)
 
@@ -126,7 +129,7 @@ class LogRecords:
         """`site example.com#mx: ceiling 5 for 600: 421_busy`, `... paused 60: refused: ...`, `... greeting 0.2 s`"""
         name, _, rest = text.partition(b" ")[2].partition(b": ")
         words = rest.split(b" ", 4)
-        if words[0] == b"ceiling" and words[1:2] and words[1].isdigit():
+        if words[0] == b"ceiling" and words[1:2] and _is_number(words[1]):
             self.ceilings.append((when, name, int(words[1])))
             self.refusals += 1
         elif words[0] == b"paused" and b"refused:" in words:
@@ -178,8 +181,12 @@ def _text_of(report: bytes) -> bytes:
     return text + said.replace(b"_", b" ") + reply.replace(b"_", b" ") + b"\n" if said else text
 
 
+def _is_number(text: bytes) -> bool:
+    return text.isdigit() and len(text) <= _MAX_DIGITS
+
+
 def _seconds(number: bytes) -> float:
     try:
-        return max(0.0, float(number))
+        return min(max(0.0, float(number)), MAX_GREETING_SECONDS)  # it may say inf, or nan
     except ValueError:
         return 0.0

@@ -22,6 +22,8 @@ CHANNELS = [
     ({b"suppls0": b"a.example\n", b"concurrencysuppl0": b"0\n"}, [b"a.example:@suppl0", b"@suppl0:hold"]),
     ({b"suppls10": b"a.example\n", b"suppls9": b"a.example\nb.example\n"},
      [b"a.example:@suppl9", b"b.example:@suppl9", b"@suppl9:C=20"]),
+    ({b"suppls01": b"a.example\n", b"suppls1": b"b.example\n"},
+     [b"a.example:@suppl01", b"b.example:@suppl1", b"@suppl01:C=20", b"@suppl1:C=20"]),
     ({b"suppls0": b"# none\n", b"concurrencysuppl7": b"3\n"}, []),
     ({b"suppls0": b"b\xc3\xbccher.example\na.example\n"}, [b"a.example:@suppl0", b"@suppl0:C=20"]),
 ]  # fmt: skip

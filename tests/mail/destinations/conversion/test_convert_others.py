@@ -202,3 +202,9 @@ def test_powermta_sources():
     ]
     assert b"# virtual-mta a: log-data yes: not converted: of one source only\n" in text
     assert lines_of(powermta(b"default-virtual-mta none\n")) == []
+
+
+def test_a_number_of_thousands_of_digits_is_no_number():
+    text = postfix(b"default_destination_concurrency_limit = " + b"9" * 5000 + b"\n")
+    assert text.startswith(b"# ") and text.count(b"\n") == 1
+    assert b"not converted" in postfix(b"default_destination_concurrency_limit = " + b"0" * 5000 + b"\n")

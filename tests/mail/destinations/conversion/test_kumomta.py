@@ -4,7 +4,7 @@ import tomllib
 
 import pytest
 
-from pyqmail.mail.destinations.conversion.kumomta import kumomta, rate_of, seconds_of, words_of
+from pyqmail.mail.destinations.conversion.kumomta import kumomta, oddity_of, rate_of, seconds_of, words_of
 from pyqmail.mail.destinations.rules.tables import compile_rules
 
 
@@ -200,3 +200,38 @@ def test_times(value, seconds):
 )
 def test_words(pattern, words):
     assert words_of(pattern) == words
+
+
+@pytest.mark.parametrize("text, remark", [
+    ('provider.p.match = 5', b'# provider "p": match  "5": not converted'),
+    ('["a.b"]\nsources = 5', b'# "a.b", source "5": not converted: of one source only'),
+    ('["a.b"]\nautomation = 5', b'# "a.b": automation = 5: no counterpart'),
+    ('["a.b"]\nidle_timeout = inf', b'# "a.b": idle_timeout = inf: no counterpart'),
+    ('["a.b"]\nidle_timeout = nan', b'# "a.b": idle_timeout = nan: no counterpart'),
+    ('["a.b"]\nip_lookup_strategy = []', b'# "a.b": ip_lookup_strategy = []: no counterpart'),
+    ('["a.b"]\nsmtp_port = 99999999', None),
+    ('["a.b"]\nmax_message_rate = "%s/s"' % ("9" * 5000), None),
+    ('[[default.automation]]\nregex = 5\naction = [[1]]', None),
+    ('[[default.automation]]\nregex = "a"\naction = {SetConfig = {name = [1]}}', None),
+])  # fmt: skip
+def test_values_of_another_kind_are_remarks(text, remark):
+    rules, replies, remarks = converted(text)
+    assert (rules, replies) == ([], []) and (remarks if remark is None else remark in remarks)
+
+
+def test_names_with_line_ends_make_no_lines():
+    rules, replies, remarks = converted('["a\\nb.example:hold\\n#"]\nconnection_limit = 5\n"x\\ny.example:hold" = 1')
+    assert (rules, replies) == ([], []) and remarks
+    assert converted('["a.b"]\nconnection_limit = 5\n[provider."g\\nb.example:hold"]\nmatch = [{HostName = "h.i"}]')[
+        0
+    ] == [b"a.b:c=5/site"]
+
+
+@pytest.mark.parametrize("text, why", [
+    ("a = 0x" + "f" * 16, "an integer has more than 64 bits"), ("a = [[-9223372036854775808]]", "an integer has more "
+     "than 64 bits"), ("a = [{b = [9223372036854775807]}, inf, nan, 1979-05-27]", ""),
+    ("a = " + "[" * 49 + "]" * 49, ""), ("a = " + "[" * 51 + "]" * 51, "nested deeper than 50"),
+    (".".join("a" * 51) + " = 1", "nested deeper than 50"),
+])  # fmt: skip
+def test_what_no_file_has(text, why):
+    assert oddity_of(tomllib.loads(text)) == why

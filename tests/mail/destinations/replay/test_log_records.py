@@ -3,7 +3,7 @@
 import pytest
 
 from pyqmail.base.tai import text_label
-from pyqmail.mail.destinations.replay.log_records import LogRecords, split_time
+from pyqmail.mail.destinations.replay.log_records import MAX_GREETING_SECONDS, LogRecords, split_time
 
 MOMENT = 1_795_910_400  # 2026-11-29 00:00:00 UTC
 STAMPS = [
@@ -79,3 +79,28 @@ def test_lines_without_a_time_are_counted():
     found = LogRecords()
     found.read([b"starting delivery 1: msg 7 to remote u@big.example\n", b"\n"])
     assert (found.timeless, found.first, found.messages) == (2, None, [])
+
+
+HUGE = b"9" * 5000
+
+
+def test_numbers_without_end_are_none():
+    found = records(
+        (0, b"info msg 1: bytes %b from <a@b.example> qp 1" % HUGE),
+        (0, b"starting delivery 1: msg 1 to remote u@big.example"),
+        (1, b"site big.example#mx: ceiling %b for 600: 421_busy" % HUGE),
+        (1, b"site a.example#mx: greeting inf s"),
+        (1, b"site b.example#mx: greeting nan s"),
+    )
+    assert [message.size for message in found.messages] == [1000] and found.ceilings == []
+    assert found.greetings == {b"a.example#mx": MAX_GREETING_SECONDS, b"b.example#mx": 0.0}
+
+
+@pytest.mark.parametrize("stamp", [
+    b"@000000000000000000000000", b"@7fffffffffffffff00000000", b"@4fffffffffffffff00000000", b"0001-01-01 00:00:00",
+    b"1989-12-31 23:59:59", b"2100-01-01 00:00:00", b"9999-99-99 99:99:99",
+])  # fmt: skip
+def test_a_time_that_no_log_has_counts_as_none(stamp):
+    found = LogRecords()
+    found.read([stamp + b" starting delivery 1: msg 1 to remote u@big.example"])
+    assert (found.first, found.messages, found.timeless) == (None, [], 1)

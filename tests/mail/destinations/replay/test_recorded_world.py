@@ -87,3 +87,8 @@ def test_tries_that_reached_no_server_are_not_played():
     text = b"deferral: Sorry,_I_wasn't_able_to_establish_an_SMTP_connection._(#4.4.1)/"
     log = mailing(2, result=text)
     assert recipients_by_domain(log) == {}
+
+
+def test_a_log_of_a_hundred_years_and_a_server_that_greets_late_are_played_to_their_end():
+    late = b"site big.example#mx: greeting inf s"
+    assert played(mailing(2, extra=[(1, late), (2_000_000_000, b"end msg 0")]), b":%b\n" % FAST)[0].delivered == 2
