@@ -389,10 +389,7 @@ PROGRAM = Program(
         *("PYQMAIL_DNS", "DNSCACHEIP"),
     ],
     see=[
-        "pytcprules(8)",
-        "pytcprulescheck(8)",
-        "pytcptop(1)",
-        "pysmtpd(8)",
+        *("pytcprules(8)", "pytcprulescheck(8)", "pytcptop(1)", "pysmtpd(8)"),
         "pyrblsmtpd(8)",
         "pysupervise(8)",
         "pyqmail-rules(5)",
