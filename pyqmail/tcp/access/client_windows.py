@@ -47,8 +47,7 @@ class ClientWindows:
     def admit(self, name: str, place: "Hashable", limit: int, period_seconds: int, now_ns: int) -> bool:
         """Return whether one more event of place is within limit, and count it if it is.  limit: 0 for none."""
         table = self._table(name, period_seconds)
-        bucket = now_ns * BUCKETS // (period_seconds * _SECOND)
-        table.move_on(bucket)
+        bucket = table.move_on(now_ns * BUCKETS // (period_seconds * _SECOND))
         place = self._entry_of(table, place, now_ns)
         counts = table.recent(place, bucket)
         if 0 < limit <= sum(counts[1::2]):
@@ -103,15 +102,21 @@ class _Table:
         self._old: dict[Hashable, Counts] = {}
 
     def move_on(self, bucket):
-        """The present bucket is this one; what only older generations have is forgotten."""
+        """The present bucket is this one; what only older generations have is forgotten.
+
+        Returns the bucket: all clients share this one number, which is a fifth of what would be kept of most.
+        """
+        if bucket == self._bucket:
+            return self._bucket
         self._bucket = bucket
         generation = bucket // _GENERATION
         if generation == self._generation:
-            return
+            return bucket
         is_next = generation == self._generation + 1
         self._old = self._new if is_next else {}
         self.size = self._new_size if is_next else 0
         self._new, self._new_size, self._generation = {}, 0, generation
+        return bucket
 
     def has(self, place):
         """Return whether place has an event that may still count."""
