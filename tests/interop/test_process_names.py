@@ -32,7 +32,7 @@ def test_parts_that_were_forked(system):
     system.log.find(rb"end msg [0-9]+\n")
     expected = {
         ("pyqueued", ("pyqueued",)),
-        ("pysend", ("pysend", "--native", "--sessions", "1", "--status-fd", "10")),
+        ("pysend", ("pysend", "--native", "--sessions", "1", "--status-fd", "10", "--starter", "9")),
         ("pylspawn", ("pylspawn", "--native", "./Maildir/")),
         ("pyrspawn", ("pyrspawn", "--native")),
         ("pyclean", ("pyclean",)),

@@ -217,7 +217,7 @@ def test_a_time_limit_interrupts_a_wait_and_leaves_signals_as_they_were():
     ours, theirs = os.pipe()
     with pytest.raises(Late), processes.time_limit(1, Late()):
         select.select([ours], [], [], 30)
-    with processes.processes.time_limit(100, Late()):
+    with processes.time_limit(100, Late()):
         pass
     assert signal.getsignal(signal.SIGALRM) == before
     assert signal.alarm(0) == 0
