@@ -33,6 +33,7 @@ def test_parts_that_were_forked(system):
     expected = {
         ("pyqueued", ("pyqueued",)),
         ("pysend", ("pysend", "--native", "--sessions", "1", "--status-fd", "10", "--starter", "9")),
+        ("pystart", ("pystart", "./Maildir/")),  # the starter of lost parts
         ("pylspawn", ("pylspawn", "--native", "./Maildir/")),
         ("pyrspawn", ("pyrspawn", "--native")),
         ("pyclean", ("pyclean",)),
