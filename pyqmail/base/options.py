@@ -365,6 +365,8 @@ def _says(text: str, value: object) -> bool:
 
 
 def _number_text(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.decode("ascii", "replace")
     return "+".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 

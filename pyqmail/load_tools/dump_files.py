@@ -29,7 +29,7 @@ class DumpFiles:
             os.makedirs(folder, exist_ok=True)
         flags = os.O_APPEND if self._is_one else os.O_EXCL
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flags, 0o600)
-        data = self._head(session, number.encode()) + content.replace(b"\r\n", b"\n") + b"\n"
+        data = self._head(session, number.encode()) + _unstuffed(content) + b"\n"
         try:
             while data:
                 data = data[os.write(fd, data) :]
@@ -52,6 +52,11 @@ class DumpFiles:
             b"\t" + date,
         ]
         return self._start + b"".join(line + b"\n" for line in lines)
+
+
+def _unstuffed(content: bytes) -> bytes:
+    """Return the lines of a message as they were before SMTP doubled the dots at their beginning; each ends with LF."""
+    return (b"\n" + content.replace(b"\r\n", b"\n")).replace(b"\n..", b"\n.")[1:]
 
 
 def _shown(words):

@@ -3,6 +3,7 @@
 import os
 
 from pyqmail.base.failure import Temporary
+from pyqmail.base.numbers import whole_number
 from pyqmail.load_tools import processes
 from pyqmail.load_tools.acceptor import COUNTS, Acceptor, SinkServer
 from pyqmail.load_tools.processes import say
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pyqmail.system.command_line import Program
 
 _SPARE_DESCRIPTORS = 32
+_MAX_BACKLOG = (1 << 31) - 1  # listen(2)
 _PROGRESS_SECONDS = 1.0
 
 
@@ -45,7 +47,10 @@ def run(
 ) -> int:
     """Listen until a signal, or what the options say; report; return the exit code."""
     try:
-        target, backlog = find(call.address, call.family, PORT_OF_SMTP, to_listen=True), int(call.backlog)
+        target, backlog = (
+            find(call.address, call.family, PORT_OF_SMTP, to_listen=True),
+            whole_number(call.backlog, _MAX_BACKLOG),
+        )
     except ValueError as error:
         raise program.wrong(program.line(str(error))) from None
     descriptors, _ = raise_descriptor_limit()

@@ -82,7 +82,7 @@ def _shape(call, keeps, index, count):
     shape.keeps, shape.is_patient, shape.attempts = keeps, call.is_patient, call.attempts
     shape.wait_seconds, shape.random_wait_seconds, shape.timeout = call.wait, call.random_wait, call.timeout
     shape.seconds, shape.window = call.seconds, call.window
-    shape.local = call.local.split(",") if call.local else []
+    shape.local = call.local or []
     return shape
 
 

@@ -6,6 +6,7 @@ Source: Postfix's smtp-source and smtp-sink
 import socket
 
 from pyqmail.base.failure import Temporary
+from pyqmail.base.numbers import whole_number
 
 PORT_OF_SMTP, PORT_OF_QMQP = 25, 628
 BOTH, IP4, IP6 = socket.AF_UNSPEC, socket.AF_INET, socket.AF_INET6
@@ -30,6 +31,8 @@ def find(text: str, family: int, port: int, to_listen: bool = False) -> Target:
             raise ValueError("no path after unix:")
         return Target(socket.AF_UNIX, text[5:])
     host, name = _split(text.removeprefix("inet:"), port, to_listen)
+    if name.isdigit():
+        whole_number(name, 65535)  # getaddrinfo(3) would take it modulo 65536
     flags = socket.AI_PASSIVE if to_listen else 0
     try:
         found = socket.getaddrinfo(host or None, name, family, socket.SOCK_STREAM, 0, flags)
@@ -53,6 +56,17 @@ def _split(text, port, to_listen):
     if not host and not to_listen:
         raise ValueError(f"no host: {text}")
     return host, name
+
+
+def own_addresses(text: str) -> list[str]:
+    """Return the addresses of a list with commas between.  Raises ValueError."""
+    addresses = text.split(",")
+    for one in addresses:
+        try:
+            socket.inet_pton(IP6 if ":" in one else IP4, one)
+        except OSError:
+            raise ValueError(f"no address: {one}") from None
+    return addresses
 
 
 def connect_socket(target: Target, local: str | None, window: int | None) -> socket.socket:

@@ -156,6 +156,7 @@ PROGRAM = Program(
             "be missing:\n\n"
             "    %bulk:192.0.2.10=mx10.example.net*3,192.0.2.11=mx11.example.net\n"
             "    :src=%bulk\n\n"
+            "In several pools an address has the same name and the same warm-up.\n\n"
             "A message has one source for all tries of a domain, also after a restart, since greylists "
             "compare it; it is "
             "drawn by weight.  Another source in the pool takes its share of new mail and moves nothing else.  What "

@@ -1,6 +1,7 @@
 """Send messages to an SMTP or LMTP server, many at once, and report how long it took.
 
-The server is HOST, HOST:PORT or unix:PATH.  Each session sends one message and ends, unless -d keeps the connection.
+The server is HOST, HOST:PORT or unix:PATH.  Each session sends one message and ends, unless -d keeps the connection:
+if the server ends that between two messages, the next message opens another.
 When all messages are sent, what happened goes to descriptor 1: how many, how fast, what was refused, and within which
 time half, nine tenths, and so on, of the messages were taken.  The time of a message goes from when it was due (with
 --rate: by that rate, whether a session was free or not; otherwise from its first byte) to the server's last reply.
@@ -8,7 +9,7 @@ time half, nine tenths, and so on, of the messages were taken.  The time of a me
 
 from pyqmail.base.numbers import whole_number
 from pyqmail.base.options import Argument, Flag, Value
-from pyqmail.load_tools.targets import BOTH, IP4, IP6
+from pyqmail.load_tools.targets import BOTH, IP4, IP6, own_addresses
 from pyqmail.system.command_line import Program
 
 TYPE_CHECKING = False
@@ -26,9 +27,17 @@ def positive_number(text: str) -> int:
     return number
 
 
+def decimal(text: str) -> float:
+    """Return a number that may have a point.  Raises ValueError."""
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"not a number: {text}") from None
+
+
 def rate(text: str) -> float:
     """Return messages a second.  Raises ValueError."""
-    value = float(text)
+    value = decimal(text)
     if not 0.001 <= value <= 1_000_000:
         raise ValueError(f"no rate from 0.001 to 1000000: {text}")
     return value
@@ -36,7 +45,7 @@ def rate(text: str) -> float:
 
 def seconds(text: str) -> float:
     """Raises ValueError."""
-    value = float(text)
+    value = decimal(text)
     if not 0 <= value <= 86400 * 365:
         raise ValueError(f"no number of seconds: {text}")
     return value
@@ -84,8 +93,8 @@ SHARED: "list[Flag | Value | Act]" = [
     Value(None, "timeout", "SECONDS", "how long a server may be silent", seconds, "timeout", default=300.0),
     Value(None, "processes", "COUNT", "processes that share the sessions and messages", processes, "processes",
           default=1),
-    Value(None, "local", "ADDRESS,...", "our addresses, which the sessions use in turn: each has 28,000 ports", str,
-          "local"),
+    Value(None, "local", "ADDRESS,...", "our addresses, which the sessions use in turn: each has 28,000 ports",
+          own_addresses, "local"),
     Flag(None, "is_json", "report in JSON", long="json"),
 ]  # fmt: skip
 EXITS: "dict[int | str, str]" = {

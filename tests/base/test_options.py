@@ -3,7 +3,7 @@
 import pytest
 
 from pyqmail.base.failure import Usage
-from pyqmail.base.options import Act, Argument, Declaration, Flag, Rest, Value
+from pyqmail.base.options import Act, Argument, Declaration, Flag, Rest, Value, with_default
 
 
 def number(text):
@@ -117,6 +117,10 @@ DEFAULTS = [
     ([Value("l", "a", "A", default=0)],                                            "a",    0),
     ([Value("l", "a", "A", default="")],                                           "a",    ""),
 ]  # fmt: skip
+
+
+def test_a_default_of_bytes_is_shown_as_its_text():
+    assert with_default("a, b or c", b"a") == "a, b or c; default a"
 
 
 @pytest.mark.parametrize("options, field, value", DEFAULTS)

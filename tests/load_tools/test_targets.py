@@ -15,7 +15,7 @@ def test_what_is_an_address(text, address):
     assert (found if isinstance(found, str) else found[:2]) == address
 
 
-@pytest.mark.parametrize("text", ["", ":25", "unix:", "[::1", "[::1]x"])
+@pytest.mark.parametrize("text", ["", ":25", "unix:", "[::1", "[::1]x", "127.0.0.1:65536"])
 def test_what_is_none(text):
     with pytest.raises(ValueError):
         find(text, BOTH, 25)

@@ -87,3 +87,13 @@ def test_too_large_for_the_users_limit_is_deferred_alone(start, place, options):
 def limited(kilobytes):
     script = f'ulimit -f {2 * kilobytes}; exec "$@"'
     return ["sh", "-c", script, "x", sys.executable, f"{ROOT}/bin/pylspawn"]
+
+
+def test_a_program_of_a_batch_has_its_message_and_its_output_alone(start, place):  # noqa: F811
+    """The worker has the messages of all of them, and its socket."""
+    manager = start("|ls /proc/self/fd > fds-$SENDER", "--native")
+    for number in range(5):
+        order(manager, number, sender=b"%d" % number)
+    assert reports(manager, 5) == [(number, b"Kdid 0+0+1\n") for number in range(5)]
+    for number in range(5):  # 3 is the folder that ls reads
+        assert (place.user / f"fds-{number}").read_text().split() == ["0", "1", "2", "3"]

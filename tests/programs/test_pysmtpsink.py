@@ -160,6 +160,12 @@ def test_messages_are_kept_as_they_came(start, tmp_path):
     assert re.fullmatch(one * 2, (tmp_path / "all/mail").read_bytes())
 
 
+def test_the_dots_that_smtp_doubles_are_single_in_a_file(start, tmp_path):
+    _, address = start("-D", f"{tmp_path}/mail")
+    talk(address, *MESSAGE[:-1], b"..a\r\n\r\n...b\r\nc..\r\n.\r\n", b"QUIT\r\n")
+    assert (tmp_path / "mail").read_bytes().endswith(b"\n.a\n\n..b\nc..\n\n")
+
+
 def test_a_message_that_cannot_be_kept_is_said_and_no_session_ends(start, tmp_path):
     (tmp_path / "file").write_bytes(b"")
     process, address = start("-d", f"{tmp_path}/file/x")
@@ -180,9 +186,10 @@ def test_what_is_said_is_shown(start):
 @pytest.mark.parametrize("words, complaint", [
     (["-f", "X", ":0"], "no command: X"), (["-b", "550 x", ":0"], "no reply 4xx TEXT: 550 x"),
     (["--model", "x", ":0"], "no model: x; there are"), (["--model", "rate x=1", ":0"], "rate has no option x=1"),
-    (["-W", "NOOP:x", ":0"], "could not convert string to float: 'x'"),
+    (["-W", "NOOP:x", ":0"], "not a number: x"),
     (["-M", "1", "--processes", "2", ":0"], "-M and -n count in one process: leave out --processes"),
-    (["127.0.0.1:0", "x"], "invalid literal for int() with base 10: 'x'"),
+    (["127.0.0.1:0", "2147483648"], "above 2147483647: 2147483648"), ([":65536"], "above 65535: 65536"),
+    (["127.0.0.1:0", "x"], "not a number: x"),
 ])  # fmt: skip
 def test_a_wrong_command_line(run, words, complaint):
     code, out, err = run("pysmtpsink", *words)

@@ -77,7 +77,7 @@ def test_a_file_is_sent_as_it_stands(run, sink, tmp_path):
     address = sink("-d", f"{tmp_path}/taken-")
     assert source(run, "-F", str(tmp_path / "message"), address)[0] == 0
     [taken] = [path for path in tmp_path.iterdir() if path.name.startswith("taken-")]
-    assert taken.read_bytes().endswith(b"\nSubject: x\n\n..dots\n...\nlast without an end\n\n")
+    assert taken.read_bytes().endswith(b"\nSubject: x\n\n.dots\n..\nlast without an end\n\n")
 
 
 def test_the_first_refusal_ends_it_unless_it_is_patient(run, sink):
@@ -139,7 +139,8 @@ def test_what_a_person_reads(run, sink):
 @pytest.mark.parametrize("words, complaint", [
     (["-s", "0", "x"], "not at least 1: 0"), (["--rate", "0", "x"], "no rate from 0.001 to 1000000: 0"),
     (["--processes", "1001", "x"], "more than 1000 processes: 1001"), (["-w", "-1", "x"], "no number of seconds: -1"),
-    ([":25"], "no host: :25"), (["unix:"], "no path after unix:"),
+    (["--rate", "x", "y"], "not a number: x"), (["--local", "127.0.0.1,x", "y"], "no address: x"),
+    (["127.0.0.1:65536"], "above 65535: 65536"), ([":25"], "no host: :25"), (["unix:"], "no path after unix:"),
 ])  # fmt: skip
 def test_a_wrong_command_line(run, words, complaint):
     code, out, err = run("pysmtpsource", *words)

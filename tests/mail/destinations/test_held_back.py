@@ -136,19 +136,26 @@ def test_the_line_for_the_built_in_limit_of_an_organisation_allows_more():
 
 RATES = [
     # rules, and the line of the log
-    (b":k=6/m~2\n", b"site mx.example: full with 6 connections in 60 s, 2: to allow more write x.test:k=12/m~4"),
-    (b"x.test:k=6/m~2\n", b"domain x.test: full with 6 connections in 60 s, 2: to allow more write x.test:k=12/m~4"),
+    (
+        b":k=6/m~2\n",
+        b"site mx.example: full with 6 connections in 60 s, 2 at once: to allow more write x.test:k=12/m~4",
+    ),
+    (
+        b"x.test:k=6/m~2\n",
+        b"domain x.test: full with 6 connections in 60 s, 2 at once: to allow more write x.test:k=12/m~4",
+    ),
     (
         b"mx=mx.example:@g\n@g:k=6/m~2\n",
-        b"group @g: full with 6 connections in 60 s, 2: to allow more write @g:k=12/m~4",
+        b"group @g: full with 6 connections in 60 s, 2 at once: to allow more write @g:k=12/m~4",
     ),
     (
         b"mx=mx.example:k=6/m~2/org\n",
-        b"org mx.example: full with 6 connections in 60 s, 2: to allow more write mx=mx.example:k=12/m~4/org",
+        b"org mx.example: full with 6 connections in 60 s, 2 at once: to allow more write mx=mx.example:k=12/m~4/org",
     ),
     (
         b"ip=192.0.2.0/24:k=6/m~2/net\n",
-        b"net 192.0.2.0/24: full with 6 connections in 60 s, 2: to allow more write ip=192.0.2.0/24:k=12/m~4/net",
+        b"net 192.0.2.0/24: full with 6 connections in 60 s, 2 at once: to allow more write "
+        b"ip=192.0.2.0/24:k=12/m~4/net",
     ),
 ]
 

@@ -195,3 +195,29 @@ def test_the_order_of_steps_on_disk(place, monkeypatch):
     monkeypatch.undo()
     steps = [step for step in steps if step != "unlink"]
     assert steps == [("flush", 3), "link", "link", "link", "names", "told"]
+
+
+@pytest.mark.parametrize("target", [None, "/nonexistent", "new", "/dev/null", "/proc"])
+def test_a_maildir_that_changes_under_a_batch_defers_it_and_leaves_nothing(place, target):
+    """new/ is gone, or leads nowhere, to itself, to no folder, to another file system, before a file is linked."""
+    box = place.home / "Maildir"
+
+    def flush(fds):
+        if (box / "new").is_dir():
+            (box / "new").rmdir()
+            if target is not None:
+                (box / "new").symlink_to(target)
+        return maildir.flush_each(fds)
+
+    ends = place.deliver(*[b"a\n\n%d" % number for number in range(5)], flush=flush)
+    assert ends == dict.fromkeys(range(5), (111, TROUBLE)) and os.listdir(box / "tmp") == []
+
+
+def test_a_home_that_is_moved_under_a_batch_has_its_mail(place, tmp_path):
+    def flush(fds):
+        place.home.rename(tmp_path / "moved")
+        return maildir.flush_each(fds)
+
+    assert place.deliver(*[b"a\n\n%d" % number for number in range(5)], flush=flush) == dict.fromkeys(range(5), STORED)
+    assert len(os.listdir(tmp_path / "moved/Maildir/new")) == 5
+    (tmp_path / "moved").rename(place.home)

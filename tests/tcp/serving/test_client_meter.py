@@ -16,7 +16,7 @@ from pyqmail.tcp.serving.worker_stream import WorkerStream
 from tests.waiting import until
 
 
-def turn_until(loop, condition):
+def turn_and_look(loop, condition):
     """Turn the loop until condition() is true, and look in between: what is asked for is not an event of this loop."""
     until(condition, wait=lambda left: loop.turn(0.01))
 
@@ -63,7 +63,7 @@ def question(loop, ours):
             pass
         return heard
 
-    turn_until(loop, has_come)
+    turn_and_look(loop, has_come)
     ((kind, session, body),) = heard
     assert kind == wire.ASK
     return session, wire.split_ask(body)[0]
@@ -74,7 +74,7 @@ def test_the_answer_is_the_listeners(loop, stream, listener, may):
     promise = ask(loop, stream, 77)
     ours, _ = listener
     ours.sendall(wire.answer(*question(loop, ours), may))
-    turn_until(loop, lambda: promise.done)
+    turn_and_look(loop, lambda: promise.done)
     assert promise.value is may
 
 
@@ -83,13 +83,13 @@ def test_a_listener_that_does_not_answer_limits_nobody_and_a_late_answer_is_none
     monkeypatch.setattr(client_meter, "PATIENCE_SECONDS", 0.01)
     first = ask(loop, stream, 77)
     late = question(loop, ours)
-    turn_until(loop, lambda: first.done)
+    turn_and_look(loop, lambda: first.done)
     assert first.value is True
     monkeypatch.setattr(client_meter, "PATIENCE_SECONDS", 60.0)
     second = ask(loop, stream, 77)
     session, serial = question(loop, ours)
     ours.sendall(wire.answer(*late, True) + wire.answer(session, serial, False))
-    turn_until(loop, lambda: second.done)
+    turn_and_look(loop, lambda: second.done)
     assert second.value is False
 
 
@@ -97,9 +97,9 @@ def test_a_listener_that_has_gone_limits_nobody(loop, stream, listener):
     waiting = ask(loop, stream, 77)
     question(loop, listener[0])
     listener[0].close()
-    turn_until(loop, lambda: waiting.done)
+    turn_and_look(loop, lambda: waiting.done)
     later = ask(loop, stream, 78)
-    turn_until(loop, lambda: later.done)
+    turn_and_look(loop, lambda: later.done)
     assert waiting.value is True and later.value is True
 
 

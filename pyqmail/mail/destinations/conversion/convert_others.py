@@ -27,7 +27,7 @@ _POSTFIX_NUMBERS = {  # what stands after `_destination_` -> (key, whether a sco
 }
 _POSTFIX_REMARKS = {
     b"queue_run_delay": b"there is no scan of the queue",
-    b"relayhost": b"write :host:port into control/smtproutes",
+    b"relayhost": b"write :route=host:port, or :host:port into control/smtproutes",
     b"default_process_limit": b"control/concurrencyremote is the total",
     b"qmgr_message_active_limit": b"all of the queue is in memory",
     b"qmgr_message_recipient_limit": b"all of the queue is in memory",
@@ -201,6 +201,7 @@ _SENDMAIL_NAMES = {  # names of sendmail.mc -> those of sendmail.cf
     b"confTO_DATAFINAL": b"Timeout.datafinal",
     b"confMCI_CACHE_TIMEOUT": b"ConnectionCacheTimeout",
     b"confCLIENT_OPTIONS": b"ClientPortOptions",
+    b"SMART_HOST": b"SmartHost",
 }
 _SENDMAIL_TIMES = {b"MinQueueAge": b"try", b"Timeout.queuereturn": b"die", b"ConnectionCacheTimeout": b"idle"}
 
@@ -222,6 +223,8 @@ def sendmail(configuration: bytes, access: "Sequence[bytes]" = ()) -> bytes:
     names = (b"Timeout.connect", b"Timeout.initial", b"Timeout.datafinal")
     _timeouts(text, [(name, options.get(name, b""), b"") for name in names])
     _sources(text, _client_addresses(options))
+    if options.get(b"SmartHost"):
+        text.remark(b"SMART_HOST = %b: %b" % (options[b"SmartHost"], _POSTFIX_REMARKS[b"relayhost"]))
     for name, parameters in groups:
         _queue_group(text, name, parameters)
     for source in access:
@@ -292,6 +295,7 @@ def powermta(configuration: bytes) -> bytes:
     lines = list(logical_lines(b"\n".join(line.strip() for line in configuration.split(b"\n"))))
     rolled = {line.split()[1].lower() for line in lines if line.startswith(b"queue-to ") and len(line.split()) > 1}
     machines, pools = _virtual_mtas(lines)
+    unused = dict(machines)
     blocks: list[tuple[bytes, bytes]] = []
     for line in lines:
         words = line.strip(b"<>").split() or [b""]
@@ -310,6 +314,10 @@ def powermta(configuration: bytes) -> bytes:
             _source_setting(text, machines.get(blocks[0][1], (b"", b""))[0], blocks, words, line)
         elif words[0].lower() == b"default-virtual-mta" and len(words) > 1:
             _default_pool(text, words[1].lower(), machines, pools, line)
+            for one in pools.get(words[1].lower(), [words[1].lower()]):
+                unused.pop(one, None)
+    for name, (address, _) in unused.items():
+        text.remark(b"virtual-mta %b: smtp-source-host %b: not converted: not of default-virtual-mta" % (name, address))
     return text.text()
 
 

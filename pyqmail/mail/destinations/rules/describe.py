@@ -42,11 +42,15 @@ def place_of(line: "MatchedLine | Limit") -> str:
 
 def limit_text(limit: Limit) -> str:
     """Return a limit in words: `5 sessions at once from each source, for @google together`."""
-    what = _count(limit.value, _COUNTED[limit.kind])
-    rate = f" in {limit.period_seconds:g} s, {limit.burst} at once" if limit.period_seconds else " at once"
     sources = "over all sources" if limit.kind in (b"C", b"R") else "from each source"
     whom = f"{limit.name.decode('latin-1')} together" if limit.scope == RULE else _FOR[limit.scope]
-    return f"{what}{rate} {sources}, for {whom}"
+    return f"{numbers_text(limit)} {sources}, for {whom}"
+
+
+def numbers_text(limit: Limit) -> str:
+    """Return the numbers of a limit: `5 sessions at once`, `6 connections in 60 s, 2 at once`."""
+    rate = f" in {limit.period_seconds:g} s, {limit.burst} at once" if limit.period_seconds else " at once"
+    return _count(limit.value, _COUNTED[limit.kind]) + rate
 
 
 def site_lines(policy: SitePolicy) -> list[str]:

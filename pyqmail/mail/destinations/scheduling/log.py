@@ -6,7 +6,7 @@ original's.  What a stranger chose stands there by logsafe().
 
 from pyqmail.base.printable import logsafe
 from pyqmail.mail.destinations.limits.budgets import DOMAIN, ORGANISATION, SHARED, SOURCE, TOTAL, UNPROVEN
-from pyqmail.mail.destinations.rules.describe import limit_text
+from pyqmail.mail.destinations.rules.describe import numbers_text
 from pyqmail.mail.destinations.views.advice import line_for, line_for_rate
 
 TYPE_CHECKING = False
@@ -139,7 +139,7 @@ class EngineLog:
         if limit is None:
             return
         line = logsafe(line_for_rate(limit, budget, door, domain))
-        told = limit_text(limit).partition(" at once")[0].encode("ascii", "replace")
+        told = numbers_text(limit).encode("ascii", "replace")
         self.add(b"%b: full with %b: to allow more write %b" % (_name(budget), told, line))
 
 

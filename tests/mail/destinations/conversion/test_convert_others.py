@@ -192,6 +192,17 @@ default-virtual-mta all
 """
 
 
+def test_a_relay_for_all_is_named_in_a_comment():
+    word = b"write :route=host:port, or :host:port into control/smtproutes"
+    assert postfix(b"relayhost = [r.example]:587\n") == b"# relayhost = [r.example]:587: %b\n" % word
+    assert sendmail(b"define(`SMART_HOST', `r.example')dnl\n") == b"# SMART_HOST = r.example: %b\n" % word
+
+
+def test_a_source_that_is_not_for_all_is_named_in_a_comment():
+    text = powermta(b"<virtual-mta a>\n smtp-source-host 192.0.2.1 mx.example\n</virtual-mta>\n")
+    assert text == b"# virtual-mta a: smtp-source-host 192.0.2.1: not converted: not of default-virtual-mta\n"
+
+
 def test_powermta_sources():
     text = powermta(VIRTUAL)
     assert sorted(lines_of(text)) == [

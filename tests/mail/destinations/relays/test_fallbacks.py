@@ -358,3 +358,34 @@ def test_nothing_is_lost_or_delivered_twice_whoever_fails(first, changes):
     world.finish(40 * HOUR)
     world.check_end()
     assert len(world.delivered) == sum(len(mail.domains) for mail in world.mail.values())
+
+
+@pytest.mark.parametrize("age", [b"", b"~1h"])
+def test_two_that_are_each_other_s_relay_hand_mail_over_once(age):
+    """Mail of one that the other has is the other's no more than any relay's: its fall= does not send it back."""
+    other, at = b"other.example", b"10.200.0.8"
+    rules = b"site.example:fall=other.example%b\nother.example:fall=site.example%b\n" % (age, age)
+    world, site, _ = staged(rules)
+    second = Server(0.2, kind=SILENT)
+    world.servers[at] = second
+    world.names.zones[other] = Zone([(0, other, [at])])
+    for _ in range(4):
+        world.send([SITE, other])
+    world.run(6 * HOUR)
+    assert (world.left, site.accepted, second.accepted) == (8, 0, 0)
+    assert max(site.connections, second.connections) < 100
+    site.kind = second.kind = GREETS
+    world.finish(12 * HOUR)
+    world.check_end()
+    assert (world.left, len(world.delivered)) == (0, 8)
+
+
+@pytest.mark.parametrize("age", [b"", b"~1h"])
+def test_a_destination_that_is_its_own_relay_is_tried_as_often_as_any(age):
+    world, site, _ = staged(b"site.example:fall=site.example%b\n" % age)
+    world.send([SITE])
+    world.run(6 * HOUR)
+    assert world.left == 1 and site.connections < 100
+    site.kind = GREETS
+    world.finish(12 * HOUR)
+    assert (world.left, site.accepted) == (0, 1)
