@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MAX_TRIES = 2_000_000  # that are read; later ones are counted
+MAX_OPEN = 1_000_000  # messages at once that have not ended; of one more only its tries are known
 UNKNOWN_BYTES = 1000  # size of a message that came before the log began
 FIRST_TIME, LAST_TIME = 631152000, 4102444800  # 1990 and 2100: another time is none of a log
 MAX_GREETING_SECONDS = 100.0  # nobody waits longer: RecordedWorld has timeouts of such length
@@ -83,7 +84,7 @@ class LogRecords:
         """`info msg 123: bytes 283 from <joe@example.com> qp ...`"""
         number, _, rest = text.removeprefix(b"info msg ").partition(b": bytes ")
         size, _, sender = rest.partition(b" from <")
-        if _is_number(size):
+        if _is_number(size) and len(self._open) < MAX_OPEN:
             domain = domain_part(sender.partition(b"> qp ")[0]).lower()
             self._open[number] = LoggedMessage(when, int(size), domain)
 

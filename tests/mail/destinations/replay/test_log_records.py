@@ -3,6 +3,7 @@
 import pytest
 
 from pyqmail.base.tai import text_label
+from pyqmail.mail.destinations.replay import log_records
 from pyqmail.mail.destinations.replay.log_records import MAX_GREETING_SECONDS, LogRecords, split_time
 
 MOMENT = 1_795_910_400  # 2026-11-29 00:00:00 UTC
@@ -104,3 +105,10 @@ def test_a_time_that_no_log_has_counts_as_none(stamp):
     found = LogRecords()
     found.read([stamp + b" starting delivery 1: msg 1 to remote u@big.example"])
     assert (found.first, found.messages, found.timeless) == (None, [], 1)
+
+
+def test_messages_that_never_end_are_not_all_kept(monkeypatch):
+    monkeypatch.setattr(log_records, "MAX_OPEN", 2)
+    info = [(0, b"info msg %d: bytes 5 from <a@b.example> qp 1" % number) for number in range(4)]
+    tries = [(1, b"starting delivery %d: msg %d to remote u@big.example" % (number, number)) for number in range(4)]
+    assert [message.size for message in records(*info, *tries).messages] == [5, 5, 1000, 1000]
