@@ -85,6 +85,8 @@ def check(call) -> int:
         raise PROGRAM.wrong(PROGRAM.line("a local recipient is not looked up"))
     if bool(call.address) == (call.log is not None) or call.log is not None and call.is_local:
         raise PROGRAM.wrong(PROGRAM.line("it needs ADDRESS, or -r and neither ADDRESS nor -l"))
+    if (call.address or "").endswith("@") and not call.is_local:
+        raise PROGRAM.wrong(PROGRAM.line(f"no domain: {call.address}"))
     controls = Controls(find_home(call.environ).control, CONTROLS)
     try:
         rules = rules_of_text(call.file) if call.file else rules_in_use(controls)

@@ -62,6 +62,8 @@ def main(argv: list[str]) -> int:
 def work(call) -> int:
     controls = Controls(find_home(call.environ).control, CONTROLS)
     path = controls.path("destinations.now")
+    if call.is_list and call.address:
+        raise PROGRAM.wrong(PROGRAM.line("--list takes no ADDRESS: it shows all"))
     if call.is_list:
         show(_content(path))
         return 0

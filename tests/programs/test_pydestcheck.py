@@ -183,6 +183,7 @@ MISUSED = [
     (["-r", "log", "a.example"], NOTHING),
     (["-l", "-r", "log"], NOTHING),
     (["-x", "a.example"], b"pydestcheck: illegal option -- x\n"),
+    (["foo@"], b"pydestcheck: no domain: foo@\n"),
     (["-ml", "a.example"], b"pydestcheck: a local recipient is not looked up\n"),
 ]
 

@@ -126,7 +126,7 @@ def test_nothing_to_release(hold, home):
     assert not os.path.exists(path)
 
 
-@pytest.mark.parametrize("words", [[], ["--release"], ["--release", "example.com", "2h"]])
+@pytest.mark.parametrize("words", [[], ["--release"], ["--release", "example.com", "2h"], ["--list", "example.com"]])
 def test_usage(hold, words):
     done = hold(*words)
     assert done.code == 100 and b"usage: pydesthold" in done.err
