@@ -12,7 +12,9 @@ import select
 import signal
 import time
 
+from pyqmail.base.failure import Temporary
 from pyqmail.load_tools.tally import Tally
+from pyqmail.system.libc import prctl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,15 +28,24 @@ if TYPE_CHECKING:
 
 ENDING = signal.SIGINT, signal.SIGTERM
 _READ_BYTES = 1 << 20
+_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG: whoever kills the parent at once has ended the children, too
 
 
 def run(count: int, work: "Work", show: "Callable[[Tally], None]") -> tuple[Tally, str]:
     """Return (what all of them counted, the first complaint or an empty text).  show(tally): hears of progress."""
     if count == 1:
         return work(0, show)
-    children = [_Child(index, work) for index in range(count)]
+    children: list[_Child] = []
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # one that comes now finds all of them, and each can hear it
     for number in ENDING:
         signal.signal(number, lambda got, _: _kill_all(children, got))
+    try:
+        for index in range(count):
+            children.append(_Child(index, work))
+    except OSError as error:
+        _kill_all(children, signal.SIGKILL)
+        raise Temporary(f"unable to start {count} processes", error) from None
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
     _listen(children, show)
     complaints = [child.wait() for child in children]
     return _sum(children), next(filter(None, complaints), "")
@@ -73,11 +84,15 @@ class _Child:
     def __init__(self, index, work):
         self.fd, far = os.pipe2(os.O_CLOEXEC)
         self.tally, self.complaint, self.is_new, self._held = Tally(), "", False, b""
+        parent = os.getpid()
         self.pid = os.fork()
         if not self.pid:
             code = 111
             try:
                 os.close(self.fd)
+                prctl(_PARENT_DEATH_SIGNAL, signal.SIGTERM)
+                if os.getppid() != parent:
+                    os._exit(code)
                 tally, complaint = work(index, lambda tally: _write(far, {"tally": tally.packed()}))
                 _write(far, {"tally": tally.packed(), "complaint": complaint})
                 code = 0

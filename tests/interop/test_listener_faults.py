@@ -449,7 +449,8 @@ def children(server):
 
 def test_clients_that_connect_and_reset(beside, mode):
     storm = 500
-    (server,) = beside(mode, ["-vHRl0", "-c100", "-b50"], GOOD, only=1)
+    prefix = ["env", "CLIENTCONNECTIONS=0", "CLIENTNETWORK=0"]  # all are one client's
+    (server,) = beside(mode, ["-vHRl0", "-c100", "-b50"], GOOD, prefix=prefix, only=1)
     server.process.stderr, server.is_told = (drained := Drain(server.process.stderr)), False
     assert is_served(server)
     before = descriptors(server)

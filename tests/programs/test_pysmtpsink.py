@@ -1,5 +1,6 @@
 """pysmtpsink as a program: what its options do to a client that speaks byte by byte."""
 
+import errno
 import json
 import os
 import re
@@ -9,6 +10,8 @@ import subprocess
 import sys
 
 import pytest
+
+from tests.waiting import until
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 EHLO = b"250-pysmtpsink\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n250 DSN\r\n"
@@ -124,6 +127,21 @@ def test_several_processes_share_the_connections(start):
         talk(address, *MESSAGE, b"QUIT\r\n")
     process.send_signal(signal.SIGINT)
     assert json.loads(process.communicate()[0])["recipients"] == 20
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_its_processes_end_with_it_however_early_it_is_told(start, number):
+    for _ in range(5):
+        process, address = start("--processes", "4")
+        process.send_signal(number)
+        out = process.stdout.read()  # the end: nobody holds it any more
+        assert process.wait() == -number or number == signal.SIGTERM and out.startswith(b"0 messages")
+        until(lambda: is_refused(address))
+
+
+def is_refused(address):
+    with socket.socket() as sock:
+        return sock.connect_ex(address) == errno.ECONNREFUSED
 
 
 def test_others_wait_while_there_are_as_many_as_may_be(start):

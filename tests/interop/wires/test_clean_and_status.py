@@ -38,6 +38,7 @@ STATUS = [
     "count",
     "is_ending",
     "workers",
+    "limited",
     "connections",
 ]
 ROW = ["number", "protocol", "ip", "port", "since", "state", "received", "sent", "idle_ms"]
