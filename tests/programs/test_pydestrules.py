@@ -213,13 +213,3 @@ def test_what_cannot_be_written_to_descriptor_1_is_an_error():
         done = subprocess.run(command, input=source, stdout=full, stderr=subprocess.PIPE, timeout=30, check=False)
     said = b"pydestrules: fatal: unable to write output: out of disk space\n"
     assert (done.returncode, done.stderr) == (111, said)
-
-
-UNBUILT = [
-    # what nobody obeys yet       column and words
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("text, why", UNBUILT)
-def test_what_no_scheduler_obeys_is_refused(compiled, text, why):
-    assert compiled(text)[0] == (100, b"", b"pydestrules: fatal: control/destinations:" + why + b"\n")
