@@ -182,8 +182,7 @@ class Slot:
             self._hang_up()
             return
         self._number, self._due = taken
-        pause = self._run.pause_seconds() if self._attempts else 0.0
-        begin = max(self._due, now + pause if self._is_sent else now)
+        begin = max(self._due, now + self._run.pause_seconds() if self._is_sent else now)
         if begin > now:
             self._timer = self._run.loop.at(begin, self._begin)
         else:

@@ -96,6 +96,8 @@ class _Child:
                 tally, complaint = work(index, lambda tally: _write(far, {"tally": tally.packed()}))
                 _write(far, {"tally": tally.packed(), "complaint": complaint})
                 code = 0
+            except Exception as error:  # its parent reports it: nobody sees a child's exit
+                _write(far, {"complaint": f"a process failed: {error}"})
             finally:
                 os._exit(code)
         os.close(far)
@@ -106,7 +108,9 @@ class _Child:
         *lines, self._held = (self._held + data).split(b"\n")
         for line in lines:
             said = json.loads(line)
-            self.tally, self.complaint, self.is_new = Tally.unpacked(said["tally"]), said.get("complaint", ""), True
+            self.complaint, self.is_new = said.get("complaint", ""), True
+            if "tally" in said:
+                self.tally = Tally.unpacked(said["tally"])
         return bool(data)
 
     def kill(self, number) -> None:
@@ -120,7 +124,7 @@ class _Child:
         _, status = os.waitpid(self.pid, 0)
         if os.WIFSIGNALED(status):
             return f"a process was killed by signal {os.WTERMSIG(status)}"
-        return self.complaint
+        return self.complaint or (f"a process ended with exit code {os.WEXITSTATUS(status)}" if status else "")
 
 
 def _write(fd, what):
